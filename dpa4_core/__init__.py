@@ -1,0 +1,39 @@
+"""The DPA4 interatomic potential: model, checkpoints, batched prediction and relaxation. Knows nothing of workflows.
+
+import dpa4_core as dpa4
+
+potential = dpa4.load("dpa4-neo")
+relaxed = dpa4.relax(structures, potential, fmax=0.02)
+"""
+
+from dpa4_core.calculator import DPA4Calculator
+from dpa4_core.data.readers import read_structures
+from dpa4_core.data.structures import StructureError
+from dpa4_core.errors import DPA4Error
+from dpa4_core.model.checkpoint import convert
+from dpa4_core.model.config import DPA4Config
+from dpa4_core.model.dpa4 import DPA4
+from dpa4_core.model.info import ModelInfo
+from dpa4_core.potential import Potential, PotentialLike, load, save
+from dpa4_core.predict import Prediction, evaluate, predict
+from dpa4_core.relax import RelaxResult, relax
+
+__all__ = [
+    "DPA4",
+    "DPA4Calculator",
+    "DPA4Config",
+    "DPA4Error",
+    "ModelInfo",
+    "Potential",
+    "PotentialLike",
+    "Prediction",
+    "RelaxResult",
+    "StructureError",
+    "convert",
+    "evaluate",
+    "load",
+    "predict",
+    "read_structures",
+    "relax",
+    "save",
+]

@@ -1,0 +1,87 @@
+"""Any ASE calculator as a potential: one system after another, so that every verb and flow also runs with EMT
+or VASP.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, CalculatorError
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from dpa4_core.data.graph import Graph
+from dpa4_core.potential import Output
+
+logger = logging.getLogger(__name__)
+
+_FAILURES = (CalculatorError, NotImplementedError)  # how ASE calculators say "not this structure"
+
+
+class ASEPotential:
+    """A `PotentialLike` around an ASE calculator.
+
+    The calculator finds its own neighbours, so the edges of the graph are ignored and ``cutoff`` is only as
+    long as a neighbour search needs. A system that the calculator refuses gets NaN in all its results, which
+    `predict` and `relax` turn into an error for that structure; what the calculator does not offer (energies
+    per atom, stress) is NaN too.
+
+    Args:
+        calculator: ASE calculator with energies and forces; stresses where cells are to be relaxed.
+        elements: atomic numbers that it can compute; all elements if not given.
+    """
+
+    cutoff = 1.0
+
+    def __init__(self, calculator: Calculator, elements: frozenset[int] | None = None) -> None:
+        self.calculator = calculator
+        self.device = torch.device("cpu")
+        self.elements = elements if elements is not None else frozenset(range(1, len(chemical_symbols)))
+
+    def compute(self, graph: Graph) -> Output:
+        """Energies, forces, virial and stress of every system in ``graph``, in float64."""
+        results = [self._compute_one(atoms) for atoms in _split(graph)]
+        energy, atom_energies, forces, stress = (
+            torch.from_numpy(np.concatenate(part)) for part in zip(*results, strict=True)
+        )
+        virial = -stress * graph.volume().to(stress)[:, None, None]
+        return Output(energy, atom_energies, forces, virial, stress)
+
+    def _compute_one(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Energy [1], energies per atom [n], forces [n, 3] and stress [1, 3, 3] of one system."""
+        n = len(atoms)
+        offered = self.calculator.implemented_properties
+        atom_energies, stress = np.full(n, np.nan), np.full((1, 3, 3), np.nan)
+        atoms.calc = self.calculator
+        try:
+            energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+            if "energies" in offered:
+                atom_energies = np.asarray(atoms.get_potential_energies())
+            if "stress" in offered and atoms.pbc.all():
+                stress = atoms.get_stress(voigt=False)[None]
+        except _FAILURES as error:
+            logger.warning("%s refused %s: %s", type(self.calculator).__name__, atoms.get_chemical_formula(), error)
+            return np.full(1, np.nan), np.full(n, np.nan), np.full((n, 3), np.nan), np.full((1, 3, 3), np.nan)
+        finally:
+            atoms.calc = None
+        return np.array([energy], dtype=float), atom_energies, forces, stress
+
+
+def _split(graph: Graph) -> list[Atoms]:
+    """One ``Atoms`` per system, charge and spin multiplicity in ``info``."""
+    systems = []
+    for i in range(graph.n_systems):
+        mine: Tensor = graph.system_idx == i
+        atoms = Atoms(
+            numbers=graph.atomic_numbers[mine].cpu().numpy(),
+            positions=graph.positions[mine].detach().cpu().numpy(),
+            cell=graph.cell[i].detach().cpu().numpy(),
+            pbc=bool(graph.periodic[i]),
+        )
+        if graph.charge_spin is not None:
+            atoms.info["charge"], atoms.info["spin"] = graph.charge_spin[i].tolist()
+        systems.append(atoms)
+    return systems

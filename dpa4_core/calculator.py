@@ -1,0 +1,97 @@
+"""DPA4 for everything that takes an ASE calculator."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from dpa4_core.data.neighbours import build_graph
+from dpa4_core.data.structures import StructureError, check_system, to_system
+from dpa4_core.loaded import as_potential
+from dpa4_core.potential import PotentialLike
+
+MIN_DISTANCE_RATIO = 0.1
+"""Lower than in `predict`: atoms of a trajectory may collide, but not lie on top of each other."""
+
+
+class DPA4Calculator(Calculator):
+    """ASE calculator with energy, energies per atom, forces and, for periodic systems, stress.
+
+    One periodic direction makes the whole cell periodic: leave vacuum where there shall be none. Total charge
+    and spin multiplicity are read from ``atoms.info["charge"]`` and ``atoms.info["spin"]``; only models that
+    were trained with them respond. Models given by name or path are loaded once per process, and copies share
+    the network.
+
+    Args:
+        potential: registry name, path, or a potential.
+        device: "cpu", "cuda", ...; for names and paths.
+        dtype: "float32" or "float64"; for names and paths.
+        min_distance_ratio: atoms closer than this fraction of the sum of covalent radii are an error.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012  (of ASE)
+
+    def __init__(
+        self,
+        potential: PotentialLike | str | Path = "dpa4-neo",
+        device: str = "cpu",
+        dtype: str = "float32",
+        *,
+        min_distance_ratio: float = MIN_DISTANCE_RATIO,
+    ) -> None:
+        super().__init__()
+        self.potential = as_potential(potential, device, dtype)
+        self.min_distance_ratio = min_distance_ratio
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Compute all properties at once; ASE calls this when the atoms changed.
+
+        Raises:
+            StructureError: the atoms cannot be computed (unknown element, NaN, singular cell, overlap).
+            CalculationFailed: the potential gives no finite energy.
+        """
+        super().calculate(atoms, properties, system_changes)
+        system = to_system(self.atoms)
+        problem = check_system(system, self.potential.elements, min_distance_ratio=self.min_distance_ratio)
+        if problem is not None:
+            raise StructureError(problem)
+        output = self.potential.compute(build_graph([system], self.potential.cutoff, self.potential.device))
+        energy = float(output.energy[0])
+        if not np.isfinite(energy):
+            raise CalculationFailed(f"the potential gives the energy {energy} for {self.atoms.symbols}")
+        self.results = {
+            "energy": energy,
+            "free_energy": energy,
+            "energies": output.atom_energies.cpu().numpy(),
+            "forces": output.forces.cpu().numpy(),
+        }
+        if system.periodic:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(output.stress[0].cpu().numpy())
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation; ASE itself does not look at ``info``."""
+        changes = super().check_state(atoms, tol)
+        if self.atoms is not None and any(
+            atoms.info.get(key) != self.atoms.info.get(key) for key in ("charge", "spin")
+        ):
+            changes.append("charge and spin")
+        return changes
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DPA4Calculator:
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        memo[id(self.potential)] = self.potential
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin

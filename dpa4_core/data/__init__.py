@@ -1,0 +1,1 @@
+"""Atoms and edges: readers, conversion, neighbour lists, batching. Knows no network."""

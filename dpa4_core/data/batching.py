@@ -1,0 +1,38 @@
+"""Which structures are computed together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+ATOMS_PER_BATCH_CPU = 512
+ATOMS_PER_BATCH_GPU = 4096
+
+
+def default_budget(device: torch.device | str) -> int:
+    """Atoms per batch when the user names none: beyond this, larger batches gain nothing but memory use."""
+    return ATOMS_PER_BATCH_CPU if torch.device(device).type == "cpu" else ATOMS_PER_BATCH_GPU
+
+
+def pack(costs: Sequence[int], budget: int) -> list[list[int]]:
+    """Batches of indices, the largest structures first, so that neighbours in a batch have similar sizes.
+
+    Args:
+        costs: cost of each structure, for example its number of atoms.
+        budget: largest sum of costs in a batch; a structure that exceeds it alone gets a batch of its own.
+
+    Returns:
+        Every index of ``costs`` exactly once; equal costs keep their order.
+    """
+    if budget < 1:
+        raise ValueError(f"the budget of a batch must be at least 1, not {budget}")
+    batches: list[list[int]] = []
+    room = 0
+    for index in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        if not batches or costs[index] > room:
+            batches.append([])
+            room = budget
+        batches[-1].append(index)
+        room -= costs[index]
+    return batches

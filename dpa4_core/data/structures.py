@@ -1,0 +1,268 @@
+"""Between the structures of users (ASE, pymatgen) and plain arrays.
+
+pymatgen is recognised through ``sys.modules``: an object of a package that was never imported cannot come in.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.constraints import FixAtoms, FixCartesian, FixScaled
+from numpy.typing import NDArray
+
+from dpa4_core.data.system import (
+    MAX_LENGTH,
+    MIN_DISTANCE_RATIO,
+    StructureError,
+    System,
+    array_problem,
+    check_system,
+    formula,
+)
+
+__all__ = [
+    "MAX_LENGTH",
+    "MIN_DISTANCE_RATIO",
+    "StructureError",
+    "System",
+    "check_system",
+    "constraint_problem",
+    "formula",
+    "from_system",
+    "is_structure",
+    "to_system",
+]
+
+
+def is_structure(candidate: Any) -> bool:
+    """Whether `to_system` knows the type; a pymatgen structure is a sequence, like a list of structures."""
+    known = (System, Atoms, _pymatgen("structure", "IStructure"), _pymatgen("structure", "IMolecule"))
+    return isinstance(candidate, known)
+
+
+def to_system(structure: Any) -> System:
+    """Arrays of an ``ase.Atoms``, a pymatgen ``Structure`` or ``Molecule``, or a `System` itself.
+
+    One periodic direction makes the whole cell periodic. Fixed coordinates come from the ASE constraints
+    ``FixAtoms``, ``FixCartesian`` and ``FixScaled`` and from the pymatgen site property
+    ``selective_dynamics``; see `constraint_problem` for the others. Charge and spin multiplicity come from
+    ``atoms.info["charge"]`` and ``["spin"]`` or from the pymatgen object.
+
+    Raises:
+        StructureError: not a structure, no atoms, partial occupancy, unknown species, NaN.
+    """
+    if isinstance(structure, System):
+        system = structure
+    elif isinstance(structure, Atoms):
+        system = _from_ase(structure)
+    elif isinstance(structure, _pymatgen("structure", "IStructure")):
+        system = _from_pymatgen_structure(structure)
+    elif isinstance(structure, _pymatgen("structure", "IMolecule")):
+        system = _from_pymatgen_molecule(structure)
+    else:
+        raise StructureError(
+            f"{type(structure).__name__} is not a structure; pass ase.Atoms, pymatgen Structure or Molecule"
+        )
+    if problem := array_problem(system):
+        raise StructureError(problem)
+    return system
+
+
+def from_system(template: Any, system: System) -> Any:
+    """A copy of ``template`` with the positions and cell of ``system``.
+
+    Type, order of sites, site properties, constraints, tags and info are those of ``template``; an ASE
+    calculator is not copied, since its results belong to the old geometry.
+    """
+    if isinstance(template, System):
+        return system
+    if isinstance(template, Atoms):
+        atoms = template.copy()
+        if system.periodic:
+            atoms.set_cell(system.cell, scale_atoms=False)
+        atoms.set_positions(system.positions, apply_constraint=False)
+        return atoms
+    if isinstance(template, _pymatgen("structure", "IStructure")):
+        lattice = type(template.lattice)(system.cell, pbc=template.lattice.pbc)
+        if not isinstance(template, _pymatgen("structure", "Structure")):  # an IStructure cannot be changed
+            return type(template)(
+                lattice,
+                template.species_and_occu,
+                system.positions,
+                coords_are_cartesian=True,
+                charge=template._charge,
+                site_properties=template.site_properties,
+                labels=template.labels,
+                properties=template.properties,
+            )
+        structure = template.copy()
+        structure.lattice = lattice
+        for site, fractional in zip(structure, lattice.get_fractional_coords(system.positions), strict=True):
+            site.frac_coords = fractional
+        return structure
+    if isinstance(template, _pymatgen("structure", "IMolecule")):
+        return type(template)(
+            template.species_and_occu,
+            system.positions,
+            charge=template.charge,
+            spin_multiplicity=template.spin_multiplicity,
+            charge_spin_check=False,
+            site_properties=template.site_properties,
+            labels=template.labels,
+            properties=template.properties,
+        )
+    raise StructureError(f"{type(template).__name__} is not a structure")
+
+
+def constraint_problem(structure: Any) -> str | None:
+    """Why a constraint of ``structure`` cannot be kept by fixed Cartesian coordinates; None if all can.
+
+    A prediction does not move atoms and may ignore this; a relaxation must not.
+    """
+    if isinstance(structure, Atoms):
+        return _ase_fixed(structure)[1]
+    if isinstance(structure, _pymatgen("structure", "IStructure")):
+        return _selective_dynamics(structure)[1]
+    return None
+
+
+def _pymatgen(module: str, name: str) -> Any:
+    """A class of ``pymatgen.core``, or nothing to be an instance of while pymatgen is not imported."""
+    loaded = sys.modules.get(f"pymatgen.core.{module}")
+    return getattr(loaded, name, ())
+
+
+def _from_ase(atoms: Atoms) -> System:
+    numbers = atoms.numbers.astype(np.int64)
+    occupancy = atoms.info.get("occupancy")
+    if isinstance(occupancy, dict):  # set by ASE's CIF reader, which itself keeps only the majority species
+        present = {str(kind) for kind in atoms.arrays.get("spacegroup_kinds", occupancy)}
+        for kind, species in occupancy.items():
+            if str(kind) in present and (len(species) > 1 or any(abs(x - 1) > 1e-8 for x in species.values())):
+                raise StructureError(_partial_occupancy(species.items()))
+    periodic = bool(atoms.pbc.any())
+    charge, spin = atoms.info.get("charge"), atoms.info.get("spin")
+    charge_spin = None
+    if charge is not None or spin is not None:
+        charge_spin = _charge_and_spin(numbers, charge, spin)
+    return System(
+        numbers=numbers,
+        positions=atoms.positions.astype(np.float64),
+        cell=np.array(atoms.cell, dtype=np.float64) if periodic else np.zeros((3, 3)),
+        periodic=periodic,
+        fixed=_ase_fixed(atoms)[0],
+        charge_spin=charge_spin,
+    )
+
+
+def _from_pymatgen_structure(structure: Any) -> System:
+    periodic = any(structure.lattice.pbc)
+    numbers = _pymatgen_numbers(structure)
+    # Structure.charge would fall back on oxidation states, which are labels and need not add up
+    charge = structure._charge
+    return System(
+        numbers=numbers,
+        positions=np.array(structure.cart_coords, dtype=np.float64).reshape(-1, 3),
+        cell=np.array(structure.lattice.matrix, dtype=np.float64) if periodic else np.zeros((3, 3)),
+        periodic=periodic,
+        fixed=_selective_dynamics(structure)[0],
+        charge_spin=_charge_and_spin(numbers, charge, None) if charge else None,
+    )
+
+
+def _from_pymatgen_molecule(molecule: Any) -> System:
+    numbers = _pymatgen_numbers(molecule)
+    charge_spin = _charge_and_spin(numbers, molecule.charge, molecule.spin_multiplicity)
+    return System(
+        numbers=numbers,
+        positions=np.array(molecule.cart_coords, dtype=np.float64).reshape(-1, 3),
+        cell=np.zeros((3, 3)),
+        periodic=False,
+        fixed=np.zeros((len(numbers), 3), dtype=bool),
+        charge_spin=None if charge_spin == (0, 1) else charge_spin,
+    )
+
+
+def _pymatgen_numbers(structure: Any) -> NDArray[np.int64]:
+    dummy = _pymatgen("periodic_table", "DummySpecies")
+    numbers = np.empty(len(structure), dtype=np.int64)
+    for i, site in enumerate(structure):
+        if not site.is_ordered:
+            raise StructureError(_partial_occupancy(site.species.items()))
+        if isinstance(site.specie, dummy):
+            raise StructureError(f"site {i} holds {site.specie}, which is not an element; replace or remove it")
+        numbers[i] = site.specie.Z
+    return numbers
+
+
+def _partial_occupancy(species: Iterable[tuple[Any, float]]) -> str:
+    shares = ", ".join(f"{name} {share:g}" for name, share in species)
+    return f"a site is partially occupied ({shares}); choose an ordered arrangement first"
+
+
+def _charge_and_spin(numbers: NDArray[np.int64], charge: Any, spin: Any) -> tuple[int, int]:
+    """Integers; a missing multiplicity is the lowest one that the number of electrons allows."""
+    try:
+        total = 0.0 if charge is None else float(charge)
+        multiplicity = 1 + (numbers.sum() - total) % 2 if spin is None else float(spin)
+        if total.is_integer() and abs(total) < 100 and multiplicity in range(100):
+            return int(total), int(multiplicity)
+    except (TypeError, ValueError):
+        pass
+    raise StructureError(f"charge {charge} and spin multiplicity {spin} must be integers within ±99 and from 0 to 99")
+
+
+def _ase_fixed(atoms: Atoms) -> tuple[NDArray[np.bool_], str | None]:
+    fixed = np.zeros((len(atoms), 3), dtype=bool)
+    problem = None
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            fixed[constraint.index] = True
+        elif isinstance(constraint, FixCartesian):
+            fixed[constraint.index] |= constraint.mask
+        elif isinstance(constraint, FixScaled):
+            mask, problem_here = _cartesian_mask(constraint.mask, np.array(atoms.cell))
+            fixed[constraint.index] |= mask
+            problem = problem or problem_here
+        else:
+            problem = (
+                f"the constraint {type(constraint).__name__} is not supported; "
+                "use FixAtoms or FixCartesian, or relax with ASE and DPA4Calculator"
+            )
+    return fixed, problem
+
+
+def _selective_dynamics(structure: Any) -> tuple[NDArray[np.bool_], str | None]:
+    fixed = np.zeros((len(structure), 3), dtype=bool)
+    problem = None
+    if "selective_dynamics" in structure.site_properties:
+        for i, movable in enumerate(structure.site_properties["selective_dynamics"]):
+            if movable is None or all(movable):
+                continue
+            fixed[i], problem_here = _cartesian_mask(~np.array(movable, dtype=bool), structure.lattice.matrix)
+            problem = problem or problem_here
+    return fixed, problem
+
+
+def _cartesian_mask(mask: NDArray[np.bool_], cell: NDArray[np.float64]) -> tuple[NDArray[np.bool_], str | None]:
+    """Cartesian coordinates that stay when the fractional coordinates in ``mask`` stay.
+
+    A fractional coordinate is fixed by forbidding motion along its reciprocal vector. That is a Cartesian
+    mask where the forbidden directions span Cartesian axes, for example the third one of a slab in the xy
+    plane; else everything is fixed and the problem is told.
+    """
+    if mask.all() or not mask.any():
+        return mask, None
+    forbidden = np.linalg.pinv(cell).T[mask]
+    projector = np.linalg.pinv(forbidden) @ forbidden
+    cartesian = np.diag(projector) > 0.5
+    if np.allclose(projector, np.diag(cartesian), atol=1e-6):
+        return cartesian, None
+    return np.ones(3, dtype=bool), (
+        "selective dynamics whose fixed directions are not along x, y or z are not supported; "
+        "fix whole atoms or rotate the cell"
+    )

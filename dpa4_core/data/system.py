@@ -1,0 +1,148 @@
+"""One structure in plain arrays, and whether it can be computed at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import vesin
+from ase.data import chemical_symbols, covalent_radii
+from numpy.typing import NDArray
+
+from dpa4_core.errors import DPA4Error
+
+MIN_DISTANCE_RATIO = 0.4
+"""Closest allowed pair in units of the sum of covalent radii; 1.2 in H2, about 0.6 in caesium at 100 GPa."""
+
+MIN_VOLUME_PER_ATOM = 0.3
+"""Å³; metallic hydrogen at 500 GPa has about 1."""
+
+MIN_CELL_HEIGHT = 0.01
+"""Å between opposite faces of a cell; the cost of a neighbour search grows with its inverse."""
+
+MAX_LENGTH = 1e4
+"""Å; longer cells and clusters are mistakes of units, and the cell list of vesin overflows near 1e6 Å."""
+
+
+class StructureError(DPA4Error):
+    """A structure, or a file of structures, that cannot be computed; one sentence."""
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """One structure in plain arrays.
+
+    Attributes:
+        numbers: [n] int64 atomic numbers.
+        positions: [n, 3] float64, Å, not wrapped into the cell.
+        cell: [3, 3] float64, Å, rows are lattice vectors; zeros without periodicity.
+        periodic: in all directions or in none.
+        fixed: [n, 3] bool, Cartesian coordinates that must not move.
+        charge_spin: total charge (e) and spin multiplicity, or None where the structure says nothing.
+    """
+
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    periodic: bool
+    fixed: NDArray[np.bool_]
+    charge_spin: tuple[int, int] | None = None
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.numbers)
+
+
+def formula(system: System) -> str:
+    """Symbols in order of atomic number with counts, ``Li2 O1`` as ``Li2O``; for messages."""
+    numbers, counts = np.unique(system.numbers, return_counts=True)
+    return "".join(f"{symbol(z)}{n if n > 1 else ''}" for z, n in zip(numbers, counts, strict=True))
+
+
+def check_system(
+    system: System, elements: Iterable[int], *, min_distance_ratio: float = MIN_DISTANCE_RATIO
+) -> str | None:
+    """Why a potential that knows ``elements`` cannot compute ``system``, in one sentence; None if it can.
+
+    Args:
+        system: the structure.
+        elements: atomic numbers that the potential knows.
+        min_distance_ratio: atoms closer than this fraction of the sum of their covalent radii overlap; 0
+            switches the test off (potentials with a short-range repulsion).
+    """
+    if problem := array_problem(system):
+        return problem
+    known = frozenset(elements)
+    unknown = sorted({int(z) for z in np.unique(system.numbers)} - known)
+    if unknown:
+        symbols = ", ".join(symbol(z) for z in unknown)
+        are = "element {} is" if len(unknown) == 1 else "elements {} are"
+        return f"{are.format(symbols)} not in this potential ({len(known)} elements); choose one that covers it"
+    if problem := _extent_problem(system):
+        return problem
+    return _overlap_problem(system, min_distance_ratio)
+
+
+def array_problem(system: System) -> str | None:
+    """What is wrong with the numbers themselves, whatever the potential; None if nothing."""
+    if system.n_atoms == 0:
+        return "the structure has no atoms"
+    if not np.isfinite(system.positions).all():
+        i = int(np.flatnonzero(~np.isfinite(system.positions).all(axis=1))[0])
+        return f"the position of atom {i} ({symbol(system.numbers[i])}) is NaN or infinite"
+    if not np.isfinite(system.cell).all():
+        return "the cell contains NaN or infinity"
+    unknown = (system.numbers < 1) | (system.numbers >= len(chemical_symbols))
+    if unknown.any():
+        i = int(np.flatnonzero(unknown)[0])
+        return f"atom {i} has atomic number {system.numbers[i]}, which is not an element; replace or remove it"
+    return None
+
+
+def symbol(number: int) -> str:
+    """Chemical symbol, or ``Z=number`` where there is none."""
+    return chemical_symbols[number] if 0 < number < len(chemical_symbols) else f"Z={number}"
+
+
+def _extent_problem(system: System) -> str | None:
+    if not system.periodic:
+        extent = float(np.ptp(system.positions, axis=0).max())
+        if extent > MAX_LENGTH:
+            return f"the atoms extend over {extent:.3g} Å (limit {MAX_LENGTH:g}); check that positions are in Å"
+        return None
+    longest = float(np.linalg.norm(system.cell, axis=1).max())
+    farthest = float(np.abs(system.positions).max())
+    if max(longest, farthest) > MAX_LENGTH:
+        what = "a lattice vector is" if longest > MAX_LENGTH else "a position is"
+        return f"{what} {max(longest, farthest):.3g} Å long (limit {MAX_LENGTH:g}); check that the file is in Å"
+    volume = abs(float(np.linalg.det(system.cell)))
+    areas = np.linalg.norm(np.cross(system.cell[[1, 2, 0]], system.cell[[2, 0, 1]]), axis=1)
+    if volume < MIN_VOLUME_PER_ATOM * system.n_atoms or (volume < MIN_CELL_HEIGHT * areas).any():
+        return (
+            f"the cell is singular or too small ({volume:.3g} Å³ for {system.n_atoms} atoms); "
+            "give three independent lattice vectors in Å, or switch periodicity off"
+        )
+    return None
+
+
+def _overlap_problem(system: System, min_distance_ratio: float) -> str | None:
+    if min_distance_ratio <= 0:
+        return None
+    radii = covalent_radii[system.numbers]
+    search = vesin.NeighborList(cutoff=2 * min_distance_ratio * float(radii.max()), full_list=False, n_threads=1)
+    pairs, distances = search.compute(system.positions, system.cell, system.periodic, "Pd")
+    if len(distances) == 0:
+        return None
+    sums = radii[pairs].sum(axis=1)
+    worst = int(np.argmin(distances / sums))
+    if distances[worst] >= min_distance_ratio * sums[worst]:
+        return None
+    i, j = sorted(int(k) for k in pairs[worst])
+    first = f"atom {i} ({symbol(system.numbers[i])})"
+    if i == j:
+        return f"{first} is {distances[worst]:.2f} Å from its own periodic image; the cell is too small"
+    return (
+        f"{first} and atom {j} ({symbol(system.numbers[j])}) overlap: {distances[worst]:.2f} Å apart, below "
+        f"{min_distance_ratio:g} of the sum of their covalent radii ({sums[worst]:.2f} Å)"
+    )

@@ -1,0 +1,1 @@
+"""Atomic energies from edge vectors: configuration, network, repulsion, checkpoints and the registry."""

@@ -1,0 +1,161 @@
+"""Reading and writing models: official ``.pt`` files and our own ``.dpa4`` files.
+
+A ``.dpa4`` file is a safetensors file: tensors plus the configuration, the identity card and the format version as
+JSON in its header. Nothing in either format is executed on reading.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase.data import atomic_numbers
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from dpa4_core.errors import DPA4Error
+from dpa4_core.model.config import DPA4Config
+from dpa4_core.model.dpa4 import DPA4
+from dpa4_core.model.info import ModelInfo
+from dpa4_core.model.official import from_official, to_official
+from dpa4_core.model.registry import RegistryEntry, sha256_of
+
+FORMAT_VERSION = 1
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""Step from each old format version of the header to the next one."""
+
+
+def read_model(
+    path: str | Path, dtype: torch.dtype = torch.float32, entry: RegistryEntry | None = None
+) -> tuple[DPA4, ModelInfo]:
+    """Model and identity card from a file of either format; ``path`` may end in ``#branch`` for a multi-task file.
+
+    Raises:
+        DPA4Error: missing, damaged or refused file; one sentence that names it.
+    """
+    name, _, head = str(path).partition("#")
+    path = Path(name)
+    if not path.is_file():
+        raise DPA4Error(f"model file {path} does not exist; give a path to a .pt or .dpa4 file or a registry name")
+    with path.open("rb") as handle:
+        start = handle.read(9)
+    if start[8:9] == b"{":  # safetensors: eight bytes of header length, then JSON
+        return _read_own(path, dtype)
+    return _read_official(path, dtype, head or None, entry)
+
+
+def _read_official(
+    path: Path, dtype: torch.dtype, head: str | None, entry: RegistryEntry | None
+) -> tuple[DPA4, ModelInfo]:
+    try:
+        with warnings.catch_warnings():  # torch warns about the protocol of a foreign pickle before it refuses it
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DPA4Error(
+            f"model file {path} holds more than tensors and plain values (a pickle?) and is refused for safety; "
+            "use a checkpoint that torch can read with weights_only=True"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise DPA4Error(f"model file {path} is damaged or not a torch checkpoint; download or copy it again") from error
+    state = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or "model_params" not in (state.get("_extra_state") or {}):
+        raise DPA4Error(f"model file {path} is a torch file but not a DPA4 checkpoint (no model_params inside)")
+    try:
+        model, params = from_official(state, dtype, head)
+    except DPA4Error as error:
+        raise DPA4Error(f"{path}: {error}") from error
+    train = state["_extra_state"].get("train_infos", {})
+    observed = (params.get("info") or {}).get("observed_type") or model.config.elements
+    info = ModelInfo(
+        name=path.stem,
+        sha256=sha256_of(path),
+        elements=tuple(sorted(atomic_numbers[symbol] for symbol in observed)),
+        n_parameters=sum(p.numel() for p in model.parameters()),
+        source=str(path),
+        training={"step": train.get("step", 0), "lr": train.get("lr", 0)},
+    )
+    return model, entry.describe(info) if entry is not None else info
+
+
+def _read_own(path: Path, dtype: torch.dtype) -> tuple[DPA4, ModelInfo]:
+    try:
+        with safe_open(path, framework="pt") as handle:
+            header = handle.metadata() or {}
+            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise DPA4Error(f"model file {path} is damaged ({error}); copy or convert it again") from error
+    if header.get("format") != "dpa4":
+        raise DPA4Error(f"model file {path} is a safetensors file but not a DPA4 model")
+    version = int(header["format_version"])
+    if version > FORMAT_VERSION:
+        raise DPA4Error(
+            f"model file {path} has format version {version}; update dpa4-flows (it reads {FORMAT_VERSION})"
+        )
+    content: dict[str, Any] = {key: json.loads(header[key]) for key in ("config", "info")}
+    for step in range(version, FORMAT_VERSION):
+        content = UPGRADES[step](content)
+    model = DPA4(DPA4Config.from_dict(content["config"]), dtype)
+    expected = model.state_dict()
+    if missing := sorted(set(expected) ^ set(tensors)):
+        raise DPA4Error(f"model file {path} has missing or unknown tensors, first {missing[0]!r}")
+    model.load_state_dict({key: value.to(expected[key].dtype) for key, value in tensors.items()})
+    stored = content["info"] | {"elements": tuple(content["info"]["elements"]), "sha256": sha256_of(path)}
+    return model, ModelInfo(**stored)
+
+
+def write_model(model: DPA4, info: ModelInfo, path: Path) -> Path:
+    """Write a ``.dpa4`` file; it appears under its name only when complete."""
+    header = {
+        "format": "dpa4",
+        "format_version": str(FORMAT_VERSION),
+        "config": json.dumps(model.config.to_dict()),
+        "info": json.dumps(info.to_dict()),
+    }
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    _write_whole(path, lambda target: save_file(tensors, target, metadata=header))
+    return path
+
+
+def write_official(model: DPA4, info: ModelInfo, path: str | Path) -> Path:
+    """Write an official ``.pt`` checkpoint that the reference implementation reads."""
+    symbols = {number: symbol for symbol, number in atomic_numbers.items()}
+    observed = tuple(symbols[number] for number in info.elements) or model.config.elements
+    state = to_official(model, observed, info.training)
+    _write_whole(Path(path), lambda target: torch.save({"model": state}, target))
+    return Path(path)
+
+
+def convert(source: str | Path, target: str | Path) -> Path:
+    """Convert a model file to the format that the suffix of ``target`` names, ``.pt`` or ``.dpa4``.
+
+    Raises:
+        DPA4Error: another suffix, or an unreadable source.
+    """
+    target = Path(target)
+    if target.suffix not in (".pt", ".dpa4"):
+        raise DPA4Error(f"cannot tell the format from {target.name!r}; end the name in .pt or .dpa4")
+    model, info = read_model(source)
+    if target.suffix == ".pt":
+        return write_official(model, info, target)
+    return write_model(model, dataclasses.replace(info, source=str(source)), target)
+
+
+def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    try:
+        write(Path(name))
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink()
+        raise

@@ -1,0 +1,40 @@
+"""What is known about a set of weights besides the numbers: origin, licence, level of theory, elements."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Identity card of a model; stored in our files and shown by ``dpa4 info``.
+
+    Attributes:
+        name: registry name, or stem of the file.
+        sha256: checksum of the file it was loaded from; empty for a model that was never stored.
+        level_of_theory: functional and +U policy of the training data, free text.
+        corrections: name of the energy-correction scheme that fits this level of theory, or "" if unknown.
+        trained_for: what the training set covers.
+        licence: licence of the weights.
+        source: where the file came from.
+        elements: atomic numbers seen in training.
+        n_parameters: trainable parameters.
+        training: facts about the training run as found in the checkpoint (steps, learning rate, ...).
+    """
+
+    name: str = "unnamed"
+    sha256: str = ""
+    level_of_theory: str = "unknown"
+    corrections: str = ""
+    trained_for: str = "unknown"
+    licence: str = "unknown"
+    source: str = ""
+    elements: tuple[int, ...] = ()
+    n_parameters: int = 0
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return dataclasses.asdict(self)

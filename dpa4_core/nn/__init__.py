@@ -1,0 +1,1 @@
+"""Equivariant layers: tensors in, tensors out. Knows no atoms, no files, no configuration."""

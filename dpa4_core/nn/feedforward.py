@@ -1,0 +1,76 @@
+"""Feed-forward networks on equivariant features."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dpa4_core.nn.grid import FieldProduct
+from dpa4_core.nn.linear import SO3Linear
+
+
+def auto_width(channels: int) -> int:
+    """Hidden width of a gated FFN, 8/3 of the channels rounded up to a multiple of 32."""
+    return 32 * math.ceil(8 * channels / 3 / 32)
+
+
+class GridFFN(nn.Module):
+    """Expand each degree to two fields of K frames, multiply them on the grid, contract: [n, D, C] → [n, D, C]."""
+
+    def __init__(
+        self, kind: str, lmax: int, channels: int, hidden: int, dtype: torch.dtype, *, rotations: bool
+    ) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.product = FieldProduct(kind, lmax, hidden, dtype, rotations=rotations)
+        frames = self.product.n_frames
+        self.expand = SO3Linear(lmax, channels, 2 * frames * hidden, dtype)
+        self.contract = SO3Linear(lmax, frames * hidden, channels, dtype, zero=True)
+
+    def _field(self, x: Tensor) -> Tensor:
+        return self.expand(x).unflatten(-1, (2, self.product.n_frames, self.hidden))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.contract(self.product(self._field(x)).flatten(2))
+
+    def scalar(self, x: Tensor) -> Tensor:
+        """Only the l = 0 row of `forward`, [n, C]; for the read-out."""
+        return self.product.scalar(self._field(x)) @ self.contract.weight[0, : self.hidden]
+
+
+class ScalarFFN(nn.Module):
+    """Gated linear unit on l = 0 only, the plain read-out: [n, C] → [n, C]."""
+
+    def __init__(self, channels: int, hidden: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.expand = SO3Linear(0, channels, 2 * hidden, dtype)
+        self.contract = SO3Linear(0, hidden, channels, dtype, zero=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = (x @ self.expand.weight[0]).chunk(2, dim=-1)
+        return (value * F.silu(gate)) @ self.contract.weight[0]
+
+
+class FittingNet(nn.Module):
+    """Descriptor → atomic energy: gated linear layers, then one number; shared by all species."""
+
+    def __init__(self, channels: int, hidden: tuple[int, ...], dtype: torch.dtype) -> None:
+        super().__init__()
+        widths = [channels, *hidden]
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for n_in, n_out in pairwise(widths):
+            self.weights.append(nn.Parameter(torch.randn(n_in, 2 * n_out, dtype=dtype) / math.sqrt(n_in + 2 * n_out)))
+            self.biases.append(nn.Parameter(torch.randn(2 * n_out, dtype=dtype)))
+        self.out = nn.Parameter(torch.randn(widths[-1], 1, dtype=dtype) / math.sqrt(widths[-1] + 1))
+
+    def forward(self, descriptor: Tensor) -> Tensor:
+        """[n, C] → [n]."""
+        hidden = descriptor
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            value, gate = (hidden @ weight + bias).chunk(2, dim=-1)
+            hidden = value * F.silu(gate)
+        return (hidden @ self.out)[:, 0]

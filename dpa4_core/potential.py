@@ -1,0 +1,153 @@
+"""From energies to forces, virial and stress: the only place that differentiates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from dpa4_core.data.graph import Graph
+from dpa4_core.errors import DPA4Error
+from dpa4_core.model.checkpoint import read_model, write_model
+from dpa4_core.model.dpa4 import DPA4
+from dpa4_core.model.info import ModelInfo
+from dpa4_core.model.registry import resolve
+from dpa4_core.nn.segment import segment_sum
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Output(NamedTuple):
+    """What a potential says about a batch; detached float64 tensors on the potential's device.
+
+    Attributes:
+        energy: [n_systems] eV.
+        atom_energies: [n_atoms] eV.
+        forces: [n_atoms, 3] eV/Å.
+        virial: [n_systems, 3, 3] eV, first index of the gradient.
+        stress: [n_systems, 3, 3] eV/Å³, symmetric, positive under tension; NaN without periodicity.
+    """
+
+    energy: Tensor
+    atom_energies: Tensor
+    forces: Tensor
+    virial: Tensor
+    stress: Tensor
+
+
+@runtime_checkable
+class PotentialLike(Protocol):
+    """What `predict`, `relax`, the calculator and the physics suite ask of a potential."""
+
+    cutoff: float
+    device: torch.device
+    elements: frozenset[int]
+
+    def compute(self, graph: Graph) -> Output:
+        """Energies, forces, virial and stress of every system in ``graph``."""
+        ...
+
+
+def derive(atom_energies: Tensor, edge_vec: Tensor, graph: Graph, *, create_graph: bool = False) -> Output:
+    """Forces, virial and stress by one gradient of the total energy with respect to the edge vectors.
+
+    F_k = Σ_{dst=k} g_e − Σ_{src=k} g_e, W = −Σ g_e ⊗ v_e, stress = −(W + Wᵀ)/2V with g_e = ∂E/∂v_e.
+
+    Args:
+        atom_energies: [n_atoms] eV, a function of ``edge_vec`` [n_edges, 3] float64, which requires grad.
+        create_graph: keep the results differentiable with respect to the weights, for training.
+    """
+    gradient = torch.zeros_like(edge_vec)
+    if graph.n_edges:
+        (gradient,) = torch.autograd.grad(atom_energies.sum(), edge_vec, create_graph=create_graph)
+    if not create_graph:
+        atom_energies, edge_vec = atom_energies.detach(), edge_vec.detach()
+    forces = segment_sum(gradient, graph.dst, graph.n_atoms) - segment_sum(gradient, graph.src, graph.n_atoms)
+    pair = -gradient[:, :, None] * edge_vec[:, None, :]
+    virial = segment_sum(pair, graph.system_idx[graph.dst], graph.n_systems)
+    stress = -0.5 * (virial + virial.transpose(1, 2)) / graph.volume()[:, None, None]
+    energy = segment_sum(atom_energies, graph.system_idx, graph.n_systems)
+    return Output(energy, atom_energies, forces, virial, stress)
+
+
+class Potential:
+    """A DPA4 model ready for prediction, with its identity card.
+
+    Attributes:
+        model: the network, in evaluation mode.
+        info: name, checksum, level of theory, licence, observed elements.
+    """
+
+    def __init__(self, model: DPA4, info: ModelInfo | None = None, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval().requires_grad_(False)
+        self.info = info or ModelInfo(elements=model.config.atomic_numbers)
+        self.cutoff = model.config.cutoff
+        self.dtype = model.dtype
+        # a species row that training never saw holds noise: such elements are refused, not guessed
+        self.elements = frozenset(self.info.elements or model.config.atomic_numbers)
+        lookup = torch.full((120,), -1, dtype=torch.int64)
+        lookup[torch.tensor(model.config.atomic_numbers)] = torch.arange(len(model.config.elements))
+        self._species_of = lookup.to(self.device)
+
+    def compute(self, graph: Graph) -> Output:
+        """Energies, forces, virial and stress of every system in ``graph``.
+
+        Raises:
+            DPA4Error: an element that is not in the model's type map.
+        """
+        graph = graph.to(self.device)
+        species = self._species_of[graph.atomic_numbers]
+        if graph.n_atoms and bool((species < 0).any()):
+            number = int(graph.atomic_numbers[species < 0][0])
+            raise DPA4Error(f"element with atomic number {number} is not in the type map of {self.info.name}")
+        conditioning = self._conditioning(graph)
+        edge_vec = graph.edge_vectors().detach().requires_grad_()
+        with torch.enable_grad():
+            atom_energies = self.model(edge_vec, graph.src, graph.dst, species, conditioning)
+        return derive(atom_energies, edge_vec, graph)
+
+    def _conditioning(self, graph: Graph) -> Tensor | None:
+        """Charge and spin multiplicity of the system of each atom for a conditioned model, [n_atoms, 2]."""
+        default = self.model.config.charge_spin
+        if default is None or graph.charge_spin is None:
+            return None  # an unconditioned model knows no charge; a conditioned one takes its default
+        given = graph.charge_spin
+        given = torch.where(given[:, 1:] < 0, given.new_tensor(default), given)
+        charge, spin = given[:, 0], given[:, 1]
+        if bool(((charge < -100) | (charge > 99) | (spin > 99)).any()):
+            raise DPA4Error(f"charge and spin {given.tolist()} exceed what the model can take, −100…99 and 0…99")
+        return given[graph.system_idx]
+
+    def __repr__(self) -> str:
+        return f"Potential({self.info.name!r}, device={str(self.device)!r}, dtype={str(self.dtype)!r})"
+
+
+def load(name_or_path: str | Path, device: str = "cpu", dtype: str = "float32") -> Potential:
+    """Load a potential by registry name, official ``.pt`` file or our own ``.dpa4`` file.
+
+    A registry name is fetched on first use, checked against its SHA-256 and found in the cache afterwards.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes CUDA when there is one.
+        dtype: "float32" (default) or "float64" for tests and tight phonons.
+
+    Raises:
+        DPA4Error: unknown name, missing, damaged or refused file, unknown device or dtype.
+    """
+    if dtype not in DTYPES:
+        raise DPA4Error(f"unknown dtype {dtype!r}; choose from {', '.join(DTYPES)}")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise DPA4Error(f"device {device!r} was asked for but torch sees no CUDA device; use device='cpu'")
+    path, entry = resolve(name_or_path)
+    model, info = read_model(path, dtype=DTYPES[dtype], entry=entry)
+    return Potential(model, info, device)
+
+
+def save(potential: Potential, path: str | Path) -> Path:
+    """Write our own format: configuration, tensors and version in one safetensors file, no pickled code."""
+    return write_model(potential.model, potential.info, Path(path))

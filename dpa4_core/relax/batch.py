@@ -1,0 +1,210 @@
+"""The structures that are relaxed together: their state, a force call for all, a step for all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dpa4_core.data.neighbours import build_graph
+from dpa4_core.data.structures import System
+from dpa4_core.potential import PotentialLike
+from dpa4_core.relax.cell_filter import DeformedSystems, Geometry, displace, generalised_forces, geometry
+from dpa4_core.relax.fire import FireOptions, fire_init, fire_step
+from dpa4_core.relax.limits import MAX_FORCE
+from dpa4_core.relax.state import Found, Motion, Snapshot, Statistics, Task
+
+FIRE = FireOptions()
+
+
+class Batch:
+    """Systems that share their force calls; they join before one and leave after one.
+
+    Args:
+        device: of the potential.
+        relax_cell: whether cells of periodic systems move.
+        pressure: external pressure, eV/Å³.
+
+    """
+
+    def __init__(self, device: torch.device, *, relax_cell: bool, pressure: float) -> None:
+        self.device = device
+        self.relax_cell = relax_cell
+        self.pressure = pressure
+        self.tasks: list[Task] = []
+        self._motion: Motion | None = None
+
+    @property
+    def n_atoms(self) -> int:
+        return sum(task.system.n_atoms for task in self.tasks)
+
+    def join(self, tasks: Sequence[Task]) -> None:
+        """Add systems at rest; their first force call is the next one."""
+        if not tasks:
+            return
+        motion = self._at_rest([task.system for task in tasks])
+        self._motion = self._motion.join(motion) if self._motion else motion
+        self._index(self.tasks + list(tasks))
+
+    def leave(self, finished: NDArray[np.bool_]) -> None:
+        """Remove the systems where ``finished`` [n_systems] holds."""
+        keep = torch.from_numpy(~finished).to(self.device)
+        self._motion = self._state.select(keep[self._system_idx], keep)
+        self._index([task for task, gone in zip(self.tasks, finished, strict=True) if not gone])
+
+    def compute(self, potential: PotentialLike) -> Statistics:
+        """One force call."""
+        state, system_idx = self._state, self._system_idx
+        at = geometry(state.systems, system_idx)
+        # Searched anew at every step: about 0.2 ms a system on a CPU, where the network needs 50 ms and more.
+        graph = build_graph(self._systems_at(at.positions, at.cell), potential.cutoff, device=self.device)
+        out = potential.compute(graph)
+
+        moves = state.systems.cell_moves
+        squares = out.forces.square().sum(1)
+        stress_size = torch.where(moves, out.stress.abs().sum((1, 2)), 0.0)
+        checksum = (out.energy + stress_size).index_add(0, system_idx, squares)
+        good = torch.isfinite(checksum)
+        forces = torch.where(state.fixed | ~good[system_idx, None], 0.0, out.forces)
+        stress = torch.where((moves & good)[:, None, None], out.stress, 0.0)
+        slope = generalised_forces(state.systems, at, forces, stress, system_idx, pressure=self.pressure)
+
+        volume = graph.volume()
+        rows = slope.cell_forces.square().sum(2).amax(1)
+        now = Snapshot(
+            positions=at.positions,
+            forces=out.forces,
+            cell=at.cell,
+            stress=out.stress,
+            energy=out.energy,
+            enthalpy=out.energy + torch.where(moves, self.pressure * volume, 0.0),
+            fmax=_segment_max(slope.forces.square().sum(1), system_idx, rows).sqrt(),
+        )
+        max_force = _segment_max(squares, system_idx, torch.zeros_like(volume)).sqrt()
+        better = good & (max_force <= MAX_FORCE) & (now.enthalpy < state.best.enthalpy)
+        self._motion = dataclasses.replace(
+            state,
+            forces=slope.forces,
+            cell_forces=slope.cell_forces,
+            now=now,
+            best=state.best.replace_where(now, better[system_idx], better),
+        )
+        statistics = (  # in the order of Statistics
+            state.n_steps.double(),
+            out.energy,
+            now.fmax,
+            torch.where(good, max_force, torch.nan),
+            volume,
+            torch.exp(state.systems.log_deformation.diagonal(dim1=1, dim2=2).sum(1)),
+            torch.linalg.matrix_norm(state.systems.log_deformation),
+            self._span(at, graph.periodic),
+        )
+        return Statistics(*torch.stack(statistics).cpu().numpy())
+
+    def step(self) -> None:
+        """Move every system by one FIRE step along the forces of the last force call."""
+        state, system_idx = self._state, self._system_idx
+        move = fire_step(state.fire, state.forces, state.cell_forces, system_idx, options=FIRE)
+        systems = state.systems
+        log_deformation = systems.log_deformation + move.cell_displacements / systems.n_atoms[:, None, None]
+        if self._any_fixed:
+            positions = displace(systems, log_deformation, move.displacements, state.fixed, system_idx)
+        else:
+            positions = systems.positions + move.displacements
+        self._motion = dataclasses.replace(
+            state,
+            n_steps=state.n_steps + 1,
+            systems=dataclasses.replace(systems, positions=positions, log_deformation=log_deformation),
+            fire=move.state,
+        )
+
+    def found(self, place: int, *, best: bool) -> Found:
+        """The last or the best force call of one system."""
+        state = self._state
+        chosen = state.best if best else state.now
+        system = self.tasks[place].system
+        atoms = self._system_idx == place
+        known = bool(torch.isfinite(chosen.enthalpy[place]))
+        return Found(
+            system=dataclasses.replace(
+                system, positions=_array(chosen.positions[atoms]), cell=_array(chosen.cell[place])
+            ),
+            energy=float(chosen.energy[place]),
+            forces=_array(chosen.forces[atoms]) if known else None,
+            stress=_array(chosen.stress[place]) if known and system.periodic else None,
+            fmax=float(chosen.fmax[place]),
+            n_steps=int(state.n_steps[place]),
+        )
+
+    @property
+    def _state(self) -> Motion:
+        assert self._motion is not None, "a batch without systems has no state"
+        return self._motion
+
+    def _index(self, tasks: list[Task]) -> None:
+        self.tasks = tasks
+        counts = torch.tensor([task.system.n_atoms for task in tasks], dtype=torch.int64)
+        self._system_idx = torch.repeat_interleave(torch.arange(len(tasks)), counts).to(self.device)
+        self._any_fixed = any(bool(task.system.fixed.any()) for task in tasks)
+
+    def _systems_at(self, positions: Tensor, cell: Tensor) -> list[System]:
+        coordinates, cells = positions.cpu().numpy(), cell.cpu().numpy()
+        ends = np.cumsum([task.system.n_atoms for task in self.tasks])
+        return [
+            dataclasses.replace(task.system, positions=coordinates[end - task.system.n_atoms : end], cell=cells[place])
+            for place, (task, end) in enumerate(zip(self.tasks, ends, strict=True))
+        ]
+
+    def _span(self, at: Geometry, periodic: Tensor) -> Tensor:
+        index = self._system_idx[:, None].expand(-1, 3)
+        low = torch.full_like(at.cell[:, 0], torch.inf).scatter_reduce(0, index, at.positions, "amin")
+        high = torch.full_like(at.cell[:, 0], -torch.inf).scatter_reduce(0, index, at.positions, "amax")
+        return torch.where(periodic, at.cell.abs().amax((1, 2)), (high - low).amax(1))
+
+    def _at_rest(self, systems: list[System]) -> Motion:
+        n_systems = len(systems)
+        positions = self._tensor(np.concatenate([system.positions for system in systems]))
+        cell = self._tensor(np.stack([system.cell for system in systems]))
+        zeros, zeros_cell = torch.zeros_like(positions), torch.zeros_like(cell)
+        nothing = torch.full((n_systems,), torch.nan, dtype=torch.float64, device=self.device)
+        unknown = Snapshot(
+            positions=positions,
+            forces=torch.full_like(positions, torch.nan),
+            cell=cell,
+            stress=torch.full_like(cell, torch.nan),
+            energy=nothing,
+            enthalpy=torch.full_like(nothing, torch.inf),
+            fmax=nothing,
+        )
+        return Motion(
+            fixed=self._tensor(np.concatenate([system.fixed for system in systems])),
+            forces=zeros,
+            cell_forces=zeros_cell,
+            n_steps=torch.zeros(n_systems, dtype=torch.int64, device=self.device),
+            systems=DeformedSystems(
+                positions=positions,
+                log_deformation=zeros_cell,
+                reference_cell=cell,
+                cell_moves=self._tensor(np.array([system.periodic and self.relax_cell for system in systems])),
+                n_atoms=self._tensor(np.array([system.n_atoms for system in systems], dtype=np.float64)),
+            ),
+            fire=fire_init(len(positions), n_systems, self.device, options=FIRE),
+            now=unknown,
+            best=unknown,
+        )
+
+    def _tensor(self, array: NDArray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _array(tensor: Tensor) -> NDArray[np.float64]:
+    return tensor.cpu().numpy().copy()
+
+
+def _segment_max(values: Tensor, system_idx: Tensor, at_least: Tensor) -> Tensor:
+    """Largest of ``values`` [n_atoms] in every system, not below ``at_least`` [n_systems]."""
+    return at_least.scatter_reduce(0, system_idx, values, "amax")

@@ -1,0 +1,91 @@
+"""When a relaxation is over, and the sentence that says why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpa4_core.data.structures import MAX_LENGTH
+from dpa4_core.errors import DPA4Error
+from dpa4_core.relax.state import Statistics
+
+MAX_FORCE = 1e4
+"""eV/Å; no structure that anyone means has such a force, the potential is far outside of its training."""
+
+
+class Verdict(NamedTuple):
+    """How a relaxation ended: "converged", "max_steps" or the sentence of a failure."""
+
+    reason: str
+    converged: bool
+    failed: bool
+
+    @classmethod
+    def failure(cls, sentence: str) -> Verdict:
+        return cls(sentence, converged=False, failed=True)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a relaxation.
+
+    Attributes:
+        fmax: eV/Å below which a structure is converged.
+        max_steps: optimiser steps.
+        max_volume_change: factor, both ways.
+
+    """
+
+    fmax: float
+    max_steps: int
+    max_volume_change: float
+
+    def __post_init__(self) -> None:
+        if not self.fmax > 0:
+            raise DPA4Error(f"fmax must be positive, not {self.fmax}")
+        if self.max_steps < 0:
+            raise DPA4Error(f"max_steps must not be negative, not {self.max_steps}")
+        if not self.max_volume_change > 1:
+            raise DPA4Error(f"max_volume_change is a factor above 1, not {self.max_volume_change}")
+
+    def finished(self, now: Statistics) -> NDArray[np.bool_]:
+        """Which systems [n_systems] make no further step."""
+        return self._failed(now) | (now.fmax < self.fmax) | (now.n_steps >= self.max_steps)
+
+    def verdict(self, now: Statistics, place: int) -> Verdict:
+        """Why one finished system makes no further step."""
+        if self._failed(now)[place]:
+            return Verdict.failure(self._sentence(Statistics(*(values[place] for values in now))))
+        converged = bool(now.fmax[place] < self.fmax)
+        return Verdict("converged" if converged else "max_steps", converged=converged, failed=False)
+
+    def _failed(self, now: Statistics) -> NDArray[np.bool_]:
+        possible = now.max_force <= MAX_FORCE  # false for NaN
+        deformation = np.maximum(now.deformation, np.abs(np.log(now.volume_ratio)))
+        similar = deformation <= math.log(self.max_volume_change)
+        # The neighbour search refuses longer systems; a step adds up to 22 %.
+        compact = 1.25 * now.span <= MAX_LENGTH
+        return ~(possible & similar & compact)
+
+    def _sentence(self, now: Statistics) -> str:
+        steps = f"after {now.n_steps:.0f} steps"
+        if np.isnan(now.max_force):
+            return f"the potential gave an energy, force or stress that is not finite {steps}"
+        if now.max_force > MAX_FORCE:
+            return f"a force reached {now.max_force:.1e} eV/Å {steps}; no potential knows such a structure"
+        if abs(np.log(now.volume_ratio)) > math.log(self.max_volume_change):
+            verb = "exploded" if now.volume_ratio > 1 else "collapsed"
+            return (
+                f"the cell {verb} to {now.volume_ratio:.2g} of its volume {steps} "
+                f"(limit: a factor {self.max_volume_change:g}); check it or raise max_volume_change"
+            )
+        if now.deformation > math.log(self.max_volume_change):
+            return (
+                f"the cell changed its shape by more than a factor {self.max_volume_change:g} {steps}; "
+                "check it or raise max_volume_change"
+            )
+        return f"the structure extends over {now.span:.3g} Å {steps}; its atoms fly apart"

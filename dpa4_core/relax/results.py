@@ -1,0 +1,59 @@
+"""What a relaxation hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class RelaxStep(NamedTuple):
+    """One force call of a relaxation.
+
+    Attributes:
+        energy: eV.
+        fmax: eV/Å.
+        volume: Å³; NaN without periodicity.
+
+    """
+
+    energy: float
+    fmax: float
+    volume: float
+
+
+@dataclass(frozen=True)
+class RelaxResult:
+    """One relaxed structure, or what became of it.
+
+    ``structure``, ``energy``, ``forces``, ``stress`` and ``fmax`` belong together: the last step of a
+    converged relaxation, and of any other the step of lowest enthalpy. They are the input and NaN or None if
+    nothing could be computed.
+
+    Attributes:
+        structure: of the type that came in.
+        energy: eV, without the pressure term.
+        forces: [n, 3] eV/Å, as the potential gives them, also on fixed coordinates.
+        stress: [3, 3] eV/Å³, positive under tension, without the external pressure; None without periodicity.
+        converged: whether ``fmax`` came below the threshold.
+        n_steps: optimiser steps that were made; force calls are one more.
+        fmax: eV/Å, largest force on an atom that may move or on a row of the cell (in the scale of the cell
+            filter).
+        reason: "converged", "max_steps", or the sentence of ``error``.
+        error: why the relaxation failed, in one sentence; None if it did not, also when it ran out of steps.
+        trajectory: one record for every force call, if asked for.
+
+    """
+
+    structure: Any
+    energy: float
+    forces: NDArray[np.float64] | None
+    stress: NDArray[np.float64] | None
+    converged: bool
+    n_steps: int
+    fmax: float
+    reason: str
+    error: str | None = None
+    trajectory: list[RelaxStep] | None = None

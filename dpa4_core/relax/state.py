@@ -1,0 +1,114 @@
+"""What is known about structures on their way, by the name of each number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dpa4_core.data.structures import System
+from dpa4_core.relax.batch_state import BatchState
+from dpa4_core.relax.cell_filter import DeformedSystems
+from dpa4_core.relax.fire import FireState
+from dpa4_core.relax.results import RelaxStep
+
+
+@dataclass(frozen=True)
+class Task:
+    """A structure on its way; ``index`` is its place in the input."""
+
+    index: int
+    system: System
+    trajectory: list[RelaxStep] | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot(BatchState, per_atom=("positions", "forces")):
+    """Geometry and results of a force call, in the units of `Output`.
+
+    Attributes:
+        positions: [n_atoms, 3].
+        forces: [n_atoms, 3], as the potential gives them.
+        cell: [n_systems, 3, 3].
+        stress: [n_systems, 3, 3].
+        energy: [n_systems].
+        enthalpy: [n_systems] energy plus pressure × volume where the cell moves.
+        fmax: [n_systems].
+
+    """
+
+    positions: Tensor
+    forces: Tensor
+    cell: Tensor
+    stress: Tensor
+    energy: Tensor
+    enthalpy: Tensor
+    fmax: Tensor
+
+
+@dataclass(frozen=True)
+class Motion(BatchState, per_atom=("forces", "fixed")):
+    """Everything that is carried from step to step.
+
+    Attributes:
+        systems: where the systems are.
+        fire: velocities and step control.
+        now: the last force call.
+        best: the force call of lowest enthalpy so far.
+        forces: [n_atoms, 3] eV/Å on the optimiser's coordinates.
+        cell_forces: [n_systems, 3, 3] eV/Å on the optimiser's coordinates.
+        fixed: [n_atoms, 3] bool, Cartesian coordinates that do not move.
+        n_steps: [n_systems] steps made.
+
+    """
+
+    systems: DeformedSystems
+    fire: FireState
+    now: Snapshot
+    best: Snapshot
+    forces: Tensor
+    cell_forces: Tensor
+    fixed: Tensor
+    n_steps: Tensor
+
+
+class Statistics(NamedTuple):
+    """What decides about every system after a force call, [n_systems] each.
+
+    Attributes:
+        n_steps: steps made.
+        energy: eV.
+        fmax: eV/Å, on the optimiser's coordinates.
+        max_force: eV/Å, on any atom; NaN if anything that the potential gave is not finite.
+        volume: Å³; NaN without periodicity.
+        volume_ratio: to the volume at the start.
+        deformation: largest change of the logarithm of a length, about.
+        span: Å, longest lattice vector component, or extent of the atoms without periodicity.
+
+    """
+
+    n_steps: NDArray[np.float64]
+    energy: NDArray[np.float64]
+    fmax: NDArray[np.float64]
+    max_force: NDArray[np.float64]
+    volume: NDArray[np.float64]
+    volume_ratio: NDArray[np.float64]
+    deformation: NDArray[np.float64]
+    span: NDArray[np.float64]
+
+
+class Found(NamedTuple):
+    """A force call of one system, in eV, [n, 3] eV/Å, [3, 3] eV/Å³ and eV/Å.
+
+    Energy and ``fmax`` are NaN and forces and stress None when no force call was good.
+    """
+
+    system: System
+    energy: float
+    forces: NDArray[np.float64] | None
+    stress: NDArray[np.float64] | None
+    fmax: float
+    n_steps: int

@@ -1,0 +1,20 @@
+"""Units and sign conventions, written once.
+
+Inside the package everything is in eV, Å, eV/Å and eV/Å³; rows of ``cell`` are lattice vectors; stress is
+``-virial / volume`` and positive under tension (the convention of ASE). A value in other units carries the unit in
+its name, and the conversion happens at the border with the constants below (CODATA 2018).
+"""
+
+from __future__ import annotations
+
+EV_PER_ANGSTROM3_TO_GPA = 160.21766208
+"""1 eV/Å³ in GPa."""
+
+EV_PER_ANGSTROM3_TO_KBAR = 1602.1766208
+"""1 eV/Å³ in kbar, the unit of VASP and of atomate2's force-field documents (which also flip the sign)."""
+
+COULOMB_EV_ANGSTROM = 14.3996
+"""e²/(4πε₀) in eV Å, to the digits that the ZBL term of the published checkpoints was trained with."""
+
+BOHR_ANGSTROM = 0.5291772109
+"""Bohr radius in Å."""
