@@ -1,4 +1,4 @@
-"""Shared fixtures. Threads are limited so that runs are repeatable on small machines."""
+"""Shared fixtures. No test downloads, but for those that ask for the DPA4-Neo weights."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.registry import fetch
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # the tests' tensors are tiny: more threads only wait for each other
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,6 @@
 """The physics any potential must obey, as functions to call from tests, and a toy potential that obeys it.
 
-from dpa4_core.testing import run_physics_suite
-
-for result in run_physics_suite(my_potential):
-    print(result)
+`run_physics_suite` calls them all on a potential and returns what passed and what failed, with the numbers.
 """
 
 from dpa4_core.testing.derivatives import check_forces_against_differences, check_stress_against_differences

@@ -13,7 +13,7 @@ from ase.neighborlist import primitive_neighbor_list
 
 from dpa4_core.data import neighbours_cuda
 from dpa4_core.data.batching import pack
-from dpa4_core.data.graph import Graph
+from dpa4_core.data.graph import UNSPECIFIED_CHARGE_SPIN, Graph
 from dpa4_core.data.neighbours import MIN_EDGE_LENGTH, build_graph
 from dpa4_core.data.structures import StructureError, to_system
 
@@ -111,7 +111,7 @@ def test_charge_and_spin_are_carried_where_one_system_has_them() -> None:
     cation.info["charge"] = 1
     graph = build_graph([to_system(neutral), to_system(cation)], 3.0)
     assert graph.charge_spin is not None
-    assert graph.charge_spin.tolist() == [[0, 1], [1, 2]]
+    assert graph.charge_spin.tolist() == [list(UNSPECIFIED_CHARGE_SPIN), [1, 2]]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ VARIANTS = {
 
 def random_potential(preset: str, **changes) -> Potential:
     """A preset at small width whose weights are all random: at initialisation every residual branch is zero."""
-    settings = PRESETS[preset] | {"channels": 8, "elements": ("H", "C", "O", "Si", "Cu"), "cutoff": 4.5} | changes
+    small = {"channels": 8, "n_blocks": min(PRESETS[preset]["n_blocks"], 2), "cutoff": 4.5}
+    settings = PRESETS[preset] | small | {"elements": ("H", "C", "O", "Si", "Cu")} | changes
     model = DPA4(DPA4Config.from_dict(settings), torch.float64)
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():

@@ -1,0 +1,74 @@
+"""Materials screening with the DPA4 interatomic potential: jobflow Makers, hulls, campaigns and reports.
+
+    flow = dpa4_flows.ConvexHullMaker(files=["phases.json"]).make(structures)
+    dpa4_flows.run_local(flow, "hull")
+
+Public names are imported when they are first used: `dpa4 --help` and a worker that needs one Maker do not wait for
+the rest of the package.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dpa4_flows.campaigns.battery import BatteryRun, ScreeningMaker
+    from dpa4_flows.campaigns.config import BatteryCampaign, load_campaign
+    from dpa4_flows.campaigns.run import open_run, prepare_run
+    from dpa4_flows.engines import run_local, submit_fireworks
+    from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
+    from dpa4_flows.makers.hull import ConvexHullMaker
+    from dpa4_flows.makers.references import ReferenceMaker
+    from dpa4_flows.makers.relax import DPA4MDMaker, DPA4RelaxMaker, DPA4StaticMaker
+    from dpa4_flows.model_ref import ModelRef
+    from dpa4_flows.results import ResultsTable
+    from dpa4_flows.stores import complete_job_store
+
+__all__ = [
+    "BatchRelaxMaker",
+    "BatchStaticMaker",
+    "BatteryCampaign",
+    "BatteryRun",
+    "ConvexHullMaker",
+    "DPA4MDMaker",
+    "DPA4RelaxMaker",
+    "DPA4StaticMaker",
+    "ModelRef",
+    "ReferenceMaker",
+    "ResultsTable",
+    "ScreeningMaker",
+    "complete_job_store",
+    "load_campaign",
+    "open_run",
+    "prepare_run",
+    "run_local",
+    "submit_fireworks",
+]
+
+_HOMES = {
+    "campaigns.battery": ("ScreeningMaker", "BatteryRun"),
+    "campaigns.config": ("BatteryCampaign", "load_campaign"),
+    "campaigns.run": ("open_run", "prepare_run"),
+    "engines": ("run_local", "submit_fireworks"),
+    "makers.batch": ("BatchRelaxMaker", "BatchStaticMaker"),
+    "makers.hull": ("ConvexHullMaker",),
+    "makers.references": ("ReferenceMaker",),
+    "makers.relax": ("DPA4MDMaker", "DPA4RelaxMaker", "DPA4StaticMaker"),
+    "model_ref": ("ModelRef",),
+    "results": ("ResultsTable",),
+    "stores": ("complete_job_store",),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

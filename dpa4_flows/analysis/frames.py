@@ -1,0 +1,114 @@
+"""Energy frames: which energies may meet, and which cells a PBE+U training set computed with +U.
+
+A potential inherits the rules of its training set. OMat24 follows the Materials Project: every cell that
+holds O or F together with V, Cr, Mn, Fe, Co, Ni, Mo or W was computed with PBE+U, every other cell with PBE.
+The two differ by electronvolts per metal atom, so only corrected energies may be compared across that seam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from pymatgen.core import Composition
+
+from dpa4_flows.schemas import EnergyFrame
+
+UState = Literal["none", "full", "boundary"]
+
+U_VALUES: dict[str, float] = {
+    "V": 3.25,
+    "Cr": 3.7,
+    "Mn": 3.9,
+    "Fe": 5.3,
+    "Co": 3.32,
+    "Ni": 6.2,
+    "Mo": 4.38,
+    "W": 6.2,
+}
+"""Hubbard U of the Materials Project for oxides and fluorides, eV (A. Jain et al., PRB 84, 045115 (2011))."""
+
+_U_ANIONS = ("O", "F")
+_FULL_ANION_FRACTION = 0.25  # of the O, F and U-metal atoms; an O adsorbed on a slab of 16 Ni has 0.06, Fe2O3 0.6
+_NOT_PBE = ("scan", "pbesol", "b97", "b3lyp", "hse", "ccsd", "lda")
+
+
+class FrameError(ValueError):
+    """Energies of different frames were about to meet; one sentence."""
+
+
+def u_state(composition: Composition) -> UState:
+    """How the +U policy treats a cell of this composition.
+
+    ``none``: no O/F or no U metal. ``full``: both, and O + F make up at least a quarter of the O, F and
+        U-metal atoms
+    (oxides, fluorides). ``boundary``: both, but little O/F on much metal (adsorbate, sub-oxide, dilute
+    impurity): the model was hardly trained there and a single O atom moves the whole cell onto the +U
+    surface.
+    """
+    amounts = composition.get_el_amt_dict()
+    n_metal = sum(amounts.get(symbol, 0.0) for symbol in U_VALUES)
+    n_anion = sum(amounts.get(symbol, 0.0) for symbol in _U_ANIONS)
+    if not n_metal or not n_anion:
+        return "none"
+    return "full" if n_anion / (n_anion + n_metal) >= _FULL_ANION_FRACTION else "boundary"
+
+
+def applies_u(level_of_theory: str) -> bool:
+    """Whether a level of theory follows the Materials Project +U policy.
+
+    True for anything that says "+U", and for an unknown level: corrections of the Materials Project kind
+    presuppose it.
+    """
+    return "+u" in level_of_theory.lower() or not _is_stated(level_of_theory)
+
+
+def is_pbe(level_of_theory: str) -> bool:
+    """Whether a level of theory is PBE with or without +U, or not stated."""
+    text = level_of_theory.lower()
+    return not any(name in text for name in _NOT_PBE) and ("pbe" in text or not _is_stated(text))
+
+
+def hubbards(composition: Composition) -> dict[str, float]:
+    """{element: U in eV} that the policy puts on a cell of this composition; empty if none."""
+    if u_state(composition) == "none":
+        return {}
+    return {symbol: U_VALUES[symbol] for symbol in composition.get_el_amt_dict() if symbol in U_VALUES}
+
+
+def run_type(composition: Composition, level_of_theory: str) -> str:
+    """Run type in the words of pymatgen: GGA or GGA+U; the level of theory itself where it is not PBE."""
+    if not is_pbe(level_of_theory):
+        return level_of_theory
+    return "GGA+U" if applies_u(level_of_theory) and hubbards(composition) else "GGA"
+
+
+def check_same_frame(frames: Iterable[EnergyFrame | Mapping[str, Any]]) -> EnergyFrame:
+    """The frame that all energies share.
+
+    Raises:
+        FrameError: there is no frame, or two of them differ; the sentence names the first difference.
+    """
+    common: EnergyFrame | None = None
+    for item in frames:
+        frame = item if isinstance(item, EnergyFrame) else EnergyFrame.model_validate(item)
+        if common is None:
+            common = frame
+        elif frame != common:
+            raise FrameError(_difference(common, frame))
+    if common is None:
+        raise FrameError("no energy frame was given; every energy needs its model, level of theory and correction")
+    return common
+
+
+def _difference(one: EnergyFrame, other: EnergyFrame) -> str:
+    field = next(name for name in type(one).model_fields if getattr(one, name) != getattr(other, name))
+    first, second = (str(getattr(frame, field))[:24] for frame in (one, other))
+    return (
+        f"energies of different frames cannot be compared: {field} is {first!r} for one and {second!r} for "
+        "another; compute all phases with one model and one correction scheme"
+    )
+
+
+def _is_stated(level_of_theory: str) -> bool:
+    return level_of_theory.strip().lower() not in ("", "unknown", "none", "toy")

@@ -1,0 +1,74 @@
+"""Whether a candidate is worth a calculation: cheap checks on geometry and composition, no energies."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+from ase.data import covalent_radii
+from pymatgen.core import Structure
+
+from dpa4_core.data.structures import StructureError, System, check_system, to_system
+
+MIN_RADIUS = 0.75
+"""Å; lower limit of the atomic radii in volumes, since H, N, O and F keep more distance than they bond."""
+
+VOLUME_RATIO = (0.5, 15.0)
+"""Allowed volume of a cell in units of the summed volumes of its atomic spheres (covalent radii).
+
+Most of 5,000 structures of the Materials Project and WBM lie between 0.8 and 6; uranium has 0.6, dry ice and
+the molecular solids of H, N, O and F 8 to 14."""
+
+
+def check_candidate(
+    structure: Structure,
+    *,
+    supported_elements: Collection[int],
+    max_atoms: int = 200,
+    min_distance_ratio: float = 0.5,
+    volume_ratio: tuple[float, float] = VOLUME_RATIO,
+    working_ion: str | None = None,
+) -> list[str]:
+    """Why a candidate cannot or should not be computed, one sentence each; empty if it can.
+
+    Args:
+        structure: candidate, periodic.
+        supported_elements: atomic numbers that the model was trained on.
+        max_atoms: largest number of atoms in a cell.
+        min_distance_ratio: atoms closer than this fraction of the sum of their covalent radii overlap.
+        volume_ratio: lowest and highest cell volume in units of the volume of the atomic spheres.
+        working_ion: element that must be present beside others (battery campaigns).
+    """
+    try:
+        system = to_system(structure)
+    except StructureError as error:
+        return [str(error)]
+    reasons = []
+    geometry = check_system(system, frozenset(supported_elements), min_distance_ratio=min_distance_ratio)
+    if geometry is not None:
+        reasons.append(geometry)
+    else:
+        reasons += _volume_reasons(system, volume_ratio)
+    if system.n_atoms > max_atoms:
+        reasons.append(f"{system.n_atoms} atoms in the cell; this campaign admits {max_atoms}")
+    if working_ion is not None:
+        symbols = {site.specie.symbol for site in structure}
+        if working_ion not in symbols:
+            reasons.append(f"no {working_ion} in it, the working ion of this campaign")
+        elif len(symbols) == 1:
+            reasons.append(f"nothing but {working_ion}; an electrode needs a host for the ion")
+    return reasons
+
+
+def _volume_reasons(system: System, volume_ratio: tuple[float, float]) -> list[str]:
+    if not system.periodic:
+        return ["it is not periodic; a campaign needs crystals"]
+    radii = np.maximum(covalent_radii[system.numbers], MIN_RADIUS)
+    spheres = float((4.0 / 3.0 * np.pi * radii**3).sum())
+    ratio = abs(float(np.linalg.det(system.cell))) / spheres
+    low, high = volume_ratio
+    if low <= ratio <= high:
+        return []
+    per_atom = ratio * spheres / system.n_atoms
+    expected = f"{low * spheres / system.n_atoms:.1f} to {high * spheres / system.n_atoms:.0f}"
+    return [f"the volume of {per_atom:.1f} Å³ per atom is implausible; {expected} is expected for its elements"]

@@ -1,0 +1,128 @@
+"""Keys and documents of calculations: how a relaxed structure gets into the results table and is found there
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from pymatgen.core import Molecule, Structure
+
+from dpa4_core.data.structures import StructureError, to_system
+from dpa4_core.model.info import ModelInfo
+from dpa4_core.predict import Prediction
+from dpa4_core.relax import RelaxResult
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.provenance import provenance
+from dpa4_flows.results import digest
+from dpa4_flows.schemas import RelaxationDocument
+
+_DECIMALS = 8  # Å; a change of 1e-8 Å is no other structure
+
+
+def input_hash(structure: Structure | Molecule) -> str:
+    """Hash of what a potential sees of ``structure``: elements, positions, cell, fixed coordinates, charge
+    and spin.
+
+    Sites keep their order, and nothing is reduced to a primitive cell: the hash names one calculation, not
+    one material. A structure that no potential can see (partial occupancy, ...) is hashed as written.
+    """
+    try:
+        system = to_system(structure)
+    except StructureError:
+        return digest("unreadable", structure.as_dict())
+    positions, cell = (np.round(x, _DECIMALS) + 0.0 for x in (system.positions, system.cell))  # + 0.0: no minus zero
+    return digest(
+        system.numbers.tolist(),
+        positions.tolist(),
+        cell.tolist(),
+        system.periodic,
+        np.flatnonzero(system.fixed).tolist(),
+        system.charge_spin,
+    )
+
+
+def calculation_key(structure_hash: str, model: ModelRef | ModelInfo, settings: Mapping[str, Any]) -> str:
+    """Primary key of a calculation in the results table.
+
+    Args:
+        structure_hash: from `input_hash`.
+        model: only its checksum counts; it is loaded if the reference does not carry one.
+        settings: every setting that changes the numbers.
+    """
+    sha256 = model.sha256 or (model.info().sha256 if isinstance(model, ModelRef) else "")
+    return digest(structure_hash, sha256, dict(settings))
+
+
+def relaxation_key(structure: Structure | Molecule, model: ModelRef | ModelInfo, settings: Mapping[str, Any]) -> str:
+    """Key under which the relaxation (or single point) of ``structure`` is or will be stored.
+
+    Args:
+        structure: the input structure, not the relaxed one.
+        model: the model.
+        settings: as ``BatchRelaxMaker.settings`` or ``BatchStaticMaker.settings`` give them.
+    """
+    return calculation_key(input_hash(structure), model, settings)
+
+
+def relaxation_document(
+    structure: Structure | Molecule,
+    result: RelaxResult | Prediction,
+    model: ModelInfo,
+    settings: dict[str, Any],
+) -> RelaxationDocument:
+    """Document of one result of `dpa4_core.relax` or `dpa4_core.predict`.
+
+    Args:
+        structure: the input structure.
+        result: what became of it; its error, if any, is stored instead of numbers.
+        model: identity card of the model.
+        settings: every setting that changes the numbers.
+    """
+    structure_hash = input_hash(structure)
+    document = RelaxationDocument(
+        key=calculation_key(structure_hash, model, settings),
+        structure_hash=structure_hash,
+        formula=structure.composition.reduced_formula,
+        n_atoms=len(structure),
+        error=result.error,
+        provenance=provenance(model, settings),
+    )
+    if result.error is not None:
+        return document
+    final = structure if isinstance(result, Prediction) else result.structure
+    energy = float(result.energy)
+    values: dict[str, Any] = {
+        "structure": final.as_dict(),
+        "energy": energy,
+        "energy_per_atom": energy / len(structure),
+        "pressure_gpa": _pressure_gpa(result.stress),
+    }
+    if isinstance(final, Structure) and isinstance(structure, Structure):
+        values |= {
+            "volume": float(final.volume),
+            "volume_change_percent": 100 * (float(final.volume) / float(structure.volume) - 1),
+        }
+    if isinstance(result, Prediction):
+        values |= {"fmax": _largest_force(result.forces), "converged": True, "reason": "single point"}
+    else:
+        values |= {
+            "fmax": float(result.fmax),
+            "n_steps": int(result.n_steps),
+            "converged": bool(result.converged),
+            "reason": result.reason,
+        }
+    return document.model_copy(update=values)
+
+
+def _pressure_gpa(stress: np.ndarray | None) -> float | None:
+    if stress is None or not np.isfinite(stress).all():
+        return None
+    return -float(np.trace(stress)) / 3 * EV_PER_ANGSTROM3_TO_GPA
+
+
+def _largest_force(forces: np.ndarray | None) -> float | None:
+    return None if forces is None else float(np.linalg.norm(forces, axis=1).max())

@@ -1,0 +1,1 @@
+"""Screening campaigns: their files, the funnels as flows, and run folders."""

@@ -1,0 +1,350 @@
+"""The battery funnel as jobs: which insertion electrodes are stable, and what voltage and capacity they give.
+
+    sanity → duplicates → relax → references → hull → delithiate → relax charged → electrode → charged hull → rank
+
+Cheap criteria come first. Relaxations fan out into chunk jobs when they start, since only then it is known who is left.
+Each stage job reads its candidates from the results table and writes one verdict each; the physics is in
+`dpa4_flows.analysis`, the criteria are in the campaign file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from jobflow import Flow, Job, JobOrder, Maker, Response, job
+from monty.json import MSONable
+from pymatgen.core import Structure
+from pymatgen.entries.computed_entries import ComputedStructureEntry
+
+from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.duplicates import group_duplicates
+from dpa4_flows.analysis.electrode import ElectrodeError, electrode_properties
+from dpa4_flows.analysis.hull import hull_summary, phase_positions
+from dpa4_flows.analysis.ranking import Objective, rank_candidates
+from dpa4_flows.campaigns import battery_verdicts as verdicts
+from dpa4_flows.campaigns.config import BatteryCampaign
+from dpa4_flows.campaigns.funnel import (
+    START_SOURCE,
+    StageSummary,
+    calculation_keys,
+    judge_relaxation,
+    rattle_amplitude,
+    rattled,
+    relaxed_structure,
+    start_structures,
+    stored,
+    write_verdicts,
+)
+from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.chunks import fan_out
+from dpa4_flows.makers.hull import hull_document
+from dpa4_flows.makers.references import (
+    ReferenceMaker,
+    chemical_system,
+    document_entry,
+    lowest_element,
+    reference_entries,
+)
+from dpa4_flows.makers.sources import find_structures
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.provenance import energy_frame, provenance
+from dpa4_flows.results import ResultsTable
+from dpa4_flows.schemas import ChunkSummary, RankedCandidate, StageResult
+
+STAGES = ("sanity", "duplicates", "relax", "hull", "delithiate", "relax_charged", "electrode", "charged_hull")
+
+_TRUSTED_BY = {"volume_change_percent": "volume_change_reliable"}  # no dispersion in the model: see electrode
+
+CHARGED_SOURCE = "dpa4_flows.campaigns.battery:charged_structures"
+
+
+@dataclass(frozen=True)
+class BatteryRun(MSONable):
+    """What every job of a run needs to know; small, since it is serialised with each of them.
+
+    Args:
+        table: absolute path of the results table.
+        shared_table: it lies on a network file system and several machines write to it.
+        model: potential, with its checksum.
+        campaign: the campaign file.
+        corrections: name of the correction scheme, chosen.
+    """
+
+    table: str
+    model: ModelRef
+    campaign: BatteryCampaign
+    corrections: str
+    shared_table: bool = False
+
+    def open(self) -> ResultsTable:
+        return ResultsTable(self.table, shared=self.shared_table)
+
+    def relax_maker(self, name: str) -> BatchRelaxMaker:
+        """Relaxes candidates, charged hosts and competing phases: only equal settings give comparable energies."""
+        settings = self.campaign.relax
+        return BatchRelaxMaker(
+            name=name,
+            model=self.model,
+            fmax=settings.fmax,
+            max_steps=settings.max_steps,
+            max_atoms_per_batch=self.campaign.engine.max_atoms_per_batch,
+            shared_table=self.shared_table,
+        )
+
+
+@dataclass
+class ScreeningMaker(Maker):
+    """The whole screening as one flow.
+
+    Args:
+        run: table, model and criteria.
+        name: name of the flow.
+    """
+
+    run: BatteryRun = field(kw_only=True)
+    name: str = "battery screening"
+
+    def make(self) -> Flow:
+        """Flow over the candidates that are in the results table when it runs."""
+        run = self.run
+        chunk_size = run.campaign.engine.chunk_size
+        relaxation = fan_out(
+            run.relax_maker("relax"),
+            run.table,
+            survivors_of="duplicates",
+            source=START_SOURCE,
+            chunk_size=chunk_size,
+        )
+        charging = fan_out(
+            run.relax_maker("relax charged"),
+            run.table,
+            survivors_of="delithiate",
+            source=CHARGED_SOURCE,
+            chunk_size=chunk_size,
+        )
+        jobs: list[Flow | Job] = [
+            check_sanity(run),
+            drop_duplicates(run),
+            relaxation,
+            judge_relaxed(run),
+            compute_references(run),
+            judge_stability(run),
+            delithiate(run),
+            charging,
+            judge_charged(run),
+            judge_electrodes(run),
+            judge_charged_stability(run),
+            rank(run),
+        ]
+        return Flow(jobs, name=self.name, order=JobOrder.LINEAR)
+
+
+@job(output_schema=StageSummary)
+def check_sanity(run: BatteryRun) -> StageSummary:
+    """Stage ``sanity``: reads every candidate of the table."""
+    table = run.open()
+    elements = run.model.info().elements
+    return write_verdicts(
+        table, "sanity", [verdicts.judge_sanity(c, run.campaign, elements) for c in table.candidates()]
+    )
+
+
+@job(output_schema=StageSummary)
+def drop_duplicates(run: BatteryRun) -> StageSummary:
+    """Stage ``duplicates``: the first of equal structures stands for all of them."""
+    table = run.open()
+    ids = table.survivors("sanity")
+    representatives = group_duplicates(dict(zip(ids, find_structures(table, ids), strict=True)))
+    return write_verdicts(table, "duplicates", [verdicts.judge_duplicate(i, r) for i, r in representatives.items()])
+
+
+@job(output_schema=StageSummary)
+def judge_relaxed(run: BatteryRun) -> StageSummary:
+    """Stage ``relax``: what did not converge leaves here and never enters a hull."""
+    table = run.open()
+    ids = table.survivors("duplicates")
+    structures = dict(zip(ids, start_structures(table, ids), strict=True))
+    return _judge_relaxations(run, table, "relax", structures, run.campaign.relax.max_volume_change_percent)
+
+
+@job
+def compute_references(run: BatteryRun) -> Response | ChunkSummary:
+    """Relax the competing phases of the chemical systems that are left, with the settings of the candidates.
+
+    They are not rattled: libraries hold ground states, and a push would double the cost of the largest stage.
+    """
+    table = run.open()
+    systems = {chemical_system(s) for s in find_structures(table, table.survivors("relax"))}
+    maker = ReferenceMaker(
+        relax_maker=run.relax_maker("competing phases"),
+        files=run.campaign.hull.competing,
+        chunk_size=run.campaign.engine.chunk_size,
+    )
+    return maker.replace(run.table, systems)
+
+
+@job(output_schema=StageSummary)
+def judge_stability(run: BatteryRun) -> StageSummary:
+    """Stage ``hull``: distance of the discharged phases to the hull of competing phases by the same model."""
+    table = run.open()
+    return _judge_hull(run, table, "hull", "relax", run.campaign.hull.max_energy_above_hull)
+
+
+@job(output_schema=StageSummary)
+def delithiate(run: BatteryRun) -> StageSummary:
+    """Stage ``delithiate``: take all working ions out of the relaxed structures."""
+    table = run.open()
+    ids = table.survivors("hull")
+    documents = stored(table, calculation_keys(table, "relax", ids))
+    ion = run.campaign.campaign.working_ion
+    return write_verdicts(
+        table,
+        "delithiate",
+        [verdicts.judge_delithiation(i, relaxed_structure(documents[i]), ion) for i in ids],
+    )
+
+
+def charged_structures(table: ResultsTable, ids: list[str]) -> list[Structure]:
+    """Hosts without working ions as the stage ``delithiate`` left them, rattled; a source of chunk jobs."""
+    results = table.stage("delithiate")
+    amplitude = rattle_amplitude(table)
+    return [rattled(Structure.from_dict((results[i].document or {})["structure"]), amplitude) for i in ids]
+
+
+@job(output_schema=StageSummary)
+def judge_charged(run: BatteryRun) -> StageSummary:
+    """Stage ``relax_charged``: verdicts on the relaxed hosts; their volume is judged with the electrode."""
+    table = run.open()
+    ids = table.survivors("delithiate")
+    structures = dict(zip(ids, charged_structures(table, ids), strict=True))
+    return _judge_relaxations(run, table, "relax_charged", structures, None)
+
+
+@job(output_schema=StageSummary)
+def judge_electrodes(run: BatteryRun) -> StageSummary:
+    """Stage ``electrode``: voltage from uncorrected energies, in which the +U of host and electrode cancels."""
+    table = run.open()
+    ids = table.survivors("relax_charged")
+    discharged = stored(table, calculation_keys(table, "relax", ids))
+    charged = stored(table, calculation_keys(table, "relax_charged", ids))
+    ion = run.campaign.campaign.working_ion
+    origin = provenance(run.model, {"working_ion": ion})
+    results = []
+    for i in ids:
+        try:
+            metal = lowest_element(table, ion)
+            properties = electrode_properties(
+                relaxed_structure(discharged[i]),
+                relaxed_structure(charged[i]),
+                energy_discharged=_number(discharged[i].energy),
+                energy_charged=_number(charged[i].energy),
+                energy_per_ion_metal=_number(metal.energy_per_atom),
+                working_ion=ion,
+            )
+        except (DPA4Error, ElectrodeError) as error:
+            reasons = [f"no voltage: {error}"]
+            results.append(StageResult(candidate_id=i, stage="electrode", status="error", reasons=reasons))
+            continue
+        result = verdicts.judge_electrode(i, properties, run.campaign, origin)
+        result.calculation_keys = [discharged[i].key, charged[i].key, metal.key]
+        results.append(result)
+    return write_verdicts(table, "electrode", results)
+
+
+@job(output_schema=StageSummary)
+def judge_charged_stability(run: BatteryRun) -> StageSummary:
+    """Stage ``charged_hull``: distance of the charged hosts to the hull."""
+    table = run.open()
+    return _judge_hull(run, table, "charged_hull", "electrode", run.campaign.charged.max_energy_above_hull)
+
+
+@job
+def rank(run: BatteryRun) -> dict[str, int]:
+    """Score and order what is left, and close the run."""
+    table = run.open()
+    ids = table.survivors("charged_hull")
+    results = {stage: table.stage(stage) for stage in STAGES}
+    rows: list[dict[str, Any]] = []
+    for candidate in table.candidates(ids):
+        i = candidate.candidate_id
+        values: dict[str, Any] = {}
+        for stage in (
+            "charged_hull",
+            "electrode",
+            "hull",
+        ):  # the decomposition shown is that of the discharged phase
+            values |= results[stage][i].values
+        flags = [reason for stage in STAGES for reason in results[stage][i].reasons]
+        formula = candidate.formula
+        rows.append({"candidate_id": i, "formula": formula, "values": values, "flags": list(dict.fromkeys(flags))})
+    objectives = [
+        Objective(name, o.weight, o.goal, o.low, o.high, trusted_by=_TRUSTED_BY.get(name))
+        for name, o in run.campaign.ranking.objectives.items()
+    ]
+    ranking: list[RankedCandidate] = rank_candidates(rows, objectives) if rows else []
+    table.put_ranking(ranking)
+    table.set_meta("finished", datetime.now(UTC).isoformat())
+    table.set_meta("state", "complete")
+    return {"n_ranked": len(ranking)}
+
+
+def _number(value: float | None) -> float:
+    assert value is not None  # a converged calculation has every number
+    return value
+
+
+def _judge_relaxations(
+    run: BatteryRun,
+    table: ResultsTable,
+    stage: str,
+    structures: dict[str, Structure],
+    max_volume_change_percent: float | None,
+) -> StageSummary:
+    maker = run.relax_maker(stage)
+    documents = stored(table, {i: maker.key(structure) for i, structure in structures.items()})
+    return write_verdicts(
+        table,
+        stage,
+        [
+            judge_relaxation(i, stage, document, fmax=maker.fmax, max_volume_change_percent=max_volume_change_percent)
+            for i, document in documents.items()
+        ],
+    )
+
+
+def _judge_hull(run: BatteryRun, table: ResultsTable, stage: str, after: str, limit: float) -> StageSummary:
+    """Verdicts of a hull stage on the survivors of ``after``.
+
+    The charged hosts are those of the stage relax_charged, the discharged phases those of the stage relax.
+    """
+    ids = table.survivors(after)
+    documents = stored(table, calculation_keys(table, "relax" if stage == "hull" else "relax_charged", ids))
+    origin = provenance(run.model, {"corrections": run.corrections}, with_pymatgen=True)
+    results: list[StageResult] = []
+    entries: dict[str, ComputedStructureEntry] = {}
+    warnings: dict[str, tuple[str, ...]] = {}
+    for i in ids:
+        corrected = document_entry(documents[i], run.corrections, i)
+        if corrected.entry is None:
+            reasons = [corrected.reason or "no corrected energy"]
+            results.append(StageResult(candidate_id=i, stage=stage, status="error", reasons=reasons, provenance=origin))
+        else:
+            entries[i], warnings[i] = corrected.entry, corrected.warnings
+    references = reference_entries(table, run.corrections)
+    positions = phase_positions(list(entries.values()), references.entries, candidates_compete=True)
+    frame = energy_frame(run.model, run.corrections)
+    for i, position in zip(entries, positions, strict=True):
+        missing = references.missing_in(position.chemsys)
+        remarks = [*warnings[i], *(f"not on the hull: {sentence}" for sentence in missing)]
+        result = verdicts.judge_hull(i, position, stage=stage, limit=limit, warnings=remarks)
+        result.provenance = origin
+        if position.error is None and position.formation_energy_per_atom is not None:
+            result.document = hull_document(position, frame, origin, missing).model_dump(mode="json")
+        result.calculation_keys = [documents[i].key]
+        results.append(result)
+    if stage == "hull":
+        systems = sorted({position.chemsys for position in positions})
+        table.set_meta("hull_summary", hull_summary(systems, references.entries, list(entries.values())))
+    return write_verdicts(table, stage, results)

@@ -1,0 +1,193 @@
+"""Verdicts of the battery funnel on one candidate: criteria of the campaign file applied to results of the analysis.
+
+Pure functions without table or engine, so that `dpa4 screen --dry-run` and the jobs share them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Sequence
+
+from pymatgen.core import Structure
+
+from dpa4_flows.analysis.electrode import ElectrodeError, ElectrodeProperties, redox_bound, remove_ions
+from dpa4_flows.analysis.hull import HullResult
+from dpa4_flows.analysis.sanity import check_candidate
+from dpa4_flows.campaigns.config import BatteryCampaign
+from dpa4_flows.schemas import Candidate, ElectrodeDocument, Provenance, StageResult
+
+ON_HULL = 1e-6
+"""eV/atom; below this a phase is stable, not decomposing."""
+
+ELECTRODE_UNITS = {
+    "average_voltage": "V",
+    "capacity_grav": "mAh/g",
+    "capacity_vol": "mAh/cm³",
+    "energy_grav": "Wh/kg",
+    "energy_vol": "Wh/L",
+    "volume_change_percent": "%",
+}
+
+
+def judge_sanity(candidate: Candidate, campaign: BatteryCampaign, elements: Collection[int]) -> StageResult:
+    """Whether a candidate can and should be computed: readable, known elements, no overlaps, ion and redox metal.
+
+    Args:
+        candidate: the candidate.
+        campaign: the criteria.
+        elements: atomic numbers that the model knows.
+    """
+    limits = campaign.sanity
+    result = StageResult(
+        candidate_id=candidate.candidate_id,
+        stage="sanity",
+        status="passed",
+        thresholds={"n_atoms": limits.max_atoms, "min_distance_ratio": limits.min_distance_ratio},
+    )
+    if candidate.structure is None:
+        return _rejected(result, candidate.error or "the candidate has no structure")
+    structure = Structure.from_dict(candidate.structure)
+    result.values = {"n_atoms": len(structure)}
+    ion = campaign.campaign.working_ion
+    reasons = check_candidate(
+        structure,
+        supported_elements=elements,
+        max_atoms=limits.max_atoms,
+        min_distance_ratio=limits.min_distance_ratio,
+        working_ion=ion,
+    )
+    if reasons:
+        return _rejected(result, *reasons)
+    bound = redox_bound(structure.composition, ion)
+    if limits.require_redox_metal and bound.reason:
+        return _rejected(result, bound.reason)
+    result.values["capacity_bound"] = bound.capacity_ions
+    result.units = {"capacity_bound": "mAh/g"}
+    if bound.capacity_redox is not None and bound.capacity_redox < bound.capacity_ions - 0.5:
+        result.values["capacity_bound"] = bound.capacity_redox
+        result.status = "flagged"
+        result.reasons = [
+            f"the highest oxidation states of {', '.join(bound.redox_elements)} allow {bound.capacity_redox:.0f} "
+            f"of the {bound.capacity_ions:.0f} mAh/g that removing all {ion} would give"
+        ]
+    return result
+
+
+def judge_duplicate(candidate_id: str, representative: str) -> StageResult:
+    """Rejects a candidate that another one stands for."""
+    result = StageResult(candidate_id=candidate_id, stage="duplicates", status="passed")
+    if representative == candidate_id:
+        return result
+    result.values = {"duplicate_of": representative}
+    return _rejected(result, f"same structure as {representative}, which stands for both")
+
+
+def judge_hull(
+    candidate_id: str, position: HullResult, *, stage: str, limit: float, warnings: Sequence[str] = ()
+) -> StageResult:
+    """Verdict on the distance to the hull.
+
+    Args:
+        candidate_id: the candidate.
+        position: where its discharged or charged phase lies.
+        stage: ``"hull"`` or ``"charged_hull"``; the second one names its value ``energy_above_hull_charged``.
+        limit: largest distance, eV/atom.
+        warnings: sentences about corrections and missing phases.
+    """
+    name = "energy_above_hull" if stage == "hull" else "energy_above_hull_charged"
+    result = StageResult(
+        candidate_id=candidate_id,
+        stage=stage,
+        status="flagged" if warnings else "passed",
+        reasons=list(warnings),
+        thresholds={name: limit},
+        units={name: "eV/atom"},
+    )
+    distance = position.energy_above_hull
+    if position.error is not None or distance is None:
+        result.status = "error"
+        result.reasons = [position.error or f"{position.formula} has no place on the hull"]
+        return result
+    products = " + ".join(f"{fraction:.3g} {formula}" for formula, fraction in position.decomposition.items())
+    stable = distance < ON_HULL
+    result.values = {
+        name: distance,
+        "decomposition": "stable" if stable else products,
+        "n_competing": position.n_competing,
+    }
+    if stage == "hull":
+        result.values["formation_energy_per_atom"] = position.formation_energy_per_atom
+        result.units["formation_energy_per_atom"] = "eV/atom"
+    if distance > limit:
+        what = "" if stage == "hull" else "the charged host "
+        return _rejected(
+            result,
+            f"{what}{position.formula} lies {distance:.3f} eV/atom above the hull, more than {limit:g}; "
+            f"it would decompose to {products}",
+        )
+    if not position.references_complete:
+        result.status = "flagged"
+        missing = ", ".join(position.missing_references)
+        result.reasons.append(f"no reference for {missing}: the distance to the hull is a lower bound")
+    return result
+
+
+def judge_delithiation(candidate_id: str, discharged: Structure, ion: str) -> StageResult:
+    """The host without the working ion, kept as the document of the verdict."""
+    result = StageResult(candidate_id=candidate_id, stage="delithiate", status="passed")
+    try:
+        charged = remove_ions(discharged, ion)
+    except ElectrodeError as error:
+        return _rejected(result, str(error))
+    n_removed = len(discharged) - len(charged)
+    result.values = {"charged_formula": charged.composition.reduced_formula, "n_ions_removed": n_removed}
+    result.document = {"structure": charged.as_dict()}
+    return result
+
+
+def judge_electrode(
+    candidate_id: str, properties: ElectrodeProperties, campaign: BatteryCampaign, provenance: Provenance
+) -> StageResult:
+    """Verdict on voltage and capacity; a volume change is flagged, since it may be an artefact of the model."""
+    limits = campaign.electrode
+    fields = dataclasses.asdict(properties)
+    result = StageResult(
+        candidate_id=candidate_id,
+        stage="electrode",
+        status="passed",
+        values={name: fields[name] for name in (*ELECTRODE_UNITS, "volume_change_reliable")},
+        units=dict(ELECTRODE_UNITS),
+        thresholds={
+            "min_voltage": limits.min_voltage,
+            "max_voltage": limits.max_voltage,
+            "min_capacity_grav": limits.min_capacity_grav,
+            "max_volume_change_percent": limits.max_volume_change_percent,
+        },
+        document=ElectrodeDocument(**fields, provenance=provenance).model_dump(mode="json"),
+        provenance=provenance,
+    )
+    reasons = []
+    voltage, capacity = properties.average_voltage, properties.capacity_grav
+    if voltage < limits.min_voltage:
+        reasons.append(f"average voltage {voltage:.2f} V is below {limits.min_voltage:g} V")
+    if voltage > limits.max_voltage:
+        reasons.append(
+            f"average voltage {voltage:.2f} V is above {limits.max_voltage:g} V, where electrolytes decompose"
+        )
+    if capacity < limits.min_capacity_grav:
+        reasons.append(f"capacity {capacity:.0f} mAh/g is below {limits.min_capacity_grav:g} mAh/g")
+    if reasons:
+        return _rejected(result, *reasons)
+    warnings = list(properties.warnings)
+    change = properties.volume_change_percent
+    if abs(change) > limits.max_volume_change_percent and properties.volume_change_reliable:
+        warnings.append(
+            f"the volume changes by {change:+.1f} % on charging, more than {limits.max_volume_change_percent:g} %"
+        )
+    if warnings:
+        result.status, result.reasons = "flagged", warnings
+    return result
+
+
+def _rejected(result: StageResult, *reasons: str) -> StageResult:
+    return result.model_copy(update={"status": "failed", "reasons": list(reasons)})

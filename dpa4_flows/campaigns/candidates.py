@@ -1,0 +1,77 @@
+"""From structure files to candidates; what cannot be read stays in the list with the sentence that says why."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from dpa4_core.data.readers import ID_KEYS, NamedStructure, read_structures
+from dpa4_flows.campaigns.config import ConfigError
+from dpa4_flows.schemas import Candidate
+
+
+def read_candidates(files: Iterable[str | Path]) -> list[Candidate]:
+    """Candidates of all files in order, ids unique.
+
+    Every format of `dpa4_core.data.readers` is read; rows of a JSON list may also have ``tags``, ``source`` and
+    ``formula``. A structure that cannot be used becomes a candidate with an error.
+
+    Raises:
+        StructureError: a file is not readable at all.
+        ConfigError: an id occurs twice.
+    """
+    found: dict[str, tuple[Candidate, Path]] = {}
+    for file in map(Path, files):
+        labels = _labels(file)
+        for named in read_structures(file):
+            if named.name in found:
+                other = found[named.name][1]
+                where = f"twice in {file}" if other == file else f"in {other} and in {file}"
+                raise ConfigError(f"candidate id {named.name!r} occurs {where}; rename one")
+            found[named.name] = (_candidate(named, labels.get(named.name, {}), file), file)
+    return [candidate for candidate, _ in found.values()]
+
+
+def _labels(file: Path) -> dict[str, dict[str, Any]]:
+    """What the rows of a JSON list say besides the structure, by id."""
+    name = file.name.lower()
+    if not file.is_file() or not name.endswith((".json", ".json.gz")):
+        return {}
+    try:
+        content = file.read_bytes()
+        data = json.loads(gzip.decompress(content) if name.endswith(".gz") else content)
+    except (ValueError, OSError, EOFError) as error:
+        raise ConfigError(f"{file} is not valid JSON: {error}") from None
+    rows = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
+    return {str(row[key]): row for row in rows for key in ID_KEYS if key in row}
+
+
+def _candidate(named: NamedStructure, labels: dict[str, Any], file: Path) -> Candidate:
+    """Candidate with an ordered crystal in pymatgen's form, or with the reason why it has none."""
+    structure, error = named.structure, named.error
+    if error is None and isinstance(structure, Atoms) and structure.pbc.any():
+        structure = AseAtomsAdaptor.get_structure(structure)
+    if error is None and not isinstance(structure, Structure):
+        error = f"{named.name} is not periodic; a campaign needs crystals"
+    formula = labels.get("formula")
+    if isinstance(structure, Structure) and len(structure):
+        formula = structure.composition.element_composition.reduced_formula
+    if error is None:
+        structure = structure.copy()
+        structure.remove_oxidation_states()  # labels of the file, not of the relaxed structure
+    tags = labels.get("tags") or []
+    return Candidate(
+        candidate_id=named.name,
+        formula=str(formula or named.name),
+        structure=structure.as_dict() if error is None else None,
+        source=str(labels.get("source") or file.name),
+        tags=tags.split() if isinstance(tags, str) else [str(tag) for tag in tags],
+        error=error,
+    )

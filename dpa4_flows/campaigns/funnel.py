@@ -1,0 +1,157 @@
+"""What every screening funnel is made of: verdicts of a stage in the results table, and those on relaxations.
+
+Jobs exchange the place of the results table and counts. A stage reads its candidates from the table and writes one
+verdict for each of them; no job gathers structures or numbers of others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from pydantic import Field
+from pymatgen.core import Structure
+
+from dpa4_flows.calculations import input_hash
+from dpa4_flows.makers.sources import find_structures
+from dpa4_flows.results import ResultsError, ResultsTable
+from dpa4_flows.schemas import Document, RelaxationDocument, StageResult
+
+START_SOURCE = "dpa4_flows.campaigns.funnel:start_structures"
+"""Where chunk jobs find the candidates of a campaign."""
+
+RELAX_UNITS = {
+    "energy_per_atom": "eV/atom",
+    "fmax": "eV/Å",
+    "n_steps": "",
+    "volume_change_percent": "%",
+}
+
+
+class StageSummary(Document):
+    """What a stage job hands on: counts only, the verdicts are in the table."""
+
+    stage: str
+    n_passed: int = Field(description="Go on without remark")
+    n_flagged: int = Field(description="Go on with a warning")
+    n_failed: int = Field(description="Rejected by a criterion")
+    n_error: int = Field(description="Could not be computed")
+
+
+def write_verdicts(table: ResultsTable, stage: str, verdicts: Iterable[StageResult]) -> StageSummary:
+    """Store the verdicts of one stage and count them."""
+    verdicts = list(verdicts)
+    table.put_stages(verdicts)
+    counts = Counter(verdict.status for verdict in verdicts)
+    return StageSummary(
+        stage=stage,
+        n_passed=counts["passed"],
+        n_flagged=counts["flagged"],
+        n_failed=counts["failed"],
+        n_error=counts["error"],
+    )
+
+
+def stored(table: ResultsTable, keys: Mapping[str, str]) -> dict[str, RelaxationDocument]:
+    """Calculations by id.
+
+    Args:
+        table: the results table.
+        keys: key of the calculation by id.
+
+    Raises:
+        ResultsError: a calculation is not there although its job has ended.
+    """
+    documents = table.calculations(keys.values())
+    missing = [i for i, key in keys.items() if key not in documents]
+    if missing:
+        raise ResultsError(
+            f"{len(missing)} calculations are not in {table.path}, that of {missing[0]!r} is the first; "
+            "start the run again"
+        )
+    return {i: documents[key] for i, key in keys.items()}
+
+
+def judge_relaxation(
+    candidate_id: str,
+    stage: str,
+    document: RelaxationDocument,
+    *,
+    fmax: float,
+    max_volume_change_percent: float | None,
+) -> StageResult:
+    """Verdict on one relaxation: an unconverged structure has no energy that could be compared, so it leaves here.
+
+    Args:
+        candidate_id: the candidate.
+        stage: name of the stage.
+        document: the relaxation.
+        fmax: wanted largest generalised force, eV/Å.
+        max_volume_change_percent: a larger change of volume is flagged; None never flags.
+    """
+    result = StageResult(
+        candidate_id=candidate_id,
+        stage=stage,
+        status="passed",
+        units=RELAX_UNITS,
+        thresholds={"fmax": fmax, "volume_change_percent": max_volume_change_percent},
+        calculation_keys=[document.key],
+        provenance=document.provenance,
+    )
+    if document.error is not None:
+        return result.model_copy(update={"status": "error", "reasons": [document.error], "units": {}})
+    result.values = {name: getattr(document, name) for name in RELAX_UNITS}
+    if not document.converged:
+        reached = "unknown" if document.fmax is None else f"{document.fmax:.3g} eV/Å"
+        result.status = "error"
+        result.reasons = [
+            f"the relaxation did not converge: fmax {reached} after {document.n_steps} steps, wanted {fmax:g} eV/Å"
+            + (f" ({document.reason})" if document.reason else "")
+        ]
+        return result
+    change = document.volume_change_percent
+    if max_volume_change_percent is not None and change is not None and abs(change) > max_volume_change_percent:
+        result.status = "flagged"
+        result.reasons = [
+            f"the volume changed by {change:+.1f} % on relaxation (more than {max_volume_change_percent:g} %): "
+            "the input cell was far from equilibrium"
+        ]
+    return result
+
+
+def rattled(structure: Structure, amplitude: float) -> Structure:
+    """Copy with every coordinate moved by a normal deviate of width ``amplitude`` in Å, always the same for one input.
+
+    A relaxation keeps the symmetry that it starts with; without a push LiNiO2 stays undistorted on top of a barrier.
+    """
+    if amplitude == 0:
+        return structure
+    moved = structure.copy()
+    shifts = np.random.default_rng(int(input_hash(structure)[:16], 16)).normal(0.0, amplitude, (len(moved), 3))
+    for i, shift in enumerate(shifts):
+        moved.translate_sites([i], shift, frac_coords=False, to_unit_cell=False)
+    return moved
+
+
+def start_structures(table: ResultsTable, ids: list[str]) -> list[Structure]:
+    """Candidates as their relaxation starts, rattled as the campaign of the table says; a source of chunk jobs."""
+    amplitude = rattle_amplitude(table)
+    return [rattled(structure, amplitude) for structure in find_structures(table, ids)]
+
+
+def rattle_amplitude(table: ResultsTable) -> float:
+    """Å, from the campaign that the table holds."""
+    return float(table.get_meta("campaign")["relax"]["rattle"])
+
+
+def relaxed_structure(document: RelaxationDocument) -> Structure:
+    """Relaxed structure of a converged calculation."""
+    assert document.structure is not None, document.key
+    return Structure.from_dict(document.structure)
+
+
+def calculation_keys(table: ResultsTable, stage: str, ids: Sequence[str]) -> dict[str, str]:
+    """Key of the one calculation behind the verdict of ``stage``, by candidate id."""
+    results = table.stage(stage)
+    return {i: results[i].calculation_keys[0] for i in ids}

@@ -1,0 +1,136 @@
+"""What a campaign would do, found out without computing anything: the answer of `dpa4 screen --dry-run`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pymatgen.core import Structure
+
+from dpa4_core.model import registry
+from dpa4_flows.analysis.duplicates import group_duplicates
+from dpa4_flows.campaigns.battery import BatteryRun
+from dpa4_flows.campaigns.battery_verdicts import judge_duplicate, judge_sanity
+from dpa4_flows.campaigns.candidates import read_candidates
+from dpa4_flows.campaigns.config import BatteryCampaign
+from dpa4_flows.campaigns.funnel import rattled
+from dpa4_flows.campaigns.run import TABLE_FILE, choose_corrections, model_of, open_run
+from dpa4_flows.makers.references import find_phases
+from dpa4_flows.reference.library import missing_elements
+from dpa4_flows.schemas import StageResult
+
+
+@dataclass(frozen=True)
+class Work:
+    """Relaxations of one kind."""
+
+    name: str
+    n_structures: int
+    n_atoms: int
+    n_stored: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be computed.
+
+    Attributes:
+        name: name of the campaign.
+        folder: run folder.
+        model: model as the campaign names it.
+        corrections: scheme that would be used; empty if the model is not there to tell.
+        n_candidates: candidates read.
+        rejected: verdicts of the stages that need no computation.
+        work: relaxations.
+        chemical_systems: candidates by chemical system.
+        missing_elements: elements without a reference by chemical system.
+        notes: sentences for the user.
+    """
+
+    name: str
+    folder: str
+    model: str
+    corrections: str
+    n_candidates: int
+    rejected: list[StageResult]
+    work: list[Work]
+    chemical_systems: dict[str, int]
+    missing_elements: dict[str, list[str]]
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields["work"] = [asdict(item) for item in self.work]
+        fields["rejected"] = [
+            {"candidate_id": r.candidate_id, "stage": r.stage, "reasons": r.reasons} for r in self.rejected
+        ]
+        return fields
+
+
+def plan_campaign(campaign: BatteryCampaign, folder: Path) -> Plan:
+    """Read everything that the campaign names, apply the stages that cost nothing, and count the rest.
+
+    A model that is not in the cache yet is not fetched; then its elements are not checked.
+
+    Raises:
+        DPA4Error: model or structure files cannot be used.
+    """
+    model = model_of(campaign)
+    notes = []
+    elements: Collection[int] = range(1, 119)
+    corrections: str = "" if campaign.hull.corrections == "auto" else campaign.hull.corrections
+    present = model.name not in registry.REGISTRY or registry.is_cached(model.name)
+    if present:
+        model = model.resolve()
+        info = model.info()
+        elements = info.elements
+        corrections, remarks = choose_corrections(campaign, info)
+        notes += remarks
+    else:
+        notes.append(f"model {model.name} is not in the cache: its elements were not checked, and it will be fetched")
+    candidates = read_candidates(campaign.campaign.candidates)
+    verdicts = [judge_sanity(candidate, campaign, elements) for candidate in candidates]
+    alive = {verdict.candidate_id for verdict in verdicts if verdict.goes_on}
+    structures = {
+        c.candidate_id: Structure.from_dict(c.structure)
+        for c in candidates
+        if c.candidate_id in alive and c.structure is not None
+    }
+    verdicts += [judge_duplicate(i, other) for i, other in group_duplicates(structures).items()]
+    rejected = [verdict for verdict in verdicts if not verdict.goes_on]
+    for verdict in rejected:
+        structures.pop(verdict.candidate_id, None)
+    systems = Counter(structure.composition.chemical_system for structure in structures.values())
+    phases = find_phases(systems, campaign.hull.competing)
+    run = BatteryRun(table=str(folder / TABLE_FILE), model=model, campaign=campaign, corrections=corrections)
+    amplitude = campaign.relax.rattle
+    work = [
+        _work("candidates", [rattled(s, amplitude) for s in structures.values()], run, folder, present),
+        _work("competing phases", [phase.structure for phase in phases], run, folder, present),
+    ]
+    return Plan(
+        name=campaign.campaign.name,
+        folder=str(folder),
+        model=model.name,
+        corrections=corrections,
+        n_candidates=len(candidates),
+        rejected=rejected,
+        work=work,
+        chemical_systems=dict(sorted(systems.items())),
+        missing_elements=missing_elements(phases, systems),
+        notes=notes,
+    )
+
+
+def _work(name: str, structures: Sequence[Structure], run: BatteryRun, folder: Path, present: bool) -> Work:
+    """Count relaxations, and those that the run folder has already."""
+    n_stored = 0
+    if present and (folder / TABLE_FILE).is_file():
+        maker = run.relax_maker(name)
+        keys = {maker.key(structure) for structure in structures}
+        n_stored = len(open_run(folder).existing_keys(keys))
+    return Work(name, len(structures), sum(map(len, structures)), n_stored)

@@ -1,0 +1,93 @@
+"""The `dpa4` command: its options and the table of its subcommands."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, ClassVar
+
+import typer
+
+from dpa4_flows.cli.lazy import LazyCommand, LazyGroup
+
+_MODELS = "Models"
+_STRUCTURES = "Structures"
+_CAMPAIGNS = "Screening campaigns"
+
+_HELP = """Energies, relaxations and materials screening with the DPA4 interatomic potential.
+
+First steps:
+
+  dpa4 screen battery                       the bundled cathode campaign, to a ranked table
+  dpa4 relax POSCAR -o relaxed.cif          relax one structure
+  dpa4 doctor                               what this installation can do
+
+Exit codes: 0 everything was done; 1 one sentence says what to change; 2 the command line is wrong;
+3 some structures could not be computed and are listed.
+"""
+
+
+class Dpa4Group(LazyGroup):
+    """All subcommands."""
+
+    commands_by_name: ClassVar = {
+        "info": LazyCommand("dpa4_flows.cli.models", "Show the models, or all that is known about one.", _MODELS),
+        "fetch": LazyCommand("dpa4_flows.cli.models", "Put a model into the cache and check it.", _MODELS),
+        "convert": LazyCommand("dpa4_flows.cli.models", "Convert between official .pt and .dpa4 files.", _MODELS),
+        "evaluate": LazyCommand("dpa4_flows.cli.evaluate", "Compare a model with labelled structures.", _MODELS),
+        "doctor": LazyCommand("dpa4_flows.cli.doctor", "Check what this installation can do.", _MODELS),
+        "predict": LazyCommand("dpa4_flows.cli.structures", "Energies, forces and stress of files.", _STRUCTURES),
+        "relax": LazyCommand("dpa4_flows.cli.structures", "Relax the structures in files.", _STRUCTURES),
+        "init": LazyCommand("dpa4_flows.cli.screen", "Copy a bundled campaign to adapt it.", _CAMPAIGNS),
+        "screen": LazyCommand("dpa4_flows.cli.screen", "Run a campaign to a ranked table.", _CAMPAIGNS),
+        "resume": LazyCommand("dpa4_flows.cli.screen", "Continue a run that was stopped.", _CAMPAIGNS),
+        "status": LazyCommand("dpa4_flows.cli.runs", "How far a run is and who left where.", _CAMPAIGNS),
+        "report": LazyCommand("dpa4_flows.cli.runs", "Write the HTML report of a run.", _CAMPAIGNS),
+        "export": LazyCommand("dpa4_flows.cli.runs", "Write the results as CSV, JSON or extxyz.", _CAMPAIGNS),
+    }
+
+
+app = typer.Typer(
+    name="dpa4",
+    cls=Dpa4Group,
+    help=_HELP,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def installed_version() -> str:
+    """Version of the distribution, or what to say in a source tree that was never installed."""
+    try:
+        return version("dpa4-flows")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dpa4 {installed_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; works anywhere.")] = False,
+) -> None:
+    """Options before the command; ``debug`` is read by the group."""
+
+
+def main() -> None:
+    """Entry point of the console script. Warnings of libraries go to the log of a run, not between its results."""
+    # OpenMP threads spin while they wait; when another program needs one of the cores that costs a factor of ten and
+    # more (two 2-thread runs on 2 cores). Sleeping instead is as fast on an idle machine. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.captureWarnings(True)
+    app()

@@ -1,0 +1,43 @@
+"""What every command prints with: results on stdout, remarks on stderr, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+out = Console()
+err = Console(stderr=True)
+
+
+def print_json(data: Any) -> None:
+    """Write ``data`` as indented JSON; what JSON does not know is written as text."""
+    typer.echo(json.dumps(data, indent=2, default=str))
+
+
+def say(text: str) -> None:
+    """A line on stdout, as it is."""
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def remark(text: str) -> None:
+    """A line on stderr, as it is."""
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def warn(label: str, text: str, style: str = "yellow") -> None:
+    """``label: text`` on stderr, the label in colour."""
+    err.print(f"[{style}]{label}:[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def number(value: float | None, digits: int) -> str:
+    """Fixed digits, or a dash where there is no number."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 structure``, ``2 structures``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,135 @@
+"""`dpa4 status`, `report`, `export`: what is in a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dpa4_flows import report as reports
+from dpa4_flows.campaigns.run import open_run
+from dpa4_flows.cli.console import out, print_json, say, warn
+from dpa4_flows.engines import EngineError, fireworks_state
+from dpa4_flows.report.collect import take_snapshot
+from dpa4_flows.results import ResultsTable
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, for example runs/battery.")]
+
+app = typer.Typer()
+
+
+@app.callback()
+def _family() -> None:
+    """Runs."""
+
+
+@app.command()
+def status(
+    run: RunFolder,
+    launchpad: Annotated[
+        Path | None,
+        typer.Option(help="my_launchpad.yaml of a FireWorks run; default: where FireWorks finds it."),
+    ] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="List every candidate that left.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
+) -> None:
+    """How far a run is: candidates per stage, who left where and why, and the ranking if there is one.
+
+    For example:
+
+      dpa4 status runs/battery
+    """
+    table = open_run(run)
+    fireworks = _fireworks(table, launchpad)
+    if as_json:
+        print_json(_status(table, fireworks))
+        return
+    state = table.get_meta("state", "not started")
+    say(f"{run}: {state}, engine {table.get_meta('engine', 'local')}")
+    if fireworks is not None:
+        counts = ", ".join(f"{count} {name}" for name, count in fireworks.items()) or "none left on the LaunchPad"
+        say(f"Fireworks: {counts}")
+    reports.print_funnel(table, out, limit=None if everyone else 50)
+    if table.ranking():
+        reports.print_ranking(table, out)
+    if state != "complete" and fireworks is None:
+        say(f"continue with: dpa4 resume {run}")
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="HTML", help="Default: report.html in the run folder."),
+    ] = None,
+) -> None:
+    """Write the report of a run as one HTML file that needs no network, finished or not.
+
+    For example:
+
+      dpa4 report runs/battery
+    """
+    table = open_run(run)
+    path = output or run / "report.html"
+    reports.write_report(table, path)
+    say(f"wrote {path}")
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="OUT", help="FILE.csv, .json or .extxyz (with relaxed structures)."),
+    ],
+) -> None:
+    """Write every candidate of a run, rejected ones included, for other programs.
+
+    For example:
+
+      dpa4 export runs/battery -o battery.csv
+
+      dpa4 export runs/battery -o relaxed.extxyz
+    """
+    reports.export(open_run(run), output)
+    say(f"wrote {output}")
+
+
+def _fireworks(table: ResultsTable, launchpad: Path | None) -> dict[str, int] | None:
+    """Fireworks by state; None for a local run or when the database does not answer."""
+    ids = table.get_meta("fireworks")
+    if not ids:
+        return None
+    try:
+        return fireworks_state(ids, launchpad)
+    except EngineError as error:
+        warn("note", f"{error}")
+        return None
+
+
+def _status(table: ResultsTable, fireworks: dict[str, int] | None) -> dict[str, Any]:
+    snapshot = take_snapshot(table)
+    return {
+        "state": snapshot.meta.get("state"),
+        "engine": snapshot.meta.get("engine"),
+        "campaign": (snapshot.meta.get("campaign") or {}).get("campaign", {}).get("name"),
+        "model": snapshot.model,
+        "started": snapshot.meta.get("started"),
+        "finished": snapshot.meta.get("finished"),
+        "fireworks": fireworks,
+        "stages": [stage._asdict() for stage in snapshot.stages],
+        "candidates": [
+            {
+                "candidate_id": row.candidate_id,
+                "formula": row.formula,
+                "stage": row.outcome.stage,
+                "status": row.outcome.status,
+                "reasons": row.reasons,
+            }
+            for row in snapshot.rows()
+        ],
+        "ranking": [row.model_dump(mode="json") for row in table.ranking()],
+        "calculations": snapshot.calculations._asdict(),
+    }

@@ -1,0 +1,238 @@
+"""`dpa4 predict` and `dpa4 relax`: files in, numbers and structures out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from dpa4_core.data.readers import read_structures
+from dpa4_core.data.structures import StructureError
+from dpa4_core.potential import PotentialLike
+from dpa4_core.predict import predict as predict_structures
+from dpa4_core.relax import relax as relax_structures
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_flows.cli.console import err, number, out, plural, print_json, say, warn
+from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.outputs import Computed, formula_of, output_format, write_structures
+from dpa4_flows.model_ref import ModelRef
+
+MAX_ROWS = 50
+"""Structures shown in the terminal; the file has all of them."""
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILES...", help="CIF, POSCAR, (ext)xyz, JSON, ASE database, or a folder of them."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="OUT", help="File to write: .extxyz, .json, .cif or POSCAR."),
+]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="Registry name, .pt or .dpa4 file, or package.module:callable.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
+Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves the choice to torch.")]
+Batch = Annotated[int | None, typer.Option("--max-atoms-per-batch", min=1, help="Atoms computed at the same time.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
+
+app = typer.Typer()
+
+
+@app.callback()
+def _family() -> None:
+    """Structures."""
+
+
+@app.command()
+def predict(
+    files: Files,
+    output: Output = None,
+    model: Model = "dpa4-neo",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    threads: Threads = 0,
+    max_atoms_per_batch: Batch = None,
+    as_json: AsJson = False,
+) -> None:
+    """Energies, forces and stress of structures as they are.
+
+    Energies are uncorrected and of the model's own level of theory (dpa4 info MODEL): compare them among
+    themselves, not with those of a database.
+
+    For example:
+
+      dpa4 predict structures/*.cif -o energies.extxyz
+
+      dpa4 predict POSCAR --json
+    """
+    if output is not None:
+        output_format(output)
+    inputs = _read(files)
+    potential = _load(model, device, dtype, threads)
+    good = [i for i, entry in enumerate(inputs) if entry.error is None]
+    predictions = predict_structures(
+        [inputs[i].structure for i in good],
+        potential,
+        max_atoms_per_batch=max_atoms_per_batch,
+        progress=err.is_terminal and not as_json,
+    )
+    results = list(inputs)
+    for i, prediction in zip(good, predictions, strict=True):
+        entry = inputs[i]
+        if prediction.error is not None:
+            results[i] = Computed(entry.name, entry.structure, error=prediction.error)
+            continue
+        forces = prediction.forces
+        largest = None if forces is None else float((forces**2).sum(axis=1).max() ** 0.5)
+        pressure = (
+            None if prediction.stress is None else -float(prediction.stress.trace()) / 3 * EV_PER_ANGSTROM3_TO_GPA
+        )
+        results[i] = Computed(
+            name=entry.name,
+            structure=entry.structure,
+            numbers={
+                "energy_per_atom": prediction.energy / len(entry.structure),
+                "max_force": largest,
+                "pressure_gpa": pressure,
+            },
+            energy=prediction.energy,
+            forces=forces,
+            stress=prediction.stress,
+        )
+    columns = {
+        "energy_per_atom": ("eV/atom", 4),
+        "max_force": ("largest force, eV/Å", 3),
+        "pressure_gpa": ("GPa", 2),
+    }
+    _finish(results, output, columns, as_json)
+
+
+@app.command()
+def relax(
+    files: Files,
+    output: Output = None,
+    fmax: Annotated[float, typer.Option(help="Largest force on atoms and cell at the end, eV/Å.")] = 0.02,
+    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 500,
+    fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="Relax the positions only.")] = False,
+    pressure: Annotated[float, typer.Option(help="External pressure, GPa.")] = 0.0,
+    model: Model = "dpa4-neo",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    threads: Threads = 0,
+    max_atoms_per_batch: Batch = None,
+    as_json: AsJson = False,
+) -> None:
+    """Relax structures, many at a time, each to its own convergence.
+
+    Fixed atoms (ASE constraints, selective dynamics) stay fixed. A structure that runs out of steps is written with
+    converged=False and listed, and the exit code is 3.
+
+    For example:
+
+      dpa4 relax POSCAR -o relaxed.cif
+
+      dpa4 relax candidates/ -o relaxed.extxyz --fmax 0.01
+
+      dpa4 relax slab.cif -o slab.extxyz --fixed-cell --device cuda
+    """
+    if output is not None:
+        output_format(output)
+    if not 0 < fmax < math.inf:
+        raise typer.BadParameter("must be positive", param_hint="--fmax")
+    inputs = _read(files)
+    potential = _load(model, device, dtype, threads)
+    good = [i for i, entry in enumerate(inputs) if entry.error is None]
+    relaxed = relax_structures(
+        [inputs[i].structure for i in good],
+        potential,
+        fmax=fmax,
+        max_steps=max_steps,
+        relax_cell=not fixed_cell,
+        pressure_gpa=pressure,
+        max_atoms_per_batch=max_atoms_per_batch,
+        progress=err.is_terminal and not as_json,
+    )
+    results = list(inputs)
+    for i, result in zip(good, relaxed, strict=True):
+        if result.error is not None:
+            results[i] = Computed(inputs[i].name, inputs[i].structure, error=result.error)
+            continue
+        results[i] = Computed(
+            name=inputs[i].name,
+            structure=result.structure,
+            numbers={
+                "energy_per_atom": result.energy / len(result.structure),
+                "fmax": result.fmax,
+                "n_steps": result.n_steps,
+                "converged": bool(result.converged),
+            },
+            energy=result.energy,
+            forces=result.forces,
+            stress=result.stress,
+        )
+    columns = {"energy_per_atom": ("eV/atom", 4), "fmax": ("fmax, eV/Å", 3), "n_steps": ("steps", 0)}
+    _finish(results, output, columns, as_json)
+
+
+def _read(files: Sequence[Path]) -> list[Computed]:
+    """All structures of all files; among several files, one that cannot be read fails alone."""
+    found: list[Computed] = []
+    for file in files:
+        try:
+            found += [Computed(named.name, named.structure, error=named.error) for named in read_structures(file)]
+        except StructureError as error:
+            if len(files) == 1:
+                raise
+            found.append(Computed(str(file), error=str(error)))
+    return found
+
+
+def _load(model: str, device: str, dtype: str, threads: int) -> PotentialLike:
+    if threads:
+        torch.set_num_threads(threads)
+    return ModelRef(model, device=device, dtype=dtype).load()
+
+
+def _finish(results: list[Computed], output: Path | None, columns: dict[str, tuple[str, int]], as_json: bool) -> None:
+    """Write the file, show the summary, list what failed; exit with 3 if something did, with 1 if everything did."""
+    written = write_structures(output, results) if output is not None else 0
+    failed = [r for r in results if r.error is not None]
+    unconverged = [r for r in results if (r.numbers or {}).get("converged") is False]
+    if as_json:
+        print_json([r.row() for r in results])
+    else:
+        _print_table(results, columns)
+        if output is not None:
+            say(f"wrote {plural(written, 'structure')} to {output}")
+    for r in failed:
+        error = r.error or ""
+        warn("failed", error if r.name in error else f"{r.name}: {error}", "bold red")
+    for r in unconverged:
+        numbers = r.numbers or {}
+        reached = f"fmax {numbers['fmax']:.3g} eV/Å after {numbers['n_steps']} steps"
+        warn("not converged", f"{r.name}: {reached}; raise --max-steps", "bold yellow")
+    if failed or unconverged:
+        raise typer.Exit(USER_ERROR if len(failed) == len(results) else SOME_FAILED)
+
+
+def _print_table(results: list[Computed], columns: dict[str, tuple[str, int]]) -> None:
+    table = Table("name", "formula", "atoms")
+    for title, _ in columns.values():
+        table.add_column(title, justify="right")
+    shown = [r for r in results if r.error is None]
+    for r in shown[:MAX_ROWS]:
+        numbers = r.numbers or {}
+        cells = [number(numbers[key], digits) for key, (_, digits) in columns.items()]
+        table.add_row(escape(r.name), formula_of(r.structure), str(len(r.structure)), *cells)
+    if shown:
+        out.print(table)
+    if len(shown) > MAX_ROWS:
+        say(f"and {plural(len(shown) - MAX_ROWS, 'more structure')}")

@@ -1,0 +1,192 @@
+"""One job, one chunk of structures: computed in batches, streamed to the results table, and never computed
+twice.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobflow import Maker, job
+from pymatgen.core import Molecule, Structure
+
+from dpa4_core.data.batching import default_budget
+from dpa4_core.model.info import ModelInfo
+from dpa4_core.potential import PotentialLike
+from dpa4_core.predict import predict
+from dpa4_core.relax import RelaxResult, relax
+from dpa4_flows.calculations import relaxation_document, relaxation_key
+from dpa4_flows.makers.sources import CANDIDATES, find_structures
+from dpa4_flows.makers.writer import ResultWriter
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.results import ResultsTable
+from dpa4_flows.schemas import ChunkSummary, RelaxationDocument
+
+_PREDICT_AT_ONCE = 100  # structures between two writes of single points
+
+
+@dataclass
+class BatchMaker(Maker, ABC):
+    """Base of chunk jobs. A chunk takes its structures from the results table by id (small specs, any size of
+    campaign) or directly, skips what the table already holds, and stores everything else, failures included.
+
+    Args:
+        name: name of the job.
+        model: potential.
+        max_atoms_per_batch: atoms computed at the same time; None leaves it to the device.
+        retry_errors: compute again what is stored with an error.
+        shared_table: the table lies on a network file system that several machines write to.
+    """
+
+    name: str = "DPA4 batch"
+    model: ModelRef = field(default_factory=ModelRef)
+    max_atoms_per_batch: int | None = None
+    retry_errors: bool = False
+    shared_table: bool = False
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Every setting that changes the numbers; part of the key of a calculation."""
+
+    @abstractmethod
+    def _compute(
+        self,
+        structures: list[Structure | Molecule],
+        potential: PotentialLike,
+        info: ModelInfo,
+        store: Callable[[RelaxationDocument], None],
+    ) -> None:
+        """Compute all ``structures`` and hand each document to ``store`` as soon as it is there."""
+
+    def key(self, structure: Structure | Molecule) -> str:
+        """Key under which this Maker stores the result of ``structure``; see `relaxation_key`."""
+        return relaxation_key(structure, self.model, self.settings())
+
+    @job(output_schema=ChunkSummary)
+    def make(
+        self,
+        table: str,
+        ids: list[str] | None = None,
+        structures: list[Structure | Molecule] | None = None,
+        source: str = CANDIDATES,
+    ) -> ChunkSummary:
+        """Compute one chunk.
+
+        Args:
+            table: path of the results table, absolute where other machines work on it.
+            ids: what to compute, see `find_structures`.
+            structures: pymatgen structures or their dictionaries, instead of ``ids``.
+            source: where ``ids`` are found.
+        """
+        results = ResultsTable(table, shared=self.shared_table)
+        if structures is None:
+            wanted: list[Structure | Molecule] = list(find_structures(results, ids or [], source))
+        else:
+            wanted = [Structure.from_dict(s) if isinstance(s, dict) else s for s in structures]
+        return self.run(results, wanted)
+
+    def run(self, table: ResultsTable, structures: Sequence[Structure | Molecule]) -> ChunkSummary:
+        """What the job does, without jobflow: compute what ``table`` lacks of ``structures`` and store it
+        there.
+        """
+        by_key = {self.key(structure): structure for structure in structures}  # equal structures are computed once
+        stored = table.calculations(by_key)
+        todo = [k for k in by_key if k not in stored or (self.retry_errors and stored[k].error is not None)]
+        if todo:
+            potential, info = self.model.load(), self.model.info()
+            with ResultWriter(table) as writer:
+                self._compute([by_key[key] for key in todo], potential, info, writer.add)
+        final = {**stored, **table.calculations(todo)}
+        return ChunkSummary(
+            n_requested=len(structures),
+            n_computed=len(todo),
+            n_reused=len(structures) - len(todo),
+            n_failed=sum(document.error is not None for document in final.values()),
+            n_unconverged=sum(document.error is None and not document.converged for document in final.values()),
+        )
+
+    def _budget(self, potential: PotentialLike) -> int:
+        return self.max_atoms_per_batch or default_budget(potential.device)
+
+
+@dataclass
+class BatchRelaxMaker(BatchMaker):
+    """Relax a chunk of structures.
+
+    Args:
+        name: name of the job.
+        fmax: largest generalised force at the end, eV/Å.
+        max_steps: optimiser steps before a structure counts as unconverged.
+        relax_cell: relax the cell too.
+        pressure_gpa: external pressure, GPa.
+
+    The other options are those of `BatchMaker`.
+    """
+
+    name: str = "DPA4 batch relax"
+    fmax: float = 0.02
+    max_steps: int = 500
+    relax_cell: bool = True
+    pressure_gpa: float = 0.0
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "calculation": "relax",
+            "fmax": float(self.fmax),
+            "max_steps": int(self.max_steps),
+            "relax_cell": self.relax_cell,
+            "pressure_gpa": float(self.pressure_gpa),
+            "dtype": self.model.dtype,
+        }
+
+    def _compute(
+        self,
+        structures: list[Structure | Molecule],
+        potential: PotentialLike,
+        info: ModelInfo,
+        store: Callable[[RelaxationDocument], None],
+    ) -> None:
+        settings = self.settings()
+
+        def finished(index: int, result: RelaxResult) -> None:
+            store(relaxation_document(structures[index], result, info, settings))
+
+        relax(
+            structures,
+            potential,
+            fmax=self.fmax,
+            max_steps=self.max_steps,
+            relax_cell=self.relax_cell,
+            pressure_gpa=self.pressure_gpa,
+            max_atoms_per_batch=self._budget(potential),
+            on_result=finished,
+        )
+
+
+@dataclass
+class BatchStaticMaker(BatchMaker):
+    """Energy, forces and stress of a chunk of structures as they are; stored like relaxations of zero steps.
+
+    The options are those of `BatchMaker`.
+    """
+
+    name: str = "DPA4 batch static"
+
+    def settings(self) -> dict[str, Any]:
+        return {"calculation": "static", "dtype": self.model.dtype}
+
+    def _compute(
+        self,
+        structures: list[Structure | Molecule],
+        potential: PotentialLike,
+        info: ModelInfo,
+        store: Callable[[RelaxationDocument], None],
+    ) -> None:
+        settings = self.settings()
+        for start in range(0, len(structures), _PREDICT_AT_ONCE):
+            part = structures[start : start + _PREDICT_AT_ONCE]
+            results = predict(part, potential, max_atoms_per_batch=self._budget(potential))
+            for structure, result in zip(part, results, strict=True):
+                store(relaxation_document(structure, result, info, settings))

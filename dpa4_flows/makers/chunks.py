@@ -1,0 +1,109 @@
+"""Cut many structures into chunk jobs: flows of bounded size for any number of structures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jobflow import Flow, Response, job
+
+from dpa4_flows.makers.batch import BatchMaker
+from dpa4_flows.makers.sources import CANDIDATES, count_atoms
+from dpa4_flows.results import ResultsTable
+from dpa4_flows.schemas import ChunkSummary
+
+MAX_CHUNKS = 200
+"""Jobs in one fan-out. FireWorks rewrites the whole workflow document at every launch, and a job that gathers
+N outputs resolves N references: both are cheap at 200 (0.4 s) and hopeless at 10,000."""
+
+
+def split(ids: Sequence[str], n_atoms: Sequence[int], chunk_size: int, max_chunks: int = MAX_CHUNKS) -> list[list[str]]:
+    """Chunks of similar structures and similar cost.
+
+    Structures are sorted by size, so that a batch holds cells that take similar time, and cut where the sum
+    of atoms is even, so that the chunk with the largest cells does not outlast the others.
+
+    Args:
+        ids: what to distribute.
+        n_atoms: atoms of each.
+        chunk_size: structures per chunk, on average; grows when there would be more than ``max_chunks``
+            chunks.
+        max_chunks: most chunks.
+    """
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
+    if not ids:
+        return []
+    n_chunks = min(-(-len(ids) // chunk_size), max_chunks)
+    order = np.argsort(np.asarray(n_atoms), kind="stable")
+    work = np.cumsum(np.asarray(n_atoms, dtype=float)[order])
+    chunk = np.minimum((work - 0.5 * work[0]) / work[-1] * n_chunks, n_chunks - 1).astype(int)
+    chunks = [[ids[i] for i in order[chunk == c]] for c in range(n_chunks)]
+    return [c for c in chunks if c]
+
+
+def chunk_flow(
+    maker: BatchMaker,
+    table: str,
+    ids: Sequence[str],
+    *,
+    source: str = CANDIDATES,
+    chunk_size: int = 100,
+    name: str | None = None,
+) -> Flow:
+    """Flow of chunk jobs over ``ids`` whose output is the `ChunkSummary` of all of them.
+
+    Args:
+        maker: computes one chunk.
+        table: path of the results table.
+        ids: what to compute; see `find_structures` for these and ``source``.
+        source: where ``ids`` are found.
+        chunk_size: structures per job; at most `MAX_CHUNKS` jobs are made.
+        name: name of the flow and prefix of its jobs; the Maker's name by default.
+    """
+    name = name or maker.name
+    n_atoms = count_atoms(ResultsTable(table, shared=maker.shared_table), ids, source)
+    parts = split(ids, n_atoms, chunk_size)
+    jobs = [maker.make(table=table, ids=part, source=source) for part in parts]
+    for number, chunk in enumerate(jobs, start=1):
+        chunk.name = f"{name} {number}/{len(jobs)}"
+    # A gather, but of a bounded number of documents of five integers each: the references also order the
+    # jobs, so that whatever waits for this flow starts when the last chunk is in the table. The numbers
+    # themselves never pass here.
+    total = sum_chunks([chunk.output for chunk in jobs])
+    total.name = f"{name} summary"
+    return Flow([*jobs, total], output=total.output, name=name)
+
+
+@job  # no output_schema: jobflow would apply it to the reference that stands for the replacing flow, and fail
+def fan_out(
+    maker: BatchMaker,
+    table: str,
+    ids: list[str] | None = None,
+    survivors_of: str | None = None,
+    source: str = CANDIDATES,
+    chunk_size: int = 100,
+) -> ChunkSummary | Response:
+    """Job that replaces itself by the chunk jobs of as many structures as there are when it runs; see
+    `chunk_flow`.
+
+    Args:
+        maker: computes one chunk.
+        table: path of the results table.
+        ids: what to compute; by default the survivors of a stage, or all candidates.
+        survivors_of: stage whose survivors are computed.
+        source: where ids are found.
+        chunk_size: structures per job.
+    """
+    if ids is None:
+        results = ResultsTable(table, shared=maker.shared_table)
+        ids = results.survivors(survivors_of) if survivors_of else [c.candidate_id for c in results.candidates()]
+    if not ids:
+        return ChunkSummary(n_requested=0, n_computed=0, n_reused=0, n_failed=0)
+    return Response(replace=chunk_flow(maker, table, ids, source=source, chunk_size=chunk_size))
+
+
+@job(output_schema=ChunkSummary)
+def sum_chunks(summaries: list[ChunkSummary]) -> ChunkSummary:
+    """The sums of all counts."""
+    return ChunkSummary(**{field: sum(getattr(s, field) for s in summaries) for field in ChunkSummary.model_fields})

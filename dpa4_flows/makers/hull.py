@@ -1,0 +1,154 @@
+"""Energies above the hull of any structures: relax them, relax what competes with them, correct, and compare.
+
+flow = ConvexHullMaker(files=["li_co_o_phases.json.gz"]).make(structures)
+responses = run_local(flow, "hull")
+for document in responses[flow.output.uuid][1].output.documents:
+    print(document.formula, document.energy_above_hull)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobflow import Flow, JobOrder, Maker, job
+from pydantic import Field
+from pymatgen.core import Structure
+
+from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
+from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.references import ReferenceMaker, correction_scheme, document_entry, reference_entries
+from dpa4_flows.provenance import energy_frame, provenance
+from dpa4_flows.results import ResultsTable
+from dpa4_flows.schemas import Document, EnergyFrame, HullDocument, Provenance
+
+
+class HullSet(Document):
+    """Where some structures lie with respect to the hulls of their chemical systems."""
+
+    documents: list[HullDocument | None] = Field(
+        description="One per structure, in order; None where there is an error"
+    )
+    errors: list[str | None] = Field(description="One sentence per structure that has no document")
+    warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
+    frame: EnergyFrame
+    summary: dict[str, Any] = Field(description="Phases of each chemical system, see analysis.hull.hull_summary")
+
+
+@dataclass
+class ConvexHullMaker(Maker):
+    """Flow that relaxes structures and their competing phases with one model and places them on the hull.
+
+    The competing phases are the bundled elements and the phases in ``files``: a distance is only as good as
+    they are complete. For more than some hundred structures make a campaign, whose jobs carry ids instead of
+    structures.
+
+    Args:
+        name: name of the flow.
+        relax_maker: relaxes candidates and competing phases.
+        files: files of competing phases.
+        corrections: ``"auto"`` takes the scheme that fits the model; ``"none"``, ``"MP2020"``, ``"OMat24"``.
+        candidates_compete: structures also stand against each other.
+    """
+
+    name: str = "convex hull"
+    relax_maker: BatchRelaxMaker = field(default_factory=BatchRelaxMaker)
+    files: list[str] = field(default_factory=list)
+    corrections: str = "auto"
+    candidates_compete: bool = True
+
+    def make(self, structures: list[Structure], table: str | Path = "hull.sqlite") -> Flow:
+        """Flow whose output is a `HullSet`.
+
+        Args:
+            structures: structures, or the output of a job that gives a list of them.
+            table: results table; what it holds from earlier runs is not computed again.
+        """
+        path = str(Path(table).resolve())
+        files = [str(Path(file).resolve()) for file in self.files]
+        relaxation = self.relax_maker.make(table=path, structures=structures)
+        references = ReferenceMaker(relax_maker=self.relax_maker, files=files).make(path, structures=structures)
+        placing = place_on_hull(path, structures, self.relax_maker, self.corrections, self.candidates_compete)
+        placing.name = self.name
+        return Flow([relaxation, references, placing], output=placing.output, name=self.name, order=JobOrder.LINEAR)
+
+
+@job(output_schema=HullSet)
+def place_on_hull(
+    table: str,
+    structures: list[Structure],
+    relax_maker: BatchRelaxMaker,
+    corrections: str,
+    candidates_compete: bool,
+) -> HullSet:
+    """Hull documents of structures whose relaxations, and those of their competing phases, are in the table.
+
+    Raises:
+        FrameError: the table holds energies of another model or level of theory under the same phases.
+    """
+    results = ResultsTable(table, shared=relax_maker.shared_table)
+    info = relax_maker.model.info()
+    scheme = correction_scheme(info, corrections)
+    keys = [relax_maker.key(structure) for structure in structures]
+    stored = results.calculations(keys)
+    corrected = [document_entry(stored[key], scheme, f"structure {i}") for i, key in enumerate(keys)]
+    references = reference_entries(results, scheme)
+    entries = [c.entry for c in corrected if c.entry is not None]
+    positions = iter(phase_positions(entries, references.entries, candidates_compete=candidates_compete))
+
+    frame = energy_frame(info, scheme)
+    origin = provenance(info, {**relax_maker.settings(), "corrections": scheme}, with_pymatgen=True)
+    found = HullSet(documents=[], errors=[], frame=frame, summary={})
+    systems = set()
+    for item in corrected:
+        position = next(positions) if item.entry is not None else None
+        error = item.reason if position is None else _problem(position)
+        document = None
+        if position is not None and error is None:
+            document = hull_document(position, frame, origin, references.missing_in(position.chemsys))
+            systems.add(position.chemsys)
+            found.warnings += item.warnings
+        found.documents.append(document)
+        found.errors.append(error)
+    found.summary = hull_summary(sorted(systems), references.entries, entries)
+    return found
+
+
+def _problem(position: HullResult) -> str | None:
+    """Why there is no document; a hull without an elemental reference has distances but no formation
+    energies.
+    """
+    if position.error is None and position.formation_energy_per_atom is None:
+        missing = ", ".join(position.missing_references)
+        return f"{position.formula} has no formation energy: no reference for {missing}"
+    return position.error
+
+
+def hull_document(
+    position: HullResult, frame: EnergyFrame, origin: Provenance, missing_phases: list[str]
+) -> HullDocument:
+    """Document of one position.
+
+    Args:
+        position: from `phase_positions`, with formation energy and without error.
+        frame: energy frame of candidates and competing phases.
+        origin: provenance.
+        missing_phases: competing phases that are known but have no energy.
+    """
+    assert position.formation_energy_per_atom is not None and position.energy_above_hull is not None
+    return HullDocument(
+        formula=position.formula,
+        chemsys=position.chemsys,
+        energy_per_atom_corrected=position.energy_per_atom_corrected,
+        correction_per_atom=position.correction_per_atom,
+        corrections=position.corrections,
+        formation_energy_per_atom=position.formation_energy_per_atom,
+        energy_above_hull=position.energy_above_hull,
+        decomposition=position.decomposition,
+        n_competing=position.n_competing,
+        references_complete=position.references_complete and not missing_phases,
+        missing_references=[*position.missing_references, *missing_phases],
+        frame=frame,
+        provenance=origin,
+    )

@@ -1,0 +1,206 @@
+"""Competing phases, computed by the same model with the same settings as the candidates: the only ones that
+may stand on a hull beside them. They are named in the results table, and so are those that could not be
+computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobflow import Flow, Maker, Response, job
+from pymatgen.core import Composition, Structure
+from pymatgen.entries.computed_entries import ComputedStructureEntry
+
+from dpa4_core.errors import DPA4Error
+from dpa4_core.model.info import ModelInfo
+from dpa4_flows.analysis.corrections import SCHEMES, CorrectedEntry, corrected_entry
+from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.chunks import chunk_flow
+from dpa4_flows.reference.library import ReferencePhase, bundled_elements, load_phases, select_for_chemsys
+from dpa4_flows.results import ResultsTable
+from dpa4_flows.schemas import ChunkSummary, RelaxationDocument
+
+SOURCE = "dpa4_flows.makers.references:reference_structures"
+"""Where chunk jobs find the structures of competing phases, whose ids are the keys of their relaxations."""
+
+_ROWS = "references"  # meta entry: [{name, formula, source, role, key}]
+_STRUCTURES = "reference_structures"  # meta entry: {key: structure}; a worker need not have the files
+
+
+@dataclass
+class ReferenceMaker(Maker):
+    """Relax the competing phases of chemical systems: bundled elements and whatever the files hold.
+
+    Args:
+        name: name of the job.
+        relax_maker: the Maker that relaxes the candidates, so that model and settings are the same.
+        files: files of competing phases, see `load_phases`.
+        chunk_size: structures per job.
+    """
+
+    name: str = "competing phases"
+    relax_maker: BatchRelaxMaker = field(default_factory=BatchRelaxMaker)
+    files: list[str] = field(default_factory=list)
+    chunk_size: int = 100
+
+    @job
+    def make(
+        self, table: str, chemical_systems: list[str] | None = None, structures: list[Structure] | None = None
+    ) -> Response | ChunkSummary:
+        """Find the phases, record them in the table, and relax those that are not there yet.
+
+        Args:
+            table: path of the results table.
+            chemical_systems: as ``"Co-Li-O"``.
+            structures: instead, structures whose chemical systems are meant.
+        """
+        systems = set(chemical_systems or ()) | {chemical_system(structure) for structure in structures or ()}
+        return self.replace(table, systems)
+
+    def replace(self, table: str, chemical_systems: Iterable[str]) -> Response | ChunkSummary:
+        """What `make` returns, for use inside another job."""
+        results = ResultsTable(table, shared=self.relax_maker.shared_table)
+        keys = add_references(results, find_phases(chemical_systems, self.files), self.relax_maker)
+        if not keys:
+            return ChunkSummary(n_requested=0, n_computed=0, n_reused=0, n_failed=0)
+        flow: Flow = chunk_flow(
+            self.relax_maker, table, keys, source=SOURCE, chunk_size=self.chunk_size, name=self.name
+        )
+        return Response(replace=flow)
+
+
+def find_phases(chemical_systems: Iterable[str], files: Sequence[str] = ()) -> list[ReferencePhase]:
+    """Bundled elements and phases of ``files`` that lie in one of the chemical systems or in a sub-system of
+    it.
+    """
+    systems = sorted(set(chemical_systems))
+    elements = sorted({symbol for system in systems for symbol in system.split("-")})
+    return [*bundled_elements(elements), *select_for_chemsys(load_phases(files), systems)]
+
+
+def add_references(table: ResultsTable, phases: Iterable[ReferencePhase], maker: BatchRelaxMaker) -> list[str]:
+    """Record ``phases`` in the table, beside those that are there; gives the keys of their relaxations by
+    ``maker``.
+    """
+    rows = {row["key"]: row for row in table.get_meta(_ROWS, [])}
+    structures = table.get_meta(_STRUCTURES, {})
+    keys = []
+    for phase in phases:
+        key = maker.key(phase.structure)
+        keys.append(key)
+        if key not in rows:  # a phase that two files hold is one phase
+            rows[key] = {
+                "name": phase.name,
+                "formula": phase.structure.composition.reduced_formula,
+                "source": phase.source,
+                "role": phase.role,
+                "key": key,
+            }
+            structures[key] = phase.structure.as_dict()
+    table.set_meta(_STRUCTURES, structures)
+    table.set_meta(_ROWS, list(rows.values()))
+    return list(dict.fromkeys(keys))
+
+
+def reference_structures(table: ResultsTable, ids: list[str]) -> list[Structure]:
+    """Input structures of competing phases by the keys of their relaxations; a source of chunk jobs."""
+    structures = table.get_meta(_STRUCTURES, {})
+    return [Structure.from_dict(structures[key]) for key in ids]
+
+
+@dataclass(frozen=True)
+class ReferenceEntries:
+    """What the competing phases of a results table give for a hull.
+
+    Attributes:
+        entries: corrected entries; ``entry_id`` is the name of the phase, ``data["source"]`` where it comes
+            from.
+        missing: phases without a usable energy, each with its row of the table and the sentence that says
+            why. Without them a hull may be too high, so that distances to it are lower bounds.
+    """
+
+    entries: list[ComputedStructureEntry]
+    missing: list[tuple[dict[str, Any], str]]
+
+    def missing_in(self, chemsys: str) -> list[str]:
+        """Sentences on the missing phases of one chemical system."""
+        system = set(chemsys.split("-"))
+        return [
+            f"{row['formula']} ({row['name']}): {reason}"
+            for row, reason in self.missing
+            if set(Composition(row["formula"]).get_el_amt_dict()) <= system
+        ]
+
+
+def reference_entries(table: ResultsTable, scheme: str) -> ReferenceEntries:
+    """Corrected entries of all competing phases that the table records.
+
+    Args:
+        table: the results table.
+        scheme: correction scheme, see `correction_scheme`.
+    """
+    rows = table.get_meta(_ROWS, [])
+    documents = table.calculations(row["key"] for row in rows)
+    found = ReferenceEntries([], [])
+    for row in rows:
+        document = documents.get(row["key"])
+        if document is None:
+            found.missing.append((row, "not computed yet"))
+            continue
+        corrected = document_entry(document, scheme, row["name"])
+        if corrected.entry is None or not document.converged:
+            found.missing.append((row, corrected.reason or "the relaxation did not converge"))
+        else:
+            corrected.entry.data["source"] = row["source"]
+            found.entries.append(corrected.entry)
+    return found
+
+
+def lowest_element(table: ResultsTable, symbol: str) -> RelaxationDocument:
+    """The converged elemental phase of lowest energy per atom, uncorrected, among the recorded references.
+
+    Raises:
+        DPA4Error: there is none.
+    """
+    keys = [row["key"] for row in table.get_meta(_ROWS, []) if Composition(row["formula"]).chemical_system == symbol]
+    documents = [d for d in table.calculations(keys).values() if d.converged and d.energy_per_atom is not None]
+    if not documents:
+        raise DPA4Error(
+            f"results table {table.path} has no energy of elemental {symbol}: compute the competing phases first"
+        )
+    return min(documents, key=lambda d: d.energy_per_atom or 0.0)
+
+
+def document_entry(document: RelaxationDocument, scheme: str, entry_id: str) -> CorrectedEntry:
+    """Corrected entry of a stored calculation, in the energy frame that its provenance states."""
+    if document.error is not None or document.structure is None or document.energy is None:
+        return CorrectedEntry(None, document.error or "no energy was stored")
+    return corrected_entry(
+        Structure.from_dict(document.structure),
+        document.energy,
+        scheme=scheme,
+        entry_id=entry_id,
+        model_sha256=document.provenance.model_sha256,
+        level_of_theory=document.provenance.level_of_theory,
+        converged=document.converged,
+    )
+
+
+def correction_scheme(info: ModelInfo, wanted: str = "auto") -> str:
+    """Correction scheme to apply: ``wanted``, or with ``"auto"`` the one that fits the model's level of
+    theory.
+
+    Raises:
+        DPA4Error: unknown scheme.
+    """
+    scheme = (info.corrections or "none") if wanted == "auto" else wanted
+    if scheme not in SCHEMES:
+        raise DPA4Error(f"unknown correction scheme {scheme!r}; choose from auto, {', '.join(SCHEMES)}")
+    return scheme
+
+
+def chemical_system(structure: Structure) -> str:
+    """Elements in alphabetical order, joined by dashes."""
+    return structure.composition.element_composition.chemical_system

@@ -1,0 +1,173 @@
+"""atomate2's force-field Makers with DPA4 filled in: drop-ins for every atomate2 flow, with the model in the
+document.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ase.calculators.calculator import Calculator
+from atomate2.forcefields.jobs import ForceFieldRelaxMaker, ForceFieldStaticMaker, forcefield_job
+from atomate2.forcefields.md import ForceFieldMDMaker
+from atomate2.forcefields.schemas import ForceFieldMoleculeTaskDocument, ForceFieldTaskDocument
+from pydantic import Field
+from pymatgen.core import Molecule, Structure
+
+from dpa4_core.calculator import DPA4Calculator
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.provenance import code_version, provenance
+from dpa4_flows.schemas import Provenance
+
+FMAX = 0.02
+"""eV/Å. atomate2's own default, 0.1, leaves errors of several meV/atom."""
+
+
+class DPA4TaskDocument(ForceFieldTaskDocument):
+    """atomate2's document of a periodic structure, and which model computed it."""
+
+    dpa4: Provenance = Field(description="Model, settings and code behind this document")
+
+
+class DPA4MoleculeTaskDocument(ForceFieldMoleculeTaskDocument):
+    """atomate2's document of a molecule, and which model computed it."""
+
+    dpa4: Provenance = Field(description="Model, settings and code behind this document")
+
+
+TaskDocument = DPA4TaskDocument | DPA4MoleculeTaskDocument
+
+
+@dataclass
+class _DPA4Mixin:
+    """The calculator from the process-wide cache, and the model in the documents."""
+
+    model: ModelRef = field(default_factory=ModelRef)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()  # type: ignore[misc]
+        self.task_document_kwargs: dict[str, Any] = {}  # filled by atomate2, which then calls it deprecated
+
+    def _get_calculator(self) -> Calculator:
+        return DPA4Calculator(self.model.load())
+
+    @property
+    def ase_calculator_name(self) -> str:
+        """Name of the model, which atomate2 stores as ``forcefield_name``."""
+        return self.model.info().name
+
+    def _stamp(self, document: Any, settings: dict[str, Any]) -> TaskDocument:
+        """``document`` with provenance, and an entry that says where its energy comes from."""
+        info = self.model.info()
+        molecule = isinstance(document, ForceFieldMoleculeTaskDocument)
+        fields = {name: getattr(document, name) for name in type(document).model_fields}
+        fields["forcefield_version"] = code_version()
+        fields["dpa4"] = provenance(info, {**settings, "dtype": self.model.dtype})
+        if molecule:
+            fields["molecule"] = document.output.mol_or_struct  # atomate2 0.1.5 leaves it empty
+        else:
+            fields["entry"].parameters.update(
+                model=info.name, model_sha256=info.sha256, level_of_theory=info.level_of_theory
+            )
+        return (DPA4MoleculeTaskDocument if molecule else DPA4TaskDocument).model_construct(**fields)
+
+
+@dataclass
+class _RelaxMixin(_DPA4Mixin):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # a file that every relaxation appends to is of no use beside the document
+        self.relax_kwargs: dict[str, Any] = {
+            "fmax": FMAX,
+            "final_atoms_object_file": None,
+            **self.relax_kwargs,
+        }
+
+    @forcefield_job
+    def make(
+        self, structure: Structure | Molecule | list[Structure | Molecule], prev_dir: str | Path | None = None
+    ) -> TaskDocument | list[TaskDocument]:
+        """Compute one structure or molecule, or a list of them one after another.
+
+        Args:
+            structure: pymatgen structure or molecule, or a list.
+            prev_dir: not used; there because other atomate2 Makers have it.
+        """
+        compute: Any = ForceFieldRelaxMaker.make
+        documents = compute.original(self, structure, prev_dir)
+        names = (
+            "relax_cell",
+            "relax_shape",
+            "fix_symmetry",
+            "symprec",
+            "steps",
+            "relax_kwargs",
+            "optimizer_kwargs",
+        )
+        settings = {name: getattr(self, name) for name in names}
+        if isinstance(documents, list):
+            return [self._stamp(document, settings) for document in documents]
+        return self._stamp(documents, settings)
+
+
+@dataclass
+class DPA4RelaxMaker(_RelaxMixin, ForceFieldRelaxMaker):
+    """Relax with ASE's FIRE to 0.02 eV/Å; for many structures `BatchRelaxMaker` is much faster.
+
+    Args:
+        name: name of the job.
+        model: potential.
+
+    The other fields are those of ``atomate2.forcefields.jobs.ForceFieldRelaxMaker``, for example
+    ``relax_kwargs={"fmax": 1e-3}``.
+    """
+
+    name: str = "DPA4 relax"
+
+
+@dataclass
+class DPA4StaticMaker(_RelaxMixin, ForceFieldStaticMaker):
+    """Energy, forces and stress of a structure as it is.
+
+    Args:
+        name: name of the job.
+        model: potential.
+
+    The other fields are those of ``atomate2.forcefields.jobs.ForceFieldStaticMaker``.
+    """
+
+    name: str = "DPA4 static"
+
+
+@dataclass
+class DPA4MDMaker(_DPA4Mixin, ForceFieldMDMaker):
+    """Molecular dynamics with ASE.
+
+    Args:
+        name: name of the job.
+        model: potential.
+
+    The other fields are those of ``atomate2.forcefields.md.ForceFieldMDMaker``: K, fs and kbar.
+    """
+
+    name: str = "DPA4 MD"
+
+    @forcefield_job
+    def make(self, structure: Structure | Molecule, prev_dir: str | Path | None = None) -> TaskDocument:
+        """Run the dynamics of one structure or molecule.
+
+        Args:
+            structure: pymatgen structure or molecule.
+            prev_dir: not used; there because other atomate2 Makers have it.
+        """
+        settings = {
+            "ensemble": str(getattr(self.ensemble, "value", self.ensemble)),
+            "n_steps": self.n_steps,
+            "temperature": self.temperature,
+            "pressure": self.pressure,
+            "seed": self.mb_velocity_seed,
+        }
+        compute: Any = ForceFieldMDMaker.make
+        document = compute.original(self, structure, prev_dir)
+        return self._stamp(document, {**settings, "time_step": self.time_step})

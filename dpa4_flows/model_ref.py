@@ -1,0 +1,114 @@
+"""The serialisable handle of a model; in every process it leads to one loaded potential."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase.calculators.calculator import Calculator
+from monty.json import MSONable
+
+from dpa4_core.ase_potential import ASEPotential
+from dpa4_core.errors import DPA4Error
+from dpa4_core.loaded import as_potential
+from dpa4_core.model.info import ModelInfo
+from dpa4_core.potential import PotentialLike
+
+_FILE_SUFFIXES = (".pt", ".dpa4", ".safetensors")
+_imported: dict[str, PotentialLike] = {}
+_lock = threading.Lock()
+
+
+class ModelRefError(DPA4Error):
+    """The model cannot be had as asked; one sentence."""
+
+
+@dataclass(frozen=True)
+class ModelRef(MSONable):
+    """Which potential to compute with: a value that fits into a job, a FireWorks spec or a TOML file.
+
+    Args:
+        name: registry name (``"dpa4-neo"``), path of a ``.pt`` or ``.dpa4`` file, or
+            ``"package.module:callable"``, a callable without arguments that returns a `PotentialLike` or an
+            ASE calculator.
+        sha256: checksum that the model must have; None accepts any. For an import path it is the checksum of
+            the text.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... or ``"auto"``: CUDA where there is one. Not part of
+            the identity.
+        dtype: ``"float32"`` or ``"float64"``; does not change import paths.
+    """
+
+    name: str = "dpa4-neo"
+    sha256: str | None = None
+    device: str = "auto"
+    dtype: str = "float32"
+
+    @property
+    def is_file(self) -> bool:
+        return self.name.endswith(_FILE_SUFFIXES)
+
+    def load(self) -> PotentialLike:  # type: ignore[override]  # MSONable.load reads a JSON file instead
+        """The potential; loaded once per process, identity, device and dtype.
+
+        Raises:
+            DPA4Error: no such model, a checksum that is not as asked, or an import path that leads to no
+                potential.
+        """
+        device = "cuda" if self.device == "auto" and torch.cuda.is_available() else self.device.replace("auto", "cpu")
+        if ":" in self.name and not self.is_file:
+            with _lock:
+                if self.name not in _imported:
+                    _imported[self.name] = _import_potential(self.name)
+                potential = _imported[self.name]
+        else:
+            potential = as_potential(self.name, device, self.dtype)
+        found = _info(self.name, potential).sha256
+        if self.sha256 is not None and self.sha256 != found:
+            raise ModelRefError(
+                f"model {self.name} has sha256 {found[:12]}…, not {self.sha256[:12]}… as asked: "
+                "use the file that was meant or drop sha256"
+            )
+        return potential
+
+    def resolve(self) -> ModelRef:
+        """The same model with its checksum filled in and, for a file, with the absolute path: what a job in
+        another folder or process needs to find exactly this model. Loads the model.
+        """
+        name = str(Path(self.name).expanduser().resolve()) if self.is_file else self.name
+        return dataclasses.replace(self, name=name, sha256=self.info().sha256)
+
+    def info(self) -> ModelInfo:
+        """Identity card of the model: checksum, level of theory, corrections, elements. Loads the model."""
+        return _info(self.name, self.load())
+
+
+def _info(name: str, potential: PotentialLike) -> ModelInfo:
+    info = getattr(potential, "info", None)
+    if isinstance(info, ModelInfo) and info.sha256:
+        return info
+    info = info if isinstance(info, ModelInfo) else ModelInfo(level_of_theory="none (toy potential)")
+    sha256 = hashlib.sha256(name.encode()).hexdigest()
+    return dataclasses.replace(info, name=name, sha256=sha256, elements=tuple(sorted(potential.elements)))
+
+
+def _import_potential(name: str) -> PotentialLike:
+    module_name, _, attribute = name.partition(":")
+    try:
+        factory: Any = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ModelRefError(f"{name!r} cannot be imported ({error}): expected package.module:callable") from error
+    made = factory()
+    if isinstance(made, Calculator):
+        return ASEPotential(made)
+    if isinstance(made, PotentialLike):
+        return made
+    raise ModelRefError(
+        f"{name} returned a {type(made).__name__}: expected an ASE calculator or an object with cutoff, "
+        "device, elements and compute(graph)"
+    )

@@ -1,0 +1,53 @@
+"""Where a result came from: model, settings and code, as every document carries it."""
+
+from __future__ import annotations
+
+import functools
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from dpa4_core.model.info import ModelInfo
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.schemas import EnergyFrame, Provenance
+
+
+@functools.cache
+def code_version() -> str:
+    """Version of dpa4-flows; ``"unknown"`` when it runs from a folder that was never installed."""
+    try:
+        return version("dpa4-flows")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def provenance(
+    model: ModelRef | ModelInfo,
+    settings: dict[str, Any],
+    *,
+    wall_time_s: float | None = None,
+    with_pymatgen: bool = False,
+) -> Provenance:
+    """Provenance of a result.
+
+    Args:
+        model: the model; a `ModelRef` is loaded if it is not yet.
+        settings: every setting that changes the numbers, plain JSON types.
+        wall_time_s: wall time, s.
+        with_pymatgen: record pymatgen's version, where its corrections decide numbers.
+    """
+    info = model.info() if isinstance(model, ModelRef) else model
+    return Provenance(
+        model_name=info.name,
+        model_sha256=info.sha256,
+        level_of_theory=info.level_of_theory,
+        settings=settings,
+        code_version=code_version(),
+        pymatgen_version=version("pymatgen") if with_pymatgen else None,
+        wall_time_s=wall_time_s,
+    )
+
+
+def energy_frame(model: ModelRef | ModelInfo, correction: str = "none") -> EnergyFrame:
+    """The frame of energies that ``model`` computed and to which ``correction`` was applied."""
+    info = model.info() if isinstance(model, ModelRef) else model
+    return EnergyFrame(model_sha256=info.sha256, level_of_theory=info.level_of_theory, correction=correction)

@@ -1,0 +1,1 @@
+"""Competing phases: where their structures come from and which of them a campaign needs."""

@@ -1,0 +1,325 @@
+"""Figures and the sanity strip of battery campaigns: voltage against capacity, both hulls, volume change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+
+from dpa4_flows.report.collect import Row
+from dpa4_flows.report.figures import (
+    PALETTE,
+    STABILITY_SCALE,
+    FigureBlock,
+    base_figure,
+    plot_text,
+    point_name,
+    stability_colour_bar,
+)
+from dpa4_flows.report.known_materials import (
+    DPA4_NEO_SHA256,
+    EXPERIMENT_TOLERANCE,
+    KNOWN_VOLTAGES,
+    SAME_MODEL_TOLERANCE,
+    KnownVoltage,
+)
+from dpa4_flows.report.labels import formula_text
+from dpa4_flows.report.placement import place_labels
+
+_MAX_VOLUME_BARS = 40
+_LINES_WANTED = 6
+
+
+class KnownResult(NamedTuple):
+    """A known material as this run computed it; ``good`` is None where nothing can be said."""
+
+    known: KnownVoltage
+    candidate_id: str
+    voltage: float
+    verdict: str
+    good: bool | None
+
+
+def battery_figures(rows: Sequence[Row]) -> list[FigureBlock]:
+    """The figures that ``rows`` have values for; rejected candidates are drawn too, as crosses."""
+    figures = (_voltage_capacity(rows), _charged_stability(rows), _volume_change(rows))
+    return [figure for figure in figures if figure is not None]
+
+
+def known_results(rows: Sequence[Row], model: Mapping[str, Any]) -> list[KnownResult]:
+    """Known materials among ``rows`` with their voltage in this run; of polymorphs the most stable one."""
+    results = []
+    for known in KNOWN_VOLTAGES:
+        found = [(_values(row), row) for row in rows if row.formula == known.formula]
+        found = [(values, row) for values, row in found if values.get("average_voltage") is not None]
+        if not found:
+            continue
+        values, row = min(found, key=lambda pair: _or_infinity(pair[0].get("energy_above_hull")))
+        voltage = float(values["average_voltage"])
+        results.append(KnownResult(known, row.candidate_id, voltage, *_judge(known, voltage, model)))
+    return results
+
+
+def _judge(known: KnownVoltage, voltage: float, model: Mapping[str, Any]) -> tuple[str, bool | None]:
+    if model.get("sha256") == DPA4_NEO_SHA256:
+        off = voltage - known.dpa4_neo
+        if abs(off) <= SAME_MODEL_TOLERANCE + 1e-9:
+            return "reproduced", True
+        return f"{off:+.2f} V against the stored value".replace("-", "−"), False
+    low, high = known.experiment
+    off = max(low - voltage, voltage - high, 0.0)
+    if off <= EXPERIMENT_TOLERANCE:
+        return "plausible" if off else "within experiment", True
+    return f"{off:.2f} V outside experiment", False
+
+
+def _values(row: Row) -> dict[str, Any]:
+    """Values by name, those of the electrode stage winning over equally named ones of other stages."""
+    electrode = row.stage("electrode")
+    return row.values() | (electrode.values if electrode else {})
+
+
+def _points(rows: Sequence[Row], *names: str) -> list[tuple[Row, dict[str, Any]]]:
+    pairs = [(row, _values(row)) for row in rows]
+    return [(row, values) for row, values in pairs if all(values.get(name) is not None for name in names)]
+
+
+def _or_infinity(value: Any) -> float:
+    return math.inf if value is None else float(value)
+
+
+def _rank_words(row: Row) -> str:
+    return f"rank {row.ranked.rank}" if row.ranked else row.outcome.status
+
+
+def _symbol(row: Row) -> str:
+    return "x-thin-open" if row.outcome.left else "circle"
+
+
+def _voltage_capacity(rows: Sequence[Row]) -> FigureBlock | None:
+    points = _points(rows, "average_voltage", "capacity_grav")
+    if not points:
+        return None
+    capacity = [float(v["capacity_grav"]) for _, v in points]
+    voltage = [float(v["average_voltage"]) for _, v in points]
+    distance = [v.get("energy_above_hull") for _, v in points]
+    x_range, y_range = _padded(capacity, 0.09), _padded(voltage, 0.12)
+    figure = base_figure(
+        height=460,
+        showlegend=False,
+        xaxis={"title": {"text": "Gravimetric capacity (mAh/g)"}, "range": x_range},
+        yaxis={"title": {"text": "Average voltage (V)"}, "range": y_range},
+    )
+    iso = _add_iso_energies(figure, x_range, y_range)
+    top = max(0.05, min(0.2, max((float(d) for d in distance if d is not None), default=0.0)))
+    labels = [formula_text(row.formula) for row, _ in points]
+    figure.add_trace(
+        go.Scatter(
+            x=capacity,
+            y=voltage,
+            mode="markers+text",
+            **_texts(capacity, voltage, labels, x_range, y_range, width=900.0, avoid=iso),
+            textfont={"size": 11},
+            marker={
+                "size": 11,
+                "symbol": [_symbol(row) for row, _ in points],
+                "color": [0.0 if d is None else min(float(d), top) for d in distance],
+                "colorscale": STABILITY_SCALE,
+                "cmin": 0.0,
+                "cmax": top,
+                "colorbar": stability_colour_bar(),
+                "line": {"width": [2 if row.outcome.left else 0.6 for row, _ in points]},
+            },
+            customdata=[_energy_hover(row, values) for row, values in points],
+            hovertemplate="%{customdata}<extra></extra>",
+        )
+    )
+    caption = (
+        "Dotted lines: equal specific energy of the active material. Crosses were rejected at some stage. "
+        "Voltages are averages over full removal of the ion at 0 K, ±0.25 V."
+    )
+    return FigureBlock("voltage-capacity", "Voltage against capacity", caption, figure, wide=True)
+
+
+def _add_iso_energies(
+    figure: go.Figure, x_range: Sequence[float], y_range: Sequence[float]
+) -> list[tuple[float, float, str]]:
+    """Hyperbolas of equal specific energy, V × mAh/g = Wh/kg; returns the labels at their lower ends."""
+    xs = [x_range[0] + (x_range[1] - x_range[0]) * i / 80 for i in range(81)]
+    ends = []
+    for energy in _iso_energies(x_range, y_range):
+        line = [(x, energy / x) for x in xs if x > 0 and y_range[0] <= energy / x <= y_range[1]]
+        if len(line) < 12:
+            continue
+        ends.append((*line[-1], f"{energy:.0f} Wh/kg"))
+        figure.add_trace(
+            go.Scatter(
+                x=[a for a, _ in line],
+                y=[b for _, b in line],
+                mode="lines+text",
+                text=[""] * (len(line) - 1) + [ends[-1][2]],
+                textposition="bottom left" if line[-1][0] == xs[-1] else "top right",
+                textfont={"size": 10, "color": PALETTE[5]},
+                line={"color": PALETTE[5], "width": 1, "dash": "dot"},
+                hoverinfo="skip",
+            )
+        )
+    return ends
+
+
+def _texts(
+    x: Sequence[float],
+    y: Sequence[float],
+    labels: Sequence[str],
+    x_range: Sequence[float],
+    y_range: Sequence[float],
+    *,
+    width: float,
+    avoid: Sequence[tuple[float, float, str]] = (),
+) -> dict[str, Any]:
+    """Point labels for a scatter trace; ``meta`` holds those that fit on a phone, for the page to swap in."""
+    wide, narrow = (
+        place_labels(x, y, labels, x_range=x_range, y_range=y_range, size=(frame, 330.0), avoid=avoid)
+        for frame in (width, 310.0)
+    )
+    meta = {"narrow": {"text": [plot_text(t) for t in narrow.texts], "textposition": narrow.positions}}
+    return {"text": [plot_text(t) for t in wide.texts], "textposition": wide.positions, "meta": meta}
+
+
+def _energy_hover(row: Row, values: Mapping[str, Any]) -> str:
+    voltage, capacity = float(values["average_voltage"]), float(values["capacity_grav"])
+    words = f"{point_name(row)}<br>{_rank_words(row)}"
+    words += f"<br>{voltage:.2f} V × {capacity:.0f} mAh/g = {voltage * capacity:.0f} Wh/kg"
+    distance = values.get("energy_above_hull")
+    return words if distance is None else f"{words}<br>{distance:.3f} eV/atom above hull"
+
+
+def _charged_stability(rows: Sequence[Row]) -> FigureBlock | None:
+    points = _points(rows, "energy_above_hull", "energy_above_hull_charged")
+    if not points:
+        return None
+    x = [float(v["energy_above_hull"]) for _, v in points]
+    y = [float(v["energy_above_hull_charged"]) for _, v in points]
+    first = _limit(rows, "hull", "energy_above_hull")
+    second = _limit(rows, "charged_hull", "energy_above_hull_charged")
+    x_range, y_range = _padded([0.0, *x, first or 0.0], 0.12), _padded([0.0, *y, second or 0.0], 0.12)
+    figure = base_figure(
+        height=400,
+        showlegend=False,
+        xaxis={"title": {"text": "E above hull, discharged (eV/atom)"}, "range": x_range},
+        yaxis={"title": {"text": "E above hull, charged (eV/atom)"}, "range": y_range},
+    )
+    labels = [formula_text(row.formula) for row, _ in points]
+    figure.add_trace(
+        go.Scatter(
+            x=x,
+            y=y,
+            mode="markers+text",
+            **_texts(x, y, labels, x_range, y_range, width=440.0),
+            textfont={"size": 10.5},
+            marker={
+                "size": 10,
+                "symbol": [_symbol(row) for row, _ in points],
+                "color": [PALETTE[4] if row.outcome.left else PALETTE[0] for row, _ in points],
+                "line": {"width": [2 if row.outcome.left else 0.6 for row, _ in points]},
+            },
+            customdata=[f"{point_name(row)}<br>{_rank_words(row)}" for row, _ in points],
+            hovertemplate="%{customdata}<br>discharged %{x:.3f}, charged %{y:.3f} eV/atom<extra></extra>",
+        )
+    )
+    line = {"color": PALETTE[4], "width": 1, "dash": "dash"}
+    if first is not None:
+        figure.add_vline(first, line=line)
+    if second is not None:
+        figure.add_hline(second, line=line)
+    drawn = "" if first is None and second is None else " Dashed: the limits of this campaign."
+    caption = f"Bottom left is best: stable with and without the working ion. Crosses were rejected.{drawn}"
+    return FigureBlock("charged-stability", "Stability, discharged and charged", caption, figure)
+
+
+def _volume_change(rows: Sequence[Row]) -> FigureBlock | None:
+    electrodes = [(row, row.stage("electrode")) for row in rows]
+    points = [
+        (
+            row,
+            float(stage.values["volume_change_percent"] or 0.0),
+            stage.values.get("volume_change_reliable") is not False,
+        )
+        for row, stage in electrodes
+        if stage is not None and stage.values.get("volume_change_percent") is not None
+    ][:_MAX_VOLUME_BARS]
+    if not points:
+        return None
+    points.sort(key=lambda point: (not point[2], abs(point[1])))
+    figure = base_figure(
+        height=110 + 19 * len(points),
+        barmode="overlay",
+        margin={"l": 110, "r": 18, "t": 34, "b": 48},
+        xaxis={
+            "title": {"text": "Volume change on charging (%)"},
+            "zeroline": True,
+            "zerolinecolor": PALETTE[5],
+        },
+        yaxis={
+            "autorange": "reversed",
+            "tickvals": list(range(len(points))),
+            "ticktext": [plot_text(formula_text(row.formula)) for row, _, _ in points],
+            "automargin": True,
+            "tickfont": {"size": 10.5},
+            "showgrid": False,
+        },
+    )
+    for reliable, name, colour in (
+        (True, "reliable", PALETTE[0]),
+        (False, "not reliable: host came apart", PALETTE[5]),
+    ):
+        chosen = [(i, point) for i, point in enumerate(points) if point[2] is reliable]
+        if chosen:
+            figure.add_trace(
+                go.Bar(
+                    orientation="h",
+                    name=name,
+                    x=[point[1] for _, point in chosen],
+                    y=[i for i, _ in chosen],
+                    marker={
+                        "color": colour,
+                        "pattern": {"shape": "" if reliable else "/", "size": 6, "fillmode": "overlay"},
+                    },
+                    customdata=[point_name(point[0]) for _, point in chosen],
+                    hovertemplate="%{customdata}<br>%{x:.1f} %<extra></extra>",
+                )
+            )
+    caption = (
+        "Relative to the discharged volume. Hatched: the charged host fell apart along its stacking axis, "
+        "because the model has no dispersion; do not quote these."
+    )
+    return FigureBlock("volume-change", "Volume change on charging", caption, figure)
+
+
+def _limit(rows: Sequence[Row], stage: str, name: str) -> float | None:
+    for row in rows:
+        found = row.stage(stage)
+        if found is not None:
+            value = found.thresholds.get(name, found.thresholds.get(f"max_{name}"))
+            if isinstance(value, (int, float)):
+                return float(value)
+    return None
+
+
+def _padded(values: Sequence[float], share: float) -> list[float]:
+    low, high = min(values), max(values)
+    pad = (high - low) * share or max(abs(high) * 0.1, 0.05)
+    return [low - pad, high + pad]
+
+
+def _iso_energies(x_range: Sequence[float], y_range: Sequence[float]) -> list[float]:
+    """Round specific energies, Wh/kg, whose lines cross the frame."""
+    low = max(x_range[0], 0.0) * max(y_range[0], 0.0)
+    high = x_range[1] * y_range[1]
+    if high <= low:
+        return []
+    step = next((s for s in (20, 50, 100, 200, 250, 500, 1000) if (high - low) / s <= _LINES_WANTED + 1), 2000)
+    first = math.floor(low / step) + 1
+    return [float(step * k) for k in range(first, math.ceil(high / step))]

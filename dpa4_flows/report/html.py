@@ -1,0 +1,107 @@
+"""The HTML report: one file that works offline by double click, for finished and for running campaigns.
+
+The page is rendered by ``template.html`` with automatic escaping; ``style.css``, ``script.js`` and plotly.js
+are put inline. Numbers in tables are text from here; the script sorts, filters, unfolds histories and draws
+the figures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from dpa4_flows.report import sections
+from dpa4_flows.report.caveats import model_caveats
+from dpa4_flows.report.collect import Row, Snapshot, take_snapshot
+from dpa4_flows.report.figures import FigureBlock, funnel_figure, score_figure
+from dpa4_flows.report.figures_battery import battery_figures, known_results
+from dpa4_flows.report.figures_hull import MAX_FIGURES, hull_figures
+from dpa4_flows.report.files import replacing
+from dpa4_flows.report.known_materials import DPA4_SOURCE, LITERATURE_SOURCE, range_text
+from dpa4_flows.report.labels import formula_html, stage_title
+from dpa4_flows.report.tables import campaign_name
+from dpa4_flows.results import ResultsTable
+
+MAX_ROWS = 2000
+"""Rows of each table in the page; the CSV file of the run has all of them."""
+
+MAX_REASONS = 200
+
+
+def write_report(table: ResultsTable, path: str | Path) -> None:
+    """Write the report of a run, finished or not, as one HTML file that replaces an older one at once.
+
+    Args:
+        table: results of the run.
+        path: HTML file.
+    """
+    page = render(take_snapshot(table))
+    with replacing(path) as stream:
+        stream.write(page)
+
+
+def render(snapshot: Snapshot) -> str:
+    """The page as text."""
+    alive = list(snapshot.rows(snapshot.survivors[:MAX_ROWS]))
+    gone = list(snapshot.rows(snapshot.left[:MAX_ROWS]))
+    figures = _figures(snapshot, alive, gone)
+    folder = resources.files("dpa4_flows.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"formula": formula_html, "stage_title": stage_title, "count": "{:,}".format}
+    environment.globals["range_text"] = range_text
+    template = environment.from_string((folder / "template.html").read_text(encoding="utf-8"))
+    return template.render(
+        title=campaign_name(snapshot),
+        style=(folder / "style.css").read_text(encoding="utf-8"),
+        script=(folder / "script.js").read_text(encoding="utf-8"),
+        plotly=get_plotlyjs() if any(figures.values()) else "",
+        snapshot=snapshot,
+        summary=sections.summary(snapshot, alive),
+        tiles=sections.tiles(snapshot),
+        model=sections.model_card(snapshot),
+        caveats=model_caveats(snapshot.model, snapshot.corrections),
+        theory=sections.theory(snapshot),
+        funnel=sections.funnel(snapshot),
+        ranking=sections.ranking(snapshot, alive),
+        alive_total=len(snapshot.survivors),
+        known=known_results([*alive, *gone], snapshot.model),
+        known_sources=(DPA4_SOURCE, LITERATURE_SOURCE),
+        figures=figures,
+        figure_data={
+            block.name: _script_json(block.figure.to_json()) for blocks in figures.values() for block in blocks
+        },
+        hulls=sections.hull_rows(snapshot),
+        max_hull_figures=MAX_FIGURES,
+        gone=[sections.gone_row(row) for row in gone],
+        gone_total=len(snapshot.left),
+        reasons=snapshot.reasons[:MAX_REASONS],
+        reasons_total=len(snapshot.reasons),
+        histories=_script_json(json.dumps({row.candidate_id: sections.history(row) for row in (*alive, *gone)})),
+        references=sections.references(snapshot),
+        facts=sections.facts(snapshot),
+        settings=sections.flatten(snapshot.meta.get("campaign") or {}),
+        downloads=sections.downloads(snapshot, alive, gone),
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _figures(snapshot: Snapshot, alive: Sequence[Row], gone: Sequence[Row]) -> dict[str, list[FigureBlock]]:
+    funnel, scores = funnel_figure(snapshot), score_figure(alive)
+    hulls = snapshot.meta.get("hull_summary") or {}
+    properties = battery_figures([*alive, *gone])
+    return {
+        "funnel": [funnel] if funnel else [],
+        "properties": [*properties, scores] if scores else properties,
+        "hulls": hull_figures(hulls, snapshot.outcomes.keys()),
+    }
+
+
+def _script_json(text: str) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

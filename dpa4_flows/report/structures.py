@@ -1,0 +1,151 @@
+"""Relaxed structures of a run with their energies and verdicts, as extended XYZ or JSON.
+
+Structures are those of the stages whose name starts with ``relax`` (``relax``, ``relax_charged``, ...): one
+frame per candidate and such stage. Both writers stream, so that memory does not grow with the campaign.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple, TextIO
+
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.extxyz import write_extxyz as write_ase_extxyz
+from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from dpa4_flows.report.collect import Row, Snapshot
+from dpa4_flows.schemas import RelaxationDocument, StageResult
+
+_SLICE = 200
+
+
+class Frame(NamedTuple):
+    """One relaxed structure of a candidate."""
+
+    row: Row
+    stage: StageResult
+    calculation: RelaxationDocument
+
+
+def iter_frames(snapshot: Snapshot, ids: Iterable[str] | None = None) -> Iterator[Frame]:
+    """Frames in the order of ``ids``, by default all candidates, best first."""
+    for _, frames in _iter_with_frames(snapshot, ids):
+        yield from frames
+
+
+def write_extxyz(snapshot: Snapshot, stream: TextIO, ids: Iterable[str] | None = None) -> int:
+    """Append frames to ``stream``: energy in eV (uncorrected), values and verdicts in the comment line.
+
+    Returns:
+        Number of frames.
+    """
+    number = 0
+    for frame in iter_frames(snapshot, ids):
+        write_ase_extxyz(stream, [_atoms(frame)])
+        number += 1
+    return number
+
+
+def write_json(snapshot: Snapshot, stream: TextIO) -> None:
+    """One object: facts of the run and ``candidates`` with verdicts, values, units and relaxed structures.
+
+    Structures are pymatgen dictionaries under the name of the stage that made them.
+    """
+    names = ("state", "campaign", "engine", "code_version", "started", "finished")
+    facts = {"model": snapshot.model, "corrections": snapshot.corrections}
+    facts |= {name: snapshot.meta[name] for name in names if name in snapshot.meta}
+    stream.write(json.dumps(facts, ensure_ascii=False, indent=1).removesuffix("\n}"))
+    stream.write(',\n "candidates": [')
+    separator = "\n"
+    for row, frames in _iter_with_frames(snapshot, None):
+        stream.write(separator + json.dumps(_record(row, frames), ensure_ascii=False))
+        separator = ",\n"
+    stream.write("\n]}\n")
+
+
+def _iter_with_frames(snapshot: Snapshot, ids: Iterable[str] | None) -> Iterator[tuple[Row, list[Frame]]]:
+    rows = snapshot.rows(ids)
+    while part := list(islice(rows, _SLICE)):
+        keys = [key for row in part for stage in _structure_stages(row) for key in stage.calculation_keys]
+        found = snapshot.table.calculations(keys)
+        for row in part:
+            frames = [
+                Frame(row, stage, found[key])
+                for stage in _structure_stages(row)
+                for key in stage.calculation_keys
+                if key in found and found[key].structure is not None
+            ]
+            yield row, frames
+
+
+def _structure_stages(row: Row) -> list[StageResult]:
+    return [stage for stage in row.stages if stage.stage.startswith("relax")]
+
+
+def _atoms(frame: Frame) -> Atoms:
+    row, stage, calculation = frame
+    structure = Structure.from_dict(calculation.structure or {})
+    structure.remove_oxidation_states()
+    atoms = Atoms(AseAtomsAdaptor.get_atoms(structure, msonable=False))
+    atoms.info = {
+        "candidate_id": row.candidate_id,
+        "formula": row.formula,
+        "stage": stage.stage,
+        "verdict": row.outcome.status,
+        "verdict_stage": row.outcome.stage,
+        "converged": calculation.converged,
+        "model_sha256": calculation.provenance.model_sha256,
+        "level_of_theory": calculation.provenance.level_of_theory,
+    }
+    if row.ranked is not None:
+        atoms.info |= {"rank": row.ranked.rank, "score": row.ranked.score}
+    if row.reasons:
+        atoms.info["reasons"] = " | ".join(row.reasons)
+    units = []
+    for result in row.stages:
+        for name, value in result.values.items():
+            if value is not None:
+                atoms.info[f"{result.stage}_{name}"] = value
+                if unit := result.units.get(name):
+                    units.append(f"{result.stage}_{name}: {unit}")
+    if units:
+        atoms.info["units"] = "; ".join(units)
+    atoms.info = {name: _one_line(value) for name, value in atoms.info.items()}
+    if calculation.energy is not None:
+        atoms.calc = SinglePointCalculator(atoms, energy=calculation.energy)
+    return atoms
+
+
+def _one_line(value: Any) -> Any:
+    return " ".join(value.split()) if isinstance(value, str) else value
+
+
+def _record(row: Row, frames: list[Frame]) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "candidate_id": row.candidate_id,
+        "formula": row.formula,
+        "source": row.source,
+        "status": row.outcome.status,
+        "stage": row.outcome.stage,
+        "reasons": row.reasons,
+    }
+    if row.ranked is not None:
+        record |= row.ranked.model_dump(mode="json", exclude={"candidate_id", "formula"})
+    record["stages"] = [
+        s.model_dump(mode="json", exclude={"candidate_id", "document", "provenance"}) for s in row.stages
+    ]
+    record["structures"] = {
+        frame.stage.stage: {
+            "energy": frame.calculation.energy,
+            "energy_unit": "eV",
+            "converged": frame.calculation.converged,
+            "calculation_key": frame.calculation.key,
+            "structure": frame.calculation.structure,
+        }
+        for frame in frames
+    }
+    return record

@@ -1,0 +1,229 @@
+"""The results table: one SQLite file per run that chunk jobs write and every later stage reads.
+
+jobflow neither caches nor resumes, and gathering many job outputs is quadratic in their number; so jobs exchange
+keys and
+counts, and the numbers live here. A calculation is keyed by structure, model and settings: running again computes
+only what is missing. SQLite's write-ahead log survives a kill at any moment; each call below is one transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dpa4_flows.schemas import Candidate, RankedCandidate, RelaxationDocument, StageResult
+
+SCHEMA_VERSION = 1
+_QUERY_CHUNK = 500  # SQLite's oldest limit on bound variables is 999
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS candidates (
+    candidate_id TEXT PRIMARY KEY, position INTEGER NOT NULL, formula TEXT NOT NULL, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS calculations (
+    key TEXT PRIMARY KEY, structure_hash TEXT NOT NULL, model_sha256 TEXT NOT NULL, formula TEXT NOT NULL,
+    n_atoms INTEGER NOT NULL, energy_per_atom REAL, converged INTEGER NOT NULL, error TEXT, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS stages (
+    candidate_id TEXT NOT NULL, stage TEXT NOT NULL, status TEXT NOT NULL, document TEXT NOT NULL,
+    PRIMARY KEY (candidate_id, stage));
+CREATE TABLE IF NOT EXISTS ranking (rank INTEGER PRIMARY KEY, candidate_id TEXT NOT NULL, document TEXT NOT NULL);
+"""
+
+
+class ResultsError(RuntimeError):
+    """The results table cannot be used; one sentence that names the file."""
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256 over the canonical JSON of ``parts``, 64 hex digits."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class ResultsTable:
+    """Calculations, candidates, stage verdicts and ranking of one run.
+
+    Holds only the path, so that it is cheap to make in every job and safe across processes; a connection lives as long
+    as one call.
+
+    Args:
+        path: SQLite file; made with its folder if missing.
+        shared: True for a file on a network file system: rollback journal instead of the write-ahead log, which
+            needs shared memory and works on one machine only.
+
+    Raises:
+        ResultsError: the file is not a results table, or of a newer version.
+    """
+
+    def __init__(self, path: str | Path, *, shared: bool = False) -> None:
+        self.path = Path(path)
+        self.shared = shared
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._connect() as connection:
+            connection.executescript(_SCHEMA)
+            row = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
+            if row is None:
+                connection.execute(
+                    "INSERT OR IGNORE INTO meta VALUES ('schema_version', ?)", (json.dumps(SCHEMA_VERSION),)
+                )
+            elif json.loads(row[0]) != SCHEMA_VERSION:
+                raise ResultsError(
+                    f"results table {self.path} has version {row[0]}, this program reads {SCHEMA_VERSION}; "
+                    "start the run in a new folder"
+                )
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self.path, timeout=60.0)
+        try:
+            connection.execute(f"PRAGMA journal_mode = {'DELETE' if self.shared else 'WAL'}")
+            connection.execute("PRAGMA synchronous = NORMAL" if not self.shared else "PRAGMA synchronous = FULL")
+            with connection:
+                yield connection
+        except sqlite3.DatabaseError as error:
+            raise ResultsError(f"results table {self.path} cannot be used: {error}") from error
+        finally:
+            connection.close()
+
+    # ---- meta ------------------------------------------------------------------------------------------------------
+
+    def set_meta(self, name: str, value: Any) -> None:
+        """Store one JSON value under ``name`` (campaign, model, state, ...)."""
+        with self._connect() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+
+    def get_meta(self, name: str, default: Any = None) -> Any:
+        with self._connect() as connection:
+            row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return default if row is None else json.loads(row[0])
+
+    # ---- candidates ------------------------------------------------------------------------------------------------
+
+    def put_candidates(self, candidates: Sequence[Candidate]) -> None:
+        """Store candidates in their order; a candidate already there is replaced."""
+        rows = [(c.candidate_id, i, c.formula, c.model_dump_json()) for i, c in enumerate(candidates)]
+        with self._connect() as connection:
+            connection.executemany("INSERT OR REPLACE INTO candidates VALUES (?, ?, ?, ?)", rows)
+
+    def candidates(self, ids: Iterable[str] | None = None) -> list[Candidate]:
+        """All candidates in input order, or those with the given ids in that order."""
+        if ids is None:
+            with self._connect() as connection:
+                rows = connection.execute("SELECT document FROM candidates ORDER BY position").fetchall()
+            return [Candidate.model_validate_json(row[0]) for row in rows]
+        ids = list(ids)
+        found = self._select("candidates", "candidate_id", ids)
+        return [Candidate.model_validate_json(found[i]) for i in ids if i in found]
+
+    # ---- calculations ----------------------------------------------------------------------------------------------
+
+    def put_calculations(self, documents: Iterable[RelaxationDocument]) -> None:
+        rows = [
+            (
+                d.key,
+                d.structure_hash,
+                d.provenance.model_sha256,
+                d.formula,
+                d.n_atoms,
+                d.energy_per_atom,
+                int(d.converged),
+                d.error,
+                d.model_dump_json(),
+            )
+            for d in documents
+        ]
+        with self._connect() as connection:
+            connection.executemany("INSERT OR REPLACE INTO calculations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def calculations(self, keys: Iterable[str]) -> dict[str, RelaxationDocument]:
+        """Documents by key; keys that are not there are left out."""
+        found = self._select("calculations", "key", list(keys))
+        return {key: RelaxationDocument.model_validate_json(text) for key, text in found.items()}
+
+    def existing_keys(self, keys: Iterable[str]) -> set[str]:
+        """Those of ``keys`` that are already computed."""
+        return set(self._select("calculations", "key", list(keys), column="key"))
+
+    def iter_calculations(self) -> Iterator[RelaxationDocument]:
+        """Every calculation, read in slices so that memory stays bounded."""
+        last = ""
+        while True:
+            with self._connect() as connection:
+                rows = connection.execute(
+                    "SELECT key, document FROM calculations WHERE key > ? ORDER BY key LIMIT ?", (last, _QUERY_CHUNK)
+                ).fetchall()
+            if not rows:
+                return
+            for _, text in rows:
+                yield RelaxationDocument.model_validate_json(text)
+            last = rows[-1][0]
+
+    # ---- stages ----------------------------------------------------------------------------------------------------
+
+    def put_stages(self, results: Iterable[StageResult]) -> None:
+        rows = [(r.candidate_id, r.stage, r.status, r.model_dump_json()) for r in results]
+        with self._connect() as connection:
+            connection.executemany("INSERT OR REPLACE INTO stages VALUES (?, ?, ?, ?)", rows)
+
+    def stage(self, stage: str) -> dict[str, StageResult]:
+        """Verdicts of one stage by candidate id."""
+        with self._connect() as connection:
+            rows = connection.execute("SELECT document FROM stages WHERE stage = ?", (stage,)).fetchall()
+        results = [StageResult.model_validate_json(row[0]) for row in rows]
+        return {r.candidate_id: r for r in results}
+
+    def survivors(self, stage: str) -> list[str]:
+        """Ids that passed ``stage``, flagged ones included, in input order."""
+        with self._connect() as connection:
+            rows = connection.execute(
+                "SELECT s.candidate_id FROM stages s JOIN candidates c USING (candidate_id) "
+                "WHERE s.stage = ? AND s.status IN ('passed', 'flagged') ORDER BY c.position",
+                (stage,),
+            ).fetchall()
+        return [row[0] for row in rows]
+
+    def clear_stages(self) -> None:
+        """Forget verdicts and ranking, not calculations: they are recomputed in seconds and may follow new criteria."""
+        with self._connect() as connection:
+            connection.execute("DELETE FROM stages")
+            connection.execute("DELETE FROM ranking")
+
+    def stage_counts(self) -> dict[str, dict[str, int]]:
+        """{stage: {status: number of candidates}}."""
+        with self._connect() as connection:
+            rows = connection.execute("SELECT stage, status, COUNT(*) FROM stages GROUP BY stage, status").fetchall()
+        counts: dict[str, dict[str, int]] = {}
+        for stage, status, number in rows:
+            counts.setdefault(stage, {})[status] = number
+        return counts
+
+    # ---- ranking ---------------------------------------------------------------------------------------------------
+
+    def put_ranking(self, rows: Sequence[RankedCandidate]) -> None:
+        with self._connect() as connection:
+            connection.execute("DELETE FROM ranking")
+            connection.executemany(
+                "INSERT INTO ranking VALUES (?, ?, ?)", [(r.rank, r.candidate_id, r.model_dump_json()) for r in rows]
+            )
+
+    def ranking(self) -> list[RankedCandidate]:
+        with self._connect() as connection:
+            rows = connection.execute("SELECT document FROM ranking ORDER BY rank").fetchall()
+        return [RankedCandidate.model_validate_json(row[0]) for row in rows]
+
+    # ---- helpers ---------------------------------------------------------------------------------------------------
+
+    def _select(self, table: str, key_column: str, keys: list[str], column: str = "document") -> dict[str, str]:
+        found: dict[str, str] = {}
+        with self._connect() as connection:
+            for start in range(0, len(keys), _QUERY_CHUNK):
+                part = keys[start : start + _QUERY_CHUNK]
+                marks = ",".join("?" * len(part))
+                # names are ours, values are bound
+                query = f"SELECT {key_column}, {column} FROM {table} WHERE {key_column} IN ({marks})"  # noqa: S608
+                found.update(connection.execute(query, part).fetchall())
+        return found

@@ -1,0 +1,162 @@
+"""Documents that jobs return and the results table stores; every number carries its unit in the description."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Status = Literal["passed", "failed", "flagged", "error"]
+"""`flagged` goes on with a warning, `failed` was rejected by a criterion, `error` could not be computed."""
+
+
+class Document(BaseModel):
+    """Base of all documents: unknown fields are errors, so that a typing mistake is never stored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class EnergyFrame(Document):
+    """What an energy is relative to; energies of different frames never meet on a hull."""
+
+    model_sha256: str = Field(description="SHA-256 of the model file that computed the energy")
+    level_of_theory: str = Field(description="Functional and +U policy that the model was trained on")
+    correction: str = Field(description="Correction scheme applied: none, MP2020, OMat24, ...")
+
+
+class Provenance(Document):
+    """Which model, settings and code made a result."""
+
+    model_name: str = Field(description="Registry name, path or import path of the potential")
+    model_sha256: str = Field(description="SHA-256 of the model file; of the import path for toy potentials")
+    level_of_theory: str = Field(description="Functional and +U policy that the model was trained on")
+    settings: dict[str, Any] = Field(default_factory=dict, description="Every setting that changes the numbers")
+    code_version: str = Field(description="Version of dpa4-flows")
+    pymatgen_version: str | None = Field(None, description="Version of pymatgen where it decides numbers (hulls)")
+    wall_time_s: float | None = Field(None, description="Wall time, s; shared equally inside a batch")
+    created: datetime = Field(default_factory=lambda: datetime.now(UTC), description="Time of creation, UTC")
+
+
+class RelaxationDocument(Document):
+    """One relaxed structure, or the sentence that says why there is none."""
+
+    key: str = Field(description="Hash of structure, model and settings: the primary key of the calculation")
+    structure_hash: str = Field(description="Hash of the input structure")
+    formula: str = Field(description="Reduced formula")
+    n_atoms: int = Field(description="Atoms in the cell")
+    structure: dict[str, Any] | None = Field(None, description="Relaxed structure as a pymatgen dictionary")
+    energy: float | None = Field(None, description="Uncorrected total energy of the cell, eV")
+    energy_per_atom: float | None = Field(None, description="Uncorrected energy, eV/atom")
+    fmax: float | None = Field(None, description="Largest generalised force at the end, eV/Å")
+    pressure_gpa: float | None = Field(None, description="Pressure at the end, GPa, positive when compressed")
+    volume: float | None = Field(None, description="Relaxed cell volume, Å³")
+    volume_change_percent: float | None = Field(None, description="Volume change on relaxation, %")
+    n_steps: int = Field(0, description="Optimiser steps")
+    converged: bool = Field(False, description="Whether fmax fell below the threshold")
+    reason: str = Field("", description="Why the relaxation ended")
+    error: str | None = Field(None, description="One sentence if the structure could not be computed")
+    provenance: Provenance
+
+
+class HullDocument(Document):
+    """Where one phase lies with respect to the convex hull of its chemical system, all by one model."""
+
+    formula: str = Field(description="Reduced formula")
+    chemsys: str = Field(description="Chemical system, elements joined by dashes")
+    energy_per_atom_corrected: float = Field(description="Corrected energy, eV/atom")
+    correction_per_atom: float = Field(description="Sum of the corrections, eV/atom")
+    corrections: dict[str, float] = Field(default_factory=dict, description="Each correction by name, eV per cell")
+    formation_energy_per_atom: float = Field(description="Formation energy from the elements, eV/atom, 0 K")
+    energy_above_hull: float = Field(description="Distance to the hull, eV/atom; 0 means on the hull")
+    decomposition: dict[str, float] = Field(
+        default_factory=dict, description="Competing phases and their atomic fractions"
+    )
+    n_competing: int = Field(description="Competing phases considered in this chemical system")
+    references_complete: bool = Field(
+        description="False if an element or a known sub-system has no reference: the distance is a lower bound"
+    )
+    missing_references: list[str] = Field(default_factory=list, description="What is missing")
+    frame: EnergyFrame
+    provenance: Provenance
+
+
+class ElectrodeDocument(Document):
+    """An insertion electrode between one discharged and one charged composition."""
+
+    working_ion: str = Field(description="Element that moves")
+    discharged_formula: str = Field(description="Reduced formula with the working ion")
+    charged_formula: str = Field(description="Reduced formula without it")
+    average_voltage: float = Field(description="Average voltage against the working-ion metal, V, 0 K")
+    capacity_grav: float = Field(description="Gravimetric capacity per discharged mass, mAh/g")
+    capacity_vol: float = Field(description="Volumetric capacity per discharged volume, mAh/cm³")
+    energy_grav: float = Field(description="Specific energy per discharged mass, Wh/kg")
+    energy_vol: float = Field(description="Energy density per discharged volume, Wh/L")
+    volume_change_percent: float = Field(description="Volume change on charging, % of the discharged volume")
+    interlayer_change_percent: float | None = Field(
+        None, description="Largest change of a lattice parameter on charging, %"
+    )
+    volume_change_reliable: bool = Field(
+        description="False if the charged host fell apart along one axis: no dispersion in the model"
+    )
+    warnings: list[str] = Field(default_factory=list, description="What to know before quoting these numbers")
+    provenance: Provenance
+
+
+class Candidate(Document):
+    """One structure that enters a campaign."""
+
+    candidate_id: str = Field(description="Unique within the campaign")
+    formula: str = Field(description="Reduced formula; the file's words if the structure cannot be read")
+    structure: dict[str, Any] | None = Field(None, description="Input structure as a pymatgen dictionary")
+    source: str = Field("", description="File and entry, and where it came from")
+    tags: list[str] = Field(default_factory=list)
+    error: str | None = Field(None, description="Why it cannot be used, one sentence")
+
+
+class StageResult(Document):
+    """What one stage of a funnel decided about one candidate. Nothing is ever deleted: a rejected candidate keeps
+    its stage, status and reasons."""
+
+    candidate_id: str
+    stage: str = Field(description="Name of the stage, e.g. sanity, relax, hull")
+    status: Status
+    values: dict[str, float | int | str | bool | None] = Field(default_factory=dict, description="Results by name")
+    units: dict[str, str] = Field(default_factory=dict, description="Unit of each value")
+    thresholds: dict[str, float | int | str | bool | None] = Field(
+        default_factory=dict, description="Criteria that decided, by value name"
+    )
+    reasons: list[str] = Field(default_factory=list, description="One sentence each: rejection, flag or error")
+    calculation_keys: list[str] = Field(default_factory=list, description="Keys of the calculations behind the values")
+    document: dict[str, Any] | None = Field(
+        None, description="Full document of the stage (HullDocument, ElectrodeDocument, ...)"
+    )
+    provenance: Provenance | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the candidate enters the next stage."""
+        return self.status in ("passed", "flagged")
+
+
+class RankedCandidate(Document):
+    """One row of the final table."""
+
+    rank: int
+    candidate_id: str
+    formula: str
+    score: float = Field(description="Weighted score of the campaign, dimensionless")
+    score_parts: dict[str, float] = Field(default_factory=dict, description="Contribution of each property")
+    pareto: bool = Field(False, description="Not dominated by any other candidate in the ranked properties")
+    values: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
+    flags: list[str] = Field(default_factory=list, description="Warnings gathered on the way")
+
+
+class ChunkSummary(Document):
+    """What a chunk job hands on: counts only, the results are in the table."""
+
+    n_requested: int
+    n_computed: int = Field(description="Computed in this job")
+    n_reused: int = Field(description="Found in the results table")
+    n_failed: int = Field(description="Stored with an error")
+    n_unconverged: int = Field(0, description="Stored without reaching fmax")

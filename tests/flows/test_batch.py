@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy_potentials
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.filters import FrechetCellFilter
+from ase.optimize import FIRE
+from jobflow import Flow, job
+from pymatgen.core import Lattice, Molecule, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from dpa4_flows.calculations import input_hash, relaxation_key
+from dpa4_flows.engines import run_local
+from dpa4_flows.makers.batch import BatchMaker, BatchRelaxMaker, BatchStaticMaker
+from dpa4_flows.makers.chunks import MAX_CHUNKS, chunk_flow, fan_out, split
+from dpa4_flows.makers.sources import count_atoms, find_structures
+from dpa4_flows.makers.writer import ResultWriter
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.results import ResultsError, ResultsTable
+from dpa4_flows.schemas import Candidate, ChunkSummary, RelaxationDocument, StageResult
+
+TOY = ModelRef("dpa4_core.testing:MorsePotential")
+
+
+def rocksalt(metal: str = "Mg", a: float = 4.4) -> Structure:
+    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [metal, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def primitive(metal: str = "Mg", a: float = 4.4) -> Structure:
+    return rocksalt(metal, a).get_primitive_structure()
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> ResultsTable:
+    return ResultsTable(tmp_path / "results.sqlite")
+
+
+def put_candidates(table: ResultsTable, structures: list[Structure]) -> list[str]:
+    candidates = [
+        Candidate(candidate_id=f"c{i}", formula=s.composition.reduced_formula, structure=s.as_dict(), source="test")
+        for i, s in enumerate(structures)
+    ]
+    table.put_candidates(candidates)
+    return [c.candidate_id for c in candidates]
+
+
+def only(table: ResultsTable) -> RelaxationDocument:
+    (document,) = table.iter_calculations()
+    return document
+
+
+# ---- keys --------------------------------------------------------------------------------------------------
+# ------------
+
+
+def test_hash_is_of_what_a_potential_sees() -> None:
+    structure = rocksalt()
+    assert input_hash(structure) == input_hash(Structure.from_dict(structure.as_dict()))
+    decorated = structure.copy()
+    decorated.add_oxidation_state_by_element({"Mg": 2, "O": -2})
+    assert input_hash(decorated) == input_hash(structure)
+    assert input_hash(structure.copy(site_properties={"magmom": [1.0] * 8})) == input_hash(structure)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.translate_sites([0], [1e-6, 0, 0], frac_coords=False),
+        lambda s: s.replace(0, "Ca"),
+        lambda s: s.apply_strain(1e-6),
+        lambda s: s.add_site_property("selective_dynamics", [[False] * 3] + [[True] * 3] * 7),
+        lambda s: s.set_charge(1),
+    ],
+)
+def test_every_change_of_the_calculation_changes_the_hash(change: Any) -> None:
+    structure = rocksalt()
+    before = input_hash(structure)
+    change(structure)
+    assert input_hash(structure) != before
+
+
+def test_key_depends_on_model_and_settings() -> None:
+    maker = BatchRelaxMaker(model=TOY)
+    structure = rocksalt()
+    keys = {
+        maker.key(structure),
+        BatchRelaxMaker(model=TOY, fmax=0.01).key(structure),
+        BatchRelaxMaker(model=TOY, relax_cell=False).key(structure),
+        BatchRelaxMaker(model=ModelRef("ase.calculators.emt:EMT")).key(structure),
+        BatchStaticMaker(model=TOY).key(structure),
+    }
+    assert len(keys) == 5
+    assert maker.key(structure) == relaxation_key(structure, TOY.resolve(), maker.settings())
+    assert maker.key(structure) == BatchRelaxMaker(model=TOY, max_atoms_per_batch=3, retry_errors=True).key(structure)
+
+
+# ---- chunks
+# ------------------------------------------------------------------------------------------------------------
+
+
+def test_chunk_relaxes_and_stores(table: ResultsTable) -> None:
+    structures = [rocksalt(), primitive("Ca"), primitive("Mg")]
+    maker = BatchRelaxMaker(model=TOY)
+    summary = maker.run(table, structures)
+    assert summary == ChunkSummary(n_requested=3, n_computed=3, n_reused=0, n_failed=0)
+    documents = table.calculations([maker.key(s) for s in structures])
+    conventional, calcium, magnesium = (documents[maker.key(s)] for s in structures)
+    assert conventional.energy_per_atom == pytest.approx(magnesium.energy_per_atom, abs=1e-3)
+    assert conventional.energy == pytest.approx(8 * conventional.energy_per_atom)
+    assert calcium.formula == "CaO" and calcium.n_atoms == 2
+    assert all(d.converged and d.fmax < 0.02 and abs(d.pressure_gpa) < 1 for d in documents.values())
+    final = Structure.from_dict(magnesium.structure)
+    assert magnesium.volume == pytest.approx(final.volume)
+    assert magnesium.volume_change_percent == pytest.approx(100 * (final.volume / structures[2].volume - 1))
+    assert magnesium.provenance.model_name == TOY.name
+    assert magnesium.provenance.settings["fmax"] == 0.02
+    assert magnesium.provenance.wall_time_s > 0
+
+
+def test_what_is_stored_is_not_computed_again(table: ResultsTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    maker = BatchRelaxMaker(model=ModelRef("toy_potentials:SlowMorse"))
+    assert maker.run(table, [primitive()]).n_computed == 1
+    monkeypatch.setattr(toy_potentials.SlowMorse, "compute", toy_potentials.ForbiddenMorse.compute)
+    summary = maker.run(table, [primitive(), primitive()])
+    assert (summary.n_requested, summary.n_computed, summary.n_reused) == (2, 0, 2)
+
+
+def test_equal_structures_are_computed_once(table: ResultsTable) -> None:
+    summary = BatchRelaxMaker(model=TOY).run(table, [primitive(), primitive(), primitive("Ca")])
+    assert (summary.n_requested, summary.n_computed, summary.n_reused) == (3, 2, 1)
+
+
+def test_failure_is_stored_beside_the_others_and_retried_only_on_request(table: ResultsTable) -> None:
+    overlapping = Structure(Lattice.cubic(4), ["Mg", "O"], [[0, 0, 0], [0.01, 0, 0]])
+    noble = Structure(Lattice.cubic(4), ["Xe"], [[0, 0, 0]])
+    partial = Structure(Lattice.cubic(4), [{"Mg": 0.5, "Ca": 0.5}], [[0, 0, 0]])
+    structures = [overlapping, primitive(), noble, partial]
+    maker = BatchRelaxMaker(model=TOY)
+    summary = maker.run(table, structures)
+    assert (summary.n_computed, summary.n_failed) == (4, 3)
+    documents = table.calculations(maker.key(s) for s in structures)
+    assert documents[maker.key(primitive())].error is None
+    for bad, word in ((overlapping, "overlap"), (noble, "Xe"), (partial, "partially occupied")):
+        document = documents[maker.key(bad)]
+        assert word in document.error and document.energy is None and not document.converged
+    assert (again := maker.run(table, structures)).n_computed == 0 and again.n_failed == 3
+    assert BatchRelaxMaker(model=TOY, retry_errors=True).run(table, structures).n_computed == 3
+
+
+def test_unconverged_is_stored_and_counted(table: ResultsTable) -> None:
+    summary = BatchRelaxMaker(model=TOY, max_steps=1).run(table, [primitive()])
+    assert (summary.n_unconverged, summary.n_failed) == (1, 0)
+    assert not only(table).converged
+
+
+def test_static_keeps_the_structure(table: ResultsTable) -> None:
+    structure = rocksalt()
+    structure.perturb(0.05, seed=1)
+    summary = BatchStaticMaker(model=TOY).run(table, [structure])
+    document = only(table)
+    assert summary.n_failed == 0
+    assert Structure.from_dict(document.structure) == structure
+    assert document.converged and document.n_steps == 0 and document.fmax > 0.02
+    assert document.volume_change_percent == 0
+
+
+def test_any_ase_calculator_relaxes(table: ResultsTable) -> None:
+    copper = bulk("Cu", "fcc", 3.5)
+    maker = BatchRelaxMaker(model=ModelRef("ase.calculators.emt:EMT"), fmax=1e-3)
+    assert maker.run(table, [AseAtomsAdaptor.get_structure(copper)]).n_failed == 0
+    copper.calc = EMT()
+    FIRE(FrechetCellFilter(copper), logfile=None).run(fmax=1e-3)
+    assert only(table).energy == pytest.approx(copper.get_potential_energy(), abs=1e-5)
+    assert only(table).volume == pytest.approx(copper.get_volume(), rel=1e-3)
+
+
+def test_molecule_has_no_volume(table: ResultsTable) -> None:
+    molecule = Molecule(["O", "H", "H"], [[0, 0, 0], [0, 0.76, 0.59], [0, -0.76, 0.59]])
+    assert BatchRelaxMaker(model=TOY).run(table, [molecule]).n_failed == 0
+    assert only(table).volume is None and only(table).pressure_gpa is None
+
+
+def test_ids_stand_for_structures(table: ResultsTable) -> None:
+    ids = put_candidates(table, [primitive("Mg"), primitive("Ca")])
+    assert [s.composition.reduced_formula for s in find_structures(table, ids[::-1])] == ["CaO", "MgO"]
+    (strained,) = find_structures(table, ["c1"], "toy_potentials:strained_candidates")
+    assert strained.volume == pytest.approx(1.1**3 * primitive("Ca").volume)
+    assert count_atoms(table, ids) == count_atoms(table, ids, "toy_potentials:strained_candidates") == [2, 2]
+    with pytest.raises(ValueError, match="'c7' is the first"):
+        find_structures(table, ["c0", "c7"])
+    with pytest.raises(ValueError, match=r"expected candidates or package\.module:function"):
+        find_structures(table, ["c0"], "nowhere")
+
+
+# ---- streaming
+# ---------------------------------------------------------------------------------------------------------
+
+
+def documents(table: ResultsTable, number: int) -> list[RelaxationDocument]:
+    other = ResultsTable(table.path.with_name("other.sqlite"))
+    BatchStaticMaker(model=TOY).run(other, [primitive(a=4.4 + 0.01 * i) for i in range(number)])
+    return list(other.iter_calculations())
+
+
+def count(table: ResultsTable) -> int:
+    return sum(1 for _ in table.iter_calculations())
+
+
+def test_finished_results_do_not_wait_for_the_next_one(table: ResultsTable) -> None:
+    one, two, three = documents(table, 3)
+    with ResultWriter(table, every_s=0.1, every=2) as writer:
+        writer.add(one)
+        assert count(table) == 0
+        writer.add(two)  # two make a transaction
+        assert count(table) == 2
+        writer.add(three)
+        deadline = time.monotonic() + 5
+        while count(table) < 3 and time.monotonic() < deadline:  # nothing comes any more: the timer writes
+            time.sleep(0.02)
+        assert count(table) == 3
+
+
+def test_closing_writes_what_waits_even_after_an_error(table: ResultsTable) -> None:
+    with pytest.raises(RuntimeError, match="out of memory"), ResultWriter(table, every_s=60) as writer:
+        writer.add(documents(table, 1)[0])
+        raise RuntimeError("out of memory")
+    assert count(table) == 1
+
+
+def test_failed_write_is_not_lost(table: ResultsTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise ResultsError("results table cannot be used: disk full")
+
+    (document,) = documents(table, 1)
+    with ResultWriter(table, every_s=0.2) as writer:
+        with monkeypatch.context() as patch:
+            patch.setattr(table, "put_calculations", full)
+            writer.add(document)
+            time.sleep(0.4)
+        assert count(table) == 0
+    assert count(table) == 1
+
+
+def test_kill_loses_only_what_is_in_flight(table: ResultsTable) -> None:
+    """SIGKILL in the middle of a chunk: what was finished is in the table, and the next run computes the
+    rest."""
+    structures = [primitive(m, 4.2 + 0.02 * i) for i in range(12) for m in ("Mg", "Ca")]
+    ids = put_candidates(table, structures)
+    code = (
+        "from dpa4_flows.makers.batch import *\n"
+        "m = BatchRelaxMaker(model=ModelRef('toy_potentials:SlowMorse'), max_atoms_per_batch=8)\n"
+        f"m.make.original(m, table={str(table.path)!r}, ids={ids!r})"
+    )
+    paths = os.pathsep.join(sys.path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while count(table) < 4 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    survived = {d.key: d for d in table.iter_calculations()}
+    assert 4 <= len(survived) < len(structures)
+
+    maker = BatchRelaxMaker(model=ModelRef("toy_potentials:SlowMorse"))
+    summary = maker.run(table, structures)
+    assert summary.n_reused == len(survived)
+    assert summary.n_computed == len(structures) - len(survived)
+    after = {d.key: d for d in table.iter_calculations()}
+    assert len(after) == len(structures)
+    assert all(after[key] == document for key, document in survived.items())
+
+
+# ---- fan-out
+# -----------------------------------------------------------------------------------------------------------
+
+
+def test_chunks_hold_everything_once_by_size_and_even_in_work() -> None:
+    sizes = [2, 50, 3, 4, 40, 2, 2, 60, 8, 9] * 10
+    ids = [f"c{i}" for i in range(len(sizes))]
+    size_of = dict(zip(ids, sizes, strict=True))
+    chunks = split(ids, sizes, chunk_size=20)
+    assert sorted(i for c in chunks for i in c) == sorted(ids)
+    assert len(chunks) == 5
+    assert [size_of[i] for c in chunks for i in c] == sorted(sizes)
+    work = [sum(size_of[i] for i in c) for c in chunks]
+    assert max(work) - min(work) <= 120  # two of the largest structures
+
+
+def test_chunks_grow_instead_of_becoming_too_many() -> None:
+    ids = [str(i) for i in range(10_000)]
+    assert len(split(ids, [4] * len(ids), chunk_size=1)) == MAX_CHUNKS
+    assert split([], [], 5) == []
+    assert split(["a"], [3], 5) == [["a"]]
+    with pytest.raises(ValueError, match="at least 1"):
+        split(["a"], [3], 0)
+
+
+def test_flow_of_chunks_sums_up(table: ResultsTable, tmp_path: Path) -> None:
+    bad = Structure(Lattice.cubic(4), ["Xe"], [[0, 0, 0]])
+    ids = put_candidates(table, [primitive(), primitive("Ca"), rocksalt(), bad, primitive()])
+    flow = chunk_flow(BatchRelaxMaker(model=TOY), str(table.path), ids, chunk_size=2, name="relax")
+    assert {j.name for j in flow.jobs} == {"relax 1/3", "relax 2/3", "relax 3/3", "relax summary"}
+    responses = run_local(flow, tmp_path / "jobs")
+    summary = responses[flow.output.uuid][1].output
+    assert (summary.n_requested, summary.n_failed) == (5, 1)
+    assert summary.n_computed == 4  # two candidates are equal
+
+
+def test_fan_out_takes_the_survivors_when_it_runs(table: ResultsTable, tmp_path: Path) -> None:
+    ids = put_candidates(table, [primitive(), primitive("Ca"), rocksalt()])
+    verdicts = [("passed", ids[0]), ("failed", ids[1]), ("flagged", ids[2])]
+
+    @job
+    def judge(path: str) -> None:
+        ResultsTable(path).put_stages(StageResult(candidate_id=i, stage="sanity", status=s) for s, i in verdicts)
+
+    @job
+    def after(summary: ChunkSummary, path: str) -> int:
+        assert summary.n_computed == 2
+        return count(ResultsTable(path))
+
+    first = judge(str(table.path))
+    spread = fan_out(BatchRelaxMaker(model=TOY), str(table.path), survivors_of="sanity", chunk_size=1)
+    last = after(spread.output, str(table.path))
+    responses = run_local(Flow([first, spread, last], order="linear"), tmp_path / "jobs")
+    assert responses[last.uuid][1].output == 2
+
+
+def test_fan_out_of_nothing_is_a_summary_of_zeros(table: ResultsTable, tmp_path: Path) -> None:
+    spread = fan_out(BatchRelaxMaker(model=TOY), str(table.path))
+    responses = run_local(spread, tmp_path / "jobs")
+    assert responses[spread.uuid][1].output.n_requested == 0
+
+
+def test_maker_survives_serialisation() -> None:
+    maker = BatchRelaxMaker(model=TOY, fmax=0.01, retry_errors=True)
+    assert BatchRelaxMaker.from_dict(maker.as_dict()) == maker
+    assert isinstance(maker, BatchMaker)

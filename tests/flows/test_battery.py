@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from jobflow.core.job import Response
+from pymatgen.core import Structure
+from toy_campaign import candidates, layered, write_campaign
+
+from dpa4_core.data.graph import Graph
+from dpa4_core.errors import DPA4Error
+from dpa4_core.potential import Output
+from dpa4_core.testing import MorsePotential
+from dpa4_flows.analysis.hull import HullResult
+from dpa4_flows.campaigns.battery import STAGES, ScreeningMaker
+from dpa4_flows.campaigns.battery_verdicts import judge_hull
+from dpa4_flows.campaigns.candidates import read_candidates
+from dpa4_flows.campaigns.config import ConfigError, load_campaign
+from dpa4_flows.campaigns.funnel import rattled
+from dpa4_flows.campaigns.plan import plan_campaign
+from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run, stored_campaign
+from dpa4_flows.engines import run_local
+from dpa4_flows.makers.references import lowest_element
+from dpa4_flows.results import ResultsTable
+from dpa4_flows.schemas import ChunkSummary
+
+pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
+
+LEFT = {  # where each loser leaves, and words of the reason
+    "LiCoXe2": ("sanity", "element Xe"),
+    "overlap": ("sanity", "overlap"),
+    "MgO": ("sanity", "no Li in it"),
+    "LiAlO2": ("sanity", "no redox-active transition metal"),
+    "LiCoO2-half": ("sanity", "partially occupied"),
+    "LiCoO2-supercell": ("duplicates", "same structure as LiCoO2"),
+    "LiNiO2-open": ("hull", "eV/atom above the hull, more than 0.6"),
+}
+
+
+def run(prepared: PreparedRun) -> dict[str, dict[int, Response]]:
+    return run_local(ScreeningMaker(run=prepared.run).make(), prepared.folder / "jobs")
+
+
+def n_computed(responses: dict[str, dict[int, Response]]) -> int:
+    outputs = [response.output for by_index in responses.values() for response in by_index.values()]
+    chunks = [o for o in outputs if isinstance(o, ChunkSummary)]
+    return sum(chunk.n_computed for chunk in chunks) // 2  # once in the chunk, once in the sum of the chunks
+
+
+def n_stored(table: ResultsTable) -> int:
+    return sum(1 for _ in table.iter_calculations())
+
+
+def verdicts(table: ResultsTable) -> dict[str, dict[str, Any]]:
+    return {stage: {i: (r.status, r.values, r.reasons) for i, r in table.stage(stage).items()} for stage in STAGES}
+
+
+def summary(table: ResultsTable) -> list[tuple[str, float]]:
+    """Ranked ids with voltages, rounded above the noise of sums in another order."""
+    return [(row.candidate_id, round(row.values["average_voltage"], 5)) for row in table.ranking()]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Toy force calls are too small to share."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> PreparedRun:
+    """The toy campaign, run to its end; read only."""
+    folder = tmp_path_factory.mktemp("battery")
+    prepared = prepare_run(
+        load_campaign(write_campaign(folder)), folder / "run", campaign_file=folder / "campaign.toml"
+    )
+    assert not prepared.finished
+    assert n_computed(run(prepared)) > 0
+    return prepared
+
+
+@pytest.fixture
+def copy(finished: PreparedRun, tmp_path: Path) -> Path:
+    """Run folder of the finished campaign, to be changed; the campaign file lies beside it."""
+    write_campaign(tmp_path)
+    shutil.copytree(finished.folder, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def no_computation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compute(self: MorsePotential, graph: Graph) -> Output:
+        raise AssertionError("everything should have been found in the results table")
+
+    monkeypatch.setattr(MorsePotential, "compute", compute)
+
+
+def test_every_candidate_keeps_its_stage_and_reason(finished: PreparedRun) -> None:
+    table = finished.table
+    assert [c.candidate_id for c in table.candidates()] == list(candidates())
+    for candidate_id, (stage, words) in LEFT.items():
+        result = table.stage(stage)[candidate_id]
+        assert result.status == "failed"
+        assert words in " ".join(result.reasons)
+        for later in STAGES[STAGES.index(stage) + 1 :]:
+            assert candidate_id not in table.stage(later)
+    ranked = [row.candidate_id for row in table.ranking()]
+    assert sorted(ranked) == ["LiCoO2", "LiMnO2", "LiNiO2"]
+    assert set(ranked) | set(LEFT) == set(candidates())
+    assert table.get_meta("state") == "complete"
+
+
+def test_ranked_values_are_named_as_the_reports_expect(finished: PreparedRun) -> None:
+    first = finished.table.ranking()[0]
+    assert set(first.values) >= {
+        "formation_energy_per_atom",
+        "energy_above_hull",
+        "decomposition",
+        "n_competing",
+        "average_voltage",
+        "capacity_grav",
+        "capacity_vol",
+        "energy_grav",
+        "energy_vol",
+        "volume_change_percent",
+        "volume_change_reliable",
+        "energy_above_hull_charged",
+    }
+    assert first.values["decomposition"] == "stable"
+    assert set(first.score_parts) == {"energy_grav", "energy_above_hull", "energy_above_hull_charged"}
+
+
+def test_voltage_is_the_energy_difference_of_the_stored_calculations(finished: PreparedRun) -> None:
+    """V = −[E(LiMO2) − E(MO2) − E(Li)] per Li, all uncorrected and by the same model."""
+    table = finished.table
+    lithium = lowest_element(table, "Li").energy_per_atom
+    for candidate_id in ("LiCoO2", "LiNiO2"):
+        [full], [empty] = (table.stage(s)[candidate_id].calculation_keys for s in ("relax", "relax_charged"))
+        documents = table.calculations([full, empty])
+        expected = -(documents[full].energy - documents[empty].energy - lithium)
+        assert table.stage("electrode")[candidate_id].values["average_voltage"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_documents_carry_frame_and_provenance(finished: PreparedRun) -> None:
+    result = finished.table.stage("hull")["LiCoO2"]
+    assert result.document is not None
+    assert result.provenance is not None
+    assert result.document["frame"]["model_sha256"] == finished.run.model.sha256 == result.provenance.model_sha256
+    assert result.document["frame"]["correction"] == "none"
+    assert result.units["energy_above_hull"] == "eV/atom"
+    assert result.thresholds == {"energy_above_hull": 0.6}
+    summary = finished.table.get_meta("hull_summary")
+    assert set(summary) == {"Co-Li-O", "Li-Ni-O", "Li-Mn-O"}
+    assert {row["role"] for row in finished.table.get_meta("references")} == {"element", "competing"}
+
+
+def test_run_again_is_recognised_as_finished(finished: PreparedRun, no_computation: None) -> None:
+    campaign, engine = stored_campaign(finished.folder)
+    assert engine == "local"
+    assert prepare_run(campaign, finished.folder).finished
+
+
+def test_new_thresholds_only_change_verdicts(
+    finished: PreparedRun, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = verdicts(finished.table)
+    strict = write_campaign(copy.parent, electrode={"max_voltage": 6.35}, charged={"max_energy_above_hull": 0.2})
+    second = prepare_run(load_campaign(strict), copy)
+    assert not second.finished
+    monkeypatch.setattr(MorsePotential, "compute", None)
+    assert n_computed(run(second)) == 0
+    after = verdicts(second.table)
+    for stage in ("sanity", "duplicates", "relax", "hull", "relax_charged"):
+        assert after[stage] == before[stage]
+    assert "average voltage 6.41 V is above 6.35 V" in after["electrode"]["LiNiO2"][2][0]
+    assert "the charged host CoO2 lies" in after["charged_hull"]["LiCoO2"][2][0]
+    assert [row.candidate_id for row in second.table.ranking()] == ["LiMnO2"]
+
+
+def test_stopped_run_continues_where_it_was(
+    tmp_path: Path, finished: PreparedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = load_campaign(write_campaign(tmp_path))
+    compute, calls = MorsePotential.compute, iter(range(10**6))
+
+    def compute_until_stopped(self: MorsePotential, graph: Graph) -> Output:
+        if next(calls) == 60:
+            raise KeyboardInterrupt
+        return compute(self, graph)
+
+    monkeypatch.setattr(MorsePotential, "compute", compute_until_stopped)
+    prepared = prepare_run(campaign, tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        run(prepared)
+    n_before = n_stored(prepared.table)
+    assert n_before > 0
+    assert prepared.table.get_meta("state") == "running"
+
+    again = prepare_run(campaign, tmp_path / "run")
+    assert not again.finished
+    assert n_computed(run(again)) == n_stored(finished.table) - n_before
+    assert again.table.stage_counts() == finished.table.stage_counts()
+    assert summary(again.table) == summary(finished.table)
+
+
+def test_unconverged_relaxation_leaves_with_the_force_it_reached(tmp_path: Path) -> None:
+    campaign = load_campaign(write_campaign(tmp_path, relax={"max_steps": 3}))
+    prepared = prepare_run(campaign, tmp_path / "run")
+    run(prepared)
+    result = prepared.table.stage("relax")["LiCoO2"]
+    assert result.status == "error"
+    assert f"fmax {result.values['fmax']:.3g} eV/Å after 3 steps, wanted 0.05 eV/Å" in result.reasons[0]
+    assert prepared.table.stage("hull") == {}
+    assert prepared.table.ranking() == []
+    assert prepared.table.get_meta("state") == "complete"
+
+
+def test_candidates_that_left_the_campaign_leave_the_run(copy: Path) -> None:
+    file = copy.parent / "structures" / "candidates.json"
+    file.write_text(json.dumps(json.loads(file.read_text())[1:]))
+    second = prepare_run(load_campaign(copy.parent / "campaign.toml"), copy)
+    assert n_computed(run(second)) == 2  # the supercell, which now stands for LiCoO2, and its charged host
+    assert "LiCoO2" not in {c.candidate_id for c in second.table.candidates()}
+    assert "LiCoO2" not in {row.candidate_id for row in second.table.ranking()}
+
+
+def test_force_forgets_calculations(copy: Path) -> None:
+    campaign = load_campaign(copy.parent / "campaign.toml")
+    assert prepare_run(campaign, copy).finished
+    again = prepare_run(campaign, copy, force=True)
+    assert not again.finished
+    assert n_stored(again.table) == 0
+
+
+def test_dry_run_says_what_would_be_computed(tmp_path: Path, finished: PreparedRun, no_computation: None) -> None:
+    campaign = load_campaign(write_campaign(tmp_path))
+    plan = plan_campaign(campaign, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert {v.candidate_id: v.stage for v in plan.rejected} == {
+        i: stage for i, (stage, _) in LEFT.items() if stage != "hull"
+    }
+    candidates_work, phases = plan.work
+    assert (candidates_work.n_structures, candidates_work.n_stored) == (4, 0)
+    assert phases.n_structures > 4
+    assert plan.missing_elements == {}
+    done = plan_campaign(campaign, finished.folder)
+    assert [item.n_stored for item in done.work] == [item.n_structures for item in done.work]
+    json.dumps(done.to_dict())
+
+
+def test_same_table_for_any_order_of_chunks(tmp_path: Path, finished: PreparedRun) -> None:
+    campaign = load_campaign(write_campaign(tmp_path, engine={"chunk_size": 100, "max_atoms_per_batch": 9}))
+    prepared = prepare_run(campaign, tmp_path / "run")
+    run(prepared)
+    assert summary(prepared.table) == summary(finished.table)
+
+
+def test_rattle_is_small_and_always_the_same() -> None:
+    structure = layered("Ni")
+    moved = rattled(structure, 0.02)
+    assert moved == rattled(structure, 0.02)
+    assert moved != rattled(layered("Co"), 0.02)
+    distances = [site.distance(other) for site, other in zip(structure, moved, strict=True)]
+    assert 0 < max(distances) < 0.1
+    assert structure == layered("Ni")
+    assert rattled(structure, 0.0) is structure
+
+
+def test_repeated_candidate_id_is_refused(tmp_path: Path) -> None:
+    rows = [{"id": "a", "structure": layered("Co").as_dict()}] * 2
+    file = tmp_path / "twice.json"
+    file.write_text(json.dumps(rows))
+    with pytest.raises(ConfigError, match="candidate id 'a' occurs twice"):
+        read_candidates([file])
+
+
+def test_candidate_keeps_source_tags_and_loses_oxidation_states(tmp_path: Path) -> None:
+    structure = layered("Co").add_oxidation_state_by_element({"Li": 1, "Co": 3, "O": -2})
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps([{"id": "a", "structure": structure.as_dict(), "tags": "cathode Li", "source": "book"}]))
+    [candidate] = read_candidates([file])
+    assert (candidate.formula, candidate.source, candidate.tags) == ("LiCoO2", "book", ["cathode", "Li"])
+    assert Structure.from_dict(candidate.structure or {}) == layered("Co")
+
+
+def test_unreadable_file_of_candidates_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "c.json"
+    file.write_text("[{")
+    with pytest.raises(ConfigError, match="not valid JSON"):
+        read_candidates([file])
+    with pytest.raises(DPA4Error, match="is not a run folder"):
+        open_run(tmp_path)
+
+
+def test_lower_bound_of_a_distance_is_flagged() -> None:
+    position = HullResult("x", "LiXO2", "Li-O-X", -5.0, 0.0, energy_above_hull=0.02, references_complete=False,
+                          missing_references=["X"])  # fmt: skip
+    result = judge_hull("x", position, stage="hull", limit=0.05)
+    assert result.status == "flagged"
+    assert "lower bound" in result.reasons[0]
+    assert judge_hull("x", position, stage="charged_hull", limit=0.01).status == "failed"

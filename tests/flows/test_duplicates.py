@@ -1,0 +1,106 @@
+"""Equal crystals are found in every disguise, different ones are kept apart, in linear time."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from dpa4_flows.analysis.duplicates import group_duplicates, structure_hash
+
+DATA = Path(__file__).parents[1] / "data"
+pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib in pymatgen
+
+
+@pytest.fixture(scope="module")
+def compounds():
+    rows = {row["id"]: row["structure"] for row in json.loads((DATA / "compounds.json").read_text())}
+    return {k: Structure(r["lattice"], r["species"], r["frac_coords"]) for k, r in rows.items()}
+
+
+def disguised(structure, seed=0):
+    """A supercell in another cell, rotated, shuffled, shifted, strained and rattled."""
+    rng = np.random.default_rng(seed)
+    other = structure.copy()
+    other.make_supercell([[1, 1, 0], [0, 1, 0], [0, 0, 2]])
+    other.apply_strain(0.02)
+    other.perturb(0.01)
+    other.translate_sites(list(range(len(other))), [0.13, 0.29, 0.41])
+    order = rng.permutation(len(other))
+    lattice = Lattice.from_parameters(*other.lattice.parameters)
+    return Structure(lattice, [other[i].specie for i in order], [other[i].frac_coords for i in order])
+
+
+def test_disguised_copies_are_found(compounds):
+    structures = dict(compounds)
+    structures |= {f"{name} again": disguised(structure) for name, structure in compounds.items()}
+    groups = group_duplicates(structures)
+    assert list(groups) == list(structures)
+    for name in compounds:
+        assert groups[name] == name
+        assert groups[f"{name} again"] == name
+
+
+def test_polymorphs_are_kept_apart(compounds):
+    names = ["SiO2", "SiO2-cristobalite", "TiO2", "TiO2-anatase", "ZnO", "ZnO-zb", "GaN", "GaN-zb"]
+    groups = group_duplicates({name: compounds[name] for name in names})
+    assert all(groups[name] == name for name in names)
+
+
+def test_oxidation_states_do_not_matter(compounds):
+    decorated = compounds["LiCoO2"].copy()
+    decorated.add_oxidation_state_by_element({"Li": 1, "Co": 3, "O": -2})
+    assert group_duplicates({"a": compounds["LiCoO2"], "b": decorated})["b"] == "a"
+
+
+def test_partly_occupied_structures_stand_alone(compounds):
+    disordered = compounds["LiCoO2"].copy()
+    disordered.replace_species({"Co": {"Co": 0.5, "Ni": 0.5}})
+    assert group_duplicates({"a": disordered, "b": disordered}) == {"a": "a", "b": "b"}
+
+
+def test_time_is_not_quadratic():
+    """Distinct crystals of one formula and space group: the fingerprint spares the pairwise comparison."""
+    rng = np.random.default_rng(0)
+    structures = {}
+    for k in range(200):
+        lattice = Lattice.from_parameters(4 + 2 * rng.random(), 4 + 2 * rng.random(), 6, 83, 95, 101)
+        structures[str(k)] = Structure(lattice, ["Li", "Co", "O", "O"], rng.random((4, 3)))
+    start = time.perf_counter()
+    groups = group_duplicates(structures)
+    assert time.perf_counter() - start < 20
+    assert len(set(groups.values())) > 150
+
+
+def test_hash_tells_content_not_dress(compounds):
+    structure = compounds["LiCoO2"]
+    same = structure.copy()
+    same.translate_sites([0], [1.0, -1.0, 2.0], to_unit_cell=False)
+    same.add_oxidation_state_by_element({"Li": 1, "Co": 3, "O": -2})
+    assert structure_hash(same) == structure_hash(structure)
+    noise = structure.copy()
+    noise.translate_sites([0], [1e-9, -1e-9, 0.0], to_unit_cell=False)
+    assert structure_hash(noise) == structure_hash(structure)
+
+
+def test_hash_notices_what_changes_a_calculation(compounds):
+    structure = compounds["LiCoO2"]
+    moved, strained, charged, fixed, doped = (structure.copy() for _ in range(5))
+    moved.translate_sites([0], [0.001, 0, 0])
+    strained.apply_strain(1e-4)
+    charged.set_charge(1)
+    fixed.add_site_property("selective_dynamics", [[False] * 3] + [[True] * 3] * (len(structure) - 1))
+    doped.replace(0, "Na")
+    hashes = {structure_hash(s) for s in (structure, moved, strained, charged, fixed, doped)}
+    assert len(hashes) == 6
+    assert all(len(h) == 64 for h in hashes)
+
+
+def test_hash_exists_for_what_cannot_be_computed(compounds):
+    disordered = compounds["LiCoO2"].copy()
+    disordered.replace_species({"Co": {"Co": 0.5, "Ni": 0.5}})
+    broken = Structure(Lattice.cubic(4), ["Li"], [[np.nan, 0, 0]])
+    assert structure_hash(disordered) != structure_hash(compounds["LiCoO2"])
+    assert len(structure_hash(broken)) == 64

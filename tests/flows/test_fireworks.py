@@ -1,0 +1,158 @@
+"""A flow on a LaunchPad, run by a worker process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import yaml
+from jobflow import SETTINGS, Flow, JobStore
+from maggma.stores import GridFSStore
+from pymatgen.core import Lattice, Structure
+from pymongo import MongoClient
+
+from dpa4_flows.engines import fireworks_state, open_launchpad, submit_fireworks
+from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.chunks import fan_out
+from dpa4_flows.makers.relax import DPA4StaticMaker
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.results import ResultsTable
+from dpa4_flows.schemas import Candidate
+
+pytestmark = pytest.mark.fireworks
+
+TOY = ModelRef("dpa4_core.testing:MorsePotential").resolve()
+
+
+@dataclass
+class Site:
+    """A place with a LaunchPad, a job store and workers, as a group would configure it."""
+
+    launchpad_file: Path
+    environment: dict[str, str]
+    folder: Path
+
+    def work(self) -> str:
+        """Run one worker until nothing is ready; gives what it printed."""
+        command = [
+            sys.executable,
+            "-m",
+            "fireworks.scripts.rlaunch_run",
+            "-l",
+            str(self.launchpad_file),
+            "rapidfire",
+        ]
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+@pytest.fixture
+def site(mongodb_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    name = f"dpa4_test_{uuid4().hex[:8]}"
+    launchpad_file = tmp_path / "my_launchpad.yaml"
+    launchpad_file.write_text(yaml.safe_dump({"host": mongodb_uri, "name": name, "uri_mode": True}))
+    documents: dict[str, Any] = {"uri": mongodb_uri, "database": name, "collection_name": "outputs"}
+    data = {"uri": mongodb_uri, "database": name, "collection_name": "data"}
+    store = {
+        "docs_store": {"type": "MongoStore", **documents},
+        "additional_stores": {"data": {"type": "GridFSStore", **data}},
+    }
+    config = tmp_path / "jobflow.yaml"
+    config.write_text(yaml.safe_dump({"JOB_STORE": store}))
+    monkeypatch.setattr(SETTINGS, "JOB_STORE", JobStore.from_dict_spec(store))
+    workdir = tmp_path / "worker"
+    workdir.mkdir()
+    environment = {
+        **os.environ,
+        "JOBFLOW_CONFIG_FILE": str(config),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": "1",
+    }
+    with open_launchpad(launchpad_file) as launchpad:
+        launchpad.reset("", require_password=False)
+    yield Site(launchpad_file, environment, workdir)
+    with MongoClient(mongodb_uri) as client:
+        client.drop_database(name)
+
+
+def rocksalt(metal: str, a: float) -> Structure:
+    crystal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [metal, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    return crystal.get_primitive_structure()
+
+
+def test_worker_in_another_process_fills_the_results_table(site: Site, tmp_path: Path) -> None:
+    table = ResultsTable(tmp_path / "results.sqlite")
+    structures = [rocksalt("Mg", 4.3), rocksalt("Ca", 4.8), rocksalt("Sr", 5.1)]
+    structures.append(Structure(Lattice.cubic(4), ["Xe"], [[0, 0, 0]]))
+    table.put_candidates(
+        [
+            Candidate(candidate_id=f"c{i}", formula=s.composition.reduced_formula, structure=s.as_dict())
+            for i, s in enumerate(structures)
+        ]
+    )
+    maker = BatchRelaxMaker(model=TOY)
+    spread = fan_out(maker, str(table.path), chunk_size=2)
+    static = DPA4StaticMaker(model=TOY, store_trajectory="partial").make(structures[0])
+    ids = submit_fireworks(Flow([spread, static], order="linear"), site.launchpad_file, tags=["campaign-x"])
+
+    assert len(ids) == 2
+    assert fireworks_state(ids, site.launchpad_file) == {"READY": 1, "WAITING": 1}
+    with open_launchpad(site.launchpad_file) as launchpad:
+        (workflow,) = launchpad.workflows.find({"metadata.tags": "campaign-x"})
+        assert sorted(workflow["nodes"]) == ids
+        assert "mongodb://" not in str(list(launchpad.fireworks.find()))  # no connection, so no password, in any spec
+
+    site.work()
+
+    assert fireworks_state(ids, site.launchpad_file) == {"COMPLETED": 6}  # + 2 chunks, their sum, and the hand-over
+    documents = table.calculations(maker.key(s) for s in structures)
+    assert len(documents) == 4
+    assert [documents[maker.key(s)].converged for s in structures] == [True, True, True, False]
+    assert "Xe" in documents[maker.key(structures[3])].error
+    store = SETTINGS.JOB_STORE
+    store.connect()
+    try:
+        summary = store.get_output(spread.uuid)
+        assert (summary.n_requested, summary.n_failed) == (4, 1)
+        assert store.get_output(static.uuid, load=True)["dpa4"]["model_sha256"] == TOY.sha256
+        assert isinstance(store.additional_stores["data"], GridFSStore)
+        assert store.additional_stores["data"].count() > 0
+    finally:
+        store.close()
+
+
+def test_failed_job_is_seen_and_runs_again_after_the_cause_is_gone(site: Site, tmp_path: Path) -> None:
+    maker = BatchRelaxMaker(model=ModelRef("late_potential:LatePotential"))
+    table = tmp_path / "results.sqlite"
+    flow = Flow([maker.make(table=str(table), structures=[rocksalt("Mg", 4.3)])])
+    ids = submit_fireworks(flow, site.launchpad_file)
+    assert "cannot be imported" in site.work()
+    assert fireworks_state(ids, site.launchpad_file) == {"FIZZLED": 1}
+
+    (site.folder / "late_potential.py").write_text("from dpa4_core.testing import MorsePotential as LatePotential\n")
+    site.environment["PYTHONPATH"] += f"{os.pathsep}{site.folder}"
+    with open_launchpad(site.launchpad_file) as launchpad:
+        launchpad.rerun_fw(ids[0])
+    site.work()
+    assert fireworks_state(ids, site.launchpad_file) == {"COMPLETED": 1}
+    assert sum(1 for _ in ResultsTable(table).iter_calculations()) == 1
+
+
+def test_workflow_that_is_gone_has_no_states(site: Site) -> None:
+    assert fireworks_state([4711], site.launchpad_file) == {}

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from jobflow import Flow, job
+from pymatgen.core import Lattice, Structure
+
+from dpa4_core.model.info import ModelInfo
+from dpa4_flows.analysis.frames import FrameError
+from dpa4_flows.engines import run_local
+from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.hull import ConvexHullMaker, HullSet
+from dpa4_flows.makers.references import (
+    ReferenceMaker,
+    add_references,
+    correction_scheme,
+    find_phases,
+    lowest_element,
+    reference_entries,
+)
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.reference.library import ReferencePhase
+from dpa4_flows.results import ResultsTable
+from dpa4_flows.schemas import RelaxationDocument
+
+MAKER = BatchRelaxMaker(model=ModelRef("dpa4_core.testing:MorsePotential"), fmax=0.05)
+
+
+def binary(metal: str, anion: str, a: float) -> Structure:
+    crystal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [metal, anion], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    return crystal.get_primitive_structure()
+
+
+def cesium_chloride(metal: str, anion: str, a: float) -> Structure:
+    return Structure(Lattice.cubic(a), [metal, anion], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> str:
+    phases = [
+        {"id": "rocksalt", "source": "test", "structure": binary("Mg", "O", 4.3).as_dict()},
+        {"id": "other-system", "source": "test", "structure": binary("Na", "Cl", 5.6).as_dict()},
+    ]
+    path = tmp_path / "phases.json"
+    path.write_text(json.dumps(phases))
+    return str(path)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> ResultsTable:
+    return ResultsTable(tmp_path / "results.sqlite")
+
+
+def test_phases_are_the_elements_and_what_lies_in_the_systems(library: str) -> None:
+    phases = find_phases(["Mg-O"], [library])
+    assert {p.structure.composition.reduced_formula for p in phases} == {"Mg", "O2", "MgO"}
+    assert {p.role for p in phases if p.name == "rocksalt"} == {"competing"}
+
+
+def test_references_are_relaxed_once_and_recorded(table: ResultsTable, library: str, tmp_path: Path) -> None:
+    def run() -> dict[str, RelaxationDocument]:
+        maker = ReferenceMaker(relax_maker=MAKER, files=[library], chunk_size=3)
+        run_local(maker.make(str(table.path), chemical_systems=["Mg-O"]), tmp_path / "jobs")
+        return {document.key: document for document in table.iter_calculations()}
+
+    first = run()
+    rows = table.get_meta("references")
+    assert {row["key"] for row in rows} == set(first)
+    assert len(rows) == len(find_phases(["Mg-O"], [library]))
+    assert {"name", "formula", "source", "role", "key"} == set(rows[0])
+    assert run() == first  # times of creation included: nothing was computed again
+    assert table.get_meta("references") == rows
+
+
+def test_equal_phases_of_two_files_are_one(table: ResultsTable) -> None:
+    one, two = (ReferencePhase(name, binary("Mg", "O", 4.3), "test") for name in ("one", "two"))
+    assert len(add_references(table, [one, two], MAKER)) == 1
+    assert [row["name"] for row in table.get_meta("references")] == ["one"]
+
+
+def test_lost_phase_is_told_for_its_system(table: ResultsTable) -> None:
+    phases = [
+        ReferencePhase("good", binary("Mg", "O", 4.3), "test"),
+        ReferencePhase("bad", Structure(Lattice.cubic(4), ["Mg", "Xe"], [[0, 0, 0], [0.5, 0.5, 0.5]]), "test"),
+        ReferencePhase("late", binary("Ca", "O", 4.8), "test"),
+    ]
+    add_references(table, phases, MAKER)
+    MAKER.run(table, [p.structure for p in phases[:2]])
+    found = reference_entries(table, "none")
+    assert [(e.entry_id, e.data["source"]) for e in found.entries] == [("good", "test")]
+    (sentence,) = found.missing_in("Mg-O-Xe")
+    assert sentence.startswith("MgXe (bad): element Xe")
+    assert found.missing_in("Ca-O") == ["CaO (late): not computed yet"]
+    assert found.missing_in("Mg-O") == []
+
+
+def test_lowest_polymorph_is_the_element(table: ResultsTable) -> None:
+    phases = find_phases(["Mg"])
+    add_references(table, phases, MAKER)
+    with pytest.raises(ValueError, match="no energy of elemental Mg"):
+        lowest_element(table, "Mg")
+    MAKER.run(table, [p.structure for p in phases])
+    energies = [d.energy_per_atom for d in table.iter_calculations() if d.converged and d.energy_per_atom]
+    assert lowest_element(table, "Mg").energy_per_atom == min(energies)
+
+
+def test_scheme_follows_the_model_unless_asked_for() -> None:
+    assert correction_scheme(ModelInfo(corrections="OMat24")) == "OMat24"
+    assert correction_scheme(ModelInfo()) == "none"
+    assert correction_scheme(ModelInfo(corrections="OMat24"), "MP2020") == "MP2020"
+    with pytest.raises(ValueError, match="unknown correction scheme 'MP2019'"):
+        correction_scheme(ModelInfo(), "MP2019")
+
+
+def test_hull_of_any_structures(library: str, tmp_path: Path) -> None:
+    """Rock salt is on the hull, caesium chloride above it by their energy difference; a bad structure harms
+    neither."""
+    bad = Structure(Lattice.cubic(4), ["Mg", "Xe"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    structures = [binary("Mg", "O", 4.4), cesium_chloride("Mg", "O", 2.7), bad]
+    flow = ConvexHullMaker(relax_maker=MAKER, files=[library]).make(structures, tmp_path / "hull.sqlite")
+    result = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output
+    assert isinstance(result, HullSet)
+    rocksalt, cscl, nothing = result.documents
+    assert nothing is None and "Xe" in (result.errors[2] or "")
+    assert rocksalt is not None and cscl is not None
+    assert rocksalt.chemsys == "Mg-O" and rocksalt.n_competing == len(find_phases(["Mg-O"], [library]))
+    assert rocksalt.energy_above_hull == pytest.approx(0, abs=2e-3)
+    table = ResultsTable(tmp_path / "hull.sqlite")
+    stored = table.calculations(MAKER.key(s) for s in structures[:2])
+    energies = [stored[MAKER.key(s)].energy_per_atom or 0 for s in structures[:2]]
+    assert cscl.energy_above_hull == pytest.approx(energies[1] - energies[0], abs=2e-3)
+    assert cscl.decomposition == {"MgO": pytest.approx(1)}
+    elements = [lowest_element(table, symbol).energy_per_atom or 0 for symbol in ("Mg", "O")]
+    assert cscl.formation_energy_per_atom == pytest.approx(energies[1] - sum(elements) / 2)
+    assert rocksalt.references_complete and rocksalt.missing_references == []
+    assert rocksalt.frame == result.frame and rocksalt.frame.correction == "none"
+    assert rocksalt.provenance.pymatgen_version
+    assert set(result.summary) == {"Mg-O"}
+
+
+def test_structures_may_come_from_a_job(tmp_path: Path) -> None:
+    @job
+    def make_structures() -> list[Structure]:
+        return [binary("Mg", "O", 4.4)]
+
+    first = make_structures()
+    flow = ConvexHullMaker(relax_maker=MAKER).make(first.output, tmp_path / "hull.sqlite")
+    (document,) = run_local(Flow([first, flow]), tmp_path / "jobs")[flow.output.uuid][1].output.documents
+    assert document.energy_above_hull == 0 and document.formation_energy_per_atom < 0
+
+
+def test_energies_of_two_models_do_not_meet(library: str, tmp_path: Path) -> None:
+    path = tmp_path / "hull.sqlite"
+    structures = [binary("Mg", "O", 4.4)]
+    run_local(ConvexHullMaker(relax_maker=MAKER, files=[library]).make(structures, path), tmp_path / "jobs")
+    other = BatchRelaxMaker(model=ModelRef("toy_potentials:SlowMorse"), fmax=0.05)
+    flow = ConvexHullMaker(relax_maker=other, files=[library]).make(structures, path)
+    with pytest.raises(ValueError, match="energies of different frames cannot be compared") as caught:
+        run_local(flow, tmp_path / "jobs")
+    assert isinstance(caught.value.__cause__, FrameError)

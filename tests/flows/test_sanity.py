@@ -1,0 +1,79 @@
+"""Each way in which a candidate can be unfit is named; fit ones pass."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from dpa4_flows.analysis.sanity import check_candidate
+from dpa4_flows.reference.library import bundled_elements
+
+DATA = Path(__file__).parents[1] / "data"
+SUPPORTED = frozenset(range(1, 95)) - {2, 10, 18, 36, 54, 84, 85, 86, 87, 88}
+
+
+def check(structure, **options):
+    return check_candidate(structure, supported_elements=SUPPORTED, **options)
+
+
+@pytest.fixture
+def rocksalt():
+    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.14), ["Li", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def test_real_crystals_pass():
+    for row in json.loads((DATA / "compounds.json").read_text()):
+        s = row["structure"]
+        assert check(Structure(s["lattice"], s["species"], s["frac_coords"])) == [], row["id"]
+    for phase in bundled_elements():
+        assert check(phase.structure) == [], phase.name
+
+
+def test_partial_occupancy(rocksalt):
+    rocksalt.replace_species({"Cl": {"Cl": 0.5, "Br": 0.5}})
+    (reason,) = check(rocksalt)
+    assert "partially occupied" in reason
+
+
+def test_unsupported_element(rocksalt):
+    rocksalt.replace_species({"Li": "Po"})
+    (reason,) = check(rocksalt)
+    assert "Po" in reason
+
+
+def test_overlapping_atoms(rocksalt):
+    rocksalt.append("Li", [0.02, 0, 0])
+    (reason,) = check(rocksalt)
+    assert "overlap" in reason
+
+
+def test_nan_position():
+    broken = Structure(Lattice.cubic(4), ["Li", "Cl"], [[0, 0, 0], [np.nan, 0.5, 0.5]])
+    (reason,) = check(broken)
+    assert "NaN" in reason
+
+
+@pytest.mark.parametrize("factor", [0.5, 3.0])
+def test_implausible_volume(rocksalt, factor):
+    rocksalt.scale_lattice(rocksalt.volume * factor**3)
+    (reason,) = check(rocksalt, min_distance_ratio=0.1)
+    assert "Å³ per atom is implausible" in reason
+
+
+def test_too_many_atoms(rocksalt):
+    assert check(rocksalt, max_atoms=8) == []
+    assert check(rocksalt * (2, 1, 1), max_atoms=8) == ["16 atoms in the cell; this campaign admits 8"]
+
+
+def test_working_ion_is_required_on_request(rocksalt):
+    assert check(rocksalt, working_ion="Li") == []
+    assert "no Na in it" in check(rocksalt, working_ion="Na")[0]
+    lithium = Structure(Lattice.cubic(3.44), ["Li", "Li"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    assert "needs a host" in check(lithium, working_ion="Li")[0]
+
+
+def test_every_reason_is_told(rocksalt):
+    rocksalt.replace_species({"Li": "Po"})
+    assert len(check(rocksalt, max_atoms=4, working_ion="Li")) == 3

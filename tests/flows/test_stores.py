@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from jobflow import SETTINGS, JobStore, job, run_locally
+from maggma.stores import JSONStore, MemoryStore
+
+from dpa4_flows.stores import AtomicJSONStore, JobStoreError, complete_job_store, load_job_store
+
+
+@job(data=["trajectory"])
+def small_and_large() -> dict[str, object]:
+    return {"energy": -1.5, "trajectory": [1.0, 2.0]}
+
+
+def test_outputs_and_data_are_found_again_in_a_new_process(tmp_path: Path) -> None:
+    task = small_and_large()
+    run_locally(task, log=False, store=complete_job_store(tmp_path), root_dir=tmp_path, ensure_success=True)
+    store = complete_job_store(tmp_path)
+    store.connect()
+    assert store.get_output(task.uuid, load=True) == {"energy": -1.5, "trajectory": [1.0, 2.0]}
+    (document,) = json.loads((tmp_path / "outputs.json").read_text())
+    assert set(document["output"]["trajectory"]) == {"@module", "@class", "blob_uuid", "store"}
+
+
+def test_kill_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = AtomicJSONStore(tmp_path / "outputs.json")
+    store.connect()
+    store.update({"uuid": "a", "index": 1})
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.update({"uuid": "b", "index": 1})
+    monkeypatch.undo()
+    again = AtomicJSONStore(tmp_path / "outputs.json")
+    again.connect()
+    assert [document["uuid"] for document in again.query()] == ["a"]
+
+
+def test_store_in_memory_cannot_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SETTINGS, "JOB_STORE", JobStore(MemoryStore()))
+    with pytest.raises(JobStoreError, match="no job store that workers share"):
+        load_job_store()
+
+
+def test_missing_data_store_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    documents = JSONStore(str(tmp_path / "outputs.json"), read_only=False)
+    monkeypatch.setattr(SETTINGS, "JOB_STORE", JobStore(documents))
+    with pytest.raises(JobStoreError, match="has no additional store called data") as caught:
+        load_job_store()
+    assert "\n" not in str(caught.value)
+
+
+def test_complete_configuration_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    store = complete_job_store(tmp_path)
+    monkeypatch.setattr(SETTINGS, "JOB_STORE", store)
+    assert load_job_store() is store

@@ -1,0 +1,86 @@
+"""A small battery campaign on a toy potential, with a deliberate loser for every stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pymatgen.core import Lattice, Structure
+
+MORSE = "dpa4_core.testing:MorsePotential"
+
+
+def layered(metal: str) -> Structure:
+    """O3 LiMO2, primitive cell."""
+    a, c = 2.83, 14.1
+    lattice = Lattice.rhombohedral((a**2 / 3 + c**2 / 9) ** 0.5, 33.1)
+    z = 0.2605
+    return Structure(lattice, [metal, "Li", "O", "O"], [[0] * 3, [0.5] * 3, [z] * 3, [1 - z] * 3])
+
+
+def tetrahedral(metal: str) -> Structure:
+    """LiMO2 with every atom between four others: far too open for a potential of pairs."""
+    coordinates = [[0, 0, 0], [0.5, 0.5, 0.5], [0.0, 0.5, 0.25], [0.5, 0.0, 0.75]]
+    return Structure(Lattice.tetragonal(3.1, 4.4), [metal, "Li", "O", "O"], coordinates)
+
+
+def rocksalt(metal: str) -> Structure:
+    """MO, primitive cell."""
+    return Structure(_face_centred(4.2), [metal, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def antifluorite() -> Structure:
+    """Li2O, primitive cell."""
+    return Structure(_face_centred(4.6), ["O", "Li", "Li"], [[0, 0, 0], [0.25] * 3, [0.75] * 3])
+
+
+def _face_centred(a: float) -> Lattice:
+    return Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]])
+
+
+def candidates() -> dict[str, Structure]:
+    """Candidates by id, winners first."""
+    found = {f"Li{metal}O2": layered(metal) for metal in ("Co", "Ni", "Mn")}
+    found["LiNiO2-open"] = tetrahedral("Ni")
+    found["LiCoO2-supercell"] = layered("Co") * [1, 1, 2]
+    found["LiCoXe2"] = Structure(layered("Co").lattice, ["Co", "Li", "Xe", "Xe"], layered("Co").frac_coords)
+    overlap = layered("Ni")
+    overlap.translate_sites([1], overlap.frac_coords[0] - overlap.frac_coords[1] + 0.01)
+    found["overlap"] = overlap
+    found["MgO"] = rocksalt("Mg")
+    found["LiAlO2"] = layered("Al")
+    found["LiCoO2-half"] = layered("Co")
+    found["LiCoO2-half"].replace(0, {"Co": 0.5, "Ni": 0.5})
+    return found
+
+
+def competing() -> dict[str, Structure]:
+    """Phases that the candidates compete with."""
+    return {"Li2O": antifluorite(), **{f"{metal}O": rocksalt(metal) for metal in ("Co", "Ni", "Mn")}}
+
+
+def write_campaign(folder: Path, **sections: Mapping[str, Any]) -> Path:
+    """Campaign file and structures in ``folder``; ``sections`` add to or replace keys of the default file."""
+    (folder / "structures").mkdir(parents=True, exist_ok=True)
+    for name, structures in (("candidates", candidates()), ("competing", competing())):
+        rows = [{"id": i, "structure": structure.as_dict(), "source": "made up"} for i, structure in structures.items()]
+        (folder / "structures" / f"{name}.json").write_text(json.dumps(rows))
+    content: dict[str, dict[str, Any]] = {
+        "campaign": {"name": "toy", "candidates": ["structures/candidates.json"]},
+        "model": {"name": MORSE, "dtype": "float64", "threads": 1},
+        "relax": {"fmax": 0.05, "rattle": 1e-4},  # a larger push would free the open structure from its saddle
+        "hull": {"competing": ["structures/competing.json"], "max_energy_above_hull": 0.6},
+        "charged": {"max_energy_above_hull": 1.0},
+        "electrode": {"min_voltage": 0.0, "max_voltage": 20.0},
+        "engine": {"chunk_size": 2},
+    }
+    for section, keys in sections.items():
+        content.setdefault(section, {}).update(keys)
+    lines = []
+    for section, keys in content.items():
+        lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items() if value is not None)]
+    path = folder / "campaign.toml"
+    path.write_text("\n".join(lines) + "\n")
+    return path

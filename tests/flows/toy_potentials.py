@@ -1,0 +1,42 @@
+"""Potentials that the tests reach by import path, also in other processes."""
+
+from __future__ import annotations
+
+import time
+
+from ase.calculators.lj import LennardJones
+from pymatgen.core import Structure
+
+from dpa4_core.data.graph import Graph
+from dpa4_core.potential import Output
+from dpa4_core.testing import MorsePotential
+from dpa4_flows.results import ResultsTable
+
+
+class SlowMorse(MorsePotential):
+    """Takes 30 ms for a force call, so that a test can kill a process in the middle."""
+
+    def compute(self, graph: Graph) -> Output:
+        time.sleep(0.03)
+        return super().compute(graph)
+
+
+class ForbiddenMorse(MorsePotential):
+    """Must not be asked."""
+
+    def compute(self, graph: Graph) -> Output:
+        raise AssertionError("everything should have been found in the results table")
+
+
+def lennard_jones() -> LennardJones:
+    return LennardJones(sigma=2.3, epsilon=0.4, rc=6.0, smooth=True)
+
+
+def number() -> int:
+    return 42
+
+
+def strained_candidates(table: ResultsTable, ids: list[str]) -> list[Structure]:
+    """A source of structures: the candidates, 10 % longer."""
+    structures = [Structure.from_dict(c.structure) for c in table.candidates(ids) if c.structure]
+    return [s.apply_strain(0.1, inplace=False) for s in structures]

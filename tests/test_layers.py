@@ -1,0 +1,69 @@
+"""Imports point one way: units → data → nn → model → potential → everything else in the core; core ← flows."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# what each part of the core may import from the core; anything not listed here may import all of it
+MAY_IMPORT = {
+    "units": set(),
+    "errors": set(),
+    "data": {"units", "errors", "data"},
+    "nn": {"units", "nn"},
+    "model": {"units", "errors", "nn", "model"},
+    "potential": {"units", "errors", "data", "nn", "model"},
+}
+CORE_ALLOWED = {
+    "torch",
+    "numpy",
+    "scipy",
+    "ase",
+    "vesin",
+    "safetensors",
+    "rich",
+    "nvalchemiops",
+    "pymatgen",
+    "dpa4_core",
+}
+ENGINES = {"torch", "jobflow", "fireworks", "atomate2"}
+
+
+def imports(path: Path, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    found = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module)
+    return found
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files("dpa4_core"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_core_knows_no_workflows_and_points_left(path):
+    part = path.relative_to(ROOT / "dpa4_core").parts[0].removesuffix(".py")
+    names = imports(path)
+    for name in names:
+        package = name.split(".")[0]
+        assert package in CORE_ALLOWED or package in sys.stdlib_module_names, f"{path} imports {name}"
+        if package == "dpa4_core" and part in MAY_IMPORT:
+            target = name.split(".")[1]
+            assert target in MAY_IMPORT[part], f"{path} imports {name}"
+    assert not any(n.split(".")[0] == "pymatgen" for n in imports(path, top_level_only=True)), f"{path} needs pymatgen"
+
+
+@pytest.mark.parametrize("path", files("dpa4_flows/analysis"), ids=lambda p: p.name)
+def test_analysis_is_free_of_engines(path):
+    assert not {name.split(".")[0] for name in imports(path)} & ENGINES, path
+
+
+def test_no_test_package_is_imported_by_the_product():
+    for path in files("dpa4_core") + files("dpa4_flows"):
+        assert not any(name.startswith(("pytest", "secantus")) for name in imports(path)), path
