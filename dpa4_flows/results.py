@@ -104,10 +104,11 @@ class ResultsTable:
     # ---- candidates ------------------------------------------------------------------------------------------------
 
     def put_candidates(self, candidates: Sequence[Candidate]) -> None:
-        """Store candidates in their order; a candidate already there is replaced."""
+        """Store the candidates of the campaign in their order, instead of those of before; calculations stay."""
         rows = [(c.candidate_id, i, c.formula, c.model_dump_json()) for i, c in enumerate(candidates)]
         with self._connect() as connection:
-            connection.executemany("INSERT OR REPLACE INTO candidates VALUES (?, ?, ?, ?)", rows)
+            connection.execute("DELETE FROM candidates")
+            connection.executemany("INSERT INTO candidates VALUES (?, ?, ?, ?)", rows)
 
     def candidates(self, ids: Iterable[str] | None = None) -> list[Candidate]:
         """All candidates in input order, or those with the given ids in that order."""

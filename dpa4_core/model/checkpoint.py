@@ -26,7 +26,7 @@ from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.official import from_official, to_official
-from dpa4_core.model.registry import RegistryEntry, sha256_of
+from dpa4_core.model.registry import RegistryEntry, resolve, sha256_of
 
 FORMAT_VERSION = 1
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -135,7 +135,9 @@ def write_official(model: DPA4, info: ModelInfo, path: str | Path) -> Path:
 
 
 def convert(source: str | Path, target: str | Path) -> Path:
-    """Convert a model file to the format that the suffix of ``target`` names, ``.pt`` or ``.dpa4``.
+    """Convert a model file or registry name to the format that the suffix of ``target`` names, ``.pt`` or ``.dpa4``.
+
+    What the registry knows about a published file goes along.
 
     Raises:
         DPA4Error: another suffix, or an unreadable source.
@@ -143,7 +145,8 @@ def convert(source: str | Path, target: str | Path) -> Path:
     target = Path(target)
     if target.suffix not in (".pt", ".dpa4"):
         raise DPA4Error(f"cannot tell the format from {target.name!r}; end the name in .pt or .dpa4")
-    model, info = read_model(source)
+    path, entry = resolve(source)
+    model, info = read_model(path, entry=entry)
     if target.suffix == ".pt":
         return write_official(model, info, target)
     return write_model(model, dataclasses.replace(info, source=str(source)), target)

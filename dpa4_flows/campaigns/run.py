@@ -151,9 +151,6 @@ def _start(prepared: PreparedRun, candidates: list[Candidate], info: ModelInfo, 
     table = prepared.table
     table.set_meta("state", "preparing")
     table.clear_stages()
-    known = {candidate.candidate_id for candidate in table.candidates()}
-    if known - {candidate.candidate_id for candidate in candidates}:
-        _forget_candidates(table.path)
     table.put_candidates(candidates)
     run = prepared.run
     facts: dict[str, Any] = {
@@ -174,12 +171,6 @@ def _start(prepared: PreparedRun, candidates: list[Candidate], info: ModelInfo, 
     }
     for name, value in facts.items():
         table.set_meta(name, value)
-
-
-def _forget_candidates(path: Path) -> None:
-    """Candidates that left the campaign file; their calculations stay."""
-    with closing(sqlite3.connect(path, timeout=60.0)) as connection, connection:
-        connection.execute("DELETE FROM candidates")
 
 
 def _is_shared(path: Path) -> bool:

@@ -184,6 +184,8 @@ def test_config_round_trip_and_unknown_key():
 def test_registered_file_is_recognised_by_its_checksum(neo_path, tmp_path):
     shutil.copy(neo_path, tmp_path / "renamed.pt")
     assert dpa4.load(tmp_path / "renamed.pt").info.name == "dpa4-neo"
+    convert(tmp_path / "renamed.pt", tmp_path / "mine.dpa4")
+    assert dpa4.load(tmp_path / "mine.dpa4").info.corrections == "OMat24"
 
 
 def test_export_of_a_new_model_has_all_constants():
