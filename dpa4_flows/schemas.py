@@ -99,6 +99,9 @@ class ElectrodeDocument(Document):
     volume_change_reliable: bool = Field(
         description="False if the charged host fell apart along one axis: no dispersion in the model"
     )
+    host_displacement: float | None = Field(
+        None, description="Largest displacement of a host atom relative to the cell on charging, Å"
+    )
     warnings: list[str] = Field(default_factory=list, description="What to know before quoting these numbers")
     provenance: Provenance
 

@@ -62,6 +62,9 @@ complete.
 
 Metals outside the table are taken as redox-inactive. Oxidation of the anions is not counted."""
 
+TOPOTACTIC_LIMIT = 0.5
+"""Å; layered, spinel and olivine hosts relax by 0.1 to 0.35 Å, a tetrahedral host that turns octahedral by 0.8 Å."""
+
 UNRELIABLE_CHANGE_PERCENT = 10.0  # of the length or of the axial ratio (c/a) on removing the ion
 
 _MAH_PER_G = 96485.33212 / 3.6  # one mole of electrons per gram, mAh
@@ -90,6 +93,8 @@ class ElectrodeProperties:
             c for a layered host that swells along c.
         volume_change_reliable: False if it, or the ratio of the largest and smallest stretch (c/a), exceeds
             10 %: layers drift apart, as the model has no dispersion to hold them.
+        host_displacement: largest displacement of a host atom on charging, Å, beyond what the change of the cell
+            carries along; None if the two cells do not list the same host atoms in the same order.
         warnings: what to know before quoting these numbers.
     """
 
@@ -104,6 +109,7 @@ class ElectrodeProperties:
     volume_change_percent: float
     interlayer_change_percent: float
     volume_change_reliable: bool
+    host_displacement: float | None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -184,6 +190,7 @@ def electrode_properties(
     largest = 100.0 * (max(stretches, key=lambda stretch: abs(stretch - 1.0)) - 1.0)
     distortion = 100.0 * (stretches[0] / stretches[-1] - 1.0)
     reliable = bool(max(abs(largest), distortion) <= UNRELIABLE_CHANGE_PERCENT)
+    displacement = host_displacement(discharged, charged, working_ion)
     return ElectrodeProperties(
         working_ion=working_ion,
         discharged_formula=discharged.composition.reduced_formula,
@@ -196,8 +203,28 @@ def electrode_properties(
         volume_change_percent=volume_change,
         interlayer_change_percent=float(largest),
         volume_change_reliable=reliable,
-        warnings=_warnings(discharged, charged, voltage, reliable, largest, distortion),
+        host_displacement=displacement,
+        warnings=_warnings(discharged, charged, voltage, reliable, largest, distortion)
+        + _framework_warning(displacement),
     )
+
+
+def host_displacement(discharged: Structure, charged: Structure, working_ion: str) -> float | None:
+    """Largest displacement of a host atom between two cells, Å, the change of the cell and a rigid shift taken off.
+
+    An insertion reaction is topotactic: the host keeps its framework. Layers that swell or glide move with the
+    cell and do not count; atoms that change their neighbours do. None if the host atoms differ in number or order.
+    """
+    host = [i for i, site in enumerate(discharged) if site.specie.symbol != working_ion]
+    kept = [i for i, site in enumerate(charged) if site.specie.symbol != working_ion]
+    if [discharged[i].specie for i in host] != [charged[i].specie for i in kept]:
+        return None
+    shift = charged.frac_coords[kept] - discharged.frac_coords[host]
+    shift -= np.round(shift)
+    for _ in range(3):  # the rigid shift is only known modulo the lattice, atom by atom
+        shift -= shift.mean(axis=0)
+        shift -= np.round(shift)
+    return float(np.linalg.norm(shift @ charged.lattice.matrix, axis=1).max())
 
 
 def redox_bound(composition: Composition, working_ion: str) -> RedoxBound:
@@ -261,6 +288,15 @@ def _stretches(discharged: Structure, charged: Structure, units: float) -> NDArr
         return np.full(3, (units * float(charged.volume) / float(discharged.volume)) ** (1 / 3))
     deformation = np.linalg.solve(discharged.lattice.matrix, charged.lattice.matrix)
     return np.asarray(np.linalg.svd(deformation, compute_uv=False), dtype=np.float64)
+
+
+def _framework_warning(displacement: float | None) -> list[str]:
+    if displacement is None or displacement <= TOPOTACTIC_LIMIT:
+        return []
+    return [
+        f"not_topotactic: host atoms move by up to {displacement:.2f} Å on charging, more than {TOPOTACTIC_LIMIT} Å; "
+        "the framework rearranges, so the ion may not come back"
+    ]
 
 
 def _warnings(

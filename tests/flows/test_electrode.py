@@ -10,7 +10,13 @@ from pymatgen.apps.battery.insertion_battery import InsertionElectrode
 from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
-from dpa4_flows.analysis.electrode import ElectrodeError, electrode_properties, redox_bound, remove_ions
+from dpa4_flows.analysis.electrode import (
+    ElectrodeError,
+    electrode_properties,
+    host_displacement,
+    redox_bound,
+    remove_ions,
+)
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -161,3 +167,18 @@ def test_redox_bound_equals_pymatgen_for_common_cathodes(compounds, formula):
     structure.add_oxidation_state_by_guess()
     theirs = BatteryAnalyzer(structure, working_ion=ion).get_max_capgrav(insert=False)
     assert redox_bound(compounds[formula].composition, ion).capacity_redox == pytest.approx(theirs, rel=1e-6)
+
+
+def test_only_atoms_that_leave_their_framework_count_as_displaced(compounds):
+    structure = compounds["LiFePO4"]
+    host = remove_ions(structure, "Li")
+    moved = host.copy()
+    moved.apply_strain([0.05, -0.02, 0.03])
+    moved.translate_sites(range(len(moved)), [0.4, 0.6, 0.1])
+    assert host_displacement(structure, moved, "Li") == pytest.approx(0.0, abs=1e-9)
+    n = len(moved)
+    moved.translate_sites([3], [0.8, 0.0, 0.0], frac_coords=False)
+    assert host_displacement(structure, moved, "Li") == pytest.approx(0.8 * (1 - 1 / n), abs=1e-6)
+    properties = electrode_properties(structure, moved, -190.0, -165.0, -1.9, "Li")
+    assert any(w.startswith("not_topotactic: host atoms move by up to 0.77 Å") for w in properties.warnings)
+    assert host_displacement(structure, Structure.from_sites(moved[::-1]), "Li") is None
