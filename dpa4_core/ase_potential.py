@@ -9,23 +9,22 @@ import logging
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, CalculatorError
+from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
 from torch import Tensor
 
 from dpa4_core.data.graph import Graph
+from dpa4_core.memory import is_out_of_memory
 from dpa4_core.potential import Output
 
 logger = logging.getLogger(__name__)
-
-_FAILURES = (CalculatorError, NotImplementedError)  # how ASE calculators say "not this structure"
 
 
 class ASEPotential:
     """A `PotentialLike` around an ASE calculator.
 
     The calculator finds its own neighbours, so the edges of the graph are ignored and ``cutoff`` is only as
-    long as a neighbour search needs. A system that the calculator refuses gets NaN in all its results, which
+    long as a neighbour search needs. A system for which the calculator raises gets NaN in all its results, which
     `predict` and `relax` turn into an error for that structure; what the calculator does not offer (energies
     per atom, stress) is NaN too.
 
@@ -57,21 +56,24 @@ class ASEPotential:
         atom_energies, stress = np.full(n, np.nan), np.full((1, 3, 3), np.nan)
         atoms.calc = self.calculator
         try:
-            energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+            energy = np.asarray(atoms.get_potential_energy(), dtype=np.float64).reshape(1)
+            forces = np.asarray(atoms.get_forces(), dtype=np.float64).reshape(n, 3)
             if "energies" in offered:
-                atom_energies = np.asarray(atoms.get_potential_energies())
+                atom_energies = np.asarray(atoms.get_potential_energies(), dtype=np.float64).reshape(n)
             if "stress" in offered and atoms.pbc.all():
-                stress = atoms.get_stress(voigt=False)[None]
-        except _FAILURES as error:
+                stress = np.asarray(atoms.get_stress(voigt=False), dtype=np.float64).reshape(1, 3, 3)
+        except Exception as error:  # calculators raise whatever their authors chose
+            if is_out_of_memory(error):
+                raise
             logger.warning("%s refused %s: %s", type(self.calculator).__name__, atoms.get_chemical_formula(), error)
             return np.full(1, np.nan), np.full(n, np.nan), np.full((n, 3), np.nan), np.full((1, 3, 3), np.nan)
         finally:
             atoms.calc = None
-        return np.array([energy], dtype=float), atom_energies, forces, stress
+        return energy, atom_energies, forces, stress
 
 
 def _split(graph: Graph) -> list[Atoms]:
-    """One ``Atoms`` per system, charge and spin multiplicity in ``info``."""
+    """One ``Atoms`` per system, charge and spin multiplicity in ``info`` where they are specified."""
     systems = []
     for i in range(graph.n_systems):
         mine: Tensor = graph.system_idx == i
@@ -82,6 +84,8 @@ def _split(graph: Graph) -> list[Atoms]:
             pbc=bool(graph.periodic[i]),
         )
         if graph.charge_spin is not None:
-            atoms.info["charge"], atoms.info["spin"] = graph.charge_spin[i].tolist()
+            charge, spin = graph.charge_spin[i].tolist()
+            if spin >= 0:  # else UNSPECIFIED_CHARGE_SPIN
+                atoms.info.update(charge=charge, spin=spin)
         systems.append(atoms)
     return systems

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dpa4_core.data.batching import pack
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import System
+from dpa4_core.memory import is_out_of_memory, release_memory
 from dpa4_core.potential import Output, PotentialLike
 
 Array = NDArray[np.float64]
@@ -69,18 +69,10 @@ def _compute(systems: list[System], potential: PotentialLike) -> Output | None:
     try:
         return potential.compute(build_graph(systems, potential.cutoff, potential.device))
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-    if torch.cuda.is_available():  # only here, where the failed computation no longer holds its tensors
-        torch.cuda.empty_cache()
+    release_memory()
     return None
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    message = str(error).lower()
-    return any(text in message for text in ("out of memory", "can't allocate memory", "failed to allocate"))
 
 
 def _split(output: Output, systems: list[System]) -> list[Prediction]:

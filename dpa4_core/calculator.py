@@ -84,7 +84,7 @@ class DPA4Calculator(Calculator):
         """What changed since the last calculation; ASE itself does not look at ``info``."""
         changes = super().check_state(atoms, tol)
         if self.atoms is not None and any(
-            atoms.info.get(key) != self.atoms.info.get(key) for key in ("charge", "spin")
+            not np.array_equal(atoms.info.get(key), self.atoms.info.get(key)) for key in ("charge", "spin")
         ):
             changes.append("charge and spin")
         return changes

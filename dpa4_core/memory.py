@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import torch
 
-_SIGNS = ("out of memory", "can't allocate memory", "failed to allocate")
+_SIGNS = (  # of PyTorch, CUDA, its libraries and C++, in lower case
+    "out of memory",
+    "out_of_memory",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate",
+    "alloc_failed",
+    "allocation failed",
+    "allocation_failed",
+    "memoryallocation",
+    "bad_alloc",
+)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -76,14 +77,15 @@ class Potential:
     """A DPA4 model ready for prediction, with its identity card.
 
     Attributes:
-        model: the network, in evaluation mode.
+        model: the network; `load` freezes its weights, a model under training keeps its state.
         info: name, checksum, level of theory, licence, observed elements.
     """
 
     def __init__(self, model: DPA4, info: ModelInfo | None = None, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
-        self.model = model.to(self.device).eval().requires_grad_(False)
-        self.info = info or ModelInfo(elements=model.config.atomic_numbers)
+        self.model = model.to(self.device)
+        info = info or ModelInfo(elements=model.config.atomic_numbers)
+        self.info = dataclasses.replace(info, n_parameters=sum(p.numel() for p in model.parameters()))
         self.cutoff = model.config.cutoff
         self.dtype = model.dtype
         # a species row that training never saw holds noise: such elements are refused, not guessed
@@ -104,10 +106,17 @@ class Potential:
             number = int(graph.atomic_numbers[species < 0][0])
             raise DPA4Error(f"element with atomic number {number} is not in the type map of {self.info.name}")
         conditioning = self._conditioning(graph)
-        edge_vec = graph.edge_vectors().detach().requires_grad_()
-        with torch.enable_grad():
-            atom_energies = self.model(edge_vec, graph.src, graph.dst, species, conditioning)
-        return derive(atom_energies, edge_vec, graph)
+        training = self.model.training
+        if training:  # a validation pass inside training: no random roll, and the mode is put back
+            self.model.eval()
+        try:
+            with torch.inference_mode(False), torch.enable_grad():  # forces need a graph whatever the caller has set
+                edge_vec = graph.edge_vectors().detach().clone().requires_grad_()
+                src, dst = graph.src.clone(), graph.dst.clone()
+                atom_energies = self.model(edge_vec, src, dst, species.clone(), conditioning)
+                return derive(atom_energies, edge_vec, graph)
+        finally:
+            self.model.train(training)
 
     def _conditioning(self, graph: Graph) -> Tensor | None:
         """Charge and spin multiplicity of the system of each atom for a conditioned model, [n_atoms, 2]."""
@@ -125,13 +134,29 @@ class Potential:
         return f"Potential({self.info.name!r}, device={str(self.device)!r}, dtype={str(self.dtype)!r})"
 
 
-def load(name_or_path: str | Path, device: str = "cpu", dtype: str = "float32") -> Potential:
+def _device(device: str | torch.device) -> torch.device:
+    """A device that exists here; "auto" is CUDA when there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise DPA4Error(f"unknown device {device!r}; use 'cpu', 'cuda', 'cuda:1' or 'auto'") from error
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise DPA4Error(f"device {device!r} was asked for but torch sees {count} CUDA devices; use device='cpu'")
+    if place.type not in ("cpu", "cuda"):  # forces are computed in float64, which MPS lacks
+        raise DPA4Error(f"device {device!r} is not supported; use 'cpu' or 'cuda'")
+    return place
+
+
+def load(name_or_path: str | Path, device: str | torch.device = "cpu", dtype: str = "float32") -> Potential:
     """Load a potential by registry name, official ``.pt`` file or our own ``.dpa4`` file.
 
     A registry name is fetched on first use, checked against its SHA-256 and found in the cache afterwards.
 
     Args:
-        device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes CUDA when there is one.
+        device: "cpu", "cuda", "cuda:1", or "auto" for CUDA when there is one.
         dtype: "float32" (default) or "float64" for tests and tight phonons.
 
     Raises:
@@ -139,15 +164,20 @@ def load(name_or_path: str | Path, device: str = "cpu", dtype: str = "float32") 
     """
     if dtype not in DTYPES:
         raise DPA4Error(f"unknown dtype {dtype!r}; choose from {', '.join(DTYPES)}")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise DPA4Error(f"device {device!r} was asked for but torch sees no CUDA device; use device='cpu'")
+    place = _device(device)
     path, entry = resolve(name_or_path)
     model, info = read_model(path, dtype=DTYPES[dtype], entry=entry)
-    return Potential(model, info, device)
+    return Potential(model.eval().requires_grad_(False), info, place)
 
 
 def save(potential: Potential, path: str | Path) -> Path:
-    """Write our own format: configuration, tensors and version in one safetensors file, no pickled code."""
+    """Write our own format: configuration, tensors and version in one safetensors file, no pickled code.
+
+    Raises:
+        DPA4Error: a name that ends in .pt, the suffix of official checkpoints; `dpa4_core.convert` writes those.
+    """
+    if Path(path).suffix == ".pt":
+        raise DPA4Error(
+            f"{path} would look like an official checkpoint; end the name in .dpa4, then use `dpa4 convert`"
+        )
     return write_model(potential.model, potential.info, Path(path))

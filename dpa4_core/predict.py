@@ -13,7 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from dpa4_core.batches import Prediction, predict_batches
-from dpa4_core.data.batching import default_budget
+from dpa4_core.data.batching import check_budget, default_budget
 from dpa4_core.data.readers import read_structures
 from dpa4_core.data.structures import (
     MIN_DISTANCE_RATIO,
@@ -21,7 +21,7 @@ from dpa4_core.data.structures import (
     System,
     check_system,
     formula,
-    is_structure,
+    structure_list,
     to_system,
 )
 from dpa4_core.loaded import as_potential
@@ -49,7 +49,8 @@ class Metrics:
         n_energies: frames with a reference energy.
         n_forces: force components with a reference.
         n_stresses: frames with a reference stress.
-        errors: name and sentence of each frame that could not be compared.
+        errors: name and sentence of each frame that could not be compared, and of each label that was left out
+            because it is not finite or has the wrong shape.
     """
 
     n_structures: int
@@ -91,10 +92,12 @@ def predict(
         One result per structure, in the order of ``structures``; a failed one has ``error`` set.
 
     Raises:
-        StructureError: only if ``strict``.
+        StructureError: a structure failed and ``strict`` is set, or ``structures`` is a path.
+        DPA4Error: an option that makes no sense, no such model.
     """
+    check_budget(max_atoms_per_batch)
+    everything = structure_list(structures)
     potential = as_potential(potential)
-    everything = [structures] if is_structure(structures) else list(structures)
     results: list[Prediction | None] = [None] * len(everything)
     systems: dict[int, System] = {}
     with structure_bar("predict", len(everything), shown=progress) as advance:
@@ -119,7 +122,7 @@ def predict(
 
 
 def evaluate(
-    frames: str | Path | Sequence[Atoms],
+    frames: str | Path | Atoms | Sequence[Atoms],
     potential: PotentialLike | str | Path,
     *,
     max_atoms_per_batch: int | None = None,
@@ -129,22 +132,28 @@ def evaluate(
 
     Args:
         frames: a file that `read_structures` reads, or ase.Atoms with an attached SinglePointCalculator. A
-            ``virial`` in ``atoms.info`` stands in for a missing stress.
+            ``virial`` in ``atoms.info`` stands in for a missing stress. A label that is not finite or has the
+            wrong shape is left out and reported.
         potential: a potential, or the name or path of one.
         max_atoms_per_batch: as in `predict`.
         progress: show a progress bar.
     """
     names: list[str] = []
     atoms_list: list[Atoms] = []
+    references: list[dict[str, Array]] = []
     errors: list[tuple[str, str]] = []
     for name, atoms, error in _named_frames(frames):
-        if error is None and not (isinstance(atoms, Atoms) and _reference(atoms)):
-            error = "the frame has no reference energy, forces or stress"
-        if error is None:
+        if error is not None:
+            errors.append((name, error))
+            continue
+        reference, left_out = _reference(atoms) if isinstance(atoms, Atoms) else ({}, [])
+        errors += [(name, sentence) for sentence in left_out]
+        if reference:
             names.append(name)
             atoms_list.append(atoms)
-        else:
-            errors.append((name, error))
+            references.append(reference)
+        elif not left_out:
+            errors.append((name, "the frame has no reference energy, forces or stress"))
     deviations: dict[str, list[Array]] = {"energy": [], "forces": [], "stress": []}
     n_atoms = 0
     predictions = predict(
@@ -154,12 +163,12 @@ def evaluate(
         min_distance_ratio=0,  # labelled frames may be as extreme as their authors wanted
         progress=progress,
     )
-    for name, atoms, prediction in zip(names, atoms_list, predictions, strict=True):
+    for name, atoms, reference, prediction in zip(names, atoms_list, references, predictions, strict=True):
         if prediction.error is not None:
             errors.append((name, prediction.error))
             continue
         n_atoms += len(atoms)
-        for quantity, deviation in _deviations(prediction, _reference(atoms), len(atoms)).items():
+        for quantity, deviation in _deviations(prediction, reference, len(atoms)).items():
             deviations[quantity].append(deviation)
     flat = {quantity: np.concatenate([np.zeros(0), *parts]) for quantity, parts in deviations.items()}
     return Metrics(
@@ -182,26 +191,51 @@ def _called(system: System | None) -> str:
     return "" if system is None else f" ({formula(system)})"
 
 
-def _named_frames(frames: str | Path | Sequence[Atoms]) -> list[tuple[str, Any, str | None]]:
+def _named_frames(frames: str | Path | Atoms | Sequence[Atoms]) -> list[tuple[str, Any, str | None]]:
     if isinstance(frames, str | Path):
         return [(entry.name, entry.structure, entry.error) for entry in read_structures(frames)]
-    return [(f"frame {i}", atoms, None) for i, atoms in enumerate(frames)]
+    return [(f"frame {i}", atoms, None) for i, atoms in enumerate(structure_list(frames))]
 
 
-def _reference(atoms: Atoms) -> dict[str, Any]:
-    """Stored energy (eV), forces (eV/Å) and full stress tensor (eV/Å³) of a frame, those that are there."""
+def _reference(atoms: Atoms) -> tuple[dict[str, Array], list[str]]:
+    """Stored energy [] (eV), forces [n, 3] (eV/Å) and stress [3, 3] (eV/Å³) of a frame, those that are there, and a
+    sentence for each one that is there but cannot be used.
+    """
     stored = getattr(atoms.calc, "results", {})
-    reference = {key: np.asarray(stored[key], float) for key in ("energy", "forces") if key in stored}
-    if atoms.pbc.any():
-        if "stress" in stored:
-            stress = np.asarray(stored["stress"], float)
-            reference["stress"] = stress if stress.shape == (3, 3) else voigt_6_to_full_3x3_stress(stress)
-        elif np.shape(atoms.info.get("virial")) == (3, 3):
-            reference["stress"] = -np.asarray(atoms.info["virial"], float) / atoms.get_volume()
-    return reference
+    labels = {key: stored[key] for key in ("energy", "forces", "stress") if key in stored}
+    if not atoms.pbc.any():
+        labels.pop("stress", None)
+    elif "stress" not in labels and "virial" in atoms.info:
+        labels["virial"] = atoms.info["virial"]
+    reference, left_out = {}, []
+    for key, label in labels.items():
+        try:
+            value = _usable(key, np.asarray(label, float), atoms)
+        except (TypeError, ValueError):
+            value = None
+        if value is None:
+            has, was = ("have", "were") if key == "forces" else ("has", "was")
+            left_out.append(f"the reference {key} {has} the wrong shape and {was} left out")
+        elif not np.isfinite(value).all():
+            is_, was = ("are", "were") if key == "forces" else ("is", "was")
+            left_out.append(f"the reference {key} {is_} not finite and {was} left out")
+        else:
+            reference["stress" if key == "virial" else key] = value
+    return reference, left_out
 
 
-def _deviations(prediction: Prediction, reference: dict[str, Any], n_atoms: int) -> dict[str, Array]:
+def _usable(key: str, label: Array, atoms: Atoms) -> Array | None:
+    """The label in the shape that `_reference` promises, a virial as stress; None if it has another one."""
+    if key == "energy":
+        return label.reshape(()) if label.size == 1 else None
+    if key == "forces":
+        return label if label.shape == (len(atoms), 3) else None
+    if label.shape == (3, 3):
+        return label if key == "stress" else -label / atoms.get_volume()
+    return voigt_6_to_full_3x3_stress(label) if key == "stress" and label.shape == (6,) else None
+
+
+def _deviations(prediction: Prediction, reference: dict[str, Array], n_atoms: int) -> dict[str, Array]:
     """Predicted minus reference, flat: energy per atom [1], force components [3n], Voigt stress [6]."""
     deviations = {}
     if "energy" in reference:

@@ -7,10 +7,10 @@ its name, and the conversion happens at the border with the constants below (COD
 
 from __future__ import annotations
 
-EV_PER_ANGSTROM3_TO_GPA = 160.21766208
-"""1 eV/Å³ in GPa."""
+EV_PER_ANGSTROM3_TO_GPA = 160.2176634
+"""1 eV/Å³ in GPa; exact since 2019 (ASE, with CODATA 2014 by default, has 160.21766208)."""
 
-EV_PER_ANGSTROM3_TO_KBAR = 1602.1766208
+EV_PER_ANGSTROM3_TO_KBAR = 1602.176634
 """1 eV/Å³ in kbar, the unit of VASP and of atomate2's force-field documents (which also flip the sign)."""
 
 COULOMB_EV_ANGSTROM = 14.3996

@@ -170,10 +170,18 @@ class ResultsTable:
         with self._connect() as connection:
             connection.executemany("INSERT OR REPLACE INTO stages VALUES (?, ?, ?, ?)", rows)
 
-    def stage(self, stage: str) -> dict[str, StageResult]:
-        """Verdicts of one stage by candidate id."""
+    def stage(self, stage: str, ids: Iterable[str] | None = None) -> dict[str, StageResult]:
+        """Verdicts of one stage by candidate id, all of them or those of ``ids`` that have one."""
+        query = "SELECT document FROM stages WHERE stage = ?"
         with self._connect() as connection:
-            rows = connection.execute("SELECT document FROM stages WHERE stage = ?", (stage,)).fetchall()
+            if ids is None:
+                rows = connection.execute(query, (stage,)).fetchall()
+            else:
+                wanted, rows = list(ids), []
+                for start in range(0, len(wanted), _QUERY_CHUNK):
+                    part = wanted[start : start + _QUERY_CHUNK]
+                    marks = ",".join("?" * len(part))
+                    rows += connection.execute(f"{query} AND candidate_id IN ({marks})", (stage, *part)).fetchall()
         results = [StageResult.model_validate_json(row[0]) for row in rows]
         return {r.candidate_id: r for r in results}
 

@@ -69,6 +69,9 @@ class HullDocument(Document):
     corrections: dict[str, float] = Field(default_factory=dict, description="Each correction by name, eV per cell")
     formation_energy_per_atom: float = Field(description="Formation energy from the elements, eV/atom, 0 K")
     energy_above_hull: float = Field(description="Distance to the hull, eV/atom; 0 means on the hull")
+    distance_to_competing: float | None = Field(
+        None, description="Signed distance to the hull of the competing phases alone, eV/atom; negative means below it"
+    )
     decomposition: dict[str, float] = Field(
         default_factory=dict, description="Competing phases and their atomic fractions"
     )

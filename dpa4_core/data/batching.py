@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from dpa4_core.errors import DPA4Error
+
 ATOMS_PER_BATCH_CPU = 128
 """On 2 cores 21 small cells relax with DPA4-Neo in 14 s at 128, in 27 s and 1.6 times the memory at 512."""
 ATOMS_PER_BATCH_GPU = 4096
@@ -14,6 +16,12 @@ ATOMS_PER_BATCH_GPU = 4096
 def default_budget(device: torch.device | str) -> int:
     """Atoms per batch when the user names none: beyond this, larger batches gain nothing but memory use."""
     return ATOMS_PER_BATCH_CPU if torch.device(device).type == "cpu" else ATOMS_PER_BATCH_GPU
+
+
+def check_budget(max_atoms_per_batch: int | None) -> None:
+    """Refuse a number of atoms per batch that no structure fits into; None leaves it to `default_budget`."""
+    if max_atoms_per_batch is not None and not max_atoms_per_batch >= 1:
+        raise DPA4Error(f"max_atoms_per_batch must be at least 1, not {max_atoms_per_batch}")
 
 
 def pack(costs: Sequence[int], budget: int) -> list[list[int]]:

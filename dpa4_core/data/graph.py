@@ -70,10 +70,6 @@ class Graph:
         }
         return dataclasses.replace(self, **moved)
 
-    def with_geometry(self, positions: Tensor, cell: Tensor) -> Graph:
-        """The same topology at other positions and cells; edges are not searched again."""
-        return dataclasses.replace(self, positions=positions, cell=cell)
-
     def edge_vectors(self) -> Tensor:
         """Vectors from centre to neighbour, [n_edges, 3] float64, Å."""
         image = torch.einsum("ei,eij->ej", self.shift, self.cell[self.system_idx[self.dst]])

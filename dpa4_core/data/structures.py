@@ -5,8 +5,10 @@ pymatgen is recognised through ``sys.modules``: an object of a package that was 
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,13 +31,17 @@ __all__ = [
     "MIN_DISTANCE_RATIO",
     "StructureError",
     "System",
+    "cell_problem",
     "check_system",
     "constraint_problem",
     "formula",
     "from_system",
     "is_structure",
+    "structure_list",
     "to_system",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 def is_structure(candidate: Any) -> bool:
@@ -44,16 +50,36 @@ def is_structure(candidate: Any) -> bool:
     return isinstance(candidate, known)
 
 
+def structure_list(structures: Any) -> list[Any]:
+    """``structures`` as a list, also a single one; what the entries are is left to `to_system`.
+
+    Raises:
+        StructureError: a name or path, or nothing that can be iterated over.
+    """
+    if is_structure(structures):
+        return [structures]
+    if isinstance(structures, str | Path):
+        raise StructureError(
+            f"'{structures}' is text, not a list of structures; for a file pass "
+            "[entry.structure for entry in read_structures(path)]"
+        )
+    if not isinstance(structures, Iterable):
+        raise StructureError(f"{type(structures).__name__} is neither a structure nor a list of structures")
+    return list(structures)
+
+
 def to_system(structure: Any) -> System:
     """Arrays of an ``ase.Atoms``, a pymatgen ``Structure`` or ``Molecule``, or a `System` itself.
 
     One periodic direction makes the whole cell periodic. Fixed coordinates come from the ASE constraints
     ``FixAtoms``, ``FixCartesian`` and ``FixScaled`` and from the pymatgen site property
     ``selective_dynamics``; see `constraint_problem` for the others. Charge and spin multiplicity come from
-    ``atoms.info["charge"]`` and ``["spin"]`` or from the pymatgen object.
+    ``atoms.info["charge"]`` and ``["spin"]`` or from the pymatgen object; labels of other codes in the ``info``
+    of a crystal, such as fractional ones, are ignored.
 
     Raises:
-        StructureError: not a structure, no atoms, partial occupancy, unknown species, NaN.
+        StructureError: not a structure, no atoms, partial occupancy, unknown species, NaN, malformed selective
+            dynamics, impossible charge or spin.
     """
     if isinstance(structure, System):
         system = structure
@@ -130,6 +156,22 @@ def constraint_problem(structure: Any) -> str | None:
     return None
 
 
+def cell_problem(structure: Any) -> str | None:
+    """Why the cell of ``structure`` must not relax: it has axes without periodicity, whose vacuum would close."""
+    if isinstance(structure, Atoms):
+        axes = structure.pbc
+    elif isinstance(structure, _pymatgen("structure", "IStructure")):
+        axes = structure.lattice.pbc
+    else:
+        return None
+    if all(axes) or not any(axes):
+        return None
+    return (
+        "the structure is periodic along some axes only, so its cell cannot relax; use relax_cell=False, or pbc=True "
+        "to treat the vacuum as part of the crystal"
+    )
+
+
 def _pymatgen(module: str, name: str) -> Any:
     """A class of ``pymatgen.core``, or nothing to be an instance of while pymatgen is not imported."""
     loaded = sys.modules.get(f"pymatgen.core.{module}")
@@ -148,7 +190,12 @@ def _from_ase(atoms: Atoms) -> System:
     charge, spin = atoms.info.get("charge"), atoms.info.get("spin")
     charge_spin = None
     if charge is not None or spin is not None:
-        charge_spin = _charge_and_spin(numbers, charge, spin)
+        try:
+            charge_spin = _charge_and_spin(numbers, charge, spin)
+        except StructureError as error:
+            if not periodic:  # the charge of a molecule is meant; in a crystal these are labels of other codes
+                raise
+            logger.info("ignored in %s: %s", atoms.symbols, error)
     return System(
         numbers=numbers,
         positions=atoms.positions.astype(np.float64),
@@ -241,11 +288,24 @@ def _selective_dynamics(structure: Any) -> tuple[NDArray[np.bool_], str | None]:
     problem = None
     if "selective_dynamics" in structure.site_properties:
         for i, movable in enumerate(structure.site_properties["selective_dynamics"]):
-            if movable is None or all(movable):
+            if movable is None:
                 continue
-            fixed[i], problem_here = _cartesian_mask(~np.array(movable, dtype=bool), structure.lattice.matrix)
+            fixed[i], problem_here = _cartesian_mask(~_flags(movable, i), structure.lattice.matrix)
             problem = problem or problem_here
     return fixed, problem
+
+
+def _flags(movable: Any, site: int) -> NDArray[np.bool_]:
+    """The selective dynamics [3] of one site."""
+    try:
+        if len(movable) == 3 and all(flag in (True, False) for flag in movable):
+            return np.array(movable, dtype=bool)
+    except (TypeError, ValueError):
+        pass
+    shown = " ".join(str(movable).split())[:40]
+    raise StructureError(
+        f"selective_dynamics of site {site} is {shown!r}; give three of True and False, or remove the site property"
+    )
 
 
 def _cartesian_mask(mask: NDArray[np.bool_], cell: NDArray[np.float64]) -> tuple[NDArray[np.bool_], str | None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pickle
 import tempfile
 import warnings
@@ -26,34 +25,41 @@ from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.official import from_official, to_official
-from dpa4_core.model.registry import RegistryEntry, resolve, sha256_of
+from dpa4_core.model.registry import RegistryEntry, resolve, sha256_of, split_branch
 
 FORMAT_VERSION = 1
+_IDENTITY = ("name", "level_of_theory", "corrections", "trained_for", "licence")
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """Step from each old format version of the header to the next one."""
 
 
 def read_model(
-    path: str | Path, dtype: torch.dtype = torch.float32, entry: RegistryEntry | None = None
+    path: str | Path, dtype: torch.dtype | None = torch.float32, entry: RegistryEntry | None = None
 ) -> tuple[DPA4, ModelInfo]:
     """Model and identity card from a file of either format; ``path`` may end in ``#branch`` for a multi-task file.
+
+    Args:
+        path: ``.pt`` or ``.dpa4`` file; the content decides, not the suffix.
+        dtype: precision of the model; None keeps that of the stored weights.
+        entry: what the registry knows about the file.
 
     Raises:
         DPA4Error: missing, damaged or refused file; one sentence that names it.
     """
-    name, _, head = str(path).partition("#")
-    path = Path(name)
+    path, head = split_branch(path)
     if not path.is_file():
         raise DPA4Error(f"model file {path} does not exist; give a path to a .pt or .dpa4 file or a registry name")
     with path.open("rb") as handle:
         start = handle.read(9)
     if start[8:9] == b"{":  # safetensors: eight bytes of header length, then JSON
         return _read_own(path, dtype)
-    return _read_official(path, dtype, head or None, entry)
+    if not start.startswith((b"PK", b"\x80")):  # a zip archive or a bare pickle, the two forms that torch writes
+        raise DPA4Error(f"model file {path} is damaged or not a torch checkpoint; download or copy it again")
+    return _read_official(path, dtype, head, entry)
 
 
 def _read_official(
-    path: Path, dtype: torch.dtype, head: str | None, entry: RegistryEntry | None
+    path: Path, dtype: torch.dtype | None, head: str | None, entry: RegistryEntry | None
 ) -> tuple[DPA4, ModelInfo]:
     try:
         with warnings.catch_warnings():  # torch warns about the protocol of a foreign pickle before it refuses it
@@ -73,20 +79,21 @@ def _read_official(
         model, params = from_official(state, dtype, head)
     except DPA4Error as error:
         raise DPA4Error(f"{path}: {error}") from error
-    train = state["_extra_state"].get("train_infos", {})
-    observed = (params.get("info") or {}).get("observed_type") or model.config.elements
+    train = state["_extra_state"].get("train_infos") or {}
+    about = params.get("info") or {}
+    observed = about.get("observed_type") or model.config.elements
     info = ModelInfo(
-        name=path.stem,
+        **{"name": path.stem} | {key: str(about[key]) for key in _IDENTITY if about.get(key)},
         sha256=sha256_of(path),
         elements=tuple(sorted(atomic_numbers[symbol] for symbol in observed)),
         n_parameters=sum(p.numel() for p in model.parameters()),
         source=str(path),
-        training={"step": train.get("step", 0), "lr": train.get("lr", 0)},
+        training={"step": int(train.get("step", 0)), "lr": float(train.get("lr", 0))},
     )
     return model, entry.describe(info) if entry is not None else info
 
 
-def _read_own(path: Path, dtype: torch.dtype) -> tuple[DPA4, ModelInfo]:
+def _read_own(path: Path, dtype: torch.dtype | None) -> tuple[DPA4, ModelInfo]:
     try:
         with safe_open(path, framework="pt") as handle:
             header = handle.metadata() or {}
@@ -95,6 +102,8 @@ def _read_own(path: Path, dtype: torch.dtype) -> tuple[DPA4, ModelInfo]:
         raise DPA4Error(f"model file {path} is damaged ({error}); copy or convert it again") from error
     if header.get("format") != "dpa4":
         raise DPA4Error(f"model file {path} is a safetensors file but not a DPA4 model")
+    if lacking := [key for key in ("format_version", "config", "info") if key not in header]:
+        raise DPA4Error(f"model file {path} lacks {lacking[0]!r} in its header; convert or save it again")
     version = int(header["format_version"])
     if version > FORMAT_VERSION:
         raise DPA4Error(
@@ -103,10 +112,16 @@ def _read_own(path: Path, dtype: torch.dtype) -> tuple[DPA4, ModelInfo]:
     content: dict[str, Any] = {key: json.loads(header[key]) for key in ("config", "info")}
     for step in range(version, FORMAT_VERSION):
         content = UPGRADES[step](content)
-    model = DPA4(DPA4Config.from_dict(content["config"]), dtype)
+    stored_dtype = tensors["species.table"].dtype if "species.table" in tensors else torch.float32
+    model = DPA4(DPA4Config.from_dict(content["config"]), dtype or stored_dtype)
     expected = model.state_dict()
     if missing := sorted(set(expected) ^ set(tensors)):
         raise DPA4Error(f"model file {path} has missing or unknown tensors, first {missing[0]!r}")
+    if wrong := [key for key in expected if expected[key].shape != tensors[key].shape]:
+        raise DPA4Error(
+            f"tensor {wrong[0]!r} of {path} has shape {tuple(tensors[wrong[0]].shape)}, "
+            f"its configuration asks for {tuple(expected[wrong[0]].shape)}"
+        )
     model.load_state_dict({key: value.to(expected[key].dtype) for key, value in tensors.items()})
     stored = content["info"] | {"elements": tuple(content["info"]["elements"]), "sha256": sha256_of(path)}
     return model, ModelInfo(**stored)
@@ -128,8 +143,9 @@ def write_model(model: DPA4, info: ModelInfo, path: Path) -> Path:
 def write_official(model: DPA4, info: ModelInfo, path: str | Path) -> Path:
     """Write an official ``.pt`` checkpoint that the reference implementation reads."""
     symbols = {number: symbol for symbol, number in atomic_numbers.items()}
-    observed = tuple(symbols[number] for number in info.elements) or model.config.elements
-    state = to_official(model, observed, info.training)
+    observed = [symbols[number] for number in info.elements] or list(model.config.elements)
+    about = {"observed_type": observed} | {key: getattr(info, key) for key in _IDENTITY}
+    state = to_official(model, about, info.training)
     _write_whole(Path(path), lambda target: torch.save({"model": state}, target))
     return Path(path)
 
@@ -146,7 +162,7 @@ def convert(source: str | Path, target: str | Path) -> Path:
     if target.suffix not in (".pt", ".dpa4"):
         raise DPA4Error(f"cannot tell the format from {target.name!r}; end the name in .pt or .dpa4")
     path, entry = resolve(source)
-    model, info = read_model(path, entry=entry)
+    model, info = read_model(path, dtype=None, entry=entry)
     if target.suffix == ".pt":
         return write_official(model, info, target)
     return write_model(model, dataclasses.replace(info, source=str(source)), target)
@@ -154,11 +170,9 @@ def convert(source: str | Path, target: str | Path) -> Path:
 
 def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(descriptor)
-    try:
-        write(Path(name))
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink()
-        raise
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        scratch = Path(folder) / path.name
+        write(scratch)
+        (Path(folder) / "mode").touch()
+        scratch.chmod((Path(folder) / "mode").stat().st_mode)  # safetensors writes for the owner only
+        scratch.replace(path)

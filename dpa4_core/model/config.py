@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ase.data import chemical_symbols
 
@@ -13,6 +13,9 @@ from dpa4_core.nn.feedforward import auto_width
 
 UNIVERSAL_ELEMENTS = tuple(chemical_symbols[1:119])
 """Type map of the published checkpoints: all 118 elements, trained or not."""
+
+MAX_LMAX = 10
+"""Largest degree with a quadrature in the tables; published models go to 6."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,12 @@ class DPA4Config:
         unknown = [e for e in self.elements if e not in chemical_symbols[1:]]
         if unknown or len(set(self.elements)) != len(self.elements) or not self.elements:
             raise DPA4Error(f"elements must be distinct chemical symbols, got {unknown or self.elements}")
+        for part in (self, self.radial):
+            _check_choices(part)
+        if self.charge_spin is not None and len(self.charge_spin) != 2:
+            raise DPA4Error(f"charge_spin must be (charge, spin multiplicity), got {self.charge_spin}")
+        if self.lmax > MAX_LMAX:
+            raise DPA4Error(f"lmax must be at most {MAX_LMAX}, got {self.lmax}")
         positive = ("channels", "lmax", "n_blocks", "mixing_layers", "n_focus", "ffn_blocks")
         for name in positive:
             if getattr(self, name) < 1:
@@ -152,6 +161,13 @@ class DPA4Config:
                 data[name] = tuple(data[name])
         config: DPA4Config = _strict(cls, data)
         return config
+
+
+def _check_choices(part: Any) -> None:
+    """Fields with a fixed set of values hold one of them."""
+    for name, hint in get_type_hints(type(part)).items():
+        if get_origin(hint) is Literal and getattr(part, name) not in get_args(hint):
+            raise DPA4Error(f"{name} must be one of {', '.join(get_args(hint))}, got {getattr(part, name)!r}")
 
 
 def _strict(kind: type, data: dict[str, Any]) -> Any:

@@ -95,9 +95,46 @@ _OFF: dict[str, Any] = {
 }
 # keys that do not change the function
 _INERT = {"type", "sel", "seed", "precision", "use_amp", "random_gamma", "trainable", "type_map", "ntypes"}
+_FITTING_OFF: dict[str, Any] = {
+    "type": "dpa4_ener",
+    "numb_fparam": 0,
+    "numb_aparam": 0,
+    "dim_case_embd": 0,
+    "default_fparam": None,
+    "activation_function": "silu",
+    "resnet_dt": False,
+    "atom_ener": [],
+    "use_aparam_as_mask": False,
+    "case_film_embd": False,
+    "exclude_types": [],
+}
+_FITTING_INERT = {
+    "neuron",
+    "precision",
+    "seed",
+    "trainable",
+    "rcond",
+    "type_map",
+    "ntypes",
+    "dim_descrpt",
+    "mixed_types",
+}
+_MODEL_OFF: dict[str, Any] = {
+    "pair_exclude_types": [],
+    "atom_exclude_types": [],
+    "spin": None,
+    "preset_out_bias": None,
+    "use_srtab": None,
+    "lora": None,
+}
+_MODEL_INERT = {
+    *("type", "type_map", "descriptor", "fitting_net", "info", "bridging_method", "bridging_r_inner"),
+    *("bridging_r_outer", "use_compile", "enable_tf32", "data_stat_nbatch", "data_stat_protect", "data_bias_nsample"),
+    *("srtab_add_bias", "model_branch_alias", "finetune_head", "hessian_mode"),
+}
 
 _CONSTANTS = re.compile(
-    r"(expand_index|balance_weight|coeff_index_m|degree_index_m|rotate_inv_rescale_full|m0_idx|pos_indices|neg_indices"
+    r"(?:^|\.)(expand_index|balance_weight|coeff_index_m|degree_index_m|rotate_inv_rescale_full|m0_idx|pos_indices|neg_indices"
     r"|kernel_compact_index|kernel_dense_index|wigner_calc\..*|gie\..*|mean|stddev|_empty_tensor|min_nbor_dist"
     r"|dens_force_rmsd|atomic_numbers|version_tensor)$"
 )
@@ -139,23 +176,10 @@ def config_from_official(params: dict[str, Any], version: float) -> DPA4Config:
     if kind not in ("dpa4", "sezm"):
         raise DPA4Error(f"model type {kind!r} is not DPA4; only checkpoints of type 'dpa4' can be loaded")
     fitting = params.get("fitting_net", {})
-    if fitting.get("type", "dpa4_ener") != "dpa4_ener":
-        raise DPA4Error(f"fitting_net type {fitting['type']!r} is not supported; only energy models (dpa4_ener) are")
-    for option in ("numb_fparam", "numb_aparam", "dim_case_embd", "case_film_embd"):
-        if fitting.get(option):
-            raise DPA4Error(f"fitting_net option {option}={fitting[option]!r} is outside the released DPA4 models")
-    for option in ("pair_exclude_types", "atom_exclude_types", "spin"):
-        if params.get(option):
-            raise DPA4Error(f"option {option}={params[option]!r} is outside the released DPA4 models")
-
-    given = dict(params["descriptor"])
-    for option, off in _OFF.items():
-        value = given.pop(option, off)
-        if value != off and not (isinstance(value, (list, tuple)) and list(value) == off):
-            raise DPA4Error(
-                f"descriptor option {option}={value!r} is outside the released DPA4 models and is not supported; "
-                f"only {off!r} is"
-            )
+    _refuse_unknown("fitting_net", _take_off("fitting_net", fitting, _FITTING_OFF), _FITTING_INERT)
+    lora_free = {key: value for key, value in params.items() if key != "lora"}  # adapters are folded in
+    _refuse_unknown("model", _take_off("model", lora_free, _MODEL_OFF), _MODEL_INERT)
+    given = _take_off("descriptor", params["descriptor"], _OFF)
     lmax = int(given.pop("lmax", 3))
     channels = int(given.pop("channels", 64))
     _effective_one("mmax", given.pop("mmax", 1), lmax)
@@ -221,10 +245,28 @@ def config_from_official(params: dict[str, Any], version: float) -> DPA4Config:
         version=version,
         eps=float(given.pop("eps", 1e-7)),
     )
-    unknown = [k for k, v in given.items() if k not in _INERT and v not in (None, False, 0, "none", [])]
-    if unknown:
-        raise DPA4Error(f"unknown descriptor option {unknown[0]}={given[unknown[0]]!r} in the checkpoint")
+    _refuse_unknown("descriptor", given, _INERT)
     return config
+
+
+def _take_off(place: str, options: dict[str, Any], off: dict[str, Any]) -> dict[str, Any]:
+    """``options`` without those in ``off``, each of which must have the value that means "off"."""
+    rest = dict(options)
+    for option, neutral in off.items():
+        value = rest.pop(option, neutral)
+        if value != neutral and not (isinstance(value, (list, tuple)) and list(value) == neutral):
+            raise DPA4Error(
+                f"{place} option {option}={value!r} is outside the released DPA4 models and is not supported; "
+                f"only {neutral!r} is"
+            )
+    return rest
+
+
+def _refuse_unknown(place: str, options: dict[str, Any], inert: set[str]) -> None:
+    """An option that is not known may only be there switched off."""
+    for option, value in options.items():
+        if option not in inert and value not in (None, False, 0, "none", "", [], {}):
+            raise DPA4Error(f"unknown {place} option {option}={value!r} in the checkpoint")
 
 
 def _radial_from_official(given: dict[str, Any]) -> RadialConfig:
@@ -249,8 +291,8 @@ def _norms_from_official(given: dict[str, Any]) -> NormConfig:
     return NormConfig(radial, film, focus, *sandwich)
 
 
-def params_to_official(config: DPA4Config, observed: tuple[str, ...]) -> dict[str, Any]:
-    """``model_params`` of an official checkpoint that builds the same function."""
+def params_to_official(config: DPA4Config, precision: str, about: dict[str, Any]) -> dict[str, Any]:
+    """``model_params`` of an official checkpoint that builds the same function; ``about`` goes into its ``info``."""
     norms, radial = config.norms, config.radial
     edge_norm: Any = [norms.radial, norms.film, norms.focus]
     if len(set(edge_norm)) == 1:
@@ -287,7 +329,7 @@ def params_to_official(config: DPA4Config, observed: tuple[str, ...]) -> dict[st
         "so3_readout": config.readout,
         "sandwich_norm": [norms.conv_pre, norms.conv_post, norms.ffn_pre, norms.ffn_post],
         "add_chg_spin_ebd": config.charge_spin is not None,
-        "precision": "float32",
+        "precision": precision,
         "eps": config.eps,
     }
     if config.charge_spin is not None:
@@ -296,8 +338,8 @@ def params_to_official(config: DPA4Config, observed: tuple[str, ...]) -> dict[st
         "type": "dpa4",
         "type_map": list(config.elements),
         "descriptor": descriptor,
-        "fitting_net": {"type": "dpa4_ener", "neuron": list(config.fitting_hidden), "precision": "float32"},
-        "info": {"observed_type": list(observed)},
+        "fitting_net": {"type": "dpa4_ener", "neuron": list(config.fitting_hidden), "precision": precision},
+        "info": about,
         "bridging_method": "zbl" if config.bridge else "None",
     }
     if config.bridge is not None:
@@ -323,16 +365,25 @@ def select_branch(state: dict[str, Any], head: str | None) -> tuple[dict[str, An
     elif head is not None:
         raise DPA4Error(f"checkpoint has a single branch, but {head!r} was asked for; leave out '#{head}'")
     prefix = f"model.{branch}."
-    tensors = {
-        key.removeprefix(prefix): value
-        for key, value in state.items()
-        if key.startswith(prefix) and isinstance(value, Tensor)
-    }
+    others = tuple(f"model.{name}." for name in branches or () if name != branch)
+    tensors = {}
+    for key, value in state.items():
+        if key == "_extra_state" or key.startswith(others):
+            continue
+        if not key.startswith(prefix):
+            raise DPA4Error(f"checkpoint has the unknown entry {key!r} outside of {prefix}*")
+        tensors[key.removeprefix(prefix)] = value
     return params, tensors
 
 
-def from_official(state: dict[str, Any], dtype: torch.dtype, head: str | None = None) -> tuple[DPA4, dict[str, Any]]:
-    """Model in ``dtype`` and its ``model_params`` from the state of an official checkpoint; adapters are folded in.
+def from_official(
+    state: dict[str, Any], dtype: torch.dtype | None, head: str | None = None
+) -> tuple[DPA4, dict[str, Any]]:
+    """Model and its ``model_params`` from the state of an official checkpoint; adapters are folded in.
+
+    Args:
+        dtype: precision of the model; None keeps that of the stored weights.
+        head: branch of a multi-task checkpoint.
 
     Raises:
         DPA4Error: unsupported options, missing or unknown tensors, wrong shapes; the message names them.
@@ -342,8 +393,9 @@ def from_official(state: dict[str, Any], dtype: torch.dtype, head: str | None = 
     if version > _NEWEST_VERSION:
         raise DPA4Error(f"descriptor version {version} is newer than {_NEWEST_VERSION}, the newest known here")
     config = config_from_official(params, version)
+    stored = tensors.get(official_name("species.table", config), torch.zeros(0)).dtype
     tensors = fold_adapters(tensors)
-    model = DPA4(config, dtype)
+    model = DPA4(config, dtype or stored)
     own: dict[str, Tensor] = {}
     for name, target in model.state_dict().items():
         official = official_name(name, config)
@@ -360,27 +412,24 @@ def from_official(state: dict[str, Any], dtype: torch.dtype, head: str | None = 
     return model, params
 
 
-def to_official(model: DPA4, observed: tuple[str, ...], training: dict[str, Any]) -> dict[str, Any]:
-    """The state of an official checkpoint with the same function, constants included."""
+def to_official(model: DPA4, about: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
+    """The state of an official checkpoint with the same function, constants included.
+
+    Args:
+        about: plain JSON for ``model_params["info"]``, ``observed_type`` among it.
+        training: ``lr`` and ``step`` of the training run.
+    """
     config = model.config
     tensors = {official_name(name, config): value for name, value in model.state_dict().items()}
-    single = {
-        name: value.float() if value.is_floating_point() and not _is_double(name) else value
-        for name, value in tensors.items()
-    }
-    single |= dict(_constants(config))
+    tensors |= dict(_constants(config))
     state: dict[str, Any] = {
-        f"model.Default.{name}": value.detach().cpu().clone().contiguous() for name, value in single.items()
+        f"model.Default.{name}": value.detach().cpu().clone().contiguous() for name, value in tensors.items()
     }
     state["_extra_state"] = {
-        "model_params": params_to_official(config, observed),
+        "model_params": params_to_official(config, str(model.dtype).removeprefix("torch."), about),
         "train_infos": {"lr": training.get("lr", 0), "step": training.get("step", 0)},
     }
     return state
-
-
-def _is_double(name: str) -> bool:
-    return name.endswith(("out_bias", "out_std", "bias_atom_e"))
 
 
 def _constants(config: DPA4Config) -> Iterator[tuple[str, Tensor]]:

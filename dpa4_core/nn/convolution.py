@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -49,10 +50,11 @@ def envelope_softmax(logits: Tensor, edges: EdgeData, floor: Tensor, n_atoms: in
         reachable = logits + torch.where(mass > 0, mass.log(), -torch.inf)
         log_floor = floor.log().expand(n_atoms, -1)
     top = segment_max(reachable, edges.dst, log_floor)
+    within = mass > 0
     if edges.gate is not None:
         mass = mass * edges.gate  # linear in η: its logarithm would have a singular derivative at closed gates
     # beyond the cutoff the mass is zero, but eˡ alone could overflow
-    share = mass * torch.exp(torch.where(edges.weight > 0, logits - top[edges.dst], -torch.inf))
+    share = mass * torch.exp(torch.where(within, logits - top[edges.dst], -torch.inf))
     total = floor * torch.exp(-top) + segment_sum(share, edges.dst, n_atoms)
     return share / total[edges.dst]
 
@@ -202,7 +204,8 @@ class SO2Convolution(nn.Module):
             share = alpha * self.focus_share(torch.stack([z[:, 0] for z in local], dim=1))
         rotate_out = (edges.rotation * self.rescale).transpose(1, 2)
 
-        matrices = [layer.matrices() for layer in self.mixing if isinstance(layer, SO2Linear)]
+        matrices = [cast(SO2Linear, layer).matrices() for layer in self.mixing]
+        gates = torch.sigmoid(torch.einsum("nfk,kf->nf", self.gate_norm(y[:, 0]), self.gate_weight[:, :, 0]))
         streams = []
         for focus, z in enumerate(local):
             even, odd = z[:, : self.lmax + 1].flatten(1), z[:, self.lmax + 1 :].flatten(1)
@@ -210,8 +213,7 @@ class SO2Convolution(nn.Module):
             z = (torch.cat([even, odd], dim=1) * share[:, focus : focus + 1]).view(z.shape)
             message = segment_sum((rotate_out @ z).flatten(1), edges.dst, n_atoms).view(n_atoms, size, width)
             own = y[:, :, focus]
-            gate = self.gate_norm(y[:, 0])[:, focus] @ self.gate_weight[:, focus]
-            message = message * torch.sigmoid(gate)[:, None]
+            message = message * gates[:, focus, None, None]
             if self.message_node is not None:
                 message = message + self.message_node(message, own, focus)
             streams.append(message)

@@ -67,8 +67,9 @@ class Batch:
         moves = state.systems.cell_moves
         squares = out.forces.square().sum(1)
         stress_size = torch.where(moves, out.stress.abs().sum((1, 2)), 0.0)
-        checksum = (out.energy + stress_size).index_add(0, system_idx, squares)
-        good = torch.isfinite(checksum)
+        checksum = out.energy.index_add(0, system_idx, squares)
+        good = torch.isfinite(checksum + stress_size)
+        only_stress_bad = torch.isfinite(checksum) & ~torch.isfinite(stress_size)
         forces = torch.where(state.fixed | ~good[system_idx, None], 0.0, out.forces)
         stress = torch.where((moves & good)[:, None, None], out.stress, 0.0)
         slope = generalised_forces(state.systems, at, forces, stress, system_idx, pressure=self.pressure)
@@ -101,6 +102,7 @@ class Batch:
             volume,
             torch.exp(state.systems.log_deformation.diagonal(dim1=1, dim2=2).sum(1)),
             torch.linalg.matrix_norm(state.systems.log_deformation),
+            (~only_stress_bad).double(),
             self._span(at, graph.periodic),
         )
         return Statistics(*torch.stack(statistics).cpu().numpy())

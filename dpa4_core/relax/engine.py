@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,15 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from dpa4_core.data.batching import default_budget
+from dpa4_core.data.batching import check_budget, default_budget
 from dpa4_core.data.structures import (
     MIN_DISTANCE_RATIO,
     StructureError,
     System,
+    cell_problem,
     check_system,
     constraint_problem,
     from_system,
-    is_structure,
+    structure_list,
     to_system,
 )
 from dpa4_core.errors import DPA4Error
@@ -57,6 +59,9 @@ def relax(
     dynamics) stay where they are, in a moving cell at their fractional coordinates. Without periodicity only
     positions relax.
 
+    The cell of a structure that is periodic along some axes only is not relaxed: with ``relax_cell`` it is an
+    error.
+
     Args:
         structures: any mix of ase.Atoms and pymatgen Structure and Molecule, or a single one.
         potential: a potential, or the name or path of one (loaded in float32 on the CPU).
@@ -79,16 +84,19 @@ def relax(
         One result per structure, in the order of ``structures``.
 
     Raises:
-        StructureError: a structure failed and ``strict`` is set. Running out of steps is no failure.
+        StructureError: a structure failed and ``strict`` is set, or ``structures`` is a path. Running out of steps
+            is no failure.
+        DPA4Error: an option that makes no sense, no such model.
 
     """
     limits = Limits(fmax=fmax, max_steps=max_steps, max_volume_change=max_volume_change)
-    if max_atoms_per_batch is not None and max_atoms_per_batch < 1:
-        raise DPA4Error(f"max_atoms_per_batch must be at least 1, not {max_atoms_per_batch}")
+    check_budget(max_atoms_per_batch)
+    if not math.isfinite(pressure_gpa):
+        raise DPA4Error(f"pressure_gpa must be a finite number, not {pressure_gpa}")
     if pressure_gpa and not relax_cell:
         raise DPA4Error(f"a pressure of {pressure_gpa:g} GPa has no effect with relax_cell=False; drop one of them")
+    everything = structure_list(structures)
     potential = as_potential(potential)
-    everything = [structures] if is_structure(structures) else list(structures)
     results: dict[int, RelaxResult] = {}
     with structure_bar("relax", len(everything), shown=progress) as advance:
 
@@ -103,7 +111,7 @@ def relax(
         check = partial(check_system, elements=potential.elements, min_distance_ratio=min_distance_ratio)
         tasks = []
         for index, structure in enumerate(everything):
-            system, problem = _computable(structure, check)
+            system, problem = _computable(structure, check, relax_cell=relax_cell)
             if system is None:
                 finish(index, _refused(structure, problem))
             else:
@@ -165,13 +173,15 @@ def _make_room(batch: Batch, queue: deque[Task], device: torch.device) -> Iterat
     batch.leave(going)
 
 
-def _computable(structure: Any, check: Callable[[System], str | None]) -> tuple[System | None, str]:
+def _computable(
+    structure: Any, check: Callable[[System], str | None], *, relax_cell: bool
+) -> tuple[System | None, str]:
     """The system, or None and the sentence that says why it cannot be relaxed."""
     try:
         system = to_system(structure)
     except StructureError as error:
         return None, str(error)
-    problem = constraint_problem(structure) or check(system)
+    problem = constraint_problem(structure) or (cell_problem(structure) if relax_cell else None) or check(system)
     return (None, problem) if problem else (system, "")
 
 

@@ -45,10 +45,10 @@ class Limits:
     max_volume_change: float
 
     def __post_init__(self) -> None:
-        if not self.fmax > 0:
-            raise DPA4Error(f"fmax must be positive, not {self.fmax}")
-        if self.max_steps < 0:
-            raise DPA4Error(f"max_steps must not be negative, not {self.max_steps}")
+        if not 0 < self.fmax < math.inf:
+            raise DPA4Error(f"fmax must be a positive number of eV/Å, not {self.fmax}")
+        if not (self.max_steps >= 0 and float(self.max_steps).is_integer()):
+            raise DPA4Error(f"max_steps must be a whole number from 0, not {self.max_steps}")
         if not self.max_volume_change > 1:
             raise DPA4Error(f"max_volume_change is a factor above 1, not {self.max_volume_change}")
 
@@ -73,6 +73,11 @@ class Limits:
 
     def _sentence(self, now: Statistics) -> str:
         steps = f"after {now.n_steps:.0f} steps"
+        if not now.has_stress:
+            return (
+                f"the potential gave a stress that is not finite {steps}; "
+                "use relax_cell=False, or a potential that has the stress"
+            )
         if np.isnan(now.max_force):
             return f"the potential gave an energy, force or stress that is not finite {steps}"
         if now.max_force > MAX_FORCE:

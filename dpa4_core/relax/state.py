@@ -86,6 +86,7 @@ class Statistics(NamedTuple):
         volume: Å³; NaN without periodicity.
         volume_ratio: to the volume at the start.
         deformation: largest change of the logarithm of a length, about.
+        has_stress: 0 where nothing but the stress of a moving cell is not finite, else 1.
         span: Å, longest lattice vector component, or extent of the atoms without periodicity.
 
     """
@@ -97,6 +98,7 @@ class Statistics(NamedTuple):
     volume: NDArray[np.float64]
     volume_ratio: NDArray[np.float64]
     deformation: NDArray[np.float64]
+    has_stress: NDArray[np.float64]
     span: NDArray[np.float64]
 
 

@@ -1,8 +1,9 @@
 """Equal structures: a content hash for caching, and groups of the same crystal in different clothes.
 
-Grouping avoids comparing every pair. Structures are put in buckets by what equal crystals must share (reduced
-formula, space group, primitive cell, orbit sizes); inside a bucket a fingerprint of coordination at unit
-volume decides which of the few remaining pairs pymatgen's ``StructureMatcher`` compares.
+Grouping avoids comparing every pair. Structures are put in buckets by reduced formula; inside a bucket a
+fingerprint of coordination at unit volume decides with which few representatives, the nearest ones, pymatgen's
+``StructureMatcher`` compares a structure. Symmetry decides nothing: a crystal and its slightly distorted copy,
+which a relaxation takes to the same minimum, have different space groups.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,8 @@ from dpa4_flows.results import digest
 _DECIMALS = 6  # of Å and of fractional coordinates: below the precision that files carry
 _SYMPREC = 0.1  # Å; loose, so that noise of 0.01 Å does not hide a symmetry
 _RANGES = (1.15, 1.6, 2.2)  # radii of the fingerprint in units of the cube root of the volume per atom
-_FINGERPRINT_TOLERANCE = 0.15  # neighbours, or the same fraction of them where there are many
+_FINGERPRINT_TOLERANCE = 0.5  # neighbours, or the same fraction of them where there are many; matches reach 0.42
+_MAX_COMPARED = 8  # representatives that one structure is compared with, however many orderings a formula has
 
 
 def structure_hash(structure: Structure) -> str:
@@ -74,14 +77,14 @@ def group_duplicates(
     ordered = {name: s for name, s in structures.items() if len(s) > 0 and s.is_ordered}
     formulas = {name: s.composition.reduced_formula for name, s in ordered.items()}
     how_many = Counter(formulas.values())
-    buckets: dict[tuple[object, ...], _Bucket] = {}
+    buckets: dict[str, _Bucket] = {}
     for name, structure in ordered.items():
         if how_many[formulas[name]] == 1:
             continue
         crystal = _crystal(name, structure)
-        bucket = buckets.setdefault(crystal.key, _Bucket(crystal.fingerprint))
+        bucket = buckets.setdefault(formulas[name], _Bucket(crystal.fingerprint))
         for known in bucket.alike(crystal):
-            if matcher.fit(crystal.primitive, known.primitive, skip_structure_reduction=True):
+            if _fit(matcher, crystal, known):
                 groups[name] = known.name
                 break
         else:
@@ -91,49 +94,56 @@ def group_duplicates(
 
 @dataclass(frozen=True)
 class _Crystal:
-    """What equal crystals share, and the reduced primitive cell to compare."""
+    """The reduced primitive cell to compare, and what finds the crystals to compare it with."""
 
     name: str
-    key: tuple[object, ...]
     primitive: Structure
     fingerprint: NDArray[np.float64]
 
+    @cached_property
+    def smallest(self) -> Structure:
+        """Primitive cell found from the positions alone: a strained lattice hides translations from symmetry."""
+        return self.primitive.get_primitive_structure()
+
 
 class _Bucket:
-    """Representatives that share a key."""
+    """Representatives of one formula."""
 
     def __init__(self, fingerprint: NDArray[np.float64]) -> None:
         self._crystals: list[_Crystal] = []
-        self._fingerprints = np.zeros((0, len(fingerprint)))
+        self._fingerprints = np.zeros((8, len(fingerprint)))
 
     def add(self, crystal: _Crystal) -> None:
+        if len(self._crystals) == len(self._fingerprints):
+            self._fingerprints = np.concatenate([self._fingerprints, np.zeros_like(self._fingerprints)])
+        self._fingerprints[len(self._crystals)] = crystal.fingerprint
         self._crystals.append(crystal)
-        self._fingerprints = np.vstack([self._fingerprints, crystal.fingerprint])
 
     def alike(self, crystal: _Crystal) -> list[_Crystal]:
-        """Those whose fingerprints allow that they are equal to ``crystal``, in order."""
-        tolerance = _FINGERPRINT_TOLERANCE * np.maximum(1.0, self._fingerprints)
-        same = (np.abs(self._fingerprints - crystal.fingerprint) <= tolerance).all(axis=1)
-        return [self._crystals[i] for i in np.flatnonzero(same)]
+        """The few whose fingerprints are nearest, if they allow that they are equal to ``crystal``."""
+        known = self._fingerprints[: len(self._crystals)]
+        scale = np.maximum(1.0, np.maximum(known, crystal.fingerprint))
+        distances = (np.abs(known - crystal.fingerprint) / scale).max(axis=1)
+        nearest = np.argsort(distances.round(6), kind="stable")[:_MAX_COMPARED]
+        return [self._crystals[i] for i in nearest if distances[i] <= _FINGERPRINT_TOLERANCE]
+
+
+def _fit(matcher: StructureMatcher, one: _Crystal, other: _Crystal) -> bool:
+    cells = one.primitive, other.primitive
+    if len(cells[0]) != len(cells[1]):
+        cells = one.smallest, other.smallest
+    return bool(len(cells[0]) == len(cells[1]) and matcher.fit(*cells, skip_structure_reduction=True))
 
 
 def _crystal(name: str, structure: Structure) -> _Crystal:
-    space_group = 0
-    orbits: tuple[tuple[int, int], ...] = ()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Set OLD_ERROR_HANDLING", DeprecationWarning)  # of spglib 2.7
         try:
-            primitive = SpacegroupAnalyzer(structure, _SYMPREC).find_primitive()
-            dataset = SpacegroupAnalyzer(primitive, _SYMPREC).get_symmetry_dataset()
-            space_group = int(dataset.number)
-            first, sizes = np.unique(dataset.equivalent_atoms, return_counts=True)
-            orbits = tuple(
-                sorted((primitive[int(i)].specie.Z, int(size)) for i, size in zip(first, sizes, strict=True))
-            )
+            primitive = SpacegroupAnalyzer(structure, _SYMPREC).find_primitive() or structure
         except (SymmetryUndeterminedError, ValueError):  # ValueError: no primitive cell found
-            primitive = structure.get_reduced_structure()  # compared with its like
-    key = (primitive.composition.reduced_formula, space_group, len(primitive), orbits)
-    return _Crystal(name, key, primitive, _fingerprint(primitive))
+            primitive = structure
+    primitive = primitive.get_reduced_structure()
+    return _Crystal(name, primitive, _fingerprint(primitive))
 
 
 def _fingerprint(structure: Structure) -> NDArray[np.float64]:

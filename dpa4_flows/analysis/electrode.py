@@ -91,8 +91,9 @@ class ElectrodeProperties:
         volume_change_percent: volume change of the host on charging, % of the discharged volume.
         interlayer_change_percent: largest principal stretch of the cell on charging, signed, %: the change of
             c for a layered host that swells along c.
-        volume_change_reliable: False if it, or the ratio of the largest and smallest stretch (c/a), exceeds
-            10 %: layers drift apart, as the model has no dispersion to hold them.
+        volume_change_reliable: False if the cell expands by more than 10 % along one axis, or mostly expands and the
+            ratio of its largest and smallest stretch (c/a) grows by more than 10 %: layers drift apart, as the model
+            has no dispersion to hold them. A cell that contracts can be trusted.
         host_displacement: largest displacement of a host atom on charging, Å, beyond what the change of the cell
             carries along; None if the two cells do not list the same host atoms in the same order.
         warnings: what to know before quoting these numbers.
@@ -189,7 +190,9 @@ def electrode_properties(
     stretches = _stretches(discharged, charged, units)
     largest = 100.0 * (max(stretches, key=lambda stretch: abs(stretch - 1.0)) - 1.0)
     distortion = 100.0 * (stretches[0] / stretches[-1] - 1.0)
-    reliable = bool(max(abs(largest), distortion) <= UNRELIABLE_CHANGE_PERCENT)
+    expansion = 100.0 * (stretches[0] - 1.0)
+    drifts_apart = expansion > UNRELIABLE_CHANGE_PERCENT or (largest > 0 and distortion > UNRELIABLE_CHANGE_PERCENT)
+    reliable = not bool(drifts_apart)
     displacement = host_displacement(discharged, charged, working_ion)
     return ElectrodeProperties(
         working_ion=working_ion,
@@ -204,7 +207,7 @@ def electrode_properties(
         interlayer_change_percent=float(largest),
         volume_change_reliable=reliable,
         host_displacement=displacement,
-        warnings=_warnings(discharged, charged, voltage, reliable, largest, distortion)
+        warnings=_warnings(discharged, charged, voltage, reliable, expansion, distortion)
         + _framework_warning(displacement),
     )
 
@@ -304,14 +307,14 @@ def _warnings(
     charged: Structure,
     voltage: float,
     reliable: bool,
-    largest: float,
+    expansion: float,
     distortion: float,
 ) -> list[str]:
     charged_formula = charged.composition.reduced_formula
     warnings = []
     if not reliable:
         warnings.append(
-            f"unreliable_vdw: charging to {charged_formula} stretches the cell by {largest:+.1f} % along one "
+            f"unreliable_vdw: charging to {charged_formula} stretches the cell by {expansion:+.1f} % along one "
             f"axis (axial ratio {distortion:+.1f} %); the model has no dispersion, the volume change is not "
             "meaningful"
         )

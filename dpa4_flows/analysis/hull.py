@@ -40,7 +40,7 @@ class HullResult:
         corrections: each correction by name, eV per cell.
         formation_energy_per_atom: eV/atom from the lowest elemental references; None if one is missing.
         energy_above_hull: eV/atom, distance to the hull of the competing phases and the candidate itself (and
-            the other candidates, if they compete): 0 when the candidate lies on or below the hull; None if it
+            rivals, if there are any): 0 when the candidate lies on or below the hull; None if it
             cannot be decomposed.
         distance_to_competing: eV/atom, signed distance to the hull of the competing phases alone: negative
             for a phase that would be new and stable.
@@ -72,6 +72,7 @@ def phase_positions(
     competing: Sequence[ComputedEntry],
     *,
     candidates_compete: bool = False,
+    rivals: Sequence[ComputedEntry] = (),
 ) -> list[HullResult]:
     """Position of every candidate with respect to the hull of its own chemical system.
 
@@ -82,6 +83,8 @@ def phase_positions(
             on it.
         candidates_compete: whether candidates also stand against each other; they then count in
             energy_above_hull only.
+        rivals: further entries that count in energy_above_hull only, such as those of the candidates that may compete
+            when some may not.
 
     Returns:
         One result per candidate, in order. Entries with ``data["converged"]`` False compete with nothing, and
@@ -90,9 +93,10 @@ def phase_positions(
     Raises:
         FrameError: entries of different energy frames (``data["frame"]``), or some with and some without one.
     """
-    _check_frames([*candidates, *competing])
+    _check_frames([*candidates, *competing, *rivals])
     phases = _by_elements(entry for entry in competing if _converged(entry))
-    rivals = _by_elements(entry for entry in candidates if _converged(entry)) if candidates_compete else {}
+    others = [*candidates, *rivals] if candidates_compete else rivals
+    rival_phases = _by_elements(entry for entry in others if _converged(entry))
     by_system: dict[frozenset[str], list[int]] = {}
     for index, entry in enumerate(candidates):
         by_system.setdefault(_elements(entry), []).append(index)
@@ -104,8 +108,8 @@ def phase_positions(
         good = [candidates[i] for i in indices if _converged(candidates[i])]
         energies = hull.energies(good)
         with_rivals = energies
-        if candidates_compete:
-            with_rivals = SystemHull(system, [*inside, *_within(system, rivals)]).energies(good)
+        if beside := _within(system, rival_phases):
+            with_rivals = SystemHull(system, [*inside, *beside]).energies(good)
         positions = iter(zip(good, energies, with_rivals, strict=True))
         for index in indices:
             entry = candidates[index]

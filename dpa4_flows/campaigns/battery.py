@@ -9,6 +9,7 @@ Each stage job reads its candidates from the results table and writes one verdic
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -55,7 +56,10 @@ from dpa4_flows.schemas import ChunkSummary, RankedCandidate, StageResult
 
 STAGES = ("sanity", "duplicates", "relax", "hull", "delithiate", "relax_charged", "electrode", "charged_hull")
 
-_TRUSTED_BY = {"volume_change_percent": "volume_change_reliable"}  # no dispersion in the model: see electrode
+_TRUSTED_BY = {  # no dispersion in the model: see electrode
+    "volume_change_percent": "volume_change_reliable",
+    "energy_above_hull_charged": "energy_above_hull_charged_reliable",
+}
 
 CHARGED_SOURCE = "dpa4_flows.campaigns.battery:charged_structures"
 
@@ -189,7 +193,8 @@ def compute_references(run: BatteryRun) -> Response | ChunkSummary:
 def judge_stability(run: BatteryRun) -> StageSummary:
     """Stage ``hull``: distance of the discharged phases to the hull of competing phases by the same model."""
     table = run.open()
-    return _judge_hull(run, table, "hull", "relax", run.campaign.hull.max_energy_above_hull)
+    limit = run.campaign.hull.max_energy_above_hull
+    return _judge_hull(run, table, "hull", "relax", limit, rivals=table.survivors("relax"))
 
 
 @job(output_schema=StageSummary)
@@ -208,7 +213,7 @@ def delithiate(run: BatteryRun) -> StageSummary:
 
 def charged_structures(table: ResultsTable, ids: list[str]) -> list[Structure]:
     """Hosts without working ions as the stage ``delithiate`` left them, rattled; a source of chunk jobs."""
-    results = table.stage("delithiate")
+    results = table.stage("delithiate", ids)
     amplitude = rattle_amplitude(table)
     return [rattled(Structure.from_dict((results[i].document or {})["structure"]), amplitude) for i in ids]
 
@@ -231,10 +236,18 @@ def judge_electrodes(run: BatteryRun) -> StageSummary:
     charged = stored(table, calculation_keys(table, "relax_charged", ids))
     ion = run.campaign.campaign.working_ion
     origin = provenance(run.model, {"working_ion": ion})
+    try:
+        metal = lowest_element(table, ion)
+    except DPA4Error as error:
+        reasons = [f"no voltage: {error}"]
+        return write_verdicts(
+            table,
+            "electrode",
+            [StageResult(candidate_id=i, stage="electrode", status="error", reasons=reasons) for i in ids],
+        )
     results = []
     for i in ids:
         try:
-            metal = lowest_element(table, ion)
             properties = electrode_properties(
                 relaxed_structure(discharged[i]),
                 relaxed_structure(charged[i]),
@@ -243,7 +256,7 @@ def judge_electrodes(run: BatteryRun) -> StageSummary:
                 energy_per_ion_metal=_number(metal.energy_per_atom),
                 working_ion=ion,
             )
-        except (DPA4Error, ElectrodeError) as error:
+        except ElectrodeError as error:
             reasons = [f"no voltage: {error}"]
             results.append(StageResult(candidate_id=i, stage="electrode", status="error", reasons=reasons))
             continue
@@ -255,9 +268,15 @@ def judge_electrodes(run: BatteryRun) -> StageSummary:
 
 @job(output_schema=StageSummary)
 def judge_charged_stability(run: BatteryRun) -> StageSummary:
-    """Stage ``charged_hull``: distance of the charged hosts to the hull."""
+    """Stage ``charged_hull``: distance of the charged hosts to the hull.
+
+    Every reliable host competes, also one whose voltage does not please: a criterion must not move a hull.
+    """
     table = run.open()
-    return _judge_hull(run, table, "charged_hull", "electrode", run.campaign.charged.max_energy_above_hull)
+    electrodes = table.stage("electrode")
+    reliable = {i for i, electrode in electrodes.items() if electrode.values.get("volume_change_reliable") is True}
+    limit = run.campaign.charged.max_energy_above_hull
+    return _judge_hull(run, table, "charged_hull", "electrode", limit, rivals=reliable)
 
 
 @job
@@ -314,31 +333,38 @@ def _judge_relaxations(
     )
 
 
-def _judge_hull(run: BatteryRun, table: ResultsTable, stage: str, after: str, limit: float) -> StageSummary:
+def _judge_hull(
+    run: BatteryRun, table: ResultsTable, stage: str, after: str, limit: float, *, rivals: Collection[str]
+) -> StageSummary:
     """Verdicts of a hull stage on the survivors of ``after``.
 
-    The charged hosts are those of the stage relax_charged, the discharged phases those of the stage relax.
+    The charged hosts are those of the stage relax_charged, the discharged phases those of the stage relax. ``rivals``
+    are the ids whose phases stand against the others; the rest is judged and competes with nothing.
     """
     ids = table.survivors(after)
-    documents = stored(table, calculation_keys(table, "relax" if stage == "hull" else "relax_charged", ids))
+    computed = list(dict.fromkeys([*ids, *sorted(rivals)]))
+    documents = stored(table, calculation_keys(table, "relax" if stage == "hull" else "relax_charged", computed))
     origin = provenance(run.model, {"corrections": run.corrections}, with_pymatgen=True)
+    judged = set(ids)
     results: list[StageResult] = []
     entries: dict[str, ComputedStructureEntry] = {}
     warnings: dict[str, tuple[str, ...]] = {}
-    for i in ids:
+    for i in computed:
         corrected = document_entry(documents[i], run.corrections, i)
-        if corrected.entry is None:
+        if corrected.entry is not None:
+            entries[i], warnings[i] = corrected.entry, corrected.warnings
+        elif i in judged:
             reasons = [corrected.reason or "no corrected energy"]
             results.append(StageResult(candidate_id=i, stage=stage, status="error", reasons=reasons, provenance=origin))
-        else:
-            entries[i], warnings[i] = corrected.entry, corrected.warnings
     references = reference_entries(table, run.corrections)
-    positions = phase_positions(list(entries.values()), references.entries, candidates_compete=True)
+    judged_entries = {i: entry for i, entry in entries.items() if i in judged}
+    competitors = [entry for i, entry in entries.items() if i in rivals]
+    positions = phase_positions(list(judged_entries.values()), references.entries, rivals=competitors)
     frame = energy_frame(run.model, run.corrections)
-    for i, position in zip(entries, positions, strict=True):
+    for i, position in zip(judged_entries, positions, strict=True):
         missing = references.missing_in(position.chemsys)
         remarks = [*warnings[i], *(f"not on the hull: {sentence}" for sentence in missing)]
-        result = verdicts.judge_hull(i, position, stage=stage, limit=limit, warnings=remarks)
+        result = verdicts.judge_hull(i, position, stage=stage, limit=limit, warnings=remarks, reliable=i in rivals)
         result.provenance = origin
         if position.error is None and position.formation_energy_per_atom is not None:
             result.document = hull_document(position, frame, origin, missing).model_dump(mode="json")

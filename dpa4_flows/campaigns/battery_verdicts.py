@@ -19,6 +19,9 @@ from dpa4_flows.schemas import Candidate, ElectrodeDocument, Provenance, StageRe
 ON_HULL = 1e-6
 """eV/atom; below this a phase is stable, not decomposing."""
 
+FAR_BELOW = 0.02
+"""eV/atom; a phase that lies further below all others probably misses its competitors."""
+
 ELECTRODE_UNITS = {
     "average_voltage": "V",
     "capacity_grav": "mAh/g",
@@ -63,7 +66,8 @@ def judge_sanity(candidate: Candidate, campaign: BatteryCampaign, elements: Coll
         return _rejected(result, bound.reason)
     result.values["capacity_bound"] = bound.capacity_ions
     result.units = {"capacity_bound": "mAh/g"}
-    if bound.capacity_redox is not None and bound.capacity_redox < bound.capacity_ions - 0.5:
+    known = bound.redox_elements and bound.capacity_redox is not None  # without a metal the anions are oxidised
+    if known and bound.capacity_redox < bound.capacity_ions - 0.5:
         result.values["capacity_bound"] = bound.capacity_redox
         result.status = "flagged"
         result.reasons = [
@@ -83,25 +87,33 @@ def judge_duplicate(candidate_id: str, representative: str) -> StageResult:
 
 
 def judge_hull(
-    candidate_id: str, position: HullResult, *, stage: str, limit: float, warnings: Sequence[str] = ()
+    candidate_id: str,
+    position: HullResult,
+    *,
+    stage: str,
+    limit: float,
+    warnings: Sequence[str] = (),
+    reliable: bool = True,
 ) -> StageResult:
     """Verdict on the distance to the hull.
 
     Args:
         candidate_id: the candidate.
         position: where its discharged or charged phase lies.
-        stage: ``"hull"`` or ``"charged_hull"``; the second one names its value ``energy_above_hull_charged``.
+        stage: ``"hull"`` or ``"charged_hull"``; the second one adds ``_charged`` to the names of its values.
         limit: largest distance, eV/atom.
         warnings: sentences about corrections and missing phases.
+        reliable: False for a charged host whose structure the model cannot describe; its distance is marked so.
     """
-    name = "energy_above_hull" if stage == "hull" else "energy_above_hull_charged"
+    suffix = "" if stage == "hull" else "_charged"
+    name, below = f"energy_above_hull{suffix}", f"distance_to_competing{suffix}"
     result = StageResult(
         candidate_id=candidate_id,
         stage=stage,
         status="flagged" if warnings else "passed",
         reasons=list(warnings),
         thresholds={name: limit},
-        units={name: "eV/atom"},
+        units={name: "eV/atom", below: "eV/atom"},
     )
     distance = position.energy_above_hull
     if position.error is not None or distance is None:
@@ -112,14 +124,17 @@ def judge_hull(
     stable = distance < ON_HULL
     result.values = {
         name: distance,
+        below: position.distance_to_competing,
         "decomposition": "stable" if stable else products,
         "n_competing": position.n_competing,
     }
     if stage == "hull":
         result.values["formation_energy_per_atom"] = position.formation_energy_per_atom
         result.units["formation_energy_per_atom"] = "eV/atom"
+    else:
+        result.values["energy_above_hull_charged_reliable"] = reliable
+    what = "" if stage == "hull" else "the charged host "
     if distance > limit:
-        what = "" if stage == "hull" else "the charged host "
         return _rejected(
             result,
             f"{what}{position.formula} lies {distance:.3f} eV/atom above the hull, more than {limit:g}; "
@@ -129,6 +144,19 @@ def judge_hull(
         result.status = "flagged"
         missing = ", ".join(position.missing_references)
         result.reasons.append(f"no reference for {missing}: the distance to the hull is a lower bound")
+    margin = position.distance_to_competing
+    if margin is not None and margin < -FAR_BELOW:
+        result.status = "flagged"
+        result.reasons.append(
+            f"{what}{position.formula} lies {-margin:.3f} eV/atom below all competing phases: no competitor near its "
+            "composition is known, so its stability is an upper bound"
+        )
+    if not reliable:
+        result.status = "flagged"
+        result.reasons.append(
+            f"the distance of {what}{position.formula} to the hull is not reliable, as its volume is not; "
+            "it does not compete with other hosts"
+        )
     return result
 
 

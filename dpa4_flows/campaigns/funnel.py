@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 from pymatgen.core import Structure
 
+from dpa4_core.data.structures import StructureError, to_system
 from dpa4_flows.calculations import input_hash
 from dpa4_flows.makers.sources import find_structures
 from dpa4_flows.results import ResultsError, ResultsTable
@@ -124,11 +125,17 @@ def rattled(structure: Structure, amplitude: float) -> Structure:
     """Copy with every coordinate moved by a normal deviate of width ``amplitude`` in Å, always the same for one input.
 
     A relaxation keeps the symmetry that it starts with; without a push LiNiO2 stays undistorted on top of a barrier.
+    Fixed coordinates stay where they are.
     """
     if amplitude == 0:
         return structure
+    try:
+        fixed = to_system(structure).fixed
+    except StructureError:  # no potential can see it; the relaxation says why
+        return structure
     moved = structure.copy()
     shifts = np.random.default_rng(int(input_hash(structure)[:16], 16)).normal(0.0, amplitude, (len(moved), 3))
+    shifts[fixed] = 0.0
     for i, shift in enumerate(shifts):
         moved.translate_sites([i], shift, frac_coords=False, to_unit_cell=False)
     return moved
@@ -153,5 +160,5 @@ def relaxed_structure(document: RelaxationDocument) -> Structure:
 
 def calculation_keys(table: ResultsTable, stage: str, ids: Sequence[str]) -> dict[str, str]:
     """Key of the one calculation behind the verdict of ``stage``, by candidate id."""
-    results = table.stage(stage)
+    results = table.stage(stage, ids)
     return {i: results[i].calculation_keys[0] for i in ids}

@@ -145,6 +145,7 @@ def hull_document(
         corrections=position.corrections,
         formation_energy_per_atom=position.formation_energy_per_atom,
         energy_above_hull=position.energy_above_hull,
+        distance_to_competing=position.distance_to_competing,
         decomposition=position.decomposition,
         n_competing=position.n_competing,
         references_complete=position.references_complete and not missing_phases,

@@ -15,7 +15,6 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz as write_ase_extxyz
 from pymatgen.core import Structure
-from pymatgen.io.ase import AseAtomsAdaptor
 
 from dpa4_flows.report.collect import Row, Snapshot
 from dpa4_flows.schemas import RelaxationDocument, StageResult
@@ -88,9 +87,15 @@ def _structure_stages(row: Row) -> list[StageResult]:
 
 def _atoms(frame: Frame) -> Atoms:
     row, stage, calculation = frame
-    structure = Structure.from_dict(calculation.structure or {})
-    structure.remove_oxidation_states()
-    atoms = Atoms(AseAtomsAdaptor.get_atoms(structure, msonable=False))
+    stored = calculation.structure or {}
+    # without site properties: files carry some that ASE refuses, and none is a result
+    structure = Structure.from_dict(stored | {"sites": [site | {"properties": {}} for site in stored["sites"]]})
+    atoms = Atoms(
+        numbers=[site.specie.Z for site in structure],
+        positions=structure.cart_coords,
+        cell=structure.lattice.matrix,
+        pbc=structure.lattice.pbc,
+    )
     atoms.info = {
         "candidate_id": row.candidate_id,
         "formula": row.formula,

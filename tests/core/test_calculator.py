@@ -87,6 +87,14 @@ def test_changes_of_charge_and_spin_are_noticed() -> None:
     assert potential.graphs[1].charge_spin.tolist() == [[1, 2]]
 
 
+def test_labels_of_other_codes_do_not_stop_a_crystal() -> None:
+    atoms = bulk("MgO", "rocksalt", a=4.2)
+    atoms.info["charge"] = np.array([1.2, -1.2])
+    atoms.calc = DPA4Calculator(MorsePotential())
+    assert np.isfinite(atoms.get_potential_energy())
+    assert np.isfinite(atoms.get_forces()).all()
+
+
 def test_copies_share_the_potential() -> None:
     potential = MorsePotential()
     calculator = DPA4Calculator(potential)

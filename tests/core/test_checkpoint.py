@@ -190,7 +190,55 @@ def test_registered_file_is_recognised_by_its_checksum(neo_path, tmp_path):
 
 def test_export_of_a_new_model_has_all_constants():
     config = DPA4Config.preset("neo", elements=("H", "C", "O", "Si", "Cu"), channels=8, cutoff=4.5)
-    exported = to_official(dpa4.DPA4(config), config.elements, {})
+    exported = to_official(dpa4.DPA4(config), {"observed_type": list(config.elements)}, {})
     assert set(official_state("neo_like")) - set(exported) <= {
         "model.Default.atomic_model.descriptor._empty_tensor",
     }
+
+
+@pytest.mark.parametrize("place", ["fitting_net", "top"])
+@pytest.mark.parametrize("option, value", [("activation_function", "tanh"), ("resnet_dt", True), ("nonsense", 7)])
+def test_options_outside_the_descriptor_are_refused_by_name(tmp_path, place, option, value):
+    state = official_state("nano_like")
+    params = state["_extra_state"]["model_params"]
+    (params["fitting_net"] if place == "fitting_net" else params)[option] = value
+    with pytest.raises(DPA4Error, match=option):
+        dpa4.load(write_state(tmp_path / "x.pt", state))
+
+
+@pytest.mark.parametrize(
+    "key", ["model.Default.atomic_model.descriptor.foo.running_mean", "model.Other.weight", "ema.weight"]
+)
+def test_no_tensor_slips_through(tmp_path, key):
+    with pytest.raises(DPA4Error, match=key.removeprefix("model.Default.")):
+        dpa4.load(write_state(tmp_path / "x.pt", official_state("nano_like") | {key: torch.zeros(2)}))
+
+
+def test_identity_goes_along_into_the_official_layout_and_back(neo_path, tmp_path):
+    convert(neo_path, tmp_path / "a.dpa4")
+    convert(tmp_path / "a.dpa4", tmp_path / "b.pt")
+    before, after = dpa4.load(neo_path).info, dpa4.load(tmp_path / "b.pt").info
+    for name in ("name", "level_of_theory", "corrections", "licence", "trained_for", "elements", "n_parameters"):
+        assert getattr(after, name) == getattr(before, name), name
+
+
+def test_conversion_keeps_double_precision(tmp_path):
+    torch.manual_seed(3)
+    model = dpa4.DPA4(DPA4Config.preset("nano", elements=("H", "O"), channels=8), torch.float64)
+    dpa4.save(dpa4.Potential(model), tmp_path / "a.dpa4")
+    for step in ("b.pt", "c.dpa4"):
+        convert(tmp_path / "a.dpa4", tmp_path / step)
+        again, _ = read_model(tmp_path / step, dtype=None)
+        assert again.dtype == torch.float64
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_saved_files_follow_the_umask_and_odd_folders_work(tmp_path):
+    folder = tmp_path / "run#3"
+    potential = dpa4.load(TINY / "nano_like.pt")
+    path = dpa4.save(potential, folder / "m.dpa4")
+    (folder / "plain").touch()
+    assert path.stat().st_mode == (folder / "plain").stat().st_mode
+    assert dpa4.load(path).model.config == potential.model.config
+    with pytest.raises(DPA4Error, match=r"end the name in \.dpa4"):
+        dpa4.save(potential, tmp_path / "m.pt")

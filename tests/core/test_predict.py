@@ -12,16 +12,22 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator
+from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from pymatgen.core import Lattice, Molecule, Structure
 
 from dpa4_core.ase_potential import ASEPotential
 from dpa4_core.calculator import DPA4Calculator
 from dpa4_core.data.graph import Graph
+from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import StructureError, to_system
+from dpa4_core.errors import DPA4Error
 from dpa4_core.loaded import as_potential
-from dpa4_core.potential import Output
+from dpa4_core.memory import is_out_of_memory
+from dpa4_core.potential import Output, PotentialLike
 from dpa4_core.predict import evaluate, predict
+from dpa4_core.relax import relax
 from dpa4_core.testing import MorsePotential
 
 
@@ -134,6 +140,104 @@ def test_what_a_potential_does_not_offer_is_none() -> None:
     assert prediction.stress is None and prediction.atom_energies is None
 
 
+class Stubborn(Calculator):
+    """Float32 results as of many networks; raises ``error`` for aluminium; notes the ``info`` of all atoms."""
+
+    implemented_properties = ["energy", "energies", "forces", "stress"]  # noqa: RUF012
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.error = error
+        self.seen: list[dict[str, Any]] = []
+
+    def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = None) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.seen.append(dict(self.atoms.info))
+        if self.error is not None and "Al" in self.atoms.symbols:
+            raise self.error
+        n = len(self.atoms)
+        self.results = {
+            "energy": np.float32(1.5),
+            "energies": np.full(n, 1.5 / n, np.float32),
+            "forces": np.zeros((n, 3), np.float32),
+            "stress": np.zeros(6, np.float32),
+        }
+
+
+def test_results_of_calculators_in_single_precision_become_double() -> None:
+    output = ASEPotential(Stubborn()).compute(build_graph([to_system(bulk("Cu"))], 1.0))
+    assert {value.dtype for value in output} == {torch.float64}
+    assert [result.error for result in relax([bulk("Cu"), bulk("Al")], Stubborn())] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [DPA4Error("no"), RuntimeError("no"), OSError("no"), ValueError("no"), ZeroDivisionError("no"), KeyError("no")],
+    ids=repr,
+)
+def test_structure_for_which_a_calculator_raises_stays_alone(error: Exception) -> None:
+    good, bad = predict([bulk("Cu"), bulk("Al")], ASEPotential(Stubborn(error)))
+    assert good.error is None and good.energy == 1.5
+    assert "no finite energy" in str(bad.error)
+
+
+def test_memory_that_runs_out_in_a_calculator_is_told() -> None:
+    calculator = Stubborn(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
+    good, bad = predict([bulk("Cu"), bulk("Al")], ASEPotential(calculator))
+    assert good.error is None
+    assert bad.error == "out of memory for 1 atoms on cpu"
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDA error: resource allocation failed when calling `cusolverDnCreate`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "cudaErrorMemoryAllocation: out of memory",
+        "CUDA driver error: CUDA_ERROR_OUT_OF_MEMORY",
+        "[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes",
+    ],
+)
+def test_memory_runs_out_in_many_words(sentence: str) -> None:
+    assert is_out_of_memory(RuntimeError(sentence))
+    assert not is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"))
+
+
+def test_calculators_see_only_a_charge_and_spin_that_were_given() -> None:
+    water = molecule("H2O")
+    water.info["charge"] = 1
+    calculator = Stubborn()
+    predict([water, bulk("Cu")], ASEPotential(calculator))
+    assert {"charge": 1, "spin": 2} in calculator.seen and {} in calculator.seen
+    assert all(info.get("spin") != -1 for info in calculator.seen)
+
+
+def test_ase_calculators_are_potentials() -> None:
+    assert isinstance(as_potential(EMT()), ASEPotential)
+    assert predict(bulk("Cu"), EMT())[0].error is None
+    morse = MorsePotential()
+    assert as_potential(DPA4Calculator(morse)) is morse  # not one structure after the other
+    with pytest.raises(DPA4Error, match="type is no potential; pass a name"):
+        as_potential(EMT)
+
+
+@pytest.mark.parametrize("verb", [predict, relax])
+@pytest.mark.parametrize("wrong", ["POSCAR", Path("folder/a.cif")])
+def test_paths_are_no_structures(verb: Any, wrong: Any) -> None:
+    with pytest.raises(StructureError, match=r"'.*(POSCAR|a.cif)' is text.*read_structures\(path\)\]$"):
+        verb(wrong, MorsePotential())
+    with pytest.raises(StructureError, match="NoneType is neither"):
+        verb(None, MorsePotential())
+
+
+@pytest.mark.parametrize("budget", [0, -3])
+def test_batches_without_room_are_refused(budget: int) -> None:
+    with pytest.raises(DPA4Error, match=f"max_atoms_per_batch must be at least 1, not {budget}"):
+        predict(bulk("Cu"), MorsePotential(), max_atoms_per_batch=budget)
+
+
 def test_nothing_in_gives_nothing_out() -> None:
     assert predict([], MorsePotential()) == []
 
@@ -162,6 +266,31 @@ def test_a_model_named_twice_is_loaded_once(tmp_path: Path, monkeypatch: pytest.
     file.write_text("2")
     os.utime(file, ns=(1, 1))
     assert as_potential(file) is not before
+
+
+def test_branches_of_a_file_are_reloaded_and_old_versions_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[str] = []
+
+    def load(name: str | Path, device: str, dtype: str) -> MorsePotential:
+        loads.append(str(name))
+        return MorsePotential()
+
+    cache: dict[Any, Any] = {}
+    monkeypatch.setattr("dpa4_core.loaded.load", load)
+    monkeypatch.setattr("dpa4_core.loaded._potentials", cache)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / "mine.pt"
+    file.write_text("1")
+    first = as_potential(f"{file}#a")
+    assert as_potential("~/mine.pt#a") is first
+    assert as_potential("~/mine.pt#b") is not first
+    file.write_text("22")
+    assert as_potential("~/mine.pt#a") is not first
+    assert loads == [f"{file}#a", f"{file}#b", f"{file}#a"]
+    assert len(cache) == 2
+    assert all(isinstance(potential, PotentialLike) and potential is not first for _, potential in cache.values())
 
 
 def _labelled(potential: MorsePotential) -> list[Atoms]:
@@ -218,3 +347,28 @@ def test_a_virial_stands_in_for_the_stress() -> None:
     stress = atoms.calc.results.pop("stress")
     atoms.info["virial"] = -atoms.get_volume() * stress[[0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(3, 3)
     assert evaluate([atoms], potential).stress_mae == pytest.approx(1e-3, rel=1e-4)
+
+
+def test_labels_that_cannot_be_used_are_left_out_and_told() -> None:
+    potential = MorsePotential(cutoff=5.0)
+    frames = _labelled(potential)
+    frames[0].calc.results["forces"][0, 0] = np.nan
+    frames[1].calc.results["stress"] = np.zeros(5)
+    frames[2].calc.results["energy"] = np.inf
+    frames[3].calc.results = {"forces": np.zeros((2, 3))}
+    metrics = evaluate(frames, potential)
+    assert (metrics.n_structures, metrics.n_energies, metrics.n_forces, metrics.n_stresses) == (3, 2, 60, 2)
+    assert metrics.energy_mae == pytest.approx(0.01)
+    assert metrics.force_mae == pytest.approx(0.02)
+    assert metrics.stress_mae == pytest.approx(1e-3)
+    assert metrics.errors == [
+        ("frame 0", "the reference forces are not finite and were left out"),
+        ("frame 1", "the reference stress has the wrong shape and was left out"),
+        ("frame 2", "the reference energy is not finite and was left out"),
+        ("frame 3", "the reference forces have the wrong shape and were left out"),
+    ]
+
+
+def test_a_single_frame_is_evaluated() -> None:
+    potential = MorsePotential(cutoff=5.0)
+    assert evaluate(_labelled(potential)[0], potential).energy_mae == pytest.approx(0.01)

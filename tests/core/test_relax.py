@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixAtoms, FixCartesian, FixedLine
 from ase.filters import FrechetCellFilter
@@ -25,7 +25,7 @@ from dpa4_core.potential import Output
 from dpa4_core.relax import RelaxResult, relax
 from dpa4_core.relax.cell_filter import log_gradient
 from dpa4_core.testing import MorsePotential
-from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA, EV_PER_ANGSTROM3_TO_KBAR
 
 MORSE = MorsePotential()
 
@@ -255,6 +255,7 @@ def malformed() -> dict[str, Any]:
     nan.positions[0, 0] = np.nan
     overlapping = oxide()
     overlapping.positions[0] = overlapping.positions[1] + 0.01
+    frozen = Structure(Lattice.cubic(4.3), ["Mg"], [[0, 0, 0]], site_properties={"selective_dynamics": [[True, False]]})
     constrained = oxide()
     constrained.set_constraint(FixedLine(0, (1, 1, 0)))
     flat = oxide()
@@ -266,6 +267,8 @@ def malformed() -> dict[str, Any]:
         "no atoms": Atoms(),
         "is not a structure": "POSCAR",
         "not supported": constrained,
+        "selective_dynamics of site 0": frozen,
+        "periodic along some axes only": fcc111("Al", (1, 1, 2), vacuum=5.0),
         "singular": flat,
     }
 
@@ -344,6 +347,35 @@ def test_failure_of_the_first_force_call_returns_the_input() -> None:
     assert np.isnan(result.energy)
     assert result.forces is None
     assert result.stress is None
+
+
+def test_slabs_relax_in_their_cell() -> None:
+    slab = distorted(fcc111("Al", (1, 1, 2), vacuum=5.0), 1, strain=0.0)
+    (result,) = relax([slab], MORSE, relax_cell=False)
+    assert result.error is None and result.converged
+    np.testing.assert_array_equal(result.structure.cell.array, slab.cell.array)
+    slab.pbc = True
+    assert relax([slab], MORSE, max_steps=2)[0].error is None
+
+
+class WithoutStress(MorsePotential):
+    def compute(self, graph: Graph) -> Output:
+        out = super().compute(graph)
+        return out._replace(stress=torch.full_like(out.stress, torch.nan))
+
+
+def test_missing_stress_is_named() -> None:
+    (result,) = relax([copper()], WithoutStress())
+    assert result.error == (
+        "the potential gave a stress that is not finite after 0 steps; "
+        "use relax_cell=False, or a potential that has the stress"
+    )
+    assert relax([copper()], WithoutStress(), relax_cell=False)[0].error is None
+
+
+def test_pressures_are_in_units_of_codata_2018() -> None:
+    assert EV_PER_ANGSTROM3_TO_GPA == 160.2176634
+    assert EV_PER_ANGSTROM3_TO_KBAR == 1602.176634
 
 
 @pytest.mark.parametrize(("pressure_gpa", "limit", "word"), [(-200.0, 2.0, "exploded"), (5000.0, 5.0, "collapsed")])
@@ -439,7 +471,13 @@ def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     [
         {"fmax": 0.0},
         {"fmax": float("nan")},
+        {"fmax": float("inf")},
         {"max_steps": -1},
+        {"max_steps": float("nan")},
+        {"max_steps": float("inf")},
+        {"max_steps": 2.5},
+        {"pressure_gpa": float("nan")},
+        {"pressure_gpa": float("-inf")},
         {"max_atoms_per_batch": 0},
         {"max_volume_change": 1.0},
         {"relax_cell": False, "pressure_gpa": 1.0},

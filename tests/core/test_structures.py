@@ -16,6 +16,7 @@ from pymatgen.core.surface import SlabGenerator
 
 from dpa4_core.data.structures import (
     StructureError,
+    cell_problem,
     check_system,
     constraint_problem,
     formula,
@@ -138,6 +139,27 @@ def test_charges_that_no_model_knows_are_refused(charge: Any, spin: Any) -> None
         to_system(water)
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"charge": 0.3},
+        {"charge": 1, "spin": 2.7},
+        {"spin": "up"},
+        {"charge": [0.1, -0.1]},
+        {"charge": np.nan, "spin": 1},
+    ],
+    ids=str,
+)
+def test_labels_of_other_codes_do_not_spoil_crystals(labels: dict[str, Any]) -> None:
+    atoms = bulk("MgO", "rocksalt", a=4.2)
+    atoms.info.update(labels)
+    assert to_system(atoms).charge_spin is None
+    atoms.info = {"charge": -1.0, "spin": 2.0}
+    assert to_system(atoms).charge_spin == (-1, 2)
+    atoms.info = {"spin": 3}
+    assert to_system(atoms).charge_spin == (0, 3)
+
+
 def test_ase_constraints_become_fixed_coordinates() -> None:
     atoms = bulk("Cu", cubic=True)
     atoms.set_constraint([FixAtoms([-1]), FixCartesian([0], mask=(True, False, False)), FixScaled(1, (1, 0, 1))])
@@ -164,6 +186,24 @@ def test_selective_dynamics_fix_what_may_not_move() -> None:
     assert to_system(hexagonal).fixed[0].tolist() == [False, True, False]  # b* of this setting is along y
     hexagonal.add_site_property("selective_dynamics", [[False, True, True], [True, True, True]])
     assert "selective dynamics" in str(constraint_problem(hexagonal))  # a* is along no axis
+
+
+@pytest.mark.parametrize("flags", [[True], [True, False], "F F T", ["F", "F", "T"], True, [[True], [False], [True]]])
+def test_malformed_selective_dynamics_are_refused_in_one_sentence(flags: Any) -> None:
+    structure = _rocksalt()
+    structure.add_site_property("selective_dynamics", [[True] * 3, flags, *[None] * 6])
+    with pytest.raises(StructureError, match="selective_dynamics of site 1 is .*; give three of True and False"):
+        to_system(structure)
+
+
+def test_cells_with_vacuum_that_is_none_of_theirs_do_not_relax() -> None:
+    slab = fcc111("Al", (1, 1, 3), vacuum=5.0)
+    assert slab.pbc.tolist() == [True, True, False]
+    assert "along some axes only" in str(cell_problem(slab))
+    film = Structure(Lattice(np.eye(3) * 4, pbc=(True, False, True)), ["Na"], [[0, 0, 0]])
+    assert "along some axes only" in str(cell_problem(film))
+    for whole in (bulk("Al"), molecule("H2O"), _rocksalt(), to_system(slab)):
+        assert cell_problem(whole) is None
 
 
 @pytest.mark.parametrize(

@@ -613,6 +613,26 @@ def test_extxyz_reads_back_with_energy_and_verdict(complete: ResultsTable, tmp_p
     assert first.info["electrode_average_voltage"] > 3 and "electrode_average_voltage: V" in first.info["units"]
 
 
+@pytest.mark.filterwarnings("ignore:Not all sites have property")  # of pymatgen, about the None
+def test_site_properties_that_ase_refuses_do_not_matter(tmp_path: Path) -> None:
+    table = example_table(tmp_path / "results.sqlite")
+    structure = Structure(
+        Lattice.cubic(4.1),
+        ["Li+", "O2-"],
+        [[0, 0, 0], [0.5, 0.5, 0.5]],
+        site_properties={"selective_dynamics": [None, [True, True, False]], "ragged": [[1], [1, 2]]},
+    )
+    [document] = table.calculations(["LiNiO2-C2m-discharged"]).values()
+    table.put_calculations([document.model_copy(update={"structure": structure.as_dict()})])
+    write_report(table, tmp_path / "report.html")
+    export(table, tmp_path / "out.extxyz")
+    frames = ase.io.read(tmp_path / "out.extxyz", index=":")
+    assert isinstance(frames, list)
+    [atoms] = [a for a in frames if a.info["candidate_id"] == "LiNiO2-C2m" and a.info["stage"] == "relax"]
+    assert atoms.get_chemical_symbols() == ["Li", "O"] and atoms.pbc.all()
+    assert atoms.positions[1] == pytest.approx([2.05] * 3)
+
+
 def test_json_export_holds_stages_structures_and_model(complete: ResultsTable, tmp_path: Path) -> None:
     export(complete, tmp_path / "out.json")
     data = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
