@@ -125,7 +125,7 @@ def serve(backend: Backend, model: str, threads: int) -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    package = "dpa4-core" if backend == "ours" else "deepmd-kit"
+    package = "dpa4-flows" if backend == "ours" else "deepmd-kit"
     answer(
         {
             "package": f"{package} {_package_version(package)}",

@@ -214,11 +214,9 @@ def _reference(atoms: Atoms) -> tuple[dict[str, Array], list[str]]:
         except (TypeError, ValueError):
             value = None
         if value is None:
-            has, was = ("have", "were") if key == "forces" else ("has", "was")
-            left_out.append(f"the reference {key} {has} the wrong shape and {was} left out")
+            left_out.append(f"{key}: the reference has the wrong shape and was left out")
         elif not np.isfinite(value).all():
-            is_, was = ("are", "were") if key == "forces" else ("is", "was")
-            left_out.append(f"the reference {key} {is_} not finite and {was} left out")
+            left_out.append(f"{key}: the reference is not finite and was left out")
         else:
             reference["stress" if key == "virial" else key] = value
     return reference, left_out

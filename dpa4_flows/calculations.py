@@ -23,6 +23,32 @@ from dpa4_flows.schemas import RelaxationDocument
 _DECIMALS = 8  # Å; a change of 1e-8 Å is no other structure
 
 
+def plain_structure(structure: Structure | Molecule) -> Structure | Molecule:
+    """Copy with nothing but what decides a calculation: lattice, species, coordinates, charge, fixed coordinates.
+
+    Files bring virials, forces and labels of other codes, as arrays that no JSON document can hold.
+    """
+    if isinstance(structure, Molecule):
+        return Molecule(
+            structure.species_and_occu,
+            structure.cart_coords,
+            charge=structure.charge,
+            spin_multiplicity=int(structure.spin_multiplicity),
+            charge_spin_check=False,
+        )
+    fixed = structure.site_properties.get("selective_dynamics")
+    properties = {}
+    if fixed is not None:
+        properties["selective_dynamics"] = [None if free is None else np.asarray(free).tolist() for free in fixed]
+    return Structure(
+        structure.lattice,
+        structure.species_and_occu,
+        structure.frac_coords,
+        charge=structure._charge,
+        site_properties=properties,
+    )
+
+
 def input_hash(structure: Structure | Molecule) -> str:
     """Hash of what a potential sees of ``structure``: elements, positions, cell, fixed coordinates, charge
     and spin.
@@ -33,7 +59,7 @@ def input_hash(structure: Structure | Molecule) -> str:
     try:
         system = to_system(structure)
     except StructureError:
-        return digest("unreadable", structure.as_dict())
+        return digest("unreadable", plain_structure(structure).as_dict())
     positions, cell = (np.round(x, _DECIMALS) + 0.0 for x in (system.positions, system.cell))  # + 0.0: no minus zero
     return digest(
         system.numbers.tolist(),
@@ -96,7 +122,7 @@ def relaxation_document(
     final = structure if isinstance(result, Prediction) else result.structure
     energy = float(result.energy)
     values: dict[str, Any] = {
-        "structure": final.as_dict(),
+        "structure": plain_structure(final).as_dict(),
         "energy": energy,
         "energy_per_atom": energy / len(structure),
         "pressure_gpa": _pressure_gpa(result.stress),

@@ -54,18 +54,24 @@ class ResultsTable:
         path: SQLite file; made with its folder if missing.
         shared: True for a file on a network file system: rollback journal instead of the write-ahead log, which
             needs shared memory and works on one machine only.
+        read_only: True to look at an existing file, which may lie where the user cannot write.
 
     Raises:
         ResultsError: the file is not a results table, or of a newer version.
     """
 
-    def __init__(self, path: str | Path, *, shared: bool = False) -> None:
+    def __init__(self, path: str | Path, *, shared: bool = False, read_only: bool = False) -> None:
         self.path = Path(path)
         self.shared = shared
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.read_only = read_only
+        if not read_only:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._connect() as connection:
-            connection.executescript(_SCHEMA)
+            if not read_only:
+                connection.executescript(_SCHEMA)
             row = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
+            if row is None and read_only:
+                raise ResultsError(f"results table {self.path} holds nothing yet; start the run again")
             if row is None:
                 connection.execute(
                     "INSERT OR IGNORE INTO meta VALUES ('schema_version', ?)", (json.dumps(SCHEMA_VERSION),)
@@ -78,16 +84,41 @@ class ResultsTable:
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.path, timeout=60.0)
         try:
-            connection.execute(f"PRAGMA journal_mode = {'DELETE' if self.shared else 'WAL'}")
-            connection.execute("PRAGMA synchronous = NORMAL" if not self.shared else "PRAGMA synchronous = FULL")
+            connection = self._reading() if self.read_only else sqlite3.connect(self.path, timeout=60.0)
+        except sqlite3.DatabaseError as error:
+            raise ResultsError(f"results table {self.path} cannot be used: {error}") from error
+        try:
+            if not self.read_only:
+                connection.execute(f"PRAGMA journal_mode = {'DELETE' if self.shared else 'WAL'}")
+                connection.execute("PRAGMA synchronous = NORMAL" if not self.shared else "PRAGMA synchronous = FULL")
             with connection:
                 yield connection
         except sqlite3.DatabaseError as error:
             raise ResultsError(f"results table {self.path} cannot be used: {error}") from error
         finally:
             connection.close()
+
+    def _reading(self) -> sqlite3.Connection:
+        """A connection that cannot write.
+
+        SQLite reads a table with a write-ahead log only where it can put the index of the log. Where it cannot, and
+        no log is left, nobody writes, and the file is read as it is.
+        """
+        uri = f"{self.path.resolve().as_uri()}?mode=ro"
+        connection = sqlite3.connect(uri, uri=True, timeout=60.0)
+        try:
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        except sqlite3.OperationalError:
+            connection.close()
+            log = self.path.with_name(self.path.name + "-wal")
+            if log.exists() and log.stat().st_size:
+                raise
+            return sqlite3.connect(f"{uri}&immutable=1", uri=True)
+        except sqlite3.DatabaseError:
+            connection.close()
+            raise
+        return connection
 
     # ---- meta ------------------------------------------------------------------------------------------------------
 

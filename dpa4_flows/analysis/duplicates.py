@@ -97,13 +97,14 @@ class _Crystal:
     """The reduced primitive cell to compare, and what finds the crystals to compare it with."""
 
     name: str
+    structure: Structure
     primitive: Structure
     fingerprint: NDArray[np.float64]
 
     @cached_property
     def smallest(self) -> Structure:
         """Primitive cell found from the positions alone: a strained lattice hides translations from symmetry."""
-        return self.primitive.get_primitive_structure()
+        return self.structure.get_primitive_structure().get_reduced_structure()
 
 
 class _Bucket:
@@ -143,7 +144,7 @@ def _crystal(name: str, structure: Structure) -> _Crystal:
         except (SymmetryUndeterminedError, ValueError):  # ValueError: no primitive cell found
             primitive = structure
     primitive = primitive.get_reduced_structure()
-    return _Crystal(name, primitive, _fingerprint(primitive))
+    return _Crystal(name, structure, primitive, _fingerprint(primitive))
 
 
 def _fingerprint(structure: Structure) -> NDArray[np.float64]:

@@ -107,13 +107,15 @@ def phase_positions(
         hull = SystemHull(system, inside)
         good = [candidates[i] for i in indices if _converged(candidates[i])]
         energies = hull.energies(good)
-        with_rivals = energies
+        joint, with_rivals = hull, energies
         if beside := _within(system, rival_phases):
-            with_rivals = SystemHull(system, [*inside, *beside]).energies(good)
+            joint = SystemHull(system, [*inside, *beside])
+            with_rivals = joint.energies(good)
         positions = iter(zip(good, energies, with_rivals, strict=True))
         for index in indices:
             entry = candidates[index]
-            results[index] = _result(hull, *next(positions)) if _converged(entry) else _result(hull, entry, None, None)
+            values = next(positions) if _converged(entry) else (entry, None, None)
+            results[index] = _result(hull, joint, *values)
     return [results[index] for index in range(len(candidates))]
 
 
@@ -243,8 +245,13 @@ def _named(phases: Sequence[ComputedEntry], amounts: NDArray[np.float64]) -> dic
 
 
 def _result(
-    hull: SystemHull, entry: ComputedEntry, competing_energy: float | None, hull_energy: float | None
+    hull: SystemHull,
+    joint: SystemHull,
+    entry: ComputedEntry,
+    competing_energy: float | None,
+    hull_energy: float | None,
 ) -> HullResult:
+    """Result of one entry; ``hull`` is that of the competing phases, ``joint`` the one with rivals."""
     formula = entry.composition.reduced_formula
     error = None
     if not _converged(entry):
@@ -263,7 +270,8 @@ def _result(
         formation_energy_per_atom=None if not _converged(entry) else hull.formation_energy(entry),
         energy_above_hull=above,
         distance_to_competing=distance,
-        decomposition={} if error else hull.decomposition(entry),
+        # products of the same hull as the distance; an entry on it gets what it competes with
+        decomposition={} if error else (joint if above else hull).decomposition(entry),
         n_competing=len(hull.entries),
         references_complete=not hull.missing,
         missing_references=list(hull.missing),

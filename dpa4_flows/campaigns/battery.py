@@ -9,8 +9,8 @@ Each stage job reads its candidates from the results table and writes one verdic
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Set
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,6 +47,7 @@ from dpa4_flows.makers.references import (
     document_entry,
     lowest_element,
     reference_entries,
+    stored_phases,
 )
 from dpa4_flows.makers.sources import find_structures
 from dpa4_flows.model_ref import ModelRef
@@ -177,16 +178,18 @@ def judge_relaxed(run: BatteryRun) -> StageSummary:
 def compute_references(run: BatteryRun) -> Response | ChunkSummary:
     """Relax the competing phases of the chemical systems that are left, with the settings of the candidates.
 
-    They are not rattled: libraries hold ground states, and a push would double the cost of the largest stage.
+    They come from the table, since a worker need not have the files, and start rattled like the candidates: a phase
+    that stays on a saddle point would let every candidate near it look stable.
     """
     table = run.open()
     systems = {chemical_system(s) for s in find_structures(table, table.survivors("relax"))}
+    amplitude = rattle_amplitude(table)
+    phases = [replace(p, structure=rattled(p.structure, amplitude)) for p in stored_phases(table, systems)]
     maker = ReferenceMaker(
         relax_maker=run.relax_maker("competing phases"),
-        files=run.campaign.hull.competing,
         chunk_size=run.campaign.engine.chunk_size,
     )
-    return maker.replace(run.table, systems)
+    return maker.replace_phases(table, phases)
 
 
 @job(output_schema=StageSummary)
@@ -194,7 +197,7 @@ def judge_stability(run: BatteryRun) -> StageSummary:
     """Stage ``hull``: distance of the discharged phases to the hull of competing phases by the same model."""
     table = run.open()
     limit = run.campaign.hull.max_energy_above_hull
-    return _judge_hull(run, table, "hull", "relax", limit, rivals=table.survivors("relax"))
+    return _judge_hull(run, table, "hull", "relax", limit, rivals=set(table.survivors("relax")))
 
 
 @job(output_schema=StageSummary)
@@ -334,7 +337,7 @@ def _judge_relaxations(
 
 
 def _judge_hull(
-    run: BatteryRun, table: ResultsTable, stage: str, after: str, limit: float, *, rivals: Collection[str]
+    run: BatteryRun, table: ResultsTable, stage: str, after: str, limit: float, *, rivals: Set[str]
 ) -> StageSummary:
     """Verdicts of a hull stage on the survivors of ``after``.
 

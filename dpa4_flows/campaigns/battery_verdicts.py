@@ -6,7 +6,7 @@ Pure functions without table or engine, so that `dpa4 screen --dry-run` and the 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pymatgen.core import Structure
 
@@ -66,12 +66,12 @@ def judge_sanity(candidate: Candidate, campaign: BatteryCampaign, elements: Coll
         return _rejected(result, bound.reason)
     result.values["capacity_bound"] = bound.capacity_ions
     result.units = {"capacity_bound": "mAh/g"}
-    known = bound.redox_elements and bound.capacity_redox is not None  # without a metal the anions are oxidised
-    if known and bound.capacity_redox < bound.capacity_ions - 0.5:
-        result.values["capacity_bound"] = bound.capacity_redox
+    allowed = bound.capacity_redox if bound.redox_elements else None  # without a metal the anions are oxidised
+    if allowed is not None and allowed < bound.capacity_ions - 0.5:
+        result.values["capacity_bound"] = allowed
         result.status = "flagged"
         result.reasons = [
-            f"the highest oxidation states of {', '.join(bound.redox_elements)} allow {bound.capacity_redox:.0f} "
+            f"the highest oxidation states of {', '.join(bound.redox_elements)} allow {allowed:.0f} "
             f"of the {bound.capacity_ions:.0f} mAh/g that removing all {ion} would give"
         ]
     return result
@@ -84,6 +84,15 @@ def judge_duplicate(candidate_id: str, representative: str) -> StageResult:
         return result
     result.values = {"duplicate_of": representative}
     return _rejected(result, f"same structure as {representative}, which stands for both")
+
+
+def products_text(formula: str, decomposition: Mapping[str, float]) -> str:
+    """What a phase turns into, in words; fractions count atoms, not formula units."""
+    if list(decomposition) == [formula]:
+        return f"another structure of {formula}"
+    return (
+        " + ".join(f"{100 * fraction:.0f} % {product}" for product, fraction in decomposition.items()) + " (by atoms)"
+    )
 
 
 def judge_hull(
@@ -120,7 +129,7 @@ def judge_hull(
         result.status = "error"
         result.reasons = [position.error or f"{position.formula} has no place on the hull"]
         return result
-    products = " + ".join(f"{fraction:.3g} {formula}" for formula, fraction in position.decomposition.items())
+    products = products_text(position.formula, position.decomposition)
     stable = distance < ON_HULL
     result.values = {
         name: distance,
@@ -138,7 +147,7 @@ def judge_hull(
         return _rejected(
             result,
             f"{what}{position.formula} lies {distance:.3f} eV/atom above the hull, more than {limit:g}; "
-            f"it would decompose to {products}",
+            f"it would turn into {products}",
         )
     if not position.references_complete:
         result.status = "flagged"

@@ -13,6 +13,7 @@ from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from dpa4_core.data.readers import ID_KEYS, NamedStructure, read_structures
+from dpa4_flows.calculations import plain_structure
 from dpa4_flows.campaigns.config import ConfigError
 from dpa4_flows.schemas import Candidate
 
@@ -64,7 +65,7 @@ def _candidate(named: NamedStructure, labels: dict[str, Any], file: Path) -> Can
     if isinstance(structure, Structure) and len(structure):
         formula = structure.composition.element_composition.reduced_formula
     if error is None:
-        structure = structure.copy()
+        structure = plain_structure(structure)
         structure.remove_oxidation_states()  # labels of the file, not of the relaxed structure
     tags = labels.get("tags") or []
     return Candidate(

@@ -11,6 +11,7 @@ import hashlib
 import math
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -36,11 +37,7 @@ class ConfigError(DPA4Error):
 
 def _existing_file(value: str, info: ValidationInfo) -> str:
     """Absolute path of a structure file; relative to the folder of the campaign file."""
-    folder = Path((info.context or {}).get("folder", "."))
-    path = (folder / value).resolve()
-    if not path.exists():
-        raise ValueError(f"file {path} does not exist")
-    return str(path)
+    return str(_checked_path(value, info, "file"))
 
 
 def _model_name(value: str, info: ValidationInfo) -> str:
@@ -48,11 +45,21 @@ def _model_name(value: str, info: ValidationInfo) -> str:
     file, mark, branch = value.partition("#")
     if value.startswith("hub:") or not file.endswith(_MODEL_FILE_SUFFIXES):
         return value
-    folder = Path((info.context or {}).get("folder", "."))
-    path = (folder / Path(file).expanduser()).resolve()
+    return f"{_checked_path(file, info, 'model file')}{mark}{branch}"
+
+
+def _checked_path(value: str, info: ValidationInfo, what: str) -> Path:
+    """Absolute path, which must exist while a campaign file is read.
+
+    A job that gets the campaign on another machine, or a later `dpa4 resume`, need not have the files.
+    """
+    path = Path(value).expanduser()
+    if not info.context:
+        return path if path.is_absolute() else path.resolve()
+    path = (info.context["folder"] / path).resolve()
     if not path.exists():
-        raise ValueError(f"model file {path} does not exist")
-    return f"{path}{mark}{branch}"
+        raise ValueError(f"{what} {path} does not exist")
+    return path
 
 
 StructureFile = Annotated[str, AfterValidator(_existing_file)]
@@ -244,16 +251,36 @@ def load_campaign(path: str | Path) -> BatteryCampaign:
         raise ConfigError(f"{path}: {_sentence(error, schema)}") from None
 
 
-def campaign_hash(campaign: BatteryCampaign, model_sha256: str, code_version: str) -> str:
+def input_checksums(campaign: BatteryCampaign) -> dict[str, list[str]]:
+    """SHA-256 of the structure files that a campaign names."""
+    return {
+        "candidates": [_file_sha256(p) for p in campaign.campaign.candidates],
+        "competing": [_file_sha256(p) for p in campaign.hull.competing],
+    }
+
+
+def campaign_hash(
+    campaign: BatteryCampaign,
+    model_sha256: str,
+    code_version: str,
+    inputs: Mapping[str, list[str]] | None = None,
+) -> str:
     """SHA-256 of everything that decides the result: settings, contents of the structure files, model and code.
 
     Folder names, device, threads and batching are left out: they may change without changing the science.
+
+    Args:
+        campaign: the settings.
+        model_sha256: checksum of the model.
+        code_version: version of the program.
+        inputs: `input_checksums`, where the files need not be there any more.
     """
+    inputs = input_checksums(campaign) if inputs is None else inputs
     settings = campaign.model_dump(
         mode="json", exclude={"engine": True, "model": {"name", "sha256", "device", "threads"}}
     )
-    settings["campaign"]["candidates"] = [_file_sha256(p) for p in campaign.campaign.candidates]
-    settings["hull"]["competing"] = [_file_sha256(p) for p in campaign.hull.competing]
+    settings["campaign"]["candidates"] = inputs["candidates"]
+    settings["hull"]["competing"] = inputs["competing"]
     return digest(settings, model_sha256, code_version)
 
 

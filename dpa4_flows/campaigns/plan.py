@@ -110,7 +110,7 @@ def plan_campaign(campaign: BatteryCampaign, folder: Path) -> Plan:
     amplitude = campaign.relax.rattle
     work = [
         _work("candidates", [rattled(s, amplitude) for s in structures.values()], run, folder, present),
-        _work("competing phases", [phase.structure for phase in phases], run, folder, present),
+        _work("competing phases", [rattled(phase.structure, amplitude) for phase in phases], run, folder, present),
     ]
     return Plan(
         name=campaign.campaign.name,

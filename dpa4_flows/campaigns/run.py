@@ -6,21 +6,26 @@ whatever changes in the campaign; verdicts belong to exactly one campaign, model
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
-import sqlite3
-from contextlib import closing
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
+from pymatgen.core import Structure
 
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.campaigns.battery import STAGES, BatteryRun
 from dpa4_flows.campaigns.candidates import read_candidates
-from dpa4_flows.campaigns.config import BatteryCampaign, ConfigError, campaign_hash
-from dpa4_flows.makers.references import correction_scheme
+from dpa4_flows.campaigns.config import BatteryCampaign, ConfigError, campaign_hash, input_checksums
+from dpa4_flows.makers.batch import RETRY_SINCE
+from dpa4_flows.makers.references import chemical_system, correction_scheme, find_phases, put_phases
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import code_version
 from dpa4_flows.results import ResultsTable
@@ -29,6 +34,7 @@ from dpa4_flows.schemas import Candidate
 TABLE_FILE = "results.sqlite"
 CAMPAIGN_COPY = "campaign.toml"
 JOBS_FOLDER = "jobs"
+LOCK_FILE = "run.lock"
 
 Engine = Literal["local", "fireworks"]
 
@@ -76,6 +82,8 @@ def prepare_run(
     engine: Engine = "local",
     campaign_file: Path | None = None,
     force: bool = False,
+    stored_inputs: bool = False,
+    retry_errors: bool = False,
 ) -> PreparedRun:
     """Make or open a run folder for a campaign. Loads the model, since its checksum identifies the results.
 
@@ -85,6 +93,8 @@ def prepare_run(
         engine: with ``fireworks`` the table is set up for several machines.
         campaign_file: copied into the folder.
         force: forget everything that the folder holds, calculations included.
+        stored_inputs: take candidates and competing phases as the folder holds them, whatever became of their files.
+        retry_errors: compute again what failed before.
 
     Raises:
         DPA4Error: model or structure files cannot be used.
@@ -93,20 +103,36 @@ def prepare_run(
     model = model_of(campaign).resolve()
     info = model.info()
     corrections, notes = choose_corrections(campaign, info)
-    candidates = read_candidates(campaign.campaign.candidates)
-    identity = campaign_hash(campaign, info.sha256, code_version())
     folder = folder.resolve()
     path = folder / TABLE_FILE
+    inputs = open_run(folder).get_meta("inputs") if stored_inputs else None
+    if inputs is None:  # also in the folder of an older version
+        candidates = read_candidates(campaign.campaign.candidates)
+        systems = {chemical_system(Structure.from_dict(c.structure)) for c in candidates if c.structure is not None}
+        phases = find_phases(systems, campaign.hull.competing)
+        inputs = input_checksums(campaign)
+    else:
+        candidates, phases = open_run(folder).candidates(), None
+    identity = campaign_hash(campaign, info.sha256, code_version(), inputs)
     if force:
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        for file in table_files(folder):
+            file.unlink(missing_ok=True)
     shared = engine == "fireworks"
     table = ResultsTable(path, shared=shared)
     run = BatteryRun(table=str(path), model=model, campaign=campaign, corrections=corrections, shared_table=shared)
     finished = table.get_meta("campaign_hash") == identity and table.get_meta("state") == "complete"
+    if retry_errors:
+        finished = False
+        table.set_meta(RETRY_SINCE, datetime.now(UTC).isoformat())
     prepared = PreparedRun(folder, table, run, finished, tuple(notes))
     if not finished:
+        table.set_meta("state", "preparing")
+        table.set_meta("inputs", None)  # until all of them are there
+        if phases is not None:
+            put_phases(table, phases)
         _start(prepared, candidates, info, engine, identity)
+        table.set_meta("inputs", inputs)
+        table.set_meta("state", "running")
         if campaign_file is not None:
             target = folder / CAMPAIGN_COPY
             if campaign_file.resolve() != target:
@@ -114,8 +140,76 @@ def prepare_run(
     return prepared
 
 
+def table_files(folder: Path) -> list[Path]:
+    """The results table of a run folder and what SQLite puts beside it, whether they exist or not."""
+    return [folder / f"{TABLE_FILE}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")]
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Keep every other process from starting the run of ``folder`` while the block runs.
+
+    A second start would clear the verdicts of the first. A lock whose process on this host has ended is ignored.
+
+    Raises:
+        ConfigError: another process has the lock.
+    """
+    folder = folder.resolve()
+    made = [f for f in (folder, *folder.parents) if not f.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK_FILE
+    own = {"pid": os.getpid(), "host": socket.gethostname()}
+    while True:
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                json.dump(own, file)
+            break
+        except FileExistsError:
+            _drop_stale_lock(path, own)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # something is in it
+            for empty in made:
+                empty.rmdir()
+
+
+def _drop_stale_lock(path: Path, own: dict[str, Any]) -> None:
+    """Remove a lock that nobody holds, or say who holds it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        holder = json.loads(text)
+        pid, host = int(holder["pid"]), str(holder["host"])
+    except FileNotFoundError:
+        return  # given back just now
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{path} is no lock of this program; delete it if nothing runs in {path.parent}") from None
+    if host != own["host"] or _is_alive(pid):
+        raise ConfigError(
+            f"this run is being computed by process {pid} on {host}: wait for it, see `dpa4 status {path.parent}`; "
+            f"if that process has ended, delete {path}"
+        )
+    stale = path.with_name(f"{path.name}.{own['pid']}")
+    try:
+        path.rename(stale)  # of two processes that found it stale, one gets it
+    except FileNotFoundError:
+        return
+    stale.unlink()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
+
+
 def open_run(folder: Path) -> ResultsTable:
-    """Results table of an existing run folder.
+    """Results table of an existing run folder, to be read only.
 
     Raises:
         ConfigError: there is no run in the folder.
@@ -124,7 +218,7 @@ def open_run(folder: Path) -> ResultsTable:
     path = folder / TABLE_FILE
     if not path.is_file():
         raise ConfigError(f"{folder} is not a run folder (no {TABLE_FILE} in it); `dpa4 screen` makes one")
-    return ResultsTable(path, shared=_is_shared(path))
+    return ResultsTable(path, read_only=True)
 
 
 def stored_campaign(folder: Path) -> tuple[BatteryCampaign, Engine]:
@@ -149,7 +243,6 @@ def stored_campaign(folder: Path) -> tuple[BatteryCampaign, Engine]:
 def _start(prepared: PreparedRun, candidates: list[Candidate], info: ModelInfo, engine: Engine, identity: str) -> None:
     """Write candidates and facts of the run, and forget verdicts that followed other criteria."""
     table = prepared.table
-    table.set_meta("state", "preparing")
     table.clear_stages()
     table.put_candidates(candidates)
     run = prepared.run
@@ -167,16 +260,6 @@ def _start(prepared: PreparedRun, candidates: list[Candidate], info: ModelInfo, 
         "references": [],
         "reference_structures": {},
         "fireworks": [],
-        "state": "running",
     }
     for name, value in facts.items():
         table.set_meta(name, value)
-
-
-def _is_shared(path: Path) -> bool:
-    """Whether the table was set up for several machines: then it has no write-ahead log, and must not get one."""
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            return str(connection.execute("PRAGMA journal_mode").fetchone()[0]).lower() != "wal"
-    except sqlite3.DatabaseError:
-        return False  # ResultsTable says what is wrong with it

@@ -31,7 +31,7 @@ def status(
         Path | None,
         typer.Option(help="my_launchpad.yaml of a FireWorks run; default: where FireWorks finds it."),
     ] = None,
-    everyone: Annotated[bool, typer.Option("--all", help="List every candidate that left.")] = False,
+    everyone: Annotated[bool, typer.Option("--all", help="List every candidate, ranked or not.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
 ) -> None:
     """How far a run is: candidates per stage, who left where and why, and the ranking if there is one.
@@ -52,7 +52,7 @@ def status(
         say(f"Fireworks: {counts}")
     reports.print_funnel(table, out, limit=None if everyone else 50)
     if table.ranking():
-        reports.print_ranking(table, out)
+        reports.print_ranking(table, out, limit=None if everyone else 50)
     if state != "complete" and fireworks is None:
         say(f"continue with: dpa4 resume {run}")
 

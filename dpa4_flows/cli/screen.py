@@ -18,26 +18,36 @@ from dpa4_flows.campaigns.config import BatteryCampaign, ConfigError, load_campa
 from dpa4_flows.campaigns.plan import Plan, plan_campaign
 from dpa4_flows.campaigns.run import (
     JOBS_FOLDER,
+    TABLE_FILE,
     Engine,
     PreparedRun,
     open_run,
     prepare_run,
+    run_lock,
     stored_campaign,
+    table_files,
 )
 from dpa4_flows.cli.console import err, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
 from dpa4_flows.cli.progress import RunProgress
 from dpa4_flows.engines import fireworks_state, open_launchpad, run_local, submit_fireworks
+from dpa4_flows.results import ResultsError
 from dpa4_flows.stores import load_job_store
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
+
+_ROWS = 30
+"""Ranked candidates that the terminal shows."""
 
 _WAITING = {"READY", "WAITING", "RESERVED", "RUNNING"}
 
 LaunchPadFile = Annotated[
     Path | None,
     typer.Option(help="my_launchpad.yaml for --engine fireworks; default: where FireWorks finds it."),
+]
+RetryErrors = Annotated[
+    bool, typer.Option("--retry-errors", help="Compute again what failed before; want of memory always is.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
 
@@ -82,8 +92,9 @@ def screen(
     folder: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/NAME beside the file.")] = None,
     launchpad: LaunchPadFile = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Forget what the run folder holds and compute all anew.")
+        bool, typer.Option("--force", help="Delete the results table with all its calculations and compute all anew.")
     ] = False,
+    retry_errors: RetryErrors = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a screening campaign to a ranked table, a CSV file and an HTML report.
@@ -109,23 +120,25 @@ def screen(
         print_json(plan.to_dict()) if as_json else _print_plan(plan)
         return
     again = f"dpa4 screen {campaign}" + (f" --out {folder}" if folder else "")
-    _run(config, target, engine, launchpad, as_json, again, campaign_file=file, force=force)
+    _run(config, target, engine, launchpad, as_json, again, campaign_file=file, force=force, retry_errors=retry_errors)
 
 
 @app.command()
 def resume(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, for example runs/battery.")],
     launchpad: LaunchPadFile = None,
+    retry_errors: RetryErrors = False,
     as_json: AsJson = False,
 ) -> None:
-    """Continue a run that was stopped, with the campaign that is stored in its folder.
+    """Continue a run that was stopped, with the campaign and the structures that are stored in its folder.
 
     For example:
 
       dpa4 resume runs/battery
     """
     config, engine = stored_campaign(run)
-    _run(config, run, engine, launchpad, as_json, f"dpa4 resume {run}")
+    again = f"dpa4 resume {run}"
+    _run(config, run, engine, launchpad, as_json, again, stored_inputs=True, retry_errors=retry_errors)
 
 
 def _run(
@@ -138,6 +151,8 @@ def _run(
     *,
     campaign_file: Path | None = None,
     force: bool = False,
+    stored_inputs: bool = False,
+    retry_errors: bool = False,
 ) -> None:
     if config.model.threads:
         torch.set_num_threads(config.model.threads)
@@ -147,17 +162,28 @@ def _run(
         load_job_store()  # what cannot be submitted is said before anything is prepared
         with open_launchpad(launchpad):
             pass
-        if not force:
-            _refuse_second_submission(folder, launchpad)
-    prepared = prepare_run(config, folder, engine=engine, campaign_file=campaign_file, force=force)
-    for note in prepared.notes:
-        warn("note", note)
-    if not prepared.finished and engine == "fireworks":
-        _submit(prepared, launchpad, as_json)
-        return
-    if not prepared.finished:
-        _compute(prepared, again)
-    _present(prepared, as_json)
+    with run_lock(folder):
+        if force:
+            _announce_deletion(folder)
+        else:
+            _refuse_second_start(folder, launchpad)
+        prepared = prepare_run(
+            config,
+            folder,
+            engine=engine,
+            campaign_file=campaign_file,
+            force=force,
+            stored_inputs=stored_inputs,
+            retry_errors=retry_errors,
+        )
+        for note in prepared.notes:
+            warn("note", note)
+        if not prepared.finished and engine == "fireworks":
+            _submit(prepared, launchpad, as_json)
+            return
+        if not prepared.finished:
+            _compute(prepared, again)
+        _present(prepared, as_json)
 
 
 def _compute(prepared: PreparedRun, again: str) -> None:
@@ -192,9 +218,27 @@ def _submit(prepared: PreparedRun, launchpad: Path | None, as_json: bool) -> Non
     say(f"watch and report: dpa4 status {prepared.folder}, dpa4 report {prepared.folder}")
 
 
-def _refuse_second_submission(folder: Path, launchpad: Path | None) -> None:
-    """Two workflows over one table would compute everything twice."""
-    if not (folder / "results.sqlite").is_file():
+def _announce_deletion(folder: Path) -> None:
+    """Say what ``--force`` is about to delete."""
+    path = folder / TABLE_FILE
+    if not path.is_file():
+        return
+    try:
+        held = plural(sum(1 for _ in open_run(folder).iter_calculations()), "calculation")
+    except ResultsError:
+        held = "whatever it holds, which cannot be read"  # that is a reason for --force
+    size = sum(file.stat().st_size for file in table_files(folder) if file.is_file())
+    warn("note", f"--force deletes {path} with {held} ({size / 1e6:.1f} MB)")
+
+
+def _refuse_second_start(folder: Path, launchpad: Path | None) -> None:
+    """Two workflows over one table would compute everything twice, and a local run beside one would clear its verdicts.
+
+    Raises:
+        ConfigError: Fireworks of the run are still to run.
+        EngineError: the run was submitted and its database does not answer.
+    """
+    if not (folder / TABLE_FILE).is_file():
         return
     table = open_run(folder)
     ids = table.get_meta("fireworks")
@@ -203,8 +247,10 @@ def _refuse_second_submission(folder: Path, launchpad: Path | None) -> None:
     waiting = sum(count for state, count in fireworks_state(ids, launchpad).items() if state in _WAITING)
     if waiting:
         raise ConfigError(
-            f"this run is on the LaunchPad already ({plural(waiting, 'Firework')} to run): start workers with rlaunch, "
-            f"see `dpa4 status {folder}`, or submit it anew with --force"
+            f"this run is on the LaunchPad already ({plural(waiting, 'Firework')} to run): start workers with rlaunch "
+            f"and see `dpa4 status {folder}`; after lost workers `lpad detect_lostruns --rerun`, after failed jobs "
+            f"`lpad rerun_fws -s FIZZLED`; to start anew with the calculations kept, `lpad defuse_wflows -i {ids[0]}` "
+            "first"
         )
 
 
@@ -229,7 +275,9 @@ def _present(prepared: PreparedRun, as_json: bool) -> None:
         if prepared.finished:
             say(f"this campaign is complete in {folder}; --force computes it anew")
         report.print_funnel(table, out, limit=50)
-        report.print_ranking(table, out)
+        report.print_ranking(table, out, limit=_ROWS)
+        if len(table.ranking()) > _ROWS:
+            say("all ranked candidates are in these files:")
         say(f"table:  {folder / 'ranking.csv'}")
         say(f"report: {folder / 'report.html'}")
     if errors:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from jobflow import Maker, job
@@ -24,6 +25,10 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import ChunkSummary, RelaxationDocument
 
+RETRY_SINCE = "retry_errors_since"
+"""Meta entry of the results table: failures older than this time, ISO 8601, are computed again."""
+
+_OUT_OF_MEMORY = "out of memory"  # how `dpa4_core` begins the error
 _PREDICT_AT_ONCE = 100  # structures between two writes of single points
 
 
@@ -36,7 +41,8 @@ class BatchMaker(Maker, ABC):
         name: name of the job.
         model: potential.
         max_atoms_per_batch: atoms computed at the same time; None leaves it to the device.
-        retry_errors: compute again what is stored with an error.
+        retry_errors: compute again what is stored with an error. Without it this holds for want of memory, and for
+            failures before the time that the table's meta entry `RETRY_SINCE` names.
         shared_table: the table lies on a network file system that several machines write to.
     """
 
@@ -93,7 +99,8 @@ class BatchMaker(Maker, ABC):
         """
         by_key = {self.key(structure): structure for structure in structures}  # equal structures are computed once
         stored = table.calculations(by_key)
-        todo = [k for k in by_key if k not in stored or (self.retry_errors and stored[k].error is not None)]
+        since = table.get_meta(RETRY_SINCE)
+        todo = [k for k in by_key if k not in stored or self._again(stored[k], since)]
         if todo:
             potential, info = self.model.load(), self.model.info()
             with ResultWriter(table) as writer:
@@ -105,6 +112,16 @@ class BatchMaker(Maker, ABC):
             n_reused=len(structures) - len(todo),
             n_failed=sum(document.error is not None for document in final.values()),
             n_unconverged=sum(document.error is None and not document.converged for document in final.values()),
+        )
+
+    def _again(self, document: RelaxationDocument, since: str | None) -> bool:
+        """Whether a stored failure is worth another try: memory is a matter of the machine, not of the structure."""
+        if document.error is None:
+            return False
+        return (
+            self.retry_errors
+            or document.error.startswith(_OUT_OF_MEMORY)
+            or (since is not None and document.provenance.created < datetime.fromisoformat(since))
         )
 
     def _budget(self, potential: PotentialLike) -> int:

@@ -16,6 +16,7 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.corrections import SCHEMES, CorrectedEntry, corrected_entry
+from dpa4_flows.calculations import plain_structure
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.chunks import chunk_flow
 from dpa4_flows.reference.library import ReferencePhase, bundled_elements, load_phases, select_for_chemsys
@@ -25,6 +26,7 @@ from dpa4_flows.schemas import ChunkSummary, RelaxationDocument
 SOURCE = "dpa4_flows.makers.references:reference_structures"
 """Where chunk jobs find the structures of competing phases, whose ids are the keys of their relaxations."""
 
+_COMPETING = "competing"  # meta entry: [{name, structure, source, role}], as read when the run was prepared
 _ROWS = "references"  # meta entry: [{name, formula, source, role, key}]
 _STRUCTURES = "reference_structures"  # meta entry: {key: structure}; a worker need not have the files
 
@@ -62,11 +64,15 @@ class ReferenceMaker(Maker):
     def replace(self, table: str, chemical_systems: Iterable[str]) -> Response | ChunkSummary:
         """What `make` returns, for use inside another job."""
         results = ResultsTable(table, shared=self.relax_maker.shared_table)
-        keys = add_references(results, find_phases(chemical_systems, self.files), self.relax_maker)
+        return self.replace_phases(results, find_phases(chemical_systems, self.files))
+
+    def replace_phases(self, table: ResultsTable, phases: Iterable[ReferencePhase]) -> Response | ChunkSummary:
+        """What `make` returns, for phases that were found already."""
+        keys = add_references(table, phases, self.relax_maker)
         if not keys:
             return ChunkSummary(n_requested=0, n_computed=0, n_reused=0, n_failed=0)
         flow: Flow = chunk_flow(
-            self.relax_maker, table, keys, source=SOURCE, chunk_size=self.chunk_size, name=self.name
+            self.relax_maker, str(table.path), keys, source=SOURCE, chunk_size=self.chunk_size, name=self.name
         )
         return Response(replace=flow)
 
@@ -78,6 +84,27 @@ def find_phases(chemical_systems: Iterable[str], files: Sequence[str] = ()) -> l
     systems = sorted(set(chemical_systems))
     elements = sorted({symbol for system in systems for symbol in system.split("-")})
     return [*bundled_elements(elements), *select_for_chemsys(load_phases(files), systems)]
+
+
+def put_phases(table: ResultsTable, phases: Iterable[ReferencePhase]) -> None:
+    """Store phases as they were read, for jobs on machines that do not have the files."""
+    rows = [
+        {
+            "name": phase.name,
+            "structure": plain_structure(phase.structure).as_dict(),
+            "source": phase.source,
+            "role": phase.role,
+        }
+        for phase in phases
+    ]
+    table.set_meta(_COMPETING, rows)
+
+
+def stored_phases(table: ResultsTable, chemical_systems: Iterable[str]) -> list[ReferencePhase]:
+    """Phases that `put_phases` stored, as far as they lie in one of the chemical systems."""
+    rows = table.get_meta(_COMPETING, [])
+    phases = [ReferencePhase(**{**row, "structure": Structure.from_dict(row["structure"])}) for row in rows]
+    return select_for_chemsys(phases, chemical_systems)
 
 
 def add_references(table: ResultsTable, phases: Iterable[ReferencePhase], maker: BatchRelaxMaker) -> list[str]:
@@ -98,7 +125,7 @@ def add_references(table: ResultsTable, phases: Iterable[ReferencePhase], maker:
                 "role": phase.role,
                 "key": key,
             }
-            structures[key] = phase.structure.as_dict()
+            structures[key] = plain_structure(phase.structure).as_dict()
     table.set_meta(_STRUCTURES, structures)
     table.set_meta(_ROWS, list(rows.values()))
     return list(dict.fromkeys(keys))

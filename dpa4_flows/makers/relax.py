@@ -46,8 +46,10 @@ class _DPA4Mixin:
     model: ModelRef = field(default_factory=ModelRef)
 
     def __post_init__(self) -> None:
+        given: dict[str, Any] = dict(getattr(self, "task_document_kwargs", None) or {})
+        self.task_document_kwargs: dict[str, Any] = {}
         super().__post_init__()  # type: ignore[misc]
-        self.task_document_kwargs: dict[str, Any] = {}  # filled by atomate2, which then calls it deprecated
+        self.task_document_kwargs = given  # without what atomate2 adds to it and then calls deprecated
 
     def _get_calculator(self) -> Calculator:
         return DPA4Calculator(self.model.load())

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from dpa4_flows.report.known_materials import DPA4_NEO_SHA256
+
 GENERAL = (
     "All energies are at 0 K without zero-point motion and entropy.",
     "A hull knows only the phases in it: a missing phase can only make a candidate look more stable.",
 )
 
-_CORRECTIONS = {
-    "none": (
-        "No energy corrections were applied: formation energies of oxides and fluorides of V, Cr, Mn, "
-        "Fe, Co, Ni, Mo and W by a PBE/PBE+U model are off by about 1.2 eV/atom, and their distances to "
-        "the hull are not usable."
-    ),
+_NO_CORRECTIONS = (
+    "No energy corrections were applied: formation energies of oxides and fluorides of V, Cr, Mn, Fe, Co, Ni, Mo "
+    "and W by a PBE/PBE+U model are off by about 1.2 eV/atom, and their distances to the hull are not usable."
+)
+
+_MEASURED = {
     "OMat24": (
         "OMat24 corrections: with DPA4-Neo, formation energies agree with experiment to 0.07 eV/atom "
         "(mean of 41 compounds); cobalt oxides come out too stable by about 0.2 eV/atom, so hull "
@@ -27,6 +29,7 @@ _CORRECTIONS = {
         "OMat24 advise against it for models trained on OMat24."
     ),
 }
+"""What was found with the weights of `DPA4_NEO_SHA256`, by scheme; nothing is known about other weights."""
 
 
 def model_caveats(model: Mapping[str, Any], corrections: Collection[str]) -> list[str]:
@@ -37,14 +40,15 @@ def model_caveats(model: Mapping[str, Any], corrections: Collection[str]) -> lis
         corrections: correction schemes found in the energy frames of the run.
     """
     theory = str(model.get("level_of_theory", ""))
-    sentences = [_CORRECTIONS[name] for name in corrections if name in _CORRECTIONS and "+U" in theory]
+    with_u = "PBE+U" in theory
+    sentences = [_corrections_caveat(name, model) for name in sorted(corrections)] if with_u else []
     if "PBE" in theory:
         sentences.append(
             "The model has no dispersion: layered hosts come apart along the stacking axis when the ion "
-            "between the layers is removed. Their voltage is barely affected, their volume change is "
+            "between the layers is removed. Their voltage moves by up to 0.1 V, their volume change is "
             "meaningless and marked as unreliable."
         )
-    if "+U" in theory:
+    if with_u:
         sentences.append(
             "Energies are PBE+U where O or F meets V, Cr, Mn, Fe, Co, Ni, Mo or W, and PBE elsewhere. "
             "They are never compared with Materials Project energies: every competing phase was computed"
@@ -55,3 +59,21 @@ def model_caveats(model: Mapping[str, Any], corrections: Collection[str]) -> lis
             "invisible to it."
         )
     return [*sentences, *GENERAL]
+
+
+def _corrections_caveat(scheme: str, model: Mapping[str, Any]) -> str:
+    """What is known about energies of this PBE/PBE+U model with these corrections."""
+    if scheme == "none":
+        return _NO_CORRECTIONS
+    if model.get("sha256") == DPA4_NEO_SHA256 and scheme in _MEASURED:
+        return _MEASURED[scheme]
+    fitting = str(model.get("corrections") or "")
+    unmeasured = "how well formation energies agree with experiment was not measured for this model."
+    if not fitting or fitting == "none":
+        return f"{scheme} corrections: whether they fit this model's level of theory is not known, and {unmeasured}"
+    if fitting != scheme:
+        return (
+            f"{scheme} corrections were applied, but {fitting} corrections fit this model's level of theory: formation "
+            f"energies and distances to the hull carry an error of unknown size; {unmeasured}"
+        )
+    return f"{scheme} corrections fit this model's level of theory; {unmeasured}"

@@ -27,6 +27,13 @@ INPUT = "input"
 """Name of the state before the first stage."""
 
 _SLICE = 500
+_USED = """
+WITH used(key) AS (
+    SELECT item.value FROM stages, json_each(stages.document, '$.calculation_keys') AS item
+    UNION
+    SELECT json_extract(item.value, '$.key') FROM meta, json_each(meta.value) AS item WHERE meta.name = 'references'
+)
+"""  # keys of calculations behind the current verdicts and references
 _META = (
     "state",
     "campaign",
@@ -74,7 +81,10 @@ class StageCount(NamedTuple):
 
 
 class CalculationCounts(NamedTuple):
-    """Calculations stored in the run, references included."""
+    """Calculations that the verdicts and the references of the run rest on.
+
+    The table may hold more: those of former settings or of another model.
+    """
 
     total: int
     failed: int
@@ -235,9 +245,10 @@ def take_snapshot(table: ResultsTable) -> Snapshot:
         ).fetchall()
         calculations = CalculationCounts(
             *connection.execute(
-                "SELECT COUNT(*), COALESCE(SUM(error IS NOT NULL), 0),"
+                _USED + " SELECT COUNT(*), COALESCE(SUM(error IS NOT NULL), 0),"  # noqa: S608
                 " COALESCE(SUM(error IS NULL AND NOT converged), 0),"
-                " COALESCE(SUM(json_extract(document, '$.provenance.wall_time_s')), 0.0) FROM calculations"
+                " COALESCE(SUM(json_extract(document, '$.provenance.wall_time_s')), 0.0)"
+                " FROM calculations WHERE key IN used"
             ).fetchone()
         )
         stage_units = _units(connection)
@@ -264,9 +275,11 @@ def take_snapshot(table: ResultsTable) -> Snapshot:
 
 
 def provenance_of(table: ResultsTable) -> dict[str, Any]:
-    """Settings and versions of one calculation of the run; empty before the first one is stored."""
+    """Settings and versions of the calculations that the run rests on, which share them; empty before the first."""
     with _reading(table) as connection:
-        row = connection.execute("SELECT json_extract(document, '$.provenance') FROM calculations LIMIT 1").fetchone()
+        row = connection.execute(
+            _USED + " SELECT json_extract(document, '$.provenance') FROM calculations WHERE key IN used LIMIT 1"  # noqa: S608
+        ).fetchone()
     return _json(row[0]) if row and row[0] else {}
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
+from pymatgen.core import Structure
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
-from dpa4_flows.report.collect import Row
+from dpa4_flows.report.collect import Row, Snapshot
 from dpa4_flows.report.figures import (
     PALETTE,
     STABILITY_SCALE,
@@ -30,6 +34,7 @@ from dpa4_flows.report.placement import place_labels
 
 _MAX_VOLUME_BARS = 40
 _LINES_WANTED = 6
+_SYMPREC = 0.1  # Å; loose: files are rounded
 
 
 class KnownResult(NamedTuple):
@@ -48,18 +53,44 @@ def battery_figures(rows: Sequence[Row]) -> list[FigureBlock]:
     return [figure for figure in figures if figure is not None]
 
 
-def known_results(rows: Sequence[Row], model: Mapping[str, Any]) -> list[KnownResult]:
-    """Known materials among ``rows`` with their voltage in this run; of polymorphs the most stable one."""
+def known_results(rows: Sequence[Row], snapshot: Snapshot) -> list[KnownResult]:
+    """Known materials among ``rows`` with their voltage in this run; of equal crystals the most stable one.
+
+    A candidate is known if formula, space group of its input structure and working ion are: another polymorph
+    has another voltage.
+    """
+    computed = [(_values(row), row) for row in rows if any(row.formula == known.formula for known in KNOWN_VOLTAGES)]
+    computed = [(values, row) for values, row in computed if values.get("average_voltage") is not None]
+    groups = _space_groups(snapshot, [row.candidate_id for _, row in computed])
+    section = (snapshot.meta.get("campaign") or {}).get("campaign")
+    ion = section.get("working_ion") if isinstance(section, dict) else None
     results = []
     for known in KNOWN_VOLTAGES:
-        found = [(_values(row), row) for row in rows if row.formula == known.formula]
-        found = [(values, row) for values, row in found if values.get("average_voltage") is not None]
-        if not found:
+        found = [
+            (values, row)
+            for values, row in computed
+            if row.formula == known.formula and groups.get(row.candidate_id) in known.space_groups
+        ]
+        if not found or ion != known.working_ion:
             continue
         values, row = min(found, key=lambda pair: _or_infinity(pair[0].get("energy_above_hull")))
         voltage = float(values["average_voltage"])
-        results.append(KnownResult(known, row.candidate_id, voltage, *_judge(known, voltage, model)))
+        results.append(KnownResult(known, row.candidate_id, voltage, *_judge(known, voltage, snapshot.model)))
     return results
+
+
+def _space_groups(snapshot: Snapshot, ids: Sequence[str]) -> dict[str, int]:
+    """Space-group numbers of input structures, where there is one."""
+    numbers = {}
+    for candidate in snapshot.table.candidates(ids):
+        if candidate.structure is None:
+            continue
+        stored = candidate.structure
+        structure = Structure.from_dict(stored | {"sites": [site | {"properties": {}} for site in stored["sites"]]})
+        with warnings.catch_warnings(), contextlib.suppress(SymmetryUndeterminedError):
+            warnings.filterwarnings("ignore", "Set OLD_ERROR_HANDLING", DeprecationWarning)  # of spglib 2.7
+            numbers[candidate.candidate_id] = int(SpacegroupAnalyzer(structure, _SYMPREC).get_space_group_number())
+    return numbers
 
 
 def _judge(known: KnownVoltage, voltage: float, model: Mapping[str, Any]) -> tuple[str, bool | None]:

@@ -70,7 +70,7 @@ def render(snapshot: Snapshot) -> str:
         funnel=sections.funnel(snapshot),
         ranking=sections.ranking(snapshot, alive),
         alive_total=len(snapshot.survivors),
-        known=known_results([*alive, *gone], snapshot.model),
+        known=known_results([*alive, *gone], snapshot),
         known_sources=(DPA4_SOURCE, LITERATURE_SOURCE),
         figures=figures,
         figure_data={

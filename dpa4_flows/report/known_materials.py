@@ -18,23 +18,29 @@ EXPERIMENT_TOLERANCE = 0.5
 
 
 class KnownVoltage(NamedTuple):
-    """Average voltage against the working-ion metal, V; ranges as (low, high)."""
+    """Average voltage against the working-ion metal, V; ranges as (low, high).
+
+    The structure is recognised by its space-group number: that of the ideal crystal, or of a distorted one that
+    relaxes to the same minimum.
+    """
 
     formula: str
+    working_ion: str
     structure: str
+    space_groups: tuple[int, ...]
     dpa4_neo: float
     pbe_u: tuple[float, float]
     experiment: tuple[float, float]
 
 
 KNOWN_VOLTAGES: tuple[KnownVoltage, ...] = (
-    KnownVoltage("LiCoO2", "layered O3", 3.66, (3.8, 4.0), (3.9, 4.2)),
-    KnownVoltage("LiNiO2", "layered, C2/m", 4.04, (3.9, 4.1), (3.85, 3.9)),
-    KnownVoltage("LiMn2O4", "spinel", 3.79, (3.9, 4.2), (4.0, 4.15)),
-    KnownVoltage("LiFePO4", "olivine", 3.44, (3.47, 3.5), (3.45, 3.45)),
-    KnownVoltage("LiMnPO4", "olivine", 3.82, (3.9, 4.04), (4.1, 4.1)),
-    KnownVoltage("NaCoO2", "layered O3", 2.93, (2.8, 3.0), (2.8, 3.0)),
-    KnownVoltage("LiTiS2", "layered 1T", 1.87, (1.8, 1.9), (2.1, 2.1)),
+    KnownVoltage("LiCoO2", "Li", "layered O3", (166,), 3.66, (3.8, 4.0), (3.9, 4.2)),
+    KnownVoltage("LiNiO2", "Li", "layered, C2/m", (166, 12), 4.04, (3.9, 4.1), (3.85, 3.9)),
+    KnownVoltage("LiMn2O4", "Li", "spinel", (227,), 3.79, (3.9, 4.2), (4.0, 4.15)),
+    KnownVoltage("LiFePO4", "Li", "olivine", (62,), 3.44, (3.47, 3.5), (3.45, 3.45)),
+    KnownVoltage("LiMnPO4", "Li", "olivine", (62,), 3.82, (3.9, 4.04), (4.1, 4.1)),
+    KnownVoltage("NaCoO2", "Na", "layered O3", (166,), 2.93, (2.8, 3.0), (2.8, 3.0)),
+    KnownVoltage("LiTiS2", "Li", "layered 1T", (164,), 1.87, (1.8, 1.9), (2.1, 2.1)),
 )
 
 

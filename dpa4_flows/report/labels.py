@@ -76,7 +76,13 @@ QUANTITIES: dict[str, Quantity] = {
     "n_competing": Quantity(
         "Competing phases", 0, 19, "phases of the chemical system that made the hull", short="phases"
     ),
-    "interlayer_change_percent": Quantity("Interlayer change", 1, 30, "largest change of a lattice parameter"),
+    "interlayer_change_percent": Quantity(
+        "Largest stretch",
+        1,
+        30,
+        "largest principal stretch of the cell on charging, signed; in a layered host the change of the interlayer "
+        "distance",
+    ),
     "energy_per_atom": Quantity("Energy", 4, 40, "uncorrected model energy"),
     "fmax": Quantity("Largest force", 3, 41),
     "n_steps": Quantity("Optimiser steps", 0, 42),
@@ -175,8 +181,32 @@ def formula_text(formula: str) -> str:
     return _COUNT.sub(lambda match: match[0].translate(_SUBSCRIPTS), formula)
 
 
+FLAG_PHRASES: dict[str, tuple[str, str]] = {
+    "unreliable_vdw": ("host swells", "no dispersion in the model: the host swells, volume change not meaningful"),
+    "not_topotactic": ("not topotactic", "not topotactic: the host rearranges on charging"),
+}
+"""Words for a badge and a clear phrase, by the name that a warning of `ElectrodeDocument` starts with."""
+
+
+def flag_phrase(sentence: str) -> str:
+    """What a warning says in general, for a legend: one phrase for all candidates that carry it."""
+    name = sentence.partition(":")[0]
+    return FLAG_PHRASES[name][1] if name in FLAG_PHRASES else badge_text(sentence)
+
+
+def flag_text(sentence: str) -> str:
+    """A warning for people: where it starts with a name, a phrase instead, and then the numbers."""
+    name, colon, rest = sentence.partition(":")
+    if not colon or name not in FLAG_PHRASES:
+        return sentence
+    rest = rest.strip()
+    return f"{FLAG_PHRASES[name][1]} ({rest})" if rest else FLAG_PHRASES[name][1]
+
+
 def badge_text(sentence: str) -> str:
     """A few words for a badge; the sentence itself goes into the tooltip."""
+    if (name := sentence.partition(":")[0]) in FLAG_PHRASES:
+        return FLAG_PHRASES[name][0]
     sentence = sentence.removeprefix("the ")
     head = re.split(r"[:;,(]", sentence, maxsplit=1)[0].strip().replace("_", " ")
     return head if 0 < len(head) <= 28 else sentence[:26].rsplit(" ", 1)[0].rstrip() + "…"

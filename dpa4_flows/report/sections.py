@@ -18,6 +18,7 @@ from dpa4_flows.report.labels import (
     OUTCOME_TITLES,
     badge_text,
     duration,
+    flag_text,
     format_value,
     formula_html,
     formula_text,
@@ -187,7 +188,7 @@ def ranking(snapshot: Snapshot, alive: Sequence[Row]) -> dict[str, Any]:
             }
             for name in names
         ]
-        flags = [(badge_text(flag), flag) for flag in (row.ranked.flags if row.ranked else row.reasons)]
+        flags = [(badge_text(flag), flag_text(flag)) for flag in (row.ranked.flags if row.ranked else row.reasons)]
         rows.append({"row": row, "cells": cells, "flags": flags, "score": row.ranked.score if row.ranked else None})
     return {"columns": columns, "rows": rows, "ranked": bool(snapshot.ranking)}
 
@@ -220,10 +221,15 @@ def history(row: Row) -> dict[str, Any]:
             if limit is not None and not any(_concerns(name, value) for value in result.values)
         ]
         keys = [key[:12] for key in result.calculation_keys]
-        stages.append([stage_title(result.stage), result.status, numbers + others, result.reasons, keys])
+        reasons = [flag_text(reason) for reason in result.reasons]
+        stages.append([stage_title(result.stage), result.status, numbers + others, reasons, keys])
     if row.input_error and not row.stages:
         stages.append([stage_title(INPUT), "error", [], [row.input_error], []])
-    return {"source": row.source, "flags": row.ranked.flags if row.ranked else [], "stages": stages}
+    return {
+        "source": row.source,
+        "flags": [flag_text(f) for f in row.ranked.flags] if row.ranked else [],
+        "stages": stages,
+    }
 
 
 def _limit(thresholds: dict[str, Any], name: str) -> str:

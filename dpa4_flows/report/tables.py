@@ -17,7 +17,7 @@ from dpa4_flows.report.collect import INPUT, Row, Snapshot, take_snapshot
 from dpa4_flows.report.files import replacing
 from dpa4_flows.report.labels import (
     OUTCOME_TITLES,
-    badge_text,
+    flag_phrase,
     format_value,
     formula_text,
     quantity,
@@ -263,7 +263,7 @@ class _FlagLetters:
     """Flags as letters in a narrow column, with a legend that counts them."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        flags = [[badge_text(flag) for flag in row.ranked.flags] if row.ranked else [] for row in rows]
+        flags = [list(dict.fromkeys(map(flag_phrase, row.ranked.flags))) if row.ranked else [] for row in rows]
         counts = Counter(flag for row in flags for flag in row)
         letters = {flag: _letter(i) for i, (flag, _) in enumerate(counts.most_common())}
         self.cells = [" ".join(letters[flag] for flag in row) for row in flags]

@@ -219,7 +219,7 @@ def test_ase_calculators_are_potentials() -> None:
     assert predict(bulk("Cu"), EMT())[0].error is None
     morse = MorsePotential()
     assert as_potential(DPA4Calculator(morse)) is morse  # not one structure after the other
-    with pytest.raises(DPA4Error, match="type is no potential; pass a name"):
+    with pytest.raises(DPA4Error, match="is no potential; pass a name"):
         as_potential(EMT)
 
 
@@ -362,10 +362,10 @@ def test_labels_that_cannot_be_used_are_left_out_and_told() -> None:
     assert metrics.force_mae == pytest.approx(0.02)
     assert metrics.stress_mae == pytest.approx(1e-3)
     assert metrics.errors == [
-        ("frame 0", "the reference forces are not finite and were left out"),
-        ("frame 1", "the reference stress has the wrong shape and was left out"),
-        ("frame 2", "the reference energy is not finite and was left out"),
-        ("frame 3", "the reference forces have the wrong shape and were left out"),
+        ("frame 0", "forces: the reference is not finite and was left out"),
+        ("frame 1", "stress: the reference has the wrong shape and was left out"),
+        ("frame 2", "energy: the reference is not finite and was left out"),
+        ("frame 3", "forces: the reference has the wrong shape and was left out"),
     ]
 
 

@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import toy_potentials
 from ase.build import bulk
@@ -18,9 +20,12 @@ from jobflow import Flow, job
 from pymatgen.core import Lattice, Molecule, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from dpa4_flows.calculations import input_hash, relaxation_key
+from dpa4_core.data.graph import Graph
+from dpa4_core.potential import Output
+from dpa4_core.testing import MorsePotential
+from dpa4_flows.calculations import input_hash, plain_structure, relaxation_key
 from dpa4_flows.engines import run_local
-from dpa4_flows.makers.batch import BatchMaker, BatchRelaxMaker, BatchStaticMaker
+from dpa4_flows.makers.batch import RETRY_SINCE, BatchMaker, BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.makers.chunks import MAX_CHUNKS, chunk_flow, fan_out, split
 from dpa4_flows.makers.sources import count_atoms, find_structures
 from dpa4_flows.makers.writer import ResultWriter
@@ -154,6 +159,40 @@ def test_failure_is_stored_beside_the_others_and_retried_only_on_request(table: 
         assert word in document.error and document.energy is None and not document.converged
     assert (again := maker.run(table, structures)).n_computed == 0 and again.n_failed == 3
     assert BatchRelaxMaker(model=TOY, retry_errors=True).run(table, structures).n_computed == 3
+
+
+def test_want_of_memory_is_tried_again_and_other_failures_after_a_time_that_the_table_names(
+    table: ResultsTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker = BatchRelaxMaker(model=TOY)
+    noble = Structure(Lattice.cubic(4), ["Xe"], [[0, 0, 0]])
+
+    def no_room(self: MorsePotential, graph: Graph) -> Output:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MorsePotential, "compute", no_room)
+        assert maker.run(table, [primitive(), noble]).n_failed == 2
+    assert "out of memory" in table.calculations([maker.key(primitive())])[maker.key(primitive())].error
+    summary = maker.run(table, [primitive(), noble])
+    assert (summary.n_computed, summary.n_failed) == (1, 1)
+
+    table.set_meta(RETRY_SINCE, datetime.now(UTC).isoformat())
+    assert maker.run(table, [primitive(), noble]).n_computed == 1
+    assert maker.run(table, [primitive(), noble]).n_computed == 0  # a restarted chunk job fails only once
+
+
+def test_labels_of_other_codes_are_left_out(table: ResultsTable) -> None:
+    labelled = primitive()
+    labelled.properties = {"virial": np.eye(3)}
+    labelled.add_site_property("forces", list(np.zeros((2, 3))))
+    labelled.add_site_property("selective_dynamics", list(np.ones((2, 3), dtype=bool)))
+    ragged = Structure(Lattice.cubic(4), [{"Mg": 0.5, "Ca": 0.5}], [[0, 0, 0]], site_properties={"f": [np.zeros(3)]})
+    assert BatchRelaxMaker(model=TOY).run(table, [labelled, ragged]).n_failed == 1
+    (document,) = [d for d in table.iter_calculations() if d.error is None]
+    assert Structure.from_dict(document.structure).site_properties == {"selective_dynamics": [[True] * 3] * 2}
+    molecule = Molecule(["O", "H"], [[0, 0, 0], [0, 0, 1.0]], charge=-1, site_properties={"f": [np.zeros(3)] * 2})
+    assert input_hash(plain_structure(molecule)) == input_hash(molecule)
 
 
 def test_unconverged_is_stored_and_counted(table: ResultsTable) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -17,17 +18,25 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.analysis.hull import HullResult
-from dpa4_flows.campaigns.battery import STAGES, ScreeningMaker
-from dpa4_flows.campaigns.battery_verdicts import judge_hull
+from dpa4_flows.campaigns import battery
+from dpa4_flows.campaigns.battery import (
+    STAGES,
+    ScreeningMaker,
+    charged_structures,
+    judge_charged_stability,
+    judge_electrodes,
+    rank,
+)
+from dpa4_flows.campaigns.battery_verdicts import judge_hull, judge_sanity, products_text
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import ConfigError, load_campaign
-from dpa4_flows.campaigns.funnel import rattled
+from dpa4_flows.campaigns.funnel import calculation_keys, rattled
 from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run, stored_campaign
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.references import lowest_element
 from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import ChunkSummary
+from dpa4_flows.schemas import Candidate, ChunkSummary, RelaxationDocument, StageResult, Status
 
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
 
@@ -155,6 +164,7 @@ def test_documents_carry_frame_and_provenance(finished: PreparedRun) -> None:
     assert result.document["frame"]["model_sha256"] == finished.run.model.sha256 == result.provenance.model_sha256
     assert result.document["frame"]["correction"] == "none"
     assert result.units["energy_above_hull"] == "eV/atom"
+    assert result.document["distance_to_competing"] == result.values["distance_to_competing"]
     assert result.thresholds == {"energy_above_hull": 0.6}
     summary = finished.table.get_meta("hull_summary")
     assert set(summary) == {"Co-Li-O", "Li-Ni-O", "Li-Mn-O"}
@@ -273,6 +283,16 @@ def test_rattle_is_small_and_always_the_same() -> None:
     assert rattled(structure, 0.0) is structure
 
 
+def test_rattle_leaves_fixed_coordinates_where_they_are() -> None:
+    structure = layered("Ni")
+    free = rattled(structure, 0.02)
+    structure.add_site_property("selective_dynamics", [[False] * 3, [True] * 3, None, [True] * 3])
+    moved = rattled(structure, 0.02)
+    assert (moved[0].coords == structure[0].coords).all()
+    assert all(moved[i].distance(structure[i]) > 0 for i in (1, 2, 3))
+    assert all(free[i].distance(layered("Ni")[i]) > 0 for i in range(4))
+
+
 def test_repeated_candidate_id_is_refused(tmp_path: Path) -> None:
     rows = [{"id": "a", "structure": layered("Co").as_dict()}] * 2
     file = tmp_path / "twice.json"
@@ -306,3 +326,111 @@ def test_lower_bound_of_a_distance_is_flagged() -> None:
     assert result.status == "flagged"
     assert "lower bound" in result.reasons[0]
     assert judge_hull("x", position, stage="charged_hull", limit=0.01).status == "failed"
+
+
+def test_phase_far_below_its_competitors_is_flagged() -> None:
+    position = HullResult("x", "LiTiS2", "Li-S-Ti", -5.0, 0.0, energy_above_hull=0.0, distance_to_competing=-0.199)
+    result = judge_hull("x", position, stage="hull", limit=0.05)
+    assert (result.status, result.values["distance_to_competing"]) == ("flagged", -0.199)
+    assert result.units["distance_to_competing"] == "eV/atom"
+    assert result.reasons == [
+        "LiTiS2 lies 0.199 eV/atom below all competing phases: no competitor near its composition is known, "
+        "so its stability is an upper bound"
+    ]
+    near = dataclasses.replace(position, distance_to_competing=-0.01)
+    assert judge_hull("x", near, stage="hull", limit=0.05).status == "passed"
+
+
+def test_campaign_without_redox_metals_has_no_bound_by_them(tmp_path: Path) -> None:
+    campaign = load_campaign(write_campaign(tmp_path, sanity={"require_redox_metal": False}))
+    candidate = Candidate(candidate_id="a", formula="LiAlO2", structure=layered("Al").as_dict())
+    result = judge_sanity(candidate, campaign, range(1, 119))
+    assert (result.status, result.reasons) == ("passed", [])
+    assert result.values["capacity_bound"] == pytest.approx(406.5, abs=0.5)  # all lithium
+
+
+def add_lower_host(table: ResultsTable, *, status: Status, reliable: bool) -> None:
+    """Give LiCoO2 a rival whose charged host lies 1 eV/atom lower and whose electrode was judged so."""
+    table.put_candidates([*table.candidates(), Candidate(candidate_id="rival", formula="LiCoO2")])
+    results = {stage: table.stage(stage)["LiCoO2"] for stage in STAGES}
+    [key] = results["relax_charged"].calculation_keys
+    host = table.calculations([key])[key]
+    n = host.n_atoms
+    update = {"key": "rival", "energy": host.energy - n, "energy_per_atom": host.energy_per_atom - 1.0}
+    table.put_calculations([host.model_copy(update=update)])
+    results["relax_charged"].calculation_keys = ["rival"]
+    results["electrode"].status = status
+    results["electrode"].values["volume_change_reliable"] = reliable
+    table.put_stages([result.model_copy(update={"candidate_id": "rival"}) for result in results.values()])
+
+
+def test_hosts_rejected_by_their_voltage_compete_on_the_charged_hull(copy: Path) -> None:
+    prepared = prepare_run(load_campaign(copy.parent / "campaign.toml"), copy)
+    judge_charged_stability.original(prepared.run)
+    before = prepared.table.stage("charged_hull")["LiCoO2"].values["energy_above_hull_charged"]
+    add_lower_host(prepared.table, status="failed", reliable=True)
+    judge_charged_stability.original(prepared.run)
+    after = prepared.table.stage("charged_hull")["LiCoO2"].values["energy_above_hull_charged"]
+    assert before < 0.5
+    assert after == pytest.approx(1.0, abs=1e-6)
+
+
+def test_host_that_fell_apart_is_judged_but_does_not_compete(copy: Path) -> None:
+    prepared = prepare_run(load_campaign(copy.parent / "campaign.toml"), copy)
+    before = prepared.table.stage("charged_hull")["LiCoO2"].values["energy_above_hull_charged"]
+    add_lower_host(prepared.table, status="flagged", reliable=False)
+    judge_charged_stability.original(prepared.run)
+    results = prepared.table.stage("charged_hull")
+    assert results["LiCoO2"].values["energy_above_hull_charged"] == pytest.approx(before, abs=1e-9)
+    assert results["rival"].status == "flagged"
+    assert results["rival"].values["energy_above_hull_charged_reliable"] is False
+    assert any("is not reliable" in reason for reason in results["rival"].reasons)
+    rank.original(prepared.run)
+    rival = next(row for row in prepared.table.ranking() if row.candidate_id == "rival")
+    assert rival.score_parts["energy_above_hull_charged"] == 0.0
+
+
+def test_electrodes_without_energy_of_the_ion_metal_get_one_sentence(copy: Path) -> None:
+    prepared = prepare_run(load_campaign(copy.parent / "campaign.toml"), copy)
+    prepared.table.set_meta("references", [])
+    assert judge_electrodes.original(prepared.run).n_error == 3
+    assert "no energy of elemental Li" in prepared.table.stage("electrode")["LiCoO2"].reasons[0]
+
+
+def test_ion_metal_is_looked_up_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = prepare_run(load_campaign(copy.parent / "campaign.toml"), copy)
+    calls = []
+
+    def counted(table: ResultsTable, symbol: str) -> RelaxationDocument:
+        calls.append(symbol)
+        return lowest_element(table, symbol)
+
+    monkeypatch.setattr(battery, "lowest_element", counted)
+    judge_electrodes.original(prepared.run)
+    assert calls == ["Li"]
+
+
+def test_verdicts_of_some_candidates(finished: PreparedRun) -> None:
+    table = finished.table
+    whole = table.stage("hull")
+    assert table.stage("hull", ["LiNiO2", "MgO"]) == {"LiNiO2": whole["LiNiO2"]}
+    assert table.stage("hull", []) == {}
+    assert table.stage("hull", [*map(str, range(700)), *whole]) == whole  # more than one query
+
+
+def test_chunks_read_their_own_verdicts_only(finished: PreparedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, sizes = ResultsTable.stage, []
+
+    def counted(self: ResultsTable, name: str, ids: list[str] | None = None) -> dict[str, StageResult]:
+        sizes.append(len(found := stage(self, name, ids)))
+        return found
+
+    monkeypatch.setattr(ResultsTable, "stage", counted)
+    charged_structures(finished.table, ["LiNiO2"])
+    calculation_keys(finished.table, "relax", ["LiNiO2"])
+    assert sizes == [1, 1]
+
+
+def test_products_are_named_in_atomic_percent():
+    assert products_text("LiCoO2", {"LiCoO2": 1.0}) == "another structure of LiCoO2"
+    assert products_text("LiCo2O4", {"LiCoO2": 4 / 7, "CoO2": 3 / 7}) == "57 % LiCoO2 + 43 % CoO2 (by atoms)"

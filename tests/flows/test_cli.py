@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +26,10 @@ from typer.testing import CliRunner, Result
 from dpa4_core.data.graph import Graph
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
+from dpa4_flows.campaigns.config import load_campaign
+from dpa4_flows.campaigns.run import open_run, prepare_run, run_lock
 from dpa4_flows.cli import app
+from dpa4_flows.makers.batch import RETRY_SINCE
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning"),  # jobflow 0.4 with monty 2026
@@ -313,6 +317,53 @@ def test_screen_again_shows_the_finished_run(screened: tuple[Path, Result], monk
     assert [row["rank"] for row in answer["ranking"]] == [1, 2, 3]
 
 
+def test_long_rankings_are_cut_in_the_terminal(screened: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpa4_flows.cli.screen._ROWS", 1)
+    shown = dpa4("screen", screened[0]).stdout
+    assert "2 more ranked candidates are not shown" in shown
+    assert "all ranked candidates are in these files:\ntable: " in shown
+
+
+def test_failures_of_a_finished_run_are_tried_again_on_request(tmp_path: Path) -> None:
+    path, run = write_campaign(tmp_path, relax={"max_steps": 2}), tmp_path / "run"
+    assert dpa4("screen", path, "--out", run).exit_code == 3
+    assert json.loads(dpa4("screen", path, "--out", run, "--json").stdout)["reused"]
+    assert not json.loads(dpa4("resume", run, "--retry-errors", "--json").stdout)["reused"]
+    assert open_run(run).get_meta(RETRY_SINCE) is not None
+
+
+def test_local_run_is_refused_beside_fireworks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, run = write_campaign(tmp_path), tmp_path / "run"
+    prepared = prepare_run(load_campaign(path), run, engine="fireworks")
+    prepared.table.set_meta("fireworks", [7])
+    monkeypatch.setattr("dpa4_flows.cli.screen.fireworks_state", lambda ids, _: {"RUNNING": len(ids)})
+    sentence = refused("screen", path, "--out", run)
+    assert "on the LaunchPad already (1 Firework to run)" in sentence
+    assert sentence.index("detect_lostruns --rerun") < sentence.index("defuse_wflows -i 7")
+    assert "--force" not in sentence
+    assert open_run(run).get_meta("fireworks") == [7]
+
+
+def test_second_process_is_refused_before_it_touches_anything(tmp_path: Path) -> None:
+    path, run = write_campaign(tmp_path), tmp_path / "run"
+    table = prepare_run(load_campaign(path), run).table
+    started = table.get_meta("started")
+    with run_lock(run):
+        for arguments in (("screen", path, "--out", run), ("screen", path, "--out", run, "--force"), ("resume", run)):
+            assert f"computed by process {os.getpid()}" in refused(*arguments)
+        assert dpa4("status", run).exit_code == 0
+    assert table.get_meta("started") == started
+    assert not (run / "run.lock").exists()
+
+
+def test_force_says_what_it_deletes(tmp_path: Path) -> None:
+    path, run = write_campaign(tmp_path), tmp_path / "run"
+    assert dpa4("screen", path, "--out", run).exit_code == 0
+    number = sum(1 for _ in open_run(run).iter_calculations())
+    note = " ".join(dpa4("screen", path, "--out", run, "--force").stderr.split())
+    assert f"results.sqlite with {number} calculations" in note
+
+
 def test_queries_of_a_run(screened: tuple[Path, Result], tmp_path: Path) -> None:
     run = screened[0].parent / "runs" / "toy"
     status = json.loads(dpa4("status", run, "--json").stdout)
@@ -354,6 +405,7 @@ def test_interrupted_screen_says_how_to_continue_and_does(tmp_path: Path, monkey
     assert result.exit_code == 130
     assert f"Continue with: dpa4 screen {path} --out {tmp_path / 'run'}" in result.stderr
     assert "dpa4 resume" in dpa4("status", tmp_path / "run").stdout
+    shutil.rmtree(tmp_path / "structures")  # the run folder holds what it needs
     done = dpa4("resume", tmp_path / "run")
     assert done.exit_code == 0, done.output
     assert (tmp_path / "run" / "report.html").is_file()
@@ -425,7 +477,9 @@ def test_campaign_on_a_launchpad_is_run_by_workers_and_read_here(tmp_path: Path,
     assert waiting["fireworks"]["READY"] == 1
     assert waiting["state"] == "running"
 
+    (tmp_path / "structures").rename(tmp_path / "elsewhere")  # a worker need not have the files
     site.work()
+    (tmp_path / "elsewhere").rename(tmp_path / "structures")
     status = json.loads(dpa4("status", run, "--launchpad", site.launchpad_file, "--json").stdout)
     assert status["state"] == "complete"
     assert set(status["fireworks"]) == {"COMPLETED"}

@@ -11,7 +11,7 @@ from toy_campaign import MORSE, write_campaign
 from dpa4_flows.analysis.electrode import ION_CHARGES
 from dpa4_flows.campaigns.battery import BatteryRun
 from dpa4_flows.campaigns.bundled import CAMPAIGN_FILE, bundled_campaigns, copy_campaign, find_campaign
-from dpa4_flows.campaigns.config import BatteryCampaign, ConfigError, campaign_hash, load_campaign
+from dpa4_flows.campaigns.config import BatteryCampaign, ConfigError, campaign_hash, input_checksums, load_campaign
 from dpa4_flows.model_ref import ModelRef
 
 MINIMAL = '[campaign]\nname = "x"\ncandidates = ["candidates.json"]\n'
@@ -116,6 +116,20 @@ def test_run_survives_serialisation_as_jobs_do_it(tmp_path: Path) -> None:
     again = MontyDecoder().decode(MontyEncoder().encode(run))
     assert again == run
     assert BatteryCampaign.model_validate(campaign.model_dump(mode="json")) == campaign
+
+
+def test_job_on_another_machine_needs_none_of_the_files(tmp_path: Path) -> None:
+    model = tmp_path / "model.pt"
+    model.touch()
+    campaign = load_campaign(write_campaign(tmp_path, model={"name": "model.pt"}))
+    run = BatteryRun(table=str(tmp_path / "t.sqlite"), model=ModelRef(MORSE), campaign=campaign, corrections="none")
+    text, identity = MontyEncoder().encode(run), campaign_hash(campaign, "sha", "1")
+    inputs = input_checksums(campaign)
+    shutil.rmtree(tmp_path / "structures")
+    model.unlink()
+    assert MontyDecoder().decode(text) == run
+    assert BatteryCampaign.model_validate(campaign.model_dump(mode="json")) == campaign
+    assert campaign_hash(campaign, "sha", "1", inputs) == identity
 
 
 def test_bundled_campaign_is_found_copied_and_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

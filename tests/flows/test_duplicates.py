@@ -1,13 +1,16 @@
 """Equal crystals are found in every disguise, different ones are kept apart, in linear time."""
 
+import itertools
 import json
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from dpa4_flows.analysis import duplicates
 from dpa4_flows.analysis.duplicates import group_duplicates, structure_hash
 
 DATA = Path(__file__).parents[1] / "data"
@@ -47,6 +50,61 @@ def test_polymorphs_are_kept_apart(compounds):
     names = ["SiO2", "SiO2-cristobalite", "TiO2", "TiO2-anatase", "ZnO", "ZnO-zb", "GaN", "GaN-zb"]
     groups = group_duplicates({name: compounds[name] for name in names})
     assert all(groups[name] == name for name in names)
+
+
+def test_small_distortions_do_not_hide_equal_crystals(compounds):
+    """Their space groups and primitive cells differ: Jahn-Teller distortion, antiferromagnetic order."""
+    distorted = Structure(  # Materials Project mp-865631, CC BY 4.0
+        [[-1.401672, -2.427771, -0.001215], [1.540143, -2.507196, -0.066531], [1.256029, -0.721495, 9.50865]],
+        ["Li", "Li", "Ni", "Ni", "O", "O", "O", "O"],
+        [
+            [0.749552, 0.500192, 0.249941],
+            [0.250454, 0.499792, 0.750068],
+            [0.500027, 0.999947, 0.500035],
+            [0.999978, 0.000049, 0.999962],
+            [0.386349, 0.226227, 0.112872],
+            [0.886523, 0.229153, 0.612707],
+            [0.113486, 0.770819, 0.387317],
+            [0.613630, 0.773820, 0.887098],
+        ],
+    )
+    magnetic = Structure(  # Materials Project mp-1274279, CC BY 4.0
+        Lattice.from_parameters(3.102294, 5.375696, 5.443817, 110.556657, 91.096992, 89.9466),
+        ["Fe", "Fe", "Fe", "Fe", "O", "O", "O", "O"],
+        [
+            [0.5, 0, 0.5],
+            [0, 0.5, 0.5],
+            [0, 0, 0],
+            [0.500001, 0.5, 0],
+            [0.968291, 0.251676, 0.742066],
+            [0.468313, 0.251673, 0.242068],
+            [0.031709, 0.748324, 0.257934],
+            [0.531686, 0.748327, 0.757932],
+        ],
+    )
+    structures = {name: compounds[name] for name in ("LiNiO2", "FeO")} | {"distorted": distorted, "magnetic": magnetic}
+    groups = group_duplicates(structures)
+    assert groups["distorted"] == "LiNiO2" and groups["magnetic"] == "FeO"
+
+
+def test_orderings_of_one_formula_cost_few_comparisons(monkeypatch):
+    """Vacancy orderings of one framework: all look alike, and each meets a bounded number of others."""
+    compared = Counter()
+
+    def fit(matcher, one, other):
+        compared[one.name] += 1
+        return False
+
+    monkeypatch.setattr(duplicates, "_fit", fit)
+    parent = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Li", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    parent.make_supercell([2, 1, 1])
+    lithium = [i for i, site in enumerate(parent) if site.specie.symbol == "Li"]
+    orderings = {}
+    for i, pair in enumerate(itertools.combinations(lithium, 2)):
+        orderings[str(i)] = parent.copy()
+        orderings[str(i)].remove_sites(pair)
+    assert len(group_duplicates(orderings)) == 28
+    assert 0 < max(compared.values()) <= 8
 
 
 def test_oxidation_states_do_not_matter(compounds):

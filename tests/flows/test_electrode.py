@@ -121,6 +121,23 @@ def test_layers_that_drift_apart_make_the_volume_change_unreliable(compounds):
     assert ours.warnings == []
 
 
+def test_contraction_of_an_axis_is_no_drift_of_layers(compounds):
+    structure = compounds["LiCoO2"]
+    host = remove_ions(structure, "Li")
+    for strain, reliable in (
+        ([0.03, 0.0, -0.12], True),
+        ([0.0, 0.0, -0.2], True),
+        ([0.0, 0.0, 0.12], False),
+        ([-0.04, -0.04, 0.08], False),
+        ([-0.13, 0.0, 0.11], False),
+    ):
+        strained = host.copy()
+        strained.apply_strain(strain)
+        ours = electrode_properties(structure, strained, -22.0, -17.0, -1.9, "Li")
+        assert ours.volume_change_reliable is reliable
+        assert any("unreliable_vdw" in warning for warning in ours.warnings) is not reliable
+
+
 def test_impossible_electrodes_get_a_sentence(compounds):
     lithium = Structure(Lattice.cubic(3.4), ["Li"], [[0, 0, 0]])
     cobaltate = compounds["LiCoO2"]

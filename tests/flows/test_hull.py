@@ -75,6 +75,17 @@ def test_candidates_compete_with_each_other_on_request():
     assert phase_positions(pair, LI_O, candidates_compete=True)[0].energy_above_hull == 0.0
 
 
+def test_only_the_rivals_stand_against_candidates():
+    good, bad = entry("LiO4", -4.95), entry("LiO3", -5.5)
+    alone = phase_positions([good, bad], LI_O)
+    [judged, fallen] = phase_positions([good, bad], LI_O, rivals=[good])  # the second is judged, and counts for nothing
+    assert judged.energy_above_hull == pytest.approx(alone[0].energy_above_hull)
+    assert fallen.energy_above_hull == 0.0
+    [judged] = phase_positions([good], LI_O, rivals=[bad])
+    assert judged.energy_above_hull > alone[0].energy_above_hull
+    assert judged.distance_to_competing == pytest.approx(alone[0].distance_to_competing)
+
+
 def test_missing_element_is_named_and_the_distance_is_a_lower_bound(entries):
     lithium_cobalt = [e for e in entries if e.composition.chemical_system in ("Co-Li-O", "Li-O", "Co-O", "Li", "O")]
     cobalt = [e for e in entries if e.composition.reduced_formula == "Co"]
@@ -147,3 +158,11 @@ def test_thousands_of_candidates_take_seconds(entries):
     results = phase_positions(entries * 13, entries)
     assert len(results) == 13 * len(entries)
     assert time.perf_counter() - start < 20
+
+
+def test_products_lie_on_the_same_hull_as_the_distance():
+    """A candidate beaten by another candidate turns into that one, not into phases above itself."""
+    best, second = phase_positions([entry("LiO3", -5.5), entry("Li2O6", -5.4)], LI_O, candidates_compete=True)
+    assert second.energy_above_hull == pytest.approx(0.1)
+    assert second.decomposition == pytest.approx({"LiO3": 1.0})
+    assert best.energy_above_hull == 0.0

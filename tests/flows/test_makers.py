@@ -80,6 +80,18 @@ def test_molecule_is_computed(tmp_path: Path) -> None:
     assert document.dpa4.model_sha256 == TOY.sha256
 
 
+@pytest.mark.parametrize("cls", [DPA4RelaxMaker, DPA4StaticMaker])
+def test_deprecated_arguments_reach_atomate2(cls: Any, copper: Structure) -> None:
+    """atomate2 alone decides what `task_document_kwargs` do; it warns where they are used, and only there."""
+    given = {"note": "x"}
+    maker = cls(model=TOY, task_document_kwargs=given)
+    assert maker.task_document_kwargs == given == {"note": "x"}
+    assert MontyDecoder().decode(json.dumps(maker, cls=MontyEncoder)).task_document_kwargs == given
+    with pytest.warns(DeprecationWarning, match="task_document_kwargs"):
+        cls.make.original(maker, copper)
+    assert cls(model=TOY).task_document_kwargs == {}
+
+
 def test_molecular_dynamics_runs(copper: Structure, tmp_path: Path) -> None:
     maker = DPA4MDMaker(model=TOY, n_steps=3, ensemble="nve", time_step=2.0)
     document = output(maker.make(copper), tmp_path)

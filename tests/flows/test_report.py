@@ -7,6 +7,9 @@ import csv
 import io
 import json
 import re
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,12 +20,13 @@ from pymatgen.core import Composition, Lattice, Structure
 from rich.console import Console
 
 from dpa4_flows.report import export, html, print_funnel, print_ranking, write_csv, write_report
-from dpa4_flows.report.collect import take_snapshot
+from dpa4_flows.report.caveats import model_caveats
+from dpa4_flows.report.collect import provenance_of, take_snapshot
 from dpa4_flows.report.figures import funnel_figure
 from dpa4_flows.report.figures_battery import battery_figures, known_results
 from dpa4_flows.report.figures_hull import hull_figures
 from dpa4_flows.report.known_materials import DPA4_NEO_SHA256, KNOWN_VOLTAGES
-from dpa4_flows.report.labels import badge_text, format_value, formula_html, formula_text, order_stages
+from dpa4_flows.report.labels import badge_text, format_value, formula_html, formula_text, order_stages, quantity
 from dpa4_flows.report.reasons import reason_pattern
 from dpa4_flows.results import ResultsError, ResultsTable
 from dpa4_flows.schemas import Candidate, Provenance, RankedCandidate, RelaxationDocument, StageResult, Status
@@ -323,7 +327,16 @@ class _Writer:
             self.table.set_meta(name, value)
 
     def _enter(self, candidate_id: str, formula: str, source: str, error: str | None = None) -> None:
-        self.candidates.append(Candidate(candidate_id=candidate_id, formula=formula, source=source, error=error))
+        structure = known_structure(candidate_id, formula)
+        self.candidates.append(
+            Candidate(
+                candidate_id=candidate_id,
+                formula=formula,
+                structure=structure.as_dict() if structure else None,
+                source=source,
+                error=error,
+            )
+        )
 
     def _stage(
         self,
@@ -371,6 +384,25 @@ class _Writer:
         )
         self.table.put_calculations([document])
         return key
+
+
+def known_structure(candidate_id: str, formula: str) -> Structure | None:
+    """A crystal with the space group of a known electrode; its coordinates do not matter here."""
+    if candidate_id.endswith(("-layered", "-C2m")):
+        metal = Composition(formula).elements[1].symbol
+        cell, sites = Lattice.hexagonal(2.85, 14.1), [[0, 0, 0], [0, 0, 0.5], [0, 0, 0.24]]
+        return Structure.from_spacegroup("R-3m", cell, [formula[:2], metal, "O"], sites)
+    if candidate_id == "LiTiS2-1T":
+        cell, sites = Lattice.hexagonal(3.45, 6.2), [[0, 0, 0.5], [0, 0, 0], [1 / 3, 2 / 3, 0.25]]
+        return Structure.from_spacegroup("P-3m1", cell, ["Li", "Ti", "S"], sites)
+    if candidate_id == "LiMn2O4-spinel":
+        sites = [[0.125, 0.125, 0.125], [0.5, 0.5, 0.5], [0.264, 0.264, 0.264]]
+        return Structure.from_spacegroup("Fd-3m:2", Lattice.cubic(8.2), ["Li", "Mn", "O"], sites)
+    if candidate_id.endswith("PO4-olivine"):
+        sites = [[0, 0, 0], [0.28, 0.25, 0.97], [0.09, 0.25, 0.42], [0.1, 0.25, 0.74], [0.46, 0.25, 0.21]]
+        species = ["Li", Composition(formula).elements[1].symbol, "P", "O", "O"]
+        return Structure.from_spacegroup("Pnma", Lattice.orthorhombic(10.3, 6.0, 4.7), species, sites)
+    return None
 
 
 def example_hulls() -> dict[str, Any]:
@@ -533,6 +565,23 @@ def test_reasons_that_differ_in_numbers_and_formulas_count_together(complete: Re
     assert reason_pattern("Li2O lies -0.5 eV/atom above (3 %); as 2 O2") == "… lies … eV/atom above (… %)"
 
 
+def test_calculations_of_former_settings_are_not_counted(tmp_path: Path) -> None:
+    table = example_table(tmp_path / "results.sqlite")
+    before = take_snapshot(table).calculations
+    [document] = table.calculations(["LiNiO2-C2m-discharged"]).values()
+    former = PROVENANCE.model_copy(update={"settings": {"fmax": 0.5}})
+    old = [document.model_copy(update={"key": f"{i} old", "converged": False, "provenance": former}) for i in "01"]
+    with closing(sqlite3.connect(table.path)) as connection, connection:
+        connection.execute("DELETE FROM calculations")
+    table.put_calculations(old)
+    assert provenance_of(table) == {} and take_snapshot(table).calculations.total == 0
+    table.put_calculations([document, document.model_copy(update={"key": "k" * 64})])
+    assert provenance_of(table)["settings"]["fmax"] == 0.02
+    counts = take_snapshot(table).calculations
+    assert (counts.total, counts.unconverged) == (2, 0)  # one of a candidate, one of a reference
+    assert before.total > 2 and before.unconverged == 0
+
+
 def test_unreadable_input_keeps_its_reason(complete: ResultsTable) -> None:
     snapshot = take_snapshot(complete)
     [row] = snapshot.rows(["LiNi0.8Co0.2O2"])
@@ -551,6 +600,23 @@ def test_printed_ranking_has_units_flags_and_level_of_theory(complete: ResultsTa
     limited = printed(print_ranking, complete, limit=3)
     assert "more ranked candidates are not shown" in limited
     assert len(limited.splitlines()) < len(text.splitlines())
+
+
+def test_warnings_with_a_name_are_shown_as_a_phrase(tmp_path: Path) -> None:
+    table = example_table(tmp_path / "results.sqlite")
+    swollen = "unreliable_vdw: charging to CoO2 stretches the cell by +45.8 % along one axis"
+    moved = "not_topotactic: host atoms move by up to 0.77 Å on charging, more than 0.5 Å"
+    flags = {"LiCoO2-layered": [swollen, moved], "NaCoO2-layered": [swollen.replace("45.8", "21.0")]}
+    table.put_ranking([row.model_copy(update={"flags": flags.get(row.candidate_id, [])}) for row in table.ranking()])
+    text = printed(print_ranking, table)
+    assert "no dispersion in the model: the host swells, volume change not meaningful (2)" in text
+    assert "not topotactic: the host rearranges on charging (1)" in text
+    write_report(table, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    tips = [a.get("data-tip") or "" for tag, a in _Reader(page).tags if tag == "span"]
+    assert any("the host swells, volume change not meaningful (charging to CoO2 stretches" in tip for tip in tips)
+    assert any("the host rearranges on charging (host atoms move by up to 0.77 Å" in tip for tip in tips)
+    assert "unreliable_vdw" not in "".join(tips) + text and "unreliable vdw" not in text
 
 
 def test_printed_ranking_fits_a_narrow_terminal(complete: ResultsTable) -> None:
@@ -861,16 +927,51 @@ def test_iso_energy_lines_are_products_of_voltage_and_capacity(complete: Results
         assert all(x * y == pytest.approx(energy) for x, y in zip(line.x, line.y, strict=True))
 
 
+def test_caveats_say_only_what_is_known_of_the_model() -> None:
+    def said(applied: str, **model: str) -> str:
+        return " ".join(model_caveats(MODEL | model, [applied]))
+
+    mptrj = {"sha256": "ab" * 32, "level_of_theory": "PBE, PBE+U (Materials Project, MPtrj)", "corrections": "MP2020"}
+    r2scan = {"sha256": "cd" * 32, "level_of_theory": "r2SCAN (MatPES 2025.2), no +U", "corrections": "none"}
+    assert "with DPA4-Neo, formation energies agree with experiment to 0.07" in said("OMat24")
+    assert "advise against it" in said("MP2020")
+    for text in (said("MP2020", **mptrj), said("OMat24", **mptrj), said("OMat24", sha256="ab" * 32)):
+        assert "DPA4-Neo" not in text and "advise against" not in text and "was not measured" in text
+    assert "MP2020 corrections fit this model's level of theory" in said("MP2020", **mptrj)
+    assert "but MP2020 corrections fit" in said("OMat24", **mptrj)
+    assert "No energy corrections" in said("none") and "1.2 eV/atom" in said("none", **mptrj)
+    assert "+U" not in said("none", **r2scan) and "dispersion" not in said("none", **r2scan)
+
+
 def test_known_materials_are_compared_with_their_stored_voltage(complete: ResultsTable) -> None:
-    rows = list(take_snapshot(complete).rows())
-    results = {r.known.formula: r for r in known_results(rows, MODEL)}
-    assert len(results) == len(KNOWN_VOLTAGES)
+    snapshot = take_snapshot(complete)
+    rows = list(snapshot.rows())
+    results = {r.known.formula: r for r in known_results(rows, snapshot)}
+    assert len(results) == len(KNOWN_VOLTAGES) - 1  # the other one has another working ion
     assert all(result.good for result in results.values())
     broken = [KNOWN_VOLTAGES[0]._replace(dpa4_neo=3.0), *KNOWN_VOLTAGES[1:]]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dpa4_flows.report.figures_battery.KNOWN_VOLTAGES", tuple(broken))
-        assert known_results(rows, MODEL)[0].good is False
-        assert known_results(rows, {"sha256": "another"})[0].good is True  # other models meet the literature only
+        assert known_results(rows, snapshot)[0].good is False
+        another = replace(snapshot, meta=snapshot.meta | {"model": {"sha256": "another"}})
+        assert known_results(rows, another)[0].good is True  # other models meet the literature only
+
+
+def test_polymorphs_and_other_ions_are_no_known_materials(tmp_path: Path) -> None:
+    table = example_table(tmp_path / "results.sqlite")
+    spinel_like = Structure.from_spacegroup(
+        "Fd-3m", Lattice.cubic(8.0), ["Li", "Co", "O"], [[0, 0, 0], [0.5, 0.5, 0.5], [0.24, 0.24, 0.24]]
+    )
+    other = {"structure": spinel_like.as_dict()}
+    table.put_candidates(
+        [c.model_copy(update=other) if c.candidate_id == "LiCoO2-layered" else c for c in table.candidates()]
+    )
+    snapshot = take_snapshot(table)
+    found = {r.known.formula for r in known_results(list(snapshot.rows()), snapshot)}
+    assert found == {"LiNiO2", "LiMn2O4", "LiFePO4", "LiMnPO4", "LiTiS2"}
+    table.set_meta("campaign", {"campaign": CAMPAIGN["campaign"] | {"working_ion": "Na"}})
+    snapshot = take_snapshot(table)
+    assert [r.known.formula for r in known_results(list(snapshot.rows()), snapshot)] == ["NaCoO2"]
 
 
 def test_known_formulas_are_spelled_as_pymatgen_reduces_them() -> None:
@@ -892,6 +993,10 @@ def test_formulas_get_subscripts_and_other_text_does_not() -> None:
     assert formula_text("LiNi0.5Mn1.5O4") == "LiNi₀.₅Mn₁.₅O₄"
     assert formula_html("<b>4") == "&lt;b&gt;4"
     assert formula_text("file 4 cannot be read") == "file 4 cannot be read"
+
+
+def test_stretch_is_not_called_a_lattice_parameter() -> None:
+    assert "principal stretch" in quantity("interlayer_change_percent").note
 
 
 def test_numbers_are_rounded_as_their_kind_deserves() -> None:

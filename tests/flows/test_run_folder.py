@@ -1,0 +1,146 @@
+"""Run folders: what they take from files once, who may start them, who may read them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.io import write
+from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+from toy_campaign import layered, write_campaign
+
+from dpa4_flows.campaigns.battery import compute_references
+from dpa4_flows.campaigns.candidates import read_candidates
+from dpa4_flows.campaigns.config import ConfigError, load_campaign
+from dpa4_flows.campaigns.funnel import rattled
+from dpa4_flows.campaigns.run import LOCK_FILE, PreparedRun, open_run, prepare_run, run_lock
+from dpa4_flows.makers.references import find_phases
+from dpa4_flows.results import ResultsError, ResultsTable
+from dpa4_flows.schemas import StageResult
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> PreparedRun:
+    return prepare_run(load_campaign(write_campaign(tmp_path)), tmp_path / "run")
+
+
+def test_candidate_of_another_code_loses_its_labels(tmp_path: Path) -> None:
+    atoms = AseAtomsAdaptor.get_atoms(layered("Co"))
+    atoms.info = {"virial": np.eye(3), "config_type": "x"}
+    atoms.set_array("forces", np.zeros((4, 3)))
+    write(tmp_path / "c.extxyz", atoms)
+    write(tmp_path / "t.traj", atoms)
+    candidates = [*read_candidates([tmp_path / "c.extxyz"]), *read_candidates([tmp_path / "t.traj"])]
+    ResultsTable(tmp_path / "results.sqlite").put_candidates(candidates)
+    for candidate in candidates:
+        structure = Structure.from_dict(candidate.structure or {})
+        assert structure.properties == structure.site_properties == {}
+        assert structure.matches(layered("Co"))
+
+
+# ---- files that are gone
+
+
+def test_competing_phases_come_from_the_table_and_start_rattled(prepared: PreparedRun, tmp_path: Path) -> None:
+    table, campaign = prepared.table, prepared.run.campaign
+    phases = find_phases(["Co-Li-O"], campaign.hull.competing)
+    shutil.rmtree(tmp_path / "structures")
+    table.put_stages([StageResult(candidate_id="LiCoO2", stage="relax", status="passed")])
+    compute_references.original(prepared.run)
+
+    assert [row["name"] for row in table.get_meta("references")] == [phase.name for phase in phases]
+    maker = prepared.run.relax_maker("competing phases")
+    starts = {key: Structure.from_dict(s) for key, s in table.get_meta("reference_structures").items()}
+    pushed = [rattled(phase.structure, campaign.relax.rattle) for phase in phases]
+    assert list(starts) == [maker.key(structure) for structure in pushed]
+    largest = max(a.distance(b) for a, b in zip(starts[maker.key(pushed[-1])], phases[-1].structure, strict=True))
+    assert 0 < largest < 10 * campaign.relax.rattle
+
+
+def test_run_is_continued_without_its_files(prepared: PreparedRun, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "structures")
+    again = prepare_run(prepared.run.campaign, prepared.folder, stored_inputs=True)
+    assert again.table.get_meta("campaign_hash") is not None
+    assert len(again.table.candidates()) == 10
+    again.table.set_meta("state", "complete")
+    assert prepare_run(prepared.run.campaign, prepared.folder, stored_inputs=True).finished
+    assert not prepare_run(prepared.run.campaign, prepared.folder, stored_inputs=True, retry_errors=True).finished
+
+
+# ---- one process at a time
+
+
+def test_lock_is_kept_while_its_process_lives(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    with run_lock(folder):
+        assert json.loads((folder / LOCK_FILE).read_text())["pid"] == os.getpid()
+        with pytest.raises(ConfigError, match=f"process {os.getpid()} on "), run_lock(folder):
+            pass
+        assert (folder / LOCK_FILE).exists()  # the refused one has not taken it away
+    assert not folder.exists()  # nothing came of it
+
+
+def test_lock_of_an_ended_process_is_ignored(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / LOCK_FILE).write_text(json.dumps({"pid": ended.pid, "host": socket.gethostname()}))
+    with run_lock(tmp_path):
+        assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(json.dumps({"pid": 1, "host": "elsewhere"}), "process 1 on elsewhere"), ("", "is no lock of this program")],
+)
+def test_lock_that_cannot_be_judged_names_the_file(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / LOCK_FILE).write_text(text)
+    with pytest.raises(ConfigError, match=words) as caught, run_lock(tmp_path):
+        pass
+    assert str(tmp_path / LOCK_FILE) in str(caught.value)
+
+
+# ---- reading
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_reading_changes_nothing(tmp_path: Path, shared: bool) -> None:
+    table = ResultsTable(tmp_path / "results.sqlite", shared=shared)
+    table.set_meta("state", "running")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    reader = open_run(tmp_path)
+    assert reader.get_meta("state") == "running"
+    with pytest.raises(ResultsError, match="readonly"):
+        reader.set_meta("state", "complete")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".sqlite"} == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_folder_of_another_user_can_be_read() -> None:
+    code = (
+        "import os, sys, tempfile\n"
+        "from pathlib import Path\n"
+        "from dpa4_flows.campaigns.run import open_run\n"
+        "from dpa4_flows.results import ResultsTable\n"
+        "folder = Path(tempfile.mkdtemp())\n"
+        "ResultsTable(folder / 'results.sqlite').set_meta('state', 'complete')\n"
+        "folder.chmod(0o555)\n"
+        "if os.geteuid() == 0:\n    os.seteuid(65534)\n"
+        "assert not os.access(folder, os.W_OK, effective_ids=True)\n"
+        "assert open_run(folder).get_meta('state') == 'complete'\n"
+        "if os.getuid() == 0:\n    os.seteuid(0)\n"
+        "folder.chmod(0o755)\n"
+        "(folder / 'results.sqlite').unlink()\n"
+        "folder.rmdir()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
