@@ -97,7 +97,7 @@ class ElectrodeDocument(Document):
     energy_vol: float = Field(description="Energy density per discharged volume, Wh/L")
     volume_change_percent: float = Field(description="Volume change on charging, % of the discharged volume")
     interlayer_change_percent: float | None = Field(
-        None, description="Largest change of a lattice parameter on charging, %"
+        None, description="Largest principal stretch of the cell on charging, signed, %"
     )
     volume_change_reliable: bool = Field(
         description="False if the charged host fell apart along one axis: no dispersion in the model"

@@ -187,11 +187,34 @@ FLAG_PHRASES: dict[str, tuple[str, str]] = {
 }
 """Words for a badge and a clear phrase, by the name that a warning of `ElectrodeDocument` starts with."""
 
+FLAG_PATTERNS: tuple[tuple[str, str, str], ...] = (
+    (
+        "below all competing phases",
+        "no close competitor",
+        "below all competing phases: none near its composition is known, its stability is an upper bound",
+    ),
+    ("counts as 0 in the score", "not scored", "an unreliable value counts as 0 in the score"),
+    (
+        "distance of the charged host",
+        "charged hull uncertain",
+        "the charged host's distance to the hull is not reliable, as its volume is not",
+    ),
+    ("the volume changes by", "large volume change", "the volume change on charging exceeds the limit"),
+)
+"""The same for other warnings, by words in them."""
+
+
+def _general(sentence: str) -> tuple[str, str] | None:
+    """Words for a badge and a phrase, if the warning is a known one."""
+    if (name := sentence.partition(":")[0]) in FLAG_PHRASES:
+        return FLAG_PHRASES[name]
+    return next(((badge, phrase) for words, badge, phrase in FLAG_PATTERNS if words in sentence), None)
+
 
 def flag_phrase(sentence: str) -> str:
     """What a warning says in general, for a legend: one phrase for all candidates that carry it."""
-    name = sentence.partition(":")[0]
-    return FLAG_PHRASES[name][1] if name in FLAG_PHRASES else badge_text(sentence)
+    general = _general(sentence)
+    return general[1] if general else re.split("[:;]", sentence, maxsplit=1)[0]
 
 
 def flag_text(sentence: str) -> str:
@@ -205,8 +228,8 @@ def flag_text(sentence: str) -> str:
 
 def badge_text(sentence: str) -> str:
     """A few words for a badge; the sentence itself goes into the tooltip."""
-    if (name := sentence.partition(":")[0]) in FLAG_PHRASES:
-        return FLAG_PHRASES[name][0]
+    if general := _general(sentence):
+        return general[0]
     sentence = sentence.removeprefix("the ")
     head = re.split(r"[:;,(]", sentence, maxsplit=1)[0].strip().replace("_", " ")
     return head if 0 < len(head) <= 28 else sentence[:26].rsplit(" ", 1)[0].rstrip() + "…"
