@@ -52,8 +52,8 @@ def summary(snapshot: Snapshot, alive: Sequence[Row]) -> Markup:
     best = alive[0]
     values = best.values()
     shown = [_in_words(name, values[name], snapshot) for name in value_names([best])[:_SUMMARY_VALUES]]
-    if best.flags:
-        shown.append(f"{len(best.flags)} warning{'s' if len(best.flags) > 1 else ''}, see its flags")
+    if warnings := len(best.ranked.flags) if best.ranked else 0:
+        shown.append(f"{warnings} warning{'s' if warnings > 1 else ''}, see its flags")
     return Markup("{} Best: <strong>{}</strong> ({}).").format(lead, formula_html(best.formula), ", ".join(shown))
 
 
