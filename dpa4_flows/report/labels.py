@@ -83,11 +83,20 @@ QUANTITIES: dict[str, Quantity] = {
         "largest principal stretch of the cell on charging, signed; in a layered host the change of the interlayer "
         "distance",
     ),
+    "distance_to_competing": Quantity(
+        "Distance to competing phases", 3, 31, "signed: negative means below all known phases"
+    ),
+    "distance_to_competing_charged": Quantity(
+        "Distance to competing phases, charged", 3, 32, "signed: negative means below all known phases"
+    ),
     "energy_per_atom": Quantity("Energy", 4, 40, "uncorrected model energy"),
     "fmax": Quantity("Largest force", 3, 41),
     "n_steps": Quantity("Optimiser steps", 0, 42),
     "decomposition": Quantity("Decomposes into", 0, 43),
 }
+
+HISTORY_ONLY = {"distance_to_competing", "distance_to_competing_charged"}
+"""Values that stand in the history of a row and in the CSV, but make the ranking too wide."""
 
 STAGE_ORDERS: dict[str, tuple[str, ...]] = {
     "battery": (

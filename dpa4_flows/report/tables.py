@@ -16,6 +16,7 @@ from rich.text import Text
 from dpa4_flows.report.collect import INPUT, Row, Snapshot, take_snapshot
 from dpa4_flows.report.files import replacing
 from dpa4_flows.report.labels import (
+    HISTORY_ONLY,
     OUTCOME_TITLES,
     flag_phrase,
     format_value,
@@ -215,7 +216,7 @@ def value_names(rows: Sequence[Row]) -> list[str]:
         for row in rows
         for name, value in (row.ranked.values if row.ranked else row.values()).items()
         if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+    } - HISTORY_ONLY
     return sorted(names, key=_column_order)
 
 
