@@ -1,15 +1,14 @@
 """Products of equivariant fields on a quadrature grid.
 
 Coefficients c[(l, m), k] describe a function on rotations, f(R) = Σ c[(l, m), k] D^l_{k,m}(R), with frame
-orders k = 0, −1, +1
-(k only 0 for a function on the sphere). Two functions are multiplied point by point and projected back onto degrees
-≤ L and |k| ≤ 1. For R = R_z(γ) R_p, p on the sphere,
+orders k = 0, −1, +1 (k only 0 for a function on the sphere). Two functions are multiplied point by point and
+projected back onto degrees ≤ L and |k| ≤ 1. For R = R_z(γ) R_p, p on the sphere,
 
     f = a + P cos γ + Q sin γ,   a = Σ S c₀,   P = Σ (D₋ c₋ + D₊ c₊),   Q = Σ (D₋ c₊ − D₊ c₋),
 
 so the roll γ is integrated by hand, F₀ = aa' + (PP' + QQ')/2, F_P = aP' + Pa', F_Q = aQ' + Qa', and only the
-sphere needs
-points: a Lebedev rule of precision 3L, exact for the product. Any exact quadrature gives the same result to rounding.
+sphere needs points: a Lebedev rule of precision 3L, exact for the product. Any exact quadrature gives the same
+result to rounding.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def uniform(*shape: int, bound: float, dtype: torch.dtype) -> nn.Parameter:
 
 
 def per_degree(x: Tensor, weight: Tensor) -> Tensor:
-    """X [n, D, ..., in] times weight [L+1, in, out], each degree with its own matrix."""
+    """Product of x [n, D, ..., in] times weight [L+1, in, out], each degree with its own matrix."""
     return torch.cat([x[:, degree_slice(degree)] @ weight[degree] for degree in range(weight.shape[0])], dim=1)
 
 
@@ -44,8 +44,7 @@ class SO2Linear(nn.Module):
     """Mixing of degrees and channels in the edge frame, separately for each order and focus stream.
 
     m = 0: a plain matrix over (l, channel). m = 1: a complex one, out₋ = in₋U − in₊V, out₊ = in₋V + in₊U,
-    written as the
-    real block matrix [[U, V], [−V, U]].
+    written as the real block matrix [[U, V], [−V, U]].
     """
 
     def __init__(self, lmax: int, n_focus: int, width: int, dtype: torch.dtype) -> None:

@@ -26,8 +26,7 @@ class EquivariantRMSNorm(nn.Module):
     """Norm over degrees, orders and channels of x [n, D, C] with a scale per degree and channel and a bias on l = 0.
 
     The channel mean is taken off the l = 0 row, then ν = Σ x² / ((2l+1)(L+1)C) and y = x (ν + ε)^(−1/2) g[l].
-    With ε = 1 it
-    leaves small messages small.
+    With ε = 1 it leaves small messages small.
     """
 
     degrees: Tensor

@@ -17,8 +17,7 @@ def envelope(length: Tensor, cutoff: float, exponent: int) -> Tensor:
     """C³ polynomial that is 1 at r = 0 and vanishes with three derivatives at the cutoff.
 
     env_p(r) = u⁴ Σ_{k<p} binom(k+3, 3) xᵏ with u = clamp((rc − r)/rc, 0, 1), x = 1 − u; larger ``exponent`` p
-    stays near 1
-    for longer. Zero beyond the cutoff.
+    stays near 1 for longer. Zero beyond the cutoff.
     """
     u = torch.clamp((cutoff - length) / cutoff, 0.0, 1.0)
     x = 1.0 - u

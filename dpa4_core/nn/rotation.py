@@ -1,9 +1,9 @@
 """Real spherical harmonics and the rows |m| ≤ 1 of the rotation into the frame of an edge.
 
 The harmonics S_lm have Σ_m S_lm² = 1 and the sign convention of the published weights, S_lm(x, y, z) =
-Y_lm(−x, y, z) with
-Y the real harmonics without Condon–Shortley phase. For a rotation R with R u = z, rows e_x, e_y, u, the rows of
-the matrix D^l(R), S_l(R v) = D^l(R) S_l(v), follow from the addition theorem Σ_m S_lm(v) S_lm(w) = P_l(v·w):
+Y_lm(−x, y, z) with Y the real harmonics without Condon–Shortley phase. For a rotation R with R u = z, rows e_x,
+e_y, u, the rows of the matrix D^l(R), S_l(R v) = D^l(R) S_l(v), follow from the addition theorem
+Σ_m S_lm(v) S_lm(w) = P_l(v·w):
 
     D^l_{0,m}  = S_lm(u)
     D^l_{−1,m} = +sqrt(2/(l(l+1))) · (e_y·∇) S_lm(u)
@@ -29,9 +29,8 @@ def edge_frame(direction: Tensor, roll: Tensor | None = None) -> tuple[Tensor, T
     """Two unit vectors that complete unit ``direction`` [n, 3] to a right-handed frame (e_x, e_y, direction).
 
     The roll about ``direction`` is a gauge on which no energy depends, so the chart may switch: the helper axis is
-    z, or x
-    near the poles, where z would be parallel. ``roll`` [n, 1] in radians turns the frame; training draws it at random
-    so that rounding in low precision prefers no direction.
+    z, or x near the poles, where z would be parallel. ``roll`` [n, 1] in radians turns the frame; training draws it
+    at random so that rounding in low precision prefers no direction.
     """
     near_pole = direction[:, 2:].detach().abs() > 0.8
     x_axis = direction.new_tensor([1.0, 0.0, 0.0])
