@@ -1,9 +1,9 @@
 """Index layouts of spherical-harmonic coefficients.
 
-Packed: (l, m) sits at ``l² + l + m``, size D = (lmax + 1)². Reduced: what the convolution keeps in the frame
-of an edge, the orders |m| ≤ 1, sorted by order: all (l, 0), then all (l, −1), then all (l, +1), size
-Dm = 3·lmax + 1. All published models truncate at |m| = 1, which makes the rows of the rotation a harmonic and its two tangential derivatives
-(`rotation.py`) and the mixing two plain matrix products (`linear.py`).
+Packed: (l, m) sits at ``l² + l + m``, size D = (lmax + 1)². Reduced: what the convolution keeps in the frame of an
+edge, the orders |m| ≤ 1, sorted by order: all (l, 0), then all (l, −1), then all (l, +1), size Dm = 3·lmax + 1. All
+published models truncate at |m| = 1, which makes the rows of the rotation a harmonic and its two tangential
+derivatives (`rotation.py`) and the mixing two plain matrix products (`linear.py`).
 """
 
 from __future__ import annotations
