@@ -186,7 +186,7 @@ class FieldProduct(nn.Module):
         By the orthogonality of the D^l_{k,m} the mean of a product over all rotations is Σ c c'/(2l+1); no grid needed.
         """
         left, right = self._operands(field)
-        mean = (left[:, 0, 0] * right[:, 0, 0]).clone()
+        mean = left[:, 0, 0] * right[:, 0, 0]
         for degree in range(1, self.lmax + 1):
             part = degree_slice(degree)
             mean = mean + (left[:, part] * right[:, part]).sum((1, 2)) / (2 * degree + 1)
