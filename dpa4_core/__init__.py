@@ -7,15 +7,17 @@ relaxed = dpa4.relax(structures, potential, fmax=0.02)
 """
 
 from dpa4_core.calculator import DPA4Calculator
+from dpa4_core.data.frames import Frame, read_frames
 from dpa4_core.data.readers import read_structures
 from dpa4_core.data.structures import StructureError
 from dpa4_core.errors import DPA4Error
+from dpa4_core.evaluate import Metrics, evaluate
 from dpa4_core.model.checkpoint import convert
 from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import Potential, PotentialLike, load, save
-from dpa4_core.predict import Prediction, evaluate, predict
+from dpa4_core.predict import Prediction, predict
 from dpa4_core.relax import RelaxResult, relax
 
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     "DPA4Calculator",
     "DPA4Config",
     "DPA4Error",
+    "Frame",
+    "Metrics",
     "ModelInfo",
     "Potential",
     "PotentialLike",
@@ -33,6 +37,7 @@ __all__ = [
     "evaluate",
     "load",
     "predict",
+    "read_frames",
     "read_structures",
     "relax",
     "save",

@@ -12,6 +12,7 @@ from torch import Tensor
 from dpa4_core.data.graph import Graph
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.checkpoint import read_model, write_model
+from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.registry import resolve
@@ -73,6 +74,49 @@ def derive(atom_energies: Tensor, edge_vec: Tensor, graph: Graph, *, create_grap
     return Output(energy, atom_energies, forces, virial, stress)
 
 
+def species_table(config: DPA4Config) -> Tensor:
+    """Position in the type map by atomic number, [120] int64; −1 for an element that is not in it."""
+    lookup = torch.full((120,), -1, dtype=torch.int64)
+    lookup[torch.tensor(config.atomic_numbers)] = torch.arange(len(config.elements))
+    return lookup
+
+
+def species_in(table: Tensor, graph: Graph, name: str) -> Tensor:
+    """Positions in the type map of the atoms of ``graph``, [n_atoms]; ``table`` is that of model ``name``.
+
+    Raises:
+        DPA4Error: an element that is not in it.
+    """
+    species = table[graph.atomic_numbers]
+    if graph.n_atoms and bool((species < 0).any()):
+        number = int(graph.atomic_numbers[species < 0][0])
+        raise DPA4Error(f"element with atomic number {number} is not in the type map of {name}")
+    return species
+
+
+def conditioning_of(config: DPA4Config, graph: Graph) -> Tensor | None:
+    """Charge and spin multiplicity of the system of each atom for a conditioned model, [n_atoms, 2]."""
+    default = config.charge_spin
+    if default is None or graph.charge_spin is None:
+        return None  # an unconditioned model knows no charge; a conditioned one takes its default
+    given = graph.charge_spin
+    given = torch.where(given[:, 1:] < 0, given.new_tensor(default), given)
+    charge, spin = given[:, 0], given[:, 1]
+    if bool(((charge < -100) | (charge > 99) | (spin > 99)).any()):
+        raise DPA4Error(f"charge and spin {given.tolist()} exceed what the model can take, −100…99 and 0…99")
+    return given[graph.system_idx]
+
+
+def repulsion_energy(model: DPA4, graph: Graph) -> Tensor:
+    """The part of the energies that is nuclear repulsion, [n_systems] float64, eV; zero without zone bridging.
+
+    ``graph`` is on the device of the model. Offsets per element are fitted to labels less this energy.
+    """
+    species = species_in(species_table(model.config).to(graph.device), graph, "the model")
+    atom_energies = model.repulsion(graph.edge_vectors(), graph.src, graph.dst, species)
+    return segment_sum(atom_energies, graph.system_idx, graph.n_systems)
+
+
 class Potential:
     """A DPA4 model ready for prediction, with its identity card.
 
@@ -90,9 +134,7 @@ class Potential:
         self.dtype = model.dtype
         # a species row that training never saw holds noise: such elements are refused, not guessed
         self.elements = frozenset(self.info.elements or model.config.atomic_numbers)
-        lookup = torch.full((120,), -1, dtype=torch.int64)
-        lookup[torch.tensor(model.config.atomic_numbers)] = torch.arange(len(model.config.elements))
-        self._species_of = lookup.to(self.device)
+        self._species_of = species_table(model.config).to(self.device)
 
     def compute(self, graph: Graph) -> Output:
         """Energies, forces, virial and stress of every system in ``graph``.
@@ -101,34 +143,13 @@ class Potential:
             DPA4Error: an element that is not in the model's type map.
         """
         graph = graph.to(self.device)
-        species = self._species_of[graph.atomic_numbers]
-        if graph.n_atoms and bool((species < 0).any()):
-            number = int(graph.atomic_numbers[species < 0][0])
-            raise DPA4Error(f"element with atomic number {number} is not in the type map of {self.info.name}")
-        conditioning = self._conditioning(graph)
-        training = self.model.training
-        if training:  # a validation pass inside training: no random roll, and the mode is put back
-            self.model.eval()
-        try:
-            with torch.inference_mode(False), torch.enable_grad():  # forces need a graph whatever the caller has set
-                edge_vec = graph.edge_vectors().detach().clone().requires_grad_()
-                src, dst = graph.src.clone(), graph.dst.clone()
-                atom_energies = self.model(edge_vec, src, dst, species.clone(), conditioning)
-                return derive(atom_energies, edge_vec, graph)
-        finally:
-            self.model.train(training)
-
-    def _conditioning(self, graph: Graph) -> Tensor | None:
-        """Charge and spin multiplicity of the system of each atom for a conditioned model, [n_atoms, 2]."""
-        default = self.model.config.charge_spin
-        if default is None or graph.charge_spin is None:
-            return None  # an unconditioned model knows no charge; a conditioned one takes its default
-        given = graph.charge_spin
-        given = torch.where(given[:, 1:] < 0, given.new_tensor(default), given)
-        charge, spin = given[:, 0], given[:, 1]
-        if bool(((charge < -100) | (charge > 99) | (spin > 99)).any()):
-            raise DPA4Error(f"charge and spin {given.tolist()} exceed what the model can take, −100…99 and 0…99")
-        return given[graph.system_idx]
+        species = species_in(self._species_of, graph, self.info.name)
+        conditioning = conditioning_of(self.model.config, graph)
+        with torch.inference_mode(False), torch.enable_grad():  # forces need a graph whatever the caller has set
+            edge_vec = graph.edge_vectors().detach().clone().requires_grad_()
+            src, dst = graph.src.clone(), graph.dst.clone()
+            atom_energies = self.model(edge_vec, src, dst, species.clone(), conditioning)
+            return derive(atom_energies, edge_vec, graph)
 
     def __repr__(self) -> str:
         return f"Potential({self.info.name!r}, device={str(self.device)!r}, dtype={str(self.dtype)!r})"
@@ -150,6 +171,17 @@ def _device(device: str | torch.device) -> torch.device:
     return place
 
 
+def place_and_precision(device: str | torch.device, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """What the names given to `load` mean here.
+
+    Raises:
+        DPA4Error: unknown device or dtype, or a device that is not there.
+    """
+    if dtype not in DTYPES:
+        raise DPA4Error(f"unknown dtype {dtype!r}; choose from {', '.join(DTYPES)}")
+    return _device(device), DTYPES[dtype]
+
+
 def load(name_or_path: str | Path, device: str | torch.device = "cpu", dtype: str = "float32") -> Potential:
     """Load a potential by registry name, official ``.pt`` file or our own ``.dpa4`` file.
 
@@ -162,11 +194,9 @@ def load(name_or_path: str | Path, device: str | torch.device = "cpu", dtype: st
     Raises:
         DPA4Error: unknown name, missing, damaged or refused file, unknown device or dtype.
     """
-    if dtype not in DTYPES:
-        raise DPA4Error(f"unknown dtype {dtype!r}; choose from {', '.join(DTYPES)}")
-    place = _device(device)
+    place, precision = place_and_precision(device, dtype)
     path, entry = resolve(name_or_path)
-    model, info = read_model(path, dtype=DTYPES[dtype], entry=entry)
+    model, info = read_model(path, dtype=precision, entry=entry)
     return Potential(model.eval().requires_grad_(False), info, place)
 
 

@@ -26,6 +26,8 @@ CORE_ALLOWED = {
     "rich",
     "nvalchemiops",
     "pymatgen",
+    "lmdb",  # optional, as the next
+    "msgpack",
     "dpa4_core",
 }
 ENGINES = {"torch", "jobflow", "fireworks", "atomate2"}

@@ -16,8 +16,9 @@ import json
 import lzma
 import re
 import sqlite3
+import tokenize
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -51,12 +52,14 @@ PARSE_ERRORS = (
     OSError,
     RuntimeError,
     StopIteration,
+    SyntaxError,  # of XML, and of array headers
     TypeError,
     ValueError,
     UnknownFileTypeError,
     ase.io.ParseError,
     sqlite3.Error,
     lzma.LZMAError,
+    tokenize.TokenError,  # of array headers
     zlib.error,
 )
 
@@ -90,11 +93,11 @@ def reader_of(path: Path) -> Callable[[Path], Iterator[NamedStructure]] | None:
     return reader
 
 
-def unknown_format(path: Path) -> str:
-    """Why no file of this name is read."""
+def unknown_format(path: Path, known: str = "") -> str:
+    """Why no file of this name is read, and which formats are."""
     if path.suffix.lower() in (".pkl", ".pickle"):
         return f"{path} is a pickle, which may run code when read; save the structures as JSON or extended XYZ"
-    return f"{path} has no known format ({KNOWN_FORMATS}); convert it, for example with `ase convert`"
+    return f"{path} has no known format ({known or KNOWN_FORMATS}); convert it, for example with `ase convert`"
 
 
 def stem(path: Path) -> str:
@@ -121,14 +124,15 @@ def _attempt(name: str, read: Callable[[], Any]) -> NamedStructure:
         return NamedStructure(name, None, reason(error))
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The whole of a plain or compressed text file."""
     opener = OPENERS.get(path.suffix.lower(), open)
     with opener(path, "rb") as stream:
         return stream.read().decode("utf-8-sig", errors="replace")
 
 
 def _read_cif(path: Path) -> Iterator[NamedStructure]:
-    text = _text(path)
+    text = read_text(path)
     blocks = [block for block in re.split(r"(?mi)^(?=data_)", text) if "_atom_site_" in block.lower()]
     for block in blocks:
         title = block.split(maxsplit=1)[0][len("data_") :]
@@ -144,7 +148,7 @@ def _cif_block(block: str) -> Any:
 
 
 def _read_poscar(path: Path) -> Iterator[NamedStructure]:
-    text = _text(path)
+    text = read_text(path)
     yield _attempt(stem(path), lambda: ase.io.read(io.StringIO(text), format="vasp"))
 
 
@@ -152,18 +156,18 @@ def _read_xyz(path: Path) -> Iterator[NamedStructure]:
     opener = OPENERS.get(path.suffix.lower(), open)
     names: set[str] = set()  # a trajectory repeats the identifier of its system
     with opener(path, "rt", encoding="utf-8", errors="replace") as stream:
-        frames = list(_xyz_frames(stream))
+        frames = list(xyz_frames(stream))
     for number, frame in enumerate(frames):
         name = f"{stem(path)}:{number}" if len(frames) > 1 else stem(path)
-        entry = _attempt(name, partial(_xyz_frame, frame))
+        entry = _attempt(name, partial(xyz_frame, frame))
         if entry.structure is not None:
-            label = _identifier(entry.structure.info, name)
+            label = identifier(entry.structure.info, name)
             entry = dataclasses.replace(entry, name=f"{label}:{number}" if label in names else label)
         names.add(entry.name)
         yield entry
 
 
-def _xyz_frames(stream: Iterator[str]) -> Iterator[list[str]]:
+def xyz_frames(stream: Iterator[str]) -> Iterator[list[str]]:
     """Lines of each frame. A line that holds one integer, and is no comment, begins a new one."""
     frame: list[str] = []
     for line in stream:
@@ -182,47 +186,52 @@ def _is_count(line: str) -> bool:
     return line.strip().isdecimal()
 
 
-def _xyz_frame(lines: list[str]) -> Any:
+def xyz_frame(lines: list[str]) -> Atoms:
+    """The atoms of one frame of an (extended) XYZ file."""
     if not _is_count(lines[0]):
         raise StructureError(f"the frame begins with {lines[0].strip()[:40]!r} and not with the number of atoms")
     n_atoms = int(lines[0])
     n_found = sum(bool(line.strip()) for line in lines[2:])
     if n_found < n_atoms or n_atoms == 0:
         raise StructureError(f"the frame announces {n_atoms} atoms and holds {n_found}")
-    return ase.io.read(io.StringIO("".join(lines)), format="extxyz")
+    atoms = ase.io.read(io.StringIO("".join(lines)), format="extxyz")
+    assert isinstance(atoms, Atoms)  # one, not a list, by the default index
+    return atoms
 
 
-def _identifier(labels: dict[str, Any], otherwise: str) -> str:
+def identifier(labels: Mapping[str, Any], otherwise: str) -> str:
+    """The name that a row gives itself."""
     found = (labels[key] for key in ID_KEYS if isinstance(labels.get(key), str | int))
     return str(next(found, otherwise))
 
 
 def _read_json(path: Path) -> Iterator[NamedStructure]:
-    data = json.loads(_text(path))
+    data = json.loads(read_text(path))
     if isinstance(data, dict) and "ids" in data and "nextid" in data:
         yield from _read_database(path, kind="json")
-    elif isinstance(data, dict) and _holds_structure(data):
-        yield _attempt(_identifier(data, stem(path)), partial(_structure_of, data))
+    elif isinstance(data, dict) and holds_structure(data):
+        yield _attempt(identifier(data, stem(path)), partial(structure_of, data))
     elif isinstance(data, dict):
         for name, row in data.items():
-            yield _attempt(str(name), partial(_structure_of, row))
+            yield _attempt(str(name), partial(structure_of, row))
     elif isinstance(data, list):
         for number, row in enumerate(data):
             labels = row if isinstance(row, dict) else {}
-            name = _identifier(labels, f"{stem(path)}:{number}")
-            yield _attempt(name, partial(_structure_of, row))
+            name = identifier(labels, f"{stem(path)}:{number}")
+            yield _attempt(name, partial(structure_of, row))
 
 
-def _holds_structure(row: dict[str, Any]) -> bool:
+def holds_structure(row: Mapping[str, Any]) -> bool:
+    """Whether a row of a JSON file has a key that `structure_of` understands."""
     return any(key in row for key in ("structure", "sites", "lattice", "species", "atoms_json"))
 
 
-def _structure_of(row: Any) -> Any:
+def structure_of(row: Any) -> Any:
     """From {"structure": ...}, pymatgen's dictionaries, or {lattice, species, frac_coords | coords}."""
-    if not isinstance(row, dict) or not _holds_structure(row):
+    if not isinstance(row, dict) or not holds_structure(row):
         raise StructureError("the entry has neither a structure nor sites nor lattice, species and frac_coords")
     if "structure" in row:
-        return _structure_of(row["structure"])
+        return structure_of(row["structure"])
     if "atoms_json" in row:
         return decode(row["atoms_json"])
     if "sites" in row:
@@ -241,13 +250,18 @@ def _structure_of(row: Any) -> Any:
 
 
 def _read_database(path: Path, kind: str = "db") -> Iterator[NamedStructure]:
+    for row in database_rows(path, kind):
+        name = identifier(row.key_value_pairs, f"{stem(path)}:{row.id}")
+        yield _attempt(name, row.toatoms)
+
+
+def database_rows(path: Path, kind: str = "db") -> Iterator[Any]:
+    """Rows of an ASE database in an SQLite (``db``) or ``json`` file, which is not touched."""
     if kind == "db":  # ASE would write its tables into any other SQLite file
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'systems'").fetchone():
                 raise StructureError("the file is an SQLite database but not one of ASE")
-    for row in ase.db.connect(path, type=kind, use_lock_file=False).select():
-        name = _identifier(row.key_value_pairs, f"{stem(path)}:{row.id}")
-        yield _attempt(name, row.toatoms)
+    yield from ase.db.connect(path, type=kind, use_lock_file=False).select()
 
 
 def _read_trajectory(path: Path) -> Iterator[NamedStructure]:

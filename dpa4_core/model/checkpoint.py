@@ -19,11 +19,13 @@ import torch
 from ase.data import atomic_numbers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
+from dpa4_core.model.lora import has_adapters
 from dpa4_core.model.official import from_official, to_official
 from dpa4_core.model.registry import RegistryEntry, resolve, sha256_of, split_branch
 
@@ -31,6 +33,10 @@ FORMAT_VERSION = 1
 _IDENTITY = ("name", "level_of_theory", "corrections", "trained_for", "licence")
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """Step from each old format version of the header to the next one."""
+_KINDS = {
+    "dpa4": "holds a potential; use dpa4_core.load or predict",
+    "dpa4-property": "holds a property model; use load_property or predict_property of dpa4_core.properties",
+}
 
 
 def read_model(
@@ -94,26 +100,56 @@ def _read_official(
 
 
 def _read_own(path: Path, dtype: torch.dtype | None) -> tuple[DPA4, ModelInfo]:
+    content, tensors = read_container(path, "dpa4", ("config", "info"))
+    model = DPA4(DPA4Config.from_dict(content["config"]), dtype or stored_dtype(tensors))
+    fill(model, tensors, path)
+    return model, stored_info(content, path)
+
+
+def read_container(path: Path, kind: str, keys: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The JSON values ``keys`` in the header of a file of ours, upgraded, and its tensors.
+
+    Raises:
+        DPA4Error: damaged, of another kind, or written by a newer version.
+    """
     try:
         with safe_open(path, framework="pt") as handle:
             header = handle.metadata() or {}
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
         raise DPA4Error(f"model file {path} is damaged ({error}); copy or convert it again") from error
-    if header.get("format") != "dpa4":
-        raise DPA4Error(f"model file {path} is a safetensors file but not a DPA4 model")
-    if lacking := [key for key in ("format_version", "config", "info") if key not in header]:
+    found = header.get("format", "")
+    if found != kind:
+        what = _KINDS.get(found, f"not a {'DPA4' if kind == 'dpa4' else kind} model")
+        raise DPA4Error(f"model file {path} is a safetensors file but {what}")
+    if lacking := [key for key in ("format_version", *keys) if key not in header]:
         raise DPA4Error(f"model file {path} lacks {lacking[0]!r} in its header; convert or save it again")
     version = int(header["format_version"])
     if version > FORMAT_VERSION:
         raise DPA4Error(
             f"model file {path} has format version {version}; update dpa4-flows (it reads {FORMAT_VERSION})"
         )
-    content: dict[str, Any] = {key: json.loads(header[key]) for key in ("config", "info")}
+    content: dict[str, Any] = {key: json.loads(header[key]) for key in keys}
     for step in range(version, FORMAT_VERSION):
         content = UPGRADES[step](content)
-    stored_dtype = tensors["species.table"].dtype if "species.table" in tensors else torch.float32
-    model = DPA4(DPA4Config.from_dict(content["config"]), dtype or stored_dtype)
+    return content, tensors
+
+
+def stored_dtype(tensors: dict[str, Tensor], prefix: str = "") -> torch.dtype:
+    """Precision of the weights in a file of ours."""
+    key = f"{prefix}species.table"
+    return tensors[key].dtype if key in tensors else torch.float32
+
+
+def stored_info(content: dict[str, Any], path: Path) -> ModelInfo:
+    """Identity card of a file of ours."""
+    return ModelInfo(
+        **content["info"] | {"elements": tuple(content["info"]["elements"]), "sha256": sha256_of(path)},
+    )
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load ``tensors``, which must be those of ``model``, in its precision."""
     expected = model.state_dict()
     if missing := sorted(set(expected) ^ set(tensors)):
         raise DPA4Error(f"model file {path} has missing or unknown tensors, first {missing[0]!r}")
@@ -123,18 +159,18 @@ def _read_own(path: Path, dtype: torch.dtype | None) -> tuple[DPA4, ModelInfo]:
             f"its configuration asks for {tuple(expected[wrong[0]].shape)}"
         )
     model.load_state_dict({key: value.to(expected[key].dtype) for key, value in tensors.items()})
-    stored = content["info"] | {"elements": tuple(content["info"]["elements"]), "sha256": sha256_of(path)}
-    return model, ModelInfo(**stored)
 
 
 def write_model(model: DPA4, info: ModelInfo, path: Path) -> Path:
     """Write a ``.dpa4`` file; it appears under its name only when complete."""
-    header = {
-        "format": "dpa4",
-        "format_version": str(FORMAT_VERSION),
-        "config": json.dumps(model.config.to_dict()),
-        "info": json.dumps(info.to_dict()),
-    }
+    return write_container(path, "dpa4", model, {"config": model.config.to_dict(), "info": info.to_dict()})
+
+
+def write_container(path: Path, kind: str, model: nn.Module, content: dict[str, Any]) -> Path:
+    """Write tensors and ``content``, plain JSON types, as a file of ours; the inverse of `read_container`."""
+    _check_merged(model)
+    header = {"format": kind, "format_version": str(FORMAT_VERSION)}
+    header |= {key: json.dumps(value) for key, value in content.items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     _write_whole(path, lambda target: save_file(tensors, target, metadata=header))
     return path
@@ -142,6 +178,7 @@ def write_model(model: DPA4, info: ModelInfo, path: Path) -> Path:
 
 def write_official(model: DPA4, info: ModelInfo, path: str | Path) -> Path:
     """Write an official ``.pt`` checkpoint that the reference implementation reads."""
+    _check_merged(model)
     symbols = {number: symbol for symbol, number in atomic_numbers.items()}
     observed = [symbols[number] for number in info.elements] or list(model.config.elements)
     about = {"observed_type": observed} | {key: getattr(info, key) for key in _IDENTITY}
@@ -166,6 +203,11 @@ def convert(source: str | Path, target: str | Path) -> Path:
     if target.suffix == ".pt":
         return write_official(model, info, target)
     return write_model(model, dataclasses.replace(info, source=str(source)), target)
+
+
+def _check_merged(model: nn.Module) -> None:
+    if has_adapters(model):
+        raise DPA4Error("a model with adapters cannot be stored; call merge_adapters on a copy first")
 
 
 def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:

@@ -8,7 +8,7 @@ edge vectors ─► length, envelope w, basis φ, rotation D
 
 from __future__ import annotations
 
-import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +70,13 @@ class DPA4(nn.Module):
         config: what to build.
         dtype: precision of weights and arithmetic. Tables are made in it, so build a float64 model to get
             float64 results rather than converting a float32 one.
+
+    Attributes:
+        block_precision: of the matrix products in the blocks, by autocast; bfloat16 say, or None for ``dtype``, in
+            which norms, softmax, sums over edges and all outside the blocks stay. A float64 model ignores it.
     """
+
+    block_precision: torch.dtype | None = None
 
     fit_bias: Tensor
     out_bias: Tensor
@@ -120,6 +126,7 @@ class DPA4(nn.Module):
         dst: Tensor,
         species: Tensor,
         conditioning: Tensor | None = None,
+        roll: Tensor | None = None,
     ) -> Tensor:
         """Invariant descriptor [n_atoms, C] of every atom.
 
@@ -128,6 +135,7 @@ class DPA4(nn.Module):
             src, dst: [n_edges] int64, neighbour and centre.
             species: [n_atoms] int64, position in ``config.elements``.
             conditioning: charge and spin multiplicity of the system of each atom, [n_atoms, 2] int64.
+            roll: [n_edges, 1] radians, a gauge; see `edge_frame`.
         """
         config = self.config
         floored = config.version >= 1.1
@@ -160,20 +168,24 @@ class DPA4(nn.Module):
         gated = weight if gate is None else weight * gate
         scalars = self.film(type_vectors, species, src, dst, edge_vec, basis, gated, norm)
 
-        roll = None
-        if self.training:
-            roll = 2 * math.pi * torch.rand(direction.shape[0], 1, dtype=self.dtype, device=direction.device)
         harmonic, rotation = self.harmonics.rows(direction, *edge_frame(direction, roll))
         seed = zonal_seed(harmonic, radial, dst, norm, self.degrees, gate)
         x = torch.cat([scalars[:, None], seed], dim=1)
 
         condition = radial + (type_vectors[src] + type_vectors[dst])[:, None]
         edges = EdgeData(src, dst, rotation, condition, weight, gate)
-        for block in self.blocks:
-            x = block(x, edges)
+        with self._autocast(x.device):
+            for block in self.blocks:
+                x = block(x, edges)
         if isinstance(self.readout, GridFFN):
             return x[:, 0] + self.readout.scalar(x)
         return x[:, 0] + self.readout(x[:, 0])
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        if self.block_precision is None:
+            return nullcontext()
+        # a cached cast of a weight would outlive the graph that it belongs to
+        return torch.autocast(device.type, dtype=self.block_precision, cache_enabled=False)
 
     def forward(
         self,
@@ -182,19 +194,25 @@ class DPA4(nn.Module):
         dst: Tensor,
         species: Tensor,
         conditioning: Tensor | None = None,
+        roll: Tensor | None = None,
     ) -> Tensor:
         """Atomic energies [n_atoms] float64, eV; arguments as in `descriptor`."""
-        energies = self.fitting(self.descriptor(edge_vec, src, dst, species, conditioning))
+        energies = self.fitting(self.descriptor(edge_vec, src, dst, species, conditioning, roll))
         energies = energies + self.fit_bias[species, 0].to(energies.dtype)
         energies = energies.double() + self.out_bias[0, species, 0]
         if self.config.bridge is not None:
-            charge = self.nuclear_charge[species]
-            raw = edge_vec.double()
-            length = torch.sqrt(raw.square().sum(-1) + self.config.eps**2)
-            # the published form ends at the cutoff without a taper; edges of a list with a skin lie beyond it
-            pair = zbl_pair_energy(length, charge[src], charge[dst]) * (length <= self.config.cutoff)
-            energies = energies + 0.5 * segment_sum(pair, dst, species.shape[0])
+            energies = energies + self.repulsion(edge_vec, src, dst, species)
         return energies
+
+    def repulsion(self, edge_vec: Tensor, src: Tensor, dst: Tensor, species: Tensor) -> Tensor:
+        """Nuclear repulsion per atom [n_atoms] float64, eV; zero in a model without zone bridging."""
+        if self.config.bridge is None:
+            return edge_vec.new_zeros(species.shape[0], dtype=torch.float64)
+        charge = self.nuclear_charge[species]
+        length = torch.sqrt(edge_vec.double().square().sum(-1) + self.config.eps**2)
+        # the published form ends at the cutoff without a taper; edges of a list with a skin lie beyond it
+        pair = zbl_pair_energy(length, charge[src], charge[dst]) * (length <= self.config.cutoff)
+        return 0.5 * segment_sum(pair, dst, species.shape[0])
 
 
 def source_gate(switch: Tensor, src: Tensor, n_atoms: int) -> Tensor:

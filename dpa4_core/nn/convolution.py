@@ -150,7 +150,7 @@ class SO2Convolution(nn.Module):
         normed = self.qk_norm(scalars)
         query = torch.einsum("nfi,ifo->nfo", normed, self.query.view(width, self.n_focus, width))
         key = torch.einsum("nfi,ifo->nfo", normed, self.key.view(width, self.n_focus, width))
-        logits = (query[edges.dst] * key[edges.src]).sum(-1) / math.sqrt(width)
+        logits = (query[edges.dst] * key[edges.src]).sum(-1, dtype=self.floor_raw.dtype) / math.sqrt(width)
         weight = self.logit_weight[:, :, 0]  # [Cf, F]
         if self.condition_projection is not None:
             projection = self.condition_projection.view(self.channels, self.n_focus, width)
@@ -178,7 +178,7 @@ class SO2Convolution(nn.Module):
     def focus_share(self, scalars: Tensor) -> Tensor:
         """Competition between the streams from their initial scalars [n_edges, F, Cf], smoothed: [n_edges, F]."""
         score = torch.einsum("efk,kf->ef", self.focus_norm(scalars), self.focus_weight)
-        return 0.98 * torch.softmax(score, dim=-1) + 0.02 / self.n_focus
+        return 0.98 * torch.softmax(score.to(self.focus_weight.dtype), dim=-1) + 0.02 / self.n_focus
 
     def forward(self, x: Tensor, edges: EdgeData) -> Tensor:
         n_atoms, size, width = x.shape[0], x.shape[1], self.channels
@@ -188,14 +188,14 @@ class SO2Convolution(nn.Module):
         rotate_in, features, condition = edges.rotation, y, None
         if self.degree_mixer is not None:
             rotate_in = self.degree_mixer(edges.rotation, edges.condition, self.condition_projection)
-            basis = self.degree_mixer.channel_basis.view(-1, 1, self.n_focus, width)
+            basis = self.degree_mixer.channel_basis.view(-1, 1, self.n_focus, width).to(y.dtype)
             features = (y[:, None] * basis).flatten(1, 2)  # [n, rank·D, F, Cf], matching the columns of rotate_in
         else:
             condition = edges.condition
             if self.condition_projection is not None:
                 condition = condition @ self.condition_projection
-            condition = condition.unflatten(-1, (self.n_focus, width))[:, self.reduced_degrees]
-        local = []
+            condition = condition.to(y.dtype).unflatten(-1, (self.n_focus, width))[:, self.reduced_degrees]
+        local = []  # under autocast these are of low precision, like y, and stay so until they are summed
         for focus in range(self.n_focus):
             z = rotate_in @ features[:, :, focus].index_select(0, edges.src)  # [n_edges, Dm, Cf]
             local.append(z if condition is None else z * condition[:, :, focus])
@@ -210,7 +210,7 @@ class SO2Convolution(nn.Module):
         for focus, z in enumerate(local):
             even, odd = z[:, : self.lmax + 1].flatten(1), z[:, self.lmax + 1 :].flatten(1)
             even, odd = self.mix(even, odd, focus, matrices)
-            z = (torch.cat([even, odd], dim=1) * share[:, focus : focus + 1]).view(z.shape)
+            z = (torch.cat([even, odd], dim=1) * share[:, focus : focus + 1].to(even.dtype)).view(z.shape)
             message = segment_sum((rotate_out @ z).flatten(1), edges.dst, n_atoms).view(n_atoms, size, width)
             own = y[:, :, focus]
             message = message * gates[:, focus, None, None]

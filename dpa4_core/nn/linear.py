@@ -57,9 +57,18 @@ class SO2Linear(nn.Module):
             self.weight_m1.div_(math.sqrt(2.0))
 
     def matrices(self) -> tuple[Tensor, Tensor]:
-        """The matrices of order 0, [F, n_0, n_0], and 1, [F, 2·n_1, 2·n_1], n_m the number of (l, channel) pairs."""
-        n_0, n_1 = self.weight_m0.shape[0], self.weight_m1.shape[0]
-        order_0 = self.weight_m0.view(n_0, self.n_focus, n_0).transpose(0, 1)
-        u, v = self.weight_m1.view(n_1, self.n_focus, 2, n_1).permute(2, 1, 0, 3)
-        order_1 = torch.cat([torch.cat([u, v], dim=2), torch.cat([-v, u], dim=2)], dim=1)
-        return order_0, order_1
+        return order_matrices(self.weight_m0, self.weight_m1, self.n_focus)
+
+
+def order_matrices(weight_m0: Tensor, weight_m1: Tensor, n_focus: int) -> tuple[Tensor, Tensor]:
+    """The matrices of order 0, [F, n_0, n_0], and 1, [F, 2·n_1, 2·n_1], n_m the number of (l, channel) pairs.
+
+    Args:
+        weight_m0, weight_m1: as stored, [n_0, F·n_0] and [n_1, F·2·n_1].
+        n_focus: F.
+    """
+    n_0, n_1 = weight_m0.shape[0], weight_m1.shape[0]
+    order_0 = weight_m0.view(n_0, n_focus, n_0).transpose(0, 1)
+    u, v = weight_m1.view(n_1, n_focus, 2, n_1).permute(2, 1, 0, 3)
+    order_1 = torch.cat([torch.cat([u, v], dim=2), torch.cat([-v, u], dim=2)], dim=1)
+    return order_0, order_1

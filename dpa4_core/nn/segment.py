@@ -7,7 +7,9 @@ from torch import Tensor
 
 
 def segment_sum(values: Tensor, index: Tensor, n_segments: int) -> Tensor:
-    """Σ values[e] over index[e] = i: [n, ...] → [n_segments, ...]. Accumulates in the dtype of ``values``."""
+    """Σ values[e] over index[e] = i: [n, ...] → [n_segments, ...]. Accumulates and returns at least float32."""
+    if values.dtype in (torch.bfloat16, torch.float16):
+        values = values.float()
     out = values.new_zeros(n_segments, *values.shape[1:])
     return out.index_add(0, index, values)
 

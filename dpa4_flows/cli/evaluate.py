@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from dpa4_core.data.frames import LabelKeys
 from dpa4_core.errors import DPA4Error
-from dpa4_core.predict import Metrics
-from dpa4_core.predict import evaluate as compare
+from dpa4_core.evaluate import FrameErrors, Metrics
+from dpa4_core.evaluate import evaluate as compare
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
-from dpa4_flows.cli.console import err, number, out, plural, print_json, warn
+from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
 from dpa4_flows.model_ref import ModelRef
 
 app = typer.Typer()
+
+MAX_GROUPS = 30
+"""Longer tables of groups are not read; --by group prints them all the same."""
+
+MAX_WARNINGS = 20
+"""Frames that are named on the screen; --json has them all."""
+
+
+class Breakdown(StrEnum):
+    """Which tables beside the one over everything."""
+
+    auto = "auto"
+    element = "element"
+    group = "group"
+    none = "none"
+
+
+class EnergyChoice(StrEnum):
+    """Which total energy of an MPtrj frame."""
+
+    uncorrected = "uncorrected"
+    corrected = "corrected"
 
 
 @app.callback()
@@ -28,35 +53,65 @@ def _family() -> None:
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="Registry name, .pt or .dpa4 file, or package.module:callable.")],
-    data: Annotated[Path, typer.Argument(help="Extended XYZ or ASE database with energies, forces or stresses.")],
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Files or folders with energies, forces or stresses: extended XYZ, ASE database or trajectory, "
+            "aselmdb, DeePMD npy or lmdb, JSON of MPtrj or MatPES, vasprun.xml, OUTCAR."
+        ),
+    ],
+    by: Annotated[Breakdown, typer.Option(help="Tables per element, per group of frames, or both where short.")] = (
+        Breakdown.auto
+    ),
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the errors of each frame to this file.")] = None,
+    energy_choice: Annotated[EnergyChoice, typer.Option(help="Which energy of MPtrj frames.")] = (
+        EnergyChoice.uncorrected
+    ),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     max_atoms_per_batch: Annotated[int | None, typer.Option(min=1, help="Atoms computed at the same time.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
 ) -> None:
-    """Compare a model with the energies, forces and stresses stored in a file.
+    """Compare a model with the energies, forces and stresses stored in files.
 
     For example:
 
       dpa4 evaluate dpa4-neo test.extxyz
+
+      dpa4 evaluate my.dpa4 runs/vasp more.aselmdb --by group --csv errors.csv
     """
+    if csv_file is not None and not csv_file.parent.is_dir():
+        raise DPA4Error(f"there is no folder {csv_file.parent} for {csv_file.name}")
     potential = ModelRef(model, device=device, dtype=dtype).load()
-    show_bar = err.is_terminal and not as_json
-    metrics = compare(data, potential, max_atoms_per_batch=max_atoms_per_batch, progress=show_bar)
-    if not metrics.n_structures and not metrics.errors:
-        raise DPA4Error(f"{data} holds no structures")
+    metrics = compare(
+        data,
+        potential,
+        keys=LabelKeys(energy_choice=energy_choice.value),
+        max_atoms_per_batch=max_atoms_per_batch,
+        keep=csv_file is not None,
+        progress=err.is_terminal and not as_json,
+    )
+    if csv_file is not None and metrics.parity is not None:
+        _write_csv(csv_file, metrics.parity.frames)
+        metrics = dataclasses.replace(metrics, parity=None)
     if as_json:
         print_json(dataclasses.asdict(metrics))
     else:
-        _print_metrics(metrics, data)
-    for name, error in metrics.errors:
+        _print_metrics(metrics, ", ".join(map(str, data)))
+        if metrics.by_element and by in (Breakdown.auto, Breakdown.element):
+            _print_elements(metrics)
+        if by == Breakdown.group or (by == Breakdown.auto and 2 <= len(metrics.by_group) <= MAX_GROUPS):
+            _print_groups(metrics)
+    for name, error in metrics.errors[:MAX_WARNINGS]:
         warn("not compared", f"{name}: {error}", "bold red")
+    if len(metrics.errors) > MAX_WARNINGS:
+        remark(f"and {len(metrics.errors) - MAX_WARNINGS} more; --json lists them all")
     if metrics.errors:
         raise typer.Exit(SOME_FAILED)
 
 
-def _print_metrics(metrics: Metrics, data: Path) -> None:
-    title = f"{data}: {plural(metrics.n_structures, 'structure')}, {plural(metrics.n_atoms, 'atom')}"
+def _print_metrics(metrics: Metrics, title: str) -> None:
+    title = f"{title}: {plural(metrics.n_structures, 'structure')}, {plural(metrics.n_atoms, 'atom')}"
     table = Table("quantity", "MAE", "RMSE", "unit", "references", title=title, title_justify="left")
     for quantity, mae, rmse, factor, unit, count in (
         ("energy", metrics.energy_mae, metrics.energy_rmse, 1e3, "meV/atom", metrics.n_energies),
@@ -70,6 +125,51 @@ def _print_metrics(metrics: Metrics, data: Path) -> None:
             metrics.n_stresses,
         ),
     ):
-        errors = [number(None if value is None else value * factor, 3) for value in (mae, rmse)]
-        table.add_row(quantity, *errors, unit, str(count))
+        table.add_row(quantity, _scaled(mae, factor), _scaled(rmse, factor), unit, str(count))
+    table.add_row("force norm", _scaled(metrics.force_norm_mae, 1e3), "", "meV/Å", str(metrics.n_forces // 3))
     out.print(table)
+    if metrics.force_cosine is not None:
+        out.print(f"mean cosine of the forces: {metrics.force_cosine:.4f}", highlight=False)
+
+
+def _print_elements(metrics: Metrics) -> None:
+    table = Table("element", "force MAE", "RMSE", "unit", "atoms")
+    for element, errors in metrics.by_element.items():
+        numbers = (_scaled(errors[key], 1e3) for key in ("force_mae", "force_rmse"))
+        table.add_row(element, *numbers, "meV/Å", f"{errors['n_atoms']:.0f}")
+    out.print(table)
+
+
+def _print_groups(metrics: Metrics) -> None:
+    columns = ("group", "energy MAE (meV/atom)", "force MAE (meV/Å)", "stress MAE (GPa)", "structures")
+    table = Table(*columns)
+    for group, errors in metrics.by_group.items():
+        table.add_row(
+            group,
+            _scaled(errors.get("energy_mae"), 1e3),
+            _scaled(errors.get("force_mae"), 1e3),
+            _scaled(errors.get("stress_mae"), EV_PER_ANGSTROM3_TO_GPA),
+            f"{errors['n_structures']:.0f}",
+        )
+    out.print(table)
+
+
+def _scaled(value: float | None, factor: float) -> str:
+    return number(None if value is None else value * factor, 3)
+
+
+def _write_csv(path: Path, frames: list[FrameErrors]) -> None:
+    """One line per frame; errors in meV/atom, meV/Å and GPa as in the tables, empty without a reference."""
+    columns = {
+        "energy": ("energy_error_mev_per_atom", 1e3),
+        "force_mae": ("force_mae_mev_per_angstrom", 1e3),
+        "force_max": ("force_max_mev_per_angstrom", 1e3),
+        "stress_mae": ("stress_mae_gpa", EV_PER_ANGSTROM3_TO_GPA),
+    }
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["name", "group", "source", "n_atoms", *(title for title, _ in columns.values())])
+        for frame in frames:
+            values = ((getattr(frame, key), factor) for key, (_, factor) in columns.items())
+            errors = ("" if value is None else f"{value * factor:.6g}" for value, factor in values)
+            writer.writerow([frame.name, frame.group, frame.source, frame.n_atoms, *errors])

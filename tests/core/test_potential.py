@@ -26,14 +26,30 @@ def test_forces_do_not_depend_on_the_gradient_mode_of_the_caller(context):
     assert not expected.requires_grad
 
 
-def test_a_model_under_training_keeps_its_state():
+def test_training_mode_is_the_same_function_and_is_kept():
     model = dpa4.DPA4(DPA4Config.preset("nano", elements=("H", "O"), channels=8)).train()
     potential = dpa4.Potential(model)
     graph = build_graph([to_system(molecule("H2O"))], potential.cutoff)
-    first, second = potential.compute(graph), potential.compute(graph)
-    assert torch.equal(first.forces, second.forces)  # no random roll in a validation pass
+    training = potential.compute(graph)
     assert model.training and all(p.requires_grad for p in model.parameters())
     assert potential.info.n_parameters == sum(p.numel() for p in model.parameters())
+    model.eval()
+    assert torch.equal(training.forces, potential.compute(graph).forces)
+
+
+@pytest.mark.parametrize("name", ["neo_like", "nano_like", "pro_like"])
+def test_low_precision_in_the_blocks_changes_little_and_keeps_the_features_precise(name):
+    potential = dpa4.load(ORACLE / "tiny" / f"{name}.pt")
+    graph = build_graph([to_system(molecule("CH3CH2OH"))], potential.cutoff)
+    seen = []
+    for block in potential.model.blocks:
+        block.register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
+    exact = potential.compute(graph)
+    potential.model.block_precision = torch.bfloat16
+    rough = potential.compute(graph)
+    assert not torch.equal(rough.forces, exact.forces)
+    assert (rough.forces - exact.forces).norm() < 0.05 * exact.forces.norm()
+    assert set(seen) == {torch.float32}
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,16 @@ from pymatgen.core import Lattice, Molecule, Structure
 
 from dpa4_core.ase_potential import ASEPotential
 from dpa4_core.calculator import DPA4Calculator
+from dpa4_core.data.frames import read_frames
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import StructureError, to_system
 from dpa4_core.errors import DPA4Error
+from dpa4_core.evaluate import evaluate
 from dpa4_core.loaded import as_potential
 from dpa4_core.memory import is_out_of_memory
 from dpa4_core.potential import Output, PotentialLike
-from dpa4_core.predict import evaluate, predict
+from dpa4_core.predict import predict
 from dpa4_core.relax import relax
 from dpa4_core.testing import MorsePotential
 
@@ -372,3 +374,73 @@ def test_labels_that_cannot_be_used_are_left_out_and_told() -> None:
 def test_a_single_frame_is_evaluated() -> None:
     potential = MorsePotential(cutoff=5.0)
     assert evaluate(_labelled(potential)[0], potential).energy_mae == pytest.approx(0.01)
+
+
+def test_files_and_frames_of_any_format_are_evaluated_together(tmp_path: Path) -> None:
+    potential = MorsePotential(cutoff=5.0)
+    frames = _labelled(potential)
+    ase.io.write(tmp_path / "a.extxyz", frames[:2])
+    ase.io.write(tmp_path / "b.traj", frames[2:])
+    metrics = evaluate([tmp_path / "a.extxyz", tmp_path / "b.traj"], potential)
+    assert (metrics.n_structures, metrics.n_atoms, metrics.errors) == (4, 40, [])
+    assert evaluate(list(read_frames(tmp_path)), potential).energy_mae == pytest.approx(metrics.energy_mae)
+    (tmp_path / "a.extxyz").write_text("2\n\nCu 0 0 0\n")
+    broken = evaluate(tmp_path, potential)
+    assert broken.n_structures == 2
+    assert [name for name, _ in broken.errors] == ["a:0"]
+
+
+def test_force_errors_are_also_told_as_vectors() -> None:
+    potential = MorsePotential(cutoff=5.0)
+    frames = _labelled(potential)
+    assert evaluate(frames, potential).force_norm_mae == pytest.approx(0.02 * np.sqrt(3), rel=1e-4)
+    turned = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 0]])  # in the plane, by 90°
+    truth = predict(frames, potential)
+    for atoms, prediction in zip(frames, truth, strict=True):
+        assert prediction.forces is not None
+        atoms.calc.results["forces"] = 2 * prediction.forces
+    assert evaluate(frames, potential).force_cosine == pytest.approx(1)
+    for atoms, prediction in zip(frames, truth, strict=True):
+        assert prediction.forces is not None
+        atoms.calc.results["forces"] = prediction.forces @ turned.T
+    assert evaluate(frames, potential).force_cosine == pytest.approx(0, abs=1e-12)
+    still = bulk("Cu")
+    still.calc = SinglePointCalculator(still, forces=np.zeros((1, 3)))
+    assert evaluate(still, potential).force_cosine is None
+
+
+def test_errors_are_broken_down_by_element_and_group() -> None:
+    potential = MorsePotential(cutoff=5.0)
+    frames = []
+    for name, kind in (("MgO", "a"), ("MgO", "b"), ("NaCl", "a")):
+        atoms = bulk(name, "rocksalt", a=4.3 if name == "MgO" else 5.6, cubic=True)
+        atoms.rattle(0.1, seed=len(frames))
+        (truth,) = predict(atoms, potential)
+        assert truth.forces is not None
+        shift = np.where(atoms.symbols == "Mg", 0.1, 0.0)[:, None]
+        energy = truth.energy + len(atoms) * 0.01 * len(frames)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=truth.forces + shift)
+        atoms.info["config_type"] = kind
+        frames.append(atoms)
+    metrics = evaluate(frames, potential, keep=True)
+    assert list(metrics.by_element) == ["O", "Na", "Mg", "Cl"]
+    assert metrics.by_element["Mg"] == {
+        "force_mae": pytest.approx(0.1),
+        "force_rmse": pytest.approx(0.1),
+        "n_atoms": 8.0,
+    }
+    assert metrics.by_element["O"]["force_mae"] == pytest.approx(0, abs=1e-12)
+    assert list(metrics.by_group) == ["NaCl a", "OMg a", "OMg b"]
+    assert metrics.by_group["OMg b"] == {
+        "energy_mae": pytest.approx(0.01),
+        "force_mae": pytest.approx(0.05),
+        "n_structures": 1.0,
+    }
+    parity = metrics.parity
+    assert parity is not None
+    assert parity.energy.shape == (2, 3) and parity.force.shape == (2, 72) and parity.stress.shape == (2, 0)
+    assert np.abs(parity.force[1] - parity.force[0]).mean() == pytest.approx(metrics.force_mae)
+    assert [frame.name for frame in parity.frames] == ["frame 0", "frame 1", "frame 2"]
+    assert parity.frames[2].energy == pytest.approx(-0.02) and parity.frames[2].stress_mae is None
+    assert parity.frames[0].force_max == pytest.approx(0.1 * np.sqrt(3))
+    assert evaluate(frames, potential).parity is None

@@ -282,6 +282,27 @@ def test_evaluate_of_a_model_with_its_own_labels_is_exact(tmp_path: Path) -> Non
     assert dpa4("evaluate", MORSE, tmp_path / "in.extxyz").exit_code in (1, 3)
 
 
+def test_evaluate_takes_several_files_and_breaks_errors_down(tmp_path: Path) -> None:
+    for name, kind in (("Cu", "fcc"), ("Al", "fcc")):
+        cell = bulk(name, kind).repeat(2)
+        cell.rattle(0.05, seed=1)
+        write(tmp_path / "in.extxyz", cell)
+        dpa4("predict", tmp_path / "in.extxyz", "-m", MORSE, "-o", tmp_path / f"{name}.extxyz")
+    files = (tmp_path / "Cu.extxyz", tmp_path / "Al.extxyz")
+    result = dpa4("evaluate", MORSE, *files, "--csv", tmp_path / "errors.csv")
+    assert result.exit_code == 0, result.output
+    assert "element" in result.stdout and "group" in result.stdout
+    lines = (tmp_path / "errors.csv").read_text().splitlines()
+    assert lines[0].startswith("name,group,source,n_atoms,energy_error_mev_per_atom")
+    assert [line.split(",")[1:4] for line in lines[1:]] == [
+        ["Cu", str(files[0]), "8"],
+        ["Al", str(files[1]), "8"],
+    ]
+    assert "group" not in dpa4("evaluate", MORSE, *files, "--by", "element").stdout
+    assert "no folder" in refused("evaluate", MORSE, *files, "--csv", tmp_path / "nowhere" / "errors.csv")
+    assert "no known format" in refused("evaluate", MORSE, Path(__file__))
+
+
 # ---- campaigns
 
 

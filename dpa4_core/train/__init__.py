@@ -1,0 +1,1 @@
+"""Training: optimiser, learning rate, averages of the weights."""

@@ -1,0 +1,365 @@
+"""What a training run is: one TOML file, nested dataclasses, unknown keys are errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import tomllib
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from dpa4_core.data.frames import LabelKeys
+from dpa4_core.errors import DPA4Error
+from dpa4_core.model.config import PRESETS, DPA4Config
+from dpa4_core.model.property import PropertyConfig
+from dpa4_core.train.loss import LossConfig
+from dpa4_core.train.optimizer import OptimizerConfig
+from dpa4_core.train.schedule import ScheduleConfig
+
+T = TypeVar("T")
+
+
+class TrainConfigError(DPA4Error):
+    """A training configuration that makes no sense; one sentence."""
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One source of labelled frames.
+
+    Attributes:
+        path: file or folder that `dpa4_core.read_frames` reads.
+        name: how it is called in tables; by default the stem of the path.
+        weight: factor on its terms of the loss.
+    """
+
+    path: str
+    name: str = ""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Labelled frames and how they are used.
+
+    Attributes:
+        train: sources; a bare path stands for a source with weight 1.
+        validation: sources; without any, ``validation_fraction`` of the training frames is set aside by group.
+        validation_fraction: fraction of the groups, 0 for no validation.
+        split_by: "group": frames of one material stay together (random splits of a trajectory leak);
+            "block": the last part of each source; "frame": at random, for frames that are independent.
+        keys: names of the labels in the files where they are not the usual ones.
+        max_force: frames with a larger force norm (eV/Å) are left out and listed.
+        min_distance_ratio: frames with a pair closer than this fraction of the sum of covalent radii are left out.
+        drop_duplicates: leave out exact copies of a frame.
+    """
+
+    train: tuple[SourceConfig, ...] = ()
+    validation: tuple[SourceConfig, ...] = ()
+    validation_fraction: float = 0.1
+    split_by: Literal["group", "block", "frame"] = "group"
+    keys: LabelKeys = field(default_factory=LabelKeys)
+    max_force: float = 50.0
+    min_distance_ratio: float = 0.2
+    drop_duplicates: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation_fraction < 1:
+            raise TrainConfigError(f"validation_fraction must lie in [0, 1), not {self.validation_fraction}")
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """How frames are packed into the batch of one step.
+
+    Attributes:
+        max_atoms: atoms in the batch of one process; "auto" takes what suits the device and the data.
+        max_edges: edges in it; "auto" follows from ``max_atoms`` and the data. Memory is set by edges.
+        accumulate: batches of this size per step and process, for more atoms per step than fit into memory.
+        oversize: what happens to a frame above the budget: "error", "drop" (it is listed) or "alone".
+        cache_gib: memory for neighbour lists of frames already seen.
+    """
+
+    max_atoms: int | Literal["auto"] = "auto"
+    max_edges: int | Literal["auto"] = "auto"
+    accumulate: int = 1
+    oversize: Literal["error", "drop", "alone"] = "alone"
+    cache_gib: float = 2.0
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """What changes when training starts from weights.
+
+    Attributes:
+        offsets: "shift": fit the mean energy error per element and add it to the offsets before the first step;
+            "keep": leave them, for data of the same level of theory.
+        lora_rank: rank of the adapters; 0 trains all weights.
+        lora_alpha: scale of the adapters, the update is multiplied by alpha/rank; 0 takes the rank.
+        freeze: names of parameter groups that stay as they are.
+        elements_like: for an element that the base model does not know, a known one whose row it starts from.
+        replay: sources of the base model's level of theory mixed in against forgetting.
+        replay_fraction: fraction of the frames of an epoch that come from ``replay``.
+    """
+
+    offsets: Literal["shift", "keep"] = "shift"
+    lora_rank: int = 0
+    lora_alpha: float = 0.0
+    freeze: tuple[str, ...] = ()
+    elements_like: dict[str, str] = field(default_factory=dict)
+    replay: tuple[SourceConfig, ...] = ()
+    replay_fraction: float = 0.2
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long, where and in which precision.
+
+    Attributes:
+        steps: optimiser steps; 0: from ``epochs``.
+        epochs: passes over the training frames when ``steps`` is 0.
+        seed: of the weights, of the order of frames, of the random roll.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        dtype: precision of weights, "float32" or "float64".
+        compile: compile the step; minutes at the start, one graph afterwards.
+        mixed_precision: "bf16" runs the interaction blocks in bfloat16, "none" nothing.
+        tf32: matrix products of float32 in TF32 on GPUs that have it.
+        clip: largest global norm of the gradient.
+        ema: decay of the average of the weights that is validated and saved; 0 for none.
+        log_every: steps between records of the log.
+        validate_every: steps between validations; 0: ten times per run.
+        save_every: steps between checkpoints; 0: with every validation.
+        save_minutes: minutes after which a checkpoint is written in any case.
+        patience: validations without improvement after which the decay of the learning rate starts; 0: never.
+        max_time: minutes of wall time; the decay starts early enough to end with them. 0: no limit.
+        offsets: energies per element (eV, by symbol) to keep instead of fitting, isolated atoms for example.
+    """
+
+    steps: int = 0
+    epochs: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+    dtype: Literal["float32", "float64"] = "float32"
+    compile: bool = False
+    mixed_precision: Literal["none", "bf16"] = "none"
+    tf32: bool = True
+    clip: float = 5.0
+    ema: float = 0.999
+    log_every: int = 20
+    validate_every: int = 0
+    save_every: int = 0
+    save_minutes: float = 10.0
+    patience: int = 0
+    max_time: float = 0.0
+    offsets: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        data: labelled frames.
+        output: folder of the run; the same configuration in the same folder continues it.
+        name: name of the model.
+        preset: size of a new model, see `dpa4_core.DPA4Config.preset`; not with ``base``.
+        base: registry name or file of the weights to start from; None trains from scratch.
+        model: fields of `DPA4Config` that differ from the preset; ``elements`` are by default those of the data.
+        loss, optimizer, schedule, batch, run, finetune: see their classes.
+        property: train a head for a scalar property instead of energies.
+        level_of_theory, corrections, licence: stored with the model.
+    """
+
+    data: DataConfig
+    output: str
+    name: str = "model"
+    preset: str | None = None
+    base: str | None = None
+    model: dict[str, Any] = field(default_factory=dict)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
+    property: PropertyConfig | None = None
+    level_of_theory: str = "unknown"
+    corrections: str = ""
+    licence: str = "unknown"
+
+    def __post_init__(self) -> None:
+        if not self.data.train:
+            raise TrainConfigError("data.train names no source; give files or folders of labelled frames")
+        if self.base is not None and (self.preset is not None or self.model):
+            raise TrainConfigError("base fixes the network; leave out preset and [model]")
+        if self.base is None and self.finetune != FineTuneConfig():
+            raise TrainConfigError("[finetune] needs base, the weights to start from")
+        if self.preset is not None and self.preset not in PRESETS:
+            raise TrainConfigError(f"unknown preset {self.preset!r}; choose from {', '.join(PRESETS)}")
+
+    def network(self, elements: Sequence[str]) -> DPA4Config:
+        """Configuration of a new network; ``elements`` are those of the data."""
+        if self.property is not None and self.preset is None and not self.model:
+            return DPA4Config.preset("mini", elements=tuple(elements))
+        settings = dict(self.model)
+        settings.setdefault("elements", list(elements))
+        base = DPA4Config.preset(self.preset or "neo").to_dict()
+        return DPA4Config.from_dict(base | settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, the inverse of `from_dict`."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, where: str = "the configuration") -> TrainConfig:
+        """Build from plain types; unknown keys and wrong types are errors that name the key."""
+        return build(cls, data, where)
+
+    @classmethod
+    def from_toml(cls, path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
+        """Read a TOML file; paths in it are relative to the file.
+
+        Args:
+            path: the file.
+            overrides: ``section.key=value`` with TOML values, as on the command line.
+        """
+        path = Path(path)
+        try:
+            data = tomllib.loads(path.read_text())
+        except tomllib.TOMLDecodeError as error:
+            raise TrainConfigError(f"{path} is no TOML: {error}") from error
+        data.setdefault("output", str(Path("runs") / path.stem))
+        data.setdefault("name", path.stem)
+        _resolve_paths(data, path.parent)
+        return cls.from_dict(override(data, overrides), where=str(path))
+
+
+def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """``data`` with ``section.key=value`` applied; a value that is no TOML is taken as text."""
+    changed: dict[str, Any] = json.loads(json.dumps(data))
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise TrainConfigError(f"{assignment!r} is no assignment; write section.key=value")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *sections, last = key.strip().split(".")
+        place = changed
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    return changed
+
+
+def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
+    """Make the paths of sources relative to the folder of the file absolute where that is needed to find them."""
+    for section, keys in (("data", ("train", "validation")), ("finetune", ("replay",))):
+        part = data.get(section, {})
+        for key in keys:
+            if key in part:
+                part[key] = [_located(source, folder) for source in _as_list(part[key])]
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _located(source: Any, folder: Path) -> Any:
+    if isinstance(source, str):
+        beside = folder / Path(source).expanduser()
+        return str(beside) if beside.exists() else source
+    if isinstance(source, dict) and "path" in source:
+        return source | {"path": _located(source["path"], folder)}
+    return source
+
+
+def build(kind: type[T], data: Any, where: str) -> T:
+    """An instance of the dataclass ``kind`` from plain types, strictly."""
+    if isinstance(data, kind):
+        return data
+    if kind is SourceConfig and isinstance(data, str):
+        data = {"path": data}
+    if not isinstance(data, Mapping):
+        raise TrainConfigError(f"{where}: expected a table for {kind.__name__}, got {data!r}")
+    hints = get_type_hints(kind)
+    known = [f.name for f in dataclasses.fields(kind) if f.init]  # type: ignore[arg-type]
+    for key in data:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            meant = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
+            raise TrainConfigError(f"{where}: unknown key {key!r}; {meant}")
+    values = {key: _value(hints[key], value, f"{where}, {key}") for key, value in data.items()}
+    lacking = [
+        f.name
+        for f in dataclasses.fields(kind)  # type: ignore[arg-type]
+        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if lacking:
+        raise TrainConfigError(f"{where}: {lacking[0]!r} is missing")
+    try:
+        return kind(**values)
+    except DPA4Error as error:
+        raise TrainConfigError(f"{where}: {error}") from error
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin = get_origin(hint)
+    if origin is Literal:
+        if value in get_args(hint):
+            return value
+        raise TrainConfigError(f"{where}: must be one of {', '.join(map(str, get_args(hint)))}, not {value!r}")
+    if origin in (Union, types.UnionType):
+        return _union(get_args(hint), value, where)
+    if origin is tuple:
+        inner = get_args(hint)
+        items = _as_list(value)
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            return tuple(_value(inner[0], item, where) for item in items)
+        if len(items) != len(inner):
+            raise TrainConfigError(f"{where}: expected {len(inner)} values, got {len(items)}")
+        return tuple(_value(part, item, where) for part, item in zip(inner, items, strict=True))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise TrainConfigError(f"{where}: expected a table, got {value!r}")
+        inner_kind = get_args(hint)[1]
+        return {str(key): _value(inner_kind, item, f"{where}.{key}") for key, item in value.items()}
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return build(hint, value, where)
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    raise TrainConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
+
+
+def _union(options: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    problems = []
+    for option in options:
+        if option is type(None):
+            continue
+        try:
+            return _value(option, value, where)
+        except TrainConfigError as error:
+            problems.append(error)
+    raise (
+        problems[-1]
+        if len(problems) == 1
+        else TrainConfigError(f"{where}: {value!r} fits none of {', '.join(_called(option) for option in options)}")
+    )
+
+
+def _called(option: Any) -> str:
+    if get_origin(option) is Literal:
+        return " or ".join(repr(choice) for choice in get_args(option))
+    return getattr(option, "__name__", str(option))

@@ -1,0 +1,206 @@
+"""From the sources of a configuration to one store of frames, split into training and validation."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpa4_core.data.frame_summary import DataSummary, SummaryBuilder
+from dpa4_core.data.frames import BrokenFrame, Frame, read_frames
+from dpa4_core.data.splits import split_blocks, split_by_group, split_frames
+from dpa4_core.data.system import check_system
+from dpa4_core.errors import DPA4Error
+from dpa4_core.train.config import DataConfig, SourceConfig, TrainConfig
+from dpa4_core.train.store import FrameStore, LabelledFrame, build_store, open_store
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Frames of a run.
+
+    Attributes:
+        store: all of them.
+        train, validation, replay: positions in the store.
+        summaries: what each source holds, by its name.
+        left_out: name and sentence of each frame that is not used.
+        note: how the validation frames were chosen, one sentence.
+    """
+
+    store: FrameStore
+    train: Indices
+    validation: Indices
+    replay: Indices
+    summaries: dict[str, dict[str, Any]]
+    left_out: list[tuple[str, str]]
+    note: str
+
+
+@dataclass
+class _Reading:
+    """What is learned while the sources stream by."""
+
+    groups: list[str] = field(default_factory=list)
+    roles: list[int] = field(default_factory=list)
+    seen: set[bytes] = field(default_factory=set)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    summaries: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+_TRAIN, _VALIDATION, _REPLAY = range(3)
+
+
+def prepare(
+    config: TrainConfig, folder: Path, cutoff: float, notify: Callable[[int], None] = lambda n: None
+) -> Dataset:
+    """Read the sources into ``folder``, or find them there from an earlier start of the same run.
+
+    Args:
+        config: the run.
+        folder: for the store.
+        cutoff: Å, of the network.
+        notify: called with the number of frames read so far.
+
+    Raises:
+        DPA4Error: a source that cannot be read, or nothing to train on.
+    """
+    key = _key(config, cutoff)
+    store = open_store(folder, key)
+    if store is None:
+        reading = _Reading()
+        names = [source_name(source) for _, source in _sources(config)]
+        frames = _stream(config, reading, notify)
+        about: dict[str, Any] = {"groups": reading.groups, "roles": reading.roles, "left_out": reading.left_out}
+        store = build_store(
+            folder, frames, cutoff=cutoff, sources=names, key=key, about=about | {"summaries": reading.summaries}
+        )
+    about = store.about  # as read from the file: lists where tuples were
+    left_out = [(str(name), str(sentence)) for name, sentence in about["left_out"]]
+    roles = np.array(about["roles"], dtype=np.int64)
+    train, validation, replay = (np.flatnonzero(roles == role) for role in (_TRAIN, _VALIDATION, _REPLAY))
+    if not len(train):
+        reason = f"; first: {left_out[0][1]}" if left_out else ""
+        raise DPA4Error(f"no usable frame in {', '.join(s.path for s in config.data.train)}{reason}")
+    note = "validation frames were given"
+    if not len(validation) and config.data.validation_fraction:
+        groups = [about["groups"][i] for i in train]
+        chosen, note = _split(config.data, groups, config.run.seed)
+        train, validation = train[~chosen], train[chosen]
+    elif not len(validation):
+        note = "no validation"
+    return Dataset(store, train, validation, replay, about["summaries"], left_out, note)
+
+
+def source_name(source: SourceConfig) -> str:
+    """How a source is called in tables."""
+    return source.name or Path(source.path).name.partition(".")[0] or source.path
+
+
+def _sources(config: TrainConfig) -> list[tuple[int, SourceConfig]]:
+    data = config.data
+    return [
+        *((_TRAIN, source) for source in data.train),
+        *((_VALIDATION, source) for source in data.validation),
+        *((_REPLAY, source) for source in config.finetune.replay),
+    ]
+
+
+def _key(config: TrainConfig, cutoff: float) -> str:
+    """Identity of the data: the files as they are now and what is made of them."""
+    files = []
+    for role, source in _sources(config):
+        path = Path(source.path).expanduser()
+        parts = sorted(path.rglob("*")) if path.is_dir() else [path]
+        status = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in parts if p.is_file()]
+        files.append([role, source.path, source.weight, source.name, status])
+    data = config.to_dict()["data"]
+    used = {name: data[name] for name in ("keys", "max_force", "min_distance_ratio", "drop_duplicates")}
+    target = config.property.name if config.property else ""
+    text = json.dumps([files, used, cutoff, target])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stream(config: TrainConfig, reading: _Reading, notify: Callable[[int], None]) -> Iterator[LabelledFrame]:
+    n_frames = 0
+    for number, (role, source) in enumerate(_sources(config)):
+        builder = SummaryBuilder()
+        for frame in read_frames(source.path, config.data.keys):
+            builder.add(frame)
+            item = _accepted(frame, config, reading)
+            if item is not None:
+                reading.groups.append(frame.group if isinstance(frame, Frame) else "")
+                reading.roles.append(role)
+                yield LabelledFrame(item, source.weight, number, _target(item, config))
+            n_frames += 1
+            if n_frames % 100 == 0:
+                notify(n_frames)
+        summary: DataSummary = builder.result()
+        reading.summaries[source_name(source)] = dataclasses.asdict(summary)
+
+
+def _target(frame: Frame, config: TrainConfig) -> float:
+    return frame.properties.get(config.property.name, np.nan) if config.property else np.nan
+
+
+def _accepted(frame: Frame | BrokenFrame, config: TrainConfig, reading: _Reading) -> Frame | None:
+    """The frame if it can be used; otherwise the reason goes on the list."""
+    if isinstance(frame, BrokenFrame):
+        reading.left_out.append((frame.name, frame.error))
+        return None
+    problem = _problem(frame, config)
+    if problem is None and config.data.drop_duplicates:
+        mark = _mark(frame)
+        if mark in reading.seen:
+            problem = "an exact copy of an earlier frame"
+        reading.seen.add(mark)
+    if problem is not None:
+        reading.left_out.append((frame.name, f"{frame.source}, {frame.name}: {problem}"))
+        return None
+    reading.left_out += [(frame.name, f"{frame.source}, {frame.name}: {sentence}") for sentence in frame.left_out]
+    return frame
+
+
+def _problem(frame: Frame, config: TrainConfig) -> str | None:
+    if config.property is not None:
+        if config.property.name not in frame.properties:
+            return f"no property {config.property.name!r}"
+    elif not frame.has_labels:
+        return "neither energy nor forces nor stress"
+    data = config.data
+    if frame.forces is not None and len(frame.forces):
+        largest = float(np.linalg.norm(frame.forces, axis=1).max())
+        if largest > data.max_force:
+            return f"a force of {largest:.3g} eV/Å, above data.max_force = {data.max_force:g}"
+    every = frame.system.numbers.tolist()
+    return check_system(frame.system, every, min_distance_ratio=data.min_distance_ratio)
+
+
+def _mark(frame: Frame) -> bytes:
+    system = frame.system
+    digest = hashlib.sha256(system.numbers.tobytes())
+    for values in (system.positions, system.cell, np.array([np.nan if frame.energy is None else frame.energy])):
+        digest.update(np.round(values, 8).tobytes())
+    return digest.digest()[:16]
+
+
+def _split(data: DataConfig, groups: Sequence[str], seed: int) -> tuple[NDArray[np.bool_], str]:
+    """Which frames are for validation, and a sentence that says how they were chosen."""
+    fraction = data.validation_fraction
+    percent = f"{100 * fraction:g} %"
+    if data.split_by == "frame":
+        return split_frames(len(groups), fraction, seed), f"validation: {percent} of the frames, at random"
+    if data.split_by == "block" or len(set(groups)) == 1:
+        why = "" if data.split_by == "block" else " (there is only one group)"
+        return split_blocks(groups, fraction), f"validation: the last {percent} of the frames of each group{why}"
+    chosen = split_by_group(groups, fraction, seed)
+    n_groups = len({group for group, taken in zip(groups, chosen, strict=True) if taken})
+    return chosen, f"validation: {n_groups} of {len(set(groups))} groups, none of which is trained on"

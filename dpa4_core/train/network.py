@@ -1,0 +1,203 @@
+"""The network of a run before its first step: new or from weights, with offsets, new elements, adapters."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers, chemical_symbols
+from numpy.typing import NDArray
+from torch import nn
+
+from dpa4_core.batches import predict_batches
+from dpa4_core.data.batching import default_budget, pack
+from dpa4_core.data.neighbours import build_graph
+from dpa4_core.errors import DPA4Error
+from dpa4_core.model.dpa4 import DPA4
+from dpa4_core.model.info import ModelInfo
+from dpa4_core.model.lora import add_adapters
+from dpa4_core.model.offsets import OffsetFit, set_offsets, shift_offsets
+from dpa4_core.model.property import PropertyModel
+from dpa4_core.model.surgery import extend_elements, freeze
+from dpa4_core.potential import DTYPES, Potential, load, repulsion_energy
+from dpa4_core.train.config import TrainConfig
+from dpa4_core.train.dataset import Dataset
+
+_OFFSET_SAMPLE = 400  # frames that a pretrained model is evaluated on to shift its offsets
+
+
+@dataclass
+class Network:
+    """What is trained.
+
+    Attributes:
+        module: a `DPA4`, or a `PropertyModel` around one.
+        info: identity card of the model to be.
+        notes: what was done to it, for the log.
+        shift: eV added to the offset of each species of a base model, empty without.
+    """
+
+    module: nn.Module
+    info: ModelInfo
+    notes: dict[str, Any] = field(default_factory=dict)
+    shift: list[float] = field(default_factory=list)
+
+    @property
+    def backbone(self) -> DPA4:
+        """The DPA4 in it."""
+        return self.module.backbone if isinstance(self.module, PropertyModel) else self.module  # type: ignore[return-value]
+
+
+def cutoff_of(config: TrainConfig) -> float:
+    """Cutoff in Å of the network that ``config`` asks for, before the data are known."""
+    if config.base is not None:
+        return load(config.base).cutoff
+    return config.network(["H"]).cutoff
+
+
+def start(config: TrainConfig, data: Dataset, device: torch.device) -> Network:
+    """The network at step 0, on the CPU; a base model is compared with the data on ``device``.
+
+    Raises:
+        DPA4Error: elements that the base model does not know and that ``finetune.elements_like`` does not name.
+    """
+    torch.manual_seed(config.run.seed)
+    dtype = DTYPES[config.run.dtype]
+    symbols = [chemical_symbols[z] for z in data.store.elements]
+    if config.base is None:
+        model = DPA4(config.network(symbols), dtype)
+        if missing := sorted(set(symbols) - set(model.config.elements)):
+            raise DPA4Error(f"the data hold {', '.join(missing)}, which model.elements does not list")
+        info = ModelInfo(name=config.name, trained_for="see the training data of its owner")
+        network = Network(model, info)
+    else:
+        network = _from_base(config, symbols, dtype)
+    about = {"level_of_theory": config.level_of_theory, "corrections": config.corrections, "licence": config.licence}
+    known: dict[str, Any] = {key: value for key, value in about.items() if value not in ("", "unknown")}
+    if config.base is not None and "level_of_theory" not in known:
+        known["level_of_theory"] = f"that of the training data (base: {network.info.level_of_theory})"
+    numbers = {*network.info.elements, *(atomic_numbers[symbol] for symbol in symbols)}
+    network.info = dataclasses.replace(
+        network.info, name=config.name, sha256="", source="", elements=tuple(sorted(numbers)), **known
+    )
+    if config.property is not None:
+        targets = np.array(data.store.arrays["target"][data.train])
+        if config.property.kind == "extensive":
+            targets /= data.store.arrays["n_atoms"][data.train]
+        head = dataclasses.replace(config.property, mean=float(np.mean(targets)), scale=float(np.std(targets)) or 1.0)
+        network.module = PropertyModel(network.backbone, head)
+        network.notes["property"] = f"{head.name}: mean {head.mean:.4g}, spread {head.scale:.4g} {head.unit}".rstrip()
+    elif config.base is None:
+        network.notes["offsets"] = _fit_offsets(config, network.backbone, data)
+    elif config.finetune.offsets == "shift":
+        network.notes["offsets"] = _shift_offsets(config, network, data, device)
+    options = config.finetune
+    if options.lora_rank:
+        adapted = add_adapters(
+            network.backbone, options.lora_rank, options.lora_alpha or float(options.lora_rank), config.run.seed
+        )
+        network.notes["adapters"] = f"rank {options.lora_rank} on {len(adapted)} matrices"
+    if options.freeze:
+        freeze(network.backbone, options.freeze)
+        network.notes["frozen"] = ", ".join(options.freeze)
+    return network
+
+
+def _from_base(config: TrainConfig, symbols: list[str], dtype: torch.dtype) -> Network:
+    assert config.base is not None
+    base = load(config.base, dtype=config.run.dtype)
+    model, info = base.model.requires_grad_(True), base.info
+    known = {chemical_symbols[z] for z in (info.elements or model.config.atomic_numbers)}
+    notes: dict[str, Any] = {"base": f"{info.name} ({info.sha256[:12]})"}
+    if new := sorted(set(symbols) - known):
+        like = {
+            symbol: config.finetune.elements_like[symbol] for symbol in new if symbol in config.finetune.elements_like
+        }
+        model, info = extend_elements(model, info, new, like)
+        notes["new elements"] = ", ".join(f"{s} like {like[s]}" if s in like else f"{s} from scratch" for s in new)
+    training = {"base": info.name, "base_sha256": base.info.sha256, "fine_tuned_on": symbols}
+    return Network(model.to(dtype), dataclasses.replace(info, training=training), notes)
+
+
+def restore(network: DPA4, config: TrainConfig) -> nn.Module:
+    """A module of the same form as the one that was stored; its weights are loaded afterwards."""
+    module: nn.Module = network
+    if config.property is not None:
+        module = PropertyModel(network, config.property)
+    if config.finetune.lora_rank:
+        options = config.finetune
+        add_adapters(network, options.lora_rank, options.lora_alpha or float(options.lora_rank), config.run.seed)
+    if config.finetune.freeze:
+        freeze(network, config.finetune.freeze)
+    return module
+
+
+def _fit_offsets(config: TrainConfig, model: DPA4, data: Dataset) -> str:
+    """Offsets from the labels, without the repulsion that the model adds by itself."""
+    store, numbers = data.store, model.config.atomic_numbers
+    chosen = _labelled(data)
+    if not len(chosen):
+        return "no energies, offsets stay zero"
+    energies = np.array(store.arrays["energy"][chosen])
+    if model.config.bridge is not None:
+        potential = Potential(model)
+        for batch in pack([int(n) for n in store.arrays["n_atoms"][chosen]], 1024):
+            graph = build_graph([store.system(int(chosen[i])) for i in batch], model.config.cutoff)
+            energies[batch] -= repulsion_energy(potential.model, graph).numpy()
+    fit = OffsetFit(len(numbers))
+    fit.add(torch.from_numpy(store.composition(numbers)[chosen]), torch.from_numpy(energies))
+    fixed = {numbers.index(atomic_numbers[symbol]): value for symbol, value in config.run.offsets.items()}
+    result = fit.solve(fixed=fixed)
+    set_offsets(model, result.offsets)
+    return f"residual {1e3 * result.rmse_per_atom:.4g} meV/atom over {result.n_frames} frames"
+
+
+def _shift_offsets(config: TrainConfig, network: Network, data: Dataset, device: torch.device) -> str:
+    """The mean error of the base model per element, added to its offsets."""
+    store, model = data.store, network.backbone
+    numbers = model.config.atomic_numbers
+    labelled = _labelled(data)
+    if not len(labelled):
+        return "no energies, offsets stay"
+    order = np.random.default_rng(config.run.seed).permutation(len(labelled))[:_OFFSET_SAMPLE]
+    chosen = np.sort(labelled[order])
+    potential = Potential(model, network.info, device)
+    systems = {int(i): store.system(int(i)) for i in chosen}
+    predicted = dict.fromkeys(systems, np.nan)
+
+    def settle(index: int, prediction: Any) -> None:
+        predicted[index] = prediction.energy
+
+    predict_batches(systems, potential, default_budget(device), settle)
+    model.cpu()
+    difference = store.arrays["energy"][chosen] - np.array([predicted[int(i)] for i in chosen])
+    finite = np.isfinite(difference)
+    fit = OffsetFit(len(numbers))
+    fit.add(torch.from_numpy(store.composition(numbers)[chosen][finite]), torch.from_numpy(difference[finite]))
+    result = fit.solve()
+    before = np.sqrt(np.mean((difference[finite] / store.arrays["n_atoms"][chosen][finite]) ** 2))
+    shift_offsets(model, result.offsets)
+    network.shift = result.offsets.tolist()
+    shifts = {chemical_symbols[z]: float(d) for z, d, s in zip(numbers, result.offsets, result.seen, strict=True) if s}
+    text = ", ".join(f"{symbol} {value:+.3f}" for symbol, value in shifts.items())
+    return (
+        f"shifted by {text} eV; error of the base model {1e3 * before:.4g} meV/atom before, "
+        f"{1e3 * result.rmse_per_atom:.4g} after ({result.n_frames} frames)"
+    )
+
+
+def move_replay(data: Dataset, network: Network) -> None:
+    """Shift the energies of the replayed frames like the offsets of the model whose energies they are."""
+    if not (network.shift and len(data.replay)):
+        return
+    store, numbers = data.store, network.backbone.config.atomic_numbers
+    moved = np.array(store.arrays["energy"])
+    moved[data.replay] += store.composition(numbers)[data.replay] @ np.array(network.shift)
+    store.arrays["energy"] = moved
+
+
+def _labelled(data: Dataset) -> NDArray[np.int64]:
+    return data.train[~np.isnan(data.store.arrays["energy"][data.train])]

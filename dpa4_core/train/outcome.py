@@ -1,0 +1,97 @@
+"""What a run achieved: errors of its model on the validation frames and on a sample of the training frames."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dpa4_core.errors import DPA4Error
+from dpa4_core.evaluate import Metrics, evaluate
+from dpa4_core.potential import load
+from dpa4_core.train.checkpoint import read_state
+from dpa4_core.train.config import TrainConfig
+from dpa4_core.train.dataset import prepare
+from dpa4_core.train.log import read_log
+
+_SAMPLE = 200  # training frames that are looked at: enough to see overfitting
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Errors of the model of a run.
+
+    Attributes:
+        validation: on the frames that were not trained on; None without any.
+        train: on a sample of the training frames.
+        base: errors on the validation frames before the first step, by name; None for a new model.
+    """
+
+    validation: Metrics | None
+    train: Metrics
+    base: dict[str, float] | None
+
+
+def assess(folder: str | Path, *, device: str = "cpu", notify: Callable[[str], None] = lambda text: None) -> Outcome:
+    """Evaluate ``model.dpa4`` of a run and write ``metrics.json`` and ``parity.npz`` into its folder.
+
+    Args:
+        folder: of the run.
+        device: where to compute.
+        notify: called with what is being done.
+
+    Raises:
+        DPA4Error: the folder holds no run that got as far as a model of energies.
+    """
+    folder = Path(folder)
+    model_path, checkpoint = folder / "model.dpa4", folder / "checkpoint.safetensors"
+    if not (model_path.exists() and checkpoint.exists()):
+        raise DPA4Error(f"{folder} holds no trained model yet; let the run reach its first validation")
+    values = read_state(checkpoint).values
+    config = TrainConfig.from_dict(values["config"], where=str(checkpoint))
+    data = prepare(config, folder / "data", values["cutoff"])
+    potential = load(model_path, device=device, dtype=config.run.dtype)
+    random = np.random.default_rng(0)
+    sample = np.sort(random.permutation(data.train)[:_SAMPLE])
+    notify(f"errors on {len(sample)} training frames")
+    train = evaluate([data.store.frame(int(i)) for i in sample], potential)
+    validation = None
+    if len(data.validation):
+        notify(f"errors on {len(data.validation)} validation frames")
+        validation = evaluate([data.store.frame(int(i)) for i in data.validation], potential, keep=True)
+    outcome = Outcome(validation, train, _before(folder / "log.jsonl"))
+    if validation is not None and validation.parity is not None:
+        arrays = {}
+        for name, pair in (
+            ("energy", validation.parity.energy),
+            ("forces", validation.parity.force),
+            ("stress", validation.parity.stress),
+        ):
+            arrays[f"{name}_reference"], arrays[f"{name}_predicted"] = pair
+        np.savez_compressed(folder / "parity.npz", **arrays)
+    plain = {
+        "model": str(model_path.name),
+        "validation": None if validation is None else _plain(validation),
+        "train": _plain(train),
+        "base": outcome.base,
+    }
+    (folder / "metrics.json").write_text(json.dumps(plain, indent=1))
+    return outcome
+
+
+def _before(log: Path) -> dict[str, float] | None:
+    """The validation at step 0, which only a fine-tuned model has."""
+    names = ("energy_mae", "energy_rmse", "force_mae", "force_rmse", "force_norm_mae", "stress_mae", "stress_rmse")
+    for record in read_log(log):
+        if record["kind"] == "validation" and record["step"] == 0:
+            return {name: record[name] for name in names if record.get(name) is not None}
+    return None
+
+
+def _plain(metrics: Metrics) -> dict[str, Any]:
+    return {key: value for key, value in dataclasses.asdict(metrics).items() if key != "parity"}
