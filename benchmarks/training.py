@@ -81,6 +81,7 @@ def serve_ours(arguments: argparse.Namespace, mode: str, answer: Any) -> None:
 
     from dpa4_core.data.frames import Frame
     from dpa4_core.data.system import System
+    from dpa4_core.memory import keep_freed_memory
     from dpa4_core.model.checkpoint import read_model
     from dpa4_core.train.config import OptimizerConfig
     from dpa4_core.train.loader import BatchMaker, Padding
@@ -92,6 +93,8 @@ def serve_ours(arguments: argparse.Namespace, mode: str, answer: Any) -> None:
 
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if arguments.tf32 else "highest")
     model, _ = read_model(Path(arguments.weights), dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""The DPA4 interatomic potential: model, checkpoints, batched prediction and relaxation. Knows nothing of workflows.
+"""The DPA4 interatomic potential: model, checkpoints, prediction, relaxation, training. Knows nothing of workflows.
 
 import dpa4_core as dpa4
 
@@ -18,7 +18,10 @@ from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import Potential, PotentialLike, load, save
 from dpa4_core.predict import Prediction, predict
+from dpa4_core.properties import load_property, predict_property
 from dpa4_core.relax import RelaxResult, relax
+from dpa4_core.train.config import TrainConfig
+from dpa4_core.train.trainer import TrainResult, train
 
 __all__ = [
     "DPA4",
@@ -33,12 +36,17 @@ __all__ = [
     "Prediction",
     "RelaxResult",
     "StructureError",
+    "TrainConfig",
+    "TrainResult",
     "convert",
     "evaluate",
     "load",
+    "load_property",
     "predict",
+    "predict_property",
     "read_frames",
     "read_structures",
     "relax",
     "save",
+    "train",
 ]

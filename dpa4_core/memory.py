@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+
 import torch
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 _SIGNS = (  # of PyTorch, CUDA, its libraries and C++, in lower case
     "out of memory",
@@ -30,3 +35,17 @@ def release_memory() -> None:
     """Give the cached memory of a failed computation back; call it outside of the except clause."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory of freed tensors for the next ones, where the C library is glibc.
+
+    By default each large tensor is mapped anew and every page of it faults on first use, which costs a training step
+    on the CPU about 5 % of its time. The process then does not shrink before it ends.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # other C libraries of Linux do not have it
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -202,7 +202,7 @@ class SO2Convolution(nn.Module):
         share = alpha
         if self.n_focus > 1:
             share = alpha * self.focus_share(torch.stack([z[:, 0] for z in local], dim=1))
-        rotate_out = (edges.rotation * self.rescale).transpose(1, 2)
+        rotate_out = edges.rotation * self.rescale
 
         matrices = [cast(SO2Linear, layer).matrices() for layer in self.mixing]
         gates = torch.sigmoid(torch.einsum("nfk,kf->nf", self.gate_norm(y[:, 0]), self.gate_weight[:, :, 0]))
@@ -210,8 +210,10 @@ class SO2Convolution(nn.Module):
         for focus, z in enumerate(local):
             even, odd = z[:, : self.lmax + 1].flatten(1), z[:, self.lmax + 1 :].flatten(1)
             even, odd = self.mix(even, odd, focus, matrices)
-            z = (torch.cat([even, odd], dim=1) * share[:, focus : focus + 1].to(even.dtype)).view(z.shape)
-            message = segment_sum((rotate_out @ z).flatten(1), edges.dst, n_atoms).view(n_atoms, size, width)
+            z = torch.cat([even, odd], dim=1).view(z.shape)
+            # the weight goes onto the matrix, which is smaller than the features
+            weighted = (rotate_out * share[:, focus, None, None]).transpose(1, 2)
+            message = segment_sum((weighted @ z).flatten(1), edges.dst, n_atoms).view(n_atoms, size, width)
             own = y[:, :, focus]
             message = message * gates[:, focus, None, None]
             if self.message_node is not None:

@@ -1,1 +1,1 @@
-"""Training: optimiser, learning rate, averages of the weights."""
+"""Training: data, objective, optimiser, the loop and what keeps it alive."""

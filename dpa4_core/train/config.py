@@ -22,6 +22,9 @@ from dpa4_core.train.schedule import ScheduleConfig
 
 T = TypeVar("T")
 
+LR_FINE_TUNE, LR_ADAPTERS = 1e-4, 5e-4
+"""Learning rates of runs that start from weights: all of them trained, or adapters on them."""
+
 
 class TrainConfigError(DPA4Error):
     """A training configuration that makes no sense; one sentence."""
@@ -113,6 +116,10 @@ class FineTuneConfig:
     elements_like: dict[str, str] = field(default_factory=dict)
     replay: tuple[SourceConfig, ...] = ()
     replay_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.replay_fraction < 1:
+            raise TrainConfigError(f"replay_fraction must lie in [0, 1), not {self.replay_fraction}")
 
 
 @dataclass(frozen=True)
@@ -217,7 +224,14 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, where: str = "the configuration") -> TrainConfig:
-        """Build from plain types; unknown keys and wrong types are errors that name the key."""
+        """Build from plain types; unknown keys and wrong types are errors that name the key.
+
+        Without ``schedule.lr`` a run that starts from weights takes a smaller one, see `LR_FINE_TUNE`.
+        """
+        schedule = data.get("schedule", {})
+        if data.get("base") is not None and isinstance(schedule, Mapping) and "lr" not in schedule:
+            adapters = isinstance(data.get("finetune"), Mapping) and data["finetune"].get("lora_rank")
+            data = {**data, "schedule": {**schedule, "lr": LR_ADAPTERS if adapters else LR_FINE_TUNE}}
         return build(cls, data, where)
 
     @classmethod
@@ -363,3 +377,35 @@ def _called(option: Any) -> str:
     if get_origin(option) is Literal:
         return " or ".join(repr(choice) for choice in get_args(option))
     return getattr(option, "__name__", str(option))
+
+
+def check_same(config: TrainConfig, stored: dict[str, Any], folder: Path) -> None:
+    """Refuse to continue a run with another configuration; what does not change the result may change."""
+    now = config.to_dict()
+    free = {
+        "output",
+        "name",
+        "run.device",
+        "run.log_every",
+        "run.save_every",
+        "run.save_minutes",
+        "run.max_time",
+        "batch.cache_gib",
+    }
+    for key, (old, new) in _differences(stored, now).items():
+        if key not in free:
+            raise TrainConfigError(
+                f"the run in {folder} was begun with {key} = {old!r}, now it is {new!r}; use another output folder, or "
+                "start again with --restart"
+            )
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in sorted(set(old) | set(new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found |= _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found[prefix + key] = (a, b)
+    return found

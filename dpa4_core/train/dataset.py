@@ -130,10 +130,12 @@ def _key(config: TrainConfig, cutoff: float) -> str:
 
 
 def _stream(config: TrainConfig, reading: _Reading, notify: Callable[[int], None]) -> Iterator[LabelledFrame]:
-    n_frames = 0
+    n_frames, keys = 0, config.data.keys
+    if config.property is not None:
+        keys = dataclasses.replace(keys, properties=tuple({*keys.properties, config.property.name}))
     for number, (role, source) in enumerate(_sources(config)):
         builder = SummaryBuilder()
-        for frame in read_frames(source.path, config.data.keys):
+        for frame in read_frames(source.path, keys):
             builder.add(frame)
             item = _accepted(frame, config, reading)
             if item is not None:

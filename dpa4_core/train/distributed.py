@@ -67,6 +67,11 @@ class Processes:
             dist.all_reduce(values)
         return values
 
+    def of_first(self, values: Sequence[float]) -> list[float]:
+        """``values`` of the first process, on all of them."""
+        own = torch.tensor(values, dtype=torch.float64, device=self.device)
+        return [float(value) for value in self.sum(own if self.is_first else torch.zeros_like(own))]
+
     def wait(self) -> None:
         """Until every process has come here."""
         if self.size > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,8 +26,10 @@ from dpa4_core.model.surgery import extend_elements, freeze
 from dpa4_core.potential import DTYPES, Potential, load, repulsion_energy
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.dataset import Dataset
+from dpa4_core.train.store import FrameStore
 
-_OFFSET_SAMPLE = 400  # frames that a pretrained model is evaluated on to shift its offsets
+_SAMPLE_ATOMS = {"cpu": 5000, "cuda": 50_000}
+"""Atoms in the frames that a base model is evaluated on to shift its offsets: half a minute on a CPU."""
 
 
 @dataclass
@@ -58,8 +61,12 @@ def cutoff_of(config: TrainConfig) -> float:
     return config.network(["H"]).cutoff
 
 
-def start(config: TrainConfig, data: Dataset, device: torch.device) -> Network:
+def start(
+    config: TrainConfig, data: Dataset, device: torch.device, notify: Callable[[int, int], None] = lambda i, n: None
+) -> Network:
     """The network at step 0, on the CPU; a base model is compared with the data on ``device``.
+
+    ``notify`` hears of each frame of that comparison: how many are done, and of how many.
 
     Raises:
         DPA4Error: elements that the base model does not know and that ``finetune.elements_like`` does not name.
@@ -93,12 +100,14 @@ def start(config: TrainConfig, data: Dataset, device: torch.device) -> Network:
     elif config.base is None:
         network.notes["offsets"] = _fit_offsets(config, network.backbone, data)
     elif config.finetune.offsets == "shift":
-        network.notes["offsets"] = _shift_offsets(config, network, data, device)
+        network.notes["offsets"] = _shift_offsets(config, network, data, device, notify)
     options = config.finetune
     if options.lora_rank:
         adapted = add_adapters(
             network.backbone, options.lora_rank, options.lora_alpha or float(options.lora_rank), config.run.seed
         )
+        if config.property is not None:
+            network.backbone.fitting.requires_grad_(False)  # adapters train it, but only the head is used
         network.notes["adapters"] = f"rank {options.lora_rank} on {len(adapted)} matrices"
     if options.freeze:
         freeze(network.backbone, options.freeze)
@@ -130,6 +139,8 @@ def restore(network: DPA4, config: TrainConfig) -> nn.Module:
     if config.finetune.lora_rank:
         options = config.finetune
         add_adapters(network, options.lora_rank, options.lora_alpha or float(options.lora_rank), config.run.seed)
+        if config.property is not None:
+            network.fitting.requires_grad_(False)
     if config.finetune.freeze:
         freeze(network, config.finetune.freeze)
     return module
@@ -155,21 +166,23 @@ def _fit_offsets(config: TrainConfig, model: DPA4, data: Dataset) -> str:
     return f"residual {1e3 * result.rmse_per_atom:.4g} meV/atom over {result.n_frames} frames"
 
 
-def _shift_offsets(config: TrainConfig, network: Network, data: Dataset, device: torch.device) -> str:
+def _shift_offsets(
+    config: TrainConfig, network: Network, data: Dataset, device: torch.device, notify: Callable[[int, int], None]
+) -> str:
     """The mean error of the base model per element, added to its offsets."""
     store, model = data.store, network.backbone
     numbers = model.config.atomic_numbers
     labelled = _labelled(data)
     if not len(labelled):
         return "no energies, offsets stay"
-    order = np.random.default_rng(config.run.seed).permutation(len(labelled))[:_OFFSET_SAMPLE]
-    chosen = np.sort(labelled[order])
+    chosen = _sample(store, labelled, _SAMPLE_ATOMS[device.type], config.run.seed)
     potential = Potential(model, network.info, device)
     systems = {int(i): store.system(int(i)) for i in chosen}
-    predicted = dict.fromkeys(systems, np.nan)
+    predicted: dict[int, float] = {}
 
     def settle(index: int, prediction: Any) -> None:
         predicted[index] = prediction.energy
+        notify(len(predicted), len(systems))
 
     predict_batches(systems, potential, default_budget(device), settle)
     model.cpu()
@@ -187,6 +200,17 @@ def _shift_offsets(config: TrainConfig, network: Network, data: Dataset, device:
         f"shifted by {text} eV; error of the base model {1e3 * before:.4g} meV/atom before, "
         f"{1e3 * result.rmse_per_atom:.4g} after ({result.n_frames} frames)"
     )
+
+
+def _sample(store: FrameStore, frames: NDArray[np.int64], max_atoms: int, seed: int) -> NDArray[np.int64]:
+    """Frames at random up to ``max_atoms``, and more of those that hold an element which is in none yet."""
+    order = np.random.default_rng(seed).permutation(frames)
+    present = store.composition(store.elements)[order] > 0
+    within = np.cumsum(store.arrays["n_atoms"][order]) <= max_atoms
+    within[0] = True
+    for element in np.flatnonzero(~present[within].any(axis=0)):
+        within[np.flatnonzero(present[:, element])[:3]] = True
+    return np.sort(order[within])
 
 
 def move_replay(data: Dataset, network: Network) -> None:

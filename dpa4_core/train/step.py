@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.memory import is_out_of_memory
@@ -85,19 +84,17 @@ class Step:
         """
         try:
             return self._run(*batch[:7], batch.labels, counts)
-        except TorchDynamoException as error:
-            raise DPA4Error(
-                f"the step could not be compiled ({type(error).__name__}: {str(error).splitlines()[0]}); train with "
-                "run.compile = false"
-            ) from error
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            atoms, edges, _ = batch.n_real
-            raise DPA4Error(
-                f"out of memory in a batch of {atoms} atoms and {edges} edges; lower batch.max_atoms and "
-                "batch.max_edges (and raise batch.accumulate to keep the step as large)"
-            ) from error
+            if is_out_of_memory(error):
+                atoms, edges, _ = batch.n_real
+                raise DPA4Error(
+                    f"out of memory in a batch of {atoms} atoms and {edges} edges; lower batch.max_atoms and "
+                    "batch.max_edges (and raise batch.accumulate to keep the step as large)"
+                ) from error
+            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):  # slow to import for its names
+                reason = str(error).strip().splitlines()[-1]
+                raise DPA4Error(f"the step could not be compiled ({reason}); train with run.compile = false") from error
+            raise
 
     def evaluate(self, batch: Batch, counts: Tensor) -> tuple[Tensor, Tensor]:
         """The same without a derivative of the weights; never compiled."""

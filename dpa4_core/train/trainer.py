@@ -7,11 +7,9 @@ import dataclasses
 import math
 import platform
 import resource
-import signal
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.memory import keep_freed_memory
 from dpa4_core.model.checkpoint import write_model
 from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
@@ -33,7 +32,8 @@ from dpa4_core.train import network as networks
 from dpa4_core.train.budget import choose_budget, padding_for, within_budget
 from dpa4_core.train.checkpoint import TrainState, load_exactly, part, prefixed, read_state, write_state
 from dpa4_core.train.clip import clip_gradients
-from dpa4_core.train.config import TrainConfig, TrainConfigError
+from dpa4_core.train.clock import Clock, stop_signals
+from dpa4_core.train.config import TrainConfig, check_same
 from dpa4_core.train.dataset import Dataset, prepare
 from dpa4_core.train.distributed import Processes, join
 from dpa4_core.train.ema import EMA
@@ -103,6 +103,8 @@ def train(config: TrainConfig, *, notify: Notify | None = None, restart: bool = 
         DPA4Error: a configuration, data or model that cannot work; a folder that holds another run.
     """
     processes = join(config.run.device)
+    if processes.device.type == "cpu":
+        keep_freed_memory()
     trainer = None
     try:
         trainer = Trainer(config, processes, notify or (lambda record: None), restart=restart)
@@ -129,7 +131,7 @@ class Trainer:
         processes.wait()
         stored = read_state(self.checkpoint) if self.checkpoint.exists() else None
         if stored is not None:
-            _check_same(config, stored.values["config"], self.folder)
+            check_same(config, stored.values["config"], self.folder)
         if processes.device.type == "cuda":
             torch.set_float32_matmul_precision("high" if config.run.tf32 else "highest")
 
@@ -152,9 +154,18 @@ class Trainer:
         self.ema = EMA(module.named_parameters(), config.run.ema) if config.run.ema else None
         store = self.data.store
         n_parts = processes.size * config.batch.accumulate
-        self.budget = choose_budget(
+        if stored is not None and stored.values["budget"]["parts"] != n_parts:
+            raise DPA4Error(
+                f"the run in {self.folder} takes {stored.values['budget']['parts']} batches per step, now it would be "
+                f"{n_parts} ({processes.size} processes × batch.accumulate = {config.batch.accumulate}); start as many "
+                "processes as before"
+            )
+        budget = choose_budget(
             config, self.data, backbone.config, processes.device, n_parts, stored.values["budget"] if stored else None
         )
+        # free memory differs between processes, the plan of the steps must not
+        atoms, edges = processes.of_first([budget.atoms, budget.edges])
+        self.budget = dataclasses.replace(budget, atoms=int(atoms), edges=int(edges))
         if config.batch.oversize == "drop":
             self.data = self._without_oversized(self.data)
         compiled = config.run.compile
@@ -194,11 +205,21 @@ class Trainer:
             left_out += [
                 (data.store.names[int(i)], f"{data.store.names[int(i)]}: larger than a batch") for i in frames[~fits]
             ]
+        if not len(kept[0]):
+            raise DPA4Error(
+                f"every training frame is larger than a batch ({self.budget.atoms} atoms, {self.budget.edges} edges); "
+                "raise batch.max_atoms and batch.max_edges or set batch.oversize to 'alone'"
+            )
         return dataclasses.replace(data, train=kept[0], replay=kept[1], left_out=left_out)
 
     def _network(self, stored: TrainState | None) -> networks.Network:
         if stored is None:
-            return networks.start(self.config, self.data, self.processes.device)
+            return networks.start(
+                self.config,
+                self.data,
+                self.processes.device,
+                lambda done, total: self.notify({"kind": "comparing", "frames": done, "of": total}),
+            )
         values = stored.values
         info = ModelInfo(**(values["info"] | {"elements": tuple(values["info"]["elements"])}))
         backbone = DPA4(DPA4Config.from_dict(values["network"]), DTYPES[self.config.run.dtype])
@@ -230,7 +251,7 @@ class Trainer:
         self.optimizer.load_state_tensors(part("optimizer", stored.tensors))
         if self.ema is not None:
             self.ema.load_state_tensors(part("ema", stored.tensors))
-        self.sums = stored.tensors["log/sums"].to(self.processes.device)
+        self.sums = stored.tensors["log/sums"].to(self.processes.device) / self.processes.size
         self.meter = dict(values["meter"])
         self.epilogue_due = self.step < self.schedule.end
         self.log.cut(self.step)
@@ -242,7 +263,8 @@ class Trainer:
         if run.steps:
             return run.steps
         epochs = run.epochs or (_EPOCHS_NEW if self.config.base is None else _EPOCHS_FINE_TUNE)
-        n_atoms, n_edges = (self.data.store.arrays[name][self.data.train] for name in ("n_atoms", "n_edges"))
+        frames = self._frames_of(0)
+        n_atoms, n_edges = (self.data.store.arrays[name][frames] for name in ("n_atoms", "n_edges"))
         per_epoch = sum(1 for _ in plan_epoch(n_atoms, n_edges, self.budget, seed=run.seed, epoch=0))
         return max(1, math.ceil(epochs * per_epoch))
 
@@ -280,16 +302,19 @@ class Trainer:
     def run(self) -> TrainResult:
         """Steps until the schedule ends or a signal comes."""
         run = self.config.run
-        clock = _Clock(self.seconds, 60 * run.max_time, 60 * run.save_minutes)
-        with _stop_signals() as stop:
+        clock = Clock(self.seconds, 60 * run.max_time, 60 * run.save_minutes)
+        with stop_signals() as stop:
             work = self._work()
             waiting = time.perf_counter()
             while self.step < self.schedule.end:
                 item = next(work)
                 self._count(wait=time.perf_counter() - waiting)
                 started = time.perf_counter()
-                asked = [stop.is_set(), clock.save_is_due(), self._decay_is_due(clock), clock.is_over()]
-                stopping, saving, decaying, ending = self._take(item, asked if self.processes.is_first else [False] * 4)
+                decay = clock.steps_left() if self._decay_is_due(clock) else 0
+                asked = [float(stop.is_set()), float(clock.save_is_due()), float(decay), float(clock.is_over())]
+                stopping, saving, decay_steps, ending = self._take(
+                    item, asked if self.processes.is_first else [0.0] * 4
+                )
                 waiting = time.perf_counter()
                 self._count(busy=waiting - started)
                 self.step += 1
@@ -299,8 +324,8 @@ class Trainer:
                 if ending:
                     self.schedule.start_decay(self.step - 1, 1)
                     self._record("decay", step=self.step, end=self.step, why="the time is over")
-                elif decaying:
-                    self._start_decay("the time limit", clock.steps_left())
+                elif decay_steps:
+                    self._start_decay("the time limit", int(decay_steps))
                 at_end = self.step >= self.schedule.end
                 if at_end or self.step % run.log_every == 0:
                     self._log_train()
@@ -359,7 +384,7 @@ class Trainer:
         drawn = random.choice(replay, wanted, replace=wanted > len(replay))
         return np.concatenate([self.data.train, np.sort(drawn)])
 
-    def _take(self, item: _Work, signals: list[bool]) -> list[bool]:
+    def _take(self, item: _Work, signals: list[float]) -> list[float]:
         """One optimiser step; returns ``signals`` of the first process."""
         device = self.processes.device
         for parameter in self.parameters:
@@ -387,7 +412,7 @@ class Trainer:
             self.skipped_in_row = 0
             self.sums += torch.cat([sums, counts])
             self._count(steps=1, norm=size)
-        return [answer > 0 for answer in answers]
+        return answers
 
     def _skip(self, item: _Work, loss: float) -> None:
         """Leave the weights alone and say which frames were to blame."""
@@ -401,7 +426,7 @@ class Trainer:
                 f"look at these frames or lower schedule.lr ({self.config.schedule.lr:g})"
             )
 
-    def _decay_is_due(self, clock: _Clock) -> bool:
+    def _decay_is_due(self, clock: Clock) -> bool:
         """Whether the decay must begin now to end within the time limit."""
         if self.schedule.shortened or not clock.share_is_over(1 - self.config.schedule.decay):
             return False
@@ -431,7 +456,7 @@ class Trainer:
         else:
             self.bad_validations += 1
         self._record("validation", step=self.step, metric=metric, improved=improved, **values)
-        patience = self.config.run.patience
+        patience = self.config.run.patience if self.step < self.schedule.end else 0
         if patience and self.bad_validations >= patience and not self.schedule.decaying(self.step):
             self._start_decay(f"no improvement in {patience} validations")
 
@@ -478,6 +503,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint."""
+        sums = self.processes.sum(self.sums)
         if not self.processes.is_first:
             return
         tensors = prefixed("model", dict(self.module.state_dict())) | prefixed(
@@ -510,7 +536,7 @@ class Trainer:
             "best_errors",
         ):
             values[name] = getattr(self, name)
-        write_state(TrainState(values, tensors | {"log/sums": self.sums}), self.checkpoint)
+        write_state(TrainState(values, tensors | {"log/sums": sums}), self.checkpoint)
 
     def _result(self, status: Status) -> TrainResult:
         model = self.model_path if self.model_path.exists() else None
@@ -571,106 +597,8 @@ def _marked_last(items: Iterator[T]) -> Iterator[tuple[T, bool]]:
     yield current, True
 
 
-class _Clock:
-    """Wall time of a run, what of it earlier processes used included.
-
-    Args:
-        used: seconds before this process.
-        limit: seconds for the run, 0 for no limit.
-        save_every: seconds between checkpoints.
-    """
-
-    def __init__(self, used: float, limit: float, save_every: float) -> None:
-        self.limit, self.save_every = limit, save_every
-        now = time.monotonic()
-        self._began, self._last_save = now - used, now
-        self._ticks, self._steady_since = 0, now
-
-    def tick(self) -> float:
-        """A step is done; seconds so far."""
-        self._ticks += 1
-        if self._ticks == 2:  # the first steps compile and fill caches
-            self._steady_since = time.monotonic()
-        return time.monotonic() - self._began
-
-    def steps_left(self) -> int:
-        """Steps that fit into the rest of the time at the pace so far, at least one."""
-        now = time.monotonic()
-        pace = (now - self._steady_since) / max(self._ticks - 2, 1)
-        return max(1, int((self.limit - (now - self._began)) / max(pace, 1e-9)))
-
-    def share_is_over(self, share: float) -> bool:
-        """Whether this share of the time has passed; never without a limit or before the pace is known."""
-        return bool(self.limit) and self._ticks > 5 and time.monotonic() - self._began >= share * self.limit
-
-    def is_over(self) -> bool:
-        """Whether the time has passed."""
-        return bool(self.limit) and time.monotonic() - self._began >= self.limit
-
-    def save_is_due(self) -> bool:
-        """Whether the last checkpoint is too old."""
-        return time.monotonic() - self._last_save > self.save_every
-
-    def saved(self) -> None:
-        """A checkpoint was written."""
-        self._last_save = time.monotonic()
-
-
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-
-
-def _check_same(config: TrainConfig, stored: dict[str, Any], folder: Path) -> None:
-    """Refuse to continue a run with another configuration; what does not change the result may change."""
-    now = config.to_dict()
-    free = {
-        "output",
-        "name",
-        "run.device",
-        "run.log_every",
-        "run.save_every",
-        "run.save_minutes",
-        "run.max_time",
-        "batch.cache_gib",
-    }
-    for key, (old, new) in _differences(stored, now).items():
-        if key not in free:
-            raise TrainConfigError(
-                f"the run in {folder} was begun with {key} = {old!r}, now it is {new!r}; use another output folder, or "
-                "start again with --restart"
-            )
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    found: dict[str, tuple[Any, Any]] = {}
-    for key in sorted(set(old) | set(new)):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found |= _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found[prefix + key] = (a, b)
-    return found
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, so that a step is finished and stored; a second SIGINT interrupts."""
-    stop = threading.Event()
-
-    def handle(number: int, frame: Any) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _peak_memory_gib(device: torch.device) -> float:

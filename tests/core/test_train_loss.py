@@ -3,8 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from toy_training import everything, gradients, labelled, largest_difference, maker, stored_frames, tiny_model, toy_frames
-from toy_training import toy_structures
+from toy_training import (
+    everything,
+    gradients,
+    labelled,
+    largest_difference,
+    maker,
+    stored_frames,
+    tiny_model,
+    toy_frames,
+    toy_structures,
+)
 
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.errors import DPA4Error
@@ -142,7 +151,7 @@ def mixed_store(folder, seed=1):
     """Cells and clusters with random labels, some of which are missing."""
     frames = labelled(toy_structures(6, 3), seed=seed)
     del frames[1].calc.results["energy"], frames[2].calc.results["forces"], frames[3].calc.results["stress"]
-    return stored_frames(folder, frames, weights=[1.0, 2.0, 1.0, 0.5, 1.0, 1.0])
+    return stored_frames(folder, frames, weights=[1.5, 2.0, 0.25, 0.5, 1.0, 3.0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -329,7 +338,9 @@ def test_a_roll_of_the_frames_is_reproduced_by_its_seed(tmp_path):
     batches = maker(store, model)
     first, again, other = (batches.make(everything(store), (0, step)).roll for step in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
-    assert first.shape == (batches.make(everything(store)).n_real[1], 1) and 0 <= first.min() and first.max() < 2 * np.pi
+    assert (
+        first.shape == (batches.make(everything(store)).n_real[1], 1) and first.min() >= 0 and first.max() < 2 * np.pi
+    )
 
 
 def test_a_batch_that_is_too_large_for_its_padding_is_noticed(tmp_path):
@@ -349,5 +360,3 @@ def test_running_out_of_memory_names_the_batch(tmp_path, monkeypatch):
     monkeypatch.setattr(step, "_run", greedy)
     with pytest.raises(DPA4Error, match=f"{batch.n_real[0]} atoms and {batch.n_real[1]} edges.*lower batch.max_atoms"):
         step(batch, torch.ones(3))
-
-

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from toy_training import configured, environment, of_kind, script, toy_frames, write
@@ -12,7 +13,7 @@ from dpa4_core.train.checkpoint import part, read_state
 from dpa4_core.train.log import read_log
 from dpa4_core.train.trainer import train
 
-FEW = {"run__steps": 5, "run__log_every": 2, "run__validate_every": 5, "batch__max_edges": 10**6}
+FEW = {"run__steps": 5, "run__log_every": 4, "run__validate_every": 5, "run__save_every": 3, "batch__max_edges": 10**6}
 
 REPORT = """
 from pathlib import Path
@@ -28,11 +29,24 @@ inside = sorted(name for name in written if name.startswith(config.output))
 Path(config.output + f".{rank}.json").write_text(json.dumps([result.status, result.step, inside]))
 """
 
+DIE = """
+from dpa4_core.train import trainer
+take = trainer.Trainer._take
+def until(self, *arguments):
+    if self.step == 4:
+        os._exit(0)
+    return take(self, *arguments)
+trainer.Trainer._take = until
+train(config)
+"""
+
 
 def torchrun(program):
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
-        + ["--master_port", "0", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0", str(program)],
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"),
+            *("--rdzv_endpoint", "127.0.0.1:0", "--local_addr", "127.0.0.1", str(program)),
+        ],
         env=environment(),
         capture_output=True,
         text=True,
@@ -77,54 +91,80 @@ def test_two_batches_per_step_equal_one_of_twice_the_size(tmp_path, one, data):
     assert_close(tmp_path / "run", one)
 
 
-def test_two_processes_equal_one_with_twice_the_batch(tmp_path, one, data):
-    config = configured(data, tmp_path / "run", batch__max_atoms=12, **FEW)
-    torchrun(script(tmp_path, config, REPORT))
-    assert_close(tmp_path / "run", one)
-    first, second = (json.loads((tmp_path / f"run.{rank}.json").read_text()) for rank in (0, 1))
+@pytest.fixture(scope="module")
+def two(tmp_path_factory, data):
+    """Two processes with a budget of 12 atoms each."""
+    folder = tmp_path_factory.mktemp("two")
+    torchrun(script(folder, configured(data, folder / "run", batch__max_atoms=12, **FEW), REPORT))
+    return folder / "run"
+
+
+def test_two_processes_equal_one_with_twice_the_batch(one, two):
+    assert_close(two, one)
+    first, second = (json.loads((two.parent / f"run.{rank}.json").read_text()) for rank in (0, 1))
     assert first[:2] == second[:2] == ["finished", 5]
     assert any(name.endswith("log.jsonl") for name in first[2]) and second[2] == []
-    environment_of_run = read_log(tmp_path / "run" / "log.jsonl")[0]["environment"]
-    assert environment_of_run["processes"] == 2
+    assert read_log(two / "log.jsonl")[0]["environment"]["processes"] == 2
 
 
-def test_two_processes_go_on_where_they_were_stopped(tmp_path, data):
-    changes = FEW | {"batch__max_atoms": 12, "run__steps": 8, "run__save_every": 3, "run__log_every": 4}
-    whole, torn = (configured(data, tmp_path / name, **changes) for name in ("whole", "torn"))
-    both = script(
-        tmp_path,
-        torn,
-        f"""
-class Killed(Exception): pass
-def notify(record):
-    if record.get("step", 0) >= 4:
-        raise Killed
-import dataclasses, torch.distributed as dist
-train(dataclasses.replace(config, output={str(tmp_path / "whole")!r}))
-import dpa4_core.train.trainer as trainer
-trainer.Trainer.save_really, steps = trainer.Trainer.save, []
-def save(self):
-    self.save_really()
-    raise Killed  # on both processes, right after the checkpoint of step 3
-trainer.Trainer.save = save
-try:
-    train(config)
-    raise SystemExit("it was not stopped")
-except Killed:
-    pass
-trainer.Trainer.save = trainer.Trainer.save_really
-train(config)
-""",
-    )
-    torchrun(both)
-    assert whole.run.steps == 8
-    found, expected = (read_state(tmp_path / name / "checkpoint.safetensors") for name in ("torn", "whole"))
+def test_two_processes_go_on_where_they_were_stopped(tmp_path, data, two):
+    """Both die at once after step 4, one after the checkpoint and in the middle of a record of the log."""
+    config = configured(data, tmp_path / "run", batch__max_atoms=12, **FEW)
+    torchrun(script(tmp_path, config, DIE))
+    assert read_state(tmp_path / "run" / "checkpoint.safetensors").values["step"] == 3
+    torchrun(script(tmp_path, config))
+    found, expected = (read_state(folder / "checkpoint.safetensors") for folder in (tmp_path / "run", two))
+    assert found.values["step"] == 5
     for name, tensor in expected.tensors.items():
         assert torch.equal(found.tensors[name], tensor), name
     logs = []
-    for name in ("torn", "whole"):
-        records = [r for r in read_log(tmp_path / name / "log.jsonl") if r["kind"] in ("train", "validation")]
+    for folder in (tmp_path / "run", two):
+        records = [r for r in read_log(folder / "log.jsonl") if r["kind"] in ("train", "validation")]
         logs.append([{k: v for k, v in r.items() if k not in ("kind", "timing")} for r in records])
-    assert len(logs[0]) == len(logs[1])
+    assert len(logs[0]) == len(logs[1]) == 3
     for a, b in zip(*logs, strict=True):
         assert a == pytest.approx(b, rel=1e-12)
+
+
+@pytest.mark.slow
+def test_a_time_limit_ends_two_processes_at_the_same_step(tmp_path, data):
+    config = configured(
+        data,
+        tmp_path / "run",
+        batch__max_atoms=12,
+        run__steps=10**6,
+        run__max_time=2 / 60,
+        run__log_every=10,
+        schedule__warmup=1,
+    )
+    torchrun(script(tmp_path, config, REPORT))
+    first, second = (json.loads((tmp_path / f"run.{rank}.json").read_text()) for rank in (0, 1))
+    assert first[:2] == second[:2] and first[0] == "finished" and first[1] > 5
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_first_process_stops_both(tmp_path, data):
+    body = """
+def notify(record):
+    if record.get("step") == 4:
+        os.kill(os.getpid(), signal.SIGTERM)
+from pathlib import Path
+result = train(config, notify=notify)
+Path(config.output + "." + os.environ["RANK"]).write_text(f"{result.status} {result.step}")
+"""
+    torchrun(script(tmp_path, configured(data, tmp_path / "run", **FEW | {"run__steps": 30}), body))
+    ends = [(tmp_path / f"run.{rank}").read_text() for rank in (0, 1)]
+    assert ends == ["interrupted 5", "interrupted 5"]
+
+
+@pytest.mark.slow
+def test_a_bad_frame_is_skipped_by_both_processes(tmp_path):
+    frames = toy_frames(24, kinds=(0,))
+    frames[5].calc.results["stress"] = np.full(6, 1e60)
+    changes = FEW | {"batch__max_atoms": 12, "run__dtype": "float32", "data__validation_fraction": 0.0}
+    config = configured(write(tmp_path, frames), tmp_path / "run", **changes)
+    torchrun(script(tmp_path, config, REPORT))
+    first, second = (json.loads((tmp_path / f"run.{rank}.json").read_text()) for rank in (0, 1))
+    assert first[:2] == second[:2] == ["finished", 5]
+    assert len(of_kind(read_log(tmp_path / "run" / "log.jsonl"), "skipped")) >= 2
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())

@@ -11,9 +11,10 @@ import pytest
 import torch
 from toy_training import configured, environment, of_kind, python, recorded, script, toy_frames, write
 
-import dpa4_core.train.trainer as trainer_module
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.checkpoint import read_model
+from dpa4_core.train import checkpoint as checkpoint_module
+from dpa4_core.train import trainer as trainer_module
 from dpa4_core.train.checkpoint import TrainState, read_state, write_state
 from dpa4_core.train.log import RunLog, read_log
 from dpa4_core.train.trainer import train
@@ -135,13 +136,13 @@ def test_restart_forgets_what_was(tmp_path, data):
     train(config)
     before = read_state(tmp_path / "run" / "checkpoint.safetensors")
     result, records = recorded(config, restart=True)
-    assert [r["kind"] for r in records if r["kind"] != "reading"][0] == "start" and result.step == 20
+    assert next(r["kind"] for r in records if r["kind"] != "reading") == "start" and result.step == 20
     after = read_state(tmp_path / "run" / "checkpoint.safetensors")
     assert all(torch.equal(after.tensors[name], tensor) for name, tensor in before.tensors.items())
     assert len(of_kind(read_log(tmp_path / "run" / "log.jsonl"), "start")) == 1
 
 
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("number", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
 def test_a_signal_stops_after_the_step_and_the_run_goes_on(tmp_path, data, number):
     train(configured(data, tmp_path / "whole"))
     config = configured(data, tmp_path / "torn")
@@ -168,12 +169,12 @@ def test_signals_are_those_of_the_caller_again_afterwards(tmp_path, data):
 
 
 def test_a_run_killed_at_any_moment_ends_with_the_same_model(tmp_path, data):
-    changes = {"run__steps": 60, "run__save_every": 3, "run__validate_every": 6}
+    changes = {"run__steps": 40, "run__save_every": 3, "run__validate_every": 10}
     train(configured(data, tmp_path / "whole", **changes))
     config = configured(data, tmp_path / "torn", **changes)
     program = script(tmp_path, config, 'train(config, notify=lambda record: print("record", flush=True))')
     random = np.random.default_rng()
-    for _ in range(3):
+    for _ in range(2):
         process = subprocess.Popen([sys.executable, program], env=environment(), stdout=subprocess.PIPE, text=True)
         process.stdout.readline()  # it is running
         time.sleep(random.uniform(0.0, 1.0))
@@ -202,7 +203,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
         (tmp_path / "state.part").write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("dpa4_core.train.checkpoint.save_file", full)
+    monkeypatch.setattr(checkpoint_module, "save_file", full)
     with pytest.raises(OSError, match="No space"):
         write_state(TrainState({"step": 2}, {"a": torch.zeros(1)}), tmp_path / "state")
     assert read_state(tmp_path / "state").values == {"step": 1}

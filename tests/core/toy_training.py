@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 import dpa4_core
 from dpa4_core.data.structures import to_system
+from dpa4_core.model.checkpoint import write_model
 from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
+from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import predict
 from dpa4_core.testing import MorsePotential
 from dpa4_core.train.config import TrainConfig, override
@@ -201,3 +203,11 @@ def python(*arguments: Any, check: bool = True) -> subprocess.CompletedProcess[s
     )
     assert not check or done.returncode == 0, done.stderr
     return done
+
+
+def base_file(folder: Path, *, elements: tuple[str, ...] = ELEMENTS, name: str = "base", **changes: Any) -> Path:
+    """An untrained network as a ``.dpa4`` file in float64, for fine-tuning."""
+    model = tiny_model(5, elements=elements, **changes).requires_grad_(False)
+    numbers = tuple(sorted(model.config.atomic_numbers))
+    info = ModelInfo(name=name, elements=numbers, level_of_theory="toy")
+    return write_model(model, info, folder / f"{name}.dpa4")

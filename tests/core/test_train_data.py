@@ -1,0 +1,272 @@
+"""From files to the frames of a run: what is left out and why, how it is split, and that it is read once."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from toy_training import (
+    CUTOFF,
+    base_file,
+    configured,
+    labelled,
+    of_kind,
+    recorded,
+    stored_frames,
+    toy_frames,
+    toy_structures,
+    write,
+)
+
+from dpa4_core.data.neighbours import build_graph
+from dpa4_core.data.structures import to_system
+from dpa4_core.errors import DPA4Error
+from dpa4_core.train import dataset as dataset_module
+from dpa4_core.train import store as store_module
+from dpa4_core.train.dataset import prepare
+from dpa4_core.train.distributed import Processes
+from dpa4_core.train.store import open_store
+from dpa4_core.train.trainer import Trainer, train
+
+
+def prepared(config, folder):
+    return prepare(config, folder, CUTOFF)
+
+
+def trainer_of(config):
+    return Trainer(config, Processes(0, 1, torch.device("cpu")), lambda record: None)
+
+
+def test_frames_arrive_as_they_are(tmp_path):
+    frames = toy_frames(7)
+    data = prepared(configured(write(tmp_path, frames), tmp_path, data__validation_fraction=0.0), tmp_path / "store")
+    store, arrays = data.store, data.store.arrays
+    assert store.n_frames == 7 and data.train.tolist() == list(range(7)) and not len(data.validation)
+    assert store.elements == (8, 12)
+    for i, atoms in enumerate(frames):
+        system, original = store.system(i), to_system(atoms)
+        assert system.numbers.tolist() == original.numbers.tolist() and system.periodic == original.periodic
+        np.testing.assert_allclose(system.positions, atoms.positions, atol=1e-7)  # the file has eight digits
+        np.testing.assert_allclose(system.cell, np.array(atoms.cell) if system.periodic else 0, atol=1e-7)
+        assert arrays["energy"][i] == pytest.approx(atoms.calc.results["energy"], abs=1e-7)
+        rows = slice(store.first[i], store.first[i + 1])
+        np.testing.assert_allclose(arrays["forces"][rows], atoms.calc.results["forces"], atol=1e-7)
+        assert arrays["n_edges"][i] == build_graph([original], CUTOFF).n_edges
+        assert np.isnan(arrays["stress"][i]).all() == (not system.periodic)
+    assert store.composition((12, 1, 8)).tolist() == [
+        [list(atoms.numbers).count(z) for z in (12, 1, 8)] for atoms in frames
+    ]
+
+
+def test_frames_that_cannot_be_used_are_listed_with_their_reasons(tmp_path):
+    frames = toy_frames(6)
+    hard, close, copy, bare, wrong = (frames[i].copy() for i in (0, 1, 2, 3, 4))
+    for atoms, original in ((hard, 0), (close, 1), (copy, 2), (wrong, 4)):
+        atoms.calc = type(frames[0].calc)(atoms, **frames[original].calc.results)
+    hard.positions += 0.1
+    hard.calc.results["forces"] = np.array([[60.0, 0.0, 0.0], [-60.0, 0.0, 0.0]])
+    close.positions[1] = close.positions[0] + [0.2, 0.0, 0.0]
+    wrong.positions += 0.05
+    wrong.calc.results["forces"] = wrong.calc.results["forces"] * np.nan
+    wrong.calc.results.pop("stress", None)
+    path = write(tmp_path, [*frames, hard, close, copy, bare, wrong])
+    with Path(path).open("a") as file:
+        file.write('2\nLattice="1 0 0 0 1 0 0 0 1" Properties=species:S:1:pos:R:3\nO 0 0\n')
+    data = prepared(configured(path, tmp_path), tmp_path / "store")
+    assert data.store.n_frames == 7  # the one without finite forces has an energy
+    reasons = [sentence for _, sentence in data.left_out]
+    for number, expected in enumerate(
+        (
+            "a force of 60 eV/Å, above data.max_force = 50",
+            "apart",
+            "an exact copy of an earlier frame",
+            "neither energy nor forces nor stress",
+            "forces: the reference is not finite and was left out",
+        )
+    ):
+        assert expected in reasons[number] and "toy.extxyz" in reasons[number], reasons
+    assert len(reasons) == 6 and "toy.extxyz" in reasons[5]  # the broken end of the file
+    assert len({name for name, _ in data.left_out}) == 6
+    assert not data.store.arrays["has_forces"][6] and np.isfinite(data.store.arrays["energy"][6])
+
+    loose = configured(path, tmp_path, "data.max_force=100", "data.min_distance_ratio=0", "data.drop_duplicates=false")
+    assert prepared(loose, tmp_path / "loose").store.n_frames == 10
+
+
+def test_left_out_frames_are_in_the_log(tmp_path):
+    frames = toy_frames(8)
+    _, records = recorded(configured(write(tmp_path, [*frames, frames[2]]), tmp_path / "run", run__steps=1))
+    (start,) = of_kind(records, "start")
+    assert start["data"]["n_left_out"] == 1 and "exact copy" in start["data"]["left_out"][0][1]
+    assert start["data"]["sources"]["toy"]["n_frames"] == 9
+
+
+def test_nothing_to_train_on_is_one_sentence(tmp_path):
+    bare = toy_structures(3)
+    config = configured(write(tmp_path, bare), tmp_path / "run")
+    with pytest.raises(DPA4Error, match="no usable frame in .*toy.extxyz; first: .*neither energy nor forces"):
+        train(config)
+    with pytest.raises(DPA4Error, match="there is no file .*missing.extxyz"):
+        train(configured(str(tmp_path / "missing.extxyz"), tmp_path / "other"))
+
+
+def grouped_frames():
+    """Ten frames each of four materials in turn, told by ``group``."""
+    frames = toy_frames(40, kinds=(0,))
+    for i, atoms in enumerate(frames):
+        atoms.info["group"] = "abcd"[i % 4]
+    return frames
+
+
+def split(tmp_path, how, **changes):
+    config = configured(write(tmp_path, grouped_frames()), tmp_path, data__split_by=how, **changes)
+    data = prepared(config, tmp_path / "store")
+    assert sorted([*data.train, *data.validation]) == list(range(40))
+    return data
+
+
+def test_groups_stay_together(tmp_path):
+    data = split(tmp_path, "group")
+    assert len(data.validation) == 10 and len(set(data.validation % 4)) == 1
+    assert data.note == "validation: 1 of 4 groups, none of which is trained on"
+
+
+def test_blocks_are_the_end_of_each_group(tmp_path):
+    data = split(tmp_path, "block")
+    assert data.validation.tolist() == list(range(32, 40)) and "the last 20 % of the frames" in data.note
+
+
+def test_frames_are_drawn_at_random_when_asked_to(tmp_path):
+    data = split(tmp_path, "frame")
+    assert len(data.validation) == 8 and data.validation.tolist() != list(range(32, 40))
+    other = split(tmp_path, "frame", run__seed=1)
+    assert other.validation.tolist() != data.validation.tolist()
+
+
+def test_given_validation_frames_are_used_as_they_are(tmp_path):
+    frames = toy_frames(9)
+    train_path, validation_path = write(tmp_path, frames[:6], "a"), write(tmp_path, frames[6:], "b")
+    data = prepared(configured(train_path, tmp_path, data__validation=validation_path), tmp_path / "store")
+    assert data.train.tolist() == list(range(6)) and data.validation.tolist() == [6, 7, 8]
+    assert data.note == "validation frames were given" and set(data.summaries) == {"a", "b"}
+
+
+def test_a_validation_frame_that_is_trained_on_is_left_out(tmp_path):
+    frames = toy_frames(6)
+    paths = write(tmp_path, frames, "a"), write(tmp_path, [*toy_frames(3, 9), frames[1]], "b")
+    data = prepared(configured(paths[0], tmp_path, data__validation=paths[1]), tmp_path / "store")
+    assert len(data.validation) == 3 and len(data.left_out) == 1
+
+
+def test_a_store_is_read_once(tmp_path, monkeypatch):
+    config = configured(write(tmp_path, toy_frames(9)), tmp_path)
+    first = prepared(config, tmp_path / "store")
+    monkeypatch.setattr(dataset_module, "read_frames", None)
+    again = prepared(config, tmp_path / "store")
+    assert again.train.tolist() == first.train.tolist() and again.validation.tolist() == first.validation.tolist()
+    assert again.left_out == first.left_out and again.summaries == json.loads(json.dumps(first.summaries))
+    for name, array in first.store.arrays.items():
+        np.testing.assert_array_equal(again.store.arrays[name], array)
+    assert again.store.names == first.store.names
+
+
+@pytest.mark.parametrize("change", ["data.max_force=40", "data.drop_duplicates=false", "data.keys.energy=energy"])
+def test_a_store_of_other_settings_is_not_reused(tmp_path, monkeypatch, change):
+    path = write(tmp_path, toy_frames(9))
+    first = prepared(configured(path, tmp_path), tmp_path / "store")
+    read = []
+    monkeypatch.setattr(
+        dataset_module, "read_frames", lambda *a, original=dataset_module.read_frames: read.append(a) or original(*a)
+    )
+    again = prepared(configured(path, tmp_path, change), tmp_path / "store")
+    assert len(read) == 1 and again.store.key != first.store.key
+
+
+def test_an_unfinished_or_damaged_store_is_built_again(tmp_path):
+    config = configured(write(tmp_path, toy_frames(9)), tmp_path)
+    key = prepared(config, tmp_path / "store").store.key
+    (tmp_path / "store" / "index.json").unlink()
+    assert open_store(tmp_path / "store", key) is None
+    assert prepared(config, tmp_path / "store").store.n_frames == 9
+    (tmp_path / "store" / "index.json").write_text('{"key"')
+    assert prepared(config, tmp_path / "store").store.n_frames == 9
+    assert open_store(tmp_path / "store", "another key") is None
+
+
+def test_many_frames_pass_through_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "_CHUNK", 4)
+    frames = toy_frames(10)
+    store = stored_frames(tmp_path / "store", frames)
+    assert store.n_frames == 10 and store.arrays["n_atoms"].tolist() == [len(atoms) for atoms in frames]
+    np.testing.assert_array_equal(store.system(9).positions, to_system(frames[9]).positions)
+
+
+def test_weights_of_sources_reach_the_loss(tmp_path):
+    """The first step of a run on two sources equals the sum of the weighted parts."""
+    frames = labelled(toy_structures(6, kinds=(0,)), seed=3)
+    paths = write(tmp_path, frames[:3], "a"), write(tmp_path, frames[3:], "b")
+    losses = {}
+    for weights in ((1, 1), (1, 0), (0, 1), (3, 0.5)):
+        config = configured(
+            [{"path": path, "weight": weight} for path, weight in zip(paths, weights, strict=True)],
+            tmp_path / f"{weights}",
+            data__validation_fraction=0.0,
+            batch__max_atoms=1000,
+            run__steps=1,
+            run__log_every=1,
+        )
+        losses[weights] = of_kind(recorded(config)[1], "train")[0]["loss"]
+    assert losses[1, 0] > 1 and losses[0, 1] > 1
+    assert losses[1, 1] == pytest.approx(losses[1, 0] + losses[0, 1], rel=1e-12)
+    assert losses[3, 0.5] == pytest.approx(3 * losses[1, 0] + 0.5 * losses[0, 1], rel=1e-12)
+
+
+def test_replayed_frames_are_a_changing_draw(tmp_path):
+    paths = write(tmp_path, toy_frames(20), "new"), write(tmp_path, toy_frames(30, 5), "old")
+    for fraction, expected in ((0.5, 20), (0.2, 5), (0.8, 80), (0.0, 0)):
+        changes = {"base": str(base_file(tmp_path)), "preset": None, "model": None, "data__validation_fraction": 0.0}
+        config = configured(
+            paths[0],
+            tmp_path / f"{fraction}",
+            finetune__replay=paths[1],
+            finetune__replay_fraction=fraction,
+            **changes,
+        )
+        trainer = trainer_of(config)
+        assert len(trainer.data.replay) == 30
+        draws = [trainer._frames_of(epoch) for epoch in (0, 0, 1)]
+        assert draws[0].tolist() == draws[1].tolist()
+        assert draws[0][:20].tolist() == trainer.data.train.tolist()
+        assert len(draws[0]) == 20 + expected and set(draws[0][20:]) <= set(trainer.data.replay)
+        if 0 < expected < 30:
+            assert len(set(draws[0][20:])) == expected and draws[0].tolist() != draws[2].tolist()
+
+
+def test_frames_above_the_budget_are_refused_dropped_or_alone(tmp_path):
+    frames = toy_frames(12, kinds=(0,)) + toy_frames(1, kinds=(2,))
+    path = write(tmp_path, frames)
+    budget = {"batch__max_atoms": 3, "run__steps": 2, "data__validation_fraction": 0.0}
+    with pytest.raises(DPA4Error, match="has 4 atoms and .* edges, more than a batch may hold"):
+        train(configured(path, tmp_path / "error", batch__oversize="error", **budget))
+    dropped = trainer_of(configured(path, tmp_path / "drop", batch__oversize="drop", **budget))
+    assert len(dropped.data.train) == 12 and "larger than a batch" in dropped.data.left_out[0][1]
+    alone = trainer_of(configured(path, tmp_path / "alone", batch__oversize="alone", **budget))
+    assert len(alone.data.train) == 13
+    assert train(configured(path, tmp_path / "alone", batch__oversize="alone", **budget)).step == 2
+
+
+def test_a_budget_that_drops_every_frame_is_one_sentence(tmp_path):
+    config = configured(write(tmp_path, toy_frames(6)), tmp_path / "run", batch__max_atoms=1, batch__oversize="drop")
+    with pytest.raises(DPA4Error):
+        train(config)
+
+
+def test_molecules_only_and_single_atoms_can_be_trained_on(tmp_path):
+    frames = toy_frames(6, kinds=(1,))
+    lone = Atoms("O")
+    lone.calc = type(frames[0].calc)(lone, energy=-0.08, forces=np.zeros((1, 3)))
+    result, records = recorded(configured(write(tmp_path, [*frames, lone]), tmp_path / "run", run__steps=3))
+    assert result.status == "finished" and result.errors["stress_mae"] != result.errors["stress_mae"]
+    assert of_kind(records, "validation")[-1]["stress_mae"] is None

@@ -1,0 +1,324 @@
+"""Training from weights: offsets, new elements, adapters, frozen parts, replay, and properties."""
+
+import numpy as np
+import pytest
+import torch
+from toy_training import (
+    CUTOFF,
+    base_file,
+    configured,
+    everything,
+    labelled,
+    of_kind,
+    recorded,
+    toy_frames,
+    toy_structures,
+    write,
+)
+
+import dpa4_core as dpa4
+from dpa4_core.data.neighbours import build_graph
+from dpa4_core.errors import DPA4Error
+from dpa4_core.model.checkpoint import read_model
+from dpa4_core.properties import load_property, predict_property
+from dpa4_core.train.checkpoint import part, read_state
+from dpa4_core.train.distributed import Processes
+from dpa4_core.train.trainer import Trainer, train
+
+SHIFT = {"O": 1.5, "Mg": -4.0}
+
+
+def finetuned(data, folder, base, *assignments, **changes):
+    """A short run from ``base``."""
+    defaults = {"preset": None, "model": None, "base": str(base), "run__steps": 6, "schedule__lr": 1e-3}
+    defaults["data__validation_fraction"] = 0.0  # the file holds the last weights, better or not
+    return configured(data, folder, *assignments, **defaults | changes)
+
+
+def trainer_of(config):
+    return Trainer(config, Processes(0, 1, torch.device("cpu")), lambda record: None)
+
+
+def answered(frames, base, shift=None):
+    """Frames whose labels are what the base model says, ``shift`` eV more per atom."""
+    structures = [atoms.copy() for atoms in frames]
+    frames = labelled(structures, shift=shift)
+    for atoms, truth in zip(frames, dpa4.predict(structures, dpa4.load(base, dtype="float64")), strict=True):
+        extra = sum((shift or {}).get(symbol, 0.0) for symbol in atoms.symbols)
+        atoms.calc.results |= {"energy": truth.energy + extra, "forces": truth.forces}
+        if truth.stress is not None:
+            atoms.calc.results["stress"] = truth.stress.ravel()[[0, 4, 8, 5, 2, 1]]
+    return frames
+
+
+def offsets(path):
+    model, _ = read_model(path, dtype=None)
+    total = (model.out_bias.view(-1) + model.fit_bias.view(-1)).tolist()
+    return dict(zip(model.config.elements, total, strict=True))
+
+
+def test_a_constant_error_per_element_is_gone_before_the_first_step(tmp_path):
+    base = base_file(tmp_path)
+    data = write(tmp_path, answered(toy_structures(24), base, SHIFT))
+    config = finetuned(data, tmp_path / "run", base, run__log_every=1)
+    result, records = recorded(config)
+    first = of_kind(records, "train")[0]
+    assert first["energy_mae"] < 1e-6 and first["force_mae"] < 1e-6 and first["stress_mae"] < 1e-6
+    before, after = offsets(base), offsets(result.model)
+    for symbol, value in SHIFT.items():
+        assert after[symbol] - before[symbol] == pytest.approx(value, abs=1e-5)
+    note = of_kind(records, "start")[0]["notes"]["offsets"]
+    assert "O +1.500" in note and "Mg -4.000" in note
+    kept, kept_records = recorded(finetuned(data, tmp_path / "kept", base, finetune__offsets="keep", run__log_every=1))
+    assert of_kind(kept_records, "train")[0]["energy_mae"] > 0.5
+    assert offsets(kept.model) == before
+
+
+def test_fine_tuning_starts_from_the_base_and_names_it(tmp_path):
+    base = base_file(tmp_path)
+    data = write(tmp_path, toy_frames(12))
+    result = train(finetuned(data, tmp_path / "run", base, schedule__lr=1e-9, schedule__lr_min=1e-9))
+    old, new = read_model(base, dtype=None)[0], read_model(result.model, dtype=None)
+    for name, value in old.named_parameters():
+        torch.testing.assert_close(new[0].get_parameter(name), value, rtol=1e-6, atol=1e-7)
+    info = new[1]
+    assert info.name == "model" and info.training["base"] == "base" and "toy" in info.level_of_theory
+    assert info.training["fine_tuned_on"] == ["O", "Mg"]
+    assert dpa4.load(base).info.sha256 == info.training["base_sha256"] != ""
+
+
+def test_a_new_element_starts_like_a_known_one(tmp_path):
+    base = base_file(tmp_path)
+    structures = toy_structures(16)
+    for atoms in structures:
+        atoms.symbols[atoms.numbers == 12] = "Ca"
+        atoms.set_cell(atoms.cell * 1.1, scale_atoms=True)
+    data = write(tmp_path, [*labelled(structures), *toy_frames(8)])
+    config = finetuned(data, tmp_path / "run", base, finetune__elements_like={"Ca": "Mg"})
+    trainer = trainer_of(config)
+    model = trainer.network.backbone
+    names = model.config.elements
+    assert names == ("O", "Mg", "Ca")
+    assert torch.equal(model.species.table[2], model.species.table[1])
+    assert "Ca like Mg" in trainer.network.notes["new elements"]
+    result = train(config)
+    potential = dpa4.load(result.model)
+    assert potential.elements == {8, 12, 20}
+    assert np.isfinite(dpa4.predict(structures[0], potential)[0].energy)
+    without = finetuned(data, tmp_path / "scratch", base)
+    assert "Ca from scratch" in trainer_of(without).network.notes["new elements"]
+    assert train(without).status == "finished"
+
+
+@pytest.mark.parametrize("group", ["backbone", "fitting", "species", "blocks.0"])
+def test_frozen_groups_stay_as_they_are(tmp_path, group):
+    base = base_file(tmp_path)
+    data = write(tmp_path, toy_frames(12))
+    result = train(finetuned(data, tmp_path / "run", base, finetune__freeze=[group], run__ema=0))
+    old, new = read_model(base, dtype=None)[0], read_model(result.model, dtype=None)[0]
+    same = {name for name, value in old.named_parameters() if torch.equal(new.get_parameter(name), value)}
+    begins = {
+        "backbone": ("species.", "film.", "basis.", "radial.", "blocks."),
+        "fitting": ("fitting.",),
+        "species": ("species.", "film.species."),
+        "blocks.0": ("blocks.0.",),
+    }[group]
+    frozen = {name for name, _ in old.named_parameters() if name.startswith(begins)}
+    assert frozen and frozen <= same and len(same) < len(dict(old.named_parameters()))
+
+
+def test_an_unknown_group_is_refused(tmp_path):
+    config = finetuned(write(tmp_path, toy_frames(6)), tmp_path / "run", base_file(tmp_path), finetune__freeze=["head"])
+    with pytest.raises(DPA4Error, match="unknown parameter group 'head'"):
+        train(config)
+
+
+LORA = {"finetune__lora_rank": 2, "finetune__lora_alpha": 4.0, "schedule__lr": 1e-2, "run__ema": 0}
+
+
+def test_adapters_are_trained_merged_and_leave_the_rest_alone(tmp_path):
+    base = base_file(tmp_path)
+    data = write(tmp_path, toy_frames(16))
+    config = finetuned(data, tmp_path / "run", base, data__validation_fraction=0.0, **LORA)
+    result, records = recorded(config)
+    start = of_kind(records, "start")[0]
+    assert start["n_trained"] < start["n_parameters"] and "rank 2" in start["notes"]["adapters"]
+    old, new = read_model(base, dtype=None)[0], read_model(result.model, dtype=None)[0]
+    assert new.state_dict().keys() == old.state_dict().keys()  # no adapters in the file
+    stored = part("model", read_state(tmp_path / "run" / "checkpoint.safetensors").tensors)
+    adapted = {name.removesuffix(".base.weight") for name in stored if name.endswith(".base.weight")}
+    assert adapted
+    for name in adapted:  # the matrices themselves did not move, the file holds their sum with the adapters
+        assert torch.equal(stored[f"{name}.base.weight"], old.get_parameter(f"{name}.weight"))
+        down, up = stored[f"{name}.adapter.down"], stored[f"{name}.adapter.up"]
+        update = 2.0 * (up @ down).transpose(-1, -2)
+        change = new.get_parameter(f"{name}.weight") - old.get_parameter(f"{name}.weight")
+        torch.testing.assert_close(change, update, rtol=1e-9, atol=1e-12)
+        assert update.abs().max() > 0
+    assert torch.equal(new.species.table, old.species.table)
+    assert torch.equal(new.basis.frequencies, old.basis.frequencies)
+    assert any(not torch.equal(new.get_parameter(n), p) for n, p in old.named_parameters() if n.startswith("fitting"))
+    (prediction,) = dpa4.predict(toy_structures(1), dpa4.load(result.model))
+    assert np.isfinite(prediction.energy)
+
+
+def test_merged_model_answers_like_the_one_under_training(tmp_path):
+    base = base_file(tmp_path)
+    data = write(tmp_path, toy_frames(16))
+    config = finetuned(data, tmp_path / "run", base, data__validation_fraction=0.0, **LORA)
+    result = train(config)
+    trainer = trainer_of(config)  # at its last checkpoint
+    assert trainer.step == 6
+    system = trainer.data.store.system(1)
+    graph = build_graph([system], CUTOFF)
+    mine = dpa4.Potential(trainer.network.backbone).compute(graph)
+    stored = dpa4.load(result.model, dtype="float64").compute(graph)
+    torch.testing.assert_close(stored.energy, mine.energy, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(stored.forces, mine.forces, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "options", [LORA, {"finetune__freeze": ["species", "radial"]}, {"finetune__elements_like": {"Ca": "Mg"}}]
+)
+def test_a_fine_tuning_run_goes_on_where_it_was_stopped(tmp_path, options):
+    base = base_file(tmp_path)
+    frames = toy_frames(12)
+    for atoms in frames[8:]:
+        if "finetune__elements_like" in options:
+            atoms.symbols[atoms.numbers == 12] = "Ca"
+    data = write(tmp_path, frames)
+    replay = write(tmp_path, toy_frames(6, 8), "old")
+    changes = {"finetune__replay": replay, "run__save_every": 3, "run__log_every": 1} | options
+    train(finetuned(data, tmp_path / "whole", base, **changes))
+    torn = finetuned(data, tmp_path / "torn", base, **changes)
+
+    def notify(record):
+        if record.get("step") == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(torn, notify=notify)
+    train(torn)
+    states = [read_state(tmp_path / name / "checkpoint.safetensors") for name in ("torn", "whole")]
+    assert states[0].values["step"] == 6
+    for name, tensor in states[1].tensors.items():
+        assert torch.equal(states[0].tensors[name], tensor), name
+
+
+def test_replayed_energies_move_with_the_offsets(tmp_path):
+    """What the base model said about its own data stays right when its zero of energy moves."""
+    base = base_file(tmp_path)
+    data = write(tmp_path, answered(toy_structures(12), base, SHIFT), "new")
+    old = answered(toy_structures(9, 4), base)
+    changes = {"finetune__replay": write(tmp_path, old, "old"), "finetune__replay_fraction": 0.5, "run__log_every": 1}
+    config = finetuned(data, tmp_path / "run", base, **changes)
+    trainer = trainer_of(config)
+    arrays = trainer.data.store.arrays
+    for i, atoms in zip(trainer.data.replay, old, strict=True):
+        moved = atoms.calc.results["energy"] + sum(SHIFT[symbol] for symbol in atoms.symbols)
+        assert arrays["energy"][i] == pytest.approx(moved, abs=1e-4)
+        assert trainer.maker.make(np.array([i])).labels.energy.item() == arrays["energy"][i]
+    errors, _ = trainer.errors(everything(trainer.data.store))
+    assert max(errors) < 1e-5
+    # the move is not made twice when the run goes on
+    train(config)
+    again = trainer_of(config)
+    np.testing.assert_allclose(again.data.store.arrays["energy"], arrays["energy"], rtol=0, atol=1e-12)
+
+
+def test_a_base_that_was_fine_tuned_can_be_fine_tuned(tmp_path):
+    base = base_file(tmp_path)
+    data = write(tmp_path, toy_frames(12))
+    first = train(finetuned(data, tmp_path / "a", base))
+    second = train(finetuned(data, tmp_path / "b", first.model, name="second"))
+    info = dpa4.load(second.model).info
+    assert info.name == "second" and info.training["base"] == "model"
+
+
+# ---- properties
+
+
+def with_property(n, seed=0):
+    """Frames that carry their binding energy per atom as if it were a gap."""
+    frames = toy_frames(n, seed)
+    for atoms in frames:
+        atoms.info["gap"] = -atoms.calc.results["energy"] / len(atoms)
+    return frames
+
+
+def property_run(data, folder, **changes):
+    defaults = {
+        "data__keys": {"properties": ["gap"]},
+        "property": {"name": "gap", "unit": "eV"},
+        "run__steps": 60,
+        "run__validate_every": 20,
+        "schedule__lr": 3e-2,
+        "run__ema": 0.9,
+    }
+    return configured(data, folder, **defaults | changes)
+
+
+@pytest.mark.parametrize("kind", ["intensive", "extensive"])
+def test_a_property_is_learned_stored_and_loaded(tmp_path, kind):
+    frames = with_property(40)
+    factor = [len(atoms) if kind == "extensive" else 1 for atoms in frames]
+    for atoms, n in zip(frames, factor, strict=True):
+        atoms.info["gap"] *= n
+    config = property_run(write(tmp_path, frames), tmp_path / "run", property__kind=kind)
+    result, records = recorded(config)
+    values = of_kind(records, "validation")
+    spread = np.std([atoms.info["gap"] / n for atoms, n in zip(frames, factor, strict=True)])
+    size = np.mean(factor)
+    assert set(result.errors) == {"property_mae", "property_rmse"}
+    assert result.errors["property_mae"] < 0.5 * spread * size
+    assert values[-1]["property_mae"] == pytest.approx(result.errors["property_mae"])
+    assert "energy_mae" not in of_kind(records, "train")[0]
+
+    predictor = load_property(result.model, dtype="float64")
+    head = predictor.model.config
+    assert (head.name, head.unit, head.kind) == ("gap", "eV", kind) and predictor.info.name == "model"
+    held = with_property(6, 50)
+    found = [
+        prediction.value / (len(atoms) if kind == "extensive" else 1)
+        for prediction, atoms in zip(predict_property(held, predictor), held, strict=True)
+    ]
+    assert np.abs(np.array(found) - [atoms.info["gap"] for atoms in held]).mean() < 0.6 * spread
+
+
+def test_a_property_run_goes_on_where_it_was_stopped(tmp_path):
+    data = write(tmp_path, with_property(16))
+    changes = {"run__steps": 6, "run__save_every": 3, "run__log_every": 1}
+    whole = train(property_run(data, tmp_path / "whole", **changes))
+    torn = property_run(data, tmp_path / "torn", **changes)
+
+    def notify(record):
+        if record.get("step") == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(torn, notify=notify)
+    assert train(torn).errors == whole.errors
+    states = [read_state(tmp_path / name / "checkpoint.safetensors") for name in ("torn", "whole")]
+    assert all(torch.equal(states[0].tensors[name], tensor) for name, tensor in states[1].tensors.items())
+
+
+def test_a_property_on_a_pretrained_descriptor(tmp_path):
+    base = base_file(tmp_path)
+    data = write(tmp_path, with_property(12))
+    common = {"preset": None, "model": None, "base": str(base), "run__steps": 4}
+    for name, changes in {
+        "plain": {},
+        "adapters": {"finetune__lora_rank": 2},
+        "frozen": {"finetune__freeze": ["backbone"]},
+    }.items():
+        result = train(property_run(data, tmp_path / name, **common | changes))
+        assert np.isfinite(result.errors["property_mae"])
+        predictor = load_property(result.model)
+        assert len(predict_property(toy_structures(2), predictor)) == 2
+
+
+def test_frames_without_the_property_are_left_out(tmp_path):
+    frames = [*with_property(8), *toy_frames(2, 30)]
+    _, records = recorded(property_run(write(tmp_path, frames), tmp_path / "run", run__steps=1))
+    data = of_kind(records, "start")[0]["data"]
+    assert data["n_left_out"] == 2 and "no property 'gap'" in data["left_out"][0][1]
