@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dpa4_flows.makers.hull import ConvexHullMaker
     from dpa4_flows.makers.references import ReferenceMaker
     from dpa4_flows.makers.relax import DPA4MDMaker, DPA4RelaxMaker, DPA4StaticMaker
+    from dpa4_flows.makers.train import EvaluateMaker, FineTuneMaker, TrainMaker
     from dpa4_flows.model_ref import ModelRef
     from dpa4_flows.results import ResultsTable
     from dpa4_flows.stores import complete_job_store
@@ -34,10 +35,13 @@ __all__ = [
     "DPA4MDMaker",
     "DPA4RelaxMaker",
     "DPA4StaticMaker",
+    "EvaluateMaker",
+    "FineTuneMaker",
     "ModelRef",
     "ReferenceMaker",
     "ResultsTable",
     "ScreeningMaker",
+    "TrainMaker",
     "complete_job_store",
     "load_campaign",
     "open_run",
@@ -55,6 +59,7 @@ _HOMES = {
     "makers.hull": ("ConvexHullMaker",),
     "makers.references": ("ReferenceMaker",),
     "makers.relax": ("DPA4MDMaker", "DPA4RelaxMaker", "DPA4StaticMaker"),
+    "makers.train": ("EvaluateMaker", "FineTuneMaker", "TrainMaker"),
     "model_ref": ("ModelRef",),
     "results": ("ResultsTable",),
     "stores": ("complete_job_store",),

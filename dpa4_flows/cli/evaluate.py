@@ -99,9 +99,9 @@ def evaluate(
     else:
         _print_metrics(metrics, ", ".join(map(str, data)))
         if metrics.by_element and by in (Breakdown.auto, Breakdown.element):
-            _print_elements(metrics)
+            print_elements(metrics)
         if by == Breakdown.group or (by == Breakdown.auto and 2 <= len(metrics.by_group) <= MAX_GROUPS):
-            _print_groups(metrics)
+            print_groups(metrics)
     for name, error in metrics.errors[:MAX_WARNINGS]:
         warn("not compared", f"{name}: {error}", "bold red")
     if len(metrics.errors) > MAX_WARNINGS:
@@ -132,7 +132,8 @@ def _print_metrics(metrics: Metrics, title: str) -> None:
         out.print(f"mean cosine of the forces: {metrics.force_cosine:.4f}", highlight=False)
 
 
-def _print_elements(metrics: Metrics) -> None:
+def print_elements(metrics: Metrics) -> None:
+    """Table of the force errors per element."""
     table = Table("element", "force MAE", "RMSE", "unit", "atoms")
     for element, errors in metrics.by_element.items():
         numbers = (_scaled(errors[key], 1e3) for key in ("force_mae", "force_rmse"))
@@ -140,7 +141,8 @@ def _print_elements(metrics: Metrics) -> None:
     out.print(table)
 
 
-def _print_groups(metrics: Metrics) -> None:
+def print_groups(metrics: Metrics) -> None:
+    """Table of the errors per group of frames."""
     columns = ("group", "energy MAE (meV/atom)", "force MAE (meV/Å)", "stress MAE (GPa)", "structures")
     table = Table(*columns)
     for group, errors in metrics.by_group.items():

@@ -9,10 +9,13 @@ import typer
 
 from dpa4_flows import report as reports
 from dpa4_flows.campaigns.run import open_run
-from dpa4_flows.cli.console import out, print_json, say, warn
+from dpa4_flows.cli.console import out, print_json, remark, say, warn
+from dpa4_flows.cli.train_output import print_training_status
 from dpa4_flows.engines import EngineError, fireworks_state
 from dpa4_flows.report.collect import take_snapshot
+from dpa4_flows.report.training import write_training_report
 from dpa4_flows.results import ResultsTable
+from dpa4_flows.training import TrainingRun, is_running, is_training_folder, measure, read_run
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, for example runs/battery.")]
 
@@ -34,12 +37,20 @@ def status(
     everyone: Annotated[bool, typer.Option("--all", help="List every candidate, ranked or not.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
 ) -> None:
-    """How far a run is: candidates per stage, who left where and why, and the ranking if there is one.
+    """How far a run is: candidates per stage, who left where and why, and the ranking if there is one; for a training
+    run the step and the errors so far.
 
     For example:
 
       dpa4 status runs/battery
     """
+    if is_training_folder(run):
+        training = read_run(run)
+        if as_json:
+            print_json(_training_status(training))
+        else:
+            print_training_status(training)
+        return
     table = open_run(run)
     fireworks = _fireworks(table, launchpad)
     if as_json:
@@ -71,8 +82,12 @@ def report(
 
       dpa4 report runs/battery
     """
-    table = open_run(run)
     path = output or run / "report.html"
+    if is_training_folder(run):
+        measure(run, notify=lambda text: remark(f"computing {text}"))
+        say(f"wrote {write_training_report(run, path)}")
+        return
+    table = open_run(run)
     reports.write_report(table, path)
     say(f"wrote {path}")
 
@@ -107,6 +122,19 @@ def _fireworks(table: ResultsTable, launchpad: Path | None) -> dict[str, int] | 
     except EngineError as error:
         warn("note", f"{error}")
         return None
+
+
+def _training_status(run: TrainingRun) -> dict[str, Any]:
+    return {
+        "state": "finished" if run.end is not None else "running" if is_running(run.folder) else "stopped",
+        "name": run.config["name"],
+        "step": run.step,
+        "end": run.last_step,
+        "seconds": run.seconds,
+        "skipped": len(run.skipped),
+        "training": run.train[-1] if run.train else None,
+        "best": run.best,
+    }
 
 
 def _status(table: ResultsTable, fireworks: dict[str, int] | None) -> dict[str, Any]:

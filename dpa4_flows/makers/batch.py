@@ -19,6 +19,7 @@ from dpa4_core.potential import PotentialLike
 from dpa4_core.predict import predict
 from dpa4_core.relax import RelaxResult, relax
 from dpa4_flows.calculations import relaxation_document, relaxation_key
+from dpa4_flows.makers.model_reference import takes_model
 from dpa4_flows.makers.sources import CANDIDATES, find_structures
 from dpa4_flows.makers.writer import ResultWriter
 from dpa4_flows.model_ref import ModelRef
@@ -39,7 +40,7 @@ class BatchMaker(Maker, ABC):
 
     Args:
         name: name of the job.
-        model: potential.
+        model: potential; or ``job.output.model`` of a training job in the same flow.
         max_atoms_per_batch: atoms computed at the same time; None leaves it to the device.
         retry_errors: compute again what is stored with an error. Without it this holds for want of memory, and for
             failures before the time that the table's meta entry `RETRY_SINCE` names.
@@ -70,7 +71,7 @@ class BatchMaker(Maker, ABC):
         """Key under which this Maker stores the result of ``structure``; see `relaxation_key`."""
         return relaxation_key(structure, self.model, self.settings())
 
-    @job(output_schema=ChunkSummary)
+    @takes_model(job(output_schema=ChunkSummary))
     def make(
         self,
         table: str,

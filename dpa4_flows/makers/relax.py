@@ -1,5 +1,5 @@
 """atomate2's force-field Makers with DPA4 filled in: drop-ins for every atomate2 flow, with the model in the
-document.
+document. The model may be the output of a training job in the same flow.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pydantic import Field
 from pymatgen.core import Molecule, Structure
 
 from dpa4_core.calculator import DPA4Calculator
+from dpa4_flows.makers.model_reference import takes_model
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import code_version, provenance
 from dpa4_flows.schemas import Provenance
@@ -86,7 +87,7 @@ class _RelaxMixin(_DPA4Mixin):
             **self.relax_kwargs,
         }
 
-    @forcefield_job
+    @takes_model(forcefield_job)
     def make(
         self, structure: Structure | Molecule | list[Structure | Molecule], prev_dir: str | Path | None = None
     ) -> TaskDocument | list[TaskDocument]:
@@ -155,7 +156,7 @@ class DPA4MDMaker(_DPA4Mixin, ForceFieldMDMaker):
 
     name: str = "DPA4 MD"
 
-    @forcefield_job
+    @takes_model(forcefield_job)
     def make(self, structure: Structure | Molecule, prev_dir: str | Path | None = None) -> TaskDocument:
         """Run the dynamics of one structure or molecule.
 

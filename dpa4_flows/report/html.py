@@ -9,12 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
-
-from jinja2 import Environment, StrictUndefined
-from plotly.offline import get_plotlyjs
 
 from dpa4_flows.report import sections
 from dpa4_flows.report.caveats import model_caveats
@@ -25,6 +20,7 @@ from dpa4_flows.report.figures_hull import MAX_FIGURES, hull_figures
 from dpa4_flows.report.files import replacing
 from dpa4_flows.report.known_materials import DPA4_SOURCE, LITERATURE_SOURCE, range_text
 from dpa4_flows.report.labels import formula_html, stage_title
+from dpa4_flows.report.page import render_page, script_json
 from dpa4_flows.report.tables import campaign_name
 from dpa4_flows.results import ResultsTable
 
@@ -51,16 +47,13 @@ def render(snapshot: Snapshot) -> str:
     alive = list(snapshot.rows(snapshot.survivors[:MAX_ROWS]))
     gone = list(snapshot.rows(snapshot.left[:MAX_ROWS]))
     figures = _figures(snapshot, alive, gone)
-    folder = resources.files("dpa4_flows.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {"formula": formula_html, "stage_title": stage_title, "count": "{:,}".format}
-    environment.globals["range_text"] = range_text
-    template = environment.from_string((folder / "template.html").read_text(encoding="utf-8"))
-    return template.render(
+    return render_page(
+        "template.html",
+        [block for blocks in figures.values() for block in blocks],
         title=campaign_name(snapshot),
-        style=(folder / "style.css").read_text(encoding="utf-8"),
-        script=(folder / "script.js").read_text(encoding="utf-8"),
-        plotly=get_plotlyjs() if any(figures.values()) else "",
+        formula=formula_html,
+        stage_title=stage_title,
+        range_text=range_text,
         snapshot=snapshot,
         summary=sections.summary(snapshot, alive),
         tiles=sections.tiles(snapshot),
@@ -73,21 +66,17 @@ def render(snapshot: Snapshot) -> str:
         known=known_results([*alive, *gone], snapshot),
         known_sources=(DPA4_SOURCE, LITERATURE_SOURCE),
         figures=figures,
-        figure_data={
-            block.name: _script_json(block.figure.to_json()) for blocks in figures.values() for block in blocks
-        },
         hulls=sections.hull_rows(snapshot),
         max_hull_figures=MAX_FIGURES,
         gone=[sections.gone_row(row) for row in gone],
         gone_total=len(snapshot.left),
         reasons=snapshot.reasons[:MAX_REASONS],
         reasons_total=len(snapshot.reasons),
-        histories=_script_json(json.dumps({row.candidate_id: sections.history(row) for row in (*alive, *gone)})),
+        histories=script_json(json.dumps({row.candidate_id: sections.history(row) for row in (*alive, *gone)})),
         references=sections.references(snapshot),
         facts=sections.facts(snapshot),
         settings=sections.flatten(snapshot.meta.get("campaign") or {}),
         downloads=sections.downloads(snapshot, alive, gone),
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
@@ -100,8 +89,3 @@ def _figures(snapshot: Snapshot, alive: Sequence[Row], gone: Sequence[Row]) -> d
         "properties": [*properties, scores] if scores else properties,
         "hulls": hull_figures(hulls, snapshot.outcomes.keys()),
     }
-
-
-def _script_json(text: str) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

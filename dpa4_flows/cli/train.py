@@ -1,0 +1,425 @@
+"""`dpa4 train`, `dpa4 finetune`: from labelled structures to a model, its errors and a report."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dpa4_core.errors import DPA4Error
+from dpa4_core.train.config import TrainConfig, override
+from dpa4_core.train.distributed import join
+from dpa4_core.train.trainer import Trainer
+from dpa4_flows.cli.console import err, print_json, remark, say
+from dpa4_flows.cli.lazy import USER_ERROR
+from dpa4_flows.cli.tensorboard import TensorBoardLog
+from dpa4_flows.cli.train_output import TrainingDisplay, print_outcome, print_plan
+from dpa4_flows.report.training import write_training_report
+from dpa4_flows.toml_text import toml_text, toml_value
+from dpa4_flows.training import is_training_folder, measure, read_run, ready, run_training
+
+INTERRUPTED = 75
+"""Exit code: stopped by a signal, and the same command goes on (EX_TEMPFAIL of sysexits.h)."""
+
+BASE = "dpa4-neo"
+"""Model that is fine-tuned if nobody names one."""
+
+app = typer.Typer()
+
+
+class SplitBy(StrEnum):
+    """How validation frames are chosen."""
+
+    group = "group"
+    block = "block"
+    frame = "frame"
+
+
+class MixedPrecision(StrEnum):
+    """Precision of the interaction blocks while training."""
+
+    none = "none"
+    bf16 = "bf16"
+
+
+_DATA_PANEL, _RUN_PANEL, _MACHINE_PANEL = "Data", "Length and learning", "Machine"
+
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="CONFIG.toml | DATA...",
+        help="A configuration, or files and folders with energies, forces and stresses: extended XYZ, ASE database or "
+        "trajectory, aselmdb, DeePMD npy or lmdb, JSON of MPtrj or MatPES, vasprun.xml, OUTCAR.",
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the run; default: runs/<first file>.")
+]
+Validation = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="Frames to validate on; may be repeated.", rich_help_panel=_DATA_PANEL),
+]
+ValidationFraction = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0, max=0.99, help="Fraction set aside otherwise; default 0.1, 0 for none.", rich_help_panel=_DATA_PANEL
+    ),
+]
+Split = Annotated[
+    SplitBy | None,
+    typer.Option(
+        help="group: materials stay together (default); block: the last part of each; frame: at random.",
+        rich_help_panel=_DATA_PANEL,
+    ),
+]
+Property = Annotated[
+    str | None,
+    typer.Option(
+        "--property",
+        metavar="NAME[:UNIT]",
+        help="Train a head for this scalar of the frames, band_gap:eV say, in place of energies.",
+        rich_help_panel=_DATA_PANEL,
+    ),
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps.", rich_help_panel=_RUN_PANEL)]
+Epochs = Annotated[
+    float | None,
+    typer.Option(min=0.0, help="Passes over the frames; default 100, or 20 from a base.", rich_help_panel=_RUN_PANEL),
+]
+MaxTime = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        metavar="MINUTES",
+        help="Wall time; the learning rate falls early enough to end with it.",
+        rich_help_panel=_RUN_PANEL,
+    ),
+]
+LearningRate = Annotated[float | None, typer.Option("--lr", help="Largest learning rate.", rich_help_panel=_RUN_PANEL)]
+BatchAtoms = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Atoms in a batch; by default automatic.", rich_help_panel=_RUN_PANEL),
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.", rich_help_panel=_MACHINE_PANEL)]
+Compile = Annotated[
+    bool | None,
+    typer.Option("--compile/--no-compile", help="Minutes at the start, faster steps.", rich_help_panel=_MACHINE_PANEL),
+]
+Mixed = Annotated[
+    MixedPrecision | None,
+    typer.Option("--mixed-precision", help="bf16 halves the memory on recent GPUs.", rich_help_panel=_MACHINE_PANEL),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting of the configuration; may be repeated."),
+]
+Restart = Annotated[bool, typer.Option("--restart", help="Forget an earlier run in the folder.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Read the data, show the configuration and the plan; train nothing.")
+]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Also write FOLDER/tensorboard.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines.")]
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What was asked for beside the configuration; None was not."""
+
+    out: Path | None
+    validation: list[Path] | None
+    validation_fraction: float | None
+    split_by: SplitBy | None
+    property: str | None
+    steps: int | None
+    epochs: float | None
+    max_time: float | None
+    lr: float | None
+    batch_atoms: int | None
+    device: str | None
+    compile: bool | None
+    mixed_precision: MixedPrecision | None
+    settings: list[str] | None
+    preset: str | None = None
+    base: str | None = None
+    lora: int | None = None
+
+    def assignments(self) -> list[str]:
+        """As ``section.key=value`` with TOML values; those of ``--set`` come last and win."""
+        name, _, unit = (self.property or "").partition(":")
+        values: dict[str, Any] = {
+            "output": None if self.out is None else str(self.out),
+            "preset": self.preset,
+            "base": self.base,
+            "data.validation": None if not self.validation else [str(path) for path in self.validation],
+            "data.validation_fraction": self.validation_fraction,
+            "data.split_by": self.split_by,
+            "property.name": name or None,
+            "property.unit": unit or None,
+            "run.steps": 0 if self.steps is None and self.epochs is not None else self.steps,
+            "run.epochs": self.epochs,
+            "run.max_time": self.max_time,
+            "run.device": self.device,
+            "run.compile": self.compile,
+            "run.mixed_precision": self.mixed_precision,
+            "schedule.lr": self.lr,
+            "batch.max_atoms": self.batch_atoms,
+            "finetune.lora_rank": self.lora,
+        }
+        given = [f"{key}={toml_value(value)}" for key, value in values.items() if value is not None]
+        return given + (self.settings or [])
+
+
+@app.callback()
+def _family() -> None:
+    """Training."""
+
+
+@app.command()
+def train(
+    inputs: Inputs,
+    out: Out = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Size of the network: nano, mini, neo (default), air, plus, pro.")
+    ] = None,
+    validation: Validation = None,
+    validation_fraction: ValidationFraction = None,
+    split_by: Split = None,
+    property_name: Property = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    max_time: MaxTime = None,
+    lr: LearningRate = None,
+    batch_atoms: BatchAtoms = None,
+    device: Device = None,
+    compiled: Compile = None,
+    mixed_precision: Mixed = None,
+    settings: Settings = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
+    tensorboard: TensorBoard = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model from scratch on labelled structures, or as a configuration says.
+
+    The same command in the same folder continues a run that was stopped. Exit code 75: stopped by a signal.
+
+    For example:
+
+      dpa4 train train.toml
+
+      dpa4 train frames.extxyz --preset mini --epochs 200 -o runs/mini
+
+      torchrun --nproc-per-node 4 -m dpa4_flows.cli train train.toml
+    """
+    flags = Flags(
+        out, validation, validation_fraction, split_by, property_name, steps, epochs, max_time, lr, batch_atoms,
+        device, compiled, mixed_precision, settings, preset=preset,
+    )  # fmt: skip
+    _run(inputs, flags, restart=restart, dry_run=dry_run, tensorboard=tensorboard, as_json=as_json)
+
+
+@app.command()
+def finetune(
+    inputs: Inputs,
+    base: Annotated[
+        str | None, typer.Option(help=f"Registry name, .pt or .dpa4 file to start from; default: {BASE}.")
+    ] = None,
+    out: Out = None,
+    lora: Annotated[
+        int | None, typer.Option(min=0, metavar="RANK", help="Train adapters of this rank only, 8 say; few frames.")
+    ] = None,
+    validation: Validation = None,
+    validation_fraction: ValidationFraction = None,
+    split_by: Split = None,
+    property_name: Property = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    max_time: MaxTime = None,
+    lr: LearningRate = None,
+    batch_atoms: BatchAtoms = None,
+    device: Device = None,
+    compiled: Compile = None,
+    mixed_precision: Mixed = None,
+    settings: Settings = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
+    tensorboard: TensorBoard = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a published model, or one of your own, to labelled structures.
+
+    The offsets of the energies are shifted to those of your frames first. The same command in the same folder continues
+    a run that was stopped. Exit code 75: stopped by a signal.
+
+    For example:
+
+      dpa4 finetune frames.extxyz
+
+      dpa4 finetune frames.extxyz --base dpa4-neo --lora 8 --max-time 60 -o runs/mine
+    """
+    flags = Flags(
+        out, validation, validation_fraction, split_by, property_name, steps, epochs, max_time, lr, batch_atoms,
+        device, compiled, mixed_precision, settings, base=base, lora=lora,
+    )  # fmt: skip
+    _run(inputs, flags, default_base=BASE, restart=restart, dry_run=dry_run, tensorboard=tensorboard, as_json=as_json)
+
+
+def configuration(inputs: list[Path], flags: Flags, default_base: str | None = None) -> TrainConfig:
+    """The whole configuration of a command.
+
+    Raises:
+        DPA4Error: unknown keys, wrong values, several configurations.
+    """
+    files = [path for path in inputs if path.suffix.lower() == ".toml"]
+    if files and len(inputs) > 1:
+        raise DPA4Error(f"give one configuration or data, not {files[0]} with other files; name the data in it")
+    assignments = flags.assignments()
+    if files:
+        needs_base = default_base is not None and flags.base is None and not _names_base(files[0])
+        if needs_base:
+            assignments.insert(0, f"base={toml_value(default_base)}")
+        return ready(TrainConfig.from_toml(files[0], assignments))
+    name = inputs[0].name.partition(".")[0] or inputs[0].resolve().name
+    data: dict[str, Any] = {
+        "data": {"train": [str(path) for path in inputs]},
+        "output": str(Path("runs") / name),
+        "name": name,
+    }
+    if default_base is not None:
+        data["base"] = default_base
+    return ready(TrainConfig.from_dict(override(data, assignments), where="the command line"))
+
+
+def _names_base(path: Path) -> bool:
+    try:
+        return "base" in tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError:
+        return True  # what is wrong is said where the configuration is built
+
+
+def _run(
+    inputs: list[Path],
+    flags: Flags,
+    *,
+    default_base: str | None = None,
+    restart: bool,
+    dry_run: bool,
+    tensorboard: bool,
+    as_json: bool,
+) -> None:
+    is_first = os.environ.get("RANK", "0") == "0"
+    try:
+        config = configuration(inputs, flags, default_base)
+    except ValueError:
+        if is_first:
+            raise
+        raise typer.Exit(USER_ERROR) from None  # the first process says it
+    try:
+        with _signals_stop():
+            if dry_run:
+                _plan(config, as_json=as_json)
+            elif is_first:
+                _train(config, restart=restart, tensorboard=tensorboard, as_json=as_json)
+            elif run_training(config, restart=restart).status == "interrupted":
+                raise typer.Exit(INTERRUPTED)
+    except KeyboardInterrupt:
+        if is_first:
+            remark("stopped; the same command goes on")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def _signals_stop() -> Iterator[None]:
+    """SIGTERM ends the block like Ctrl-C; while steps are taken the trainer stores them first."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _train(config: TrainConfig, *, restart: bool, tensorboard: bool, as_json: bool) -> None:
+    """Train, measure, write the report and show what came out."""
+    was_finished = not restart and _is_finished(Path(config.output))
+    board = TensorBoardLog(Path(config.output) / "tensorboard") if tensorboard else None
+    with TrainingDisplay(err, config) if not as_json else nullcontext() as display:
+
+        def heard(record: dict[str, Any]) -> None:
+            for listener in (display, board):
+                if listener is not None:
+                    listener(record)
+
+        try:
+            result = run_training(config, notify=heard, restart=restart)
+        finally:
+            if board is not None:
+                board.close()
+    interrupted = result.status == "interrupted"
+    metrics: dict[str, Any] = {}
+    if not interrupted:
+        metrics = measure(result.folder, device=config.run.device, notify=lambda text: remark(f"computing {text}"))
+    report = write_training_report(result.folder)
+    if as_json:
+        run = read_run(result.folder)
+        print_json(
+            {
+                "status": result.status,
+                "folder": str(result.folder),
+                "model": None if result.model is None else str(result.model),
+                "report": str(report),
+                "step": result.step,
+                "end": run.last_step,
+                "seconds": run.seconds,
+                "errors": result.errors,
+                **{key: metrics.get(key) for key in ("validation", "train", "base")},
+            }
+        )
+    elif interrupted:
+        say(f"stopped after step {result.step}; the same command goes on")
+    else:
+        if was_finished:
+            remark("this run was finished before; --restart begins again")
+        print_outcome(read_run(result.folder), metrics, report)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _is_finished(folder: Path) -> bool:
+    try:
+        return is_training_folder(folder) and read_run(folder).end is not None
+    except DPA4Error:  # a log without a beginning
+        return False
+
+
+def _plan(config: TrainConfig, *, as_json: bool) -> None:
+    """Everything up to the first step, in a folder that is thrown away."""
+    start: dict[str, Any] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="dpa4-dry-run-") as scratch,
+        TrainingDisplay(err, config, quiet=True) as display,
+    ):
+
+        def heard(record: dict[str, Any]) -> None:
+            display(record)
+            if record["kind"] == "start":
+                start.update(record, config=config.to_dict())
+
+        Trainer(replace(config, output=scratch), join(config.run.device), heard)
+    if as_json:
+        print_json(start)
+        return
+    say(toml_text(config.to_dict()))
+    print_plan(start)

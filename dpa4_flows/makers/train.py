@@ -1,0 +1,241 @@
+"""Training, fine-tuning and evaluation as jobs; the model that comes out feeds later jobs of the same flow.
+
+train = FineTuneMaker(config={"run": {"epochs": 20}}).make("/data/frames.extxyz")
+relax = DPA4RelaxMaker(model=train.output.model).make(structure)
+responses = run_local(Flow([train, relax]), "run")
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobflow import CURRENT_JOB, Maker, job
+
+from dpa4_core.data.frames import LabelKeys
+from dpa4_core.errors import DPA4Error
+from dpa4_core.evaluate import Metrics, evaluate
+from dpa4_core.model.property import read_property_model
+from dpa4_core.train.config import TrainConfig
+from dpa4_flows.makers.model_reference import takes_model
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.provenance import provenance
+from dpa4_flows.report.training import write_training_report
+from dpa4_flows.schemas_training import ErrorRow, EvaluationDocument, MetricsDocument, TrainingDocument
+from dpa4_flows.training import MODEL_FILE, TrainingRun, measure, read_run, ready, run_training
+
+MAX_GROUPS = 1000
+"""Longer lists of groups do not belong into a document of a database."""
+
+MAX_ERRORS = 1000
+
+
+@dataclass
+class TrainMaker(Maker):
+    """Train a model on labelled frames.
+
+    Args:
+        name: name of the job, and of the model unless ``config`` has one.
+        config: a `dpa4_core.train.config.TrainConfig` or its fields as plain nested values; what is given to ``make``
+            takes the place of its data.
+        folder: where the run lives, best absolute and on a file system that outlives the job; a job that is run again
+            continues the run it finds there. None: ``output`` of ``config``, or else a folder in the one that the job
+            runs in.
+        report: write ``report.html``.
+    """
+
+    name: str = "DPA4 train"
+    config: dict[str, Any] = field(default_factory=dict)
+    folder: str | None = None
+    report: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.config, TrainConfig):
+            self.config = self.config.to_dict()
+
+    @job(output_schema=TrainingDocument)
+    def make(
+        self,
+        train_data: str | list[str] | None = None,
+        validation_data: str | list[str] | None = None,
+        prev_dir: str | Path | None = None,
+    ) -> TrainingDocument:
+        """Train, or continue a run that was stopped.
+
+        Args:
+            train_data: files or folders of labelled frames, absolute where another machine does the work; by default
+                what ``config`` names.
+            validation_data: frames to validate on; by default some of ``train_data`` are set aside.
+            prev_dir: not used; there because other atomate2 Makers have it.
+
+        Raises:
+            DPA4Error: data, model or configuration that cannot work; a run that was stopped by a signal: run the job
+                again.
+        """
+        return self.run(train_data, validation_data)
+
+    def run(
+        self, train_data: str | list[str] | None = None, validation_data: str | list[str] | None = None
+    ) -> TrainingDocument:
+        """What the job does, without jobflow."""
+        config = self.configuration(train_data, validation_data)
+        started = time.monotonic()
+        result = run_training(config)
+        if result.status != "finished" or result.model is None:
+            raise DPA4Error(f"training was stopped after step {result.step}; the same job continues in {result.folder}")
+        measured = measure(result.folder, device=config.run.device)
+        report = write_training_report(result.folder) if self.report else None
+        return _document(read_run(result.folder), config, measured, report, time.monotonic() - started)
+
+    def configuration(
+        self, train_data: str | list[str] | None = None, validation_data: str | list[str] | None = None
+    ) -> TrainConfig:
+        """The whole configuration of the run, see `make`."""
+        fields: dict[str, Any] = {"name": self.name, "output": "", **json.loads(json.dumps(self.config))}
+        data = fields.setdefault("data", {})
+        for key, files in (("train", train_data), ("validation", validation_data)):
+            if files is not None:
+                data[key] = files
+        fields["output"] = self.folder or fields["output"] or _own_folder()
+        return ready(TrainConfig.from_dict(fields, where=self.name))
+
+
+@dataclass
+class FineTuneMaker(TrainMaker):
+    """Train a model further on labelled frames; the offsets of the energies are shifted to those of the frames first.
+
+    Args:
+        name: name of the job, and of the model unless ``config`` has one.
+        base: model to start from; or ``job.output.model`` of an earlier job in the same flow.
+
+    The other fields are those of `TrainMaker`; ``config={"finetune": {"lora_rank": 8}}`` trains adapters only.
+    """
+
+    name: str = "DPA4 fine-tune"
+    base: ModelRef = field(default_factory=ModelRef)
+
+    @takes_model(job(output_schema=TrainingDocument), field="base")
+    def make(
+        self,
+        train_data: str | list[str] | None = None,
+        validation_data: str | list[str] | None = None,
+        prev_dir: str | Path | None = None,
+    ) -> TrainingDocument:
+        """Fine-tune, or continue a run that was stopped; arguments as for `TrainMaker`."""
+        return self.run(train_data, validation_data)
+
+    def configuration(
+        self, train_data: str | list[str] | None = None, validation_data: str | list[str] | None = None
+    ) -> TrainConfig:
+        """The whole configuration of the run; the checksum of the base model is checked.
+
+        Raises:
+            DPA4Error: ``config`` names another base.
+        """
+        if self.config.get("base") not in (None, self.base.name):
+            raise DPA4Error(f"config names the base {self.config['base']!r}; give it as base=ModelRef(...)")
+        base = self.base.resolve()
+        maker = TrainMaker(self.name, {**self.config, "base": base.name}, self.folder)
+        return maker.configuration(train_data, validation_data)
+
+
+@dataclass
+class EvaluateMaker(Maker):
+    """Compare a model with the energies, forces and stresses of labelled frames.
+
+    Args:
+        name: name of the job.
+        model: potential; or ``job.output.model`` of a training job in the same flow.
+        max_atoms_per_batch: atoms computed at the same time; None leaves it to the device.
+        keys: what the labels are called, if not as usual: fields of `dpa4_core.data.frames.LabelKeys`.
+    """
+
+    name: str = "DPA4 evaluate"
+    model: ModelRef = field(default_factory=ModelRef)
+    max_atoms_per_batch: int | None = None
+    keys: dict[str, Any] = field(default_factory=dict)
+
+    @takes_model(job(output_schema=EvaluationDocument))
+    def make(self, data: str | list[str], prev_dir: str | Path | None = None) -> EvaluationDocument:
+        """Evaluate.
+
+        Args:
+            data: files or folders of labelled frames.
+            prev_dir: not used; there because other atomate2 Makers have it.
+        """
+        started = time.monotonic()
+        files = [data] if isinstance(data, str) else list(data)
+        metrics = evaluate(
+            files, self.model.load(), keys=LabelKeys(**self.keys), max_atoms_per_batch=self.max_atoms_per_batch
+        )
+        settings = {"dtype": self.model.dtype, "keys": self.keys}
+        return EvaluationDocument(
+            model=self.model.resolve(),
+            data=files,
+            metrics=metrics_document(metrics),
+            provenance=provenance(self.model, settings, wall_time_s=time.monotonic() - started),
+        )
+
+
+def metrics_document(metrics: Metrics | dict[str, Any]) -> MetricsDocument:
+    """Document of what `dpa4_core.evaluate` found, or of the same as plain values."""
+    found = metrics if isinstance(metrics, dict) else vars(metrics)
+    plain = {name: found[name] for name in MetricsDocument.model_fields if name in found}
+    groups = found["by_group"] if len(found["by_group"]) <= MAX_GROUPS else {}
+    return MetricsDocument(
+        **plain
+        | {
+            "by_element": [_row(name, values, "n_atoms") for name, values in found["by_element"].items()],
+            "by_group": [_row(name, values, "n_structures") for name, values in groups.items()],
+            "errors": [tuple(error) for error in found["errors"][:MAX_ERRORS]],
+        }
+    )
+
+
+def _row(name: str, values: dict[str, float], count: str) -> ErrorRow:
+    return ErrorRow(name=name, n=int(values[count]), **{key: value for key, value in values.items() if key != count})
+
+
+def _document(
+    run: TrainingRun, config: TrainConfig, measured: dict[str, Any], report: Path | None, wall_time_s: float
+) -> TrainingDocument:
+    model_file = run.folder / MODEL_FILE
+    if config.property is None:
+        model = ModelRef(str(model_file), dtype=config.run.dtype).resolve()
+        info = model.info()
+    else:
+        info = read_property_model(model_file)[1]
+        model = ModelRef(str(model_file), sha256=info.sha256, dtype=config.run.dtype)
+    data = run.start["data"]
+    best = run.best or {}
+    parts = {name: measured.get(name) for name in ("validation", "train")}
+    return TrainingDocument(
+        model=model,
+        folder=str(run.folder),
+        report=None if report is None else str(report),
+        finished=run.end is not None,
+        shortened=run.decay[-1]["why"] if run.decay else None,
+        n_steps=run.step,
+        n_skipped=len(run.skipped),
+        n_parameters=run.start["n_parameters"],
+        n_trained=run.start["n_trained"],
+        n_frames_train=data["n_train"],
+        n_frames_validation=data["n_validation"],
+        n_frames_left_out=data["n_left_out"],
+        errors={key: value for key, value in best.items() if key.endswith(("_mae", "_rmse")) and value is not None},
+        errors_before=measured.get("base"),
+        **{name: None if part is None else metrics_document(part) for name, part in parts.items()},
+        notes=run.start["notes"],
+        warnings=[sentence for source in data["sources"].values() for sentence in source["warnings"]],
+        configuration=config.to_dict(),
+        provenance=provenance(info, {"steps": run.step, "seed": config.run.seed}, wall_time_s=wall_time_s),
+    )
+
+
+def _own_folder() -> str:
+    """A folder of this job in the one that it runs in: the jobs of a local flow share that."""
+    current = CURRENT_JOB.job
+    return str(Path("training" if current is None else f"training-{current.uuid[:8]}").absolute())

@@ -1,0 +1,158 @@
+"""Hulls as files: an HTML page that needs no network, or one PNG for each chemical system."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from plotly.offline import get_plotlyjs
+from pymatgen.analysis.phase_diagram import PDEntry, PDPlotter, PhaseDiagram
+from pymatgen.core import Composition, Element
+from pymatgen.util.string import latexify
+
+from dpa4_flows.report.figures import FigureBlock
+from dpa4_flows.report.figures_hull import ON_HULL, hull_figures, system_elements
+
+Summary = Mapping[str, Mapping[str, Any]]
+
+SHOW_UNSTABLE = 0.3
+"""eV/atom above the hull: phases further up are not drawn."""
+
+_MAX_SOLID = 4  # elements of a composition that fits into space
+_TITLE_WIDTH = 100
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}
+figure {{ margin: 0 0 3rem; }} figcaption {{ color: #555; }}</style>
+<script>{plotly}</script></head><body><h1>{title}</h1>
+{figures}
+<p>Distances in eV/atom at 0 K; diamonds are the structures that were asked about. {frame}</p></body></html>
+"""
+
+
+def can_draw(system: Mapping[str, Any]) -> bool:
+    """Whether there is something to draw: a hull needs all its elements, and more than one."""
+    return not system.get("missing") and len({e for phase in system["phases"] for e in phase["x"]}) > 1
+
+
+def write_hull_html(path: Path, summary: Summary, frame: str) -> list[str]:
+    """Write the hulls of all systems; gives the systems that were drawn.
+
+    Args:
+        path: file to write.
+        summary: from `hull_summary`.
+        frame: level of theory and corrections, in words.
+    """
+    drawn = {name: system for name, system in summary.items() if can_draw(system)}
+    blocks = hull_figures(drawn, ())
+    for name, system in drawn.items():
+        if len(name.split("-")) == _MAX_SOLID:
+            blocks.append(_tetrahedron(name, system))
+    figures = "\n".join(
+        f"<figure><h2>{html.escape(block.title)}</h2>"
+        f"{block.figure.to_html(full_html=False, include_plotlyjs=False)}"
+        f"<figcaption>{html.escape(block.caption)}</figcaption></figure>"
+        for block in blocks
+    )
+    title = "Hull of " + ", ".join(drawn) if drawn else "No hull"
+    page = _PAGE.format(title=html.escape(title), plotly=get_plotlyjs(), figures=figures, frame=html.escape(frame))
+    path.write_text(page, encoding="utf-8")
+    return list(drawn)
+
+
+def write_hull_png(path: Path, name: str, system: Mapping[str, Any], frame: str) -> None:
+    """Draw the hull of two, three or four elements.
+
+    Args:
+        path: file to write.
+        name: the chemical system.
+        system: its part of the summary.
+        frame: level of theory and corrections, in words.
+
+    Raises:
+        ValueError: five elements or more.
+    """
+    elements = system_elements(name)
+    if len(elements) > _MAX_SOLID:
+        raise ValueError(f"a hull of {name} does not fit into a picture; write an HTML file or a table")
+    figure = Figure(figsize=(7.0, 5.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: Any = figure.add_subplot(projection="3d" if len(elements) == _MAX_SOLID else None)
+    marks = _draw_phases(axes, name, system)
+    figure.colorbar(marks, ax=axes, label="energy above hull (eV/atom)", shrink=0.8)
+    if len(elements) == 2:
+        axes.set_xlabel(f"fraction of {elements[1]}")
+        axes.set_ylabel("formation energy (eV/atom)")
+    else:
+        axes.set_axis_off()
+        axes.set_aspect("equal")
+    axes.set_title(f"{'–'.join(elements)}\n{textwrap.fill(frame, _TITLE_WIDTH)}", fontsize=8)
+    part = path.with_name(f".{path.name}.part")
+    figure.savefig(part, dpi=160, format="png")
+    part.replace(path)
+
+
+def _draw_phases(axes: Any, name: str, system: Mapping[str, Any]) -> Any:
+    """Tie lines, phases coloured by their distance, and labels; gives the last set of points, for the colour bar."""
+    diagram = _diagram(name, system)
+    lines, stable, unstable = PDPlotter(diagram, show_unstable=SHOW_UNSTABLE).pd_plot_data
+    size = 3 if len(diagram.elements) == _MAX_SOLID else 2  # pymatgen gives some plane figures a third coordinate
+    for line in lines:
+        axes.plot(*line[:size], color="0.6", linewidth=1.0, zorder=1)
+    found = [*((entry, place) for place, entry in stable.items()), *unstable.items()]
+    points = [(system["phases"][entry.attribute], place[:size]) for entry, place in found]
+    points = [(phase, place) for phase, place in points if phase["energy_above_hull"] <= SHOW_UNSTABLE]
+    points.sort(key=lambda point: -point[0]["energy_above_hull"])  # the stable ones on top
+    marks = None
+    for candidate in (False, True):
+        if some := [(phase, place) for phase, place in points if phase["candidate"] is candidate]:
+            marks = axes.scatter(
+                *np.array([place for _, place in some]).T,
+                c=[phase["energy_above_hull"] for phase, _ in some],
+                cmap="viridis",
+                vmin=0.0,
+                vmax=SHOW_UNSTABLE,
+                marker="D" if candidate else "o",
+                s=48 if candidate else 28,
+                edgecolors="black" if candidate else "white",
+                linewidths=0.8,
+                zorder=3 if candidate else 2,
+            )
+    labels = {phase["formula"]: place for phase, place in points if _named(phase)}
+    for formula, place in labels.items():
+        axes.text(*place, f" {latexify(formula)}", fontsize=6 if size == 3 else 8, zorder=4)
+    return marks
+
+
+def _named(phase: Mapping[str, Any]) -> bool:
+    return bool(phase["candidate"]) or phase["energy_above_hull"] <= ON_HULL
+
+
+def _tetrahedron(name: str, system: Mapping[str, Any]) -> FigureBlock:
+    diagram = _diagram(name, system)
+    plotter = PDPlotter(diagram, show_unstable=SHOW_UNSTABLE)
+    _, stable, unstable = plotter.pd_plot_data
+    drawn = [*stable.values(), *(e for e in unstable if diagram.get_e_above_hull(e) <= SHOW_UNSTABLE)]
+    candidates = [entry for entry in drawn if system["phases"][entry.attribute]["candidate"]]
+    figure = plotter.get_plot(highlight_entries=candidates or None)
+    return FigureBlock(f"hull-{name}-solid", f"Hull of {'-'.join(system_elements(name))} in space", "", figure)
+
+
+def _diagram(name: str, system: Mapping[str, Any]) -> PhaseDiagram:
+    """Phase diagram by formation energy; the attribute of an entry is its position in the summary."""
+    entries = {}
+    for position, phase in enumerate(system["phases"]):
+        composition = Composition(phase["formula"])
+        energy = phase["formation_energy_per_atom"]
+        same = (phase["formula"], round(energy, 9))  # a candidate that the library holds too; the plotter trips over it
+        if same not in entries or phase["candidate"]:
+            entries[same] = PDEntry(
+                composition, energy * composition.num_atoms, name=phase["formula"], attribute=position
+            )
+    return PhaseDiagram(list(entries.values()), [Element(symbol) for symbol in system_elements(name)])

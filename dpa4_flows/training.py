@@ -1,0 +1,240 @@
+"""What lies in the folder of a training run, and what a run needs before it starts: shared by commands, Makers and
+reports.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dpa4_core.errors import DPA4Error
+from dpa4_core.train.config import SourceConfig, TrainConfig
+from dpa4_core.train.log import read_log
+from dpa4_core.train.outcome import assess
+from dpa4_core.train.trainer import TrainResult, train
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_flows.report.files import replacing
+from dpa4_flows.toml_text import toml_text
+
+CONFIG_FILE, LOG_FILE, MODEL_FILE = "config.toml", "log.jsonl", "model.dpa4"
+LOCK_FILE = ".lock"
+METRICS_FILE, PARITY_FILE, REPORT_FILE = "metrics.json", "parity.npz", "report.html"
+
+ERROR_UNITS: tuple[tuple[str, str, float, str], ...] = (
+    ("energy", "energy", 1e3, "meV/atom"),
+    ("force", "force", 1e3, "meV/Å"),
+    ("stress", "stress", EV_PER_ANGSTROM3_TO_GPA, "GPa"),
+)
+"""Stem of the error's name in a record, the word for it, the factor from eV and Å to the unit people read, the unit."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """The log of a run, sorted.
+
+    Attributes:
+        folder: of the run.
+        start: configuration, data, network, environment; see `dpa4_core.train.log`.
+        train: mean errors since the record before, in the order of steps.
+        validation: errors on the validation frames.
+        skipped: steps that were not taken.
+        decay: when and why the learning rate began to fall early.
+        end: the last record of a finished run; None before.
+    """
+
+    folder: Path
+    start: dict[str, Any]
+    train: list[dict[str, Any]] = field(default_factory=list)
+    validation: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    decay: list[dict[str, Any]] = field(default_factory=list)
+    end: dict[str, Any] | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration as plain types."""
+        config: dict[str, Any] = self.start["config"]
+        return config
+
+    @property
+    def step(self) -> int:
+        """The last step that was recorded."""
+        steps = (records[-1]["step"] for records in (self.train, self.validation) if records)
+        return max(steps, default=0)
+
+    @property
+    def last_step(self) -> int:
+        """Where the run ends, as far as is known."""
+        later = [record["end"] for record in (*self.train[-1:], *self.decay[-1:])]
+        return int(later[-1] if later else self.start["end"])
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The validation whose weights the model file holds."""
+        return next((record for record in reversed(self.validation) if record.get("improved")), None)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the steps, s."""
+        if self.end is not None:
+            return float(self.end["seconds"])
+        return float(self.train[-1]["timing"]["seconds"]) if self.train else 0.0
+
+    @property
+    def property_unit(self) -> str | None:
+        """Unit of the property that is trained, "" if it has none; None for a model of energies."""
+        head = self.config.get("property")
+        return None if head is None else str(head.get("unit") or "")
+
+    def state(self) -> str:
+        """finished, or how far the run is."""
+        if self.end is not None:
+            return "finished"
+        return f"{'running' if is_running(self.folder) else 'stopped'} at step {self.step} of {self.last_step}"
+
+
+def is_training_folder(folder: Path) -> bool:
+    """Whether a training run was begun in ``folder``."""
+    return (folder / LOG_FILE).is_file()
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process trains in ``folder``, as far as its file system knows."""
+    try:
+        with (folder / LOCK_FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def read_run(folder: str | Path) -> TrainingRun:
+    """The log of the run in ``folder``.
+
+    Raises:
+        DPA4Error: there is no run.
+    """
+    folder = Path(folder)
+    records = read_log(folder / LOG_FILE) if is_training_folder(folder) else []
+    starts = [i for i, record in enumerate(records) if record["kind"] == "start"]
+    if not starts:
+        raise DPA4Error(f"{folder} holds no training run (no {LOG_FILE} in it); `dpa4 train` makes one")
+    first = starts[-1]  # a run that was killed before its first checkpoint began again
+    kinds: dict[str, list[dict[str, Any]]] = {name: [] for name in ("train", "validation", "skipped", "decay", "end")}
+    for record in records[first + 1 :]:
+        kinds.setdefault(record["kind"], []).append(record)
+    sorted_out = {name: kinds[name] for name in ("train", "validation", "skipped", "decay")}
+    return TrainingRun(folder, records[first], end=next(iter(kinds["end"][-1:]), None), **sorted_out)
+
+
+def ready(config: TrainConfig) -> TrainConfig:
+    """``config`` with absolute paths, so that it means the same wherever it is read again, and with the property that
+    is trained among the labels that are collected.
+    """
+    data = dataclasses.replace(
+        config.data, train=_absolute(config.data.train), validation=_absolute(config.data.validation)
+    )
+    if config.property is not None and config.property.name not in data.keys.properties:
+        names = (*data.keys.properties, config.property.name)
+        data = dataclasses.replace(data, keys=dataclasses.replace(data.keys, properties=names))
+    base = config.base
+    if base is not None and Path(base).expanduser().is_file():
+        base = _full(base)
+    finetune = dataclasses.replace(config.finetune, replay=_absolute(config.finetune.replay))
+    return dataclasses.replace(config, data=data, base=base, finetune=finetune, output=_full(config.output))
+
+
+def run_training(
+    config: TrainConfig, *, notify: Callable[[dict[str, Any]], None] | None = None, restart: bool = False
+) -> TrainResult:
+    """`dpa4_core.train.trainer.train`, with the configuration beside the log from the start of the run on.
+
+    Raises:
+        DPA4Error: what `train` raises, and another process that trains in the same folder.
+    """
+    is_first = os.environ.get("RANK", "0") == "0"
+
+    def heard(record: dict[str, Any]) -> None:
+        if record["kind"] == "start" and is_first:
+            write_config(config)
+        if notify is not None:
+            notify(record)
+
+    with _alone(Path(config.output)) if is_first else nullcontext():
+        return train(config, notify=heard, restart=restart)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in ``folder``; the system gives the lock back when the process ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DPA4Error(f"another process trains in {folder}; wait for it or choose another folder") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+
+
+def write_config(config: TrainConfig) -> Path:
+    """Write the configuration into the folder of the run; `TrainConfig.from_toml` reads it to the same value."""
+    path = Path(config.output) / CONFIG_FILE
+    with replacing(path) as stream:
+        stream.write("# The whole configuration of this run; `dpa4 train` with this file continues or repeats it.\n")
+        stream.write(toml_text(config.to_dict()))
+    return path
+
+
+def measure(folder: Path, *, device: str = "auto", notify: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """Errors of the model of a run as they stand in ``metrics.json``: ``validation``, ``train`` and ``base``.
+
+    They are computed if the file is missing or older than the model. A property model, or none yet, has none of them.
+    """
+    model, metrics = folder / MODEL_FILE, folder / METRICS_FILE
+    known = metrics.is_file() and model.is_file() and metrics.stat().st_mtime >= model.stat().st_mtime
+    if not known:
+        if not model.is_file() or read_run(folder).property_unit is not None:
+            return {}
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        assess(folder, device=device, notify=notify)
+    found: dict[str, Any] = json.loads(metrics.read_text())
+    return found
+
+
+def error_row(record: Mapping[str, Any], kind: str = "mae") -> list[tuple[str, float | None, str]]:
+    """Errors of a record or of metrics in the units that people read: word, value or None, unit."""
+    return [
+        (word, None if (value := record.get(f"{stem}_{kind}")) is None else value * factor, unit)
+        for stem, word, factor, unit in ERROR_UNITS
+    ]
+
+
+def digits(value: float | None) -> str:
+    """Three significant digits, without an exponent where that is readable; a dash for None."""
+    if value is None:
+        return "–"
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:.2e}"
+
+
+def _absolute(sources: tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:
+    return tuple(dataclasses.replace(source, path=_full(source.path)) for source in sources)
+
+
+def _full(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
