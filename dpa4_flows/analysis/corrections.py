@@ -7,6 +7,7 @@ Rep. 11, 15496 (2021)):
 
     MP2020  fitted to PBE_52 potentials, the scale of the Materials Project
     OMat24  the same form refitted to OMat24 (PBE_54), ``data/corrections/OMat24.yaml``
+    refit   the same form refitted to one model, see ``schemes`` and ``correction_fit``
 
 pymatgen's ``MaterialsProject2020Compatibility`` decides which correction an atom gets. What it needs is
 supplied here: the +U settings, oxidation states (without them the second anion of an oxychloride would lose
@@ -19,7 +20,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from pymatgen.analysis.structure_analyzer import oxide_type
@@ -31,13 +31,13 @@ from pymatgen.entries.computed_entries import (
     ComputedStructureEntry,
 )
 
-from dpa4_flows.analysis.frames import applies_u, hubbards, is_pbe, run_type, u_state
+from dpa4_flows.analysis.frames import applies_u, check_fitted_to, hubbards, is_pbe, run_type, u_state
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
+from dpa4_flows.analysis.schemes import PUBLISHED, Scheme, find_scheme
 from dpa4_flows.schemas import EnergyFrame
 
-SCHEMES: tuple[str, ...] = ("none", "MP2020", "OMat24")
+SCHEMES = PUBLISHED
 
-_OMAT24_FILE = Path(__file__).parents[1] / "data" / "corrections" / "OMat24.yaml"
 _GUESSED_ANIONS = (
     "Br",
     "I",
@@ -90,7 +90,7 @@ def corrected_entry(
     Args:
         structure: relaxed structure; O-O bonds decide between oxide, peroxide and superoxide. Not changed.
         energy: uncorrected total energy of the cell, eV.
-        scheme: one of SCHEMES.
+        scheme: one of SCHEMES, ``refit:<hash>`` or the path of a refit, see `find_scheme`.
         entry_id: name of the entry in hulls and messages.
         model_sha256: identity of the model, part of the energy frame.
         level_of_theory: what the model was trained on; decides whether +U applies and whether the scheme
@@ -98,10 +98,12 @@ def corrected_entry(
         converged: whether the relaxation converged; hulls leave out what did not.
 
     Raises:
-        ValueError: unknown scheme. Everything that depends on the structure comes back as a reason instead.
+        SchemeError: unknown scheme.
+        FrameError: a refit to another model. Everything that depends on the structure comes back as a reason instead.
     """
-    if scheme not in SCHEMES:
-        raise ValueError(f"unknown correction scheme {scheme!r}; choose from {', '.join(SCHEMES)}")
+    found = find_scheme(scheme)
+    check_fitted_to(found.name, found.model_sha256, model_sha256)
+    scheme = found.name
     reason = _why_not(structure, energy, scheme, level_of_theory)
     if reason is not None:
         return CorrectedEntry(None, reason)
@@ -139,7 +141,7 @@ def corrected_entry(
         return CorrectedEntry(entry, warnings=tuple(warnings))
 
     try:
-        adjustments = _compatibility(scheme, with_u).get_adjustments(entry)
+        adjustments = _compatibility(found, with_u).get_adjustments(entry)
     except (CompatibilityError, ValueError, KeyError, IndexError) as error:
         problem = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         return CorrectedEntry(None, f"corrections {scheme} do not apply to {composition.reduced_formula}: {problem}")
@@ -151,7 +153,7 @@ def corrected_entry(
 
 def corrections_of(entry: ComputedEntry) -> dict[str, float]:
     """Corrections of an entry by short name, eV per cell."""
-    return {_short_name(adjustment.name): float(adjustment.value) for adjustment in entry.energy_adjustments}
+    return {short_name(adjustment.name): float(adjustment.value) for adjustment in entry.energy_adjustments}
 
 
 def _why_not(structure: Structure, energy: float, scheme: str, level_of_theory: str) -> str | None:
@@ -175,11 +177,11 @@ def _why_not(structure: Structure, energy: float, scheme: str, level_of_theory: 
 
 
 @cache
-def _compatibility(scheme: str, with_u: bool) -> MaterialsProject2020Compatibility:
+def _compatibility(scheme: Scheme, with_u: bool) -> MaterialsProject2020Compatibility:
     return MaterialsProject2020Compatibility(
         compat_type="Advanced" if with_u else "GGA",
         check_potcar=False,
-        config_file=str(_OMAT24_FILE) if scheme == "OMat24" else None,
+        config_file=str(scheme.file) if scheme.file else None,
     )
 
 
@@ -242,6 +244,6 @@ def _without_settings(adjustment: CompositionEnergyAdjustment, scheme: str) -> C
     )
 
 
-def _short_name(name: str) -> str:
+def short_name(name: str) -> str:
     kind = name[name.index("(") + 1 : name.rindex(")")] if "(" in name and ")" in name else name
     return f"{kind} +U" if "mixing" in name else kind

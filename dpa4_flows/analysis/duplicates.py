@@ -1,4 +1,4 @@
-"""Equal structures: a content hash for caching, and groups of the same crystal in different clothes.
+"""Equal structures: groups of the same crystal in different clothes, before and after relaxation.
 
 Grouping avoids comparing every pair. Structures are put in buckets by reduced formula; inside a bucket a
 fingerprint of coordination at unit volume decides with which few representatives, the nearest ones, pymatgen's
@@ -20,35 +20,12 @@ from pymatgen.analysis.structure_matcher import ElementComparator, StructureMatc
 from pymatgen.core import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
-from dpa4_flows.results import digest
+from dpa4_flows.schemas import RelaxationDocument
 
-_DECIMALS = 6  # of Å and of fractional coordinates: below the precision that files carry
 _SYMPREC = 0.1  # Å; loose, so that noise of 0.01 Å does not hide a symmetry
 _RANGES = (1.15, 1.6, 2.2)  # radii of the fingerprint in units of the cube root of the volume per atom
 _FINGERPRINT_TOLERANCE = 0.5  # neighbours, or the same fraction of them where there are many; matches reach 0.42
 _MAX_COMPARED = 8  # representatives that one structure is compared with, however many orderings a formula has
-
-
-def structure_hash(structure: Structure) -> str:
-    """Hash of the content of a structure, 64 hex digits: what is computed, not how it was named.
-
-    Covers species with their occupancies, lattice vectors and fractional coordinates modulo 1 (six decimals),
-    total charge and selective dynamics. Order of atoms and choice of cell count: a result belongs to one
-    array of atoms.
-    """
-    species = [
-        site.specie.Z if site.is_ordered and hasattr(site.specie, "Z") else site.species_string for site in structure
-    ]
-    wrapped = np.round(np.asarray(structure.frac_coords, dtype=float), _DECIMALS) % 1.0
-    lattice = np.round(structure.lattice.matrix, _DECIMALS) + 0.0  # no negative zeros
-    return digest(
-        species,
-        lattice.tolist(),
-        (np.round(wrapped, _DECIMALS) % 1.0 + 0.0).tolist(),
-        [bool(p) for p in structure.lattice.pbc],
-        structure._charge,
-        [None if m is None else [bool(x) for x in m] for m in structure.site_properties.get("selective_dynamics", [])],
-    )
 
 
 def group_duplicates(
@@ -89,6 +66,51 @@ def group_duplicates(
                 break
         else:
             bucket.add(crystal)
+    return groups
+
+
+def relaxed_duplicates(
+    documents: Mapping[str, RelaxationDocument],
+    *,
+    energy_window: float = 0.010,
+    ltol: float = 0.2,
+    stol: float = 0.3,
+    angle_tol: float = 5.0,
+) -> dict[str, str]:
+    """Groups of candidates that relaxed to one minimum: {id: id of its representative}, in input order.
+
+    The crystals must be alike as in `group_duplicates`, and their energies within ``energy_window`` of the lowest of
+    the group, which represents it (the first in input order among equals). So a distorted phase and its symmetric
+    parent, which a matcher takes for one, stay two if their energies tell them apart.
+
+    Args:
+        documents: relaxations by one model, by id; what failed or did not converge represents itself.
+        energy_window: eV/atom; two relaxations to 0.02 eV/Å end within 5 to 10 meV/atom of each other.
+        ltol: fractional length tolerance of the matcher.
+        stol: site tolerance in units of the cube root of the volume per atom.
+        angle_tol: angle tolerance, degrees.
+
+    Raises:
+        ValueError: relaxations by different models, whose energies cannot be compared.
+    """
+    if len(models := {document.provenance.model_sha256 for document in documents.values()}) > 1:
+        raise ValueError(f"relaxations by {len(models)} models cannot be compared: give those of one model")
+    energies: dict[str, float] = {}
+    structures = {}
+    for name, document in documents.items():
+        if document.converged and document.structure is not None and document.energy_per_atom is not None:
+            energies[name] = document.energy_per_atom
+            structures[name] = Structure.from_dict(document.structure)
+    alike: dict[str, list[str]] = {}
+    for name, first in group_duplicates(structures, ltol=ltol, stol=stol, angle_tol=angle_tol).items():
+        alike.setdefault(first, []).append(name)
+    groups = {name: name for name in documents}
+    for names in alike.values():
+        representative = ""
+        for name in sorted(names, key=energies.__getitem__):  # stable: input order among equals
+            if not representative or energies[name] - energies[representative] > energy_window:
+                representative = name
+            groups[name] = representative
     return groups
 
 

@@ -101,6 +101,24 @@ def check_same_frame(frames: Iterable[EnergyFrame | Mapping[str, Any]]) -> Energ
     return common
 
 
+def check_fitted_to(correction: str, fitted_to: str, model_sha256: str) -> None:
+    """Refuse a correction scheme that was fitted to another model: its numbers hold that model's errors.
+
+    Args:
+        correction: name of the scheme, for the message.
+        fitted_to: checksum of the model it was fitted to; empty for a published scheme, which fits a level of theory.
+        model_sha256: checksum of the model whose energies are to be corrected.
+
+    Raises:
+        FrameError: the two differ.
+    """
+    if fitted_to and fitted_to != model_sha256:
+        raise FrameError(
+            f"corrections {correction} were fitted to model {fitted_to[:12]}… and not to {model_sha256[:12]}…: fit "
+            "them to this model or take a published scheme"
+        )
+
+
 def _difference(one: EnergyFrame, other: EnergyFrame) -> str:
     field = next(name for name in type(one).model_fields if getattr(one, name) != getattr(other, name))
     first, second = (str(getattr(frame, field))[:24] for frame in (one, other))

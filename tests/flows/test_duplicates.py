@@ -11,7 +11,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from dpa4_flows.analysis import duplicates
-from dpa4_flows.analysis.duplicates import group_duplicates, structure_hash
+from dpa4_flows.analysis.duplicates import group_duplicates, relaxed_duplicates
+from dpa4_flows.schemas import Provenance, RelaxationDocument
 
 DATA = Path(__file__).parents[1] / "data"
 pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib in pymatgen
@@ -132,33 +133,49 @@ def test_time_is_not_quadratic():
     assert len(set(groups.values())) > 150
 
 
-def test_hash_tells_content_not_dress(compounds):
-    structure = compounds["LiCoO2"]
-    same = structure.copy()
-    same.translate_sites([0], [1.0, -1.0, 2.0], to_unit_cell=False)
-    same.add_oxidation_state_by_element({"Li": 1, "Co": 3, "O": -2})
-    assert structure_hash(same) == structure_hash(structure)
-    noise = structure.copy()
-    noise.translate_sites([0], [1e-9, -1e-9, 0.0], to_unit_cell=False)
-    assert structure_hash(noise) == structure_hash(structure)
+def relaxed(structure, energy_per_atom, *, model="a" * 64, **values):
+    return RelaxationDocument(
+        key="k",
+        structure_hash="h",
+        formula=structure.composition.reduced_formula,
+        n_atoms=len(structure),
+        structure=structure.as_dict(),
+        energy=energy_per_atom * len(structure),
+        energy_per_atom=energy_per_atom,
+        provenance=Provenance(model_name="m", model_sha256=model, level_of_theory="PBE", code_version="0"),
+        **{"converged": True, **values},
+    )
 
 
-def test_hash_notices_what_changes_a_calculation(compounds):
-    structure = compounds["LiCoO2"]
-    moved, strained, charged, fixed, doped = (structure.copy() for _ in range(5))
-    moved.translate_sites([0], [0.001, 0, 0])
-    strained.apply_strain(1e-4)
-    charged.set_charge(1)
-    fixed.add_site_property("selective_dynamics", [[False] * 3] + [[True] * 3] * (len(structure) - 1))
-    doped.replace(0, "Na")
-    hashes = {structure_hash(s) for s in (structure, moved, strained, charged, fixed, doped)}
-    assert len(hashes) == 6
-    assert all(len(h) == 64 for h in hashes)
+def test_candidates_that_relaxed_to_one_minimum_are_one(compounds):
+    documents = {
+        "first": relaxed(disguised(compounds["LiCoO2"]), -5.000),
+        "better": relaxed(compounds["LiCoO2"], -5.004),
+        "other": relaxed(compounds["NaCoO2"], -5.002),
+    }
+    assert relaxed_duplicates(documents) == {"first": "better", "better": "better", "other": "other"}
 
 
-def test_hash_exists_for_what_cannot_be_computed(compounds):
-    disordered = compounds["LiCoO2"].copy()
-    disordered.replace_species({"Co": {"Co": 0.5, "Ni": 0.5}})
-    broken = Structure(Lattice.cubic(4), ["Li"], [[np.nan, 0, 0]])
-    assert structure_hash(disordered) != structure_hash(compounds["LiCoO2"])
-    assert len(structure_hash(broken)) == 64
+def test_energy_tells_crystals_apart_that_look_alike(compounds):
+    rutile = compounds["TiO2"]
+    documents = {name: relaxed(rutile, energy) for name, energy in (("a", -8.0), ("b", -8.03), ("c", -8.035))}
+    assert relaxed_duplicates(documents) == {"a": "a", "b": "c", "c": "c"}
+    assert relaxed_duplicates(documents, energy_window=0.004) == {"a": "a", "b": "b", "c": "c"}
+    assert relaxed_duplicates(documents, energy_window=0.05) == {"a": "c", "b": "c", "c": "c"}
+
+
+def test_crystals_of_one_energy_stay_apart(compounds):
+    documents = {name: relaxed(compounds[name], -8.0) for name in ("TiO2", "TiO2-anatase")}
+    assert relaxed_duplicates(documents) == {"TiO2": "TiO2", "TiO2-anatase": "TiO2-anatase"}
+
+
+def test_what_did_not_converge_is_nobodys_duplicate(compounds):
+    rutile = compounds["TiO2"]
+    documents = {
+        "good": relaxed(rutile, -8.0),
+        "stopped": relaxed(rutile, -8.0, converged=False),
+        "failed": relaxed(rutile, -8.0, converged=False, error="atoms too close"),
+    }
+    assert relaxed_duplicates(documents) == {"good": "good", "stopped": "stopped", "failed": "failed"}
+    with pytest.raises(ValueError, match="2 models"):
+        relaxed_duplicates({**documents, "other": relaxed(rutile, -8.0, model="b" * 64)})

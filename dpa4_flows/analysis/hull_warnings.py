@@ -1,0 +1,72 @@
+"""When a distance to a hull should not be believed: what the level of theory and the corrections leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from dpa4_flows.analysis.frames import U_VALUES, applies_u, is_pbe
+
+_U_ANIONS = frozenset({"O", "F"})
+_OPEN_SHELL = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni"})
+
+
+def scheme_warnings(level_of_theory: str, fitting: str, scheme: str) -> list[str]:
+    """What to know of a correction scheme before quoting any number.
+
+    Args:
+        level_of_theory: of the model.
+        fitting: scheme that fits the model, "" if unknown.
+        scheme: scheme in use.
+    """
+    if fitting and scheme != fitting and not scheme.startswith("refit:"):
+        return [f"corrections {scheme} were asked for, {fitting} is what fits this model"]
+    if scheme == "none" and _is_known_pbe(level_of_theory):
+        return [
+            "energies are uncorrected: PBE misplaces oxides, halides and nitrides against their elements by up to "
+            "1 eV/atom, so that only decompositions into similar compounds can be trusted"
+        ]
+    return []
+
+
+def system_warnings(elements: Collection[str], level_of_theory: str, scheme: str) -> list[str]:
+    """What to know of distances in one chemical system.
+
+    Args:
+        elements: symbols.
+        level_of_theory: of the model.
+        scheme: correction scheme in use.
+    """
+    symbols = set(elements)
+    name = "-".join(sorted(symbols))
+    metals, anions = sorted(symbols & set(U_VALUES)), sorted(symbols & _U_ANIONS)
+    if not _is_known_pbe(level_of_theory) or not anions:
+        return []
+    found = []
+    if metals and scheme == "none" and applies_u(level_of_theory):
+        found.append(
+            f"{name}: {', '.join(metals)} with {', '.join(anions)} has +U, metals have none; uncorrected distances are "
+            "wrong by several 0.1 eV/atom"
+        )
+    if magnetic := sorted(symbols & _OPEN_SHELL):
+        found.append(f"{name}: the model sees no magnetic order and no spin states of {', '.join(magnetic)}")
+    return found
+
+
+def materials_project_mismatch(model: str, level_of_theory: str, corrections: str) -> str | None:
+    """Why energies of a model may not stand beside those of the Materials Project; None if they may.
+
+    Only a checkpoint trained on the Materials Project's own calculations is on its scale: its correction scheme is
+    MP2020. Other potentials, pseudopotentials or functionals differ by up to 0.35 eV/atom for elements alone.
+    """
+    if corrections == "MP2020" and is_pbe(level_of_theory):
+        return None
+    return (
+        f"the energies of {model} ({level_of_theory}) are not on the scale of the Materials Project, which only "
+        "checkpoints trained on MPtrj with MP2020 corrections share: use --against cache, where the same model "
+        "relaxes the competing phases"
+    )
+
+
+def _is_known_pbe(level_of_theory: str) -> bool:
+    """Whether the level is stated to be PBE; of a toy nothing is known."""
+    return is_pbe(level_of_theory) and "pbe" in level_of_theory.lower()

@@ -1,0 +1,260 @@
+"""What the entries of a hull say beyond the distance to it: at given chemical potentials, voltages and temperatures.
+
+    chemical_potential_region   where a phase is stable, as the corners of a polytope in Δμ
+    electrochemical_window      voltages between which a phase neither takes up nor gives off an ion, and its products
+    gibbs_entries               entries at a temperature, for the same functions and for `phase_positions`
+
+All take corrected entries of one energy frame. The hull energy of a composition c (amounts of atoms) is
+H(c) = max_f μ_f·c over the facets f of the hull, μ_f their chemical potentials. A phase on the hull is stable at
+exactly those potentials that are convex combinations of the μ_f of its facets, and the slopes of H along one element
+are the potentials at which that element goes in (right) or out (left).
+
+There is no Pourbaix diagram here: it needs the energies of ions in water, which exist for the corrected frame of the
+Materials Project only and are not part of pymatgen (``MPRester.get_pourbaix_entries`` fetches them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pymatgen.analysis.phase_diagram import GrandPotentialPhaseDiagram
+from pymatgen.core import Composition, Element
+from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry, GibbsComputedStructureEntry
+
+from dpa4_flows.analysis.frames import FrameError
+from dpa4_flows.analysis.hull import CompetingPhases, SystemHull, check_frames
+
+_ON_HULL = 1e-6  # eV/atom
+_TOUCHING = 1e-9  # eV/atom; facets that meet at a composition
+_SAME = 1e-6  # eV; corners of coplanar facets differ by rounding
+_BESIDE = 1e-4  # eV beyond a limit, where the products of the reaction are looked up
+_CHARGE = {"Li": 1, "Na": 1, "K": 1, "Rb": 1, "Cs": 1, "Ag": 1, "Mg": 2, "Ca": 2, "Sr": 2, "Ba": 2, "Zn": 2, "Al": 3}
+_CORRECTED = frozenset(("O", "F", "Cl", "Br", "I", "S", "Se", "Te", "N", "H"))  # anions that every scheme corrects
+_T_RANGE = (300.0, 2000.0)  # K, of the descriptor
+
+
+class ThermodynamicsError(ValueError):
+    """A quantity that these entries do not have; one sentence."""
+
+
+@dataclass(frozen=True)
+class ChemicalPotentialRegion:
+    """Chemical potentials, relative to the elements, at which a phase is in equilibrium with no other.
+
+    Attributes:
+        formula: reduced formula.
+        corners: Δμ in eV by element, one per corner; 0 is the element itself.
+        coexisting: phases in equilibrium at each corner, the phase itself left out.
+        limits: lowest and highest Δμ by element, eV.
+    """
+
+    formula: str
+    corners: tuple[dict[str, float], ...]
+    coexisting: tuple[tuple[str, ...], ...]
+    limits: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class ElectrochemicalWindow:
+    """Stability of a composition against a reservoir of one ion.
+
+    Attributes:
+        formula: reduced formula.
+        ion: element of the reservoir.
+        lower: V against the metal of the ion; below it the ion goes in (reduction). 0: stable beside the metal.
+        upper: V; above it the ion goes out (oxidation). None if the composition has no such ion to give.
+        reduction_products: formulas just below ``lower``; none where that is 0.
+        oxidation_products: formulas just above ``upper``.
+        energy_above_hull: eV/atom. Above 0 the window is that of the equilibrium phases at this composition.
+        equilibrium: those phases and their atomic fractions; the phase itself if it is stable.
+    """
+
+    formula: str
+    ion: str
+    lower: float
+    upper: float | None
+    reduction_products: tuple[str, ...]
+    oxidation_products: tuple[str, ...]
+    energy_above_hull: float
+    equilibrium: dict[str, float]
+
+
+def chemical_potential_region(formula: str, entries: Sequence[ComputedEntry]) -> ChemicalPotentialRegion:
+    """Corners of the region of chemical potentials in which a phase is stable.
+
+    Args:
+        formula: of the phase; its lowest entry counts.
+        entries: corrected entries of the phase, its competitors and elements; those with other elements do not count.
+
+    Raises:
+        ThermodynamicsError: an element is missing, there is no such phase, or it is not on the hull.
+        FrameError: entries of different frames.
+    """
+    name = Composition(formula).reduced_formula
+    hull = _hull(Composition(formula), entries)
+    candidates = [entry for entry in hull.entries if entry.composition.reduced_formula == name]
+    if not candidates:
+        raise ThermodynamicsError(f"there is no entry of {name}")
+    phase = min(candidates, key=lambda entry: entry.energy_per_atom)
+    above = phase.energy_per_atom - (hull.energies([phase])[0] or 0.0)
+    if above > _ON_HULL:
+        raise ThermodynamicsError(
+            f"{name} lies {above:.3f} eV/atom above the hull and is stable at no chemical potentials; it decomposes "
+            f"into {', '.join(hull.decomposition(phase))}"
+        )
+    corners: list[np.ndarray] = []
+    coexisting: list[set[str]] = []
+    for potentials, facet in zip(hull.potentials - hull.references, hull.facets, strict=True):
+        names = {entry.composition.reduced_formula for entry in facet}
+        if name not in names:
+            continue
+        same = next((i for i, corner in enumerate(corners) if np.abs(corner - potentials).max() < _SAME), None)
+        if same is None:
+            corners.append(potentials)
+            coexisting.append(names - {name})
+        else:
+            coexisting[same] |= names
+            coexisting[same].discard(name)
+    values = np.array(corners)
+    return ChemicalPotentialRegion(
+        formula=name,
+        corners=tuple({s: float(v) for s, v in zip(hull.symbols, corner, strict=True)} for corner in corners),
+        coexisting=tuple(tuple(sorted(names)) for names in coexisting),
+        limits={s: (float(v.min()), float(v.max())) for s, v in zip(hull.symbols, values.T, strict=True)},
+    )
+
+
+def electrochemical_window(
+    phase: ComputedEntry, entries: Sequence[ComputedEntry], *, ion: str = "Li"
+) -> ElectrochemicalWindow:
+    """Voltages between which a solid electrolyte (or coating) neither takes up nor gives off an ion.
+
+    Thermodynamic limits (Y. Zhu, X. He, Y. Mo, ACS Appl. Mater. Interfaces 7, 23685 (2015)); what is observed is wider
+    by the overpotential of the reactions.
+
+    Args:
+        phase: the electrolyte; not needed in ``entries``.
+        entries: corrected entries of the competing phases, elements and ``ion`` included.
+        ion: element of the reservoir. Voltages are per elementary charge of its common ion.
+
+    Raises:
+        ThermodynamicsError: an element is missing, or nothing is known of the charge of the ion.
+        FrameError: entries of different frames.
+    """
+    if ion not in _CHARGE:
+        raise ThermodynamicsError(f"the charge of an ion of {ion} is not known here; choose from {', '.join(_CHARGE)}")
+    composition = phase.composition
+    if not phase.data.get("converged", True):
+        raise ThermodynamicsError(f"the relaxation of {composition.reduced_formula} did not converge: it has no window")
+    check_frames([phase, *entries])
+    hull = _hull(composition + Composition(ion), [*entries, phase])
+    column = hull.symbols.index(ion)
+    x = hull.fractions([phase])[0]
+    energies = hull.potentials @ x
+    slopes = hull.potentials[energies > energies.max() - _TOUCHING, column] - hull.references[column]
+    into, out_of = min(0.0, float(slopes.max())), float(slopes.min())
+    stable_on_metal = into > -_SAME
+    lower = 0.0 if stable_on_metal else -into / _CHARGE[ion]
+    upper = -out_of / _CHARGE[ion] + 0.0 if x[column] > 0 else None
+    return ElectrochemicalWindow(
+        formula=composition.reduced_formula,
+        ion=ion,
+        lower=lower,
+        upper=upper,
+        reduction_products=() if stable_on_metal else _products(hull, composition, ion, into + _BESIDE),
+        oxidation_products=() if upper is None else _products(hull, composition, ion, out_of - _BESIDE),
+        energy_above_hull=max(0.0, float(phase.energy_per_atom - energies.max())),
+        equilibrium=hull.decomposition(phase),
+    )
+
+
+def gibbs_entries(entries: Sequence[ComputedStructureEntry], temperature: float) -> list[GibbsComputedStructureEntry]:
+    """Entries whose energies are Gibbs energies of formation at a temperature and 1 bar.
+
+    Formation energy and volume go into the descriptor of C. Bartel et al., Nat. Commun. 9, 4168 (2018), fitted to
+    measured G(T) (about 0.05 eV/atom); of the elements, and of gases such as CO2 and H2O, the measured values are used.
+    Only differences between solids mean something: polymorphs differ by their formation energy and volume alone.
+
+    Args:
+        entries: corrected entries with structures, the elements included. Formation energies without corrections are
+            off by more than the temperature changes, and are refused where a correction exists.
+        temperature: K, 300 to 2000.
+
+    Returns:
+        Entries for `phase_positions`, in order; ``data["frame"]`` names the temperature, so that they meet no others.
+        Left out are the higher polymorphs of elements, and compounds of an element that has no reference.
+
+    Raises:
+        ThermodynamicsError: a temperature outside the range of the descriptor.
+        FrameError: entries of different frames, or without the corrections they need.
+    """
+    if not _T_RANGE[0] <= temperature <= _T_RANGE[1]:
+        raise ThermodynamicsError(f"temperature {temperature:g} K is outside 300 to 2000 K, for which G was fitted")
+    check_frames(entries)
+    converged = [entry for entry in entries if entry.data.get("converged", True)]
+    _check_corrected(converged)
+    lowest: dict[str, ComputedStructureEntry] = {}
+    for entry in converged:
+        if entry.composition.is_element:
+            symbol = entry.composition.elements[0].symbol
+            if symbol not in lowest or entry.energy_per_atom < lowest[symbol].energy_per_atom:
+                lowest[symbol] = entry
+    found = []
+    for entry in converged:
+        amounts = entry.composition.get_el_amt_dict()
+        if not set(amounts) <= set(lowest) or (len(amounts) == 1 and entry is not lowest[next(iter(amounts))]):
+            continue
+        elements = sum(amount * lowest[symbol].energy_per_atom for symbol, amount in amounts.items())
+        data = dict(entry.data)
+        if data.get("frame") is not None:
+            frame = dict(data["frame"])
+            data["frame"] = {**frame, "correction": f"{frame['correction']}, Gibbs {temperature:g} K"}
+        found.append(
+            GibbsComputedStructureEntry(
+                entry.structure,
+                formation_enthalpy_per_atom=(entry.energy - elements) / entry.composition.num_atoms,
+                temp=temperature,
+                parameters=dict(entry.parameters),
+                data=data,
+                entry_id=entry.entry_id,
+            )
+        )
+    return found
+
+
+def _hull(composition: Composition, entries: Sequence[ComputedEntry]) -> SystemHull:
+    """Hull of the elements of ``composition``."""
+    hull = CompetingPhases(entries).hull(frozenset(element.symbol for element in composition.elements))
+    if hull.missing:
+        raise ThermodynamicsError(f"no reference for {', '.join(hull.missing)}: chemical potentials need all elements")
+    return hull
+
+
+def _products(hull: SystemHull, composition: Composition, ion: str, potential: float) -> tuple[str, ...]:
+    """What a composition turns into in contact with a reservoir of ``ion`` at ``potential``, eV from the metal."""
+    rest = Composition({e: n for e, n in composition.items() if e.symbol != ion})
+    if not rest:  # the metal itself dissolves
+        return ()
+    reservoir = {Element(ion): potential + float(hull.references[hull.symbols.index(ion)])}
+    elements = [Element(symbol) for symbol in hull.symbols]
+    diagram = GrandPotentialPhaseDiagram(hull.entries, reservoir, elements)
+    found: dict[Any, float] = diagram.get_decomposition(rest)
+    phases = {entry.original_entry.composition.reduced_formula for entry in found}
+    return tuple(sorted(phases))
+
+
+def _check_corrected(entries: Sequence[ComputedStructureEntry]) -> None:
+    """Refuse uncorrected energies of compounds to which a correction belongs."""
+    for entry in entries:
+        frame = entry.data.get("frame")
+        if frame is None or frame["correction"] != "none" or entry.composition.is_element:
+            continue
+        anions = sorted(set(entry.composition.get_el_amt_dict()) & _CORRECTED)
+        if anions:
+            raise FrameError(
+                f"formation energies of {entry.composition.reduced_formula} and other compounds of {anions[0]} need "
+                "corrections before a temperature means anything: take OMat24, MP2020 or a refit instead of none"
+            )

@@ -1,0 +1,201 @@
+"""`dpa4 validate`: what is known about a model's accuracy, computed anew."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dpa4_core.errors import DPA4Error
+from dpa4_core.model.info import ModelInfo
+from dpa4_flows.analysis.frames import is_pbe
+from dpa4_flows.analysis.schemes import PUBLISHED
+from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, warn
+from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Model, Threads
+from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.corrections import (
+    VALIDATION,
+    CorrectionRefitDocument,
+    ThermoDocument,
+    ThermoRow,
+    bundled_compounds,
+    elements_of,
+    refit_document,
+    thermo_document,
+)
+from dpa4_flows.makers.references import correction_scheme
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.reference.library import ReferencePhase
+from dpa4_flows.results import ResultsTable
+
+TABLE = "thermo.sqlite"
+"""Results table in the folder of `dpa4 validate thermo`."""
+
+_AT_ONCE = 24  # structures between two steps of the progress bar
+
+app = typer.Typer()
+validate = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+
+
+@app.callback()
+def _family() -> None:
+    """Validation."""
+
+
+@validate.callback()
+def _group() -> None:
+    """Check a model against measurements."""
+
+
+app.add_typer(validate, name="validate")
+
+
+@validate.command()
+def thermo(
+    model: Model = "dpa4-neo",
+    corrections: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--corrections",
+            "-c",
+            help="none, MP2020, OMat24, auto, refit:<hash> or the file of a refit; several times for several, "
+            "by default the published ones.",
+        ),
+    ] = None,
+    refit: Annotated[
+        Path | None,
+        typer.Option("--refit", metavar="FILE", help="Also fit corrections to the model and write them (.yaml)."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", "-o", metavar="DIR", help="Keep the relaxations here and reuse them.")
+    ] = None,
+    fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force at the end of a relaxation, eV/Å.")] = 0.02,
+    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 500,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    threads: Threads = 0,
+    max_atoms_per_batch: Batch = None,
+    as_json: AsJson = False,
+) -> None:
+    """Formation energies of 41 compounds against experiment.
+
+    Relaxes the compounds and their elements with the model. With --refit, 60 more compounds serve to fit a correction
+    scheme to the model, which --corrections FILE and hulls accept for this model only.
+
+    For example:
+
+      dpa4 validate thermo
+
+      dpa4 validate thermo -m my.dpa4 --folder thermo --refit my-corrections.yaml
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    if refit is not None and refit.suffix not in (".yaml", ".yml"):
+        raise DPA4Error(f"{refit.name} cannot hold a refit: give a name that ends in .yaml")
+    maker = BatchRelaxMaker(
+        model=ModelRef(model, device=device, dtype=dtype),
+        fmax=fmax,
+        max_steps=max_steps,
+        max_atoms_per_batch=max_atoms_per_batch,
+    )
+    schemes = _schemes(corrections, maker.model.info(), refit=refit is not None)
+    compounds = bundled_compounds(VALIDATION)
+    everything = bundled_compounds() if refit is not None else compounds
+    place = tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder))
+    with place as path:
+        table = ResultsTable(Path(path) / TABLE)
+        _relax(maker, table, [*everything, *elements_of(everything)], progress=err.is_terminal and not as_json)
+        fitted = None if refit is None else refit_document(table, maker, everything, refit)
+        document = thermo_document(table, maker, compounds, [*schemes, *([fitted.scheme] if fitted else [])])
+    failed = [row for row in document.rows if row.error is not None]
+    if as_json:
+        print_json({"thermo": document.model_dump(), "refit": None if fitted is None else fitted.model_dump()})
+    else:
+        _print_rows(document)
+        _print_errors(document)
+        if fitted is not None:
+            _print_refit(fitted)
+    for row in failed:
+        error = row.error or ""
+        warn("failed", error if row.formula in error else f"{row.formula}: {error}", "bold red")
+    if failed:
+        raise typer.Exit(USER_ERROR if len(failed) == len(document.rows) else SOME_FAILED)
+
+
+def _schemes(asked: list[str] | None, info: ModelInfo, *, refit: bool) -> list[str]:
+    """Names of the correction schemes to show: those asked for, else the published ones that fit the model."""
+    if not is_pbe(info.level_of_theory):
+        if refit or set(asked or ()) - {"none"}:
+            raise DPA4Error(f"corrections of this form are for PBE and PBE+U, {info.name} gives {info.level_of_theory}")
+        return ["none"]
+    return list(dict.fromkeys(correction_scheme(info, scheme) for scheme in asked or PUBLISHED))
+
+
+def _relax(maker: BatchRelaxMaker, table: ResultsTable, phases: Sequence[ReferencePhase], *, progress: bool) -> None:
+    """Relax what the table lacks, small cells first."""
+    done = table.existing_keys(maker.key(phase.structure) for phase in phases)
+    todo = sorted((p.structure for p in phases if maker.key(p.structure) not in done), key=len)
+    if done:
+        remark(f"{plural(len(phases) - len(todo), 'relaxation')} found in {table.path}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=err, disable=not progress) as bar:
+        task = bar.add_task("relaxing", total=len(todo))
+        for start in range(0, len(todo), _AT_ONCE):
+            part = todo[start : start + _AT_ONCE]
+            maker.run(table, part)
+            bar.advance(task, len(part))
+
+
+def _print_rows(document: ThermoDocument) -> None:
+    schemes = list(document.provenance.settings["schemes"])
+    table = Table("compound", "+U", "measured", *schemes, title="Formation energy, eV/atom", title_justify="left")
+    for row in document.rows:
+        cells = [_with_error(row, scheme) for scheme in schemes]
+        table.add_row(row.formula, "U" if row.hubbard_u else "", f"{row.experiment:.3f}", *cells)
+    out.print(table)
+
+
+def _with_error(row: ThermoRow, scheme: str) -> str:
+    energy = row.formation_energies.get(scheme)
+    return number(None, 3) if energy is None else f"{energy:.3f} ({energy - row.experiment:+.3f})"
+
+
+def _print_errors(document: ThermoDocument) -> None:
+    complete = [row for row in document.rows if row.error is None]
+    n_u = sum(row.hubbard_u for row in complete)
+    table = Table("mean absolute error, eV/atom", *document.mae, title_justify="left")
+    for title, errors in (
+        (plural(len(complete), "compound"), document.mae),
+        (f"{n_u} with +U", document.mae_hubbard_u),
+        (f"{len(complete) - n_u} without", document.mae_others),
+    ):
+        table.add_row(title, *(number(errors.get(scheme), 3) for scheme in document.mae))
+    out.print(table)
+    if set(document.mae) - {"none"}:
+        say("The schemes were fitted to largely the same measurements: these are errors within the fit.")
+
+
+def _print_refit(fitted: CorrectionRefitDocument) -> None:
+    table = Table("correction", "eV per atom of the kind", title=fitted.scheme, title_justify="left")
+    for kind, value in fitted.values.items():
+        table.add_row(kind, f"{value:.3f} ± {fitted.errors[kind]:.3f}")
+    out.print(table)
+    say(
+        f"{plural(len(fitted.residuals), 'compound')} fitted to {fitted.mae:.3f} eV/atom; each predicted by a fit "
+        f"without it: {fitted.left_out_mae:.3f} eV/atom; scatter {fitted.scatter:.3f} eV/atom"
+    )
+    for formula, reason in fitted.left_out.items():
+        if reason != "nothing to correct":
+            remark(f"not fitted: {formula}, {reason}")
+    facts = fitted.content["Fit"]
+    if facts["kept"]:
+        remark(f"kept from {facts['kept_from']}, because no compound decides them: {', '.join(facts['kept'])}")
+    say(f"wrote {fitted.file}")
