@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from dpa4_flows.campaigns.run import open_run, prepare_run
     from dpa4_flows.engines import run_local, submit_fireworks
     from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
+    from dpa4_flows.makers.corrections import CorrectionRefitMaker
     from dpa4_flows.makers.hull import ConvexHullMaker
     from dpa4_flows.makers.references import ReferenceMaker
     from dpa4_flows.makers.relax import DPA4MDMaker, DPA4RelaxMaker, DPA4StaticMaker
     from dpa4_flows.makers.train import EvaluateMaker, FineTuneMaker, TrainMaker
     from dpa4_flows.model_ref import ModelRef
+    from dpa4_flows.reference.store import ReferenceStore
     from dpa4_flows.results import ResultsTable
     from dpa4_flows.stores import complete_job_store
 
@@ -32,6 +34,7 @@ __all__ = [
     "BatteryCampaign",
     "BatteryRun",
     "ConvexHullMaker",
+    "CorrectionRefitMaker",
     "DPA4MDMaker",
     "DPA4RelaxMaker",
     "DPA4StaticMaker",
@@ -39,6 +42,7 @@ __all__ = [
     "FineTuneMaker",
     "ModelRef",
     "ReferenceMaker",
+    "ReferenceStore",
     "ResultsTable",
     "ScreeningMaker",
     "TrainMaker",
@@ -56,11 +60,13 @@ _HOMES = {
     "campaigns.run": ("open_run", "prepare_run"),
     "engines": ("run_local", "submit_fireworks"),
     "makers.batch": ("BatchRelaxMaker", "BatchStaticMaker"),
+    "makers.corrections": ("CorrectionRefitMaker",),
     "makers.hull": ("ConvexHullMaker",),
     "makers.references": ("ReferenceMaker",),
     "makers.relax": ("DPA4MDMaker", "DPA4RelaxMaker", "DPA4StaticMaker"),
     "makers.train": ("EvaluateMaker", "FineTuneMaker", "TrainMaker"),
     "model_ref": ("ModelRef",),
+    "reference.store": ("ReferenceStore",),
     "results": ("ResultsTable",),
     "stores": ("complete_job_store",),
 }

@@ -80,6 +80,8 @@ class HullDocument(Document):
         description="False if an element or a known sub-system has no reference: the distance is a lower bound"
     )
     missing_references: list[str] = Field(default_factory=list, description="What is missing")
+    competing_energies: str = Field("the same model", description="Who computed the competing phases")
+    warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
     frame: EnergyFrame
     provenance: Provenance
 

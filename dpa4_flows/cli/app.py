@@ -13,6 +13,8 @@ from dpa4_flows.cli.lazy import LazyCommand, LazyGroup
 
 _MODELS = "Models"
 _STRUCTURES = "Structures"
+_STABILITY = "Stability"
+_TRAINING = "Training"
 _CAMPAIGNS = "Screening campaigns"
 
 _HELP = """Energies, relaxations and materials screening with the DPA4 interatomic potential.
@@ -21,10 +23,11 @@ First steps:
 
   dpa4 screen battery                       the bundled cathode campaign, to a ranked table
   dpa4 relax POSCAR -o relaxed.cif          relax one structure
+  dpa4 finetune frames.extxyz               fit DPA4-Neo to your own calculations
   dpa4 doctor                               what this installation can do
 
 Exit codes: 0 everything was done; 1 one sentence says what to change; 2 the command line is wrong;
-3 some structures could not be computed and are listed.
+3 some structures could not be computed and are listed; 75 a training run was stopped by a signal and can go on.
 """
 
 
@@ -39,11 +42,16 @@ class Dpa4Group(LazyGroup):
         "doctor": LazyCommand("dpa4_flows.cli.doctor", "Check what this installation can do.", _MODELS),
         "predict": LazyCommand("dpa4_flows.cli.structures", "Energies, forces and stress of files.", _STRUCTURES),
         "relax": LazyCommand("dpa4_flows.cli.structures", "Relax the structures in files.", _STRUCTURES),
+        "hull": LazyCommand("dpa4_flows.cli.hull", "Is a compound stable? Energies above the hull.", _STABILITY),
+        "reference": LazyCommand("dpa4_flows.cli.reference", "The library of competing phases.", _STABILITY),
+        "validate": LazyCommand("dpa4_flows.cli.validate", "Check a model against measurements.", _STABILITY),
+        "train": LazyCommand("dpa4_flows.cli.train", "Train a model on labelled structures.", _TRAINING),
+        "finetune": LazyCommand("dpa4_flows.cli.train", "Fit a published model to your structures.", _TRAINING),
         "init": LazyCommand("dpa4_flows.cli.screen", "Copy a bundled campaign to adapt it.", _CAMPAIGNS),
         "screen": LazyCommand("dpa4_flows.cli.screen", "Run a campaign to a ranked table.", _CAMPAIGNS),
         "resume": LazyCommand("dpa4_flows.cli.screen", "Continue a run that was stopped.", _CAMPAIGNS),
-        "status": LazyCommand("dpa4_flows.cli.runs", "How far a run is and who left where.", _CAMPAIGNS),
-        "report": LazyCommand("dpa4_flows.cli.runs", "Write the HTML report of a run.", _CAMPAIGNS),
+        "status": LazyCommand("dpa4_flows.cli.runs", "How far a run is and what came out so far.", _CAMPAIGNS),
+        "report": LazyCommand("dpa4_flows.cli.runs", "Write the HTML report of a run or a training.", _CAMPAIGNS),
         "export": LazyCommand("dpa4_flows.cli.runs", "Write the results as CSV, JSON or extxyz.", _CAMPAIGNS),
     }
 

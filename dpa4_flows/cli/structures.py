@@ -75,7 +75,7 @@ def predict(
     """
     if output is not None:
         output_format(output)
-    inputs = _read(files)
+    inputs = read_inputs(files)
     potential = _load(model, device, dtype, threads)
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
     predictions = predict_structures(
@@ -147,7 +147,7 @@ def relax(
         output_format(output)
     if not 0 < fmax < math.inf:
         raise typer.BadParameter("must be positive", param_hint="--fmax")
-    inputs = _read(files)
+    inputs = read_inputs(files)
     potential = _load(model, device, dtype, threads)
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
     relaxed = relax_structures(
@@ -182,7 +182,7 @@ def relax(
     _finish(results, output, columns, as_json)
 
 
-def _read(files: Sequence[Path]) -> list[Computed]:
+def read_inputs(files: Sequence[Path]) -> list[Computed]:
     """All structures of all files; among several files, one that cannot be read fails alone."""
     found: list[Computed] = []
     for file in files:

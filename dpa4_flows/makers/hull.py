@@ -4,24 +4,41 @@ flow = ConvexHullMaker(files=["li_co_o_phases.json.gz"]).make(structures)
 responses = run_local(flow, "hull")
 for document in responses[flow.output.uuid][1].output.documents:
     print(document.formula, document.energy_above_hull)
+
+With ``store="cache"`` the competing phases come from the library that all hulls share, see `ReferenceStore`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobflow import Flow, JobOrder, Maker, job
+from jobflow import Flow, Job, JobOrder, Maker, job
 from pydantic import Field
 from pymatgen.core import Structure
 
+from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
+from dpa4_flows.analysis.hull_warnings import scheme_warnings, system_warnings
 from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.makers.references import ReferenceMaker, correction_scheme, document_entry, reference_entries
+from dpa4_flows.makers.references import (
+    ReferenceEntries,
+    ReferenceMaker,
+    chemical_system,
+    correction_scheme,
+    document_entry,
+    reference_entries,
+)
 from dpa4_flows.provenance import energy_frame, provenance
+from dpa4_flows.reference.sources import default_sources
+from dpa4_flows.reference.store import BuildSummary, ReferenceStore
 from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import Document, EnergyFrame, HullDocument, Provenance
+from dpa4_flows.schemas import Document, EnergyFrame, HullDocument, Provenance, RelaxationDocument
+
+CACHE = "cache"
+"""Name of the library in the cache folder of the program, where a folder of another library may be given."""
 
 
 class HullSet(Document):
@@ -50,6 +67,8 @@ class ConvexHullMaker(Maker):
         files: files of competing phases.
         corrections: ``"auto"`` takes the scheme that fits the model; ``"none"``, ``"MP2020"``, ``"OMat24"``.
         candidates_compete: structures also stand against each other.
+        store: library of competing phases to use and to add to: ``"cache"``, or the folder of another one. None
+            computes them for this hull alone.
     """
 
     name: str = "convex hull"
@@ -57,6 +76,7 @@ class ConvexHullMaker(Maker):
     files: list[str] = field(default_factory=list)
     corrections: str = "auto"
     candidates_compete: bool = True
+    store: str | None = None
 
     def make(self, structures: list[Structure], table: str | Path = "hull.sqlite") -> Flow:
         """Flow whose output is a `HullSet`.
@@ -68,10 +88,25 @@ class ConvexHullMaker(Maker):
         path = str(Path(table).resolve())
         files = [str(Path(file).resolve()) for file in self.files]
         relaxation = self.relax_maker.make(table=path, structures=structures)
-        references = ReferenceMaker(relax_maker=self.relax_maker, files=files).make(path, structures=structures)
-        placing = place_on_hull(path, structures, self.relax_maker, self.corrections, self.candidates_compete)
+        references: Flow | Job
+        if self.store is None:
+            references = ReferenceMaker(relax_maker=self.relax_maker, files=files).make(path, structures=structures)
+        else:
+            references = build_references(self.store, structures, self.relax_maker, files)
+        placing = place_on_hull(
+            path, structures, self.relax_maker, self.corrections, self.candidates_compete, self.store
+        )
         placing.name = self.name
         return Flow([relaxation, references, placing], output=placing.output, name=self.name, order=JobOrder.LINEAR)
+
+
+@job(output_schema=BuildSummary)
+def build_references(
+    store: str, structures: list[Structure], relax_maker: BatchRelaxMaker, files: list[str]
+) -> BuildSummary:
+    """Relax what a library lacks for the chemical systems of ``structures``."""
+    library = ReferenceStore.for_model(relax_maker, _folder(store))
+    return library.build([chemical_system(structure) for structure in structures], default_sources(files))
 
 
 @job(output_schema=HullSet)
@@ -81,8 +116,10 @@ def place_on_hull(
     relax_maker: BatchRelaxMaker,
     corrections: str,
     candidates_compete: bool,
+    store: str | None = None,
 ) -> HullSet:
-    """Hull documents of structures whose relaxations, and those of their competing phases, are in the table.
+    """Hull documents of structures whose relaxations, and those of their competing phases, are in the table or
+    the library.
 
     Raises:
         FrameError: the table holds energies of another model or level of theory under the same phases.
@@ -92,27 +129,89 @@ def place_on_hull(
     scheme = correction_scheme(info, corrections)
     keys = [relax_maker.key(structure) for structure in structures]
     stored = results.calculations(keys)
-    corrected = [document_entry(stored[key], scheme, f"structure {i}") for i, key in enumerate(keys)]
-    references = reference_entries(results, scheme)
+    if store is None:
+        references, gaps = reference_entries(results, scheme), None
+    else:
+        library = ReferenceStore.for_model(relax_maker, _folder(store))
+        systems = {chemical_system(structure) for structure in structures}
+        references, gaps = library.references(systems, scheme), library.gaps(systems)
+    return hull_set(
+        [stored[key] for key in keys],
+        references,
+        info,
+        scheme,
+        settings=relax_maker.settings(),
+        candidates_compete=candidates_compete,
+        gaps=gaps,
+    )
+
+
+def hull_set(
+    documents: Sequence[RelaxationDocument],
+    references: ReferenceEntries,
+    info: ModelInfo,
+    scheme: str,
+    *,
+    settings: Mapping[str, Any],
+    candidates_compete: bool = True,
+    gaps: Mapping[str, str] | None = None,
+    competing_energies: str = "the same model",
+) -> HullSet:
+    """Where calculated structures lie above the hull of references.
+
+    Args:
+        documents: calculations of the structures.
+        references: competing phases in the same energy frame.
+        info: identity card of the model.
+        scheme: correction scheme of the references.
+        settings: of the calculations, for the provenance.
+        candidates_compete: structures also stand against each other.
+        gaps: for chemical systems whose phases nobody surveyed, the sentence that says so.
+        competing_energies: who computed the references.
+
+    Raises:
+        FrameError: the frames differ.
+    """
+    corrected = [document_entry(document, scheme, f"structure {i}") for i, document in enumerate(documents)]
     entries = [c.entry for c in corrected if c.entry is not None]
     positions = iter(phase_positions(entries, references.entries, candidates_compete=candidates_compete))
+    of_product: dict[str, list[str]] = {}
+    for entry in references.entries:
+        of_product.setdefault(entry.composition.reduced_formula, []).extend(entry.data.get("warnings", []))
 
     frame = energy_frame(info, scheme)
-    origin = provenance(info, {**relax_maker.settings(), "corrections": scheme}, with_pymatgen=True)
+    origin = provenance(info, {**settings, "corrections": scheme}, with_pymatgen=True)
     found = HullSet(documents=[], errors=[], frame=frame, summary={})
+    found.warnings += scheme_warnings(info.level_of_theory, info.corrections, scheme)
     systems = set()
     for item in corrected:
         position = next(positions) if item.entry is not None else None
         error = item.reason if position is None else _problem(position)
         document = None
         if position is not None and error is None:
-            document = hull_document(position, frame, origin, references.missing_in(position.chemsys))
-            systems.add(position.chemsys)
-            found.warnings += item.warnings
+            system = position.chemsys
+            missing = references.missing_in(system)
+            if gaps and system in gaps:
+                missing.append(gaps[system])
+            warnings = [
+                *item.warnings,
+                *system_warnings(system.split("-"), info.level_of_theory, scheme),
+                *(text for product in position.decomposition for text in of_product.get(product, [])),
+            ]
+            document = hull_document(position, frame, origin, missing)
+            document.competing_energies = competing_energies
+            document.warnings = list(dict.fromkeys(warnings))
+            systems.add(system)
         found.documents.append(document)
         found.errors.append(error)
+    said = [text for document in found.documents if document is not None for text in document.warnings]
+    found.warnings = list(dict.fromkeys([*found.warnings, *said]))
     found.summary = hull_summary(sorted(systems), references.entries, entries)
     return found
+
+
+def _folder(store: str) -> str | None:
+    return None if store == CACHE else store
 
 
 def _problem(position: HullResult) -> str | None:

@@ -11,11 +11,13 @@ from typing import Any
 
 from jobflow import Flow, Maker, Response, job
 from pymatgen.core import Composition, Structure
-from pymatgen.entries.computed_entries import ComputedStructureEntry
+from pymatgen.entries.computed_entries import ComputedEntry
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
-from dpa4_flows.analysis.corrections import SCHEMES, CorrectedEntry, corrected_entry
+from dpa4_flows.analysis.corrections import CorrectedEntry, corrected_entry
+from dpa4_flows.analysis.frames import check_fitted_to
+from dpa4_flows.analysis.schemes import SchemeError, find_scheme, scheme_name
 from dpa4_flows.calculations import plain_structure
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.chunks import chunk_flow
@@ -148,7 +150,7 @@ class ReferenceEntries:
             why. Without them a hull may be too high, so that distances to it are lower bounds.
     """
 
-    entries: list[ComputedStructureEntry]
+    entries: list[ComputedEntry]
     missing: list[tuple[dict[str, Any], str]]
 
     def missing_in(self, chemsys: str) -> list[str]:
@@ -216,16 +218,20 @@ def document_entry(document: RelaxationDocument, scheme: str, entry_id: str) -> 
 
 
 def correction_scheme(info: ModelInfo, wanted: str = "auto") -> str:
-    """Correction scheme to apply: ``wanted``, or with ``"auto"`` the one that fits the model's level of
-    theory.
+    """Name of the correction scheme to apply: ``wanted``, or with ``"auto"`` the one that fits the model's level of
+    theory. The file of a refit is put in the cache, where every later step finds it by name.
 
     Raises:
         DPA4Error: unknown scheme.
+        FrameError: a refit to another model.
     """
     scheme = (info.corrections or "none") if wanted == "auto" else wanted
-    if scheme not in SCHEMES:
-        raise DPA4Error(f"unknown correction scheme {scheme!r}; choose from auto, {', '.join(SCHEMES)}")
-    return scheme
+    try:
+        found = find_scheme(scheme)
+    except SchemeError as error:
+        raise DPA4Error(str(error).replace("choose from", "choose from auto,")) from error
+    check_fitted_to(found.name, found.model_sha256, info.sha256)
+    return scheme_name(scheme)
 
 
 def chemical_system(structure: Structure) -> str:

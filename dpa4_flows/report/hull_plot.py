@@ -138,8 +138,8 @@ def _tetrahedron(name: str, system: Mapping[str, Any]) -> FigureBlock:
     diagram = _diagram(name, system)
     plotter = PDPlotter(diagram, show_unstable=SHOW_UNSTABLE)
     _, stable, unstable = plotter.pd_plot_data
-    drawn = [*stable.values(), *(e for e in unstable if diagram.get_e_above_hull(e) <= SHOW_UNSTABLE)]
-    candidates = [entry for entry in drawn if system["phases"][entry.attribute]["candidate"]]
+    phases = [(system["phases"][entry.attribute], entry) for entry in (*stable.values(), *unstable)]
+    candidates = [e for phase, e in phases if phase["candidate"] and phase["energy_above_hull"] <= SHOW_UNSTABLE]
     figure = plotter.get_plot(highlight_entries=candidates or None)
     return FigureBlock(f"hull-{name}-solid", f"Hull of {'-'.join(system_elements(name))} in space", "", figure)
 

@@ -38,7 +38,7 @@ pytestmark = [
 
 COMMANDS = (
     *("info", "fetch", "convert", "evaluate", "doctor", "predict", "relax"),
-    *("init", "screen", "resume", "status", "report", "export"),
+    *("train", "finetune", "init", "screen", "resume", "status", "report", "export"),
 )
 
 

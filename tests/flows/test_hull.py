@@ -10,7 +10,7 @@ from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from dpa4_flows.analysis.frames import FrameError
-from dpa4_flows.analysis.hull import hull_summary, phase_positions
+from dpa4_flows.analysis.hull import CompetingPhases, hull_summary, phase_positions
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -158,6 +158,24 @@ def test_thousands_of_candidates_take_seconds(entries):
     results = phase_positions(entries * 13, entries)
     assert len(results) == 13 * len(entries)
     assert time.perf_counter() - start < 20
+
+
+def test_competing_phases_keep_their_hulls(entries):
+    phases = CompetingPhases(entries)
+    queries = entries[::20]
+    assert phase_positions(queries, phases) == phase_positions(queries, entries)
+    system = frozenset(("Li", "O"))
+    assert phases.hull(system) is phases.hull(system)
+    framed = CompetingPhases([entry("Li", -1.9, frame={"model_sha256": "a", "level_of_theory": "", "correction": ""})])
+    with pytest.raises(FrameError):
+        phase_positions([entry("Li", -1.8)], framed)
+
+
+def test_facets_are_those_of_pymatgen(entries):
+    hull = CompetingPhases(entries).hull(frozenset(("Li", "Co", "Ni", "O")))
+    theirs = PhaseDiagram(entries)
+    expected = {frozenset(theirs.qhull_entries[i].entry_id for i in facet) for facet in theirs.facets}
+    assert {frozenset(phase.entry_id for phase in facet) for facet in hull.facets} == expected
 
 
 def test_products_lie_on_the_same_hull_as_the_distance():

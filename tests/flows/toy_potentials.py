@@ -8,6 +8,7 @@ from ase.calculators.lj import LennardJones
 from pymatgen.core import Structure
 
 from dpa4_core.data.graph import Graph
+from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.results import ResultsTable
@@ -40,3 +41,15 @@ def strained_candidates(table: ResultsTable, ids: list[str]) -> list[Structure]:
     """A source of structures: the candidates, 10 % longer."""
     structures = [Structure.from_dict(c.structure) for c in table.candidates(ids) if c.structure]
     return [s.apply_strain(0.1, inplace=False) for s in structures]
+
+
+class MPtrjMorse(MorsePotential):
+    """Says that it is on the energy scale of the Materials Project."""
+
+    info = ModelInfo(level_of_theory="PBE, PBE+U (Materials Project, MPtrj)", corrections="MP2020")
+
+
+class OMatMorse(MorsePotential):
+    """Says that it is on the energy scale of OMat24."""
+
+    info = ModelInfo(level_of_theory="PBE, PBE+U, PBE_54", corrections="OMat24")

@@ -1,0 +1,98 @@
+"""Rows, tables and pictures of `dpa4 hull`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dpa4_flows.cli.outputs import Computed
+from dpa4_flows.makers.hull import HullSet
+from dpa4_flows.report.hull_plot import Summary, can_draw, write_hull_html, write_hull_png
+from dpa4_flows.schemas import RelaxationDocument
+
+_COLUMNS = (
+    *("name", "formula", "chemsys", "energy_above_hull", "formation_energy_per_atom", "distance_to_competing"),
+    *("decomposition", "n_competing", "references_complete", "missing_references", "energy_per_atom"),
+    *("energy_per_atom_corrected", "correction_per_atom", "level_of_theory", "correction", "competing_energies"),
+    *("warnings", "error"),
+)
+
+
+def result_rows(
+    inputs: Sequence[Computed], computed: Sequence[int], documents: Sequence[RelaxationDocument], found: HullSet
+) -> list[dict[str, Any]]:
+    """One row of plain types for each input, in order; energies in eV/atom.
+
+    Args:
+        inputs: what was read.
+        computed: positions of the inputs that were computed.
+        documents: their calculations.
+        found: their places on the hull.
+    """
+    rows: list[dict[str, Any]] = [{"name": entry.name, "formula": None, "error": entry.error} for entry in inputs]
+    for position, document, place, error in zip(computed, documents, found.documents, found.errors, strict=True):
+        row = rows[position] | {
+            "formula": document.formula,
+            "error": error,
+            "energy_per_atom": document.energy_per_atom,
+        }
+        row["relaxation"] = {"fmax": document.fmax, "n_steps": document.n_steps, "converged": document.converged}
+        if place is not None:
+            row |= place.model_dump(exclude={"frame", "provenance"})
+            row |= {"level_of_theory": place.frame.level_of_theory, "correction": place.frame.correction}
+        rows[position] = row
+    return rows
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line for each structure; lists are joined by semicolons."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(_COLUMNS)
+        for row in rows:
+            writer.writerow([_cell(row.get(column)) for column in _COLUMNS])
+
+
+def write_plot(path: Path, summary: Summary, frame: str) -> list[Path]:
+    """Write the hulls to one HTML page, or to a PNG for each system; gives the files.
+
+    Raises:
+        ValueError: a system of five elements or more as PNG.
+    """
+    if path.suffix.lower() == ".html":
+        return [path] if write_hull_html(path, summary, frame) else []
+    drawn = [name for name in summary if can_draw(summary[name])]
+    written = []
+    for name in drawn:
+        file = path if len(drawn) == 1 else path.with_stem(f"{path.stem}-{name}")
+        write_hull_png(file, name, summary[name], frame)
+        written.append(file)
+    return written
+
+
+def decomposition_words(decomposition: Mapping[str, float], formula: str | None = None) -> str:
+    """``0.43 Li2O + 0.57 CoO``, or that another form of ``formula`` is lower."""
+    if formula is not None and set(decomposition) == {formula}:
+        return f"another form of {formula}"
+    return " + ".join(f"{fraction:.2f} {formula}" for formula, fraction in decomposition.items())
+
+
+def against_words(kinds: Sequence[str], computed_by: str) -> str:
+    """What the structures stand against, in words."""
+    if kinds == ["cache"]:
+        return "the library, relaxed by the same model"
+    if kinds == ["mp"]:
+        return computed_by
+    return f"{', '.join(kinds)}, relaxed by the same model"
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):
+        return decomposition_words(value)
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
+    return f"{value:.6f}" if isinstance(value, float) else value

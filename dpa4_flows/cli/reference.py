@@ -1,0 +1,240 @@
+"""`dpa4 reference`: the library of competing phases that all hulls share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from pymatgen.core import Structure
+from rich.markup import escape
+from rich.table import Table
+
+from dpa4_core.errors import DPA4Error
+from dpa4_flows.campaigns.candidates import read_candidates
+from dpa4_flows.campaigns.config import BatteryCampaign, load_campaign
+from dpa4_flows.campaigns.run import model_of
+from dpa4_flows.cli.console import out, plural, print_json, remark, say, warn
+from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.reference_build import build_library
+from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Model, Threads
+from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.references import chemical_system, correction_scheme
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.reference.catalogue import export_entries, stores, summarise
+from dpa4_flows.reference.store import ReferenceStore, library_folder
+
+MAX_FAILURES = 20
+"""Phases without an energy that are named on the screen; --json has them all."""
+
+Library = Annotated[
+    Path | None, typer.Option("--library", metavar="FOLDER", help="Folder of the library; default: in the cache.")
+]
+Fmax = Annotated[float, typer.Option(min=1e-6, help="Largest force on atoms and cell at the end, eV/Å.")]
+MaxSteps = Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")]
+AskMP = Annotated[
+    bool | None,
+    typer.Option("--mp/--no-mp", help="Ask the Materials Project for structures; default: with an API key."),
+]
+
+app = typer.Typer()
+reference = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+app.add_typer(reference, name="reference")
+
+
+@app.callback()
+def _family() -> None:
+    """References."""
+
+
+@reference.callback()
+def _reference() -> None:
+    """Competing phases, relaxed once by each model and shared by all hulls.
+
+    For example:
+
+      dpa4 reference build Li-Co-O Na-Fe-P-O
+
+      dpa4 reference list
+    """
+
+
+@reference.command()
+def build(
+    systems: Annotated[
+        list[str] | None, typer.Argument(metavar="SYSTEMS...", help="Chemical systems, as Li-Co-O.")
+    ] = None,
+    files: Annotated[
+        list[Path] | None, typer.Option("--from", metavar="FILE", help="Structures to add; may be repeated.")
+    ] = None,
+    mp: AskMP = None,
+    campaign: Annotated[
+        Path | None,
+        typer.Option(help="All systems of the candidates in this campaign file, with its model and settings."),
+    ] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask for phases again that were asked for before.")] = (
+        False
+    ),
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Relax again what failed.")] = False,
+    model: Model = "dpa4-neo",
+    fmax: Fmax = 0.02,
+    max_steps: MaxSteps = 500,
+    library: Library = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    threads: Threads = 0,
+    max_atoms_per_batch: Batch = None,
+    as_json: AsJson = False,
+) -> None:
+    """Relax the competing phases of chemical systems and keep them.
+
+    Structures come from the bundled elements and compounds, from files, and from the Materials Project; energies are
+    always those of the model. Building again computes only what is missing.
+
+    For example:
+
+      dpa4 reference build Li-Co-O
+
+      dpa4 reference build Li-Co-O --from my_phases.json --no-mp
+
+      dpa4 reference build --campaign campaign.toml
+    """
+    wanted, extra = list(systems or []), list(files or [])
+    maker = BatchRelaxMaker(
+        model=ModelRef(model, device=device, dtype=dtype),
+        fmax=fmax,
+        max_steps=max_steps,
+        max_atoms_per_batch=max_atoms_per_batch,
+    )
+    if campaign is not None:
+        content = load_campaign(campaign)
+        maker = _campaign_maker(content, max_atoms_per_batch)
+        wanted += _campaign_systems(content)
+        extra += [Path(file) for file in content.hull.competing]
+    if not wanted:
+        raise DPA4Error("name a chemical system, as in `dpa4 reference build Li-Co-O`, or a campaign file")
+    if threads:
+        torch.set_num_threads(threads)
+    store = ReferenceStore.for_model(maker, library)
+    summary, notes = build_library(store, wanted, extra, mp, refresh=refresh, retry_errors=retry_errors, quiet=as_json)
+    if as_json:
+        print_json({**summary.model_dump(), "warnings": notes, "path": str(store.table.path)})
+    else:
+        say(
+            f"{', '.join(summary.chemical_systems)}: {plural(summary.n_phases, 'phase')}, {summary.n_computed} relaxed "
+            f"now, {summary.n_reused} before, {len(summary.failures)} without a usable energy"
+        )
+        say(f"library of {store.info.name}: {store.table.path}")
+    for note in [*notes, *store.gaps(summary.chemical_systems).values()]:
+        warn("incomplete", note)
+    for failure in summary.failures[:MAX_FAILURES]:
+        warn("no energy", failure, "bold red")
+    if len(summary.failures) > MAX_FAILURES:
+        remark(f"and {len(summary.failures) - MAX_FAILURES} more; --json lists them all")
+    if summary.missing_elements:
+        warn(
+            "no reference", f"{', '.join(summary.missing_elements)}: no formation energies in their systems", "bold red"
+        )
+    if summary.failures or summary.missing_elements:
+        raise typer.Exit(USER_ERROR if len(summary.failures) == summary.n_phases else SOME_FAILED)
+
+
+@reference.command("list")
+def list_libraries(library: Library = None, as_json: AsJson = False) -> None:
+    """What the library holds: models, chemical systems, where their phases come from.
+
+    For example:
+
+      dpa4 reference list
+    """
+    found = [summarise(store) for store in stores(library)]
+    if as_json:
+        print_json([summary.model_dump() for summary in found])
+        return
+    if not found:
+        say(f"nothing in {library_folder(library)} yet; begin with: dpa4 reference build Li-Co-O")
+    for summary in found:
+        settings = f"fmax {summary.settings['fmax']:g} eV/Å, {summary.settings['dtype']}"
+        title = (
+            f"{summary.model} {summary.model_sha256[:12]}, {settings}: {summary.n_computed}/{summary.n_phases} phases"
+        )
+        table = Table("system", "phases", "usable", "complete", "from", title=escape(title), title_justify="left")
+        for system in summary.systems:
+            counts = (str(system.n_phases), str(system.n_computed), "yes" if system.complete else "no")
+            table.add_row(system.chemical_system, *counts, escape("\n".join(system.sources)))
+        out.print(table)
+
+
+@reference.command()
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write: .json or .json.gz.")],
+    systems: Annotated[
+        list[str] | None, typer.Argument(metavar="SYSTEMS...", help="Chemical systems; default: all.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Name or checksum of the model, if there are several.")
+    ] = None,
+    fmax: Annotated[
+        float | None, typer.Option(min=0.0, help="Threshold of the relaxations, if there are several, eV/Å.")
+    ] = None,
+    corrections: Annotated[str, typer.Option(help="auto, none, MP2020, OMat24 or the .yaml file of a refit.")] = "auto",
+    library: Library = None,
+) -> None:
+    """Write relaxed phases with corrected energies as pymatgen entries.
+
+    The file can be built into another library with --from, where another model relaxes its structures.
+
+    For example:
+
+      dpa4 reference export li_co_o.json.gz Li-Co-O
+    """
+    if not file.name.lower().endswith((".json", ".json.gz")):
+        raise DPA4Error(f"cannot tell the format from {file.name!r}; end the name in .json or .json.gz")
+    if not file.absolute().parent.is_dir():
+        raise DPA4Error(f"there is no folder {file.parent} for {file.name}")
+    store = _choose(stores(library), model, fmax, library)
+    n_written = export_entries(store, file, correction_scheme(store.info, corrections), systems or None)
+    if n_written == 0:
+        raise DPA4Error(
+            f"the library has no phases of {', '.join(systems or [])}; build it with `dpa4 reference build`"
+        )
+    say(f"wrote {plural(n_written, 'entry').replace('entrys', 'entries')} of {store.info.name} to {file}")
+
+
+def _campaign_maker(campaign: BatteryCampaign, max_atoms_per_batch: int | None) -> BatchRelaxMaker:
+    return BatchRelaxMaker(
+        model=model_of(campaign),
+        fmax=campaign.relax.fmax,
+        max_steps=campaign.relax.max_steps,
+        max_atoms_per_batch=max_atoms_per_batch or campaign.engine.max_atoms_per_batch,
+    )
+
+
+def _campaign_systems(campaign: BatteryCampaign) -> list[str]:
+    candidates = read_candidates(campaign.campaign.candidates)
+    return sorted({chemical_system(Structure.from_dict(c.structure)) for c in candidates if c.structure is not None})
+
+
+def _choose(
+    found: Sequence[ReferenceStore], model: str | None, fmax: float | None, library: Path | None
+) -> ReferenceStore:
+    """The one library that ``model`` and ``fmax`` name."""
+    fitting = [
+        store
+        for store in found
+        if (model is None or model in (store.info.name, store.maker.model.name) or store.info.sha256.startswith(model))
+        and (fmax is None or store.maker.fmax == fmax)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    folder = library_folder(library)
+    if not fitting:
+        which = "nothing" if model is None else f"nothing of {model}"
+        raise DPA4Error(f"the library {folder} holds {which}; begin with `dpa4 reference build Li-Co-O`")
+    names = ", ".join(
+        f"{s.info.name} {s.info.sha256[:12]} fmax {s.maker.fmax:g} {s.maker.model.dtype}" for s in fitting
+    )
+    option = "--model" if len({store.info.sha256 for store in fitting}) > 1 else "--fmax"
+    raise DPA4Error(f"the library {folder} holds {len(fitting)} sets of phases; choose with {option} from {names}")

@@ -1,0 +1,119 @@
+"""What the library of competing phases holds, as a list and as a file of entries."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from dpa4_flows.makers.references import document_entry
+from dpa4_flows.provenance import code_version
+from dpa4_flows.reference.store import ReferenceStore, canonical_system, library_folder
+from dpa4_flows.reference.table import Answer, usable_problem
+from dpa4_flows.schemas import Document
+
+
+class SystemSummary(Document):
+    """What the library knows of one chemical system that was asked for."""
+
+    chemical_system: str
+    sources: list[str] = Field(description="Who told the phases: source, version, date")
+    complete: bool = Field(description="Whether every known phase has an energy and a survey of phases was asked")
+    n_phases: int
+    n_computed: int = Field(description="Phases with a usable energy")
+
+
+class StoreSummary(Document):
+    """One file of the library."""
+
+    path: str
+    model: str
+    model_sha256: str
+    level_of_theory: str
+    settings: dict[str, Any]
+    n_phases: int
+    n_computed: int = Field(description="Phases with a usable energy")
+    systems: list[SystemSummary]
+
+
+def stores(folder: str | Path | None = None) -> list[ReferenceStore]:
+    """All libraries of a folder, one for each model and settings."""
+    return [ReferenceStore.open(path) for path in sorted(library_folder(folder).glob("*.sqlite"))]
+
+
+def summarise(store: ReferenceStore) -> StoreSummary:
+    """What one file of the library holds."""
+    rows = store.table.phases()
+    states = store.table.states([row.key for row in rows])
+    answers = store.table.answers()
+    usable = {row.key for row in rows if usable_problem(states, row.key) is None}
+    systems = sorted({answer.chemsys for answer in answers})
+    gaps = store.gaps(systems)
+    found = []
+    for system in systems:
+        elements = set(system.split("-"))
+        keys = [row.key for row in rows if set(row.chemsys.split("-")) <= elements]
+        n_usable = sum(key in usable for key in keys)
+        found.append(
+            SystemSummary(
+                chemical_system=system,
+                sources=[_words(answer) for answer in answers if answer.chemsys == system],
+                complete=system not in gaps and n_usable == len(keys) and bool(keys),
+                n_phases=len(keys),
+                n_computed=n_usable,
+            )
+        )
+    return StoreSummary(
+        path=str(store.table.path),
+        model=store.info.name,
+        model_sha256=store.info.sha256,
+        level_of_theory=store.info.level_of_theory,
+        settings=store.table.get_meta("settings"),
+        n_phases=len(rows),
+        n_computed=len(usable),
+        systems=found,
+    )
+
+
+def export_entries(
+    store: ReferenceStore, path: Path, scheme: str, chemical_systems: Iterable[str] | None = None
+) -> int:
+    """Write corrected entries with their relaxed structures as JSON, gzipped if the name ends in ``.gz``.
+
+    The file holds pymatgen entries under ``entries``, so that it is also a file of phases for another library.
+    Returns how many were written.
+    """
+    rows = store.table.phases(chemical_systems and [canonical_system(s) for s in chemical_systems])
+    documents = store.table.calculations(row.key for row in rows)
+    entries = []
+    for row in rows:
+        document = documents.get(row.key)
+        if document is None or not document.converged:
+            continue
+        corrected = document_entry(document, scheme, row.name)
+        if corrected.entry is not None:
+            corrected.entry.data |= {"source": row.source, "role": row.role}
+            entries.append({**corrected.entry.as_dict(), "source": row.source, "role": row.role})
+    content = {
+        "model": store.info.to_dict(),
+        "settings": store.table.get_meta("settings"),
+        "corrections": scheme,
+        "code_version": code_version(),
+        "pymatgen_version": version("pymatgen"),
+        "entries": entries,
+    }
+    text = json.dumps(content, default=float).encode()
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(gzip.compress(text) if path.name.endswith(".gz") else text)
+    part.replace(path)
+    return len(entries)
+
+
+def _words(answer: Answer) -> str:
+    version_text = f" {answer.version}" if answer.version else ""
+    return f"{answer.source}{version_text}, {answer.n_phases} phases, {answer.asked[:10]}"

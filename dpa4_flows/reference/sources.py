@@ -1,0 +1,231 @@
+"""Where competing phases come from: the bundled structures, files of the user, the Materials Project."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from ase import Atoms
+from pymatgen.core import SETTINGS, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from dpa4_core.data.readers import read_structures
+from dpa4_core.data.structures import StructureError
+from dpa4_flows.campaigns.bundled import bundled_campaigns
+from dpa4_flows.reference.library import (
+    LibraryError,
+    ReferencePhase,
+    bundled_elements,
+    load_phases,
+    select_for_chemsys,
+)
+
+MATERIALS_PROJECT = "Materials Project"
+"""Name of the source, as the library records it."""
+
+MAX_ABOVE_HULL = 0.1
+"""eV/atom above the hull of the Materials Project: phases further up are not asked for. The hull of another
+functional or of a potential is made of phases within some tens of meV/atom of this one."""
+
+_JSON = (".json", ".json.gz")
+
+
+class PhaseSource(Protocol):
+    """Something that knows phases of chemical systems.
+
+    Attributes:
+        name: how the library records it.
+        version: what must be equal for an earlier answer to be good; "" accepts any earlier answer.
+        reach: eV/atom, how far above its own hull its phases go; infinite where it has no hull.
+        surveys: whether it claims to hold the known phases of a system, so that a hull made of them can be
+            called complete.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def reach(self) -> float: ...
+
+    @property
+    def surveys(self) -> bool: ...
+
+    def phases(self, chemical_system: str) -> list[ReferencePhase]:
+        """Phases of the system and its sub-systems."""
+
+    def answered_by(self) -> str:
+        """Version that gave the answers, known after the first of them."""
+
+
+@dataclass(frozen=True)
+class BundledPhases:
+    """Elements, up to three polymorphs each, and the compounds of the bundled campaigns."""
+
+    name: str = "bundled"
+    reach: float = float("inf")
+    surveys: bool = False  # the compounds are a hand-made choice
+
+    @cached_property
+    def version(self) -> str:
+        return _checksum(_bundled_files())
+
+    @cached_property
+    def _compounds(self) -> list[ReferencePhase]:
+        return load_phases(_bundled_files())
+
+    def phases(self, chemical_system: str) -> list[ReferencePhase]:
+        elements = bundled_elements(chemical_system.split("-"))
+        return [*elements, *select_for_chemsys(self._compounds, [chemical_system])]
+
+    def answered_by(self) -> str:
+        return self.version
+
+
+@dataclass(frozen=True)
+class PhaseFile:
+    """A file of structures; energies in it are ignored."""
+
+    path: Path
+    reach: float = float("inf")
+    surveys: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"file {self.path.name}"
+
+    @cached_property
+    def version(self) -> str:
+        return _checksum([self.path])
+
+    @cached_property
+    def _phases(self) -> list[ReferencePhase]:
+        return read_phases(self.path)
+
+    def phases(self, chemical_system: str) -> list[ReferencePhase]:
+        return select_for_chemsys(self._phases, [chemical_system])
+
+    def answered_by(self) -> str:
+        return self.version
+
+
+@dataclass
+class MaterialsProjectPhases:
+    """Structures of the Materials Project, near its own hull; its energies are not used.
+
+    Args:
+        client: a `MaterialsProject`; made when the first system is asked for by default.
+        offline: such a client answers from its cache alone.
+        reach: eV/atom above the hull of the Materials Project.
+    """
+
+    client: Any = None
+    offline: bool = False
+    reach: float = MAX_ABOVE_HULL
+    name: str = field(default=MATERIALS_PROJECT, init=False)
+    version: str = field(default="", init=False)  # the database grows; ask again with refresh
+    surveys: bool = field(default=True, init=False)
+
+    def phases(self, chemical_system: str) -> list[ReferencePhase]:
+        self.client = open_materials_project(self.client, offline=self.offline)
+        found = self.client.phases(chemical_system, max_above_hull=self.reach)
+        return [
+            ReferencePhase(
+                name=phase.material_id,
+                structure=phase.structure,
+                source=f"{MATERIALS_PROJECT} {phase.database_version}",
+                role="element" if phase.structure.composition.is_element else "competing",
+            )
+            for phase in found
+            if not phase.deprecated
+        ]
+
+    def answered_by(self) -> str:
+        return str(self.client.database_version())
+
+
+def open_materials_project(client: Any = None, *, offline: bool = False) -> Any:
+    """``client``, or a new one with the key of the user.
+
+    Args:
+        client: a client.
+        offline: a new one answers from its cache alone.
+    """
+    if client is not None:
+        return client
+    # the client takes seconds to import, and nothing else here needs it
+    from dpa4_flows.reference.materials_project import MaterialsProject
+
+    return MaterialsProject(offline=offline)
+
+
+def has_materials_project_key() -> bool:
+    """Whether the environment or the settings of pymatgen hold an API key; it is not looked at."""
+    return any(os.environ.get(name) or SETTINGS.get(name) for name in ("MP_API_KEY", "PMG_MAPI_KEY"))
+
+
+def read_phases(path: Path) -> list[ReferencePhase]:
+    """Phases of one file: JSON as in `load_phases`, or any format of structures that can be read.
+
+    Raises:
+        LibraryError: the file or one of its structures cannot be used.
+    """
+    if path.name.lower().endswith(_JSON):
+        return load_phases([path])
+    try:
+        entries = read_structures(path)
+    except StructureError as error:
+        raise LibraryError(str(error)) from error
+    phases = []
+    for entry in entries:
+        if entry.error is not None:
+            raise LibraryError(f"{entry.name} in {path} cannot compete: {entry.error}")
+        structure = as_crystal(entry.structure)
+        role = "element" if structure.composition.is_element else "competing"
+        phases.append(ReferencePhase(entry.name, structure, path.name, role))
+    return phases
+
+
+def as_crystal(structure: Any) -> Structure:
+    """A pymatgen structure of what a file held.
+
+    Raises:
+        LibraryError: it is no crystal.
+    """
+    if isinstance(structure, Atoms) and structure.pbc.any():
+        plain = structure.copy()
+        plain.calc = None
+        return AseAtomsAdaptor.get_structure(plain)
+    if isinstance(structure, Structure):
+        return structure
+    raise LibraryError("a molecule has no place on the hull of crystals; give it a periodic cell")
+
+
+def default_sources(
+    files: Iterable[str | Path] = (), materials_project: MaterialsProjectPhases | None = None
+) -> list[PhaseSource]:
+    """Bundled phases, files, and the Materials Project where it is wanted."""
+    sources: list[PhaseSource] = [BundledPhases(), *(PhaseFile(Path(file)) for file in files)]
+    return sources if materials_project is None else [*sources, materials_project]
+
+
+def _bundled_files() -> list[Path]:
+    folders = bundled_campaigns().values()
+    return [file for folder in folders for file in sorted((folder / "structures").glob("competing*.json*"))]
+
+
+def _checksum(files: Sequence[Path]) -> str:
+    checksum = hashlib.sha256()
+    for file in files:
+        try:
+            checksum.update(file.read_bytes())
+        except OSError as error:
+            raise LibraryError(f"cannot read the phases in {file}: {error.strerror or error}") from error
+    return checksum.hexdigest()[:12]

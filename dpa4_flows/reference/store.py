@@ -1,0 +1,281 @@
+"""The library of competing phases: relaxed once by each model, shared by all hulls from then on.
+
+    store = ReferenceStore.for_model(BatchRelaxMaker(model=ModelRef("dpa4-neo")))
+    store.build(["Li-Co-O"], default_sources(["my_phases.json"], MaterialsProjectPhases()))
+    references = store.references(["Li-Co-O"], "OMat24")          # milliseconds, no network
+    positions = phase_positions(candidates, references.entries)
+
+One SQLite file holds what one model (by its checksum) gave with one set of relaxation settings, since only such
+energies may meet on a hull. Building again computes what is missing, also after a kill, and several processes may
+build and read at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from pymatgen.core import Element
+from pymatgen.entries.computed_entries import ComputedEntry
+
+from dpa4_core.errors import DPA4Error
+from dpa4_core.model.info import ModelInfo
+from dpa4_core.model.registry import cache_dir
+from dpa4_flows.calculations import plain_structure
+from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.references import ReferenceEntries
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.provenance import code_version
+from dpa4_flows.reference.library import ReferencePhase
+from dpa4_flows.reference.light_entries import light_entry, stored_entry
+from dpa4_flows.reference.locks import hold_systems
+from dpa4_flows.reference.sources import PhaseSource
+from dpa4_flows.reference.table import Answer, PhaseRow, ReferenceTable, usable_problem
+from dpa4_flows.results import digest
+from dpa4_flows.schemas import Document
+
+_ENTRY_VERSION = 1  # raise it when corrections change, so that stored entries are made anew
+
+
+class BuildSummary(Document):
+    """What a build found and did."""
+
+    chemical_systems: list[str] = Field(description="What was asked for, elements in alphabetical order")
+    n_phases: int = Field(description="Phases known in these systems")
+    n_computed: int = Field(description="Relaxed by this build")
+    n_reused: int = Field(description="Relaxed before")
+    missing_elements: list[str] = Field(description="Elements without a usable phase")
+    failures: list[str] = Field(description="Phases without a usable energy, one sentence each")
+
+
+@dataclass(frozen=True)
+class ReferenceStore:
+    """Competing phases of one model and one set of relaxation settings.
+
+    Attributes:
+        table: the file.
+        maker: relaxes phases; candidates relaxed by it are comparable.
+        info: identity card of the model.
+    """
+
+    table: ReferenceTable
+    maker: BatchRelaxMaker
+    info: ModelInfo
+    _memory: dict[tuple[PhaseRow, str], ComputedEntry] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def for_model(cls, maker: BatchRelaxMaker, folder: str | Path | None = None) -> ReferenceStore:
+        """The library of a model and settings, made if there is none. Loads the model.
+
+        Args:
+            maker: model and settings.
+            folder: folder of the library; by default ``references`` in the cache of the program.
+        """
+        info = maker.model.info()
+        maker = replace(maker, model=replace(maker.model, sha256=info.sha256))
+        name = f"{info.sha256[:16]}-{digest(maker.settings())[:8]}.sqlite"
+        table = ReferenceTable(library_folder(folder) / name)
+        if table.get_meta("model") is None:
+            table.set_meta("settings", maker.settings())
+            table.set_meta("model_name", maker.model.name)
+            table.set_meta("model", info.to_dict())
+        return cls(table, maker, info)
+
+    @classmethod
+    def open(cls, path: str | Path) -> ReferenceStore:
+        """A library that exists; the model is loaded when something has to be computed, not before."""
+        table = ReferenceTable(path, read_only=not os.access(path, os.W_OK))
+        facts, settings = table.get_meta("model"), table.get_meta("settings")
+        if facts is None:
+            raise DPA4Error(f"{path} is no library of reference phases; build one with `dpa4 reference build`")
+        info = ModelInfo(**{**facts, "elements": tuple(facts["elements"])})
+        model = ModelRef(table.get_meta("model_name"), sha256=info.sha256, dtype=settings["dtype"])
+        values = {name: settings[name] for name in ("fmax", "max_steps", "relax_cell", "pressure_gpa")}
+        return cls(table, BatchRelaxMaker(model=model, **values), info)
+
+    # ---- building --------------------------------------------------------------------------------------------------
+
+    def build(
+        self,
+        chemical_systems: Iterable[str],
+        sources: Sequence[PhaseSource],
+        *,
+        refresh: bool = False,
+        retry_errors: bool = False,
+        on_work: Callable[[list[PhaseRow]], None] | None = None,
+    ) -> BuildSummary:
+        """Ask the sources for phases of the systems and their sub-systems, and relax those that have no energy yet.
+
+        Args:
+            chemical_systems: as ``"Li-Co-O"``, in any order of the elements.
+            sources: whom to ask; an earlier answer of the same version is not asked for again.
+            refresh: ask again all the same.
+            retry_errors: relax again what failed.
+            on_work: called with the phases that are about to be relaxed.
+        """
+        systems = [canonical_system(system) for system in chemical_systems]
+        self._ask(systems, sources, refresh)
+        lock = self.table.path.with_suffix(".lock")
+        done: set[str] = set()
+        n_computed = 0
+        # first all that nobody else is at, in one go; then, one at a time, what is left by those we waited for
+        with hold_systems(lock, systems, wait=False) as free:
+            n_computed += self._relax(free, retry_errors, on_work, done)
+        for system in sorted(set(systems) - set(free)):
+            with hold_systems(lock, [system], wait=True):
+                n_computed += self._relax([system], retry_errors, on_work, done)
+        rows = self.table.phases(systems)
+        states = self.table.states([row.key for row in rows])
+        usable = {row.chemsys for row in rows if (state := states.get(row.key)) and state.converged}
+        elements = sorted({symbol for system in systems for symbol in system.split("-")})
+        return BuildSummary(
+            chemical_systems=sorted(set(systems)),
+            n_phases=len(rows),
+            n_computed=n_computed,
+            n_reused=len(rows) - n_computed,
+            missing_elements=[symbol for symbol in elements if symbol not in usable],
+            failures=[
+                f"{row.formula} ({row.name}): {problem}"
+                for row in rows
+                if (problem := usable_problem(states, row.key)) is not None
+            ],
+        )
+
+    def _ask(self, systems: Sequence[str], sources: Sequence[PhaseSource], refresh: bool) -> None:
+        answers = self.table.answers()
+        for source in sources:
+            known = [
+                a
+                for a in answers
+                if a.source == source.name and a.version in (source.version or a.version,) and a.reach >= source.reach
+            ]
+            for system in sorted(set(systems), key=lambda s: (-s.count("-"), s)):  # the widest answer many others
+                if not refresh and any(answer.covers(system) for answer in known):
+                    continue
+                phases = source.phases(system)
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                answer = Answer(
+                    system, source.name, source.answered_by(), source.reach, source.surveys, len(phases), now
+                )
+                self.table.put_answer(answer, self._keyed(phases))
+                known.append(answer)
+
+    def _keyed(self, phases: Iterable[ReferencePhase]) -> list[tuple[str, ReferencePhase, Any]]:
+        return [(self.maker.key(phase.structure), phase, plain_structure(phase.structure)) for phase in phases]
+
+    def _relax(
+        self,
+        systems: Sequence[str],
+        retry_errors: bool,
+        on_work: Callable[[list[PhaseRow]], None] | None,
+        done: set[str],
+    ) -> int:
+        """Relax what the systems lack; ``done`` holds the keys of this build, which are not retried."""
+        rows = self.table.phases(systems)
+        states = self.table.states([row.key for row in rows])
+        todo = [
+            row
+            for row in rows
+            if row.key not in done
+            and (row.key not in states or (retry_errors and (states[row.key].error or not states[row.key].converged)))
+        ]
+        done.update(row.key for row in todo)
+        if not todo:
+            return 0
+        if on_work is not None:
+            on_work(todo)
+        structures = self.table.structures([row.key for row in todo])
+        maker = replace(self.maker, retry_errors=retry_errors)
+        maker.run(self.table, [structures[row.key] for row in todo])
+        return len(todo)
+
+    # ---- reading ---------------------------------------------------------------------------------------------------
+
+    def references(self, chemical_systems: Iterable[str], scheme: str) -> ReferenceEntries:
+        """Corrected entries of all phases of the systems and their sub-systems, and what has none.
+
+        Args:
+            chemical_systems: as ``"Li-Co-O"``.
+            scheme: correction scheme, see `correction_scheme`.
+        """
+        return self.entries(self.table.phases(canonical_system(system) for system in chemical_systems), scheme)
+
+    def entries_of(self, phases: Iterable[ReferencePhase], scheme: str) -> ReferenceEntries:
+        """Corrected entries of phases that are relaxed now, where they were not before, and do not become part of
+        the library.
+        """
+        keyed = {key: (phase, structure) for key, phase, structure in self._keyed(phases)}
+        self.maker.run(self.table, [structure for _, structure in keyed.values()])
+        rows = [
+            PhaseRow(
+                key,
+                "-".join(sorted(phase.elements)),
+                phase.name,
+                structure.composition.reduced_formula,
+                len(structure),
+                phase.source,
+                phase.role,
+            )
+            for key, (phase, structure) in keyed.items()
+        ]
+        return self.entries(rows, scheme)
+
+    def entries(self, rows: Sequence[PhaseRow], scheme: str) -> ReferenceEntries:
+        """Corrected entries of phases; made once and stored, since oxidation states and O-O bonds take time."""
+        kind = f"{scheme} {_ENTRY_VERSION} {code_version()} pymatgen {version('pymatgen')}"
+        new = [row.key for row in rows if (row, kind) not in self._memory]
+        stored = self.table.entries(new, kind)
+        documents = self.table.calculations(key for key in new if key not in stored)
+        found = ReferenceEntries([], [])
+        fresh: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            entry = self._memory.get((row, kind))
+            if entry is None:
+                content = stored.get(row.key) or stored_entry(documents.get(row.key), scheme, row.name)
+                if isinstance(content, str):
+                    found.missing.append((row._asdict(), content))
+                    continue
+                if row.key not in stored:
+                    fresh[row.key] = content
+                entry = self._memory[row, kind] = light_entry(content, row)
+            found.entries.append(entry)
+        if fresh and not self.table.read_only:
+            self.table.put_entries(kind, fresh)
+        return found
+
+    def gaps(self, chemical_systems: Iterable[str]) -> dict[str, str]:
+        """Sentence for each system that nobody was asked about who claims to know its phases; elements need none."""
+        surveys = [answer for answer in self.table.answers() if answer.surveys]
+        return {
+            system: unsurveyed(system)
+            for system in sorted({canonical_system(system) for system in chemical_systems})
+            if "-" in system and not any(answer.covers(system) for answer in surveys)
+        }
+
+
+def library_folder(folder: str | Path | None = None) -> Path:
+    """Folder of the library: the given one, else ``references`` in the cache of the program."""
+    return cache_dir() / "references" if folder is None else Path(folder).expanduser()
+
+
+def canonical_system(chemical_system: str) -> str:
+    """``"Co-Li-O"`` for ``"Li-Co-O"``.
+
+    Raises:
+        DPA4Error: a part is no element.
+    """
+    symbols = [symbol.strip() for symbol in chemical_system.split("-")]
+    if wrong := [symbol for symbol in symbols if not Element.is_valid_symbol(symbol) or symbol in ("D", "T")]:
+        raise DPA4Error(f"{wrong[0]!r} in {chemical_system!r} is no element; write a chemical system as Li-Co-O")
+    return "-".join(sorted(set(symbols)))
+
+
+def unsurveyed(chemical_system: str) -> str:
+    """What to say of a hull without a survey of the phases of its system."""
+    return f"no survey of phases in {chemical_system}: only elements and bundled compounds compete"

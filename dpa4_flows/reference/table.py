@@ -1,0 +1,168 @@
+"""The file of a reference library: phases, who told them of which chemical systems, calculations and entries.
+
+The calculations are those of a `ResultsTable`, so that the batch Makers write them as everywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pymatgen.core import Structure
+
+from dpa4_flows.reference.library import ReferencePhase
+from dpa4_flows.results import ResultsTable
+
+_MANY = 500  # bound variables of one query
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS phases (
+    key TEXT PRIMARY KEY, chemsys TEXT NOT NULL, name TEXT NOT NULL, formula TEXT NOT NULL, n_atoms INTEGER NOT NULL,
+    source TEXT NOT NULL, role TEXT NOT NULL, structure TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS phases_by_system ON phases (chemsys);
+CREATE TABLE IF NOT EXISTS answers (
+    chemsys TEXT NOT NULL, source TEXT NOT NULL, version TEXT NOT NULL, reach REAL NOT NULL, surveys INTEGER NOT NULL,
+    n_phases INTEGER NOT NULL, asked TEXT NOT NULL, PRIMARY KEY (chemsys, source));
+CREATE TABLE IF NOT EXISTS entries (
+    key TEXT NOT NULL, scheme TEXT NOT NULL, document TEXT NOT NULL, PRIMARY KEY (key, scheme));
+"""
+
+
+class PhaseRow(NamedTuple):
+    """One phase without its structure; ``key`` is that of its relaxation."""
+
+    key: str
+    chemsys: str
+    name: str
+    formula: str
+    n_atoms: int
+    source: str
+    role: str
+
+
+class Answer(NamedTuple):
+    """What one source told about one chemical system and its sub-systems."""
+
+    chemsys: str
+    source: str
+    version: str
+    reach: float
+    surveys: bool
+    n_phases: int
+    asked: str
+
+    def covers(self, chemsys: str) -> bool:
+        """Whether the answer held the phases of ``chemsys`` too."""
+        return set(chemsys.split("-")) <= set(self.chemsys.split("-"))
+
+
+class State(NamedTuple):
+    """What became of the relaxation of a phase."""
+
+    converged: bool
+    error: str | None
+
+
+class ReferenceTable(ResultsTable):
+    """A results table that also holds phases, answers of sources and corrected entries.
+
+    It has a rollback journal and no write-ahead log: the folder of the library is often shared between machines.
+    """
+
+    def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
+        super().__init__(path, shared=True, read_only=read_only)
+        if not read_only:
+            with self._connect() as connection:
+                connection.executescript(_SCHEMA)
+
+    # ---- phases ----------------------------------------------------------------------------------------------------
+
+    def put_answer(self, answer: Answer, phases: Iterable[tuple[str, ReferencePhase, Structure]]) -> None:
+        """Store what a source told: (key, phase, its structure without labels). A phase that is known stays."""
+        rows = []
+        for key, phase, structure in phases:
+            composition = structure.composition
+            rows.append(
+                (
+                    key,
+                    "-".join(sorted(phase.elements)),
+                    phase.name,
+                    composition.reduced_formula,
+                    len(structure),
+                    phase.source,
+                    phase.role,
+                    json.dumps(structure.as_dict()),
+                )
+            )
+        with self._connect() as connection:
+            connection.executemany("INSERT OR IGNORE INTO phases VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", answer)
+
+    def phases(self, chemical_systems: Iterable[str] | None = None) -> list[PhaseRow]:
+        """Phases of the systems and their sub-systems, elements first; all of them without an argument."""
+        query = "SELECT key, chemsys, name, formula, n_atoms, source, role FROM phases"
+        with self._connect() as connection:
+            if chemical_systems is None:
+                rows = connection.execute(query).fetchall()
+            else:
+                wanted = sorted({part for system in chemical_systems for part in subsystems(system)})
+                rows = list(_where(connection, query, "chemsys", wanted))
+        return sorted((PhaseRow(*row) for row in rows), key=lambda row: (row.chemsys.count("-"), row[1:], row.key))
+
+    def structures(self, keys: Sequence[str]) -> dict[str, Structure]:
+        """Structures of phases as they were read, by key."""
+        found = self._select("phases", "key", list(keys), column="structure")
+        return {key: Structure.from_dict(json.loads(text)) for key, text in found.items()}
+
+    def answers(self) -> list[Answer]:
+        """What all sources told so far."""
+        with self._connect() as connection:
+            rows = connection.execute("SELECT * FROM answers ORDER BY chemsys, source").fetchall()
+        return [Answer(*row)._replace(surveys=bool(row[4])) for row in rows]
+
+    # ---- calculations and entries ----------------------------------------------------------------------------------
+
+    def states(self, keys: Sequence[str]) -> dict[str, State]:
+        """What became of relaxations, without reading their documents; keys that are not computed are left out."""
+        with self._connect() as connection:
+            rows = _where(connection, "SELECT key, converged, error FROM calculations", "key", keys)
+            return {key: State(bool(converged), error) for key, converged, error in rows}
+
+    def entries(self, keys: Sequence[str], scheme: str) -> dict[str, dict[str, Any]]:
+        """Corrected entries by key, as stored."""
+        with self._connect() as connection:
+            rows = _where(connection, "SELECT key, document FROM entries", "key", keys, "AND scheme = ?", scheme)
+            return {key: json.loads(text) for key, text in rows}
+
+    def put_entries(self, scheme: str, entries: dict[str, dict[str, Any]]) -> None:
+        rows = [(key, scheme, json.dumps(entry)) for key, entry in entries.items()]
+        with self._connect() as connection:
+            connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", rows)
+
+
+def usable_problem(states: Mapping[str, State], key: str) -> str | None:
+    """Why a phase has no usable energy; None if it has one."""
+    state = states.get(key)
+    if state is None:
+        return "not computed yet"
+    return state.error or (None if state.converged else "the relaxation did not converge")
+
+
+def subsystems(chemical_system: str) -> list[str]:
+    """The system and all systems of fewer of its elements, names in alphabetical order."""
+    symbols = sorted(set(chemical_system.split("-")))
+    return ["-".join(part) for size in range(1, len(symbols) + 1) for part in combinations(symbols, size)]
+
+
+def _where(
+    connection: sqlite3.Connection, query: str, column: str, values: Sequence[str], more: str = "", *bound: str
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of ``query`` whose ``column`` has one of ``values``; names are ours, values are bound."""
+    for start in range(0, len(values), _MANY):
+        part = values[start : start + _MANY]
+        marks = ",".join("?" * len(part))
+        yield from connection.execute(f"{query} WHERE {column} IN ({marks}) {more}", (*part, *bound))
