@@ -122,7 +122,7 @@ def serve_ours(arguments: argparse.Namespace, mode: str, answer: Any) -> None:
             started, used = time.perf_counter(), time.process_time()
             loss, _ = step(batch.to(device), counts)
             loss.backward()
-            norm = torch.sqrt(sum((p.grad.double().square().sum() for p in model.parameters() if p.grad is not None)))
+            norm = torch.sqrt(sum(p.grad.double().square().sum() for p in model.parameters() if p.grad is not None))
             optimizer.step()
             value = float(loss)
             if device.type == "cuda":
@@ -180,7 +180,7 @@ def serve_reference(arguments: argparse.Namespace, answer: Any) -> None:
         virial = (out["virial"].reshape(per_step, 3, 3) - target).abs().mean() / n_atoms
         loss = 20 * energy + 20 * force + 5 * virial
         loss.backward()
-        norm = torch.sqrt(sum((p.grad.double().square().sum() for p in model.parameters() if p.grad is not None)))
+        norm = torch.sqrt(sum(p.grad.double().square().sum() for p in model.parameters() if p.grad is not None))
         seconds, cpu = time.perf_counter() - started, time.process_time() - used
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -295,7 +295,9 @@ def report(workers: list[Worker], arguments: argparse.Namespace) -> None:
     """The table, and the first gradients against each other."""
     n_atoms = 3 * arguments.molecules * arguments.frames_per_step
     print(f"{arguments.preset}, {n_atoms} atoms per step, {arguments.device}, {arguments.threads} thread(s)")
-    head = "mode  s/step (median)  s/step (min)  CPU s/step (median)  speed-up  atoms/s  peak GiB  padding  first step s"
+    head = (
+        "mode  s/step (median)  s/step (min)  CPU s/step (median)  speed-up  atoms/s  peak GiB  padding  first step s"
+    )
     print(head + "  last loss")
     base = statistics.median(row["seconds"] for row in workers[0].rows[1:])
     table = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from dpa4_core.errors import DPA4Error
@@ -102,6 +103,17 @@ def write_property_model(model: PropertyModel, info: ModelInfo, path: str | Path
         "info": info.to_dict(),
     }
     return write_container(Path(path), FORMAT, model, content)
+
+
+def is_property_file(path: str | Path) -> bool:
+    """Whether ``path`` is a file of `write_property_model`, by its header; False for anything else or nothing."""
+    if not Path(path).is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as handle:
+            return (handle.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
 
 
 def read_property_model(path: str | Path, dtype: torch.dtype | None = torch.float32) -> tuple[PropertyModel, ModelInfo]:

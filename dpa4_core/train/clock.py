@@ -5,9 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+_PACE_STEPS = 50
+"""Steps that the pace is taken over: a machine may become busier during a run."""
 
 
 class Clock:
@@ -23,19 +27,20 @@ class Clock:
         self.limit, self.save_every = limit, save_every
         now = time.monotonic()
         self._began, self._last_save = now - used, now
-        self._ticks, self._steady_since = 0, now
+        self._ticks = 0
+        self._recent: deque[float] = deque(maxlen=_PACE_STEPS)
 
     def tick(self) -> float:
         """A step is done; seconds so far."""
         self._ticks += 1
-        if self._ticks == 2:  # the first steps compile and fill caches
-            self._steady_since = time.monotonic()
+        if self._ticks >= 2:  # the first steps compile and fill caches
+            self._recent.append(time.monotonic())
         return time.monotonic() - self._began
 
     def steps_left(self) -> int:
-        """Steps that fit into the rest of the time at the pace so far, at least one."""
+        """Steps that fit into the rest of the time at the pace of the last ones, at least one."""
         now = time.monotonic()
-        pace = (now - self._steady_since) / max(self._ticks - 2, 1)
+        pace = (now - self._recent[0]) / max(len(self._recent) - 1, 1) if self._recent else 0.0
         return max(1, int((self.limit - (now - self._began)) / max(pace, 1e-9)))
 
     def share_is_over(self, share: float) -> bool:

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from dpa4_core.data.frames import Frame
 from dpa4_core.errors import DPA4Error
 from dpa4_core.evaluate import Metrics, evaluate
 from dpa4_core.potential import load
 from dpa4_core.train.checkpoint import read_state
 from dpa4_core.train.config import TrainConfig
-from dpa4_core.train.dataset import prepare
+from dpa4_core.train.dataset import Dataset, prepare
 from dpa4_core.train.log import read_log
 
 _SAMPLE = 200  # training frames that are looked at: enough to see overfitting
@@ -49,13 +50,8 @@ def assess(folder: str | Path, *, device: str = "cpu", notify: Callable[[str], N
         DPA4Error: the folder holds no run that got as far as a model of energies.
     """
     folder = Path(folder)
-    model_path, checkpoint = folder / "model.dpa4", folder / "checkpoint.safetensors"
-    if not (model_path.exists() and checkpoint.exists()):
-        raise DPA4Error(f"{folder} holds no trained model yet; let the run reach its first validation")
-    values = read_state(checkpoint).values
-    config = TrainConfig.from_dict(values["config"], where=str(checkpoint))
-    data = prepare(config, folder / "data", values["cutoff"])
-    potential = load(model_path, device=device, dtype=config.run.dtype)
+    config, data = _run_of(folder)
+    potential = load(folder / "model.dpa4", device=device, dtype=config.run.dtype)
     random = np.random.default_rng(0)
     sample = np.sort(random.permutation(data.train)[:_SAMPLE])
     notify(f"errors on {len(sample)} training frames")
@@ -75,13 +71,33 @@ def assess(folder: str | Path, *, device: str = "cpu", notify: Callable[[str], N
             arrays[f"{name}_reference"], arrays[f"{name}_predicted"] = pair
         np.savez_compressed(folder / "parity.npz", **arrays)
     plain = {
-        "model": str(model_path.name),
+        "model": "model.dpa4",
         "validation": None if validation is None else _plain(validation),
         "train": _plain(train),
         "base": outcome.base,
     }
     (folder / "metrics.json").write_text(json.dumps(plain, indent=1))
     return outcome
+
+
+def validation_frames(folder: str | Path) -> list[Frame]:
+    """The frames of a run that its model was not trained on.
+
+    Raises:
+        DPA4Error: as for `assess`.
+    """
+    _, data = _run_of(Path(folder))
+    return [data.store.frame(int(i)) for i in data.validation]
+
+
+def _run_of(folder: Path) -> tuple[TrainConfig, Dataset]:
+    """Configuration and data of the run in ``folder``, which must have a model."""
+    checkpoint = folder / "checkpoint.safetensors"
+    if not ((folder / "model.dpa4").exists() and checkpoint.exists()):
+        raise DPA4Error(f"{folder} holds no trained model yet; let the run reach its first validation")
+    values = read_state(checkpoint).values
+    config = TrainConfig.from_dict(values["config"], where=str(checkpoint))
+    return config, prepare(config, folder / "data", values["cutoff"])
 
 
 def _before(log: Path) -> dict[str, float] | None:

@@ -427,10 +427,12 @@ class Trainer:
             )
 
     def _decay_is_due(self, clock: Clock) -> bool:
-        """Whether the decay must begin now to end within the time limit."""
-        if self.schedule.shortened or not clock.share_is_over(1 - self.config.schedule.decay):
+        """Whether the decay must begin now, or become steeper, to end within the time limit."""
+        if not clock.share_is_over(1 - self.config.schedule.decay):
             return False
-        return self.step + clock.steps_left() < self.schedule.end
+        planned = self.schedule.end - self.step
+        slack = 1.1 if self.schedule.shortened else 1.0  # a decay under way is not replanned for every slow step
+        return planned > slack * clock.steps_left() + 1
 
     def _start_decay(self, why: str, n_steps: int | None = None) -> None:
         self.schedule.start_decay(self.step, n_steps)

@@ -14,8 +14,10 @@ from rich.table import Table
 
 from dpa4_core.data.readers import read_structures
 from dpa4_core.data.structures import StructureError
+from dpa4_core.model.property import is_property_file
 from dpa4_core.potential import PotentialLike
 from dpa4_core.predict import predict as predict_structures
+from dpa4_core.properties import load_property, predict_property
 from dpa4_core.relax import relax as relax_structures
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.cli.console import err, number, out, plural, print_json, say, warn
@@ -37,7 +39,7 @@ Output = Annotated[
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Registry name, .pt or .dpa4 file, or package.module:callable.")
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
 Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves the choice to torch.")]
 Batch = Annotated[int | None, typer.Option("--max-atoms-per-batch", min=1, help="Atoms computed at the same time.")]
@@ -62,7 +64,7 @@ def predict(
     max_atoms_per_batch: Batch = None,
     as_json: AsJson = False,
 ) -> None:
-    """Energies, forces and stress of structures as they are.
+    """Energies, forces and stress of structures as they are; with a property model that property.
 
     Energies are uncorrected and of the model's own level of theory (dpa4 info MODEL): compare them among
     themselves, not with those of a database.
@@ -76,6 +78,9 @@ def predict(
     if output is not None:
         output_format(output)
     inputs = read_inputs(files)
+    if is_property_file(model):
+        _predict_property(inputs, model, output, device, dtype, threads, max_atoms_per_batch, as_json)
+        return
     potential = _load(model, device, dtype, threads)
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
     predictions = predict_structures(
@@ -182,6 +187,36 @@ def relax(
     _finish(results, output, columns, as_json)
 
 
+def _predict_property(
+    inputs: list[Computed],
+    model: str,
+    output: Path | None,
+    device: str,
+    dtype: str,
+    threads: int,
+    max_atoms_per_batch: int | None,
+    as_json: bool,
+) -> None:
+    """The table of a model that was trained on a property, a band gap for example."""
+    _use_threads(threads)
+    predictor = load_property(model, device=device, dtype=dtype)
+    head = predictor.model.config
+    good = [i for i, entry in enumerate(inputs) if entry.error is None]
+    predictions = predict_property(
+        [inputs[i].structure for i in good],
+        predictor,
+        max_atoms_per_batch=max_atoms_per_batch,
+        progress=err.is_terminal and not as_json,
+    )
+    results = list(inputs)
+    for i, prediction in zip(good, predictions, strict=True):
+        entry = inputs[i]
+        numbers = None if prediction.error is not None else {head.name: prediction.value}
+        results[i] = Computed(entry.name, entry.structure, numbers=numbers, error=prediction.error)
+    title = f"{head.name}, {head.unit}" if head.unit else head.name
+    _finish(results, output, {head.name: (title, 4)}, as_json)
+
+
 def read_inputs(files: Sequence[Path]) -> list[Computed]:
     """All structures of all files; among several files, one that cannot be read fails alone."""
     found: list[Computed] = []
@@ -195,9 +230,13 @@ def read_inputs(files: Sequence[Path]) -> list[Computed]:
     return found
 
 
-def _load(model: str, device: str, dtype: str, threads: int) -> PotentialLike:
+def _use_threads(threads: int) -> None:
     if threads:
         torch.set_num_threads(threads)
+
+
+def _load(model: str, device: str, dtype: str, threads: int) -> PotentialLike:
+    _use_threads(threads)
     return ModelRef(model, device=device, dtype=dtype).load()
 
 

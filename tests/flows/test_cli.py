@@ -24,7 +24,12 @@ from toy_campaign import MORSE, layered, write_campaign
 from typer.testing import CliRunner, Result
 
 from dpa4_core.data.graph import Graph
+from dpa4_core.model.config import DPA4Config
+from dpa4_core.model.dpa4 import DPA4
+from dpa4_core.model.info import ModelInfo
+from dpa4_core.model.property import PropertyConfig, PropertyModel, write_property_model
 from dpa4_core.potential import Output
+from dpa4_core.properties import predict_property
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.run import open_run, prepare_run, run_lock
@@ -509,3 +514,17 @@ def test_campaign_on_a_launchpad_is_run_by_workers_and_read_here(tmp_path: Path,
     again = dpa4(*command)
     assert again.exit_code == 0, again.output
     assert "this campaign is complete" in again.stdout
+
+
+def test_predict_takes_a_property_model(tmp_path: Path) -> None:
+    backbone = DPA4(DPA4Config.preset("nano", elements=("Si",), channels=8), torch.float32)
+    head = PropertyConfig("band_gap", "eV", mean=1.1, scale=0.5)
+    model = write_property_model(PropertyModel(backbone, head), ModelInfo(elements=(14,)), tmp_path / "gap.dpa4")
+    write(tmp_path / "si.extxyz", bulk("Si"))
+    write(tmp_path / "ge.extxyz", bulk("Ge"))
+    rows = json.loads(dpa4("predict", tmp_path / "si.extxyz", "-m", model, "--device", "cpu", "--json").stdout)
+    assert rows[0]["band_gap"] == pytest.approx(predict_property(bulk("Si"), model)[0].value)
+    assert "band_gap, eV" in dpa4("predict", tmp_path / "si.extxyz", "-m", model, "--device", "cpu").stdout
+    both = dpa4("predict", tmp_path / "si.extxyz", tmp_path / "ge.extxyz", "-m", model, "--device", "cpu")
+    assert both.exit_code == 3
+    assert "Ge" in both.stderr
