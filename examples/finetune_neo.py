@@ -59,9 +59,9 @@ def main() -> None:
         rows.append((way, start["n_trained"], result.step, result.errors))
     print(f"{'':26s} trained weights  steps  energy (meV/atom)  force (meV/Å)  stress (GPa)")
     for way, n_trained, steps, errors in rows:
-        energy, force, stress = (errors.get(key) for key in ("energy_mae", "force_mae", "stress_mae"))
-        pressure = f"{160.2 * stress:.3f}" if stress is not None and stress == stress else "–"
-        print(f"{way:26s} {n_trained:15,d} {steps:6d} {1e3 * energy:18.2f} {1e3 * force:14.1f} {pressure:>13s}")
+        scales = {"energy_mae": 1e3, "force_mae": 1e3, "stress_mae": 160.2}
+        found = [scale * (errors.get(key) or float("nan")) for key, scale in scales.items()]  # nan: no such label
+        print(f"{way:26s} {n_trained:15,d} {steps:6d} {found[0]:18.2f} {found[1]:14.1f} {found[2]:13.3f}")
 
 
 if __name__ == "__main__":

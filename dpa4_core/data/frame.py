@@ -168,6 +168,13 @@ def labelled_frame(
         given.pop("virial", None)
     usable: dict[str, Any] = {}
     left_out = []
+    directions = np.atleast_1d(getattr(structure, "pbc", True))
+    if directions.any() and not directions.all():  # the volume of a slab is arbitrary, and so is its stress
+        for key in ("stress", "virial"):
+            if given.pop(key, None) is not None:
+                left_out.append(
+                    f"{key}: the structure is not periodic in all directions, so the reference was left out"
+                )
     for key, value in given.items():
         label = _in_shape(key, value, system)
         if label is None:

@@ -235,7 +235,7 @@ class SummaryBuilder:
         counts = self._counts
         if counts["frames"] and not counts["energy"] + counts["forces"] + counts["stress"]:
             found.append("no frame has an energy, forces or a stress; check what the labels are called")
-        elif counts["energy"] < counts["frames"] and counts["energy"]:
+        elif counts["energy"] < counts["frames"]:
             found.append(f"{counts['frames'] - counts['energy']} of {counts['frames']} frames have no energy")
         if self._large_energy:
             found.append(

@@ -42,6 +42,10 @@ TEXT: dict[str, Reader] = {".xyz": read_xyz, ".extxyz": read_xyz, ".json": read_
 KNOWN_FORMATS = ", ".join([*TEXT, *BINARY, "vasprun.xml", "OUTCAR", "folders of DeePMD arrays"])
 
 
+_RUN_MARK = "log.jsonl"
+"""A folder with this file is the output of a training run."""
+
+
 def read_frames(path: str | Path, keys: LabelKeys | None = None) -> Iterator[Frame | BrokenFrame]:
     """Frames of a file, or of all files of known format in a folder and the folders in it, sorted by name.
 
@@ -70,6 +74,26 @@ def read_frames(path: str | Path, keys: LabelKeys | None = None) -> Iterator[Fra
     return _frames(known, path, given, keys)
 
 
+def data_files(path: str | Path) -> list[Path]:
+    """The files whose content `read_frames` would see, sorted; what training runs in a folder wrote is not data.
+
+    Raises:
+        StructureError: there is no such path.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise StructureError(f"there is no file {path}")
+    if not path.is_dir():
+        return [path]
+    found = [entry for entry, _ in _files(path)]
+    return sorted(
+        part
+        for entry in found
+        for part in (entry.rglob("*") if entry.is_dir() else (entry,))
+        if part.is_file() and not part.name.endswith("lock.mdb")  # of LMDB, changes on reading
+    )
+
+
 def reader_of(path: Path) -> Reader | None:
     """The reader for a file or folder of this name; None if the format is unknown."""
     if path.is_dir():
@@ -93,6 +117,8 @@ def _files(folder: Path) -> Iterator[tuple[Path, Reader | None]]:
     """Files and data folders below ``folder``; of a VASP run only the more precise of its two outputs."""
     if reader := reader_of(folder):
         yield folder, reader
+        return
+    if (folder / _RUN_MARK).exists():
         return
     entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
     has_vasprun = any(entry.is_file() and reader_of(entry) is read_vasprun for entry in entries)

@@ -59,17 +59,23 @@ def _hash(group: str, seed: int) -> bytes:
 def split_blocks(groups: Sequence[str], fraction: float) -> NDArray[np.bool_]:
     """Which frames are for validation: the last ``fraction`` of each group, one contiguous block.
 
-    Every group is trained on and validated, yet neighbours in a trajectory stay on one side. A group of a single
-    frame is trained on.
+    Every group is trained on, yet neighbours in a trajectory stay on one side. What rounding takes from one group goes
+    to the next, so that ``fraction`` of all frames is taken also when groups are small, at least one of two or more. A
+    group of a single frame is trained on.
     """
     if not 0 <= fraction < 1:
         raise DPA4Error(f"the validation fraction must be at least 0 and below 1, not {fraction:g}")
     taken = np.zeros(len(groups), dtype=bool)
     names = np.array(groups, dtype=object)
+    owed = 0.0
     for group in dict.fromkeys(groups):
         members = np.flatnonzero(names == group)
-        n_taken = min(round(fraction * len(members)), len(members) - 1)
+        owed += fraction * len(members)
+        n_taken = min(max(round(owed), 0), len(members) - 1)
+        owed -= n_taken
         taken[members[len(members) - n_taken :]] = True
+    if fraction and len(groups) > 1 and not taken.any():
+        taken[-1] = True
     return taken
 
 

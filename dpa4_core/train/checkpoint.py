@@ -36,10 +36,13 @@ def write_state(state: TrainState, path: Path) -> None:
     scratch = path.with_name(path.name + ".part")
     header = {"format": "dpa4-training", "version": str(_VERSION), "values": json.dumps(state.values)}
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.tensors.items()}
-    save_file(tensors, scratch, metadata=header)
-    with scratch.open("rb+") as file:
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    try:
+        save_file(tensors, scratch, metadata=header)
+        with scratch.open("rb+") as file:
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except (SafetensorError, OSError) as error:
+        raise DPA4Error(f"{path} cannot be written ({error}); make room and run the same command again") from error
 
 
 def read_state(path: Path) -> TrainState:

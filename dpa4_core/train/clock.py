@@ -15,20 +15,22 @@ _PACE_STEPS = 50
 
 
 class Clock:
-    """Wall time of a run, what of it earlier processes used included.
+    """Wall time of a run, from the start of this process on and in earlier ones.
 
     Args:
-        used: seconds before this process.
         limit: seconds for the run, 0 for no limit.
         save_every: seconds between checkpoints.
     """
 
-    def __init__(self, used: float, limit: float, save_every: float) -> None:
+    def __init__(self, limit: float, save_every: float) -> None:
         self.limit, self.save_every = limit, save_every
-        now = time.monotonic()
-        self._began, self._last_save = now - used, now
+        self._began = self._last_save = time.monotonic()
         self._ticks = 0
         self._recent: deque[float] = deque(maxlen=_PACE_STEPS)
+
+    def add(self, used: float) -> None:
+        """Count ``used`` seconds of earlier processes."""
+        self._began -= used
 
     def tick(self) -> float:
         """A step is done; seconds so far."""

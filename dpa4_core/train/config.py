@@ -12,18 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from ase.data import atomic_numbers
+
 from dpa4_core.data.frames import LabelKeys
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.config import PRESETS, DPA4Config
 from dpa4_core.model.property import PropertyConfig
 from dpa4_core.train.loss import LossConfig
 from dpa4_core.train.optimizer import OptimizerConfig
-from dpa4_core.train.schedule import ScheduleConfig
+from dpa4_core.train.schedule import LR_NEW, ScheduleConfig
 
 T = TypeVar("T")
 
 LR_FINE_TUNE, LR_ADAPTERS = 1e-4, 5e-4
-"""Learning rates of runs that start from weights: all of them trained, or adapters on them."""
+"""Learning rates where none is given and a run starts from weights: all of them trained, or adapters on them."""
 
 
 class TrainConfigError(DPA4Error):
@@ -44,6 +46,10 @@ class SourceConfig:
     name: str = ""
     weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise TrainConfigError(f"the weight of {self.path} must be positive, not {self.weight}")
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -53,8 +59,8 @@ class DataConfig:
         train: sources; a bare path stands for a source with weight 1.
         validation: sources; without any, ``validation_fraction`` of the training frames is set aside by group.
         validation_fraction: fraction of the groups, 0 for no validation.
-        split_by: "group": frames of one material stay together (random splits of a trajectory leak);
-            "block": the last part of each source; "frame": at random, for frames that are independent.
+        split_by: "group": frames of one material stay together (random splits of a trajectory leak), with few
+            groups as for "block": the last part of each group; "frame": at random, for independent frames.
         keys: names of the labels in the files where they are not the usual ones.
         max_force: frames with a larger force norm (eV/Å) are left out and listed.
         min_distance_ratio: frames with a pair closer than this fraction of the sum of covalent radii are left out.
@@ -71,6 +77,9 @@ class DataConfig:
     drop_duplicates: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("train", "validation"):
+            given = _as_list(getattr(self, name))
+            object.__setattr__(self, name, tuple(build(SourceConfig, source, f"data.{name}") for source in given))
         if not 0 <= self.validation_fraction < 1:
             raise TrainConfigError(f"validation_fraction must lie in [0, 1), not {self.validation_fraction}")
 
@@ -92,6 +101,12 @@ class BatchConfig:
     accumulate: int = 1
     oversize: Literal["error", "drop", "alone"] = "alone"
     cache_gib: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_atoms", "max_edges", "accumulate"):
+            value = getattr(self, name)
+            if value != "auto" and value < 1:
+                raise TrainConfigError(f"batch.{name} must be at least 1, not {value}")
 
 
 @dataclass(frozen=True)
@@ -164,6 +179,17 @@ class RunConfig:
     max_time: float = 0.0
     offsets: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "epochs", "seed", "validate_every", "save_every", "save_minutes", "patience", "max_time"):
+            if getattr(self, name) < 0:
+                raise TrainConfigError(f"run.{name} must not be negative, got {getattr(self, name)}")
+        if self.log_every < 1 or not self.clip > 0:
+            raise TrainConfigError(
+                f"run.log_every must be at least 1 and run.clip positive, got {self.log_every}, {self.clip}"
+            )
+        if unknown := [symbol for symbol in self.offsets if symbol not in atomic_numbers]:
+            raise TrainConfigError(f"run.offsets names {unknown[0]!r}, which is no element")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -205,6 +231,17 @@ class TrainConfig:
             raise TrainConfigError("base fixes the network; leave out preset and [model]")
         if self.base is None and self.finetune != FineTuneConfig():
             raise TrainConfigError("[finetune] needs base, the weights to start from")
+        used = ("property",) if self.property is not None else ("energy", "forces", "virial")
+        if not any(getattr(self.loss, name) for name in used):
+            raise TrainConfigError(f"the loss has no term: loss.{' and loss.'.join(used)} are zero")
+        if self.base is not None and self.run.offsets:
+            raise TrainConfigError("run.offsets is for new networks; a base keeps its own, see finetune.offsets")
+        for symbol in (*self.finetune.elements_like, *self.finetune.elements_like.values()):
+            if symbol not in atomic_numbers:
+                raise TrainConfigError(f"finetune.elements_like names {symbol!r}, which is no element")
+        if self.schedule.lr is None:
+            rate = LR_NEW if self.base is None else LR_ADAPTERS if self.finetune.lora_rank else LR_FINE_TUNE
+            object.__setattr__(self, "schedule", dataclasses.replace(self.schedule, lr=rate))
         if self.preset is not None and self.preset not in PRESETS:
             raise TrainConfigError(f"unknown preset {self.preset!r}; choose from {', '.join(PRESETS)}")
 
@@ -224,14 +261,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, where: str = "the configuration") -> TrainConfig:
-        """Build from plain types; unknown keys and wrong types are errors that name the key.
-
-        Without ``schedule.lr`` a run that starts from weights takes a smaller one, see `LR_FINE_TUNE`.
-        """
-        schedule = data.get("schedule", {})
-        if data.get("base") is not None and isinstance(schedule, Mapping) and "lr" not in schedule:
-            adapters = isinstance(data.get("finetune"), Mapping) and data["finetune"].get("lora_rank")
-            data = {**data, "schedule": {**schedule, "lr": LR_ADAPTERS if adapters else LR_FINE_TUNE}}
+        """Build from plain types; unknown keys and wrong types are errors that name the key."""
         return build(cls, data, where)
 
     @classmethod
@@ -268,6 +298,8 @@ def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, A
         place = changed
         for section in sections:
             place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise TrainConfigError(f"{assignment!r}: {section} is no section")
         place[last] = value
     return changed
 
@@ -276,9 +308,13 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
     """Make the paths of sources relative to the folder of the file absolute where that is needed to find them."""
     for section, keys in (("data", ("train", "validation")), ("finetune", ("replay",))):
         part = data.get(section, {})
+        if not isinstance(part, dict):
+            continue  # `build` says what is wrong
         for key in keys:
             if key in part:
                 part[key] = [_located(source, folder) for source in _as_list(part[key])]
+    if isinstance(data.get("base"), str):  # a registry name stays what it is
+        data["base"] = _located(data["base"], folder)
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpa4_core.data.frame_summary import DataSummary, SummaryBuilder
-from dpa4_core.data.frames import BrokenFrame, Frame, read_frames
+from dpa4_core.data.frames import BrokenFrame, Frame, data_files, read_frames
 from dpa4_core.data.splits import split_blocks, split_by_group, split_frames
 from dpa4_core.data.system import check_system
 from dpa4_core.errors import DPA4Error
@@ -58,9 +58,15 @@ class _Reading:
 
 _TRAIN, _VALIDATION, _REPLAY = range(3)
 
+_MIN_GROUPS = 5  # with fewer, a group set aside is no sample of the others
+
 
 def prepare(
-    config: TrainConfig, folder: Path, cutoff: float, notify: Callable[[int], None] = lambda n: None
+    config: TrainConfig,
+    folder: Path,
+    cutoff: float,
+    notify: Callable[[int], None] = lambda n: None,
+    known_key: str | None = None,
 ) -> Dataset:
     """Read the sources into ``folder``, or find them there from an earlier start of the same run.
 
@@ -69,15 +75,21 @@ def prepare(
         folder: for the store.
         cutoff: Å, of the network.
         notify: called with the number of frames read so far.
+        known_key: key of the store of an interrupted run, which goes on with it if its sources are gone.
 
     Raises:
-        DPA4Error: a source that cannot be read, or nothing to train on.
+        DPA4Error: a source that cannot be read, nothing to train on, or nothing to validate with although asked for.
     """
-    key = _key(config, cutoff)
+    try:
+        key = _key(config, cutoff)
+    except (OSError, DPA4Error):
+        if known_key is None or open_store(folder, known_key) is None:
+            raise
+        key = known_key
     store = open_store(folder, key)
     if store is None:
         reading = _Reading()
-        names = [source_name(source) for _, source in _sources(config)]
+        names = source_names([source for _, source in _sources(config)])
         frames = _stream(config, reading, notify)
         about: dict[str, Any] = {"groups": reading.groups, "roles": reading.roles, "left_out": reading.left_out}
         store = build_store(
@@ -90,26 +102,36 @@ def prepare(
     if not len(train):
         reason = f"; first: {left_out[0][1]}" if left_out else ""
         raise DPA4Error(f"no usable frame in {', '.join(s.path for s in config.data.train)}{reason}")
+    for what, asked, found in (
+        ("data.validation", config.data.validation, validation),
+        ("finetune.replay", config.finetune.replay, replay),
+    ):
+        if asked and not len(found):
+            reason = next((s for _, s in left_out if any(source.path in s for source in asked)), "see the list above")
+            raise DPA4Error(f"no usable frame in {what} ({', '.join(s.path for s in asked)}); first: {reason}")
     note = "validation frames were given"
-    if not len(validation) and config.data.validation_fraction:
-        groups = [about["groups"][i] for i in train]
-        chosen, note = _split(config.data, groups, config.run.seed)
+    if not config.data.validation:
+        chosen, note = _split(config.data, store, train, config.run.seed)
         train, validation = train[~chosen], train[chosen]
-    elif not len(validation):
-        note = "no validation"
     return Dataset(store, train, validation, replay, about["summaries"], left_out, note)
 
 
-def source_name(source: SourceConfig) -> str:
-    """How a source is called in tables."""
-    return source.name or Path(source.path).name.partition(".")[0] or source.path
+def source_names(sources: Sequence[SourceConfig]) -> list[str]:
+    """How sources are called in tables: their name or the stem of their path, numbered where that is not unique."""
+    names: list[str] = []
+    for source in sources:
+        name = source.name or Path(source.path).name.partition(".")[0] or source.path
+        twins = sum(other == name or other.startswith(f"{name} (") for other in names)
+        names.append(f"{name} ({twins + 1})" if twins else name)
+    return names
 
 
 def _sources(config: TrainConfig) -> list[tuple[int, SourceConfig]]:
+    """All sources; validation first, so that a frame which is in two of them is not trained on."""
     data = config.data
     return [
-        *((_TRAIN, source) for source in data.train),
         *((_VALIDATION, source) for source in data.validation),
+        *((_TRAIN, source) for source in data.train),
         *((_REPLAY, source) for source in config.finetune.replay),
     ]
 
@@ -118,9 +140,7 @@ def _key(config: TrainConfig, cutoff: float) -> str:
     """Identity of the data: the files as they are now and what is made of them."""
     files = []
     for role, source in _sources(config):
-        path = Path(source.path).expanduser()
-        parts = sorted(path.rglob("*")) if path.is_dir() else [path]
-        status = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in parts if p.is_file()]
+        status = [(str(part), part.stat().st_size, _ends(part)) for part in data_files(source.path)]
         files.append([role, source.path, source.weight, source.name, status])
     data = config.to_dict()["data"]
     used = {name: data[name] for name in ("keys", "max_force", "min_distance_ratio", "drop_duplicates")}
@@ -129,10 +149,20 @@ def _key(config: TrainConfig, cutoff: float) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _ends(path: Path, size: int = 65536) -> str:
+    """Checksum of the beginning and the end of a file: tells versions apart in no time, whatever their dates."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(size))
+        file.seek(max(path.stat().st_size - size, 0))
+        digest.update(file.read(size))
+    return digest.hexdigest()
+
+
 def _stream(config: TrainConfig, reading: _Reading, notify: Callable[[int], None]) -> Iterator[LabelledFrame]:
     n_frames, keys = 0, config.data.keys
     if config.property is not None:
         keys = dataclasses.replace(keys, properties=tuple({*keys.properties, config.property.name}))
+    names = source_names([source for _, source in _sources(config)])
     for number, (role, source) in enumerate(_sources(config)):
         builder = SummaryBuilder()
         for frame in read_frames(source.path, keys):
@@ -146,7 +176,10 @@ def _stream(config: TrainConfig, reading: _Reading, notify: Callable[[int], None
             if n_frames % 100 == 0:
                 notify(n_frames)
         summary: DataSummary = builder.result()
-        reading.summaries[source_name(source)] = dataclasses.asdict(summary)
+        for label in ("energy", "forces", "stress"):
+            if getattr(keys, label) is not None and not getattr(summary, f"n_with_{label}"):
+                raise DPA4Error(f"no frame of {source.path} has {getattr(keys, label)!r}; see data.keys.{label}")
+        reading.summaries[names[number]] = dataclasses.asdict(summary)
 
 
 def _target(frame: Frame, config: TrainConfig) -> float:
@@ -189,20 +222,44 @@ def _problem(frame: Frame, config: TrainConfig) -> str | None:
 def _mark(frame: Frame) -> bytes:
     system = frame.system
     digest = hashlib.sha256(system.numbers.tobytes())
-    for values in (system.positions, system.cell, np.array([np.nan if frame.energy is None else frame.energy])):
+    digest.update(repr((system.charge_spin, sorted(frame.properties.items()))).encode())
+    labels = np.zeros(0) if frame.forces is None else frame.forces
+    for values in (system.positions, system.cell, np.array([np.nan if frame.energy is None else frame.energy]), labels):
         digest.update(np.round(values, 8).tobytes())
     return digest.digest()[:16]
 
 
-def _split(data: DataConfig, groups: Sequence[str], seed: int) -> tuple[NDArray[np.bool_], str]:
-    """Which frames are for validation, and a sentence that says how they were chosen."""
-    fraction = data.validation_fraction
+def _split(data: DataConfig, store: FrameStore, train: Indices, seed: int) -> tuple[NDArray[np.bool_], str]:
+    """Which of the frames ``train`` are for validation, and a sentence that says how they were chosen."""
+    fraction, groups = data.validation_fraction, [str(store.about["groups"][i]) for i in train]
     percent = f"{100 * fraction:g} %"
     if data.split_by == "frame":
-        return split_frames(len(groups), fraction, seed), f"validation: {percent} of the frames, at random"
-    if data.split_by == "block" or len(set(groups)) == 1:
-        why = "" if data.split_by == "block" else " (there is only one group)"
-        return split_blocks(groups, fraction), f"validation: the last {percent} of the frames of each group{why}"
-    chosen = split_by_group(groups, fraction, seed)
-    n_groups = len({group for group, taken in zip(groups, chosen, strict=True) if taken})
-    return chosen, f"validation: {n_groups} of {len(set(groups))} groups, none of which is trained on"
+        chosen, how = split_frames(len(groups), fraction, seed), f"{percent} of the frames, at random"
+    elif data.split_by == "group" and (whole := _whole_groups(groups, store, train, fraction, seed)) is not None:
+        n_chosen = len({group for group, taken in zip(groups, whole, strict=True) if taken})
+        chosen, how = whole, f"{n_chosen} of {len(set(groups))} groups, none of which is trained on"
+    else:
+        few = " (too few groups to set whole ones aside)" if data.split_by == "group" else ""
+        chosen, how = split_blocks(groups, fraction), f"the last {percent} of the frames of each group{few}"
+    return chosen, f"validation: {how}" if chosen.any() else "no validation"
+
+
+def _whole_groups(
+    groups: Sequence[str], store: FrameStore, train: Indices, fraction: float, seed: int
+) -> NDArray[np.bool_] | None:
+    """Whole groups for validation; None where there are too few for a fair choice.
+
+    Free atoms stay in training, since they say nothing about materials, and so does a group without which an element
+    would not be trained.
+    """
+    bound = np.array(store.arrays["n_edges"][train]) > 0
+    if len({group for group, keep in zip(groups, bound, strict=True) if keep}) < _MIN_GROUPS:
+        return None
+    chosen = np.zeros(len(groups), dtype=bool)
+    chosen[bound] = split_by_group([group for group, keep in zip(groups, bound, strict=True) if keep], fraction, seed)
+    present = store.composition(store.elements)[train] > 0
+    for group in sorted({group for group, taken in zip(groups, chosen, strict=True) if taken}):
+        if not present[~chosen].any(axis=0).all():
+            chosen &= np.array([name != group for name in groups])
+    target = fraction * len(groups)
+    return chosen if 0.5 * target <= chosen.sum() <= 2 * target else None

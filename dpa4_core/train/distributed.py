@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -105,5 +106,6 @@ def join(device: str) -> Processes:
         if place.type == "cuda":
             place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_device(place)
-        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        # the others wait for the first one to read the data, which may take hours
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=timedelta(days=2))
     return Processes(rank, size, place)

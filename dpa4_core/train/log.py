@@ -12,7 +12,7 @@ class RunLog:
     """Appends records to ``log.jsonl``; every record has a ``kind`` and all but the first a ``step``.
 
     Kinds: ``start`` (configuration, environment, data, network), ``train`` (means since the last one),
-    ``validation``, ``skipped`` (a step that was not taken, with its frames), ``resume``, ``decay``, ``end``.
+    ``validation``, ``skipped`` (a step that was not taken, with its frames), ``decay``, ``end``.
 
     Args:
         path: the file; None writes nothing, for processes other than the first.
@@ -28,6 +28,11 @@ class RunLog:
             with self.path.open("a") as file:
                 file.write(json.dumps(record, allow_nan=False) + "\n")
         return record
+
+    def holds(self, kind: str) -> bool:
+        """Whether a record of this kind was written."""
+        exists = self.path is not None and self.path.exists()
+        return exists and any(record["kind"] == kind for record in read_log(self.path))  # type: ignore[arg-type]
 
     def cut(self, step: int) -> None:
         """Remove what was recorded after ``step``: the run goes on from there."""

@@ -68,8 +68,11 @@ def start(
 
     ``notify`` hears of each frame of that comparison: how many are done, and of how many.
 
+    Elements that the base model does not know start from the one that ``finetune.elements_like`` names, or from new
+    rows.
+
     Raises:
-        DPA4Error: elements that the base model does not know and that ``finetune.elements_like`` does not name.
+        DPA4Error: elements that a new network leaves out, or options that do not go together.
     """
     torch.manual_seed(config.run.seed)
     dtype = DTYPES[config.run.dtype]
@@ -86,7 +89,9 @@ def start(
     known: dict[str, Any] = {key: value for key, value in about.items() if value not in ("", "unknown")}
     if config.base is not None and "level_of_theory" not in known:
         known["level_of_theory"] = f"that of the training data (base: {network.info.level_of_theory})"
-    numbers = {*network.info.elements, *(atomic_numbers[symbol] for symbol in symbols)}
+    trained = np.concatenate([data.train, data.replay])
+    present = data.store.composition(data.store.elements)[trained].any(axis=0)
+    numbers = {*network.info.elements, *np.array(data.store.elements)[present].tolist()}
     network.info = dataclasses.replace(
         network.info, name=config.name, sha256="", source="", elements=tuple(sorted(numbers)), **known
     )
@@ -94,7 +99,10 @@ def start(
         targets = np.array(data.store.arrays["target"][data.train])
         if config.property.kind == "extensive":
             targets /= data.store.arrays["n_atoms"][data.train]
-        head = dataclasses.replace(config.property, mean=float(np.mean(targets)), scale=float(np.std(targets)) or 1.0)
+        spread = float(np.std(targets))
+        if spread <= 1e-9 * max(abs(float(np.mean(targets))), 1.0):  # rounding of a constant
+            spread = 1.0
+        head = dataclasses.replace(config.property, mean=float(np.mean(targets)), scale=spread)
         network.module = PropertyModel(network.backbone, head)
         network.notes["property"] = f"{head.name}: mean {head.mean:.4g}, spread {head.scale:.4g} {head.unit}".rstrip()
     elif config.base is None:

@@ -19,6 +19,7 @@ from dpa4_core.train.checkpoint import read_state
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.dataset import Dataset, prepare
 from dpa4_core.train.log import read_log
+from dpa4_core.train.store import STORE
 
 _SAMPLE = 200  # training frames that are looked at: enough to see overfitting
 
@@ -97,7 +98,7 @@ def _run_of(folder: Path) -> tuple[TrainConfig, Dataset]:
         raise DPA4Error(f"{folder} holds no trained model yet; let the run reach its first validation")
     values = read_state(checkpoint).values
     config = TrainConfig.from_dict(values["config"], where=str(checkpoint))
-    return config, prepare(config, folder / "data", values["cutoff"])
+    return config, prepare(config, folder / STORE, values["cutoff"], known_key=values["data"])
 
 
 def _before(log: Path) -> dict[str, float] | None:

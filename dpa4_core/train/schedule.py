@@ -15,6 +15,9 @@ from typing import Any, Literal, get_args
 
 from dpa4_core.errors import DPA4Error
 
+LR_NEW = 5e-4
+"""Largest learning rate of a new network where none is given."""
+
 Kind = Literal["wsd", "cosine", "constant"]
 DecayShape = Literal["cosine", "linear", "inverse-linear"]
 
@@ -26,7 +29,7 @@ class ScheduleConfig:
     Attributes:
         kind: "wsd": warm-up, stable, decay; "cosine": the decay starts right after the warm-up; "constant": it
             starts only on demand.
-        lr: lr₀, the largest value.
+        lr: lr₀, the largest value; None for the trainer's choice.
         lr_min: the value at the end of a decay.
         warmup: steps of warm-up, or below 1 their fraction of the run.
         decay: fraction of the run that a "wsd" decay takes; for the others of one that starts on demand.
@@ -35,7 +38,7 @@ class ScheduleConfig:
     """
 
     kind: Kind = "wsd"
-    lr: float = 5e-4
+    lr: float | None = None
     lr_min: float = 1e-6
     warmup: float = 0.003
     decay: float = 0.65
@@ -48,8 +51,9 @@ class ScheduleConfig:
         ):
             if value not in choices:
                 raise DPA4Error(f"{name} of a schedule must be one of {', '.join(choices)}, got {value!r}")
-        if not 0 < self.lr_min <= self.lr < math.inf:
-            raise DPA4Error(f"learning rates must obey 0 < lr_min ≤ lr, got lr_min={self.lr_min} and lr={self.lr}")
+        lr = LR_NEW if self.lr is None else self.lr
+        if not 0 < self.lr_min <= lr < math.inf:
+            raise DPA4Error(f"learning rates must obey 0 < lr_min ≤ lr, got lr_min={self.lr_min} and lr={lr}")
         if not 0 <= self.warmup < math.inf:
             raise DPA4Error(f"warmup must be a fraction below 1 or a number of steps, got {self.warmup}")
         if not 0 < self.decay <= 1:
@@ -73,7 +77,7 @@ class Schedule:
         if self.n_warmup >= n_steps:
             raise DPA4Error(f"a warm-up of {self.n_warmup} steps does not fit into a run of {n_steps}")
         self._start: int | None = n_steps - self.n_decay if config.kind != "constant" else None
-        self._start_lr = config.lr
+        self._lr = self._start_lr = LR_NEW if config.lr is None else config.lr
 
     @property
     def shortened(self) -> bool:
@@ -94,8 +98,8 @@ class Schedule:
             tau = min((step - self._start) / (self.end - self._start), 1.0)
             return _decayed(self.config.decay_shape, self._start_lr, self.config.lr_min, tau)
         if step < self.n_warmup:
-            return self.config.lr * (0.2 + 0.8 * step / self.n_warmup)
-        return self.config.lr
+            return self._lr * (0.2 + 0.8 * step / self.n_warmup)
+        return self._lr
 
     def decaying(self, step: int) -> bool:
         """Whether a decay has begun."""

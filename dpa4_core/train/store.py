@@ -16,6 +16,10 @@ from dpa4_core.data.frames import Frame
 from dpa4_core.data.graph import UNSPECIFIED_CHARGE_SPIN
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.system import System
+from dpa4_core.errors import DPA4Error
+
+STORE = "frames.store"
+"""Name of the store in the folder of a run."""
 
 _VERSION = 1
 _CHUNK = 4096  # frames in memory while writing
@@ -37,6 +41,8 @@ _ARRAYS: dict[str, tuple[str, tuple[int, ...], str]] = {
     "positions": ("float64", (3,), "atom"),
     "forces": ("float64", (3,), "atom"),
 }
+
+_FILES = {"index.json", "names.json", *(f"{name}.bin" for name in _ARRAYS)}
 
 
 @dataclass(frozen=True)
@@ -136,18 +142,23 @@ def build_store(
     key: str,
     about: dict[str, Any] | None = None,
 ) -> FrameStore:
-    """Write ``frames`` as a store; memory use does not grow with their number. The index is written last.
+    """Write ``frames`` as a store; memory use does not grow with their number. It takes its place when it is whole.
 
     Args:
-        folder: where; an unfinished store there is replaced.
+        folder: where; an earlier store there is replaced.
         frames: what to store.
         cutoff: Å; neighbours within it are counted.
         sources: names of the sources.
         key: what identifies this data, see `open_store`.
         about: what else to remember, for example the frames that were left out.
+
+    Raises:
+        DPA4Error: the folder holds anything but a store.
     """
-    if folder.exists():
-        shutil.rmtree(folder)
+    if folder.exists() and (strange := sorted(p.name for p in folder.iterdir() if p.name not in _FILES)):
+        raise DPA4Error(f"{folder} holds {strange[0]}, which is no part of a frame store; choose another output folder")
+    final, folder = folder, folder.with_name(folder.name + ".part")
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     names: list[str] = []
     n_total = 0
@@ -170,10 +181,10 @@ def build_store(
         "sources": sources,
         "about": about or {},
     }
-    scratch = folder / "index.json.part"
-    scratch.write_text(json.dumps(index))
-    scratch.replace(folder / "index.json")
-    return FrameStore(folder)
+    (folder / "index.json").write_text(json.dumps(index))
+    shutil.rmtree(final, ignore_errors=True)  # an earlier store stays until the new one is whole
+    folder.rename(final)
+    return FrameStore(final)
 
 
 def open_store(folder: Path, key: str) -> FrameStore | None:

@@ -41,10 +41,11 @@ from dpa4_core.train.loader import BatchMaker, ahead
 from dpa4_core.train.log import RunLog
 from dpa4_core.train.loss import SUMS, Errors, errors_from_sums
 from dpa4_core.train.optimizer import HybridMuon, parameter_groups
-from dpa4_core.train.packing import plan_epoch
+from dpa4_core.train.packing import plan_epoch, steps_per_epoch
 from dpa4_core.train.routing import official
 from dpa4_core.train.schedule import Schedule
 from dpa4_core.train.step import Batch, PropertyStep, Step
+from dpa4_core.train.store import STORE
 
 T = TypeVar("T")
 Status = Literal["finished", "interrupted"]
@@ -120,23 +121,22 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, processes: Processes, notify: Notify, *, restart: bool = False) -> None:
         self.config, self.processes, self.notify = config, processes, notify
+        self.clock = Clock(
+            60 * config.run.max_time, 60 * config.run.save_minutes
+        )  # reading the data takes time as well
         self.folder = Path(config.output)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint = self.folder / "checkpoint.safetensors"
         self.model_path = self.folder / "model.dpa4"
         self.log = RunLog(self.folder / "log.jsonl" if processes.is_first else None)
-        if restart and processes.is_first:
-            for old in (self.checkpoint, self.folder / "log.jsonl", self.model_path):
-                old.unlink(missing_ok=True)
-        processes.wait()
-        stored = read_state(self.checkpoint) if self.checkpoint.exists() else None
+        stored = read_state(self.checkpoint) if self.checkpoint.exists() and not restart else None
         if stored is not None:
             check_same(config, stored.values["config"], self.folder)
         if processes.device.type == "cuda":
             torch.set_float32_matmul_precision("high" if config.run.tf32 else "highest")
 
         cutoff = stored.values["cutoff"] if stored is not None else networks.cutoff_of(config)
-        self.data = self._prepare(cutoff)
+        self.data = self._prepare(cutoff, stored.values["data"] if stored is not None else None)
         if stored is not None and stored.values["data"] != self.data.store.key:
             raise DPA4Error(
                 f"the training data changed since the run in {self.folder} began; train into another folder with "
@@ -186,14 +186,15 @@ class Trainer:
 
     # ---- beginning
 
-    def _prepare(self, cutoff: float) -> Dataset:
+    def _prepare(self, cutoff: float, known_key: str | None) -> Dataset:
         """The data: the first process reads them, the others wait and open what it wrote."""
-        place = self.folder / "data"
+        place = self.folder / STORE
         data = None
         if self.processes.is_first:
-            data = prepare(self.config, place, cutoff, lambda n: self.notify({"kind": "reading", "frames": n}))
+            told = lambda n: self.notify({"kind": "reading", "frames": n})  # noqa: E731
+            data = prepare(self.config, place, cutoff, told, known_key)
         self.processes.wait()
-        return data or prepare(self.config, place, cutoff)
+        return data or prepare(self.config, place, cutoff, known_key=known_key)
 
     def _without_oversized(self, data: Dataset) -> Dataset:
         """The data without training and replay frames above the budget, which are listed."""
@@ -238,6 +239,10 @@ class Trainer:
             self.step = self.epoch = self.steps_in_epoch = self.bad_validations = self.n_skipped = 0
             self.seconds, self.best, self.best_errors = 0.0, None, {}
             self.schedule = Schedule(self.config.schedule, self._planned_steps())
+            self.processes.wait()
+            if self.processes.is_first:  # data and configuration are sound: nothing of an earlier run is needed
+                self.checkpoint.unlink(missing_ok=True)
+                self.model_path.unlink(missing_ok=True)
             self.log.cut(-1)  # what a run without a checkpoint left behind
             self._record("start", **self._about())
             if self.config.base is not None and self.config.property is None:
@@ -247,14 +252,15 @@ class Trainer:
         self.step, self.epoch, self.steps_in_epoch = values["step"], values["epoch"], values["steps_in_epoch"]
         self.bad_validations, self.n_skipped = values["bad_validations"], values["n_skipped"]
         self.seconds, self.best, self.best_errors = values["seconds"], values["best"], values["best_errors"]
+        self.clock.add(self.seconds)
         self.schedule = Schedule.from_state(self.config.schedule, values["schedule"])
         self.optimizer.load_state_tensors(part("optimizer", stored.tensors))
         if self.ema is not None:
             self.ema.load_state_tensors(part("ema", stored.tensors))
         self.sums = stored.tensors["log/sums"].to(self.processes.device) / self.processes.size
         self.meter = dict(values["meter"])
-        self.epilogue_due = self.step < self.schedule.end
         self.log.cut(self.step)
+        self.epilogue_due = not self.log.holds("end")
         if self.step < self.schedule.end:
             self.notify({"kind": "resume", "step": self.step, "end": self.schedule.end})
 
@@ -265,8 +271,7 @@ class Trainer:
         epochs = run.epochs or (_EPOCHS_NEW if self.config.base is None else _EPOCHS_FINE_TUNE)
         frames = self._frames_of(0)
         n_atoms, n_edges = (self.data.store.arrays[name][frames] for name in ("n_atoms", "n_edges"))
-        per_epoch = sum(1 for _ in plan_epoch(n_atoms, n_edges, self.budget, seed=run.seed, epoch=0))
-        return max(1, math.ceil(epochs * per_epoch))
+        return max(1, math.ceil(epochs * steps_per_epoch(n_atoms, n_edges, self.budget, run.seed)))
 
     def _about(self) -> dict[str, Any]:
         data, store = self.data, self.data.store
@@ -302,7 +307,7 @@ class Trainer:
     def run(self) -> TrainResult:
         """Steps until the schedule ends or a signal comes."""
         run = self.config.run
-        clock = Clock(self.seconds, 60 * run.max_time, 60 * run.save_minutes)
+        clock = self.clock
         with stop_signals() as stop:
             work = self._work()
             waiting = time.perf_counter()
@@ -449,7 +454,7 @@ class Trainer:
                 self._write_model(self.best_errors)
             return
         errors, metric = self.errors(self.data.validation)
-        improved = self.best is None or metric < self.best
+        improved = math.isfinite(metric) and (self.best is None or metric < self.best)
         values = self._named(errors)
         if improved:
             self.best, self.best_errors, self.bad_validations = metric, values, 0

@@ -1,8 +1,10 @@
 """From files to the frames of a run: what is left out and why, how it is split, and that it is read once."""
 
 import json
+import os
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,7 @@ from toy_training import (
 )
 
 from dpa4_core.data.neighbours import build_graph
+from dpa4_core.data.splits import split_blocks
 from dpa4_core.data.structures import to_system
 from dpa4_core.errors import DPA4Error
 from dpa4_core.train import dataset as dataset_module
@@ -127,10 +130,89 @@ def split(tmp_path, how, **changes):
     return data
 
 
+def of_groups(tmp_path, groups):
+    """The data of frames that say which group they belong to."""
+    frames = labelled(toy_structures(len(groups), kinds=(0,)))
+    for frame, group in zip(frames, groups, strict=True):
+        frame.info["config_type"] = group
+    config = configured(write(tmp_path, frames), tmp_path, data__split_by="group")
+    return prepared(config, tmp_path / "store")
+
+
 def test_groups_stay_together(tmp_path):
+    data = of_groups(tmp_path, [f"g{i % 10}" for i in range(40)])
+    assert len(data.validation) == 8 and len(set(data.validation % 10)) == 2
+    assert data.note == "validation: 2 of 10 groups, none of which is trained on"
+
+
+def test_few_groups_give_the_end_of_each(tmp_path):
     data = split(tmp_path, "group")
-    assert len(data.validation) == 10 and len(set(data.validation % 4)) == 1
-    assert data.note == "validation: 1 of 4 groups, none of which is trained on"
+    assert data.validation.tolist() == list(range(32, 40)) and "too few groups" in data.note
+
+
+def test_an_element_is_never_taken_out_of_training(tmp_path):
+    kinds = [0] * 24 + [1] * 6  # the second kind of structure holds elements of its own
+    frames = labelled(toy_structures(30, kinds=(0,)))
+    for number in range(24, 30):
+        frames[number].symbols[:] = "Al"
+    for number, kind in enumerate(kinds):
+        frames[number].info["config_type"] = f"k{kind}-{number // 4 if not kind else 0}"
+    for seed in range(4):
+        place = tmp_path / str(seed)
+        place.mkdir()
+        config = configured(write(place, frames), place, data__split_by="group", run__seed=seed)
+        data = prepared(config, place / "store")
+        assert (data.store.composition(data.store.elements)[data.train].sum(axis=0) > 0).all()
+        assert 3 <= len(data.validation) <= 12
+
+
+def test_small_groups_share_what_is_set_aside(tmp_path):
+    groups = [f"g{i // 4}" for i in range(40)]
+    taken = split_blocks(groups, 0.1)
+    assert taken.sum() == 4 and all(taken[i] <= taken[i + 1] for i in range(39) if groups[i] == groups[i + 1])
+    assert split_blocks(["a"] * 4, 0.1).tolist() == [False, False, False, True]
+
+
+def test_nothing_but_a_store_is_ever_replaced(tmp_path):
+    config = configured(write(tmp_path, toy_frames(6)), tmp_path)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "mine.txt").write_text("precious")
+    with pytest.raises(DPA4Error, match=r"mine\.txt"):
+        prepared(config, tmp_path / "store")
+    assert (tmp_path / "store" / "mine.txt").read_text() == "precious"
+
+
+def test_validation_that_cannot_be_used_is_an_error(tmp_path):
+    paths = write(tmp_path, toy_frames(6), "a"), tmp_path / "b.extxyz"
+    ase.io.write(paths[1], toy_structures(2))
+    with pytest.raises(DPA4Error, match=r"no usable frame in data\.validation"):
+        prepared(configured(paths[0], tmp_path, data__validation=str(paths[1])), tmp_path / "store")
+
+
+def test_a_run_goes_on_when_its_sources_are_touched_or_gone(tmp_path):
+    path = Path(write(tmp_path, toy_frames(6)))
+    config = configured(str(path), tmp_path)
+    first = prepared(config, tmp_path / "store")
+    os.utime(path, (0, 0))
+    assert prepared(config, tmp_path / "store").store.key == first.store.key
+    path.unlink()
+    again = prepare(config, tmp_path / "store", 4.0, known_key=first.store.key)
+    assert again.train.tolist() == first.train.tolist()
+
+
+def test_sources_of_one_name_keep_their_summaries(tmp_path):
+    for name, n in (("c1", 3), ("c2", 4)):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, toy_frames(n, seed=n), "OUT")
+    config = configured([str(tmp_path / name / "OUT.extxyz") for name in ("c1", "c2")], tmp_path)
+    data = prepared(config, tmp_path / "store")
+    assert [summary["n_frames"] for summary in data.summaries.values()] == [3, 4]
+
+
+def test_a_key_that_no_frame_has_is_an_error(tmp_path):
+    config = configured(write(tmp_path, toy_frames(6)), tmp_path, data__keys={"energy": "E_dft"})
+    with pytest.raises(DPA4Error, match="E_dft"):
+        prepared(config, tmp_path / "store")
 
 
 def test_blocks_are_the_end_of_each_group(tmp_path):
@@ -149,15 +231,15 @@ def test_given_validation_frames_are_used_as_they_are(tmp_path):
     frames = toy_frames(9)
     train_path, validation_path = write(tmp_path, frames[:6], "a"), write(tmp_path, frames[6:], "b")
     data = prepared(configured(train_path, tmp_path, data__validation=validation_path), tmp_path / "store")
-    assert data.train.tolist() == list(range(6)) and data.validation.tolist() == [6, 7, 8]
+    assert len(data.train) == 6 and data.validation.tolist() == [0, 1, 2]
     assert data.note == "validation frames were given" and set(data.summaries) == {"a", "b"}
 
 
-def test_a_validation_frame_that_is_trained_on_is_left_out(tmp_path):
+def test_a_frame_for_validation_is_not_trained_on(tmp_path):
     frames = toy_frames(6)
     paths = write(tmp_path, frames, "a"), write(tmp_path, [*toy_frames(3, 9), frames[1]], "b")
     data = prepared(configured(paths[0], tmp_path, data__validation=paths[1]), tmp_path / "store")
-    assert len(data.validation) == 3 and len(data.left_out) == 1
+    assert len(data.validation) == 4 and len(data.train) == 5 and len(data.left_out) == 1
 
 
 def test_a_store_is_read_once(tmp_path, monkeypatch):
@@ -208,7 +290,7 @@ def test_weights_of_sources_reach_the_loss(tmp_path):
     frames = labelled(toy_structures(6, kinds=(0,)), seed=3)
     paths = write(tmp_path, frames[:3], "a"), write(tmp_path, frames[3:], "b")
     losses = {}
-    for weights in ((1, 1), (1, 0), (0, 1), (3, 0.5)):
+    for weights in ((1, 1), (2, 1), (1, 2), (3, 0.5)):
         config = configured(
             [{"path": path, "weight": weight} for path, weight in zip(paths, weights, strict=True)],
             tmp_path / f"{weights}",
@@ -218,9 +300,10 @@ def test_weights_of_sources_reach_the_loss(tmp_path):
             run__log_every=1,
         )
         losses[weights] = of_kind(recorded(config)[1], "train")[0]["loss"]
-    assert losses[1, 0] > 1 and losses[0, 1] > 1
-    assert losses[1, 1] == pytest.approx(losses[1, 0] + losses[0, 1], rel=1e-12)
-    assert losses[3, 0.5] == pytest.approx(3 * losses[1, 0] + 0.5 * losses[0, 1], rel=1e-12)
+    first, second = losses[2, 1] - losses[1, 1], losses[1, 2] - losses[1, 1]
+    assert first > 1 and second > 1
+    assert losses[1, 1] == pytest.approx(first + second, rel=1e-12)
+    assert losses[3, 0.5] == pytest.approx(3 * first + 0.5 * second, rel=1e-12)
 
 
 def test_replayed_frames_are_a_changing_draw(tmp_path):

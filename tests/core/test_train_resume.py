@@ -204,7 +204,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(checkpoint_module, "save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DPA4Error, match="No space.*make room"):
         write_state(TrainState({"step": 2}, {"a": torch.zeros(1)}), tmp_path / "state")
     assert read_state(tmp_path / "state").values == {"step": 1}
 

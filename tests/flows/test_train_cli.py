@@ -120,7 +120,7 @@ def test_fine_tuning_shows_the_errors_before_and_after(
     trained: tuple[Path, Result], data: Path, tmp_path: Path
 ) -> None:
     base = trained[0] / "model.dpa4"
-    short = ("--steps", 2, "--lora", 2, "--device", "cpu", "--validation", data)
+    short = ("--steps", 2, "--lora", 2, "--device", "cpu")
     result = dpa4("finetune", data, "--base", base, *short, "-o", tmp_path / "ft")
     assert result.exit_code == 0, result.output
     assert "offsets: shifted by Ni" in result.stderr and "adapters: rank 2" in result.stderr
