@@ -60,7 +60,8 @@ class DataConfig:
         validation: sources; without any, ``validation_fraction`` of the training frames is set aside by group.
         validation_fraction: fraction of the groups, 0 for no validation.
         split_by: "group": frames of one material stay together (random splits of a trajectory leak), with few
-            groups as for "block": the last part of each group; "frame": at random, for independent frames.
+            groups as for "block": the last part of each group; "source": the same with files in place of materials;
+            "frame": at random, for independent frames.
         keys: names of the labels in the files where they are not the usual ones.
         max_force: frames with a larger force norm (eV/Å) are left out and listed.
         min_distance_ratio: frames with a pair closer than this fraction of the sum of covalent radii are left out.
@@ -70,7 +71,7 @@ class DataConfig:
     train: tuple[SourceConfig, ...] = ()
     validation: tuple[SourceConfig, ...] = ()
     validation_fraction: float = 0.1
-    split_by: Literal["group", "block", "frame"] = "group"
+    split_by: Literal["group", "source", "block", "frame"] = "group"
     keys: LabelKeys = field(default_factory=LabelKeys)
     max_force: float = 50.0
     min_distance_ratio: float = 0.2

@@ -45,6 +45,12 @@ class Dataset:
     note: str
 
 
+def with_split(data: Dataset, validation: Indices) -> Dataset:
+    """The same frames with those for validation as they were when the run began, whatever the rule says today."""
+    free = np.union1d(data.train, data.validation)
+    return dataclasses.replace(data, train=np.setdiff1d(free, validation), validation=validation)
+
+
 @dataclass
 class _Reading:
     """What is learned while the sources stream by."""
@@ -145,7 +151,7 @@ def _key(config: TrainConfig, cutoff: float) -> str:
     data = config.to_dict()["data"]
     used = {name: data[name] for name in ("keys", "max_force", "min_distance_ratio", "drop_duplicates")}
     target = config.property.name if config.property else ""
-    text = json.dumps([files, used, cutoff, target])
+    text = json.dumps([files, used, cutoff, target, config.data.split_by == "source"])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -169,7 +175,7 @@ def _stream(config: TrainConfig, reading: _Reading, notify: Callable[[int], None
             builder.add(frame)
             item = _accepted(frame, config, reading)
             if item is not None:
-                reading.groups.append(frame.group if isinstance(frame, Frame) else "")
+                reading.groups.append(item.source if config.data.split_by == "source" else item.group)
                 reading.roles.append(role)
                 yield LabelledFrame(item, source.weight, number, _target(item, config))
             n_frames += 1
@@ -235,11 +241,15 @@ def _split(data: DataConfig, store: FrameStore, train: Indices, seed: int) -> tu
     percent = f"{100 * fraction:g} %"
     if data.split_by == "frame":
         chosen, how = split_frames(len(groups), fraction, seed), f"{percent} of the frames, at random"
-    elif data.split_by == "group" and (whole := _whole_groups(groups, store, train, fraction, seed)) is not None:
+    elif (
+        data.split_by in ("group", "source")
+        and (whole := _whole_groups(groups, store, train, fraction, seed)) is not None
+    ):
         n_chosen = len({group for group, taken in zip(groups, whole, strict=True) if taken})
-        chosen, how = whole, f"{n_chosen} of {len(set(groups))} groups, none of which is trained on"
+        what = "groups" if data.split_by == "group" else "files"
+        chosen, how = whole, f"{n_chosen} of {len(set(groups))} {what}, none of which is trained on"
     else:
-        few = " (too few groups to set whole ones aside)" if data.split_by == "group" else ""
+        few = "" if data.split_by == "block" else " (too few groups to set whole ones aside)"
         chosen, how = split_blocks(groups, fraction), f"the last {percent} of the frames of each group{few}"
     return chosen, f"validation: {how}" if chosen.any() else "no validation"
 

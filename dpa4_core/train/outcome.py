@@ -17,7 +17,7 @@ from dpa4_core.evaluate import Metrics, evaluate
 from dpa4_core.potential import load
 from dpa4_core.train.checkpoint import read_state
 from dpa4_core.train.config import TrainConfig
-from dpa4_core.train.dataset import Dataset, prepare
+from dpa4_core.train.dataset import Dataset, prepare, with_split
 from dpa4_core.train.log import read_log
 from dpa4_core.train.store import STORE
 
@@ -96,9 +96,10 @@ def _run_of(folder: Path) -> tuple[TrainConfig, Dataset]:
     checkpoint = folder / "checkpoint.safetensors"
     if not ((folder / "model.dpa4").exists() and checkpoint.exists()):
         raise DPA4Error(f"{folder} holds no trained model yet; let the run reach its first validation")
-    values = read_state(checkpoint).values
-    config = TrainConfig.from_dict(values["config"], where=str(checkpoint))
-    return config, prepare(config, folder / STORE, values["cutoff"], known_key=values["data"])
+    state = read_state(checkpoint)
+    config = TrainConfig.from_dict(state.values["config"], where=str(checkpoint))
+    data = prepare(config, folder / STORE, state.values["cutoff"], known_key=state.values["data"])
+    return config, with_split(data, state.tensors["data/validation"].numpy())
 
 
 def _before(log: Path) -> dict[str, float] | None:

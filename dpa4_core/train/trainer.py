@@ -34,7 +34,7 @@ from dpa4_core.train.checkpoint import TrainState, load_exactly, part, prefixed,
 from dpa4_core.train.clip import clip_gradients
 from dpa4_core.train.clock import Clock, stop_signals
 from dpa4_core.train.config import TrainConfig, check_same
-from dpa4_core.train.dataset import Dataset, prepare
+from dpa4_core.train.dataset import Dataset, prepare, with_split
 from dpa4_core.train.distributed import Processes, join
 from dpa4_core.train.ema import EMA
 from dpa4_core.train.loader import BatchMaker, ahead
@@ -142,6 +142,8 @@ class Trainer:
                 f"the training data changed since the run in {self.folder} began; train into another folder with "
                 f"base = '{self.model_path}', or start again with --restart"
             )
+        if stored is not None:
+            self.data = with_split(self.data, stored.tensors["data/validation"].numpy())
         self.network = self._network(stored)
         networks.move_replay(self.data, self.network)
         module = self.network.module.to(processes.device)
@@ -543,7 +545,8 @@ class Trainer:
             "best_errors",
         ):
             values[name] = getattr(self, name)
-        write_state(TrainState(values, tensors | {"log/sums": sums}), self.checkpoint)
+        tensors |= {"log/sums": sums, "data/validation": torch.from_numpy(self.data.validation)}
+        write_state(TrainState(values, tensors), self.checkpoint)
 
     def _result(self, status: Status) -> TrainResult:
         model = self.model_path if self.model_path.exists() else None

@@ -145,6 +145,17 @@ def test_groups_stay_together(tmp_path):
     assert data.note == "validation: 2 of 10 groups, none of which is trained on"
 
 
+def test_files_stay_together_when_asked_to(tmp_path):
+    frames = labelled(toy_structures(40, kinds=(0,)))
+    (tmp_path / "files").mkdir()
+    for number in range(10):
+        write(tmp_path / "files", frames[4 * number : 4 * number + 4], f"f{number}")
+    config = configured(str(tmp_path / "files"), tmp_path, data__split_by="source")
+    data = prepared(config, tmp_path / "store")
+    assert len(data.validation) == 8 and len(set(data.validation // 4)) == 2
+    assert data.note == "validation: 2 of 10 files, none of which is trained on"
+
+
 def test_few_groups_give_the_end_of_each(tmp_path):
     data = split(tmp_path, "group")
     assert data.validation.tolist() == list(range(32, 40)) and "too few groups" in data.note

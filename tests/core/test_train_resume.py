@@ -14,9 +14,12 @@ from toy_training import configured, environment, of_kind, python, recorded, scr
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.checkpoint import read_model
 from dpa4_core.train import checkpoint as checkpoint_module
+from dpa4_core.train import dataset as dataset_module
 from dpa4_core.train import trainer as trainer_module
 from dpa4_core.train.checkpoint import TrainState, read_state, write_state
+from dpa4_core.train.distributed import Processes
 from dpa4_core.train.log import RunLog, read_log
+from dpa4_core.train.outcome import validation_frames
 from dpa4_core.train.trainer import train
 
 
@@ -207,6 +210,16 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(DPA4Error, match="No space.*make room"):
         write_state(TrainState({"step": 2}, {"a": torch.zeros(1)}), tmp_path / "state")
     assert read_state(tmp_path / "state").values == {"step": 1}
+
+
+def test_a_run_keeps_its_split_when_the_rule_changes(tmp_path, data, monkeypatch):
+    config = configured(data, tmp_path / "run", run__steps=2)
+    train(config)
+    before = validation_frames(tmp_path / "run")
+    monkeypatch.setattr(dataset_module, "split_frames", lambda n, fraction, seed: np.arange(n) < 2)
+    after = validation_frames(tmp_path / "run")
+    assert len(before) > 2 and [frame.name for frame in after] == [frame.name for frame in before]
+    assert not trainer_module.Trainer(config, Processes(0, 1, torch.device("cpu")), print).epilogue_due
 
 
 def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path, data):
