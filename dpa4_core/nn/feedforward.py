@@ -70,7 +70,7 @@ class FittingNet(nn.Module):
     def forward(self, descriptor: Tensor) -> Tensor:
         """[n, C] → [n]."""
         hidden = descriptor
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            value, gate = (hidden @ weight + bias).chunk(2, dim=-1)
+        for layer in range(len(self.weights)):  # by number: torch 2.8 does not compile iteration over parameters
+            value, gate = (hidden @ self.weights[layer] + self.biases[layer]).chunk(2, dim=-1)
             hidden = value * F.silu(gate)
         return (hidden @ self.out)[:, 0]

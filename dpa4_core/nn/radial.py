@@ -68,8 +68,8 @@ class RadialMLP(nn.Module):
 
     def forward(self, basis: Tensor) -> Tensor:
         hidden = basis
-        for weight, norm in zip(self.weights, self.norms, strict=False):
-            hidden = F.silu(norm(hidden @ weight))
+        for layer, norm in enumerate(self.norms):  # by number: torch 2.8 does not compile iteration over parameters
+            hidden = F.silu(norm(hidden @ self.weights[layer]))
         return hidden @ self.weights[-1]
 
 

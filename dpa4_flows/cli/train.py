@@ -40,6 +40,7 @@ class SplitBy(StrEnum):
     """How validation frames are chosen."""
 
     group = "group"
+    source = "source"
     block = "block"
     frame = "frame"
 
@@ -77,7 +78,7 @@ ValidationFraction = Annotated[
 Split = Annotated[
     SplitBy | None,
     typer.Option(
-        help="group: materials stay together (default); block: the last part of each; frame: at random.",
+        help="group: materials stay together (default); source: files; block: the last part of each; frame: at random.",
         rich_help_panel=_DATA_PANEL,
     ),
 ]
