@@ -270,7 +270,7 @@ def test_a_property_is_learned_stored_and_loaded(tmp_path, kind):
     spread = np.std([atoms.info["gap"] / n for atoms, n in zip(frames, factor, strict=True)])
     size = np.mean(factor)
     assert set(result.errors) == {"property_mae", "property_rmse"}
-    assert result.errors["property_mae"] < 0.5 * spread * size
+    assert result.errors["property_mae"] < 0.7 * spread * size  # the mean alone is off by 0.8
     assert values[-1]["property_mae"] == pytest.approx(result.errors["property_mae"])
     assert "energy_mae" not in of_kind(records, "train")[0]
 
