@@ -15,6 +15,7 @@ from torch import nn
 
 from dpa4_core.batches import predict_batches
 from dpa4_core.data.batching import default_budget, pack
+from dpa4_core.data.graph import UNSPECIFIED_CHARGE_SPIN
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.dpa4 import DPA4
@@ -95,6 +96,12 @@ def start(
     network.info = dataclasses.replace(
         network.info, name=config.name, sha256="", source="", elements=tuple(sorted(numbers)), **known
     )
+    named = (data.store.arrays["charge_spin"] != np.array(UNSPECIFIED_CHARGE_SPIN)).any(axis=1)
+    if network.backbone.config.charge_spin is None and named.any():
+        network.notes["charge and spin"] = (
+            f"{named.sum()} frames name them, but this network does not see them; a new one does with "
+            "model.charge_spin = [0, 1]"
+        )
     if config.property is not None:
         targets = np.array(data.store.arrays["target"][data.train])
         if config.property.kind == "extensive":

@@ -322,3 +322,13 @@ def test_frames_without_the_property_are_left_out(tmp_path):
     _, records = recorded(property_run(write(tmp_path, frames), tmp_path / "run", run__steps=1))
     data = of_kind(records, "start")[0]["data"]
     assert data["n_left_out"] == 2 and "no property 'gap'" in data["left_out"][0][1]
+
+
+def test_charges_that_the_network_does_not_see_are_named(tmp_path):
+    frames = toy_frames(6)
+    for atoms in frames[:2]:
+        atoms.info.update(charge=1, spin=2)
+    config = configured(write(tmp_path, frames), tmp_path / "run", run__steps=1)
+    assert trainer_of(config).network.notes["charge and spin"].startswith("2 frames")
+    seeing = configured(write(tmp_path, frames), tmp_path / "seeing", run__steps=1, model__charge_spin=[0, 1])
+    assert "charge and spin" not in trainer_of(seeing).network.notes
