@@ -30,7 +30,6 @@ def bytes_per_edge(config: DPA4Config) -> float:
     """Peak memory of an eager float32 training step per directed edge, in bytes, to a factor of about 1.5.
 
     Every mixing layer keeps its features (3·lmax + 1 rows of C·F) for the first and the second derivative.
-    `benchmarks/training.py` prints the measured value beside this one.
     """
     features = (3 * config.lmax + 1) * config.channels * config.n_focus
     layers = config.n_blocks * (config.mixing_layers + 2)

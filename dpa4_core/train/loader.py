@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dpa4_core.data.graph import UNSPECIFIED_CHARGE_SPIN
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.model.config import DPA4Config
+from dpa4_core.potential import species_table
 from dpa4_core.train.loss import Labels
 from dpa4_core.train.step import Batch
 from dpa4_core.train.store import FrameStore
@@ -70,8 +71,7 @@ class BatchMaker:
         self._energy = arrays["target"] if target else arrays["energy"]
         self._has_forces = arrays["has_forces"] & (not target)
         self._has_stress = ~np.isnan(arrays["stress"][:, 0, 0]) & arrays["periodic"] & (not target)
-        self._species_of = np.full(120, -1, dtype=np.int64)
-        self._species_of[list(config.atomic_numbers)] = np.arange(len(config.elements))
+        self._species_of = species_table(config).numpy()
         self._cache: dict[int, Edges] = {}
         self._room = cache_gib * 2**30
 

@@ -116,18 +116,25 @@ def start(
         network.notes["offsets"] = _fit_offsets(config, network.backbone, data)
     elif config.finetune.offsets == "shift":
         network.notes["offsets"] = _shift_offsets(config, network, data, device, notify)
-    options = config.finetune
-    if options.lora_rank:
-        adapted = add_adapters(
-            network.backbone, options.lora_rank, options.lora_alpha or float(options.lora_rank), config.run.seed
-        )
-        if config.property is not None:
-            network.backbone.fitting.requires_grad_(False)  # adapters train it, but only the head is used
-        network.notes["adapters"] = f"rank {options.lora_rank} on {len(adapted)} matrices"
-    if options.freeze:
-        freeze(network.backbone, options.freeze)
-        network.notes["frozen"] = ", ".join(options.freeze)
+    adapted = _adapt(network.backbone, config)
+    if adapted:
+        network.notes["adapters"] = f"rank {config.finetune.lora_rank} on {len(adapted)} matrices"
+    if config.finetune.freeze:
+        network.notes["frozen"] = ", ".join(config.finetune.freeze)
     return network
+
+
+def _adapt(model: DPA4, config: TrainConfig) -> list[str]:
+    """Put in the adapters and freeze what ``config.finetune`` names; the names of the adapted layers."""
+    options, adapted = config.finetune, []
+    if options.lora_rank:
+        alpha = options.lora_alpha or float(options.lora_rank)
+        adapted = add_adapters(model, options.lora_rank, alpha, config.run.seed)
+        if config.property is not None:
+            model.fitting.requires_grad_(False)  # adapters train it, but only the head is used
+    if options.freeze:
+        freeze(model, options.freeze)
+    return adapted
 
 
 def _from_base(config: TrainConfig, symbols: list[str], dtype: torch.dtype) -> Network:
@@ -151,13 +158,7 @@ def restore(network: DPA4, config: TrainConfig) -> nn.Module:
     module: nn.Module = network
     if config.property is not None:
         module = PropertyModel(network, config.property)
-    if config.finetune.lora_rank:
-        options = config.finetune
-        add_adapters(network, options.lora_rank, options.lora_alpha or float(options.lora_rank), config.run.seed)
-        if config.property is not None:
-            network.fitting.requires_grad_(False)
-    if config.finetune.freeze:
-        freeze(network, config.finetune.freeze)
+    _adapt(network, config)
     return module
 
 
