@@ -19,7 +19,7 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import Potential, PotentialLike, load, save
 from dpa4_core.predict import Prediction, predict
 from dpa4_core.properties import load_property, predict_property
-from dpa4_core.relax import RelaxResult, relax
+from dpa4_core.relax import RelaxResult, relax, relax_stream
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.trainer import TrainResult, train
 
@@ -47,6 +47,7 @@ __all__ = [
     "read_frames",
     "read_structures",
     "relax",
+    "relax_stream",
     "save",
     "train",
 ]

@@ -1,7 +1,7 @@
 """Relaxation of many structures at once."""
 
-from dpa4_core.relax.engine import relax
+from dpa4_core.relax.engine import relax, relax_stream
 from dpa4_core.relax.fire import FireOptions
 from dpa4_core.relax.results import RelaxResult, RelaxStep
 
-__all__ = ["FireOptions", "RelaxResult", "RelaxStep", "relax"]
+__all__ = ["FireOptions", "RelaxResult", "RelaxStep", "relax", "relax_stream"]

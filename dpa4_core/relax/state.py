@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,10 @@ from dpa4_core.relax.results import RelaxStep
 
 @dataclass(frozen=True)
 class Task:
-    """A structure on its way; ``index`` is its place in the input."""
+    """A structure on its way; ``key`` is what the caller calls it, ``structure`` what came in."""
 
-    index: int
+    key: Hashable
+    structure: Any
     system: System
     trajectory: list[RelaxStep] | None = None
 
