@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
@@ -19,7 +17,9 @@ from dpa4_flows.analysis.frames import is_pbe
 from dpa4_flows.analysis.schemes import PUBLISHED
 from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.relaxing import relax_missing
 from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Model, Threads
+from dpa4_flows.cli.validate_hull import hull
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.corrections import (
     VALIDATION,
@@ -33,13 +33,10 @@ from dpa4_flows.makers.corrections import (
 )
 from dpa4_flows.makers.references import correction_scheme
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.results import ResultsTable
 
 TABLE = "thermo.sqlite"
 """Results table in the folder of `dpa4 validate thermo`."""
-
-_AT_ONCE = 24  # structures between two steps of the progress bar
 
 app = typer.Typer()
 validate = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,10 +49,11 @@ def _family() -> None:
 
 @validate.callback()
 def _group() -> None:
-    """Check a model against measurements."""
+    """Check a model against measurements and other calculations."""
 
 
 app.add_typer(validate, name="validate")
+validate.command()(hull)
 
 
 @validate.command()
@@ -112,7 +110,8 @@ def thermo(
     place = tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder))
     with place as path:
         table = ResultsTable(Path(path) / TABLE)
-        _relax(maker, table, [*everything, *elements_of(everything)], progress=err.is_terminal and not as_json)
+        phases = [*everything, *elements_of(everything)]
+        relax_missing(maker, table, [p.structure for p in phases], progress=err.is_terminal and not as_json)
         fitted = None if refit is None else refit_document(table, maker, everything, refit)
         document = thermo_document(table, maker, compounds, [*schemes, *([fitted.scheme] if fitted else [])])
     failed = [row for row in document.rows if row.error is not None]
@@ -137,21 +136,6 @@ def _schemes(asked: list[str] | None, info: ModelInfo, *, refit: bool) -> list[s
             raise DPA4Error(f"corrections of this form are for PBE and PBE+U, {info.name} gives {info.level_of_theory}")
         return ["none"]
     return list(dict.fromkeys(correction_scheme(info, scheme) for scheme in asked or PUBLISHED))
-
-
-def _relax(maker: BatchRelaxMaker, table: ResultsTable, phases: Sequence[ReferencePhase], *, progress: bool) -> None:
-    """Relax what the table lacks, small cells first."""
-    done = table.existing_keys(maker.key(phase.structure) for phase in phases)
-    todo = sorted((p.structure for p in phases if maker.key(p.structure) not in done), key=len)
-    if done:
-        remark(f"{plural(len(phases) - len(todo), 'relaxation')} found in {table.path}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=err, disable=not progress) as bar:
-        task = bar.add_task("relaxing", total=len(todo))
-        for start in range(0, len(todo), _AT_ONCE):
-            part = todo[start : start + _AT_ONCE]
-            maker.run(table, part)
-            bar.advance(task, len(part))
 
 
 def _print_rows(document: ThermoDocument) -> None:

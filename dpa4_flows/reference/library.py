@@ -85,7 +85,12 @@ def missing_elements(phases: Sequence[ReferencePhase], chemical_systems: Iterabl
     return {system: symbols for system, symbols in missing.items() if symbols}
 
 
-def _read(path: Path) -> Iterator[ReferencePhase]:
+def read_rows(path: Path) -> list[tuple[str | None, Any]]:
+    """(name or None, phase as JSON has it) for all phases of a file, in any layout of `load_phases`.
+
+    Raises:
+        LibraryError: the file is missing or not JSON, or holds no list of phases.
+    """
     try:
         raw = path.read_bytes()
         content = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
@@ -93,7 +98,11 @@ def _read(path: Path) -> Iterator[ReferencePhase]:
         raise LibraryError(f"cannot read the phases in {path}: {error.strerror or error}") from error
     except (ValueError, EOFError) as error:
         raise LibraryError(f"{path} is not a JSON file of phases: {error}") from error
-    for position, (name, row) in enumerate(_rows(content, path)):
+    return _rows(content, path)
+
+
+def _read(path: Path) -> Iterator[ReferencePhase]:
+    for position, (name, row) in enumerate(read_rows(path)):
         yield _phase(row, name, position, path)
 
 

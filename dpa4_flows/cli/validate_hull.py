@@ -1,0 +1,265 @@
+"""`dpa4 validate hull`: does a model find the same phases stable as the calculations in a file?"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
+from rich.table import Table
+
+from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.hull import phase_positions
+from dpa4_flows.analysis.hull_comparison import (
+    ON_HULL,
+    ComparedPhase,
+    RankAgreement,
+    StabilityCounts,
+    compare_hulls,
+    count_stable,
+    rank_agreement,
+)
+from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, warn
+from dpa4_flows.cli.lazy import SOME_FAILED
+from dpa4_flows.cli.relaxing import relax_missing
+from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Model, Threads
+from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.references import correction_scheme, document_entry
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.reference.entries_file import read_entries
+from dpa4_flows.report.parity_plot import check_plot_name, write_parity_plot
+from dpa4_flows.results import ResultsTable
+
+TABLE = "hull.sqlite"
+"""Results table in the folder of `dpa4 validate hull`."""
+
+NEAR_HULL = 0.1
+"""eV/atom: phases that could be made are within about this distance, and their order is what a screening asks for."""
+
+MAX_NAMED = 20
+"""Phases without an energy, or judged differently, that are named on the screen; --csv and --json have all."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one correction scheme gives.
+
+    Attributes:
+        scheme: name of the corrections of the model.
+        phases: every phase on both hulls.
+        counts: agreement on stability at each threshold.
+        everything: ranks and errors of all compounds.
+        near: of those near the hull of the file.
+    """
+
+    scheme: str
+    phases: list[ComparedPhase]
+    counts: list[StabilityCounts]
+    everything: RankAgreement | None
+    near: RankAgreement | None
+
+
+def hull(
+    entries: Annotated[
+        Path,
+        typer.Argument(metavar="ENTRIES", help="JSON of computed entries with structures, as pymatgen writes them."),
+    ],
+    model: Model = "dpa4-neo",
+    corrections: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--corrections",
+            "-c",
+            help="For the model: auto, none, MP2020, OMat24 or the file of a refit; several times for several.",
+        ),
+    ] = None,
+    threshold: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0.0, help="Stable means this close to the hull, eV/atom; may be repeated; default: 0 and 0.05."
+        ),
+    ] = None,
+    max_atoms: Annotated[
+        int | None, typer.Option(min=1, help="Leave out larger cells, but for those on the hull of the file.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", "-o", metavar="DIR", help="Keep the relaxations here and reuse them.")
+    ] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a line for each phase.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw both against each other: .html or .png.")
+    ] = None,
+    fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force at the end of a relaxation, eV/Å.")] = 0.02,
+    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 500,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    threads: Threads = 0,
+    max_atoms_per_batch: Batch = None,
+    as_json: AsJson = False,
+) -> None:
+    """A whole hull of the model against that of computed entries, such as those of the Materials Project.
+
+    Every structure of the file is relaxed by the model and stands on a hull of the model's energies alone; the energies
+    of the file, with their own corrections, make the other hull. Compared are the distances to the two hulls: their
+    order, their size, and which phases each calls stable. Elements must be in the file.
+
+    For example:
+
+      dpa4 validate hull Li-Co-Ni-O.json.gz --folder li-co-ni-o --plot parity.png
+
+      dpa4 validate hull exported.json.gz -m my.dpa4 -c auto -c none --max-atoms 40
+    """
+    for path in (csv_file, plot):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise DPA4Error(f"there is no folder {path.parent} for {path.name}")
+    if plot is not None:
+        check_plot_name(plot)
+    if threads:
+        torch.set_num_threads(threads)
+    maker = BatchRelaxMaker(
+        model=ModelRef(model, device=device, dtype=dtype),
+        fmax=fmax,
+        max_steps=max_steps,
+        max_atoms_per_batch=max_atoms_per_batch,
+    )
+    info = maker.model.info()
+    schemes = list(dict.fromkeys(correction_scheme(info, scheme) for scheme in corrections or ["auto"]))
+    everything = read_entries(entries)
+    chosen = everything if max_atoms is None else _small_or_stable(everything, max_atoms)
+    thresholds = sorted(set(threshold or (0.0, 0.05)))
+    place = tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder))
+    with place as kept:
+        table = ResultsTable(Path(kept) / TABLE)
+        relax_missing(maker, table, [e.structure for e in chosen.values()], progress=err.is_terminal and not as_json)
+        failures: dict[str, str] = {}
+        comparisons = [_compare(table, maker, chosen, scheme, thresholds, failures) for scheme in schemes]
+    n_large = len(everything) - len(chosen)
+    if csv_file is not None:
+        _write_csv(csv_file, comparisons)
+    if plot is not None:
+        best = comparisons[0]
+        write_parity_plot(plot, best.phases, expected=entries.name, found=f"{info.name}, {best.scheme}")
+    if as_json:
+        print_json(
+            {
+                "model": info.name,
+                "model_sha256": info.sha256,
+                "file": str(entries),
+                "n_entries": len(everything),
+                "n_too_large": n_large,
+                "settings": maker.settings(),
+                "without_energy": failures,
+                "comparisons": [_plain(c) for c in comparisons],
+            }
+        )
+    else:
+        left = f"; {plural(n_large, 'larger cell')} above the hull left out" if n_large else ""
+        say(f"{info.name} against {entries.name}: {plural(len(chosen), 'phase')} of {len(everything)}{left}")
+        _print(comparisons)
+        for written in (csv_file, plot):
+            if written is not None:
+                say(f"wrote {written}")
+    for name, reason in list(failures.items())[:MAX_NAMED]:
+        warn("left out", f"{chosen[name].composition.reduced_formula} ({name}): {reason}")
+    if len(failures) > MAX_NAMED:
+        remark(f"and {len(failures) - MAX_NAMED} more; --json lists them all")
+    if failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _small_or_stable(
+    entries: Mapping[str, ComputedStructureEntry], max_atoms: int
+) -> dict[str, ComputedStructureEntry]:
+    """Entries with small cells, and those that make the hull of the file, so that it stays what it is."""
+    positions = phase_positions(list(entries.values()), list(entries.values()))
+    return {
+        name: entry
+        for (name, entry), position in zip(entries.items(), positions, strict=True)
+        if len(entry.structure) <= max_atoms
+        or (position.energy_above_hull is not None and position.energy_above_hull <= ON_HULL)
+    }
+
+
+def _compare(
+    table: ResultsTable,
+    maker: BatchRelaxMaker,
+    entries: Mapping[str, ComputedStructureEntry],
+    scheme: str,
+    thresholds: Sequence[float],
+    failures: dict[str, str],
+) -> Comparison:
+    """Both hulls with one correction scheme; phases without an energy are added to ``failures``."""
+    keys = {name: maker.key(entry.structure) for name, entry in entries.items()}
+    documents = table.calculations(keys.values())
+    found: dict[str, ComputedEntry] = {}
+    for name, key in keys.items():
+        corrected = document_entry(documents[key], scheme, name)
+        if corrected.entry is None:
+            failures[name] = corrected.reason or "no corrected energy"
+        elif not documents[key].converged:
+            failures[name] = "the relaxation did not converge"
+        else:
+            found[name] = corrected.entry
+    n_atoms = {name: len(entry.structure) for name, entry in entries.items()}
+    phases = compare_hulls(entries, found, n_atoms=n_atoms)
+    return Comparison(
+        scheme=scheme,
+        phases=phases,
+        counts=[count_stable(phases, threshold) for threshold in thresholds],
+        everything=rank_agreement(phases),
+        near=rank_agreement(phases, within=NEAR_HULL),
+    )
+
+
+def _print(comparisons: Sequence[Comparison]) -> None:
+    table = Table("corrections", title="Compounds: order and size of the distances to the hull", title_justify="left")
+    for title in ("which", "number", "Spearman", "Kendall", "distance, MAE", "formation, MAE", "bias"):
+        table.add_column(title, justify="left" if title == "which" else "right")
+    for comparison in comparisons:
+        for which, ranks in (("all", comparison.everything), (f"within {NEAR_HULL:g} eV/atom", comparison.near)):
+            if ranks is not None:
+                errors = (ranks.mae_above_hull, ranks.mae_formation, ranks.bias_formation)
+                table.add_row(
+                    comparison.scheme,
+                    which,
+                    str(ranks.n_phases),
+                    number(ranks.spearman, 3),
+                    number(ranks.kendall, 3),
+                    *(number(value, 3) for value in errors),
+                )
+    out.print(table)
+    table = Table("corrections", title="Stable phases, elements included", title_justify="left")
+    for title in ("within, eV/atom", "by both", "false positives", "false negatives", "neither", "precision", "recall"):
+        table.add_column(title, justify="right")
+    for comparison in comparisons:
+        for count in comparison.counts:
+            numbers = (count.both, count.false_positives, count.false_negatives, count.neither)
+            shares = (number(count.precision, 2), number(count.recall, 2))
+            table.add_row(comparison.scheme, f"{count.threshold:g}", *map(str, numbers), *shares)
+    out.print(table)
+
+
+def _plain(comparison: Comparison) -> dict[str, Any]:
+    plain = asdict(comparison)
+    for row, count in zip(plain["counts"], comparison.counts, strict=True):
+        row |= {"precision": count.precision, "recall": count.recall, "f1": count.f1}
+    return plain
+
+
+def _write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["corrections", *ComparedPhase.__dataclass_fields__])
+        for comparison in comparisons:
+            for phase in comparison.phases:
+                values = [f"{v:.6f}" if isinstance(v, float) else v for v in asdict(phase).values()]
+                writer.writerow([comparison.scheme, *values])
+    part.replace(path)
