@@ -8,7 +8,7 @@ relaxed = dpa4.relax(structures, potential, fmax=0.02)
 
 from dpa4_core.calculator import DPA4Calculator
 from dpa4_core.data.frames import Frame, read_frames
-from dpa4_core.data.readers import read_structures
+from dpa4_core.data.readers import iter_structures, read_structures
 from dpa4_core.data.structures import StructureError
 from dpa4_core.errors import DPA4Error
 from dpa4_core.evaluate import Metrics, evaluate
@@ -40,6 +40,7 @@ __all__ = [
     "TrainResult",
     "convert",
     "evaluate",
+    "iter_structures",
     "load",
     "load_property",
     "predict",

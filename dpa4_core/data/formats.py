@@ -1,4 +1,7 @@
-"""One reader per format: each yields the entries of a file, a broken one with its reason.
+"""One reader per format: each finds the entries of a file one after the other and leaves parsing them to the caller.
+
+Finding is cheap and needs the memory of one entry, so that a run may pass over what it has computed. A broken entry
+gives its reason when it is parsed; a file that breaks off raises where it does.
 
 CIF and JSON entries become pymatgen structures where pymatgen is installed (it is not needed) and ase.Atoms
 elsewhere; all other formats become ase.Atoms. Nothing is ever unpickled.
@@ -16,14 +19,17 @@ import json
 import lzma
 import re
 import sqlite3
+import tarfile
 import tokenize
+import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, TypeVar, cast
 
 import ase.db
 import ase.io
@@ -32,7 +38,14 @@ from ase.io.formats import UnknownFileTypeError
 from ase.io.jsonio import decode
 from ase.io.trajectory import Trajectory
 
+from dpa4_core.data.json_rows import json_rows
 from dpa4_core.data.system import StructureError
+
+T = TypeVar("T")
+
+WHOLE_JSON = 16 * 2**20
+"""Characters up to which a JSON file is read at once; larger ones are read row by row."""
+_ROWS_AT_ONCE = 1000
 
 HAS_PYMATGEN = importlib.util.find_spec("pymatgen") is not None
 
@@ -58,6 +71,8 @@ PARSE_ERRORS = (
     UnknownFileTypeError,
     ase.io.ParseError,
     sqlite3.Error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
     lzma.LZMAError,
     tokenize.TokenError,  # of array headers
     zlib.error,
@@ -79,18 +94,53 @@ class NamedStructure:
     error: str | None = None
 
 
-def reader_of(path: Path) -> Callable[[Path], Iterator[NamedStructure]] | None:
+@dataclass(frozen=True)
+class Unread:
+    """An entry that was found in a file and is not parsed yet.
+
+    Attributes:
+        part: where in the file, unique in it and the same in every pass: ``":7"``, ``"/member.cif"``; empty for the
+            only entry.
+        read: parses it; never raises for a broken entry.
+    """
+
+    part: str
+    read: Callable[[], NamedStructure]
+
+
+def _format_of(name: str) -> str:
+    """Suffix of the format of a file of this name without the one of a compression; ``.poscar`` for POSCAR_2."""
+    name = name.lower()
+    suffix = "." + name.rpartition(".")[2]
+    if suffix in OPENERS:
+        name = name[: -len(suffix)]
+    suffix = "." + name.rpartition(".")[2]
+    if suffix not in STREAM_READERS and suffix not in PATH_READERS and re.match(r"(poscar|contcar)(\b|_)", name):
+        return ".poscar"
+    return suffix
+
+
+def stream_reader(name: str) -> StreamReader | None:
+    """The reader of binary streams for a file of this name; None if there is none."""
+    return STREAM_READERS.get(_format_of(name))
+
+
+def reader_of(path: Path) -> Callable[[Path], Iterator[Unread]] | None:
     """The reader for a file of this name; None if the format is unknown."""
-    name = path.name.lower()
-    compressed = path.suffix.lower() in OPENERS
-    if compressed:
-        name = name[: -len(path.suffix)]
-    reader = READERS.get("." + name.rpartition(".")[2])
-    if compressed and reader in (_read_database, _read_trajectory):
-        return None
-    if reader is None and re.match(r"(poscar|contcar)(\b|_)", name):
-        return _read_poscar
-    return reader
+    if stream_reader(path.name) is not None:
+        return _read_stream
+    return PATH_READERS.get(_format_of(path.name)) if path.suffix.lower() not in OPENERS else None
+
+
+def _read_stream(path: Path) -> Iterator[Unread]:
+    reader = stream_reader(path.name)
+    assert reader is not None
+    if reader is _read_json and _is_json_database(path):
+        yield from _read_database(path, kind="json")
+        return
+    opener = OPENERS.get(path.suffix.lower(), open)
+    with opener(path, "rb") as stream:
+        yield from reader(stream, stem(path))
 
 
 def unknown_format(path: Path, known: str = "") -> str:
@@ -106,7 +156,8 @@ def stem(path: Path) -> str:
     if path.suffix.lower() in OPENERS:
         name = name[: -len(path.suffix)]
     stem, dot, suffix = name.rpartition(".")
-    return stem if dot and "." + suffix.lower() in READERS else name
+    known = "." + suffix.lower() in (*STREAM_READERS, *PATH_READERS)
+    return stem if dot and known else name
 
 
 def reason(error: Exception) -> str:
@@ -131,13 +182,34 @@ def read_text(path: Path) -> str:
         return stream.read().decode("utf-8-sig", errors="replace")
 
 
-def _read_cif(path: Path) -> Iterator[NamedStructure]:
-    text = read_text(path)
-    blocks = [block for block in re.split(r"(?mi)^(?=data_)", text) if "_atom_site_" in block.lower()]
-    for block in blocks:
+def _text(stream: IO[bytes]) -> io.TextIOWrapper:
+    return io.TextIOWrapper(cast("BinaryIO", stream), encoding="utf-8-sig", errors="replace")
+
+
+def _numbered(entries: Iterator[T]) -> Iterator[tuple[str, T]]:
+    """``(":0", first), (":1", second), ...``; the only entry of a file has no number."""
+    first = list(islice(entries, 2))
+    for number, entry in enumerate(chain(first, entries)):
+        yield (f":{number}" if len(first) > 1 else ""), entry
+
+
+def _read_cif(stream: IO[bytes], stem: str) -> Iterator[Unread]:
+    for part, block in _numbered(_cif_blocks(_text(stream))):
         title = block.split(maxsplit=1)[0][len("data_") :]
-        name = stem(path) if len(blocks) == 1 else f"{stem(path)}:{title}"
-        yield _attempt(name, partial(_cif_block, block))
+        name = f"{stem}:{title}" if part else stem
+        yield Unread(part, partial(_attempt, name, partial(_cif_block, block)))
+
+
+def _cif_blocks(lines: Iterable[str]) -> Iterator[str]:
+    """The blocks with atoms; a line that begins with ``data_`` begins a block."""
+    block: list[str] = []
+    for line in chain(lines, ["data_"]):
+        if line[:5].lower() == "data_":
+            text = "".join(block)
+            if "_atom_site_" in text.lower():
+                yield text
+            block = []
+        block.append(line)
 
 
 def _cif_block(block: str) -> Any:
@@ -147,24 +219,21 @@ def _cif_block(block: str) -> Any:
     return parser.parse_structures(primitive=False, on_error="raise")[0]
 
 
-def _read_poscar(path: Path) -> Iterator[NamedStructure]:
-    text = read_text(path)
-    yield _attempt(stem(path), lambda: ase.io.read(io.StringIO(text), format="vasp"))
+def _read_poscar(stream: IO[bytes], stem: str) -> Iterator[Unread]:
+    text = _text(stream).read()
+    yield Unread("", partial(_attempt, stem, lambda: ase.io.read(io.StringIO(text), format="vasp")))
 
 
-def _read_xyz(path: Path) -> Iterator[NamedStructure]:
-    opener = OPENERS.get(path.suffix.lower(), open)
-    names: set[str] = set()  # a trajectory repeats the identifier of its system
-    with opener(path, "rt", encoding="utf-8", errors="replace") as stream:
-        frames = list(xyz_frames(stream))
-    for number, frame in enumerate(frames):
-        name = f"{stem(path)}:{number}" if len(frames) > 1 else stem(path)
-        entry = _attempt(name, partial(xyz_frame, frame))
-        if entry.structure is not None:
-            label = identifier(entry.structure.info, name)
-            entry = dataclasses.replace(entry, name=f"{label}:{number}" if label in names else label)
-        names.add(entry.name)
-        yield entry
+def _read_xyz(stream: IO[bytes], stem: str) -> Iterator[Unread]:
+    for part, frame in _numbered(xyz_frames(_text(stream))):
+        yield Unread(part, partial(_xyz_entry, frame, f"{stem}{part}"))
+
+
+def _xyz_entry(frame: list[str], name: str) -> NamedStructure:
+    entry = _attempt(name, partial(xyz_frame, frame))
+    if entry.structure is None:
+        return entry
+    return dataclasses.replace(entry, name=identifier(entry.structure.info, name))
 
 
 def xyz_frames(stream: Iterator[str]) -> Iterator[list[str]]:
@@ -205,20 +274,63 @@ def identifier(labels: Mapping[str, Any], otherwise: str) -> str:
     return str(next(found, otherwise))
 
 
-def _read_json(path: Path) -> Iterator[NamedStructure]:
-    data = json.loads(read_text(path))
-    if isinstance(data, dict) and "ids" in data and "nextid" in data:
-        yield from _read_database(path, kind="json")
-    elif isinstance(data, dict) and holds_structure(data):
-        yield _attempt(identifier(data, stem(path)), partial(structure_of, data))
+def _read_json(stream: IO[bytes], stem: str) -> Iterator[Unread]:
+    text = _text(stream)
+    head = text.read(WHOLE_JSON)
+    if len(head) < WHOLE_JSON:
+        yield from _whole_json(json.loads(head), stem)
+        return
+    for key, row in json_rows(head, text):
+        if isinstance(key, str) and not isinstance(row, dict):
+            raise StructureError(
+                f"a JSON file of this size must be a list or a mapping of structures, and {key[:40]!r} is none; "
+                "split it or write JSON lines"
+            )
+        yield _json_row(row, f":{key}", str(key) if isinstance(key, str) else f"{stem}:{key}")
+
+
+def _whole_json(data: Any, stem: str) -> Iterator[Unread]:
+    if isinstance(data, dict) and _looks_like_database(data):
+        raise StructureError("an ASE database in a compressed file or archive is not read; unpack it")
+    if isinstance(data, dict) and holds_structure(data):
+        yield _json_row(data, "", stem)
     elif isinstance(data, dict):
         for name, row in data.items():
-            yield _attempt(str(name), partial(structure_of, row))
+            yield Unread(f":{name}", partial(_attempt, str(name), partial(structure_of, row)))
     elif isinstance(data, list):
         for number, row in enumerate(data):
-            labels = row if isinstance(row, dict) else {}
-            name = identifier(labels, f"{stem(path)}:{number}")
-            yield _attempt(name, partial(structure_of, row))
+            yield _json_row(row, f":{number}", f"{stem}:{number}")
+
+
+def _json_row(row: Any, part: str, otherwise: str) -> Unread:
+    name = identifier(row if isinstance(row, dict) else {}, otherwise)
+    return Unread(part, partial(_attempt, name, partial(structure_of, row)))
+
+
+def _read_json_lines(stream: IO[bytes], stem: str) -> Iterator[Unread]:
+    for number, line in enumerate(line for line in _text(stream) if line.strip()):
+        yield Unread(f":{number}", partial(_json_line, line, f"{stem}:{number}"))
+
+
+def _json_line(line: str, name: str) -> NamedStructure:
+    try:
+        row = json.loads(line)
+    except PARSE_ERRORS as error:
+        return NamedStructure(name, None, reason(error))
+    return _json_row(row, "", name).read()
+
+
+def _is_json_database(path: Path) -> bool:
+    """Whether a JSON file is a database of ASE, which ends with the next free number."""
+    if path.suffix.lower() in OPENERS:
+        return False
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - 200))
+        return b'"nextid"' in stream.read()
+
+
+def _looks_like_database(data: Mapping[str, Any]) -> bool:
+    return "ids" in data and "nextid" in data
 
 
 def holds_structure(row: Mapping[str, Any]) -> bool:
@@ -249,29 +361,72 @@ def structure_of(row: Any) -> Any:
     return Atoms(species, cell=lattice, pbc=True, **where)
 
 
-def _read_database(path: Path, kind: str = "db") -> Iterator[NamedStructure]:
-    for row in database_rows(path, kind):
-        name = identifier(row.key_value_pairs, f"{stem(path)}:{row.id}")
-        yield _attempt(name, row.toatoms)
+def _read_database(path: Path, kind: str = "db") -> Iterator[Unread]:
+    if kind != "db":  # ASE reads such a file as a whole
+        for row in database_rows(path, kind):
+            yield Unread(f":{row.id}", partial(_row_entry, partial(_itself, row), f"{stem(path)}:{row.id}"))
+        return
+    database = ase.db.connect(path, type=kind, use_lock_file=False)
+    for number in _row_numbers(path):
+        yield Unread(f":{number}", partial(_row_entry, partial(database.get, id=number), f"{stem(path)}:{number}"))
+
+
+def _itself(row: Any) -> Any:
+    return row
+
+
+def _row_entry(find: Callable[[], Any], name: str) -> NamedStructure:
+    try:
+        row = find()
+    except PARSE_ERRORS as error:
+        return NamedStructure(name, None, reason(error))
+    return _attempt(identifier(row.key_value_pairs, name), row.toatoms)
+
+
+def _row_numbers(path: Path) -> Iterator[int]:
+    """Identifiers of the rows of an SQLite database in their order; ASE's own selection reads all rows at once."""
+    _refuse_foreign(path)
+    last = -1
+    while True:
+        with closing(_connect(path)) as connection:
+            found = connection.execute(
+                "SELECT id FROM systems WHERE id > ? ORDER BY id LIMIT ?", (last, _ROWS_AT_ONCE)
+            ).fetchall()
+        if not found:
+            return
+        yield from (number for (number,) in found)
+        last = found[-1][0]
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """ASE would write its tables into any other SQLite file."""
+    with closing(_connect(path)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'systems'").fetchone():
+            raise StructureError("the file is an SQLite database but not one of ASE")
 
 
 def database_rows(path: Path, kind: str = "db") -> Iterator[Any]:
     """Rows of an ASE database in an SQLite (``db``) or ``json`` file, which is not touched."""
-    if kind == "db":  # ASE would write its tables into any other SQLite file
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'systems'").fetchone():
-                raise StructureError("the file is an SQLite database but not one of ASE")
+    if kind == "db":
+        _refuse_foreign(path)
     yield from ase.db.connect(path, type=kind, use_lock_file=False).select()
 
 
-def _read_trajectory(path: Path) -> Iterator[NamedStructure]:
+def _read_trajectory(path: Path) -> Iterator[Unread]:
     with Trajectory(path) as frames:
         for number in range(len(frames)):
-            name = f"{stem(path)}:{number}" if len(frames) > 1 else stem(path)
-            yield _attempt(name, partial(frames.__getitem__, number))
+            part = f":{number}" if len(frames) > 1 else ""
+            yield Unread(part, partial(_attempt, f"{stem(path)}{part}", partial(frames.__getitem__, number)))
 
 
-READERS: dict[str, Callable[[Path], Iterator[NamedStructure]]] = {
+StreamReader = Callable[[IO[bytes], str], Iterator[Unread]]
+"""Entries of a binary stream; the second argument names the file."""
+
+STREAM_READERS: dict[str, StreamReader] = {
     ".cif": _read_cif,
     ".vasp": _read_poscar,
     ".poscar": _read_poscar,
@@ -279,7 +434,10 @@ READERS: dict[str, Callable[[Path], Iterator[NamedStructure]]] = {
     ".xyz": _read_xyz,
     ".extxyz": _read_xyz,
     ".json": _read_json,
-    ".db": _read_database,
-    ".traj": _read_trajectory,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
 }
-KNOWN_FORMATS = ", ".join([*READERS, "POSCAR", "CONTCAR"])
+PATH_READERS: dict[str, Callable[[Path], Iterator[Unread]]] = {".db": _read_database, ".traj": _read_trajectory}
+ONE_STRUCTURE = (_read_poscar, _read_cif)
+"""Readers of formats whose files are small."""
+KNOWN_FORMATS = ", ".join([*STREAM_READERS, *PATH_READERS, "POSCAR", "CONTCAR", "tar or zip archives of them"])

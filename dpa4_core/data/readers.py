@@ -1,19 +1,24 @@
-"""Structures from files and folders; one bad entry does not spoil the others."""
+"""Structures from files, folders and archives; one bad entry does not spoil the others."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from dpa4_core.data.archives import archive_entries, is_archive
 from dpa4_core.data.formats import (
     ID_KEYS,
     KNOWN_FORMATS,
     PARSE_ERRORS,
     NamedStructure,
+    Unread,
     reader_of,
     reason,
     stem,
@@ -21,58 +26,177 @@ from dpa4_core.data.formats import (
 )
 from dpa4_core.data.structures import StructureError, to_system
 
-__all__ = ["ID_KEYS", "NamedStructure", "read_structures"]
+__all__ = [
+    "ID_KEYS",
+    "RUN_FILE",
+    "Entry",
+    "NamedStructure",
+    "iter_entries",
+    "iter_structures",
+    "read_structures",
+    "walk",
+]
 
 logger = logging.getLogger(__name__)
 
+RUN_FILE = "dpa4-run.json"
+"""A file of this name says that a folder holds results, not input."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A structure that was found and is not parsed yet.
+
+    Attributes:
+        source: path, member of the archive and number in the file: ``"a.extxyz:7"``, ``"set.tar.gz/x.cif"``. The same
+            in every pass over unchanged files, and unique (but for an archive that holds a name twice).
+        read: parses it; what is wrong with it is in the ``error`` of the result.
+    """
+
+    source: str
+    read: Callable[[], NamedStructure]
+
 
 def read_structures(path: str | Path) -> list[NamedStructure]:
-    """Every structure of a file, or of all files of a folder that have a known format, sorted by name.
+    """Every structure of a file or archive, or of all files of a folder that have a known format, sorted by name.
 
-    Formats: CIF, POSCAR/CONTCAR, (extended) XYZ, pymatgen JSON (a structure, a list, or rows with a
-    ``structure``), ASE databases and trajectories; text formats may be compressed (.gz, .bz2, .xz).
+    Formats: CIF, POSCAR/CONTCAR, (extended) XYZ, pymatgen JSON (a structure, a list, rows with a ``structure``, one
+    row in each line of a .jsonl), ASE databases and trajectories; text formats may be compressed (.gz, .bz2, .xz).
+    Archives: .tar, also compressed, and .zip. See `iter_structures` for more structures than fit into memory.
 
     Raises:
-        StructureError: the path is missing, empty, of an unknown format, or cannot be read at all.
+        StructureError: the path is missing, empty, of an unknown format, or cannot be read to its end.
     """
     path = Path(path).expanduser()
-    if path.is_dir():
-        return _read_folder(path)
-    if not path.exists():
-        raise StructureError(f"there is no file {path}")
-    if path.stat().st_size == 0:
-        raise StructureError(f"{path} is empty; write the structure again")
-    reader = reader_of(path)
-    if reader is None:
-        raise StructureError(unknown_format(path))
-    try:
-        with _logged_warnings(path):
-            entries = [_checked(entry, path) for entry in reader(path)]
-    except StructureError as error:
-        raise StructureError(f"{path}: {error}") from error
-    except PARSE_ERRORS as error:
-        raise StructureError(f"{path} cannot be read: {reason(error)}") from error
-    if not entries:
-        raise StructureError(f"{path} holds no structure")
+    entries: list[NamedStructure] = []
+    for file in _files(path) if path.is_dir() else [path]:
+        try:
+            entries += _read_file(file)
+        except StructureError as error:
+            if not path.is_dir():
+                raise
+            entries.append(NamedStructure(stem(file), None, str(error)))
     return entries
 
 
-def _read_folder(folder: Path) -> list[NamedStructure]:
+def _read_file(path: Path) -> list[NamedStructure]:
+    entries: list[NamedStructure] = []
+    names: set[str] = set()  # a trajectory repeats the identifier of its system
+    for entry in _file_entries(path, str(path)):
+        named = entry.read()
+        if named.name in names and ":" in entry.source:
+            named = dataclasses.replace(named, name=f"{named.name}:{entry.source.rpartition(':')[2]}")
+        names.add(named.name)
+        entries.append(named)
+    return entries
+
+
+def iter_structures(path: str | Path) -> Iterator[NamedStructure]:
+    """What `read_structures` reads, one after the other and in bounded memory, subfolders included.
+
+    Names may repeat here, where the file repeats them. A file that cannot be read, or not to its end, is one failed
+    entry.
+    """
+    for entry in iter_entries(path):
+        yield entry.read()
+
+
+def iter_entries(path: str | Path, label: str | None = None) -> Iterator[Entry]:
+    """Entries of a file, an archive or a folder with its subfolders, found one by one and not yet parsed.
+
+    Files of a folder come in the order of their names, and those of unknown formats are passed over. Reading all rows
+    to pass over them costs little next to parsing them.
+
+    Args:
+        path: where to read.
+        label: what to call it in `Entry.source` instead of ``path``.
+    """
+    path = Path(path).expanduser()
+    label = label or str(path)
+    if not path.is_dir():
+        yield from _until_broken(path, label)
+        return
+    for file in walk(path):
+        yield from _until_broken(file, f"{label}/{file.relative_to(path).as_posix()}")
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """All files of known formats in a folder and its subfolders, in the order of their names.
+
+    Not entered are folders with a `RUN_FILE`, which hold results, and links to folders, which may lead in circles.
+    """
+    with os.scandir(folder) as found:
+        listed = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in found if not e.name.startswith("."))
+    if (RUN_FILE, False) in listed:
+        return
+    for name, is_folder in listed:
+        if is_folder:
+            yield from walk(folder / name)
+        elif _is_known(folder / name) and (folder / name).is_file():
+            yield folder / name
+
+
+def _is_known(path: Path) -> bool:
+    return is_archive(path.name) or reader_of(path) is not None
+
+
+def _files(folder: Path) -> list[Path]:
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
-    files = [path for path in files if reader_of(path) is not None]
+    files = [path for path in files if _is_known(path)]
     if not files:
         raise StructureError(f"the folder {folder} holds no file of structures ({KNOWN_FORMATS})")
-    entries: list[NamedStructure] = []
-    for path in files:
+    return files
+
+
+def _until_broken(path: Path, label: str) -> Iterator[Entry]:
+    """The entries of a file; where it cannot be read any further, one that says so."""
+    last = None
+    try:
+        for entry in _file_entries(path, label):
+            yield entry
+            last = entry.source
+    except StructureError as error:
+        source = label if last is None else f"{label}:end"
+        yield Entry(source, partial(NamedStructure, stem(path), None, str(error)))
+
+
+def _file_entries(path: Path, label: str) -> Iterator[Entry]:
+    """The entries of one file.
+
+    Raises:
+        StructureError: the file is missing, empty, of an unknown format, or ends in a way that its format forbids.
+    """
+    if not path.exists():
+        raise StructureError(f"there is no file {path}")
+    if not path.is_file():
+        raise StructureError(f"{path} is not a file")
+    if path.stat().st_size == 0:
+        raise StructureError(f"{path} is empty; write the structure again")
+    reader = archive_entries if is_archive(path.name) else reader_of(path)
+    if reader is None:
+        raise StructureError(unknown_format(path))
+    found = reader(path)
+    count = 0
+    while True:
         try:
-            entries += read_structures(path)
+            with _logged_warnings(path):
+                unread = next(found, None)
         except StructureError as error:
-            entries.append(NamedStructure(stem(path), None, str(error)))
-    return entries
+            raise StructureError(f"{path}: {error}") from error
+        except PARSE_ERRORS as error:
+            raise StructureError(f"{path} cannot be read: {reason(error)}") from error
+        if unread is None:
+            break
+        count += 1
+        yield Entry(f"{label}{unread.part}", partial(_checked, unread, path))
+    if not count:
+        raise StructureError(f"{path} holds no structure")
 
 
-def _checked(entry: NamedStructure, path: Path) -> NamedStructure:
-    """The entry, with an error if its structure cannot be used."""
+def _checked(unread: Unread, path: Path) -> NamedStructure:
+    """The structure, with an error if it cannot be used."""
+    with _logged_warnings(path):
+        entry = unread.read()
     error = entry.error
     if error is None:
         try:
@@ -81,7 +205,8 @@ def _checked(entry: NamedStructure, path: Path) -> NamedStructure:
             error = str(problem)
     if error is None:
         return entry
-    return dataclasses.replace(entry, error=f"{path.name}, {entry.name}: {error}")
+    where = unread.part[1:] if unread.part.startswith("/") else entry.name  # of an archive the member
+    return dataclasses.replace(entry, error=f"{path.name}, {where}: {error}")
 
 
 @contextmanager
