@@ -20,6 +20,9 @@ from dpa4_flows.provenance import provenance
 from dpa4_flows.results import digest
 from dpa4_flows.schemas import RelaxationDocument
 
+RATTLE = 0.02
+"""Å: usual width of the push that takes atoms off saddle points; less than they move by themselves at 0 K."""
+
 _DECIMALS = 8  # Å; a change of 1e-8 Å is no other structure
 
 
@@ -69,6 +72,29 @@ def input_hash(structure: Structure | Molecule) -> str:
         np.flatnonzero(system.fixed).tolist(),
         system.charge_spin,
     )
+
+
+def rattled(structure: Structure | Molecule, amplitude: float) -> Structure | Molecule:
+    """Copy with every coordinate moved by a normal deviate of width ``amplitude`` in Å, always the same for one input.
+
+    A relaxation keeps the symmetry that it starts with; without a push LiNiO2 stays undistorted on top of a barrier.
+    Fixed coordinates stay where they are.
+    """
+    if amplitude == 0:
+        return structure
+    try:
+        fixed = to_system(structure).fixed
+    except StructureError:  # no potential can see it; the relaxation says why
+        return structure
+    moved = structure.copy()
+    shifts = np.random.default_rng(int(input_hash(structure)[:16], 16)).normal(0.0, amplitude, (len(moved), 3))
+    shifts[fixed] = 0.0
+    for i, shift in enumerate(shifts):
+        if isinstance(moved, Molecule):
+            moved.translate_sites([i], shift)
+        else:
+            moved.translate_sites([i], shift, frac_coords=False, to_unit_cell=False)
+    return moved
 
 
 def calculation_key(structure_hash: str, model: ModelRef | ModelInfo, settings: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jobflow import Flow
 
-from dpa4_flows.campaigns.bundled import bundled_campaigns
+from dpa4_flows.bundled import bundled_campaigns
 from dpa4_flows.cli.app import Dpa4Group
 
 ROOT = Path(__file__).parent.parent

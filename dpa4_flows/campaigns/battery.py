@@ -1,6 +1,7 @@
 """The battery funnel as jobs: which insertion electrodes are stable, and what voltage and capacity they give.
 
-    sanity → duplicates → relax → references → hull → delithiate → relax charged → electrode → charged hull → rank
+    sanity → duplicates → relax → relaxed duplicates → references → hull → delithiate → relax charged → electrode
+    → charged hull → rank
 
 Cheap criteria come first. Relaxations fan out into chunk jobs when they start, since only then it is known who is left.
 Each stage job reads its candidates from the results table and writes one verdict each; the physics is in
@@ -10,8 +11,9 @@ Each stage job reads its candidates from the results table and writes one verdic
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from jobflow import Flow, Job, JobOrder, Maker, Response, job
@@ -20,21 +22,18 @@ from pymatgen.core import Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.analysis.duplicates import group_duplicates
+from dpa4_flows.analysis.duplicates import group_duplicates, relaxed_duplicates
 from dpa4_flows.analysis.electrode import ElectrodeError, electrode_properties
 from dpa4_flows.analysis.hull import hull_summary, phase_positions
 from dpa4_flows.analysis.ranking import Objective, rank_candidates
+from dpa4_flows.analysis.schemes import REFIT, scheme_name
 from dpa4_flows.campaigns import battery_verdicts as verdicts
 from dpa4_flows.campaigns.config import BatteryCampaign
 from dpa4_flows.campaigns.funnel import (
-    START_SOURCE,
     StageSummary,
     calculation_keys,
     judge_relaxation,
-    rattle_amplitude,
-    rattled,
     relaxed_structure,
-    start_structures,
     stored,
     write_verdicts,
 )
@@ -55,12 +54,18 @@ from dpa4_flows.provenance import energy_frame, provenance
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import ChunkSummary, RankedCandidate, StageResult
 
-STAGES = ("sanity", "duplicates", "relax", "hull", "delithiate", "relax_charged", "electrode", "charged_hull")
+STAGES = (
+    *("sanity", "duplicates", "relax", "relaxed_duplicates", "hull"),
+    *("delithiate", "relax_charged", "electrode", "charged_hull"),
+)
 
 _TRUSTED_BY = {  # no dispersion in the model: see electrode
     "volume_change_percent": "volume_change_reliable",
     "energy_above_hull_charged": "energy_above_hull_charged_reliable",
 }
+
+REFIT_FILE = "corrections.yaml"
+"""Copy of the refit that a campaign names, in its run folder."""
 
 CHARGED_SOURCE = "dpa4_flows.campaigns.battery:charged_structures"
 
@@ -83,6 +88,13 @@ class BatteryRun(MSONable):
     corrections: str
     shared_table: bool = False
 
+    def scheme(self) -> str:
+        """Name of the correction scheme. A refit is read from the run folder, since a worker need not have it in its
+        cache, from which it is found by name afterwards.
+        """
+        file = Path(self.table).with_name(REFIT_FILE)
+        return scheme_name(str(file)) if self.corrections.startswith(REFIT) and file.is_file() else self.corrections
+
     def open(self) -> ResultsTable:
         return ResultsTable(self.table, shared=self.shared_table)
 
@@ -94,6 +106,7 @@ class BatteryRun(MSONable):
             model=self.model,
             fmax=settings.fmax,
             max_steps=settings.max_steps,
+            rattle=settings.rattle,
             max_atoms_per_batch=self.campaign.engine.max_atoms_per_batch,
             shared_table=self.shared_table,
         )
@@ -119,7 +132,6 @@ class ScreeningMaker(Maker):
             run.relax_maker("relax"),
             run.table,
             survivors_of="duplicates",
-            source=START_SOURCE,
             chunk_size=chunk_size,
         )
         charging = fan_out(
@@ -134,6 +146,7 @@ class ScreeningMaker(Maker):
             drop_duplicates(run),
             relaxation,
             judge_relaxed(run),
+            drop_relaxed_duplicates(run),
             compute_references(run),
             judge_stability(run),
             delithiate(run),
@@ -170,26 +183,38 @@ def judge_relaxed(run: BatteryRun) -> StageSummary:
     """Stage ``relax``: what did not converge leaves here and never enters a hull."""
     table = run.open()
     ids = table.survivors("duplicates")
-    structures = dict(zip(ids, start_structures(table, ids), strict=True))
+    structures = dict(zip(ids, find_structures(table, ids), strict=True))
     return _judge_relaxations(run, table, "relax", structures, run.campaign.relax.max_volume_change_percent)
+
+
+@job(output_schema=StageSummary)
+def drop_relaxed_duplicates(run: BatteryRun) -> StageSummary:
+    """Stage ``relaxed_duplicates``: of candidates that relaxed to one minimum the lowest stands for all."""
+    table = run.open()
+    documents = stored(table, calculation_keys(table, "relax", table.survivors("relax")))
+    window = run.campaign.relax.duplicate_window
+    representatives = relaxed_duplicates(documents, energy_window=window) if documents else {}
+    return write_verdicts(
+        table,
+        "relaxed_duplicates",
+        [verdicts.judge_relaxed_duplicate(i, r, documents, window) for i, r in representatives.items()],
+    )
 
 
 @job
 def compute_references(run: BatteryRun) -> Response | ChunkSummary:
-    """Relax the competing phases of the chemical systems that are left, with the settings of the candidates.
-
-    They come from the table, since a worker need not have the files, and start rattled like the candidates: a phase
+    """Relax the competing phases of the chemical systems that are left, with the settings of the candidates: a phase
     that stays on a saddle point would let every candidate near it look stable.
+
+    They come from the table, since a worker need not have the files.
     """
     table = run.open()
-    systems = {chemical_system(s) for s in find_structures(table, table.survivors("relax"))}
-    amplitude = rattle_amplitude(table)
-    phases = [replace(p, structure=rattled(p.structure, amplitude)) for p in stored_phases(table, systems)]
+    systems = {chemical_system(s) for s in find_structures(table, table.survivors("relaxed_duplicates"))}
     maker = ReferenceMaker(
         relax_maker=run.relax_maker("competing phases"),
         chunk_size=run.campaign.engine.chunk_size,
     )
-    return maker.replace_phases(table, phases)
+    return maker.replace_phases(table, stored_phases(table, systems))
 
 
 @job(output_schema=StageSummary)
@@ -197,7 +222,8 @@ def judge_stability(run: BatteryRun) -> StageSummary:
     """Stage ``hull``: distance of the discharged phases to the hull of competing phases by the same model."""
     table = run.open()
     limit = run.campaign.hull.max_energy_above_hull
-    return _judge_hull(run, table, "hull", "relax", limit, rivals=set(table.survivors("relax")))
+    left = set(table.survivors("relaxed_duplicates"))
+    return _judge_hull(run, table, "hull", "relaxed_duplicates", limit, rivals=left)
 
 
 @job(output_schema=StageSummary)
@@ -215,10 +241,9 @@ def delithiate(run: BatteryRun) -> StageSummary:
 
 
 def charged_structures(table: ResultsTable, ids: list[str]) -> list[Structure]:
-    """Hosts without working ions as the stage ``delithiate`` left them, rattled; a source of chunk jobs."""
+    """Hosts without working ions as the stage ``delithiate`` left them; a source of chunk jobs."""
     results = table.stage("delithiate", ids)
-    amplitude = rattle_amplitude(table)
-    return [rattled(Structure.from_dict((results[i].document or {})["structure"]), amplitude) for i in ids]
+    return [Structure.from_dict((results[i].document or {})["structure"]) for i in ids]
 
 
 @job(output_schema=StageSummary)
@@ -347,23 +372,24 @@ def _judge_hull(
     ids = table.survivors(after)
     computed = list(dict.fromkeys([*ids, *sorted(rivals)]))
     documents = stored(table, calculation_keys(table, "relax" if stage == "hull" else "relax_charged", computed))
-    origin = provenance(run.model, {"corrections": run.corrections}, with_pymatgen=True)
+    scheme = run.scheme()
+    origin = provenance(run.model, {"corrections": scheme}, with_pymatgen=True)
     judged = set(ids)
     results: list[StageResult] = []
     entries: dict[str, ComputedStructureEntry] = {}
     warnings: dict[str, tuple[str, ...]] = {}
     for i in computed:
-        corrected = document_entry(documents[i], run.corrections, i)
+        corrected = document_entry(documents[i], scheme, i)
         if corrected.entry is not None:
             entries[i], warnings[i] = corrected.entry, corrected.warnings
         elif i in judged:
             reasons = [corrected.reason or "no corrected energy"]
             results.append(StageResult(candidate_id=i, stage=stage, status="error", reasons=reasons, provenance=origin))
-    references = reference_entries(table, run.corrections)
+    references = reference_entries(table, scheme)
     judged_entries = {i: entry for i, entry in entries.items() if i in judged}
     competitors = [entry for i, entry in entries.items() if i in rivals]
     positions = phase_positions(list(judged_entries.values()), references.entries, rivals=competitors)
-    frame = energy_frame(run.model, run.corrections)
+    frame = energy_frame(run.model, scheme)
     for i, position in zip(judged_entries, positions, strict=True):
         missing = references.missing_in(position.chemsys)
         remarks = [*warnings[i], *(f"not on the hull: {sentence}" for sentence in missing)]

@@ -14,7 +14,7 @@ from dpa4_flows.analysis.electrode import ElectrodeError, ElectrodeProperties, r
 from dpa4_flows.analysis.hull import HullResult
 from dpa4_flows.analysis.sanity import check_candidate
 from dpa4_flows.campaigns.config import BatteryCampaign
-from dpa4_flows.schemas import Candidate, ElectrodeDocument, Provenance, StageResult
+from dpa4_flows.schemas import Candidate, ElectrodeDocument, Provenance, RelaxationDocument, StageResult
 
 ON_HULL = 1e-6
 """eV/atom; below this a phase is stable, not decomposing."""
@@ -84,6 +84,39 @@ def judge_duplicate(candidate_id: str, representative: str) -> StageResult:
         return result
     result.values = {"duplicate_of": representative}
     return _rejected(result, f"same structure as {representative}, which stands for both")
+
+
+def judge_relaxed_duplicate(
+    candidate_id: str, representative: str, documents: Mapping[str, RelaxationDocument], window: float
+) -> StageResult:
+    """Rejects a candidate that relaxed to the structure of another one.
+
+    Args:
+        candidate_id: the candidate.
+        representative: whom it relaxed to, itself if to nobody.
+        documents: relaxations by id.
+        window: eV/atom within which two relaxations are one.
+    """
+    document = documents[candidate_id]
+    result = StageResult(
+        candidate_id=candidate_id,
+        stage="relaxed_duplicates",
+        status="passed",
+        calculation_keys=[document.key],
+        provenance=document.provenance,
+    )
+    if representative == candidate_id:
+        return result
+    own, other = document.energy_per_atom, documents[representative].energy_per_atom
+    assert own is not None and other is not None  # only converged relaxations are alike
+    result.values = {"duplicate_of": representative, "energy_above_representative": own - other}
+    result.units = {"energy_above_representative": "eV/atom"}
+    result.thresholds = {"energy_above_representative": window}
+    return _rejected(
+        result,
+        f"relaxed to the same structure as {representative}, whose energy is lower by {own - other:.4f} eV/atom and "
+        "which stands for both",
+    )
 
 
 def products_text(formula: str, decomposition: Mapping[str, float]) -> str:

@@ -1,25 +1,12 @@
-"""Campaigns that come with the program: found in a source checkout and in an installed wheel."""
+"""Bundled campaigns by name: copied to be adapted, or run as they are."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+from dpa4_flows.bundled import CAMPAIGN_FILE, bundled_campaigns
 from dpa4_flows.campaigns.config import ConfigError
-
-CAMPAIGN_FILE = "campaign.toml"
-
-_PACKAGE = Path(__file__).resolve().parents[1]
-_FOLDERS = (_PACKAGE / "_workflows", _PACKAGE.parent / "workflows")  # wheel, source checkout
-
-
-def bundled_campaigns() -> dict[str, Path]:
-    """Folder of each bundled campaign by name."""
-    found: dict[str, Path] = {}
-    for folder in _FOLDERS:
-        for file in sorted(folder.glob(f"*/{CAMPAIGN_FILE}")):
-            found.setdefault(file.parent.name, file.parent)
-    return found
 
 
 def copy_campaign(name: str, target: Path) -> list[Path]:

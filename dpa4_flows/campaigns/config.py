@@ -26,8 +26,12 @@ from pydantic import (
 )
 
 from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.schemes import PUBLISHED as SCHEMES
+from dpa4_flows.analysis.schemes import REFIT
+from dpa4_flows.calculations import RATTLE
 from dpa4_flows.results import digest
 
+_REFIT_SUFFIXES = (".yaml", ".yml")
 _MODEL_FILE_SUFFIXES = (".pt", ".dpa4", ".safetensors")
 
 
@@ -46,6 +50,25 @@ def _model_name(value: str, info: ValidationInfo) -> str:
     if value.startswith("hub:") or not file.endswith(_MODEL_FILE_SUFFIXES):
         return value
     return f"{_checked_path(file, info, 'model file')}{mark}{branch}"
+
+
+def _correction_scheme(value: str, info: ValidationInfo) -> str:
+    """A published scheme or a refit by name; the file of a refit as an absolute path."""
+    if value in (*SCHEMES, "auto") or value.startswith(REFIT):
+        return value
+    if value.endswith(_REFIT_SUFFIXES):
+        return str(_checked_path(value, info, "correction scheme"))
+    raise ValueError(
+        f"{value!r} is not allowed; expected 'auto', {', '.join(map(repr, SCHEMES))} or the .yaml file of a refit"
+    )
+
+
+def _library(value: str, info: ValidationInfo) -> str:
+    """``cache``, ``none``, or a folder as an absolute path; it need not exist yet."""
+    if value in ("cache", "none"):
+        return value
+    folder = info.context["folder"] if info.context else Path()
+    return str((folder / Path(value).expanduser()).resolve())
 
 
 def _checked_path(value: str, info: ValidationInfo, what: str) -> Path:
@@ -98,16 +121,22 @@ class RelaxSection(Section):
 
     fmax: float = Field(0.02, gt=0, le=1, description="Largest generalised force, eV/Å")
     max_steps: int = Field(500, ge=1, description="Optimiser steps before a structure counts as unconverged")
-    rattle: float = Field(0.02, ge=0, le=0.2, description="Width of the random displacements of candidates, Å")
+    rattle: float = Field(RATTLE, ge=0, le=0.2, description="Width of the random displacements before relaxing, Å")
     max_volume_change_percent: float = Field(30.0, gt=0, description="Larger changes on relaxation are flagged, %")
+    duplicate_window: float = Field(
+        0.01, ge=0, le=0.1, description="Equal structures this close in energy after relaxation are one, eV/atom"
+    )
 
 
 class HullSection(Section):
     """Competing phases, corrections and how far above the hull a candidate may lie."""
 
     competing: list[StructureFile] = Field(default_factory=list, description="Files with competing phases")
-    corrections: Literal["auto", "OMat24", "MP2020", "none"] = Field(
-        "auto", description="Correction scheme; auto is the one that fits the model"
+    corrections: Annotated[str, AfterValidator(_correction_scheme)] = Field(
+        "auto", description="Correction scheme, or the .yaml file of a refit; auto is the one that fits the model"
+    )
+    library: Annotated[str, AfterValidator(_library)] = Field(
+        "cache", description="Library of competing phases to take from and to add to: cache, none, or a folder"
     )
     max_energy_above_hull: float = Field(0.05, ge=0, description="eV/atom")
 
@@ -252,8 +281,10 @@ def load_campaign(path: str | Path) -> BatteryCampaign:
 
 
 def input_checksums(campaign: BatteryCampaign) -> dict[str, list[str]]:
-    """SHA-256 of the structure files that a campaign names."""
+    """SHA-256 of the files that a campaign names; a correction scheme without a file by its name."""
+    scheme = campaign.hull.corrections
     return {
+        "corrections": [_file_sha256(scheme) if scheme.endswith(_REFIT_SUFFIXES) else scheme],
         "candidates": [_file_sha256(p) for p in campaign.campaign.candidates],
         "competing": [_file_sha256(p) for p in campaign.hull.competing],
     }
@@ -273,7 +304,8 @@ def campaign_hash(
         campaign: the settings.
         model_sha256: checksum of the model.
         code_version: version of the program.
-        inputs: `input_checksums`, where the files need not be there any more.
+        inputs: `input_checksums`, where the files need not be there any more; with ``library``, the keys of competing
+            phases that no file names.
     """
     inputs = input_checksums(campaign) if inputs is None else inputs
     settings = campaign.model_dump(
@@ -281,6 +313,8 @@ def campaign_hash(
     )
     settings["campaign"]["candidates"] = inputs["candidates"]
     settings["hull"]["competing"] = inputs["competing"]
+    settings["hull"]["corrections"] = inputs.get("corrections", [settings["hull"]["corrections"]])
+    settings["hull"]["library"] = inputs.get("library", [])
     return digest(settings, model_sha256, code_version)
 
 

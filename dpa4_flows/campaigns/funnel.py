@@ -9,18 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 from pydantic import Field
 from pymatgen.core import Structure
 
-from dpa4_core.data.structures import StructureError, to_system
-from dpa4_flows.calculations import input_hash
-from dpa4_flows.makers.sources import find_structures
 from dpa4_flows.results import ResultsError, ResultsTable
 from dpa4_flows.schemas import Document, RelaxationDocument, StageResult
-
-START_SOURCE = "dpa4_flows.campaigns.funnel:start_structures"
-"""Where chunk jobs find the candidates of a campaign."""
 
 RELAX_UNITS = {
     "energy_per_atom": "eV/atom",
@@ -119,37 +112,6 @@ def judge_relaxation(
             "the input cell was far from equilibrium"
         ]
     return result
-
-
-def rattled(structure: Structure, amplitude: float) -> Structure:
-    """Copy with every coordinate moved by a normal deviate of width ``amplitude`` in Å, always the same for one input.
-
-    A relaxation keeps the symmetry that it starts with; without a push LiNiO2 stays undistorted on top of a barrier.
-    Fixed coordinates stay where they are.
-    """
-    if amplitude == 0:
-        return structure
-    try:
-        fixed = to_system(structure).fixed
-    except StructureError:  # no potential can see it; the relaxation says why
-        return structure
-    moved = structure.copy()
-    shifts = np.random.default_rng(int(input_hash(structure)[:16], 16)).normal(0.0, amplitude, (len(moved), 3))
-    shifts[fixed] = 0.0
-    for i, shift in enumerate(shifts):
-        moved.translate_sites([i], shift, frac_coords=False, to_unit_cell=False)
-    return moved
-
-
-def start_structures(table: ResultsTable, ids: list[str]) -> list[Structure]:
-    """Candidates as their relaxation starts, rattled as the campaign of the table says; a source of chunk jobs."""
-    amplitude = rattle_amplitude(table)
-    return [rattled(structure, amplitude) for structure in find_structures(table, ids)]
-
-
-def rattle_amplitude(table: ResultsTable) -> float:
-    """Å, from the campaign that the table holds."""
-    return float(table.get_meta("campaign")["relax"]["rattle"])
 
 
 def relaxed_structure(document: RelaxationDocument) -> Structure:

@@ -16,10 +16,11 @@ from dpa4_flows.campaigns.battery import BatteryRun
 from dpa4_flows.campaigns.battery_verdicts import judge_duplicate, judge_sanity
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import BatteryCampaign
-from dpa4_flows.campaigns.funnel import rattled
+from dpa4_flows.campaigns.library import campaign_library, further_phases
 from dpa4_flows.campaigns.run import TABLE_FILE, choose_corrections, model_of, open_run
 from dpa4_flows.makers.references import find_phases
 from dpa4_flows.reference.library import missing_elements
+from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.schemas import StageResult
 
 
@@ -107,10 +108,15 @@ def plan_campaign(campaign: BatteryCampaign, folder: Path) -> Plan:
     systems = Counter(structure.composition.chemical_system for structure in structures.values())
     phases = find_phases(systems, campaign.hull.competing)
     run = BatteryRun(table=str(folder / TABLE_FILE), model=model, campaign=campaign, corrections=corrections)
-    amplitude = campaign.relax.rattle
+    library = None
+    if present:
+        library, remarks = campaign_library(run, make=False)
+        notes += remarks
+    if library is not None:
+        phases += further_phases(library, systems, phases).values()
     work = [
-        _work("candidates", [rattled(s, amplitude) for s in structures.values()], run, folder, present),
-        _work("competing phases", [rattled(phase.structure, amplitude) for phase in phases], run, folder, present),
+        _work("candidates", list(structures.values()), run, folder, present),
+        _work("competing phases", [phase.structure for phase in phases], run, folder, present, library),
     ]
     return Plan(
         name=campaign.campaign.name,
@@ -126,11 +132,21 @@ def plan_campaign(campaign: BatteryCampaign, folder: Path) -> Plan:
     )
 
 
-def _work(name: str, structures: Sequence[Structure], run: BatteryRun, folder: Path, present: bool) -> Work:
-    """Count relaxations, and those that the run folder has already."""
-    n_stored = 0
-    if present and (folder / TABLE_FILE).is_file():
+def _work(
+    name: str,
+    structures: Sequence[Structure],
+    run: BatteryRun,
+    folder: Path,
+    present: bool,
+    library: ReferenceStore | None = None,
+) -> Work:
+    """Count relaxations, and those that the run folder or the library has already."""
+    stored: set[str] = set()
+    if present:
         maker = run.relax_maker(name)
         keys = {maker.key(structure) for structure in structures}
-        n_stored = len(open_run(folder).existing_keys(keys))
-    return Work(name, len(structures), sum(map(len, structures)), n_stored)
+        if (folder / TABLE_FILE).is_file():
+            stored |= open_run(folder).existing_keys(keys)
+        if library is not None:
+            stored |= library.table.existing_keys(keys)
+    return Work(name, len(structures), sum(map(len, structures)), len(stored))

@@ -21,13 +21,23 @@ from pydantic import ValidationError
 from pymatgen.core import Structure
 
 from dpa4_core.model.info import ModelInfo
-from dpa4_flows.campaigns.battery import STAGES, BatteryRun
+from dpa4_flows.analysis.schemes import REFIT, find_scheme
+from dpa4_flows.campaigns.battery import REFIT_FILE, STAGES, BatteryRun
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import BatteryCampaign, ConfigError, campaign_hash, input_checksums
+from dpa4_flows.campaigns.library import borrow, campaign_library, further_phases, give_back
 from dpa4_flows.makers.batch import RETRY_SINCE
-from dpa4_flows.makers.references import chemical_system, correction_scheme, find_phases, put_phases
+from dpa4_flows.makers.references import (
+    chemical_system,
+    correction_scheme,
+    find_phases,
+    put_phases,
+    stored_phases,
+)
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import code_version
+from dpa4_flows.reference.library import ReferencePhase
+from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import Candidate
 
@@ -64,13 +74,21 @@ def model_of(campaign: BatteryCampaign) -> ModelRef:
     return ModelRef(section.name, sha256=section.sha256, device=section.device, dtype=section.dtype)
 
 
-def choose_corrections(campaign: BatteryCampaign, info: ModelInfo) -> tuple[str, list[str]]:
-    """Correction scheme of a campaign and what to say about the choice."""
-    asked = campaign.hull.corrections
+def choose_corrections(
+    campaign: BatteryCampaign, info: ModelInfo, stored_refit: Path | None = None
+) -> tuple[str, list[str]]:
+    """Correction scheme of a campaign and what to say about the choice.
+
+    Args:
+        campaign: the settings.
+        info: identity card of the model.
+        stored_refit: copy of the refit that the campaign names, where its file may be gone.
+    """
+    asked = campaign.hull.corrections if stored_refit is None else str(stored_refit)
     scheme = correction_scheme(info, asked)
     if asked == "auto" and not info.corrections:
         return scheme, [f"no correction scheme is known for model {info.name}: energies are used uncorrected"]
-    if info.corrections and scheme != info.corrections:
+    if info.corrections and scheme != info.corrections and not scheme.startswith(REFIT):
         return scheme, [f"corrections {scheme} were asked for, {info.corrections} is what fits {info.name}"]
     return scheme, []
 
@@ -102,24 +120,27 @@ def prepare_run(
     """
     model = model_of(campaign).resolve()
     info = model.info()
-    corrections, notes = choose_corrections(campaign, info)
     folder = folder.resolve()
-    path = folder / TABLE_FILE
+    path, shared = folder / TABLE_FILE, engine == "fireworks"
+    refit = folder / REFIT_FILE
+    corrections, notes = choose_corrections(campaign, info, refit if stored_inputs and refit.is_file() else None)
+    run = BatteryRun(table=str(path), model=model, campaign=campaign, corrections=corrections, shared_table=shared)
+    library, remarks = campaign_library(run)
+    notes += remarks
+    if library is not None and path.is_file():  # what an interrupted run, or workers elsewhere, have computed
+        notes += give_back(library, open_run(folder))
     inputs = open_run(folder).get_meta("inputs") if stored_inputs else None
     if inputs is None:  # also in the folder of an older version
-        candidates = read_candidates(campaign.campaign.candidates)
-        systems = {chemical_system(Structure.from_dict(c.structure)) for c in candidates if c.structure is not None}
-        phases = find_phases(systems, campaign.hull.competing)
-        inputs = input_checksums(campaign)
+        candidates, phases, inputs = _read_inputs(campaign, library)
     else:
         candidates, phases = open_run(folder).candidates(), None
+    if n_further := len(inputs.get("library", ())):
+        notes.append(f'{n_further} competing phases are from the library; library = "none" in [hull] leaves them out')
     identity = campaign_hash(campaign, info.sha256, code_version(), inputs)
     if force:
         for file in table_files(folder):
             file.unlink(missing_ok=True)
-    shared = engine == "fireworks"
     table = ResultsTable(path, shared=shared)
-    run = BatteryRun(table=str(path), model=model, campaign=campaign, corrections=corrections, shared_table=shared)
     finished = table.get_meta("campaign_hash") == identity and table.get_meta("state") == "complete"
     if retry_errors:
         finished = False
@@ -130,6 +151,10 @@ def prepare_run(
         table.set_meta("inputs", None)  # until all of them are there
         if phases is not None:
             put_phases(table, phases)
+        if library is not None:
+            borrow(library, table, stored_phases(table))
+        if (scheme := find_scheme(corrections)).model_sha256 and scheme.file is not None and scheme.file != refit:
+            shutil.copyfile(scheme.file, refit)
         _start(prepared, candidates, info, engine, identity)
         table.set_meta("inputs", inputs)
         table.set_meta("state", "running")
@@ -138,6 +163,23 @@ def prepare_run(
             if campaign_file.resolve() != target:
                 shutil.copyfile(campaign_file, target)
     return prepared
+
+
+def finish_run(prepared: PreparedRun) -> list[str]:
+    """Add what a run computed of competing phases to the library; gives what to say if that failed."""
+    library, remarks = campaign_library(prepared.run)
+    return remarks if library is None else [*remarks, *give_back(library, prepared.table)]
+
+
+def _read_inputs(
+    campaign: BatteryCampaign, library: ReferenceStore | None
+) -> tuple[list[Candidate], list[ReferencePhase], dict[str, list[str]]]:
+    """Candidates, competing phases, and what identifies the files and the library that they came from."""
+    candidates = read_candidates(campaign.campaign.candidates)
+    systems = {chemical_system(Structure.from_dict(c.structure)) for c in candidates if c.structure is not None}
+    phases = find_phases(systems, campaign.hull.competing)
+    further = {} if library is None else further_phases(library, systems, phases)
+    return candidates, [*phases, *further.values()], input_checksums(campaign) | {"library": sorted(further)}
 
 
 def table_files(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model import registry
-from dpa4_flows.campaigns.bundled import bundled_campaigns
+from dpa4_flows.bundled import bundled_campaigns
 from dpa4_flows.cli.app import installed_version
 from dpa4_flows.cli.console import out, print_json
 from dpa4_flows.cli.lazy import USER_ERROR

@@ -14,11 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
+from dpa4_flows.calculations import RATTLE
 from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.hull_output import against_words, decomposition_words, result_rows, write_csv, write_plot
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.outputs import Computed
-from dpa4_flows.cli.reference import AskMP, Fmax, Library, MaxSteps
+from dpa4_flows.cli.reference import AskMP, Fmax, Library, MaxSteps, Rattle
 from dpa4_flows.cli.reference_build import build_library
 from dpa4_flows.cli.structures import MAX_ROWS, AsJson, Batch, Device, Dtype, Files, Model, Threads, read_inputs
 from dpa4_flows.makers.batch import BatchMaker, BatchRelaxMaker, BatchStaticMaker
@@ -84,6 +85,7 @@ def hull(
     model: Model = "dpa4-neo",
     fmax: Fmax = 0.02,
     max_steps: MaxSteps = 500,
+    rattle: Rattle = RATTLE,
     library: Library = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -114,6 +116,7 @@ def hull(
         fmax=fmax,
         max_steps=max_steps,
         max_atoms_per_batch=max_atoms_per_batch,
+        rattle=rattle,
     )
     store = ReferenceStore.for_model(maker, library)
     scheme = correction_scheme(store.info, corrections)

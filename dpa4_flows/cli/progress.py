@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dpa4_flows.campaigns.battery import STAGES, BatteryRun, charged_structures
-from dpa4_flows.campaigns.funnel import start_structures
+from dpa4_flows.makers.sources import find_structures
 from dpa4_flows.report.labels import stage_title
 from dpa4_flows.results import ResultsError, ResultsTable
 
@@ -158,7 +158,7 @@ class RunProgress:
             stored = self._table.get_meta("reference_structures", {})
             return {key: len(structure["sites"]) for key, structure in stored.items()}
         if step == "relax":
-            structures = start_structures(self._table, self._table.survivors(_RELAXATIONS[step]))
+            structures = find_structures(self._table, self._table.survivors(_RELAXATIONS[step]))
         if step == "relax_charged":
             structures = charged_structures(self._table, self._table.survivors(_RELAXATIONS[step]))
         return {maker.key(structure): len(structure) for structure in structures}

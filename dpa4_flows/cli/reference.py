@@ -13,8 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
+from dpa4_flows.calculations import RATTLE
+from dpa4_flows.campaigns.bundled import find_campaign
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import BatteryCampaign, load_campaign
+from dpa4_flows.campaigns.library import CACHE, NONE
 from dpa4_flows.campaigns.run import model_of
 from dpa4_flows.cli.console import out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
@@ -34,6 +37,10 @@ Library = Annotated[
 ]
 Fmax = Annotated[float, typer.Option(min=1e-6, help="Largest force on atoms and cell at the end, eV/Å.")]
 MaxSteps = Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")]
+Rattle = Annotated[
+    float,
+    typer.Option(min=0.0, max=0.2, help="Random displacements that relaxations start with, Å; 0 keeps the symmetry."),
+]
 AskMP = Annotated[
     bool | None,
     typer.Option("--mp/--no-mp", help="Ask the Materials Project for structures; default: with an API key."),
@@ -71,8 +78,11 @@ def build(
     ] = None,
     mp: AskMP = None,
     campaign: Annotated[
-        Path | None,
-        typer.Option(help="All systems of the candidates in this campaign file, with its model and settings."),
+        str | None,
+        typer.Option(
+            metavar="CAMPAIGN",
+            help="All systems of the candidates of a campaign (file or bundled), with its model and settings.",
+        ),
     ] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask for phases again that were asked for before.")] = (
         False
@@ -81,6 +91,7 @@ def build(
     model: Model = "dpa4-neo",
     fmax: Fmax = 0.02,
     max_steps: MaxSteps = 500,
+    rattle: Rattle = RATTLE,
     library: Library = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -107,10 +118,12 @@ def build(
         fmax=fmax,
         max_steps=max_steps,
         max_atoms_per_batch=max_atoms_per_batch,
+        rattle=rattle,
     )
     if campaign is not None:
-        content = load_campaign(campaign)
+        content = load_campaign(find_campaign(campaign)[0])
         maker = _campaign_maker(content, max_atoms_per_batch)
+        library = library or _campaign_library(content)
         wanted += _campaign_systems(content)
         extra += [Path(file) for file in content.hull.competing]
     if not wanted:
@@ -156,7 +169,8 @@ def list_libraries(library: Library = None, as_json: AsJson = False) -> None:
     if not found:
         say(f"nothing in {library_folder(library)} yet; begin with: dpa4 reference build Li-Co-O")
     for summary in found:
-        settings = f"fmax {summary.settings['fmax']:g} eV/Å, {summary.settings['dtype']}"
+        rattle = f"rattle {summary.settings.get('rattle', 0.0):g} Å"
+        settings = f"fmax {summary.settings['fmax']:g} eV/Å, {rattle}, {summary.settings['dtype']}"
         title = (
             f"{summary.model} {summary.model_sha256[:12]}, {settings}: {summary.n_computed}/{summary.n_phases} phases"
         )
@@ -179,6 +193,9 @@ def export(
     fmax: Annotated[
         float | None, typer.Option(min=0.0, help="Threshold of the relaxations, if there are several, eV/Å.")
     ] = None,
+    rattle: Annotated[
+        float | None, typer.Option(min=0.0, help="Displacements of the relaxations, if there are several, Å.")
+    ] = None,
     corrections: Annotated[str, typer.Option(help="auto, none, MP2020, OMat24 or the .yaml file of a refit.")] = "auto",
     library: Library = None,
 ) -> None:
@@ -194,7 +211,7 @@ def export(
         raise DPA4Error(f"cannot tell the format from {file.name!r}; end the name in .json or .json.gz")
     if not file.absolute().parent.is_dir():
         raise DPA4Error(f"there is no folder {file.parent} for {file.name}")
-    store = _choose(stores(library), model, fmax, library)
+    store = _choose(stores(library), model, fmax, rattle, library)
     n_written = export_entries(store, file, correction_scheme(store.info, corrections), systems or None)
     if n_written == 0:
         raise DPA4Error(
@@ -208,8 +225,20 @@ def _campaign_maker(campaign: BatteryCampaign, max_atoms_per_batch: int | None) 
         model=model_of(campaign),
         fmax=campaign.relax.fmax,
         max_steps=campaign.relax.max_steps,
+        rattle=campaign.relax.rattle,
         max_atoms_per_batch=max_atoms_per_batch or campaign.engine.max_atoms_per_batch,
     )
+
+
+def _campaign_library(campaign: BatteryCampaign) -> Path | None:
+    """Folder of the library that a campaign reads; None for that in the cache."""
+    name = campaign.hull.library
+    if name == NONE:
+        raise DPA4Error(
+            f'campaign {campaign.campaign.name} has library = "none" in [hull] and would not read what is built; '
+            "change that first, or name a folder with --library"
+        )
+    return None if name == CACHE else Path(name)
 
 
 def _campaign_systems(campaign: BatteryCampaign) -> list[str]:
@@ -218,14 +247,19 @@ def _campaign_systems(campaign: BatteryCampaign) -> list[str]:
 
 
 def _choose(
-    found: Sequence[ReferenceStore], model: str | None, fmax: float | None, library: Path | None
+    found: Sequence[ReferenceStore],
+    model: str | None,
+    fmax: float | None,
+    rattle: float | None,
+    library: Path | None,
 ) -> ReferenceStore:
-    """The one library that ``model`` and ``fmax`` name."""
+    """The one library that ``model``, ``fmax`` and ``rattle`` name."""
     fitting = [
         store
         for store in found
         if (model is None or model in (store.info.name, store.maker.model.name) or store.info.sha256.startswith(model))
         and (fmax is None or store.maker.fmax == fmax)
+        and (rattle is None or store.maker.rattle == rattle)
     ]
     if len(fitting) == 1:
         return fitting[0]
@@ -234,7 +268,10 @@ def _choose(
         which = "nothing" if model is None else f"nothing of {model}"
         raise DPA4Error(f"the library {folder} holds {which}; begin with `dpa4 reference build Li-Co-O`")
     names = ", ".join(
-        f"{s.info.name} {s.info.sha256[:12]} fmax {s.maker.fmax:g} {s.maker.model.dtype}" for s in fitting
+        f"{s.info.name} {s.info.sha256[:12]} fmax {s.maker.fmax:g} rattle {s.maker.rattle:g} {s.maker.model.dtype}"
+        for s in fitting
     )
-    option = "--model" if len({store.info.sha256 for store in fitting}) > 1 else "--fmax"
+    option = "--fmax" if len({store.maker.fmax for store in fitting}) > 1 else "--rattle"
+    if len({store.info.sha256 for store in fitting}) > 1:
+        option = "--model"
     raise DPA4Error(f"the library {folder} holds {len(fitting)} sets of phases; choose with {option} from {names}")

@@ -21,6 +21,7 @@ from dpa4_flows.campaigns.run import (
     TABLE_FILE,
     Engine,
     PreparedRun,
+    finish_run,
     open_run,
     prepare_run,
     run_lock,
@@ -183,6 +184,8 @@ def _run(
             return
         if not prepared.finished:
             _compute(prepared, again)
+            for note in finish_run(prepared):
+                warn("note", note)
         _present(prepared, as_json)
 
 

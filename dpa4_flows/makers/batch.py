@@ -18,7 +18,7 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import PotentialLike
 from dpa4_core.predict import predict
 from dpa4_core.relax import RelaxResult, relax
-from dpa4_flows.calculations import relaxation_document, relaxation_key
+from dpa4_flows.calculations import rattled, relaxation_document, relaxation_key
 from dpa4_flows.makers.model_reference import takes_model
 from dpa4_flows.makers.sources import CANDIDATES, find_structures
 from dpa4_flows.makers.writer import ResultWriter
@@ -139,6 +139,8 @@ class BatchRelaxMaker(BatchMaker):
         max_steps: optimiser steps before a structure counts as unconverged.
         relax_cell: relax the cell too.
         pressure_gpa: external pressure, GPa.
+        rattle: width of the random displacements that a relaxation starts with, Å; always the same for one structure. A
+            relaxation keeps the symmetry that it starts with, also on top of a barrier.
 
     The other options are those of `BatchMaker`.
     """
@@ -148,9 +150,12 @@ class BatchRelaxMaker(BatchMaker):
     max_steps: int = 500
     relax_cell: bool = True
     pressure_gpa: float = 0.0
+    rattle: float = 0.0
 
     def settings(self) -> dict[str, Any]:
+        pushed = {"rattle": float(self.rattle)} if self.rattle else {}
         return {
+            **pushed,
             "calculation": "relax",
             "fmax": float(self.fmax),
             "max_steps": int(self.max_steps),
@@ -172,7 +177,7 @@ class BatchRelaxMaker(BatchMaker):
             store(relaxation_document(structures[index], result, info, settings))
 
         relax(
-            structures,
+            [rattled(structure, self.rattle) for structure in structures],
             potential,
             fmax=self.fmax,
             max_steps=self.max_steps,

@@ -22,6 +22,7 @@ from pymatgen.core import Structure
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
 from dpa4_flows.analysis.hull_warnings import scheme_warnings, system_warnings
+from dpa4_flows.calculations import RATTLE
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.references import (
     ReferenceEntries,
@@ -53,6 +54,11 @@ class HullSet(Document):
     summary: dict[str, Any] = Field(description="Phases of each chemical system, see analysis.hull.hull_summary")
 
 
+def _pushed_relaxation() -> BatchRelaxMaker:
+    """Relaxations as `dpa4 hull` and campaigns make them, so that all read one library."""
+    return BatchRelaxMaker(rattle=RATTLE)
+
+
 @dataclass
 class ConvexHullMaker(Maker):
     """Flow that relaxes structures and their competing phases with one model and places them on the hull.
@@ -63,7 +69,7 @@ class ConvexHullMaker(Maker):
 
     Args:
         name: name of the flow.
-        relax_maker: relaxes candidates and competing phases.
+        relax_maker: relaxes candidates and competing phases; by default pushes atoms off saddle points.
         files: files of competing phases.
         corrections: ``"auto"`` takes the scheme that fits the model; ``"none"``, ``"MP2020"``, ``"OMat24"``.
         candidates_compete: structures also stand against each other.
@@ -72,7 +78,7 @@ class ConvexHullMaker(Maker):
     """
 
     name: str = "convex hull"
-    relax_maker: BatchRelaxMaker = field(default_factory=BatchRelaxMaker)
+    relax_maker: BatchRelaxMaker = field(default_factory=_pushed_relaxation)
     files: list[str] = field(default_factory=list)
     corrections: str = "auto"
     candidates_compete: bool = True

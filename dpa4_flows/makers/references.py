@@ -102,11 +102,11 @@ def put_phases(table: ResultsTable, phases: Iterable[ReferencePhase]) -> None:
     table.set_meta(_COMPETING, rows)
 
 
-def stored_phases(table: ResultsTable, chemical_systems: Iterable[str]) -> list[ReferencePhase]:
-    """Phases that `put_phases` stored, as far as they lie in one of the chemical systems."""
+def stored_phases(table: ResultsTable, chemical_systems: Iterable[str] | None = None) -> list[ReferencePhase]:
+    """Phases that `put_phases` stored, all or as far as they lie in one of the chemical systems."""
     rows = table.get_meta(_COMPETING, [])
     phases = [ReferencePhase(**{**row, "structure": Structure.from_dict(row["structure"])}) for row in rows]
-    return select_for_chemsys(phases, chemical_systems)
+    return phases if chemical_systems is None else select_for_chemsys(phases, chemical_systems)
 
 
 def add_references(table: ResultsTable, phases: Iterable[ReferencePhase], maker: BatchRelaxMaker) -> list[str]:

@@ -16,7 +16,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from dpa4_core.data.readers import read_structures
 from dpa4_core.data.structures import StructureError
-from dpa4_flows.campaigns.bundled import bundled_campaigns
+from dpa4_flows.bundled import bundled_compounds
 from dpa4_flows.reference.library import (
     LibraryError,
     ReferencePhase,
@@ -75,11 +75,11 @@ class BundledPhases:
 
     @cached_property
     def version(self) -> str:
-        return _checksum(_bundled_files())
+        return _checksum(bundled_compounds())
 
     @cached_property
     def _compounds(self) -> list[ReferencePhase]:
-        return load_phases(_bundled_files())
+        return load_phases(bundled_compounds())
 
     def phases(self, chemical_system: str) -> list[ReferencePhase]:
         elements = bundled_elements(chemical_system.split("-"))
@@ -214,11 +214,6 @@ def default_sources(
     """Bundled phases, files, and the Materials Project where it is wanted."""
     sources: list[PhaseSource] = [BundledPhases(), *(PhaseFile(Path(file)) for file in files)]
     return sources if materials_project is None else [*sources, materials_project]
-
-
-def _bundled_files() -> list[Path]:
-    folders = bundled_campaigns().values()
-    return [file for folder in folders for file in sorted((folder / "structures").glob("competing*.json*"))]
 
 
 def _checksum(files: Sequence[Path]) -> str:

@@ -38,7 +38,7 @@ from dpa4_flows.reference.locks import hold_systems
 from dpa4_flows.reference.sources import PhaseSource
 from dpa4_flows.reference.table import Answer, PhaseRow, ReferenceTable, usable_problem
 from dpa4_flows.results import digest
-from dpa4_flows.schemas import Document
+from dpa4_flows.schemas import Document, RelaxationDocument
 
 _ENTRY_VERSION = 1  # raise it when corrections change, so that stored entries are made anew
 
@@ -79,13 +79,23 @@ class ReferenceStore:
         """
         info = maker.model.info()
         maker = replace(maker, model=replace(maker.model, sha256=info.sha256))
-        name = f"{info.sha256[:16]}-{digest(maker.settings())[:8]}.sqlite"
-        table = ReferenceTable(library_folder(folder) / name)
+        table = ReferenceTable(_path(maker, folder))
         if table.get_meta("model") is None:
             table.set_meta("settings", maker.settings())
             table.set_meta("model_name", maker.model.name)
             table.set_meta("model", info.to_dict())
         return cls(table, maker, info)
+
+    @classmethod
+    def find(cls, maker: BatchRelaxMaker, folder: str | Path | None = None) -> ReferenceStore | None:
+        """The library of `for_model` if there is one; it is only read."""
+        info = maker.model.info()
+        maker = replace(maker, model=replace(maker.model, sha256=info.sha256))
+        path = _path(maker, folder)
+        if not path.is_file():
+            return None
+        table = ReferenceTable(path, read_only=True)
+        return None if table.get_meta("model") is None else cls(table, maker, info)
 
     @classmethod
     def open(cls, path: str | Path) -> ReferenceStore:
@@ -97,6 +107,7 @@ class ReferenceStore:
         info = ModelInfo(**{**facts, "elements": tuple(facts["elements"])})
         model = ModelRef(table.get_meta("model_name"), sha256=info.sha256, dtype=settings["dtype"])
         values = {name: settings[name] for name in ("fmax", "max_steps", "relax_cell", "pressure_gpa")}
+        values["rattle"] = settings.get("rattle", 0.0)
         return cls(table, BatchRelaxMaker(model=model, **values), info)
 
     # ---- building --------------------------------------------------------------------------------------------------
@@ -146,6 +157,11 @@ class ReferenceStore:
                 if (problem := usable_problem(states, row.key)) is not None
             ],
         )
+
+    def add(self, phases: Iterable[ReferencePhase], documents: Iterable[RelaxationDocument]) -> None:
+        """Add phases and relaxations that were made elsewhere with the model and the settings of this library."""
+        self.table.put_phases(self._keyed(phases))
+        self.table.put_calculations(documents)
 
     def _ask(self, systems: Sequence[str], sources: Sequence[PhaseSource], refresh: bool) -> None:
         answers = self.table.answers()
@@ -257,6 +273,12 @@ class ReferenceStore:
             for system in sorted({canonical_system(system) for system in chemical_systems})
             if "-" in system and not any(answer.covers(system) for answer in surveys)
         }
+
+
+def _path(maker: BatchRelaxMaker, folder: str | Path | None) -> Path:
+    """File of the library of ``maker``, whose model has its checksum."""
+    sha256 = maker.model.sha256 or ""
+    return library_folder(folder) / f"{sha256[:16]}-{digest(maker.settings())[:8]}.sqlite"
 
 
 def library_folder(folder: str | Path | None = None) -> Path:

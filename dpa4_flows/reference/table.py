@@ -82,7 +82,13 @@ class ReferenceTable(ResultsTable):
     # ---- phases ----------------------------------------------------------------------------------------------------
 
     def put_answer(self, answer: Answer, phases: Iterable[tuple[str, ReferencePhase, Structure]]) -> None:
-        """Store what a source told: (key, phase, its structure without labels). A phase that is known stays."""
+        """Store what a source told: its phases as in `put_phases`, and the answer."""
+        self.put_phases(phases)  # first: phases without an answer are asked for again, an answer is believed
+        with self._connect() as connection:
+            connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", answer)
+
+    def put_phases(self, phases: Iterable[tuple[str, ReferencePhase, Structure]]) -> None:
+        """Store phases: (key, phase, its structure without labels). A phase that is known stays."""
         rows = []
         for key, phase, structure in phases:
             composition = structure.composition
@@ -100,7 +106,6 @@ class ReferenceTable(ResultsTable):
             )
         with self._connect() as connection:
             connection.executemany("INSERT OR IGNORE INTO phases VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", answer)
 
     def phases(self, chemical_systems: Iterable[str] | None = None) -> list[PhaseRow]:
         """Phases of the systems and their sub-systems, elements first; all of them without an argument."""

@@ -18,6 +18,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.analysis.hull import HullResult
+from dpa4_flows.calculations import rattled
 from dpa4_flows.campaigns import battery
 from dpa4_flows.campaigns.battery import (
     STAGES,
@@ -30,7 +31,7 @@ from dpa4_flows.campaigns.battery import (
 from dpa4_flows.campaigns.battery_verdicts import judge_hull, judge_sanity, products_text
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import ConfigError, load_campaign
-from dpa4_flows.campaigns.funnel import calculation_keys, rattled
+from dpa4_flows.campaigns.funnel import calculation_keys
 from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run, stored_campaign
 from dpa4_flows.engines import run_local

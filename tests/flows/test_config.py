@@ -9,8 +9,9 @@ from monty.json import MontyDecoder, MontyEncoder
 from toy_campaign import MORSE, write_campaign
 
 from dpa4_flows.analysis.electrode import ION_CHARGES
+from dpa4_flows.bundled import CAMPAIGN_FILE, bundled_campaigns
 from dpa4_flows.campaigns.battery import BatteryRun
-from dpa4_flows.campaigns.bundled import CAMPAIGN_FILE, bundled_campaigns, copy_campaign, find_campaign
+from dpa4_flows.campaigns.bundled import copy_campaign, find_campaign
 from dpa4_flows.campaigns.config import BatteryCampaign, ConfigError, campaign_hash, input_checksums, load_campaign
 from dpa4_flows.model_ref import ModelRef
 
@@ -56,7 +57,7 @@ def test_defaults_make_a_short_file_enough(tmp_path: Path) -> None:
         (MINIMAL + "[relax]\nmax_steps = 1.5\n", "relax.max_steps = 1.5 should be a valid integer"),
         (
             MINIMAL + "[hull]\ncorrections = 'PBE'\n",
-            "hull.corrections = 'PBE' is not allowed; expected 'auto', 'OMat24'",
+            "hull.corrections: 'PBE' is not allowed; expected 'auto', 'none', 'MP2020', 'OMat24' or the .yaml file",
         ),
         (MINIMAL + "[electrode]\nmin_voltage = 5\n", "min_voltage 5.0 V is not below max_voltage 4.5 V"),
         (MINIMAL + "[hull]\ncompeting = ['gone.json']\n", "gone.json does not exist"),

@@ -129,7 +129,9 @@ def test_materials_project_that_is_asked_for_must_answer(monkeypatch: pytest.Mon
 
 
 def test_build_of_a_campaign_takes_its_systems_and_files(tmp_path: Path) -> None:
-    campaign = write_campaign(tmp_path / "campaign")
+    refusal = refused("reference", "build", "--campaign", write_campaign(tmp_path / "campaign"), "--no-mp")
+    assert 'library = "none"' in refusal
+    campaign = write_campaign(tmp_path / "campaign", hull={"library": "cache"})
     summary = answer("reference", "build", "--campaign", campaign, "--no-mp", exit_code=3)
     assert {"Co-Li-O", "Li-Ni-O", "Li-Mn-O", "Mg-O"} <= set(summary["chemical_systems"])
     assert summary["missing_elements"] == ["Xe"]

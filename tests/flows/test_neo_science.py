@@ -13,8 +13,8 @@ import dpa4_core as dpa4
 from dpa4_flows.analysis.corrections import corrected_entry
 from dpa4_flows.analysis.electrode import electrode_properties, remove_ions
 from dpa4_flows.analysis.hull import phase_positions
-from dpa4_flows.campaigns.bundled import bundled_campaigns
-from dpa4_flows.campaigns.funnel import rattled
+from dpa4_flows.bundled import bundled_campaigns
+from dpa4_flows.calculations import rattled
 from dpa4_flows.reference.library import bundled_elements, load_phases
 
 pytestmark = pytest.mark.network

@@ -71,7 +71,7 @@ def write_campaign(folder: Path, **sections: Mapping[str, Any]) -> Path:
         "campaign": {"name": "toy", "candidates": ["structures/candidates.json"]},
         "model": {"name": MORSE, "dtype": "float64", "threads": 1},
         "relax": {"fmax": 0.05, "rattle": 1e-4},  # a larger push would free the open structure from its saddle
-        "hull": {"competing": ["structures/competing.json"], "max_energy_above_hull": 0.6},
+        "hull": {"competing": ["structures/competing.json"], "max_energy_above_hull": 0.6, "library": "none"},
         "charged": {"max_energy_above_hull": 1.0},
         "electrode": {"min_voltage": 0.0, "max_voltage": 20.0},
         "engine": {"chunk_size": 2},
