@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from dpa4_flows.engines import run_local, submit_fireworks
     from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
     from dpa4_flows.makers.corrections import CorrectionRefitMaker
+    from dpa4_flows.makers.elastic import BatchElasticMaker
     from dpa4_flows.makers.hull import ConvexHullMaker
+    from dpa4_flows.makers.phonons import BatchPhononMaker
     from dpa4_flows.makers.references import ReferenceMaker
     from dpa4_flows.makers.relax import DPA4MDMaker, DPA4RelaxMaker, DPA4StaticMaker
+    from dpa4_flows.makers.stability import StabilityMaker
     from dpa4_flows.makers.train import EvaluateMaker, FineTuneMaker, TrainMaker
     from dpa4_flows.model_ref import ModelRef
     from dpa4_flows.reference.store import ReferenceStore
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from dpa4_flows.stores import complete_job_store
 
 __all__ = [
+    "BatchElasticMaker",
+    "BatchPhononMaker",
     "BatchRelaxMaker",
     "BatchStaticMaker",
     "BatteryCampaign",
@@ -45,6 +50,7 @@ __all__ = [
     "ReferenceStore",
     "ResultsTable",
     "ScreeningMaker",
+    "StabilityMaker",
     "TrainMaker",
     "complete_job_store",
     "load_campaign",
@@ -61,9 +67,12 @@ _HOMES = {
     "engines": ("run_local", "submit_fireworks"),
     "makers.batch": ("BatchRelaxMaker", "BatchStaticMaker"),
     "makers.corrections": ("CorrectionRefitMaker",),
+    "makers.elastic": ("BatchElasticMaker",),
     "makers.hull": ("ConvexHullMaker",),
+    "makers.phonons": ("BatchPhononMaker",),
     "makers.references": ("ReferenceMaker",),
     "makers.relax": ("DPA4MDMaker", "DPA4RelaxMaker", "DPA4StaticMaker"),
+    "makers.stability": ("StabilityMaker",),
     "makers.train": ("EvaluateMaker", "FineTuneMaker", "TrainMaker"),
     "model_ref": ("ModelRef",),
     "reference.store": ("ReferenceStore",),

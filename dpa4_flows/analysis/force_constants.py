@@ -1,0 +1,308 @@
+"""phonopy around a relaxed crystal: supercell, displacements, force constants, frequencies, displacements along a mode.
+
+calculation = PhononCalculation(structure, min_length=10.0)
+forces = ...  # of every structure in calculation.displaced, and of calculation.primitive
+calculation.set_forces(forces, primitive_forces)
+stability = dynamical_stability(calculation.mesh(60.0), calculation.commensurate(), calculation.near_gamma)
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pymatgen.core import Lattice, Structure
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+from dpa4_flows.analysis.phonons import PhononBands
+
+Array = NDArray[np.float64]
+
+SYMPREC = 0.01
+"""Å; the relaxed crystal is symmetrised within this tolerance, since every broken symmetry costs displacements."""
+DISPLACEMENT = 0.01
+"""Å."""
+DEGENERATE_THZ = 0.05
+"""Modes of one wave vector closer than this form one set."""
+
+
+class PhononCalculation:
+    """A crystal, its displaced supercells and, once their forces are known, its phonons.
+
+    Args:
+        structure: relaxed crystal.
+        min_length: Å, shortest distance between an atom and its image in the supercell.
+        displacement: Å.
+        symprec: Å, for the space group.
+        max_atoms: largest supercell.
+
+    Attributes:
+        primitive: symmetrised primitive cell, in spglib's standard setting.
+        displaced: supercells with one atom displaced.
+        near_gamma: 1/Å, waves twice as long as the supercell or longer.
+        acoustic_noise_thz: largest frequency of a translation before the sum rules are enforced, THz: the error of
+            the forces and of the finite displacement.
+
+    Raises:
+        ValueError: the supercell would have more than ``max_atoms`` atoms.
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        *,
+        min_length: float = 10.0,
+        displacement: float = DISPLACEMENT,
+        symprec: float = SYMPREC,
+        max_atoms: int = 1000,
+    ) -> None:
+        analyzer = SpacegroupAnalyzer(structure, symprec=symprec)
+        self.primitive: Structure = analyzer.find_primitive()
+        conventional = analyzer.get_refined_structure()
+        self.supercell_matrix, self.supercell_length = best_supercell(
+            self.primitive.lattice, conventional.lattice, min_length
+        )
+        n_atoms = len(self.primitive) * round(abs(np.linalg.det(self.supercell_matrix)))
+        if n_atoms > max_atoms:
+            raise ValueError(
+                f"phonons need a supercell of {n_atoms} atoms for images {min_length:g} Å apart, more than "
+                f"{max_atoms}: choose a smaller min_length or a larger max_atoms"
+            )
+        phonopy: Any = importlib.import_module("phonopy")  # an optional package
+        atoms: Any = importlib.import_module("phonopy.structure.atoms")
+        cell = atoms.PhonopyAtoms(
+            symbols=[site.specie.symbol for site in self.primitive],
+            cell=self.primitive.lattice.matrix,
+            scaled_positions=self.primitive.frac_coords,
+        )
+        self.phonopy = phonopy.Phonopy(
+            cell, supercell_matrix=self.supercell_matrix.T, primitive_matrix="P", symprec=symprec / 10
+        )
+        self.phonopy.generate_displacements(distance=displacement)
+        self.acoustic_noise_thz = float("nan")
+        self.displaced = [
+            Structure(c.cell, list(c.symbols), c.scaled_positions) for c in self.phonopy.supercells_with_displacements
+        ]
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms of the supercell."""
+        return len(self.displaced[0])
+
+    @property
+    def near_gamma(self) -> float:
+        return 0.5 / self.supercell_length
+
+    def set_forces(self, forces: Sequence[Array], primitive_forces: Array) -> None:
+        """Make force constants that obey the sum rules.
+
+        Args:
+            forces: [n, 3] of each of ``displaced``, eV/Å.
+            primitive_forces: [n, 3] of ``primitive``, eV/Å: what the relaxation left, and is no answer to a
+                displacement.
+        """
+        supercell = self.phonopy.supercell
+        of_cell = [supercell.u2u_map[i] for i in supercell.s2u_map]
+        self.phonopy.forces = [np.asarray(f) - np.asarray(primitive_forces)[of_cell] for f in forces]
+        self.phonopy.produce_force_constants()
+        self.acoustic_noise_thz = float(np.sort(np.abs(self.at(np.zeros((1, 3))).frequencies_thz[0]))[:3].max())
+        self.phonopy.symmetrize_force_constants()
+
+    def mesh(self, length: float) -> PhononBands:
+        """Frequencies on a Γ-centred mesh.
+
+        Args:
+            length: Å; there are about ``length`` / (lattice constant) points along each axis.
+        """
+        with warnings.catch_warnings():
+            # a mesh that would break the symmetry of a centred lattice is replaced by one that does not, and said so
+            warnings.simplefilter("ignore")
+            self.phonopy.run_mesh(float(length), is_gamma_center=True)
+        mesh = self.phonopy.mesh
+        return self._bands(np.array(mesh.qpoints), np.array(mesh.frequencies), np.array(mesh.weights, dtype=float))
+
+    def commensurate(self) -> PhononBands:
+        """Frequencies at all waves that fit into the supercell, where nothing is interpolated."""
+        return self.at(commensurate_points(self.supercell_matrix))
+
+    def at(self, q_points: Array) -> PhononBands:
+        """Frequencies at wave vectors in units of the reciprocal primitive vectors."""
+        self.phonopy.run_qpoints(q_points)
+        frequencies = np.array(self.phonopy.qpoints.frequencies)
+        return self._bands(np.asarray(q_points, dtype=float), frequencies, np.ones(len(q_points)))
+
+    def _bands(self, q_points: Array, frequencies: Array, weights: Array) -> PhononBands:
+        reciprocal = self.primitive.lattice.reciprocal_lattice_crystallographic
+        return PhononBands(q_points, shortest_images(q_points, reciprocal), np.sort(frequencies, axis=1), weights)
+
+    def modes(self, q: Sequence[float]) -> tuple[Array, Array]:
+        """Frequencies [n_modes] and displacement patterns [n_modes, n_atoms, 3] (complex, atom by atom of
+        ``primitive``, mass-weighted out) at one wave vector.
+        """
+        self.phonopy.run_qpoints([list(q)], with_eigenvectors=True)
+        found = self.phonopy.qpoints
+        frequencies, vectors = np.array(found.frequencies[0]), np.array(found.eigenvectors[0])
+        masses = np.repeat(np.asarray(self.phonopy.primitive.masses), 3)
+        patterns = (vectors / np.sqrt(masses)[:, None]).T.reshape(len(frequencies), -1, 3)
+        order = np.argsort(frequencies)
+        return frequencies[order], patterns[order]
+
+    def displaced_along(self, q: Sequence[float], amplitude: float) -> list[Structure]:
+        """The crystal displaced along the lowest mode at ``q``, in the smallest box that holds the wave.
+
+        A degenerate set is followed along each of its modes and along combinations, since which direction leads
+        lowest is not known: a perovskite with a soft polar mode may become tetragonal, orthorhombic or rhombohedral.
+
+        Args:
+            q: reciprocal primitive vectors, commensurate with the supercell.
+            amplitude: Å, largest displacement of an atom.
+        """
+        frequencies, patterns = self.modes(q)
+        lowest = [
+            pattern for f, pattern in zip(frequencies, patterns, strict=True) if f < frequencies[0] + DEGENERATE_THZ
+        ]
+        multiples = [_denominator(x) for x in q]
+        box = self.primitive.make_supercell(multiples, in_place=False)
+        # the place of each atom of the box in primitive coordinates, and whose image it is
+        places = self.primitive.lattice.get_fractional_coords(box.cart_coords)
+        owners = [_owner(self.primitive, place) for place in places]
+        waves = [_wave(pattern[owners], places @ np.asarray(q, dtype=float)) for pattern in lowest]
+        found = []
+        for factors in _directions(len(waves)):
+            shift = sum(factor * wave for factor, wave in zip(factors, waves, strict=True))
+            shift = shift * (amplitude / np.linalg.norm(shift, axis=1).max())
+            found.append(Structure(box.lattice, box.species, box.cart_coords + shift, coords_are_cartesian=True))
+        return found
+
+    def save(self, path: Path) -> None:
+        """Write a phonopy YAML file with the force constants, for phonopy and its plots."""
+        part = path.with_name(f".{path.name}.part.yaml")
+        self.phonopy.save(part, settings={"force_constants": True, "force_sets": False, "displacements": False})
+        part.replace(path)
+
+
+def _wave(pattern: Array, phase: Array) -> Array:
+    """Real displacements [n, 3] of a travelling pattern: the snapshot with the largest displacements."""
+    wave = pattern * np.exp(2j * np.pi * phase)[:, None]
+    snapshots = [np.real(wave * np.exp(1j * angle)) for angle in np.linspace(0, np.pi, 24, endpoint=False)]
+    best = max(snapshots, key=lambda u: float((u**2).sum()))
+    return best / np.linalg.norm(best)
+
+
+def _directions(n_modes: int) -> Iterator[tuple[float, ...]]:
+    """Factors of degenerate modes: each alone, all equal pairs, all together, and one without any symmetry."""
+    for i in range(n_modes):
+        yield tuple(float(i == j) for j in range(n_modes))
+    if n_modes > 2:
+        for pair in itertools.combinations(range(n_modes), 2):
+            yield tuple(float(j in pair) for j in range(n_modes))
+    if n_modes > 1:
+        yield (1.0,) * n_modes
+        yield tuple(1.0 / (1 + 0.37 * j) for j in range(n_modes))
+
+
+def _owner(primitive: Structure, place: Array) -> int:
+    difference = primitive.frac_coords - place
+    return int(np.argmin(np.abs(difference - np.round(difference)).sum(axis=1)))
+
+
+def _denominator(x: float) -> int:
+    for denominator in range(1, 61):
+        if abs(x * denominator - round(x * denominator)) < 1e-5:
+            return denominator
+    raise ValueError(f"the wave of component {x} fits into no supercell")
+
+
+# ---- lattices ------------------------------------------------------------------------------------------------------
+
+
+def best_supercell(primitive: Lattice, conventional: Lattice, min_length: float) -> tuple[NDArray[np.int64], float]:
+    """The smallest supercell whose lattice points are ``min_length`` apart, and the distance that it has.
+
+    Along each axis 1 or an even number of primitive or conventional cells: then the zone boundary, where a distorted
+    crystal doubles its cell, is calculated and not interpolated. Axes of equal length get the same number.
+
+    Args:
+        primitive: primitive lattice.
+        conventional: conventional lattice, whose vectors are whole combinations of the primitive ones.
+        min_length: Å.
+
+    Returns:
+        [3, 3] whole numbers: rows of the supercell are this times rows of the primitive cell; and a length in Å.
+    """
+    best: tuple[float, float, NDArray[np.int64]] | None = None
+    too_short = _short_vectors(primitive, min_length)
+    for lattice in (primitive, conventional):
+        exact = lattice.matrix @ np.linalg.inv(primitive.matrix)
+        base = np.round(exact).astype(int)
+        if np.abs(exact - base).max() > 1e-3:  # not a lattice of the same orientation
+            continue
+        heights = 1 / np.linalg.norm(np.linalg.inv(lattice.matrix), axis=0)
+        choices = [[1, *range(2, 2 * int(np.ceil(min_length / (2 * height))) + 1, 2)] for height in heights]
+        for multiples in itertools.product(*choices):
+            if any(
+                abs(a - b) < 1e-3 and n != m
+                for (a, n), (b, m) in itertools.combinations(zip(lattice.abc, multiples, strict=True), 2)
+            ):
+                continue
+            matrix = np.diag(multiples) @ base
+            size = abs(np.linalg.det(matrix))
+            if best is not None and size > best[0] + 0.5:
+                continue
+            inside = too_short @ np.linalg.inv(matrix)
+            if (np.abs(inside - np.round(inside)).max(axis=1, initial=0) < 1e-6).any():
+                continue
+            length = shortest_vector(matrix @ primitive.matrix)
+            if best is None or size < best[0] - 0.5 or length > best[1]:
+                best = (size, length, matrix)
+    assert best is not None, "the largest multiples are long enough by construction"
+    return best[2], best[1]
+
+
+def _short_vectors(lattice: Lattice, length: float) -> Array:
+    """Whole numbers [n, 3] of the lattice vectors shorter than ``length``, without zero."""
+    points = lattice.get_points_in_sphere([[0.0, 0.0, 0.0]], [0.0, 0.0, 0.0], length - 1e-6, zip_results=False)
+    whole = np.round(np.asarray(points[0])).astype(int)
+    return whole[np.abs(whole).max(axis=1) > 0]
+
+
+def shortest_vector(matrix: Array) -> float:
+    """Length of the shortest vector of a lattice."""
+    reduced = Lattice(matrix).get_lll_reduced_lattice().matrix
+    steps = np.array([n for n in itertools.product((-2, -1, 0, 1, 2), repeat=3) if any(n)])
+    return float(np.linalg.norm(steps @ reduced, axis=1).min())
+
+
+def commensurate_points(supercell_matrix: NDArray[np.int64]) -> Array:
+    """Wave vectors [n, 3], reciprocal primitive units in [-1/2, 1/2], whose waves are periodic in the supercell.
+
+    Args:
+        supercell_matrix: [3, 3], rows of the supercell in terms of rows of the primitive cell.
+    """
+    size = round(abs(np.linalg.det(supercell_matrix)))
+    inverse = np.linalg.inv(supercell_matrix)
+    reach = int(np.abs(supercell_matrix).sum(axis=1).max())
+    found: dict[tuple[int, ...], Array] = {}
+    for whole in itertools.product(range(-reach, reach + 1), repeat=3):
+        q = inverse @ np.array(whole)
+        q = q - np.round(q)
+        q[np.abs(q + 0.5) < 1e-9] = 0.5
+        found.setdefault(tuple(np.round(np.mod(q, 1) * size).astype(int) % size), q)
+        if len(found) == size:
+            break
+    assert len(found) == size, "a supercell of n cells holds n waves"
+    return np.array(sorted(found.values(), key=lambda q: (round(float(np.abs(q).sum()), 6), *np.round(-q, 6))))
+
+
+def shortest_images(q_points: Array, reciprocal: Lattice) -> Array:
+    """Distance of wave vectors to the nearest reciprocal lattice point, 1/Å."""
+    q_points = q_points - np.round(q_points)
+    steps = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
+    images = (q_points[:, None, :] + steps[None]) @ reciprocal.matrix
+    return np.linalg.norm(images, axis=2).min(axis=1)

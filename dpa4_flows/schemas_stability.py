@@ -1,0 +1,161 @@
+"""Documents of stability: one part for each question, and one document that holds them together."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from dpa4_flows.schemas import Document, HullDocument, Provenance
+
+PartVerdict = Literal["stable", "metastable", "marginal", "unstable", "unknown"]
+"""`marginal`: the calculation cannot decide; `metastable`: above the hull, but within reach of synthesis."""
+OverallVerdict = Literal["stable", "metastable", "undecided", "unstable"]
+
+
+class StabilityPart(Document):
+    """Base of the parts: what was concluded, and what it rests on."""
+
+    verdict: PartVerdict
+    reason: str = Field(description="One sentence; the error if the part could not be computed")
+    error: str | None = Field(None, description="Why the part could not be computed")
+    converged: bool = Field(description="Whether every relaxation of the part reached its fmax")
+    warnings: list[str] = Field(default_factory=list)
+    provenance: Provenance
+
+
+class RelaxedPart(Document):
+    """The structure that everything else is about."""
+
+    structure: dict[str, Any] = Field(description="Relaxed structure as a pymatgen dictionary")
+    energy_per_atom: float = Field(description="Uncorrected energy, eV/atom")
+    fmax: float = Field(description="Largest generalised force, eV/Å")
+    converged: bool
+    volume_change_percent: float | None = Field(None, description="Volume change on relaxation, %")
+    space_group_before: str = Field(description="Of the input, Hermann-Mauguin symbol")
+    space_group: str = Field(description="After relaxation, Hermann-Mauguin symbol")
+    provenance: Provenance
+
+
+class HullPart(StabilityPart):
+    """Against decomposition into other phases."""
+
+    document: HullDocument | None = Field(None, description="Energy above hull and what it rests on")
+
+
+class ElasticPart(StabilityPart):
+    """Against homogeneous strain. Voigt order xx, yy, zz, yz, xz, xy; IEEE orientation."""
+
+    crystal_system: str | None = None
+    c_ij_gpa: list[list[float]] | None = Field(None, description="[6, 6] elastic tensor, symmetrised, GPa")
+    eigenvalues_gpa: list[float] = Field(default_factory=list, description="Of the tensor in Kelvin notation, GPa")
+    failed_criteria: list[str] = Field(default_factory=list, description="Born criteria that do not hold")
+    k_voigt_gpa: float | None = Field(None, description="Bulk modulus, Voigt, GPa")
+    k_reuss_gpa: float | None = Field(None, description="Bulk modulus, Reuss, GPa")
+    k_vrh_gpa: float | None = Field(None, description="Bulk modulus, Voigt-Reuss-Hill, GPa")
+    g_voigt_gpa: float | None = Field(None, description="Shear modulus, Voigt, GPa")
+    g_reuss_gpa: float | None = Field(None, description="Shear modulus, Reuss, GPa")
+    g_vrh_gpa: float | None = Field(None, description="Shear modulus, Voigt-Reuss-Hill, GPa")
+    e_vrh_gpa: float | None = Field(None, description="Young's modulus, GPa")
+    poisson_ratio: float | None = Field(None, description="Dimensionless")
+    universal_anisotropy: float | None = Field(None, description="5 G_V/G_R + K_V/K_R - 6, dimensionless")
+    pugh_ratio: float | None = Field(None, description="K/G, dimensionless; above 1.75 a metal tends to be ductile")
+    vickers_hardness_gpa: float | None = Field(None, description="Chen's model, GPa")
+    debye_temperature_k: float | None = Field(None, description="From the mean sound velocity, K")
+    asymmetry_gpa: float | None = Field(None, description="Largest change of a component by symmetrising, GPa")
+    nonlinearity: float | None = Field(
+        None, description="Largest deviation of a stress from linear elasticity, relative to the largest stress"
+    )
+
+
+class ThermalRow(Document):
+    """Harmonic vibrations at one temperature."""
+
+    temperature_k: float = Field(description="K")
+    free_energy_ev_per_atom: float = Field(description="Zero-point energy included, eV/atom")
+    entropy_j_mol_k: float = Field(description="J/K per mole of atoms")
+    heat_capacity_j_mol_k: float = Field(description="At constant volume, J/K per mole of atoms")
+
+
+class PhononPart(StabilityPart):
+    """Against displacements of atoms. Frequencies in THz, imaginary ones negative, without LO-TO splitting."""
+
+    f_min_thz: float | None = Field(None, description="Lowest frequency away from Γ, and of optical modes at Γ, THz")
+    f_min_near_gamma_thz: float | None = Field(None, description="Lowest of waves twice the supercell or longer, THz")
+    f_min_commensurate_thz: float | None = Field(None, description="Lowest where the supercell holds the wave, THz")
+    f_max_thz: float | None = Field(None, description="Highest frequency, THz")
+    gamma_optical_thz: list[float] = Field(default_factory=list, description="Optical frequencies at Γ, THz")
+    imaginary_fraction: float | None = Field(None, description="Share of the modes below -0.1 THz")
+    lowest_q: list[float] | None = Field(None, description="Wave vector of the lowest commensurate mode")
+    acoustic_noise_thz: float | None = Field(
+        None, description="Largest frequency of a translation before the sum rules are enforced, THz"
+    )
+    n_displacements: int | None = Field(None, description="Supercells with one displaced atom")
+    n_supercell_atoms: int | None = Field(None, description="Atoms of the supercell")
+    supercell_length: float | None = Field(None, description="Shortest distance between an atom and its image, Å")
+    supercell_matrix: list[list[int]] | None = Field(
+        None, description="Rows of the supercell in terms of rows of the primitive cell"
+    )
+    thermal: list[ThermalRow] = Field(
+        default_factory=list, description="Empty for an unstable crystal, which has no harmonic free energy"
+    )
+    along_mode: list[dict[str, Any]] = Field(
+        default_factory=list, description="Structures displaced along the lowest imaginary mode, to start from"
+    )
+
+
+class StabilityParts(Document):
+    """One part of stability for some structures."""
+
+    parts: list[ElasticPart | PhononPart] = Field(description="One per structure, in order")
+
+
+class FollowedMode(Document):
+    """One step down along an imaginary mode."""
+
+    q: list[float] = Field(description="Wave vector of the mode, reciprocal primitive vectors")
+    frequency_thz: float = Field(description="THz, negative for imaginary")
+    energy_gain_ev_per_atom: float = Field(description="How far the new structure lies below the one before, eV/atom")
+    space_group_before: str
+    space_group: str
+    n_atoms: int = Field(description="Atoms in the new primitive cell")
+    n_tried: int = Field(description="Directions of displacement that were relaxed")
+    structure: dict[str, Any] = Field(description="The lower structure as a pymatgen dictionary")
+    energy_per_atom: float = Field(description="Uncorrected energy, eV/atom")
+    converged: bool
+    phonons: PhononPart = Field(description="Of the new structure")
+
+
+class FollowedPart(StabilityPart):
+    """Where an unstable crystal goes: a lower structure, and whether that is a minimum."""
+
+    steps: list[FollowedMode] = Field(default_factory=list)
+    energy_gain_ev_per_atom: float = Field(0.0, description="Of all steps together, eV/atom")
+    space_group_before: str
+    space_group: str = Field(description="Of the last structure")
+    structure: dict[str, Any] | None = Field(None, description="The last structure; None if nothing lower was found")
+
+
+class StabilityDocument(Document):
+    """Is it stable? Against other phases, against strain, against displacements; each part only if it was asked for."""
+
+    formula: str = Field(description="Reduced formula")
+    verdict: OverallVerdict = Field(description="Of the parts that were asked for, the worst counts")
+    reasons: list[str] = Field(description="One sentence for each part, beginning with its name and verdict")
+    warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
+    relaxed: RelaxedPart
+    hull: HullPart | None = None
+    elastic: ElasticPart | None = None
+    phonons: PhononPart | None = None
+    followed: FollowedPart | None = Field(None, description="Only where phonons are unstable")
+    provenance: Provenance
+
+
+class StabilitySet(Document):
+    """Answers for some structures."""
+
+    documents: list[StabilityDocument | None] = Field(
+        description="One per structure, in order; None where there is an error"
+    )
+    errors: list[str | None] = Field(description="One sentence per structure that has no document")
+    warnings: list[str] = Field(default_factory=list, description="What holds for all of them")

@@ -1,0 +1,212 @@
+"""From structures to verdicts, with a toy potential."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jobflow import Flow, job
+from pymatgen.core import Lattice, Structure
+from toy_campaign import MORSE, rocksalt
+
+from dpa4_core import predict
+from dpa4_core.errors import DPA4Error
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_flows import extras
+from dpa4_flows.analysis.stability import hull_verdict, overall_verdict
+from dpa4_flows.engines import run_local
+from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.elastic import BatchElasticMaker
+from dpa4_flows.makers.hull import ConvexHullMaker
+from dpa4_flows.makers.parts import PartMaker
+from dpa4_flows.makers.phonons import BatchPhononMaker
+from dpa4_flows.makers.stability import StabilityMaker
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.schemas_stability import StabilityDocument, StabilitySet
+
+pytest.importorskip("phonopy")
+
+MODEL = ModelRef(MORSE)
+PHONONS = BatchPhononMaker(min_length=5.0, mesh_length=20.0, temperatures_k=(0.0, 300.0))
+
+
+def cesium_chloride() -> Structure:
+    """Unstable with the toy potential: it wants more space between the anions."""
+    return Structure(Lattice.cubic(2.9), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def xenon() -> Structure:
+    return Structure(Lattice.cubic(4), ["Xe"], [[0, 0, 0]])
+
+
+def run(maker: StabilityMaker, structures: list[Structure], folder: Path) -> StabilitySet:
+    flow = maker.make(structures, folder / "stability.sqlite")
+    return run_local(flow, folder / "jobs")[flow.output.uuid][1].output
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stability")
+
+
+@pytest.fixture(scope="module")
+def maker(folder: Path) -> StabilityMaker:
+    return StabilityMaker(
+        model=MODEL,
+        relax_maker=BatchRelaxMaker(fmax=0.05),
+        hull=ConvexHullMaker(store=str(folder / "library")),
+        phonons=PHONONS,
+        max_follow_steps=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def found(maker: StabilityMaker, folder: Path) -> StabilitySet:
+    fixed = rocksalt("Mg")
+    fixed.add_site_property("selective_dynamics", [[False] * 3, [True] * 3])
+    return run(maker, [fixed, cesium_chloride(), xenon()], folder)
+
+
+def document(found: StabilitySet, index: int) -> StabilityDocument:
+    answer = found.documents[index]
+    assert answer is not None
+    return answer
+
+
+def test_stable_crystal_is_stable_in_every_part(found: StabilitySet) -> None:
+    magnesia = document(found, 0)
+    assert magnesia.formula == "MgO" and magnesia.verdict == "stable"
+    assert magnesia.hull is not None and magnesia.elastic is not None and magnesia.phonons is not None
+    assert [part.verdict for part in (magnesia.hull, magnesia.elastic, magnesia.phonons)] == ["stable"] * 3
+    assert magnesia.followed is None
+    assert [text.split(":")[0] for text in magnesia.reasons] == ["hull", "elastic", "phonons"]
+    assert "not surveyed" in magnesia.reasons[0]  # nobody was asked about Mg-O
+    assert magnesia.warnings == ["atoms that the file fixes were set free"]
+    c = np.array(magnesia.elastic.c_ij_gpa)
+    assert magnesia.elastic.k_vrh_gpa == pytest.approx((c[0, 0] + 2 * c[0, 1]) / 3)
+    assert magnesia.elastic.crystal_system == "cubic" and magnesia.elastic.nonlinearity < 0.1
+    assert magnesia.phonons.thermal[1].temperature_k == 300 and magnesia.phonons.thermal[1].entropy_j_mol_k > 0
+    assert magnesia.relaxed.space_group == "Fm-3m" and magnesia.relaxed.fmax < 1e-3
+
+
+def test_every_part_says_what_it_rests_on(found: StabilitySet) -> None:
+    magnesia = document(found, 0)
+    for part in (magnesia.hull, magnesia.elastic, magnesia.phonons):
+        assert part is not None and part.converged and part.error is None
+        assert part.provenance.model_name == MORSE and part.provenance.settings
+    assert magnesia.phonons is not None
+    assert magnesia.phonons.provenance.settings["min_length"] == 5.0
+    assert magnesia.provenance.settings["tight relax"]["fmax"] == 1e-3
+
+
+def test_bulk_modulus_is_that_of_compression(found: StabilitySet) -> None:
+    """K from 24 strains against the pressure of a compressed and an expanded cell."""
+    magnesia = document(found, 0)
+    structure = Structure.from_dict(magnesia.relaxed.structure)
+    strained = [structure.apply_strain(strain, inplace=False) for strain in (-0.002, 0.002)]
+    low, high = (np.trace(p.stress) / 3 for p in predict(strained, MODEL.load(), strict=True))
+    slope = EV_PER_ANGSTROM3_TO_GPA * (high - low) / (3 * 0.004)
+    assert magnesia.elastic is not None and magnesia.elastic.k_vrh_gpa == pytest.approx(slope, rel=0.02)
+
+
+def test_unstable_crystal_is_followed_to_a_minimum(found: StabilitySet) -> None:
+    salt = document(found, 1)
+    assert salt.verdict == "unstable"
+    assert salt.phonons is not None and salt.phonons.verdict == "unstable" and salt.phonons.thermal == []
+    way = salt.followed
+    assert way is not None and way.structure is not None
+    assert way.space_group_before == "Pm-3m" != way.space_group
+    assert way.energy_gain_ev_per_atom == pytest.approx(sum(step.energy_gain_ev_per_atom for step in way.steps))
+    assert all(step.energy_gain_ev_per_atom > 0 and step.converged for step in way.steps)
+    assert way.verdict == way.steps[-1].phonons.verdict == "stable"
+    assert way.steps[0].frequency_thz == salt.phonons.f_min_commensurate_thz
+    assert "Pm-3m →" in way.reason and "no imaginary mode is left" in way.reason
+
+
+def test_broken_structure_fails_alone(found: StabilitySet) -> None:
+    assert found.documents[2] is None
+    assert "Xe is not in this potential" in (found.errors[2] or "")
+    assert found.errors[:2] == [None, None]
+
+
+def test_documents_are_json(found: StabilitySet) -> None:
+    text = json.dumps(found.model_dump(mode="json"), allow_nan=False)
+    assert StabilitySet.model_validate_json(text).model_dump(mode="json") == found.model_dump(mode="json")
+
+
+def test_second_run_computes_nothing(
+    maker: StabilityMaker, found: StabilitySet, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise AssertionError("everything is in the table")
+
+    monkeypatch.setattr(BatchRelaxMaker, "_compute", forbidden)
+    monkeypatch.setattr(BatchElasticMaker, "_compute", forbidden)
+    monkeypatch.setattr(BatchPhononMaker, "_compute", forbidden)
+    again = run(maker, [rocksalt("Mg"), cesium_chloride()], folder)
+    assert [d.elastic for d in again.documents if d] == [d.elastic for d in found.documents if d]
+    ways = [d.followed for s in (again, found) for d in s.documents if d is not None and d.followed is not None]
+    assert ways[0].steps == ways[1].steps and ways[0].steps[0].structure == ways[1].steps[0].structure
+
+
+def test_parts_are_optional_and_structures_may_come_from_a_job(tmp_path: Path) -> None:
+    @job
+    def make_structures() -> list[Structure]:
+        return [rocksalt("Mg")]
+
+    first = make_structures()
+    maker = StabilityMaker(model=MODEL, hull=None, phonons=None)
+    flow = maker.make(first.output, tmp_path / "s.sqlite")
+    (answer,) = run_local(Flow([first, flow]), tmp_path / "jobs")[flow.output.uuid][1].output.documents
+    assert answer.hull is None and answer.phonons is None and answer.elastic is not None
+    assert answer.verdict == "stable" and len(answer.reasons) == 1
+
+
+def test_parts_are_jobs_of_their_own(tmp_path: Path) -> None:
+    working = BatchElasticMaker(model=MODEL).make([rocksalt("Mg")])
+    (part,) = run_local(working, tmp_path)[working.output.uuid][1].output.parts
+    assert part.c_ij_gpa is not None and part.crystal_system == "cubic"
+    assert not part.converged and "GPa is left on the cell: relax it before" in part.warnings[0]
+
+
+def test_supercell_that_is_too_large_fails_alone() -> None:
+    big = rocksalt("Mg") * [2, 2, 3]
+    big.translate_sites([0], [0.02, 0.01, 0.005])
+    small = BatchPhononMaker(model=MODEL, min_length=5.0, max_supercell_atoms=16)
+    parts = small.run([cesium_chloride(), big])
+    assert parts[0].error is None
+    assert parts[1].verdict == "unknown" and "more than 16" in (parts[1].error or "")
+
+
+def test_missing_package_is_said_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None if name == "phonopy" else found(name))
+    with pytest.raises(DPA4Error, match=r"phonopy, which is not installed: pip install 'dpa4-flows\[phonons\]'"):
+        StabilityMaker(model=MODEL).make([rocksalt("Mg")])
+    StabilityMaker(model=MODEL, phonons=None).make([rocksalt("Mg")])
+
+
+def test_makers_are_values() -> None:
+    maker = StabilityMaker(model=MODEL, phonons=PHONONS)
+    again = StabilityMaker.from_dict(json.loads(json.dumps(maker.as_dict())))
+    assert again.settings() == maker.settings()
+    assert isinstance(again.phonons, PartMaker)
+
+
+def test_worst_part_decides() -> None:
+    assert overall_verdict({"hull": "stable", "elastic": "unstable"}) == "unstable"
+    assert overall_verdict({"hull": "unstable", "elastic": "unknown"}) == "unstable"
+    assert overall_verdict({"hull": "metastable", "phonons": "marginal"}) == "undecided"
+    assert overall_verdict({"hull": "metastable", "phonons": "stable"}) == "metastable"
+    assert overall_verdict({}) == "undecided"
+
+
+def test_distance_to_the_hull_has_words() -> None:
+    assert hull_verdict(0.0002, complete=True, products="") == ("stable", "on the convex hull")
+    verdict, reason = hull_verdict(0.045, complete=False, products="0.5 A + 0.5 B")
+    assert verdict == "metastable" and "45 meV/atom above the hull, towards 0.5 A + 0.5 B" in reason
+    assert "lower bound" in reason
+    assert hull_verdict(0.2, complete=True, products="A")[0] == "unstable"
