@@ -67,7 +67,9 @@ class HullDocument(Document):
     energy_per_atom_corrected: float = Field(description="Corrected energy, eV/atom")
     correction_per_atom: float = Field(description="Sum of the corrections, eV/atom")
     corrections: dict[str, float] = Field(default_factory=dict, description="Each correction by name, eV per cell")
-    formation_energy_per_atom: float = Field(description="Formation energy from the elements, eV/atom, 0 K")
+    formation_energy_per_atom: float = Field(
+        description="Formation energy from the elements, eV/atom; at 0 K unless the frame names a temperature"
+    )
     energy_above_hull: float = Field(description="Distance to the hull, eV/atom; 0 means on the hull")
     distance_to_competing: float | None = Field(
         None, description="Signed distance to the hull of the competing phases alone, eV/atom; negative means below it"

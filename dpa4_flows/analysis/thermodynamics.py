@@ -27,11 +27,17 @@ from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEn
 from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.hull import CompetingPhases, SystemHull, check_frames
 
+ION_CHARGES: dict[str, int] = {
+    **dict.fromkeys(("Li", "Na", "K", "Rb", "Cs", "Ag"), 1),
+    **dict.fromkeys(("Mg", "Ca", "Sr", "Ba", "Zn"), 2),
+    "Al": 3,
+}
+"""Elementary charges of the common ion of a metal, by which voltages are counted."""
+
 _ON_HULL = 1e-6  # eV/atom
 _TOUCHING = 1e-9  # eV/atom; facets that meet at a composition
 _SAME = 1e-6  # eV; corners of coplanar facets differ by rounding
 _BESIDE = 1e-4  # eV beyond a limit, where the products of the reaction are looked up
-_CHARGE = {"Li": 1, "Na": 1, "K": 1, "Rb": 1, "Cs": 1, "Ag": 1, "Mg": 2, "Ca": 2, "Sr": 2, "Ba": 2, "Zn": 2, "Al": 3}
 _CORRECTED = frozenset(("O", "F", "Cl", "Br", "I", "S", "Se", "Te", "N", "H"))  # anions that every scheme corrects
 _T_RANGE = (300.0, 2000.0)  # K, of the descriptor
 
@@ -102,7 +108,7 @@ def chemical_potential_region(formula: str, entries: Sequence[ComputedEntry]) ->
     above = phase.energy_per_atom - (hull.energies([phase])[0] or 0.0)
     if above > _ON_HULL:
         raise ThermodynamicsError(
-            f"{name} lies {above:.3f} eV/atom above the hull and is stable at no chemical potentials; it decomposes "
+            f"{name} lies {above:.4f} eV/atom above the hull and is stable at no chemical potentials; it decomposes "
             f"into {', '.join(hull.decomposition(phase))}"
         )
     corners: list[np.ndarray] = []
@@ -144,8 +150,10 @@ def electrochemical_window(
         ThermodynamicsError: an element is missing, or nothing is known of the charge of the ion.
         FrameError: entries of different frames.
     """
-    if ion not in _CHARGE:
-        raise ThermodynamicsError(f"the charge of an ion of {ion} is not known here; choose from {', '.join(_CHARGE)}")
+    if ion not in ION_CHARGES:
+        raise ThermodynamicsError(
+            f"the charge of an ion of {ion} is not known here; choose from {', '.join(ION_CHARGES)}"
+        )
     composition = phase.composition
     if not phase.data.get("converged", True):
         raise ThermodynamicsError(f"the relaxation of {composition.reduced_formula} did not converge: it has no window")
@@ -157,8 +165,8 @@ def electrochemical_window(
     slopes = hull.potentials[energies > energies.max() - _TOUCHING, column] - hull.references[column]
     into, out_of = min(0.0, float(slopes.max())), float(slopes.min())
     stable_on_metal = into > -_SAME
-    lower = 0.0 if stable_on_metal else -into / _CHARGE[ion]
-    upper = -out_of / _CHARGE[ion] + 0.0 if x[column] > 0 else None
+    lower = 0.0 if stable_on_metal else -into / ION_CHARGES[ion]
+    upper = -out_of / ION_CHARGES[ion] + 0.0 if x[column] > 0 else None
     return ElectrochemicalWindow(
         formula=composition.reduced_formula,
         ion=ion,
@@ -211,7 +219,7 @@ def gibbs_entries(entries: Sequence[ComputedStructureEntry], temperature: float)
         data = dict(entry.data)
         if data.get("frame") is not None:
             frame = dict(data["frame"])
-            data["frame"] = {**frame, "correction": f"{frame['correction']}, Gibbs {temperature:g} K"}
+            data["frame"] = {**frame, "correction": at_temperature(frame["correction"], temperature)}
         found.append(
             GibbsComputedStructureEntry(
                 entry.structure,
@@ -223,6 +231,11 @@ def gibbs_entries(entries: Sequence[ComputedStructureEntry], temperature: float)
             )
         )
     return found
+
+
+def at_temperature(correction: str, temperature: float) -> str:
+    """Name of a correction scheme in the frame of Gibbs energies."""
+    return f"{correction}, Gibbs {temperature:g} K"
 
 
 def _hull(composition: Composition, entries: Sequence[ComputedEntry]) -> SystemHull:

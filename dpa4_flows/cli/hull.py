@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,26 +14,19 @@ from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.calculations import RATTLE
+from dpa4_flows.cli.competition import MP, Against, Corrections, against_kinds, compete, crystal
 from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.hull_output import against_words, decomposition_words, result_rows, write_csv, write_plot
+from dpa4_flows.cli.hull_views import SHOWN_AS_ZERO, add_views, check_ion, print_views, view_figures, with_ion
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
-from dpa4_flows.cli.outputs import Computed
 from dpa4_flows.cli.reference import AskMP, Fmax, Library, MaxSteps, Rattle
-from dpa4_flows.cli.reference_build import build_library
 from dpa4_flows.cli.structures import MAX_ROWS, AsJson, Batch, Device, Dtype, Files, Model, Threads, read_inputs
 from dpa4_flows.makers.batch import BatchMaker, BatchRelaxMaker, BatchStaticMaker
-from dpa4_flows.makers.hull import CACHE, HullSet, hull_set
-from dpa4_flows.makers.references import ReferenceEntries, chemical_system, correction_scheme
+from dpa4_flows.makers.hull import HullSet, hull_phases, hull_set
+from dpa4_flows.makers.references import chemical_system, correction_scheme
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.reference.library import LibraryError, ReferencePhase, bundled_elements, select_for_chemsys
-from dpa4_flows.reference.mp_frame import check_materials_project_scale, materials_project_references
-from dpa4_flows.reference.sources import as_crystal, open_materials_project, read_phases
 from dpa4_flows.reference.store import ReferenceStore
-
-MP = "mp"
-
-SHOWN_AS_ZERO = 5e-4
-"""eV/atom: two relaxations of one phase differ by so much; smaller distances are 0.000 in the table."""
+from dpa4_flows.report.figures import FigureBlock
 
 app = typer.Typer()
 
@@ -44,44 +36,35 @@ def _family() -> None:
     """Stability."""
 
 
-@dataclass(frozen=True)
-class Competition:
-    """What the structures stand against.
-
-    Attributes:
-        references: competing phases in the frame of the model.
-        gaps: sentence for each chemical system whose phases nobody surveyed.
-        computed_by: who computed their energies.
-        notes: what could not be asked.
-    """
-
-    references: ReferenceEntries
-    gaps: dict[str, str]
-    computed_by: str = "the same model"
-    notes: tuple[str, ...] = ()
-
-
 @app.command()
 def hull(
     files: Files,
-    against: Annotated[
-        list[str] | None,
+    against: Against = None,
+    corrections: Corrections = "auto",
+    temperature: Annotated[
+        float | None,
         typer.Option(
-            help="What competes: cache, the library that grows by what is missing; FILE, structures in files; both "
-            "relaxed by the same model. mp: energies of the Materials Project, for a model on their scale."
+            metavar="K", help="Gibbs energies at this temperature, 300 to 2000 K, instead of energies at 0 K."
         ),
     ] = None,
-    corrections: Annotated[
-        str,
-        typer.Option(help="auto takes those that fit the model; none, MP2020, OMat24, or the .yaml file of a refit."),
-    ] = "auto",
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ION", help="Also the voltages against a metal at which nothing is taken up or given off."
+        ),
+    ] = None,
+    chempots: Annotated[
+        bool, typer.Option("--chempots", help="Also the chemical potentials of the elements where a phase is stable.")
+    ] = False,
     no_relax: Annotated[bool, typer.Option("--no-relax", help="Take the structures of FILES as they are.")] = False,
     alone: Annotated[
         bool, typer.Option("--alone", help="The structures of FILES do not compete with each other.")
     ] = False,
     mp: AskMP = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a table.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the hulls: .html or .png.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw: .html has hulls, windows and potentials, .png hulls.")
+    ] = None,
     model: Model = "dpa4-neo",
     fmax: Fmax = 0.02,
     max_steps: MaxSteps = 500,
@@ -98,17 +81,26 @@ def hull(
     Structures and competing phases are relaxed by the same model with the same settings and corrected by the same
     rules. The result is 0 K without vibrations, and as good as the set of competing phases is complete.
 
+    --temperature takes the published descriptor of Gibbs energies (about 0.05 eV/atom) for solids and measured ones for
+    the elements, so that oxides give off oxygen when they are heated. --window gives the electrochemical window of an
+    electrolyte or coating, --chempots the conditions under which a phase grows alone; both also at a temperature.
+
     For example:
 
       dpa4 hull LiCoO2.cif
+
+      dpa4 hull Li3PS4.cif --window Li --chempots --plot stability.html
+
+      dpa4 hull LiCoO2.cif --temperature 1200
 
       dpa4 hull candidates/ --against my_phases.json --csv hull.csv --plot hull.html
 
       dpa4 hull LiCoO2.cif --against mp --model dpa4-pro-mptrj
     """
-    kinds = _kinds(against)
+    kinds = against_kinds(against)
     _check_outputs(csv_file, plot)
-    inputs = [_crystal(entry) for entry in read_inputs(files)]
+    check_ion(window)
+    inputs = [crystal(entry) for entry in read_inputs(files)]
     if threads:
         torch.set_num_threads(threads)
     maker = BatchRelaxMaker(
@@ -120,34 +112,45 @@ def hull(
     )
     store = ReferenceStore.for_model(maker, library)
     scheme = correction_scheme(store.info, corrections)
-    if kinds == [MP]:
-        check_materials_project_scale(store.info, scheme)
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
     structures: list[Structure] = [inputs[i].structure for i in good]
-    systems = sorted({chemical_system(structure) for structure in structures})
-    competition = _competition(store, systems, kinds, scheme, mp, quiet=as_json)
+    systems = {chemical_system(structure) for structure in structures}
+    wider = {with_ion(system, window) for system in systems}
+    competition = compete(store, systems | wider, kinds, scheme, mp, quiet=as_json)
+    references = competition.references
+    if temperature is not None and kinds != [MP]:
+        references = store.with_structures(references)
     calculator: BatchMaker = (
         BatchStaticMaker(model=store.maker.model, max_atoms_per_batch=max_atoms_per_batch) if no_relax else store.maker
     )
     calculator.run(store.table, structures)
     keys = [calculator.key(structure) for structure in structures]
-    documents = store.table.calculations(keys)
+    stored = store.table.calculations(keys)
+    documents = [stored[key] for key in keys]
     found = hull_set(
-        [documents[key] for key in keys],
-        competition.references,
+        documents,
+        references,
         store.info,
         scheme,
         settings=calculator.settings(),
         candidates_compete=not alone,
         gaps=competition.gaps,
         competing_energies=competition.computed_by,
+        temperature=temperature,
     )
-    rows = result_rows(inputs, good, [documents[key] for key in keys], found)
+    rows = result_rows(inputs, good, documents, found)
+    figures: list[FigureBlock] = []
+    if window is not None or chempots:
+        phases = hull_phases(documents, references, scheme, temperature)
+        add_views(rows, good, phases, ion=window, chempots=chempots, candidates_compete=not alone)
+        figures = view_figures(rows, good, phases, window) if plot is not None else []
     if csv_file is not None:
         write_csv(csv_file, rows)
-    words = f"{store.info.name}: {store.info.level_of_theory}; corrections {scheme}"
+    words = f"{store.info.name}: {store.info.level_of_theory}; corrections {found.frame.correction}"
     notes = [*competition.notes, *found.warnings]
-    drawn = write_plot(plot, found.summary, words) if plot is not None else []
+    unsurveyed = sorted((wider - systems) & competition.gaps.keys())
+    notes += [f"{competition.gaps[system]}: windows may be too wide" for system in unsurveyed]
+    drawn = write_plot(plot, found.summary, words, figures) if plot is not None else []
     if as_json:
         print_json(
             {
@@ -155,6 +158,7 @@ def hull(
                 "model_sha256": store.info.sha256,
                 "level_of_theory": store.info.level_of_theory,
                 "corrections": scheme,
+                "temperature": temperature,
                 "against": against_words(kinds, competition.computed_by),
                 "relaxed": not no_relax,
                 "structures": rows,
@@ -163,25 +167,14 @@ def hull(
         )
     else:
         _print(rows, f"{words}; against {against_words(kinds, competition.computed_by)}")
+        print_views(rows, window)
         for path in ([csv_file] if csv_file else []) + drawn:
             say(f"wrote {path}")
+    if figures and plot is not None and plot.suffix.lower() == ".png":
+        remark(f"windows and potentials are drawn in .html files; {plot.name} has the hulls only")
     if plot is not None and not drawn:
         warn("not drawn", f"nothing for {plot}: a hull needs two elements, and all their references")
     _finish(rows, found, notes)
-
-
-def _kinds(against: Sequence[str] | None) -> list[str]:
-    """``["cache"]``, ``["mp"]``, or names of files."""
-    kinds = list(dict.fromkeys(against or [CACHE]))
-    if len(kinds) > 1 and {CACHE, MP} & set(kinds):
-        raise DPA4Error(
-            f"--against takes one of cache, mp, or files, not {' and '.join(kinds)}: energies of different origin "
-            "never meet on one hull; files join the library with `dpa4 reference build --from FILE`"
-        )
-    for kind in kinds:
-        if kind not in (CACHE, MP) and not Path(kind).exists():
-            raise DPA4Error(f"there is no file {kind} to stand against; --against takes cache, mp, or a file")
-    return kinds
 
 
 def _check_outputs(csv_file: Path | None, plot: Path | None) -> None:
@@ -190,35 +183,6 @@ def _check_outputs(csv_file: Path | None, plot: Path | None) -> None:
             raise DPA4Error(f"there is no folder {path.parent} for {path.name}")
     if plot is not None and plot.suffix.lower() not in (".html", ".png"):
         raise DPA4Error(f"cannot tell the format from {plot.name!r}; end the name of the plot in .html or .png")
-
-
-def _crystal(entry: Computed) -> Computed:
-    """The input as a pymatgen structure; a molecule fails alone."""
-    if entry.error is not None:
-        return entry
-    try:
-        return Computed(entry.name, as_crystal(entry.structure))
-    except LibraryError as error:
-        return Computed(entry.name, error=str(error))
-
-
-def _competition(
-    store: ReferenceStore, systems: Sequence[str], kinds: Sequence[str], scheme: str, mp: bool | None, *, quiet: bool
-) -> Competition:
-    if not systems:
-        return Competition(ReferenceEntries([], []), {})
-    if kinds == [MP]:
-        client = open_materials_project()
-        entries = {e.entry_id: e for system in systems for e in client.entries(system)}
-        references = materials_project_references(entries.values(), store.info)
-        return Competition(references, {}, f"Materials Project {client.database_version()}")
-    if kinds == [CACHE]:
-        _, notes = build_library(store, systems, mp=mp, quiet=quiet)
-        return Competition(store.references(systems, scheme), store.gaps(systems), notes=tuple(notes))
-    phases: list[ReferencePhase] = [phase for kind in kinds for phase in read_phases(Path(kind))]
-    elements = {symbol for system in systems for symbol in system.split("-")}
-    phases = [*bundled_elements(elements), *select_for_chemsys(phases, systems)]
-    return Competition(store.entries_of(phases, scheme), {})
 
 
 def _print(rows: Sequence[dict[str, Any]], words: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dpa4_flows.cli.outputs import Computed
 from dpa4_flows.makers.hull import HullSet
+from dpa4_flows.report.figures import FigureBlock
 from dpa4_flows.report.hull_plot import Summary, can_draw, write_hull_html, write_hull_png
 from dpa4_flows.schemas import RelaxationDocument
 
@@ -55,14 +56,15 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             writer.writerow([_cell(row.get(column)) for column in _COLUMNS])
 
 
-def write_plot(path: Path, summary: Summary, frame: str) -> list[Path]:
-    """Write the hulls to one HTML page, or to a PNG for each system; gives the files.
+def write_plot(path: Path, summary: Summary, frame: str, further: Sequence[FigureBlock] = ()) -> list[Path]:
+    """Write the hulls, and ``further`` figures, to one HTML page, or the hulls to a PNG for each system; gives the
+    files.
 
     Raises:
         ValueError: a system of five elements or more as PNG.
     """
     if path.suffix.lower() == ".html":
-        return [path] if write_hull_html(path, summary, frame) else []
+        return [path] if write_hull_html(path, summary, frame, further) else []
     drawn = [name for name in summary if can_draw(summary[name])]
     written = []
     for name in drawn:

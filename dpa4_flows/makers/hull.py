@@ -18,10 +18,12 @@ from typing import Any
 from jobflow import Flow, Job, JobOrder, Maker, job
 from pydantic import Field
 from pymatgen.core import Structure
+from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
 from dpa4_flows.analysis.hull_warnings import scheme_warnings, system_warnings
+from dpa4_flows.analysis.thermodynamics import at_temperature, gibbs_entries
 from dpa4_flows.calculations import RATTLE
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.references import (
@@ -152,6 +154,52 @@ def place_on_hull(
     )
 
 
+@dataclass(frozen=True)
+class HullPhases:
+    """Entries of one frame that can stand on one hull.
+
+    Attributes:
+        candidates: entries of the structures that have one, by their position.
+        competing: entries of the competing phases.
+        reasons: why the others have none, by their position.
+        warnings: sentences on the corrections, by position.
+    """
+
+    candidates: dict[int, ComputedEntry]
+    competing: list[ComputedEntry]
+    reasons: dict[int, str]
+    warnings: dict[int, tuple[str, ...]]
+
+
+def hull_phases(
+    documents: Sequence[RelaxationDocument],
+    references: ReferenceEntries,
+    scheme: str,
+    temperature: float | None = None,
+) -> HullPhases:
+    """Entries of calculated structures and of what competes with them; arguments as in `hull_set`."""
+    corrected = [document_entry(document, scheme, f"structure {i}") for i, document in enumerate(documents)]
+    candidates = {i: c.entry for i, c in enumerate(corrected) if c.entry is not None}
+    reasons = {i: c.reason or "no corrected energy" for i, c in enumerate(corrected) if c.entry is None}
+    warnings = {i: c.warnings for i, c in enumerate(corrected)}
+    if temperature is None:
+        return HullPhases(dict(candidates), list(references.entries), reasons, warnings)
+    for i, entry in candidates.items():
+        entry.data["position"] = i
+    solids = [entry for entry in references.entries if isinstance(entry, ComputedStructureEntry)]
+    found = gibbs_entries([*candidates.values(), *solids], temperature)
+    at = {entry.data["position"]: entry for entry in found if "position" in entry.data}
+    for i in candidates.keys() - at.keys():
+        formula = candidates[i].composition.reduced_formula
+        reasons[i] = (
+            f"{formula} has no Gibbs energy: only the lowest form of an element has one, a compound needs them all"
+        )
+        if not documents[i].converged:
+            reasons[i] = f"the relaxation of {formula} did not converge; unconverged energies do not enter a hull"
+    competing = [entry for entry in found if "position" not in entry.data]
+    return HullPhases(dict(at), list(competing), reasons, warnings)
+
+
 def hull_set(
     documents: Sequence[RelaxationDocument],
     references: ReferenceEntries,
@@ -162,6 +210,7 @@ def hull_set(
     candidates_compete: bool = True,
     gaps: Mapping[str, str] | None = None,
     competing_energies: str = "the same model",
+    temperature: float | None = None,
 ) -> HullSet:
     """Where calculated structures lie above the hull of references.
 
@@ -174,25 +223,37 @@ def hull_set(
         candidates_compete: structures also stand against each other.
         gaps: for chemical systems whose phases nobody surveyed, the sentence that says so.
         competing_energies: who computed the references.
+        temperature: K; Gibbs energies take the place of those at 0 K. References need structures then, see
+            `ReferenceStore.with_structures`.
 
     Raises:
         FrameError: the frames differ.
+        ThermodynamicsError: a temperature that the descriptor of Gibbs energies does not reach.
     """
-    corrected = [document_entry(document, scheme, f"structure {i}") for i, document in enumerate(documents)]
-    entries = [c.entry for c in corrected if c.entry is not None]
-    positions = iter(phase_positions(entries, references.entries, candidates_compete=candidates_compete))
+    phases = hull_phases(documents, references, scheme, temperature)
+    entries = list(phases.candidates.values())
+    places = dict(
+        zip(
+            phases.candidates,
+            phase_positions(entries, phases.competing, candidates_compete=candidates_compete),
+            strict=True,
+        )
+    )
     of_product: dict[str, list[str]] = {}
     for entry in references.entries:
         of_product.setdefault(entry.composition.reduced_formula, []).extend(entry.data.get("warnings", []))
 
     frame = energy_frame(info, scheme)
     origin = provenance(info, {**settings, "corrections": scheme}, with_pymatgen=True)
+    if temperature is not None:
+        frame.correction = at_temperature(scheme, temperature)
+        origin.settings["temperature"] = temperature
     found = HullSet(documents=[], errors=[], frame=frame, summary={})
     found.warnings += scheme_warnings(info.level_of_theory, info.corrections, scheme)
     systems = set()
-    for item in corrected:
-        position = next(positions) if item.entry is not None else None
-        error = item.reason if position is None else _problem(position)
+    for i in range(len(documents)):
+        position = places.get(i)
+        error = phases.reasons[i] if position is None else _problem(position)
         document = None
         if position is not None and error is None:
             system = position.chemsys
@@ -200,7 +261,7 @@ def hull_set(
             if gaps and system in gaps:
                 missing.append(gaps[system])
             warnings = [
-                *item.warnings,
+                *phases.warnings[i],
                 *system_warnings(system.split("-"), info.level_of_theory, scheme),
                 *(text for product in position.decomposition for text in of_product.get(product, [])),
             ]
@@ -212,7 +273,7 @@ def hull_set(
         found.errors.append(error)
     said = [text for document in found.documents if document is not None for text in document.warnings]
     found.warnings = list(dict.fromkeys([*found.warnings, *said]))
-    found.summary = hull_summary(sorted(systems), references.entries, entries)
+    found.summary = hull_summary(sorted(systems), phases.competing, entries)
     return found
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from pymatgen.core import Element
-from pymatgen.entries.computed_entries import ComputedEntry
+from pymatgen.core import Element, Structure
+from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
@@ -264,6 +264,22 @@ class ReferenceStore:
         if fresh and not self.table.read_only:
             self.table.put_entries(kind, fresh)
         return found
+
+    def with_structures(self, references: ReferenceEntries) -> ReferenceEntries:
+        """The same entries with relaxed structures, which Gibbs energies need."""
+        documents = self.table.calculations(entry.data["key"] for entry in references.entries)
+        entries: list[ComputedEntry] = [
+            ComputedStructureEntry(
+                Structure.from_dict(documents[entry.data["key"]].structure or {}),
+                entry.uncorrected_energy,
+                energy_adjustments=list(entry.energy_adjustments),
+                parameters=entry.parameters,
+                data=entry.data,
+                entry_id=entry.entry_id,
+            )
+            for entry in references.entries
+        ]
+        return ReferenceEntries(entries, references.missing)
 
     def gaps(self, chemical_systems: Iterable[str]) -> dict[str, str]:
         """Sentence for each system that nobody was asked about who claims to know its phases; elements need none."""

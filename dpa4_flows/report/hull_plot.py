@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ _PAGE = """<!DOCTYPE html>
 figure {{ margin: 0 0 3rem; }} figcaption {{ color: #555; }}</style>
 <script>{plotly}</script></head><body><h1>{title}</h1>
 {figures}
-<p>Distances in eV/atom at 0 K; diamonds are the structures that were asked about. {frame}</p></body></html>
+<p>Distances in eV/atom; diamonds are the structures that were asked about. {frame}</p></body></html>
 """
 
 
@@ -41,19 +41,21 @@ def can_draw(system: Mapping[str, Any]) -> bool:
     return not system.get("missing") and len({e for phase in system["phases"] for e in phase["x"]}) > 1
 
 
-def write_hull_html(path: Path, summary: Summary, frame: str) -> list[str]:
-    """Write the hulls of all systems; gives the systems that were drawn.
+def write_hull_html(path: Path, summary: Summary, frame: str, further: Sequence[FigureBlock] = ()) -> list[str]:
+    """Write the hulls of all systems and ``further`` figures; gives the names of what was drawn.
 
     Args:
         path: file to write.
         summary: from `hull_summary`.
         frame: level of theory and corrections, in words.
+        further: figures below the hulls.
     """
     drawn = {name: system for name, system in summary.items() if can_draw(system)}
     blocks = hull_figures(drawn, ())
     for name, system in drawn.items():
         if len(name.split("-")) == _MAX_SOLID:
             blocks.append(_tetrahedron(name, system))
+    blocks += further
     figures = "\n".join(
         f"<figure><h2>{html.escape(block.title)}</h2>"
         f"{block.figure.to_html(full_html=False, include_plotlyjs=False)}"
@@ -63,7 +65,7 @@ def write_hull_html(path: Path, summary: Summary, frame: str) -> list[str]:
     title = "Hull of " + ", ".join(drawn) if drawn else "No hull"
     page = _PAGE.format(title=html.escape(title), plotly=get_plotlyjs(), figures=figures, frame=html.escape(frame))
     path.write_text(page, encoding="utf-8")
-    return list(drawn)
+    return [*drawn, *(block.name for block in further)]
 
 
 def write_hull_png(path: Path, name: str, system: Mapping[str, Any], frame: str) -> None:

@@ -19,8 +19,9 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 from toy_campaign import MORSE, antifluorite, layered, rocksalt, write_campaign
 from typer.testing import CliRunner, Result
 
-from dpa4_flows.cli import app
-from dpa4_flows.cli import hull as hull_cli
+from dpa4_flows.bundled import bundled_compounds
+from dpa4_flows.cli import app, competition
+from dpa4_flows.reference.library import load_phases
 from dpa4_flows.reference.mp_cache import MaterialsProjectError
 from dpa4_flows.reference.sources import MaterialsProjectPhases
 
@@ -303,7 +304,7 @@ class Client:
 
 
 def test_energies_of_the_materials_project_fit_models_of_its_scale_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hull_cli, "open_materials_project", Client)
+    monkeypatch.setattr(competition, "open_materials_project", Client)
     antifluorite().to(filename="Li2O.cif")
     fitting = ("-m", "toy_potentials:MPtrjMorse", "--fmax", "0.05", "--threads", "1")
     other = ("-m", "toy_potentials:OMatMorse", "--fmax", "0.05", "--threads", "1")
@@ -331,3 +332,83 @@ def test_unsafe_frames_are_told(lithium_cobaltate: Path) -> None:
     assert any("uncorrected distances are wrong by several 0.1 eV/atom" in text for text in found["warnings"])
     found = answer("hull", lithium_cobaltate, "--corrections", "MP2020", *model)
     assert "corrections MP2020 were asked for, OMat24 is what fits this model" in found["warnings"]
+
+
+# ---- windows, chemical potentials, temperature
+
+OMAT = ("-m", "toy_potentials:OMatMorse", "--fmax", "0.05", "--threads", "1")
+
+
+def test_window_is_shown_and_drawn() -> None:
+    antifluorite().to(filename="Li2O.cif")
+    (row,) = answer("hull", "Li2O.cif", "--window", "Li", *FAST)["structures"]
+    window = row["window"]
+    assert window["error"] is None and window["ion"] == "Li"
+    assert window["energy_above_hull"] == pytest.approx(row["energy_above_hull"])
+    assert row["energy_above_hull"] > 0.1  # of this potential: so the window is that of the products
+    assert window["equilibrium"] == row["decomposition"]
+    assert window["oxidation_products"] and window["upper"] >= window["lower"] >= 0
+    shown = dpa4("hull", "Li2O.cif", "--window", "Li", "--plot", "hull.html", *FAST)
+    assert shown.exit_code == 0, shown.output
+    assert "Stability against a reservoir of Li" in shown.stdout
+    assert f"Li2O (as {' + '.join(row['decomposition'])})" in shown.stdout
+    assert f"{window['upper']:.2f}" in shown.stdout
+    assert "Electrochemical windows against Li" in Path("hull.html").read_text()
+    drawn = dpa4("hull", "Li2O.cif", "--window", "Li", "--plot", "hull.png", *FAST)
+    assert "drawn in .html files" in drawn.stderr
+    assert "not 'Fe'" in refused("hull", "Li2O.cif", "--window", "Fe", *FAST)
+
+
+def test_window_brings_the_phases_of_the_ion() -> None:
+    rocksalt("Mg").to(filename="MgO.cif")
+    result = dpa4("hull", "MgO.cif", "--window", "Li", "--json", *FAST)
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)["structures"]
+    assert row["chemsys"] == "Mg-O"
+    assert row["window"]["upper"] is None  # it has no lithium to give
+    assert "no survey of phases in Li-Mg-O: only elements and bundled compounds compete: windows" in result.stderr
+
+
+def test_region_of_chemical_potentials_has_the_formation_energy_at_each_corner() -> None:
+    """Lithium peroxide, which this potential likes better than the oxide."""
+    antifluorite().to(filename="Li2O.cif")
+    stable = next(p for p in load_phases([*bundled_compounds()]) if p.structure.composition.reduced_formula == "Li2O2")
+    stable.structure.to(filename="Li2O2.cif")
+    command = ("hull", "Li2O.cif", "Li2O2.cif", "--chempots", *FAST)
+    high, low = answer(*command)["structures"]
+    assert "eV/atom above the hull and is stable at no chemical potentials" in high["chempots"]["error"]
+    region = low["chempots"]
+    assert region["error"] is None and region["formula"] == "Li2O2"
+    for corner in region["corners"]:
+        mean = (corner["Li"] + corner["O"]) / 2
+        assert mean == pytest.approx(low["formation_energy_per_atom"], abs=1e-3)
+        assert max(corner.values()) < 1e-9
+    result = dpa4(*command, "--plot", "hull.html")
+    assert result.exit_code == 0, result.output
+    assert "Δμ(Li)" in result.stdout
+    assert "Chemical potentials of Li2O2" in Path("hull.html").read_text()
+
+
+def test_oxygen_leaves_oxides_at_temperature(lithium_cobaltate: Path) -> None:
+    cold, warm, hot = (
+        answer("hull", lithium_cobaltate, *OMAT, *more)
+        for more in ((), ("--temperature", "300"), ("--temperature", "1500"))
+    )
+    energies = [found["structures"][0]["formation_energy_per_atom"] for found in (cold, warm, hot)]
+    assert energies[0] < energies[1] < energies[2] - 0.1
+    assert [found["temperature"] for found in (cold, warm, hot)] == [None, 300.0, 1500.0]
+    assert hot["structures"][0]["correction"] == "OMat24, Gibbs 1500 K"
+    assert (
+        hot["structures"][0]["n_competing"] < cold["structures"][0]["n_competing"]
+    )  # one form of each element is left
+    assert "temperature 77 K is outside" in refused("hull", lithium_cobaltate, "--temperature", "77", *OMAT)
+    uncorrected = refused("hull", lithium_cobaltate, "--temperature", "900", "--corrections", "none", *OMAT)
+    assert "need corrections before a temperature means anything" in uncorrected
+
+
+def test_higher_form_of_an_element_has_no_gibbs_energy(lithium_cobaltate: Path) -> None:
+    Structure(Lattice.cubic(2.2), ["Li"], [[0.0] * 3]).to(filename="Li.cif")
+    rows = answer("hull", "Li.cif", lithium_cobaltate, "--temperature", "500", "--no-relax", *OMAT, exit_code=3)
+    error = rows["structures"][0]["error"]
+    assert error is not None and "has no Gibbs energy" in error
+    assert rows["structures"][1]["error"] is None

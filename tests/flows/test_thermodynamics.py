@@ -85,7 +85,7 @@ def test_limits_equal_those_of_pymatgen(entries):
 
 def test_unstable_and_unknown_phases_have_no_region(entries):
     phases = [simple("Li", 0), simple("O2", 0), simple("Li2O", -2.0), simple("LiO2", -0.1)]
-    with pytest.raises(ThermodynamicsError, match=r"LiO2 lies 0.900 eV/atom above the hull.*Li2O, O2"):
+    with pytest.raises(ThermodynamicsError, match=r"LiO2 lies 0.9000 eV/atom above the hull.*Li2O, O2"):
         chemical_potential_region("LiO2", phases)
     with pytest.raises(ThermodynamicsError, match="no entry of LiO4"):
         chemical_potential_region("LiO4", phases)

@@ -1,0 +1,68 @@
+"""Figures of the thermodynamic views: electrochemical windows as bars, regions of chemical potentials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from pymatgen.analysis.chempot_diagram import ChemicalPotentialDiagram
+from pymatgen.core import Element
+from pymatgen.entries.computed_entries import ComputedEntry
+
+from dpa4_flows.report.figures import PALETTE, FigureBlock, base_figure, plot_text
+
+_BEYOND = 0.5  # V shown above the highest limit
+_MAX_AXES = 3  # elements of a diagram that fits into space
+
+
+def window_figure(rows: Sequence[Mapping[str, Any]], ion: str) -> FigureBlock:
+    """One bar for each structure, from reduction to oxidation.
+
+    Args:
+        rows: with ``name``, ``formula`` and ``window``.
+        ion: element of the reservoir.
+    """
+    highest = max((row["window"]["upper"] or row["window"]["lower"]) for row in rows) + _BEYOND
+    figure = base_figure(height=120 + 34 * len(rows), xaxis={"title": {"text": f"V against {ion}"}})
+    for row in reversed(rows):
+        window = row["window"]
+        upper = highest if window["upper"] is None else window["upper"]
+        reduced = " + ".join(window["reduction_products"]) or "stable beside the metal"
+        oxidised = " + ".join(window["oxidation_products"]) or "nothing to give off"
+        figure.add_trace(
+            go.Bar(
+                y=[plot_text(f"{row['formula']} · {row['name']}")],
+                x=[max(upper - window["lower"], 0.005)],
+                base=[window["lower"]],
+                orientation="h",
+                marker={"color": PALETTE[2] if window["energy_above_hull"] == 0 else PALETTE[1]},
+                hovertemplate=plot_text(f"{window['lower']:.2f} to {upper:.2f} V; below: {reduced}; above: {oxidised}")
+                + "<extra></extra>",
+            )
+        )
+    figure.update_layout(showlegend=False, barmode="overlay", yaxis={"automargin": True})
+    caption = (
+        f"Voltages at which a structure neither takes up nor gives off {ion}, at equilibrium. Yellow: above the hull, "
+        "the window of its equilibrium products."
+    )
+    return FigureBlock("windows", f"Electrochemical windows against {ion}", caption, figure)
+
+
+def region_figure(formula: str, entries: Sequence[ComputedEntry], name: str) -> list[FigureBlock]:
+    """Diagram of chemical potentials in the system of ``formula``, that phase filled; none beyond three elements.
+
+    Args:
+        formula: reduced formula of the phase.
+        entries: the phase, its competitors and the elements; those with other elements do not count.
+        name: id of the figure in its page.
+    """
+    mine = next(e for e in entries if e.composition.reduced_formula == formula)
+    elements = sorted(mine.composition.elements, key=lambda element: element.X)
+    if len(elements) > _MAX_AXES:
+        return []
+    inside: list[Any] = [e for e in entries if set(e.composition.elements) <= set(elements)]
+    diagram = ChemicalPotentialDiagram(inside)
+    figure = diagram.get_plot(elements=[Element(e.symbol) for e in elements], formulas_to_draw=[formula])
+    caption = "Each region: chemical potentials at which a phase is in equilibrium with no other; 0 is the element."
+    return [FigureBlock(name, f"Chemical potentials of {formula}", caption, figure)]
