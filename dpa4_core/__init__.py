@@ -20,6 +20,7 @@ from dpa4_core.potential import Potential, PotentialLike, load, save
 from dpa4_core.predict import Prediction, predict
 from dpa4_core.properties import load_property, predict_property
 from dpa4_core.relax import RelaxResult, relax, relax_stream
+from dpa4_core.stream import predict_stream
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.trainer import TrainResult, train
 
@@ -45,6 +46,7 @@ __all__ = [
     "load_property",
     "predict",
     "predict_property",
+    "predict_stream",
     "read_frames",
     "read_structures",
     "relax",

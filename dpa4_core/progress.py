@@ -17,9 +17,18 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def structure_bar(description: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr with structures per second; yields the function that counts finished structures."""
+def structure_bar(
+    description: str, total: int, *, done: int = 0, shown: bool = True
+) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr with structures per second; yields the function that counts finished structures.
+
+    Args:
+        description: what is done.
+        total: structures.
+        done: of them before the start, which do not count as speed.
+        shown: whether to show anything.
+    """
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
-        task = progress.add_task(description, total=total)
-        yield lambda done: progress.advance(task, done)
+        task = progress.add_task(description, total=total, completed=done)
+        yield lambda more: progress.advance(task, more)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pymatgen.core import Molecule, Structure
 
-from dpa4_core.data.structures import StructureError, to_system
+from dpa4_core.data.structures import StructureError, System, to_system
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import RelaxResult
@@ -63,6 +63,11 @@ def input_hash(structure: Structure | Molecule) -> str:
         system = to_system(structure)
     except StructureError:
         return digest("unreadable", plain_structure(structure).as_dict())
+    return system_hash(system)
+
+
+def system_hash(system: System) -> str:
+    """`input_hash` of a structure that is in arrays already."""
     positions, cell = (np.round(x, _DECIMALS) + 0.0 for x in (system.positions, system.cell))  # + 0.0: no minus zero
     return digest(
         system.numbers.tolist(),
@@ -107,6 +112,23 @@ def calculation_key(structure_hash: str, model: ModelRef | ModelInfo, settings: 
     """
     sha256 = model.sha256 or (model.info().sha256 if isinstance(model, ModelRef) else "")
     return digest(structure_hash, sha256, dict(settings))
+
+
+def relax_settings(*, fmax: float, max_steps: int, relax_cell: bool, pressure_gpa: float, dtype: str) -> dict[str, Any]:
+    """The settings of a relaxation as its key has them; arguments as in `dpa4_core.relax`."""
+    return {
+        "calculation": "relax",
+        "fmax": float(fmax),
+        "max_steps": int(max_steps),
+        "relax_cell": relax_cell,
+        "pressure_gpa": float(pressure_gpa),
+        "dtype": dtype,
+    }
+
+
+def static_settings(*, dtype: str) -> dict[str, Any]:
+    """The settings of a single point as its key has them."""
+    return {"calculation": "static", "dtype": dtype}
 
 
 def relaxation_key(structure: Structure | Molecule, model: ModelRef | ModelInfo, settings: Mapping[str, Any]) -> str:

@@ -71,6 +71,13 @@ def formula_of(structure: Any) -> str:
     return str(structure.composition.reduced_formula)
 
 
+def is_run_target(path: Path) -> bool:
+    """Whether an output is the folder of a large run, or a Parquet file, and not a file of structures."""
+    if path.is_dir() or path.suffix.lower() == ".parquet":
+        return True
+    return not path.suffix and not re.match(r"(?i)(poscar|contcar)", path.name)
+
+
 def output_format(path: Path) -> str:
     """Format of an output file.
 
@@ -80,7 +87,7 @@ def output_format(path: Path) -> str:
     if re.match(r"(?i)(poscar|contcar)", path.name):
         return "vasp"
     if path.suffix.lower() not in _FORMATS:
-        raise DPA4Error(f"cannot tell the format from {path.name!r}; end the name in {', '.join(_FORMATS)}")
+        raise DPA4Error(f"cannot tell the format from {path.name!r}; end the name in {', '.join(_FORMATS)} or .parquet")
     return _FORMATS[path.suffix.lower()]
 
 

@@ -9,9 +9,12 @@ import typer
 
 from dpa4_flows import report as reports
 from dpa4_flows.campaigns.run import open_run
-from dpa4_flows.cli.console import out, print_json, remark, say, warn
+from dpa4_flows.cli.console import out, plural, print_json, remark, say, warn
+from dpa4_flows.cli.large import print_run_status
 from dpa4_flows.cli.train_output import print_training_status
 from dpa4_flows.engines import EngineError, fireworks_state
+from dpa4_flows.large.export import export_run
+from dpa4_flows.large.folder import is_run_folder, open_folder
 from dpa4_flows.report.collect import take_snapshot
 from dpa4_flows.report.training import write_training_report
 from dpa4_flows.results import ResultsTable
@@ -38,12 +41,15 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
 ) -> None:
     """How far a run is: candidates per stage, who left where and why, and the ranking if there is one; for a training
-    run the step and the errors so far.
+    run the step and the errors so far; for the folder of a large relaxation or prediction counts, rate and failures.
 
     For example:
 
       dpa4 status runs/battery
     """
+    if is_run_folder(run):
+        print_run_status(run, as_json=as_json)
+        return
     if is_training_folder(run):
         training = read_run(run)
         if as_json:
@@ -97,10 +103,15 @@ def export(
     run: RunFolder,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="OUT", help="FILE.csv, .json or .extxyz (with relaxed structures)."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="FILE.csv, .json or .extxyz (with relaxed structures); of a large run also .parquet.",
+        ),
     ],
 ) -> None:
-    """Write every candidate of a run, rejected ones included, for other programs.
+    """Write every candidate of a run, rejected ones included, or the results of a large run, for other programs.
 
     For example:
 
@@ -108,6 +119,11 @@ def export(
 
       dpa4 export runs/battery -o relaxed.extxyz
     """
+    if is_run_folder(run):
+        large = open_folder(run)
+        written = export_run(large, output)
+        say(f"wrote {plural(written, 'structure')} of {large.n_structures} to {output}")
+        return
     reports.export(open_run(run), output)
     say(f"wrote {output}")
 

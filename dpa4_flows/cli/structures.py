@@ -20,9 +20,12 @@ from dpa4_core.predict import predict as predict_structures
 from dpa4_core.properties import load_property, predict_property
 from dpa4_core.relax import relax as relax_structures
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_flows.calculations import relax_settings, static_settings
 from dpa4_flows.cli.console import err, number, out, plural, print_json, say, warn
+from dpa4_flows.cli.large import RunOptions, run_large, run_task
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
-from dpa4_flows.cli.outputs import Computed, formula_of, output_format, write_structures
+from dpa4_flows.cli.outputs import Computed, formula_of, is_run_target, output_format, write_structures
+from dpa4_flows.large.launch import Resources
 from dpa4_flows.model_ref import ModelRef
 
 MAX_ROWS = 50
@@ -30,11 +33,19 @@ MAX_ROWS = 50
 
 Files = Annotated[
     list[Path],
-    typer.Argument(metavar="FILES...", help="CIF, POSCAR, (ext)xyz, JSON, ASE database, or a folder of them."),
+    typer.Argument(
+        metavar="FILES...",
+        help="CIF, POSCAR, (ext)xyz, JSON, JSON lines, ASE database, a tar or zip archive or a folder of them.",
+    ),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="OUT", help="File to write: .extxyz, .json, .cif or POSCAR."),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="File to write: .extxyz, .json, .cif or POSCAR; or for any number of structures a folder or .parquet.",
+    ),
 ]
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Registry name, .pt or .dpa4 file, or package.module:callable.")
@@ -43,6 +54,14 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
 Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves the choice to torch.")]
 Batch = Annotated[int | None, typer.Option("--max-atoms-per-batch", min=1, help="Atoms computed at the same time.")]
+Workers = Annotated[
+    int,
+    typer.Option(min=1, help="Processes that share a run folder: one for each GPU, or for a part of the cores."),
+]
+Forces = Annotated[
+    bool | None, typer.Option("--forces/--no-forces", help="Forces in a run folder; by default for predict only.")
+]
+RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="In a run folder, compute failures again.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
 
 app = typer.Typer()
@@ -62,6 +81,9 @@ def predict(
     dtype: Dtype = "float32",
     threads: Threads = 0,
     max_atoms_per_batch: Batch = None,
+    workers: Workers = 1,
+    forces: Forces = None,
+    retry_errors: RetryErrors = False,
     as_json: AsJson = False,
 ) -> None:
     """Energies, forces and stress of structures as they are; with a property model that property.
@@ -74,9 +96,17 @@ def predict(
       dpa4 predict structures/*.cif -o energies.extxyz
 
       dpa4 predict POSCAR --json
+
+      dpa4 predict many.extxyz.gz -o runs/energies --workers 4
     """
-    if output is not None:
-        output_format(output)
+    large = _is_large(output, workers, forces, retry_errors)
+    if large and is_property_file(model):
+        raise typer.BadParameter("a property model writes .extxyz or .json, not a run folder", param_hint="--output")
+    if large and output is not None:
+        task = run_task(model, static_settings(dtype=dtype), with_forces=forces is not False)
+        resources = Resources(device, threads, max_atoms_per_batch)
+        run_large(files, output, task, RunOptions(workers, resources, retry_errors, as_json))
+        return
     inputs = read_inputs(files)
     if is_property_file(model):
         _predict_property(inputs, model, output, device, dtype, threads, max_atoms_per_batch, as_json)
@@ -95,8 +125,8 @@ def predict(
         if prediction.error is not None:
             results[i] = Computed(entry.name, entry.structure, error=prediction.error)
             continue
-        forces = prediction.forces
-        largest = None if forces is None else float((forces**2).sum(axis=1).max() ** 0.5)
+        per_atom = prediction.forces
+        largest = None if per_atom is None else float((per_atom**2).sum(axis=1).max() ** 0.5)
         pressure = (
             None if prediction.stress is None else -float(prediction.stress.trace()) / 3 * EV_PER_ANGSTROM3_TO_GPA
         )
@@ -109,7 +139,7 @@ def predict(
                 "pressure_gpa": pressure,
             },
             energy=prediction.energy,
-            forces=forces,
+            forces=per_atom,
             stress=prediction.stress,
         )
     columns = {
@@ -133,6 +163,9 @@ def relax(
     dtype: Dtype = "float32",
     threads: Threads = 0,
     max_atoms_per_batch: Batch = None,
+    workers: Workers = 1,
+    forces: Forces = None,
+    retry_errors: RetryErrors = False,
     as_json: AsJson = False,
 ) -> None:
     """Relax structures, many at a time, each to its own convergence.
@@ -147,11 +180,20 @@ def relax(
       dpa4 relax candidates/ -o relaxed.extxyz --fmax 0.01
 
       dpa4 relax slab.cif -o slab.extxyz --fixed-cell --device cuda
+
+      dpa4 relax candidates.tar.gz -o runs/candidates --workers 4
     """
-    if output is not None:
-        output_format(output)
+    large = _is_large(output, workers, forces, retry_errors)
     if not 0 < fmax < math.inf:
         raise typer.BadParameter("must be positive", param_hint="--fmax")
+    if large and output is not None:
+        settings = relax_settings(
+            fmax=fmax, max_steps=max_steps, relax_cell=not fixed_cell, pressure_gpa=pressure, dtype=dtype
+        )
+        task = run_task(model, settings, with_forces=forces is True)
+        resources = Resources(device, threads, max_atoms_per_batch)
+        run_large(files, output, task, RunOptions(workers, resources, retry_errors, as_json))
+        return
     inputs = read_inputs(files)
     potential = _load(model, device, dtype, threads)
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
@@ -185,6 +227,18 @@ def relax(
         )
     columns = {"energy_per_atom": ("eV/atom", 4), "fmax": ("fmax, eV/Å", 3), "n_steps": ("steps", 0)}
     _finish(results, output, columns, as_json)
+
+
+def _is_large(output: Path | None, workers: int, forces: bool | None, retry_errors: bool) -> bool:
+    """Whether the output is that of a large run; refuses what only such a run can do, and unknown formats."""
+    if output is not None and is_run_target(output):
+        return True
+    if output is not None:
+        output_format(output)
+    for given, hint in ((workers > 1, "--workers"), (forces is not None, "--forces"), (retry_errors, "--retry-errors")):
+        if given:
+            raise typer.BadParameter("needs a run folder as output, for example -o runs/relaxed", param_hint=hint)
+    return False
 
 
 def _predict_property(

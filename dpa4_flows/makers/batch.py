@@ -4,6 +4,7 @@ twice.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +19,21 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import PotentialLike
 from dpa4_core.predict import predict
 from dpa4_core.relax import RelaxResult, relax
-from dpa4_flows.calculations import rattled, relaxation_document, relaxation_key
+from dpa4_flows.calculations import (
+    rattled,
+    relax_settings,
+    relaxation_document,
+    relaxation_key,
+    static_settings,
+)
 from dpa4_flows.makers.model_reference import takes_model
-from dpa4_flows.makers.sources import CANDIDATES, find_structures
+from dpa4_flows.makers.sources import CANDIDATES, find_structures, structures_of_files
 from dpa4_flows.makers.writer import ResultWriter
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import ChunkSummary, RelaxationDocument
+
+logger = logging.getLogger(__name__)
 
 RETRY_SINCE = "retry_errors_since"
 """Meta entry of the results table: failures older than this time, ISO 8601, are computed again."""
@@ -35,8 +44,9 @@ _PREDICT_AT_ONCE = 100  # structures between two writes of single points
 
 @dataclass
 class BatchMaker(Maker, ABC):
-    """Base of chunk jobs. A chunk takes its structures from the results table by id (small specs, any size of
-    campaign) or directly, skips what the table already holds, and stores everything else, failures included.
+    """Base of chunk jobs. A chunk takes its structures from the results table by id or from files by number (small
+    specs, any size of campaign) or directly, skips what the table already holds, and stores everything else, failures
+    included.
 
     Args:
         name: name of the job.
@@ -78,16 +88,32 @@ class BatchMaker(Maker, ABC):
         ids: list[str] | None = None,
         structures: list[Structure | Molecule] | None = None,
         source: str = CANDIDATES,
+        files: list[str] | None = None,
+        start: int = 0,
+        stop: int | None = None,
     ) -> ChunkSummary:
-        """Compute one chunk.
+        """Compute one chunk; its structures are named by ``ids``, given as ``structures``, or a part of ``files``.
 
         Args:
             table: path of the results table, absolute where other machines work on it.
             ids: what to compute, see `find_structures`.
             structures: pymatgen structures or their dictionaries, instead of ``ids``.
             source: where ``ids`` are found.
+            files: files, archives and folders that the worker can read, instead of ``ids``.
+            start, stop: which of the structures in ``files``, counted over all of them; all by default.
         """
         results = ResultsTable(table, shared=self.shared_table)
+        if files is not None:
+            found, errors = structures_of_files(files, start, stop)
+            for error in errors:
+                logger.warning("not computed: %s", error)
+            summary = self.run(results, found)
+            return summary.model_copy(
+                update={
+                    "n_requested": summary.n_requested + len(errors),
+                    "n_failed": summary.n_failed + len(errors),
+                }
+            )
         if structures is None:
             wanted: list[Structure | Molecule] = list(find_structures(results, ids or [], source))
         else:
@@ -154,15 +180,14 @@ class BatchRelaxMaker(BatchMaker):
 
     def settings(self) -> dict[str, Any]:
         pushed = {"rattle": float(self.rattle)} if self.rattle else {}
-        return {
-            **pushed,
-            "calculation": "relax",
-            "fmax": float(self.fmax),
-            "max_steps": int(self.max_steps),
-            "relax_cell": self.relax_cell,
-            "pressure_gpa": float(self.pressure_gpa),
-            "dtype": self.model.dtype,
-        }
+        settings = relax_settings(
+            fmax=self.fmax,
+            max_steps=self.max_steps,
+            relax_cell=self.relax_cell,
+            pressure_gpa=self.pressure_gpa,
+            dtype=self.model.dtype,
+        )
+        return pushed | settings
 
     def _compute(
         self,
@@ -198,7 +223,7 @@ class BatchStaticMaker(BatchMaker):
     name: str = "DPA4 batch static"
 
     def settings(self) -> dict[str, Any]:
-        return {"calculation": "static", "dtype": self.model.dtype}
+        return static_settings(dtype=self.model.dtype)
 
     def _compute(
         self,

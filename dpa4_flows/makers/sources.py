@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
-from pymatgen.core import Structure
+from ase import Atoms
+from pymatgen.core import Molecule, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 
+from dpa4_core.data.readers import iter_entries
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.results import ResultsTable
 
@@ -30,6 +35,39 @@ def find_structures(table: ResultsTable, ids: Sequence[str], source: str = CANDI
     if source == CANDIDATES:
         return [Structure.from_dict(structure) for structure in _candidates(table, ids)]
     return _function(source)(table, list(ids))
+
+
+def structures_of_files(
+    files: Sequence[str], start: int, stop: int | None
+) -> tuple[list[Structure | Molecule], list[str]]:
+    """Structures ``start`` to ``stop`` of all that are in ``files``, and the errors of those that cannot be used.
+
+    Everything before is passed over without parsing it, so that a job may name a part of an input of any size instead
+    of carrying its structures.
+
+    Args:
+        files: files, archives and folders as `dpa4_core.data.readers.iter_entries` reads them.
+        start, stop: numbers in all files together, broken entries included; no ``stop`` is the end.
+
+    Raises:
+        DPA4Error: a file is missing.
+    """
+    if missing := [file for file in files if not Path(file).expanduser().exists()]:
+        raise DPA4Error(f"there is no file {missing[0]}")
+    structures: list[Structure | Molecule] = []
+    errors = []
+    entries = chain.from_iterable(iter_entries(file) for file in files)
+    for entry in islice(entries, start, stop):
+        named = entry.read()
+        if named.error is not None:
+            errors.append(f"{entry.source}: {named.error}")
+        elif isinstance(named.structure, Atoms):
+            periodic = named.structure.pbc.any()
+            convert = AseAtomsAdaptor.get_structure if periodic else AseAtomsAdaptor.get_molecule
+            structures.append(convert(named.structure))
+        else:
+            structures.append(named.structure)
+    return structures, errors
 
 
 def count_atoms(table: ResultsTable, ids: Sequence[str], source: str = CANDIDATES) -> list[int]:

@@ -15,6 +15,7 @@ import toy_potentials
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.filters import FrechetCellFilter
+from ase.io import write
 from ase.optimize import FIRE
 from jobflow import Flow, job
 from pymatgen.core import Lattice, Molecule, Structure
@@ -61,6 +62,21 @@ def put_candidates(table: ResultsTable, structures: list[Structure]) -> list[str
 def only(table: ResultsTable) -> RelaxationDocument:
     (document,) = table.iter_calculations()
     return document
+
+
+def test_a_chunk_may_be_a_part_of_files(table: ResultsTable, tmp_path: Path) -> None:
+    frames = [bulk("Cu", a=3.5 + 0.02 * i) for i in range(8)]
+    write(tmp_path / "cu.extxyz", frames)
+    (tmp_path / "broken.xyz").write_text("2\n\nCu 0 0 0\n")
+    maker = BatchStaticMaker(model=TOY)
+    files = [str(tmp_path / name) for name in ("cu.extxyz", "broken.xyz")]
+    summaries: list[ChunkSummary] = []
+    for start in (0, 3, 6):
+        chunk = maker.make(str(table.path), files=files, start=start, stop=start + 3)
+        summaries.append(run_local(chunk, tmp_path / "run")[chunk.uuid][1].output)
+    assert [(s.n_requested, s.n_computed, s.n_failed) for s in summaries] == [(3, 3, 0), (3, 3, 0), (3, 2, 1)]
+    stored = {document.structure_hash for document in table.iter_calculations()}
+    assert stored == {input_hash(AseAtomsAdaptor.get_structure(atoms)) for atoms in frames}
 
 
 # ---- keys --------------------------------------------------------------------------------------------------

@@ -1,0 +1,114 @@
+"""The results of a run in one file: extended XYZ, CSV, JSON or Parquet, written a part at a time."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from dpa4_core.errors import DPA4Error
+from dpa4_flows.large.folder import RunFolder
+from dpa4_flows.large.rows import SCHEMA, Row, row_atoms, to_table
+
+_ROWS_AT_ONCE = 1000
+_NUMBERS = [
+    *("source", "name", "formula", "n_atoms", "energy", "energy_per_atom", "volume", "volume_change"),
+    *("fmax", "n_steps", "converged", "reason", "error", "key"),
+]
+"""Columns of a CSV file: a number or a word each."""
+
+
+def export_run(run: RunFolder, path: Path) -> int:
+    """Write all results so far in the order of the input; failures too, but not to extended XYZ.
+
+    Args:
+        run: the run.
+        path: file that ends in .extxyz, .csv, .json or .parquet.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        DPA4Error: another ending.
+    """
+    write = WRITERS.get(path.suffix.lower())
+    if write is None:
+        raise DPA4Error(f"cannot tell the format from {path.name!r}; end the name in {', '.join(WRITERS)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    written = write(run, part)
+    part.replace(path)
+    return written
+
+
+def _write_parquet(run: RunFolder, path: Path) -> int:
+    written, rows = 0, run.rows()
+    facts = run.facts()
+    with pq.ParquetWriter(path, SCHEMA.with_metadata({"dpa4": json.dumps(facts)}), compression="zstd") as writer:
+        while part := list(islice(rows, _ROWS_AT_ONCE)):
+            table: pa.Table = to_table(part, facts)
+            writer.write_table(table)
+            written += len(part)
+    return written
+
+
+def _write_csv(run: RunFolder, path: Path) -> int:
+    written = 0
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _NUMBERS)
+        writer.writeheader()
+        for row in run.rows(_NUMBERS):
+            writer.writerow(row)
+            written += 1
+    return written
+
+
+def _write_json(run: RunFolder, path: Path) -> int:
+    written = 0
+    with path.open("w", encoding="utf-8") as file:
+        for row in run.rows():
+            file.write(("[\n" if not written else ",\n") + json.dumps(row))
+            written += 1
+        file.write("\n]\n" if written else "[]\n")
+    return written
+
+
+def _write_extxyz(run: RunFolder, path: Path) -> int:
+    written = 0
+    with path.open("w", encoding="utf-8") as file:
+        for row in _successful(run.rows()):
+            atoms = row_atoms(row)
+            keys = ("name", "source", "energy_per_atom", "fmax", "n_steps", "converged")
+            atoms.info |= {key: row[key] for key in keys if row[key] is not None}
+            known = {"energy": row["energy"]}
+            if row["forces"] is not None:
+                known["forces"] = np.reshape(row["forces"], (-1, 3))
+            if row["stress"] is not None:
+                known["stress"] = full_3x3_to_voigt_6_stress(np.reshape(row["stress"], (3, 3)))
+            atoms.calc = SinglePointCalculator(atoms, **known)
+            ase.io.write(file, atoms, format="extxyz")
+            written += 1
+    return written
+
+
+def _successful(rows: Iterator[Row]) -> Iterator[Row]:
+    return (row for row in rows if row["error"] is None)
+
+
+WRITERS: dict[str, Callable[[RunFolder, Path], int]] = {
+    ".extxyz": _write_extxyz,
+    ".xyz": _write_extxyz,
+    ".csv": _write_csv,
+    ".json": _write_json,
+    ".parquet": _write_parquet,
+}

@@ -1,0 +1,241 @@
+"""Results as rows: one journal line as soon as a structure is done, one Parquet shard when its slice is.
+
+A shard is written beside its place, synchronised to the disk and renamed: where it is, it is whole. A journal is
+appended to with one unbuffered write per structure; a line that a killed process left half written has no end and is
+not read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ase import Atoms
+
+from dpa4_core.data.structures import StructureError, System, formula, to_system
+from dpa4_core.predict import Prediction
+from dpa4_core.relax import RelaxResult
+from dpa4_flows.calculations import calculation_key, system_hash
+from dpa4_flows.model_ref import ModelRef
+
+Row = dict[str, Any]
+
+SCHEMA = pa.schema(
+    [
+        ("index", pa.int64()),  # number in the whole input
+        ("source", pa.string()),  # file, member, number in the file
+        ("name", pa.string()),  # how the structure calls itself
+        ("structure_hash", pa.string()),  # of the input structure
+        ("key", pa.string()),  # of structure, model and settings
+        ("formula", pa.string()),
+        ("n_atoms", pa.int32()),
+        ("numbers", pa.list_(pa.uint8())),  # [n]
+        ("positions", pa.list_(pa.float64())),  # [3 n], Å, Cartesian
+        ("cell", pa.list_(pa.float64())),  # [9], Å, rows are lattice vectors; null without periodicity
+        ("pbc", pa.list_(pa.bool_())),  # [3]
+        ("charge", pa.int16()),
+        ("spin", pa.int16()),  # multiplicity
+        ("energy", pa.float64()),  # eV
+        ("energy_per_atom", pa.float64()),
+        ("forces", pa.list_(pa.float64())),  # [3 n], eV/Å
+        ("stress", pa.list_(pa.float64())),  # [9], eV/Å³, positive under tension
+        ("volume", pa.float64()),  # Å³
+        ("volume_change", pa.float64()),  # relative to the input
+        ("fmax", pa.float64()),  # eV/Å
+        ("n_steps", pa.int32()),
+        ("converged", pa.bool_()),
+        ("reason", pa.string()),
+        ("error", pa.string()),
+    ]
+)
+"""Columns of a shard."""
+
+_ROW_GROUP = 1000
+
+
+class Rows:
+    """Makes rows for one model and one set of settings.
+
+    Args:
+        model: with its checksum.
+        settings: every setting that changes the numbers.
+        with_forces: whether rows hold the forces.
+    """
+
+    def __init__(self, model: ModelRef, settings: Mapping[str, Any], *, with_forces: bool) -> None:
+        self._model, self._settings, self._with_forces = model, dict(settings), with_forces
+
+    def unusable(self, index: int, source: str, name: str, error: str) -> Row:
+        """The row of an entry that never became a structure."""
+        return {"index": index, "source": source, "name": name, "converged": False, "reason": error, "error": error}
+
+    def computed(self, index: int, source: str, name: str, structure: Any, result: RelaxResult | Prediction) -> Row:
+        """The row of a structure that went through the potential.
+
+        Args:
+            index, source, name: of the entry.
+            structure: as it came in.
+            result: what became of it.
+        """
+        if result.error is not None:
+            row = self.unusable(index, source, name, result.error)
+            return row | self._input(structure)
+        final = structure if isinstance(result, Prediction) else result.structure
+        before, after = to_system(structure), to_system(final)
+        energy = float(result.energy)
+        row = {
+            "index": index,
+            "source": source,
+            "name": name,
+            **self._input(structure),
+            "numbers": after.numbers.tolist(),
+            "positions": after.positions.ravel().tolist(),
+            "cell": after.cell.ravel().tolist() if after.periodic else None,
+            "pbc": _pbc(final),
+            "energy": energy,
+            "energy_per_atom": energy / after.n_atoms,
+            "forces": _flat(result.forces) if self._with_forces else None,
+            "stress": _flat(result.stress),
+        }
+        if after.charge_spin is not None:
+            row["charge"], row["spin"] = after.charge_spin
+        if after.periodic:
+            row["volume"] = _volume(after)
+            row["volume_change"] = _volume(after) / _volume(before) - 1
+        if isinstance(result, Prediction):
+            largest = None if result.forces is None else float(np.linalg.norm(result.forces, axis=1).max())
+            return row | {"fmax": largest, "n_steps": 0, "converged": True, "reason": "single point"}
+        return row | {
+            "fmax": _finite(result.fmax),
+            "n_steps": int(result.n_steps),
+            "converged": bool(result.converged),
+            "reason": result.reason,
+        }
+
+    def _input(self, structure: Any) -> Row:
+        try:
+            system = to_system(structure)
+        except StructureError:
+            return {}
+        name = system_hash(system)
+        return {
+            "structure_hash": name,
+            "key": calculation_key(name, self._model, self._settings),
+            "formula": formula(system),
+            "n_atoms": system.n_atoms,
+        }
+
+
+class Journal:
+    """Rows of an unfinished slice, a line each; a reader sees every row that was appended.
+
+    Args:
+        path: file to append to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+        if self._file.tell():
+            self._file.write(b"\n")  # ends a line that was left half written
+
+    def append(self, row: Row) -> None:
+        self._file.write(json.dumps(row, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_journal(path: Path) -> Iterator[Row]:
+    """The complete rows of a journal, also of one that is being written; none if it is gone."""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    try:
+                        yield json.loads(line)
+                    except ValueError:  # a crash of the machine may leave a hole
+                        continue
+    except FileNotFoundError:
+        return
+
+
+def write_shard(path: Path, rows: Iterable[Row], facts: Mapping[str, Any]) -> None:
+    """Write rows as one Parquet file that is complete as soon as it exists, also after a power cut.
+
+    Args:
+        path: where.
+        rows: any order.
+        facts: what the file says about its origin, under the key ``dpa4`` of its metadata.
+    """
+    table = to_table(sorted(rows, key=lambda row: row["index"]), facts)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        pq.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    synchronise_folder(path.parent)
+
+
+def to_table(rows: Sequence[Row], facts: Mapping[str, Any]) -> pa.Table:
+    """Rows as an Arrow table whose metadata tells the origin."""
+    return pa.Table.from_pylist(list(rows), schema=SCHEMA.with_metadata({"dpa4": json.dumps(facts)}))
+
+
+def read_shard(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """Rows of a shard, a part at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(_ROW_GROUP, columns=columns):
+            yield from batch.to_pylist()
+
+
+def synchronise_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network file systems refuse it for folders
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def row_atoms(row: Row) -> Atoms:
+    """The structure of a row, without its results."""
+    atoms = Atoms(
+        numbers=row["numbers"],
+        positions=np.reshape(row["positions"], (-1, 3)),
+        cell=None if row["cell"] is None else np.reshape(row["cell"], (3, 3)),
+        pbc=row["pbc"],
+    )
+    if row.get("charge") is not None:
+        atoms.info |= {"charge": row["charge"], "spin": row["spin"]}
+    return atoms
+
+
+def _pbc(structure: Any) -> list[bool]:
+    if isinstance(structure, Atoms):
+        return [bool(axis) for axis in structure.pbc]
+    lattice = getattr(structure, "lattice", None)
+    return [False] * 3 if lattice is None else [bool(axis) for axis in lattice.pbc]
+
+
+def _volume(system: System) -> float:
+    return float(abs(np.linalg.det(system.cell)))
+
+
+def _flat(array: Any) -> list[float] | None:
+    return None if array is None else np.asarray(array, dtype=float).ravel().tolist()
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,104 @@
+"""What has become of a run so far, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dpa4_flows.large.claims import LEASE_S, read_workers
+from dpa4_flows.large.folder import RunFolder
+
+_SHOWN_FAILURES = 20
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts of a run.
+
+    Attributes:
+        n_structures: in the input.
+        n_done: with a result, failures included.
+        n_failed: could not be computed.
+        n_unconverged: ran out of steps.
+        n_workers: processes at work.
+        per_second: structures that these finish together; 0 without any.
+        failures: names and errors of the first failures.
+        unconverged: names of the first that ran out of steps.
+    """
+
+    n_structures: int
+    n_done: int
+    n_failed: int
+    n_unconverged: int
+    n_workers: int
+    per_second: float
+    failures: list[tuple[str, str]]
+    unconverged: list[str]
+
+    @property
+    def complete(self) -> bool:
+        return self.n_done == self.n_structures
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None if nobody is at work."""
+        return (self.n_structures - self.n_done) / self.per_second if self.per_second else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "state": "complete" if self.complete else "running" if self.n_workers else "stopped",
+            "n_structures": self.n_structures,
+            "n_done": self.n_done,
+            "n_failed": self.n_failed,
+            "n_unconverged": self.n_unconverged,
+            "n_workers": self.n_workers,
+            "per_second": self.per_second,
+            "seconds_left": self.seconds_left,
+            "failures": [{"source": source, "error": error} for source, error in self.failures],
+        }
+
+
+def summarise(run: RunFolder) -> Summary:
+    """Counts of a run, read from its columns; a second for a million structures."""
+    done = failed = unconverged = 0
+    failures: list[tuple[str, str]] = []
+    slow: list[str] = []
+
+    def note(source: str, error: str | None) -> None:
+        if error is not None and len(failures) < _SHOWN_FAILURES:
+            failures.append((source, error))
+        if error is None and len(slow) < _SHOWN_FAILURES:
+            slow.append(source)
+
+    for number in range(run.n_slices):
+        rows = {} if run.shard(number).exists() else run.journal_rows(number)
+        if run.shard(number).exists():
+            table = pq.read_table(run.shard(number), columns=["source", "error", "converged"])
+            done += table.num_rows
+            bad = table.filter(pc.invert(table["converged"]))
+            n_failed = bad.num_rows - bad["error"].null_count
+            failed, unconverged = failed + n_failed, unconverged + bad["error"].null_count
+            for row in bad.slice(0, _SHOWN_FAILURES).to_pylist():
+                note(row["source"], row["error"])
+            continue
+        done += len(rows)
+        for row in (row for row in rows.values() if not row["converged"]):
+            error = row.get("error")
+            failed, unconverged = failed + (error is not None), unconverged + (error is None)
+            note(row["source"], error)
+    at_work = [w for w in read_workers(run.path / "workers").values() if w["state"] == "running"]
+    at_work = [w for w in at_work if w["silent_s"] < LEASE_S]
+    rate = sum(w["n_done"] / w["seconds"] for w in at_work if w["seconds"] > 0)
+    return Summary(run.n_structures, done, failed, unconverged, len(at_work), rate, failures, slow)
+
+
+def count_done(run: RunFolder) -> int:
+    """Structures with a result."""
+    finished = run.finished()
+    left = run.n_slices - len(finished)
+    in_journals = sum(len(run.journal_rows(number)) for number in run.unfinished()) if left else 0
+    return sum(map(run.slice_length, finished)) + in_journals

@@ -1,0 +1,483 @@
+"""Runs of any size: what survives a kill, who computes what, and what a run refuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+from toy_campaign import MORSE
+from toy_potentials import ForbiddenMorse
+from typer.testing import CliRunner, Result
+
+from dpa4_core.data.graph import Graph
+from dpa4_core.data.readers import RUN_FILE
+from dpa4_core.potential import Output
+from dpa4_core.relax import relax
+from dpa4_core.testing import MorsePotential
+from dpa4_flows.calculations import relax_settings, static_settings
+from dpa4_flows.cli import app
+from dpa4_flows.large import claims as claims_module
+from dpa4_flows.large import worker as worker_module
+from dpa4_flows.large.claims import Claims, Worker
+from dpa4_flows.large.folder import RunFolder, RunFolderError, Task, open_folder, prepare_folder
+from dpa4_flows.large.launch import Ended, Resources, run_workers, share
+from dpa4_flows.large.rows import Row, read_journal, read_shard
+from dpa4_flows.large.worker import RunWorker
+from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.model_ref import ModelRef
+
+SLOW = "toy_potentials:SlowMorse"
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture
+def _tests_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes find the toy potentials."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+
+
+def crystals(n: int) -> list[Atoms]:
+    """Strained metals, all different."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for i in range(n):
+        atoms = bulk(["Cu", "Ni", "Ag"][i % 3], "fcc", a=[3.6, 3.5, 4.1][i % 3] * (0.97 + 0.06 * rng.random()))
+        frames.append(atoms)
+    return frames
+
+
+def write_input(path: Path, n: int) -> Path:
+    ase.io.write(path, crystals(n), format="extxyz")
+    return path
+
+
+def relaxation(model: str = MORSE, **changes: Any) -> Task:
+    reference = ModelRef(model).resolve()
+    options: dict[str, Any] = {"fmax": 0.05, "max_steps": 200, "relax_cell": True, "pressure_gpa": 0.0}
+    return Task("relax", reference, relax_settings(**{**options, **changes}, dtype="float32"), with_forces=False)
+
+
+def single_points() -> Task:
+    return Task("static", ModelRef(MORSE).resolve(), static_settings(dtype="float32"), with_forces=True)
+
+
+def dpa4(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+def rows_of(run: RunFolder) -> dict[int, Row]:
+    rows = list(run.rows())
+    assert len({row["index"] for row in rows}) == len(rows)
+    return {row["index"]: row for row in rows}
+
+
+# ---- results
+
+
+def test_a_run_gives_what_relax_gives_under_the_same_keys(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "in.extxyz", 70)
+    run = prepare_folder(tmp_path / "run", relaxation(), [path])
+    assert run.slice_size == 2 and run.n_slices == 35
+    RunWorker(run, [path], MorsePotential()).work()
+    rows = rows_of(run)
+    expected = relax(crystals(70), MorsePotential(), fmax=0.05, max_steps=200)
+    maker = BatchRelaxMaker(model=ModelRef(MORSE), fmax=0.05, max_steps=200)
+    for i, result in enumerate(expected):
+        row = rows[i]
+        assert row["source"] == f"{path}:{i}"
+        assert row["converged"] and row["error"] is None and row["n_steps"] == result.n_steps
+        assert row["energy"] == pytest.approx(result.energy, abs=1e-6)
+        np.testing.assert_allclose(np.reshape(row["cell"], (3, 3)), result.structure.cell, atol=1e-6)
+        assert row["volume"] == pytest.approx(result.structure.get_volume(), rel=1e-6)
+    structure = AseAtomsAdaptor.get_structure(ase.io.read(path, "3"))
+    assert rows[3]["key"] == maker.key(structure)
+    assert not list((run.path / "journal").iterdir()) and not list((run.path / "claims").iterdir())
+
+
+def test_three_lines_of_pandas_and_pymatgen_read_a_run(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "in.extxyz", 5)
+    run = prepare_folder(tmp_path / "run", single_points(), [path])
+    RunWorker(run, [path], MorsePotential()).work()
+    table = pd.read_parquet(run.path / "shards")
+    row = table.iloc[1]
+    structure = Structure(row.cell.reshape(3, 3), row.numbers, row.positions.reshape(-1, 3), coords_are_cartesian=True)
+    assert structure.composition.reduced_formula == row.formula == "Ni"
+    assert len(table) == 5 and row.forces.shape == (3,)
+
+
+def test_nothing_is_computed_twice(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "in.extxyz", 20)
+    run = prepare_folder(tmp_path / "run", relaxation(), [path])
+    RunWorker(run, [path], MorsePotential()).work()
+    again = prepare_folder(tmp_path / "run", relaxation(), [path])
+    RunWorker(again, [path], ForbiddenMorse()).work()
+
+
+def test_a_thousand_malformed_structures_give_a_thousand_sentences(tmp_path: Path) -> None:
+    path = tmp_path / "broken.tar.gz"
+    broken = [
+        b"3\nshort\nCu 0 0 0\n",
+        b"2\n\nCu 0 0 0\nQq 1 1 1\n",
+        b'1\nLattice="0 0 0 0 0 0 0 0 0" pbc="T T T"\nCu 0 0 0\n',
+        b'2\nLattice="4 0 0 0 4 0 0 0 4" pbc="T T T"\nCu 0 0 0\nCu 0 0 0.1\n',
+        b"1\n\nHe 0 0 0\n",  # not known to the potential
+        b"hello\n",
+        b"\x00\xff\x00",
+        b'2\nLattice="4 0 0 0 4 0 0 0 4" pbc="T T T"\nCu 0 0 0\nCu nan 2 2\n',
+        b"",
+        b"1\n\nCu zero 0 0\n",
+    ]
+    with tarfile.open(path, "w:gz") as archive:
+        for i in range(1000):
+            info = tarfile.TarInfo(f"set/{i}.xyz")
+            info.size = len(broken[i % 10])
+            archive.addfile(info, io.BytesIO(broken[i % 10]))
+        archive.add(write_input(tmp_path / "good.xyz", 1), "set/good.xyz")
+    run = prepare_folder(tmp_path / "run", relaxation(), [path])
+    RunWorker(run, [path], MorsePotential()).work()
+    rows = rows_of(run)
+    assert len(rows) == 1001 and rows[1000]["converged"]
+    for i in range(1000):
+        error = rows[i]["error"]
+        assert error and "\n" not in error and len(error) < 300, error
+        assert rows[i]["source"] == f"{path}/set/{i}.xyz" and not rows[i]["converged"]
+    summary = json.loads(dpa4("status", run.path, "--json").stdout)
+    assert summary["n_failed"] == 1000 and summary["state"] == "complete"
+
+
+def test_structures_are_read_as_they_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_input(tmp_path / "in.extxyz", 400)
+    run = prepare_folder(tmp_path / "run", single_points(), [path])
+    read = written = ahead = 0
+    original = worker_module.numbered_entries
+
+    def counted(*arguments: Any) -> Iterator[Any]:
+        nonlocal read, ahead
+        for item in original(*arguments):
+            read += 1
+            ahead = max(ahead, read - written)
+            yield item
+
+    def count(row: Row) -> None:
+        nonlocal written
+        written += 1
+
+    monkeypatch.setattr(worker_module, "numbered_entries", counted)
+    RunWorker(run, [path], MorsePotential(), max_atoms_per_batch=8, on_result=count).work()
+    assert written == 400
+    assert ahead <= 4 * 8 + 1
+
+
+# ---- kills
+
+
+def _start(arguments: list[object], environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "dpa4_flows.cli", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+
+
+def _wait(condition: Any, process: subprocess.Popen[bytes], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _stored(folder: Path) -> dict[int, Row]:
+    found = {}
+    for shard in (folder / "shards").glob("0*.parquet"):
+        found |= {row["index"]: row for row in read_shard(shard)}
+    for journal in (folder / "journal").glob("*.jsonl"):
+        found |= {row["index"]: row for row in read_journal(journal)}
+    return found
+
+
+@pytest.mark.usefixtures("_tests_on_path")
+def test_a_killed_run_keeps_every_finished_structure(tmp_path: Path) -> None:
+    path, folder = write_input(tmp_path / "in.extxyz", 60), tmp_path / "run"
+    process = _start(["relax", path, "-o", folder, "-m", SLOW, "--fmax", 0.05, "--max-steps", 200,
+                      "--max-atoms-per-batch", 4, "--threads", 1])  # fmt: skip
+    try:
+        _wait(lambda: len(_stored(folder)) >= 12, process)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = _stored(folder)
+    assert 12 <= len(before) < 60
+    (folder / "shards" / ".000059.parquet.1.part").write_bytes(b"PAR1 half a shard")
+    journal = folder / "journal" / "000059.0.jsonl"
+    journal.write_bytes(b'{"index": 59, "energy": -1.0, "converg')
+    assert len(_stored(folder)) == len(before)
+    new: list[int] = []
+    run = prepare_folder(folder, relaxation(SLOW), [path])
+    RunWorker(run, [path], MorsePotential(), on_result=lambda row: new.append(row["index"])).work()
+    assert sorted([*before, *new]) == list(range(60))  # nothing lost, nothing computed again
+    rows = rows_of(run)
+    assert len(rows) == 60 and all(row["converged"] for row in rows.values())
+    assert all(rows[i]["energy"] == row["energy"] for i, row in before.items())
+
+
+@pytest.mark.usefixtures("_tests_on_path")
+def test_the_slices_of_a_killed_worker_are_taken_over(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "in.extxyz", 64)
+    run = prepare_folder(tmp_path / "run", relaxation(SLOW), [path])
+    told: list[Ended] = []
+    killed = 0
+
+    def kill_one() -> None:
+        nonlocal killed
+        workers = [json.loads(p.read_text()) for p in (run.path / "workers").glob("*.json")]
+        if not killed and len(workers) == 2 and len(_stored(run.path)) >= 6:
+            killed = workers[0]["pid"]
+            os.kill(killed, signal.SIGKILL)
+
+    resources = share(Resources("cpu", threads=1, max_atoms_per_batch=4), 2)
+    run_workers(run, [path], resources, look=kill_one, ended=told.append)
+    assert killed and [ended.why[:17] for ended in told] == ["killed by SIGKILL"]
+    rows = rows_of(run)
+    assert sorted(rows) == list(range(64)) and all(row["converged"] for row in rows.values())
+
+
+@pytest.mark.usefixtures("_tests_on_path")
+def test_workers_share_the_structures(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "in.extxyz", 48)
+    run = prepare_folder(tmp_path / "run", relaxation(SLOW), [path])
+    run_workers(run, [path], share(Resources("cpu", threads=1, max_atoms_per_batch=4), 2))
+    counts = [json.loads(p.read_text())["n_done"] for p in (run.path / "workers").glob("*.json")]
+    assert sum(counts) == 48 == len(rows_of(run))
+    assert min(counts) > 5
+
+
+def test_processes_that_all_fail_are_told_in_one_sentence(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "in.extxyz", 4)
+    run = prepare_folder(tmp_path / "run", relaxation(), [path])
+    facts = json.loads((run.path / RUN_FILE).read_text())
+    facts["task"]["model"]["name"] = "no_such_module:thing"
+    (run.path / RUN_FILE).write_text(json.dumps(facts))
+    with pytest.raises(RunFolderError, match=r"all processes have ended.*no_such_module"):
+        run_workers(open_folder(run.path), [path], [Resources("cpu", threads=1)])
+
+
+# ---- leases
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[tuple[Claims, Claims, Path]]:
+    """Two workers of one run in this process, and the folder of their heartbeats."""
+    for name in ("claims", "workers"):
+        (tmp_path / name).mkdir()
+    with Worker(tmp_path / "workers") as a, Worker(tmp_path / "workers") as b:
+        yield (
+            Claims(tmp_path / "claims", tmp_path / "workers", a),
+            Claims(tmp_path / "claims", tmp_path / "workers", b),
+            tmp_path / "workers",
+        )
+
+
+def test_a_lease_is_held_by_one_and_can_be_given_back(two: tuple[Claims, Claims, Path]) -> None:
+    a, b, _ = two
+    assert a.take(3) == 0
+    assert b.take(3) is None and b.free(range(5)) == {0, 1, 2, 4}
+    a.give_back(3)
+    assert b.take(3) == 0 and b.is_mine(3) and not a.is_mine(3)
+    b.keep(3)
+    assert a.take(3) is None
+
+
+def test_a_silent_worker_of_another_machine_loses_its_leases(
+    two: tuple[Claims, Claims, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b, workers = two
+    assert a.take(1) == 0
+    (owner,) = {(workers.parent / "claims" / "000001.0").read_text()}
+    heartbeat = workers / f"{owner}.json"
+    facts = json.loads(heartbeat.read_text())
+    heartbeat.write_text(json.dumps({**facts, "host": "elsewhere"}))
+    assert b.take(1) is None
+    os.utime(heartbeat, (0, time.time() - 2 * claims_module.LEASE_S))
+    assert b.take(1) == 1
+    assert not a.is_mine(1)  # and would see it before it publishes
+    a.give_back(1)
+    assert a.take(1) is None
+
+
+def test_the_lease_of_a_process_that_is_gone_is_free_at_once(two: tuple[Claims, Claims, Path]) -> None:
+    a, b, workers = two
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    assert a.take(1) == 0
+    heartbeat = workers / f"{(workers.parent / 'claims' / '000001.0').read_text()}.json"
+    heartbeat.write_text(json.dumps({**json.loads(heartbeat.read_text()), "pid": process.pid}))
+    assert b.take(1) == 1
+
+
+def test_a_process_that_lost_its_lease_publishes_nothing(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "in.extxyz", 1)
+    run = prepare_folder(tmp_path / "run", single_points(), [path])
+
+    def overtaken(row: Row) -> None:
+        (run.path / "claims" / "000000.1").write_text("somebody-else")
+
+    worker = RunWorker(run, [path], MorsePotential(), on_result=overtaken)
+    worker_module.POLL_S, poll = 0.01, worker_module.POLL_S
+    try:
+        with pytest.raises(RunFolderError):  # the other one is dead too, and the third time it is stopped here
+            _stop_after(worker, run)
+    finally:
+        worker_module.POLL_S = poll
+    assert not run.finished() and len(run.journal_rows(0)) == 1
+
+
+def _stop_after(worker: RunWorker, run: RunFolder) -> None:
+    original = run.unfinished
+    calls = 0
+
+    def unfinished() -> list[int]:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            raise RunFolderError("enough")
+        return original()
+
+    object.__setattr__(run, "unfinished", unfinished)
+    worker.work()
+
+
+# ---- refusals
+
+
+def test_another_model_settings_calculation_or_input_is_refused(tmp_path: Path) -> None:
+    path, folder = write_input(tmp_path / "in.extxyz", 3), tmp_path / "run"
+    prepare_folder(folder, relaxation(), [path])
+    with pytest.raises(RunFolderError, match=r"other settings \(fmax 0.05 there, 0.01 now\)"):
+        prepare_folder(folder, relaxation(fmax=0.01), [path])
+    with pytest.raises(RunFolderError, match=r"results of model dpa4_core.testing:MorsePotential"):
+        prepare_folder(folder, relaxation(SLOW), [path])
+    with pytest.raises(RunFolderError, match="results of `relax`"):
+        prepare_folder(folder, single_points(), [path])
+    other = write_input(tmp_path / "more.extxyz", 2)
+    with pytest.raises(RunFolderError, match=r"another input \(.*more.extxyz is new\)"):
+        prepare_folder(folder, relaxation(), [path, other])
+    os.utime(path, (1, 1))
+    with pytest.raises(RunFolderError, match=r"in.extxyz has changed"):
+        prepare_folder(folder, relaxation(), [path])
+    with pytest.raises(RunFolderError, match=r"holds other files"):
+        prepare_folder(tmp_path, relaxation(), [path])
+
+
+def test_input_that_changes_during_the_run_stops_it(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "in.extxyz", 3)
+    run = prepare_folder(tmp_path / "run", single_points(), [path])
+    write_input(path, 2)
+    with pytest.raises(ValueError, match="has changed during the run: 2 structures, not 3"):
+        RunWorker(run, [path], MorsePotential()).work()
+
+
+# ---- failures again
+
+
+class Forgetful(MorsePotential):
+    """Has no memory for more than one silver atom at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def compute(self, graph: Graph) -> Output:
+        self.calls += 1
+        if (graph.atomic_numbers == 47).any():
+            raise MemoryError
+        return super().compute(graph)
+
+
+def test_failures_are_computed_again_on_request_only(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "in.extxyz", 6)
+    run = prepare_folder(tmp_path / "run", single_points(), [path])
+    RunWorker(run, [path], Forgetful()).work()
+    assert Counter(row["error"] is None for row in run.rows()) == {True: 4, False: 2}
+    RunWorker(run, [path], ForbiddenMorse()).work()
+    new: list[int] = []
+    since = time.time() + 1
+    later = since + 10
+    for shard in (run.path / "shards").iterdir():
+        os.utime(shard, (since - 5, since - 5))
+    RunWorker(run, [path], MorsePotential(), retry_since=since - 2, on_result=lambda r: new.append(r["index"])).work()
+    assert later and sorted(new) == [2, 5]
+    assert all(row["error"] is None for row in rows_of(run).values())
+
+
+# ---- the command line
+
+
+def test_the_command_fills_a_folder_and_exports_it(tmp_path: Path) -> None:
+    write_input(tmp_path / "in.extxyz", 6)
+    (tmp_path / "bad.cif").write_text("data_x\n_atom_site_label\n")
+    folder = tmp_path / "runs" / "big"
+    done = dpa4("relax", tmp_path / "in.extxyz", tmp_path / "bad.cif", "-o", folder, "-m", MORSE, "--fmax", 0.05)
+    assert done.exit_code == 3, done.output
+    assert "7 of 7 structures done" in done.stdout and "6 fine, 0 not converged, 1 failed" in done.stdout
+    assert "bad.cif" in done.stderr
+    again = dpa4("relax", tmp_path / "in.extxyz", tmp_path / "bad.cif", "-o", folder, "-m", MORSE, "--fmax", 0.05)
+    assert again.exit_code == 3 and "7 of 7 structures were computed before" in again.stderr
+    other = dpa4("relax", tmp_path / "in.extxyz", "-o", folder, "-m", MORSE)
+    assert other.exit_code == 1 and other.stderr.startswith("error: ") and len(other.stderr.strip().splitlines()) == 1
+    status = dpa4("status", folder)
+    assert status.exit_code == 0 and "7 of 7" in status.stdout and "fmax 0.05" in status.stdout
+    for name in ("all.extxyz", "all.csv", "all.json", "all.parquet"):
+        assert dpa4("export", folder, "-o", tmp_path / name).exit_code == 0
+    frames = ase.io.read(tmp_path / "all.extxyz", ":")
+    table = list(csv.DictReader((tmp_path / "all.csv").read_text().splitlines()))
+    rows = json.loads((tmp_path / "all.json").read_text())
+    parquet = pd.read_parquet(tmp_path / "all.parquet")
+    assert len(frames) == 6 and len(table) == len(rows) == len(parquet) == 7
+    assert frames[2].get_potential_energy() == pytest.approx(rows[2]["energy"]) == pytest.approx(parquet.energy[2])
+    assert table[6]["error"] == rows[6]["error"] and table[6]["energy"] == ""
+    wrong = dpa4("export", folder, "-o", tmp_path / "all.cif")
+    assert wrong.exit_code == 1 and ".extxyz, .xyz, .csv, .json, .parquet" in wrong.stderr
+
+
+def test_a_parquet_file_is_the_end_of_a_run_behind_it(tmp_path: Path) -> None:
+    path, output = write_input(tmp_path / "in.extxyz", 4), tmp_path / "out.parquet"
+    assert dpa4("predict", path, "-o", output, "-m", MORSE).exit_code == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.extxyz", "out.parquet"]
+    table = pd.read_parquet(output)
+    assert len(table) == 4 and table.forces.notna().all()
+    assert "is complete" in dpa4("predict", path, "-o", output, "-m", MORSE).stdout
+    assert "other settings" in dpa4("relax", path, "-o", output, "-m", MORSE).stderr
+    (tmp_path / "foreign.parquet").write_bytes(b"x")
+    assert "not of this program" in dpa4("relax", path, "-o", tmp_path / "foreign.parquet", "-m", MORSE).stderr
+
+
+def test_options_of_large_runs_need_a_folder(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "in.extxyz", 1)
+    for option in (["--workers", 2], ["--forces"], ["--retry-errors"]):
+        result = dpa4("relax", path, "-o", tmp_path / "out.cif", "-m", MORSE, *option)
+        assert result.exit_code == 2 and "needs a run folder" in result.stderr
