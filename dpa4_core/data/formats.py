@@ -24,12 +24,12 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TypeVar, cast
+from typing import IO, Any, BinaryIO, TextIO, TypeVar, cast
 
 import ase.db
 import ase.io
@@ -182,8 +182,14 @@ def read_text(path: Path) -> str:
         return stream.read().decode("utf-8-sig", errors="replace")
 
 
-def _text(stream: IO[bytes]) -> io.TextIOWrapper:
-    return io.TextIOWrapper(cast("BinaryIO", stream), encoding="utf-8-sig", errors="replace")
+@contextmanager
+def _text(stream: IO[bytes]) -> Iterator[io.TextIOWrapper]:
+    """The stream as text; who opened it closes it, also when its entries are not read to the end."""
+    text = io.TextIOWrapper(cast("BinaryIO", stream), encoding="utf-8-sig", errors="replace")
+    try:
+        yield text
+    finally:
+        text.detach()
 
 
 def _numbered(entries: Iterator[T]) -> Iterator[tuple[str, T]]:
@@ -194,10 +200,11 @@ def _numbered(entries: Iterator[T]) -> Iterator[tuple[str, T]]:
 
 
 def _read_cif(stream: IO[bytes], stem: str) -> Iterator[Unread]:
-    for part, block in _numbered(_cif_blocks(_text(stream))):
-        title = block.split(maxsplit=1)[0][len("data_") :]
-        name = f"{stem}:{title}" if part else stem
-        yield Unread(part, partial(_attempt, name, partial(_cif_block, block)))
+    with _text(stream) as text:
+        for part, block in _numbered(_cif_blocks(text)):
+            title = block.split(maxsplit=1)[0][len("data_") :]
+            name = f"{stem}:{title}" if part else stem
+            yield Unread(part, partial(_attempt, name, partial(_cif_block, block)))
 
 
 def _cif_blocks(lines: Iterable[str]) -> Iterator[str]:
@@ -220,13 +227,15 @@ def _cif_block(block: str) -> Any:
 
 
 def _read_poscar(stream: IO[bytes], stem: str) -> Iterator[Unread]:
-    text = _text(stream).read()
-    yield Unread("", partial(_attempt, stem, lambda: ase.io.read(io.StringIO(text), format="vasp")))
+    with _text(stream) as text:
+        content = text.read()
+    yield Unread("", partial(_attempt, stem, lambda: ase.io.read(io.StringIO(content), format="vasp")))
 
 
 def _read_xyz(stream: IO[bytes], stem: str) -> Iterator[Unread]:
-    for part, frame in _numbered(xyz_frames(_text(stream))):
-        yield Unread(part, partial(_xyz_entry, frame, f"{stem}{part}"))
+    with _text(stream) as text:
+        for part, frame in _numbered(xyz_frames(text)):
+            yield Unread(part, partial(_xyz_entry, frame, f"{stem}{part}"))
 
 
 def _xyz_entry(frame: list[str], name: str) -> NamedStructure:
@@ -275,11 +284,15 @@ def identifier(labels: Mapping[str, Any], otherwise: str) -> str:
 
 
 def _read_json(stream: IO[bytes], stem: str) -> Iterator[Unread]:
-    text = _text(stream)
-    head = text.read(WHOLE_JSON)
-    if len(head) < WHOLE_JSON:
-        yield from _whole_json(json.loads(head), stem)
-        return
+    with _text(stream) as text:
+        head = text.read(WHOLE_JSON)
+        if len(head) < WHOLE_JSON:
+            yield from _whole_json(json.loads(head), stem)
+        else:
+            yield from _large_json(head, text, stem)
+
+
+def _large_json(head: str, text: TextIO, stem: str) -> Iterator[Unread]:
     for key, row in json_rows(head, text):
         if isinstance(key, str) and not isinstance(row, dict):
             raise StructureError(
@@ -308,8 +321,9 @@ def _json_row(row: Any, part: str, otherwise: str) -> Unread:
 
 
 def _read_json_lines(stream: IO[bytes], stem: str) -> Iterator[Unread]:
-    for number, line in enumerate(line for line in _text(stream) if line.strip()):
-        yield Unread(f":{number}", partial(_json_line, line, f"{stem}:{number}"))
+    with _text(stream) as text:
+        for number, line in enumerate(line for line in text if line.strip()):
+            yield Unread(f":{number}", partial(_json_line, line, f"{stem}:{number}"))
 
 
 def _json_line(line: str, name: str) -> NamedStructure:
