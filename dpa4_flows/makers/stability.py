@@ -42,6 +42,9 @@ from dpa4_flows.schemas_stability import (
     StabilitySet,
 )
 
+LOWER_EV = 2e-3
+"""eV/atom; two relaxations of one structure differ by less."""
+
 Stage = Literal["relax", "elastic", "phonons", "follow"]
 STAGES: tuple[Stage, ...] = ("relax", "elastic", "phonons", "follow")
 
@@ -61,24 +64,27 @@ class StabilityMaker(Maker):
     Args:
         name: name of the flow.
         model: potential of all parts.
-        relax_maker: first relaxation, with the settings of the competing phases.
-        tight_fmax: eV/Å, of the second relaxation, which strains and phonons start from.
-        max_steps: optimiser steps of the second relaxation.
-        hull: distance to competing phases, by default to those of the library that all hulls share.
+        fmax: eV/Å, of the relaxation that strains and phonons start from. It keeps the symmetry of the input.
+        max_steps: optimiser steps of this relaxation.
+        hull: distance to competing phases, by default to those of the library that all hulls share. Its own
+            relaxations are those of the library, which push atoms off saddle points.
         elastic: elastic tensor and Born criteria.
         phonons: imaginary modes and thermal properties.
         max_follow_steps: how often an unstable crystal is followed along its imaginary mode; 0 for never.
+        max_atoms_per_batch: atoms that relax at the same time; None leaves it to the device.
+        shared_table: the table lies on a network file system that several machines write to.
     """
 
     name: str = "stability"
     model: ModelRef = field(default_factory=ModelRef)
-    relax_maker: BatchRelaxMaker = field(default_factory=BatchRelaxMaker)
-    tight_fmax: float = 1e-3
+    fmax: float = 1e-3
     max_steps: int = 1000
     hull: ConvexHullMaker | None = field(default_factory=lambda: ConvexHullMaker(store=CACHE))
     elastic: BatchElasticMaker | None = field(default_factory=BatchElasticMaker)
     phonons: BatchPhononMaker | None = field(default_factory=BatchPhononMaker)
     max_follow_steps: int = 0
+    max_atoms_per_batch: int | None = None
+    shared_table: bool = False
 
     def make(self, structures: list[Structure], table: str | Path = "stability.sqlite") -> Flow:
         """Flow whose output is a `StabilitySet`.
@@ -93,7 +99,9 @@ class StabilityMaker(Maker):
         jobs: list[Flow | Job] = []
         hull_output = None
         if self.hull is not None:
-            hull = replace(self.hull, relax_maker=self._loose).make(structures, path)
+            relax_maker = replace(self.hull.relax_maker, model=self.model)
+            free = [free_crystal(s)[0] for s in structures] if isinstance(structures, list) else structures
+            hull = replace(self.hull, relax_maker=relax_maker).make(free, path)
             jobs.append(hull)
             hull_output = hull.output
         for stage in self.stages:
@@ -119,12 +127,16 @@ class StabilityMaker(Maker):
         return [stage for stage in STAGES if wanted[stage]]
 
     @property
-    def _loose(self) -> BatchRelaxMaker:
-        return replace(self.relax_maker, model=self.model)
-
-    @property
-    def _tight(self) -> BatchRelaxMaker:
-        return replace(self._loose, name="tight relax", fmax=self.tight_fmax, max_steps=self.max_steps)
+    def relaxation(self) -> BatchRelaxMaker:
+        """The relaxation that strains and phonons start from."""
+        return BatchRelaxMaker(
+            name="tight relax",
+            model=self.model,
+            fmax=self.fmax,
+            max_steps=self.max_steps,
+            max_atoms_per_batch=self.max_atoms_per_batch,
+            shared_table=self.shared_table,
+        )
 
     def _elastic(self) -> BatchElasticMaker:
         assert self.elastic is not None
@@ -135,13 +147,12 @@ class StabilityMaker(Maker):
         return replace(self.phonons, model=self.model)
 
     def _follow(self) -> ModeFollower:
-        return ModeFollower(self._tight, self._phonons(), self.max_follow_steps)
+        return ModeFollower(self.relaxation, self._phonons(), self.max_follow_steps)
 
     def settings(self) -> dict[str, Any]:
         """Every setting that changes the numbers."""
         return {
-            "relax": self._loose.settings(),
-            "tight relax": self._tight.settings(),
+            "relax": self.relaxation.settings(),
             "elastic": None if self.elastic is None else self._elastic().settings(),
             "phonons": None if self.phonons is None else self._phonons().settings(),
             "max_follow_steps": self.max_follow_steps,
@@ -165,9 +176,7 @@ class StabilityMaker(Maker):
             on_done: called with the number of structures that were just finished.
         """
         if stage == "relax":
-            self._loose.run(table, [free_crystal(s)[0] for s in structures])
-            loose = self._relaxed_by(self._loose, table, [free_crystal(s)[0] for s in structures])
-            self._tight.run(table, [_structure(d) for d in loose if d.error is None])
+            self.relaxation.run(table, [free_crystal(s)[0] for s in structures])
         relaxed = self.relaxed(table, structures)
         good = [_structure(d) for d in relaxed if d.error is None]
         parts: Sequence[StabilityPart] = []
@@ -180,22 +189,11 @@ class StabilityMaker(Maker):
         failed = len(relaxed) - len(good) + sum(part.error is not None for part in parts)
         return StageSummary(stage=stage, n_structures=len(structures), n_failed=failed)
 
-    def _relaxed_by(
-        self, maker: BatchRelaxMaker, table: ResultsTable, structures: Sequence[Structure]
-    ) -> list[RelaxationDocument]:
-        keys = [maker.key(structure) for structure in structures]
+    def relaxed(self, table: ResultsTable, structures: Sequence[Structure]) -> list[RelaxationDocument]:
+        """The relaxation of each structure."""
+        keys = [self.relaxation.key(free_crystal(structure)[0]) for structure in structures]
         stored = table.calculations(keys)
         return [stored[key] for key in keys]
-
-    def relaxed(self, table: ResultsTable, structures: Sequence[Structure]) -> list[RelaxationDocument]:
-        """The tight relaxation of each structure, or the first one where that failed."""
-        loose = self._relaxed_by(self._loose, table, [free_crystal(s)[0] for s in structures])
-        good = [i for i, document in enumerate(loose) if document.error is None]
-        tight = self._relaxed_by(self._tight, table, [_structure(loose[i]) for i in good])
-        found = list(loose)
-        for i, document in zip(good, tight, strict=True):
-            found[i] = document
-        return found
 
     def _followed(self, table: ResultsTable, relaxed: Sequence[RelaxationDocument]) -> dict[str, FollowedPart]:
         """By key of the relaxation, for the crystals whose phonons are unstable."""
@@ -255,10 +253,9 @@ class StabilityMaker(Maker):
             reasons.append(f"along the mode: {followed.reason}")
         warnings = [*free_crystal(structure)[1]]
         if not document.converged:
-            warnings.append(
-                f"the relaxation ended at {document.fmax:.3g} eV/Å, not at {self.tight_fmax:g}: raise max_steps"
-            )
+            warnings.append(f"the relaxation ended at {document.fmax:.3g} eV/Å, not at {self.fmax:g}: raise max_steps")
         warnings += [text for part in parts.values() for text in part.warnings]
+        warnings += _lower_on_hull(hull, document)
         assert document.energy_per_atom is not None and document.fmax is not None
         start = free_crystal(structure)[0]
         change = None if document.volume is None else 100 * (document.volume / start.volume - 1)
@@ -288,14 +285,14 @@ class StabilityMaker(Maker):
 @job(output_schema=StageSummary)
 def run_stage(maker: StabilityMaker, stage: Stage, table: str, structures: list[Structure]) -> StageSummary:
     """One stage of `StabilityMaker`, whose results go to the table."""
-    return maker.run_stage(stage, ResultsTable(table, shared=maker.relax_maker.shared_table), structures)
+    return maker.run_stage(stage, ResultsTable(table, shared=maker.shared_table), structures)
 
 
 @job(output_schema=StabilitySet)
 def assess(maker: StabilityMaker, table: str, structures: list[Structure], hull: HullSet | None = None) -> StabilitySet:
     """The documents of `StabilityMaker`, from what the stages before put into the table."""
     placed = HullSet.model_validate(hull) if isinstance(hull, dict) else hull
-    return maker.assess(ResultsTable(table, shared=maker.relax_maker.shared_table), structures, placed)
+    return maker.assess(ResultsTable(table, shared=maker.shared_table), structures, placed)
 
 
 def free_crystal(structure: Structure) -> tuple[Structure, list[str]]:
@@ -309,6 +306,20 @@ def free_crystal(structure: Structure) -> tuple[Structure, list[str]]:
 
 def _structure(document: RelaxationDocument) -> Structure:
     return Structure.from_dict(document.structure or {})
+
+
+def _lower_on_hull(hull: HullPart | None, document: RelaxationDocument) -> list[str]:
+    """What to say if the relaxation for the hull, which may break the symmetry, found something lower."""
+    if hull is None or hull.document is None or document.energy_per_atom is None:
+        return []
+    energy = hull.document.energy_per_atom_corrected - hull.document.correction_per_atom
+    lower = document.energy_per_atom - energy
+    if lower < LOWER_EV:
+        return []
+    return [
+        f"with its atoms displaced it relaxes to a structure {1000 * lower:.0f} meV/atom lower: the distance to the "
+        "hull is that of the lower one, strains and phonons are those of the symmetric one"
+    ]
 
 
 def _hull_part(hull: HullSet, index: int, origin: Provenance) -> HullPart:
