@@ -43,6 +43,9 @@ class Dpa4Group(LazyGroup):
         "predict": LazyCommand("dpa4_flows.cli.structures", "Energies, forces and stress of files.", _STRUCTURES),
         "relax": LazyCommand("dpa4_flows.cli.structures", "Relax the structures in files.", _STRUCTURES),
         "hull": LazyCommand("dpa4_flows.cli.hull", "Is a compound stable? Energies above the hull.", _STABILITY),
+        "stability": LazyCommand(
+            "dpa4_flows.cli.stability", "Against other phases, strain and displacements of atoms.", _STABILITY
+        ),
         "reference": LazyCommand("dpa4_flows.cli.reference", "The library of competing phases.", _STABILITY),
         "validate": LazyCommand("dpa4_flows.cli.validate", "Check a model against measurements.", _STABILITY),
         "train": LazyCommand("dpa4_flows.cli.train", "Train a model on labelled structures.", _TRAINING),

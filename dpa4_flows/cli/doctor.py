@@ -26,7 +26,10 @@ from dpa4_flows.stores import load_job_store
 
 DEFAULT_MODEL = "dpa4-neo"
 
-EXTRAS = {"nvalchemiops": ("batched neighbour lists on CUDA", "pip install 'dpa4-flows[cuda]'")}
+EXTRAS = {
+    "nvalchemiops": ("batched neighbour lists on CUDA", "pip install 'dpa4-flows[cuda]'"),
+    "phonopy": ("phonons in dpa4 stability", "pip install 'dpa4-flows[phonons]'"),
+}
 """Optional modules: what they are for and how to get them."""
 
 app = typer.Typer()

@@ -1,0 +1,272 @@
+"""`dpa4 stability`: is a compound stable against other phases, against strain, against displacements of its atoms?"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from pymatgen.core import Structure
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from dpa4_core.errors import DPA4Error
+from dpa4_flows.calculations import RATTLE
+from dpa4_flows.cli.console import err, print_json, say, warn
+from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.outputs import Computed, write_structures
+from dpa4_flows.cli.reference import AskMP, Library, Rattle
+from dpa4_flows.cli.reference_build import build_library
+from dpa4_flows.cli.stability_output import print_answers, result_rows, structures_to_write
+from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Files, Model, Threads, read_inputs
+from dpa4_flows.extras import require_extra
+from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.elastic import BatchElasticMaker
+from dpa4_flows.makers.hull import HullSet, hull_set
+from dpa4_flows.makers.phonons import TEMPERATURES, BatchPhononMaker
+from dpa4_flows.makers.references import chemical_system, correction_scheme
+from dpa4_flows.makers.stability import StabilityMaker, Stage, free_crystal
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.reference.library import LibraryError
+from dpa4_flows.reference.sources import as_crystal
+from dpa4_flows.reference.store import ReferenceStore
+from dpa4_flows.results import ResultsTable
+
+TABLE = "stability.sqlite"
+"""Results table in the folder of `dpa4 stability`."""
+ANSWERS = "stability.json"
+FOLLOW_STEPS = 3
+
+_WORDS: dict[Stage, str] = {
+    "relax": "relaxing",
+    "elastic": "straining",
+    "phonons": "displacing atoms",
+    "follow": "following modes",
+}
+
+app = typer.Typer()
+
+
+@app.callback()
+def _family() -> None:
+    """Stability."""
+
+
+@app.command()
+def stability(
+    files: Files,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Keep everything here and find it again: answers (JSON), structures, force constants for phonopy.",
+        ),
+    ] = None,
+    no_hull: Annotated[bool, typer.Option("--no-hull", help="Without the distance to other phases.")] = False,
+    no_elastic: Annotated[bool, typer.Option("--no-elastic", help="Without the elastic tensor.")] = False,
+    no_phonons: Annotated[bool, typer.Option("--no-phonons", help="Without phonons.")] = False,
+    follow_modes: Annotated[
+        bool,
+        typer.Option(
+            "--follow-modes", help="From an unstable crystal down along its imaginary mode, up to three times."
+        ),
+    ] = False,
+    min_length: Annotated[
+        float, typer.Option(min=3.0, help="Distance between an atom and its image in phonon supercells, Å.")
+    ] = 10.0,
+    temperature: Annotated[
+        list[float] | None,
+        typer.Option("--temperature", "-T", min=0.0, help="K, of the thermal properties; may be repeated."),
+    ] = None,
+    corrections: Annotated[
+        str, typer.Option(help="Of hull energies: auto, none, MP2020, OMat24, or the .yaml file of a refit.")
+    ] = "auto",
+    mp: AskMP = None,
+    model: Model = "dpa4-neo",
+    fmax: Annotated[
+        float, typer.Option(min=1e-6, help="Largest force before strains and phonons, eV/Å; the hull has its own.")
+    ] = 1e-3,
+    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 1000,
+    rattle: Rattle = RATTLE,
+    library: Library = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    threads: Threads = 0,
+    max_atoms_per_batch: Batch = None,
+    as_json: AsJson = False,
+) -> None:
+    """Energy above the hull, elastic tensor and phonons of structures, with a verdict and reasons.
+
+    Three questions: would it turn into other phases (hull), does a strain lower its energy (Born criteria of the
+    elastic tensor), does a displacement of its atoms (imaginary phonons)? Strains and phonons are those of the
+    structure with the symmetry of the file. Competing phases are those of the library, as in dpa4 hull.
+
+    For example:
+
+      dpa4 stability LiCoO2.cif
+
+      dpa4 stability candidates/ --no-hull -o stability
+
+      dpa4 stability BaTiO3-cubic.cif --no-hull --follow-modes -o batio3
+    """
+    if no_hull and no_elastic and no_phonons:
+        raise DPA4Error("nothing is left to ask: drop one of --no-hull, --no-elastic, --no-phonons")
+    if no_phonons and follow_modes:
+        raise DPA4Error("--follow-modes needs phonons: drop --no-phonons")
+    if not no_phonons:
+        require_extra("phonons", "a calculation of phonons (left out by --no-phonons)")
+    inputs = [_crystal(entry) for entry in read_inputs(files)]
+    if threads:
+        torch.set_num_threads(threads)
+    reference = ModelRef(model, device=device, dtype=dtype)
+    folder = None if output is None or no_phonons else str((output / "force_constants").resolve())
+    maker = StabilityMaker(
+        model=reference.resolve(),
+        fmax=fmax,
+        max_steps=max_steps,
+        hull=None,  # placed here, where a terminal shows progress
+        elastic=None if no_elastic else BatchElasticMaker(max_atoms_per_batch=max_atoms_per_batch),
+        phonons=None
+        if no_phonons
+        else BatchPhononMaker(
+            max_atoms_per_batch=max_atoms_per_batch,
+            min_length=min_length,
+            temperatures_k=tuple(temperature or TEMPERATURES),
+            force_constants_folder=folder,
+        ),
+        max_follow_steps=FOLLOW_STEPS if follow_modes else 0,
+        max_atoms_per_batch=max_atoms_per_batch,
+    )
+    good = [i for i, entry in enumerate(inputs) if entry.error is None]
+    structures: list[Structure] = [inputs[i].structure for i in good]
+    place = tempfile.TemporaryDirectory() if output is None else nullcontext(str(output))
+    with place as path:
+        table = ResultsTable(Path(path) / TABLE)
+        placed: HullSet | None = None
+        notes: list[str] = []
+        if not no_hull and structures:
+            relaxation = BatchRelaxMaker(model=maker.model, rattle=rattle, max_atoms_per_batch=max_atoms_per_batch)
+            placed, notes = _on_hull(relaxation, table, structures, corrections, library, mp, quiet=as_json)
+        _work(maker, table, structures, progress=err.is_terminal and not as_json)
+        found = maker.assess(table, structures, placed)
+    rows = result_rows(inputs, good, found)
+    notes = list(dict.fromkeys([*notes, *found.warnings]))
+    info = maker.model.info()
+    answer = {
+        "model": info.name,
+        "model_sha256": info.sha256,
+        "level_of_theory": info.level_of_theory,
+        "settings": maker.settings(),
+        "structures": rows,
+        "warnings": notes,
+    }
+    written = [] if output is None else _write(output, answer, inputs, good, found.documents)
+    if as_json:
+        print_json(answer)
+    else:
+        say(f"{info.name}: {info.level_of_theory}")
+        print_answers(rows)
+        for file in written:
+            say(f"wrote {file}")
+    _finish(rows, notes)
+
+
+def _crystal(entry: Computed) -> Computed:
+    """The input as a pymatgen structure; a molecule fails alone."""
+    if entry.error is not None:
+        return entry
+    try:
+        return Computed(entry.name, as_crystal(entry.structure))
+    except LibraryError as error:
+        return Computed(entry.name, error=str(error))
+
+
+def _on_hull(
+    relaxation: BatchRelaxMaker,
+    table: ResultsTable,
+    structures: Sequence[Structure],
+    corrections: str,
+    library: Path | None,
+    mp: bool | None,
+    *,
+    quiet: bool,
+) -> tuple[HullSet, list[str]]:
+    """Places on the hulls of the library, which grows by what is missing; and what could not be asked."""
+    store = ReferenceStore.for_model(relaxation, library)
+    scheme = correction_scheme(store.info, corrections)
+    systems = sorted({chemical_system(structure) for structure in structures})
+    _, notes = build_library(store, systems, mp=mp, quiet=quiet)
+    free = [free_crystal(structure)[0] for structure in structures]
+    relaxation.run(table, free)
+    documents = table.calculations(relaxation.key(structure) for structure in free)
+    placed = hull_set(
+        [documents[relaxation.key(structure)] for structure in free],
+        store.references(systems, scheme),
+        store.info,
+        scheme,
+        settings=relaxation.settings(),
+        gaps=store.gaps(systems),
+    )
+    return placed, list(notes)
+
+
+def _work(maker: StabilityMaker, table: ResultsTable, structures: Sequence[Structure], *, progress: bool) -> None:
+    """All stages, with a bar for each."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True, disable=not progress) as bar:
+        for stage in maker.stages:
+            with _task(bar, _WORDS[stage], len(structures)) as task:
+                maker.run_stage(stage, table, structures, partial(bar.advance, task))
+
+
+@contextmanager
+def _task(bar: Progress, words: str, total: int) -> Iterator[TaskID]:
+    task = bar.add_task(words, total=total)
+    yield task
+    bar.update(task, completed=total)
+
+
+def _write(
+    folder: Path, answer: dict[str, Any], inputs: Sequence[Computed], good: Sequence[int], documents: Sequence[Any]
+) -> list[Path]:
+    """Answers and structures; each file whole or not at all."""
+    path = folder / ANSWERS
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(answer, indent=1, default=str))
+    part.replace(path)
+    written = [path]
+    for name, structures in structures_to_write(inputs, good, documents).items():
+        if structures:
+            write_structures(folder / name, structures)
+            written.append(folder / name)
+    return written
+
+
+def _finish(rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> None:
+    """Warnings and failures on stderr; 3 if something has no answer, 1 if nothing has."""
+    for note in notes:
+        warn("mind", note)
+    incomplete = False
+    for row in rows:
+        for text in row.get("warnings", []):
+            if text not in notes:
+                warn("mind", f"{row['name']}: {text}")
+        for part in ("hull", "elastic", "phonons"):
+            error = (row.get(part) or {}).get("error")
+            if error is not None:
+                warn("failed", f"{row['name']}, {part}: {error}", "bold red")
+                incomplete = True
+        incomplete = incomplete or row.get("relaxed", {"converged": True})["converged"] is False
+    failed = [row for row in rows if row["error"] is not None]
+    for row in failed:
+        error = row["error"]
+        warn("failed", error if row["name"] in error else f"{row['name']}: {error}", "bold red")
+    if failed or incomplete:
+        raise typer.Exit(USER_ERROR if len(failed) == len(rows) else SOME_FAILED)

@@ -1,0 +1,100 @@
+"""Rows, table and structures of `dpa4 stability`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pymatgen.core import Structure
+from rich.markup import escape
+from rich.table import Table
+
+from dpa4_flows.cli.console import number, out, plural, say
+from dpa4_flows.cli.outputs import Computed
+from dpa4_flows.cli.structures import MAX_ROWS
+from dpa4_flows.schemas_stability import StabilityDocument, StabilitySet
+
+_STYLES = {"stable": "green", "metastable": "yellow", "undecided": "yellow", "unstable": "bold red"}
+
+
+def result_rows(inputs: Sequence[Computed], computed: Sequence[int], found: StabilitySet) -> list[dict[str, Any]]:
+    """One row of plain types for each input, in order: the document, without starting points of relaxations.
+
+    Args:
+        inputs: what was read.
+        computed: positions of the inputs that were computed.
+        found: their answers.
+    """
+    rows: list[dict[str, Any]] = [{"name": entry.name, "formula": None, "error": entry.error} for entry in inputs]
+    starts: Any = {"along_mode": True}
+    exclude: Any = {"phonons": starts, "followed": {"steps": {"__all__": {"phonons": starts}}}}
+    for position, document, error in zip(computed, found.documents, found.errors, strict=True):
+        rows[position]["error"] = error
+        if document is not None:
+            rows[position] |= document.model_dump(mode="json", exclude=exclude)
+    return rows
+
+
+def print_answers(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The table, and below it why."""
+    shown = [row for row in rows if row["error"] is None]
+    if not shown:
+        return
+    asked = [part for part in ("hull", "elastic", "phonons") if any(row[part] is not None for row in shown)]
+    table = Table("name", "formula", "space group", "verdict")
+    titles = {"hull": ["above hull, eV/atom"], "elastic": ["K, GPa", "G, GPa"], "phonons": ["f min, THz"]}
+    for part in asked:
+        for title in titles[part]:
+            table.add_column(title, justify="right")
+    for row in shown[:MAX_ROWS]:
+        cells = [cell for part in asked for cell in _cells(part, row[part])]
+        verdict = row["verdict"]
+        style = _STYLES[verdict]
+        table.add_row(
+            escape(row["name"]),
+            row["formula"],
+            row["relaxed"]["space_group"],
+            f"[{style}]{verdict}[/]",
+            *cells,
+        )
+    out.print(table)
+    for row in shown[:MAX_ROWS]:
+        say(f"{row['name']}: {row['verdict']}")
+        for reason in row["reasons"]:
+            say(f"  {reason}")
+    if len(shown) > MAX_ROWS:
+        say(f"and {plural(len(shown) - MAX_ROWS, 'more structure')}")
+
+
+def _cells(part: str, document: Mapping[str, Any] | None) -> list[str]:
+    if document is None:
+        return ["–"] * (2 if part == "elastic" else 1)
+    if part == "hull":
+        place = document["document"]
+        if place is None:
+            return ["–"]
+        return [f"{number(place['energy_above_hull'], 3)}{'' if place['references_complete'] else ' ?'}"]
+    if part == "elastic":
+        return [number(document["k_vrh_gpa"], 0), number(document["g_vrh_gpa"], 0)]
+    return [number(document["f_min_thz"], 2)]
+
+
+def structures_to_write(
+    inputs: Sequence[Computed], computed: Sequence[int], documents: Sequence[StabilityDocument | None]
+) -> dict[str, list[Computed]]:
+    """By name of the file: the relaxed structures, and the lower ones at the end of imaginary modes."""
+    relaxed, lower = [], []
+    for position, document in zip(computed, documents, strict=True):
+        if document is None:
+            continue
+        name = inputs[position].name
+        facts: dict[str, Any] = {"verdict": document.verdict, "converged": document.relaxed.converged}
+        structure = Structure.from_dict(document.relaxed.structure)
+        energy = document.relaxed.energy_per_atom * len(structure)
+        relaxed.append(Computed(name, structure, facts, energy=energy))
+        way = document.followed
+        if way is not None and way.structure is not None:
+            end = Structure.from_dict(way.structure)
+            facts = {"space_group": way.space_group, "verdict": way.verdict, "converged": way.converged}
+            lower.append(Computed(name, end, facts, energy=way.steps[-1].energy_per_atom * len(end)))
+    return {"relaxed.extxyz": relaxed, "lower.extxyz": lower}
