@@ -12,6 +12,7 @@ from dpa4_core.data.readers import iter_structures, read_structures
 from dpa4_core.data.structures import StructureError
 from dpa4_core.errors import DPA4Error
 from dpa4_core.evaluate import Metrics, evaluate
+from dpa4_core.md import MDResult, MDSettings, md
 from dpa4_core.model.checkpoint import convert
 from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
@@ -30,6 +31,8 @@ __all__ = [
     "DPA4Config",
     "DPA4Error",
     "Frame",
+    "MDResult",
+    "MDSettings",
     "Metrics",
     "ModelInfo",
     "Potential",
@@ -44,6 +47,7 @@ __all__ = [
     "iter_structures",
     "load",
     "load_property",
+    "md",
     "predict",
     "predict_property",
     "predict_stream",

@@ -81,11 +81,25 @@ class DPA4Calculator(Calculator):
             self.results["stress"] = full_3x3_to_voigt_6_stress(output.stress[0].cpu().numpy())
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What changed since the last calculation; ASE itself does not look at ``info``."""
-        changes = super().check_state(atoms, tol)
-        if self.atoms is not None and any(
-            not np.array_equal(atoms.info.get(key), self.atoms.info.get(key)) for key in ("charge", "spin")
-        ):
+        """What changed since the last calculation, of all that an energy depends on.
+
+        The comparison of ASE takes as long as a step of dynamics does otherwise, several times per step; it also looks
+        at charges and moments of atoms, which no potential here reads, and not at ``info``, where charge and spin are.
+        """
+        last = self.atoms
+        if last is None:
+            return list(all_changes)
+        changes = [
+            name
+            for name, new, old in (
+                ("positions", atoms.positions, last.positions),
+                ("numbers", atoms.numbers, last.numbers),
+                ("cell", atoms.cell.array, last.cell.array),
+                ("pbc", atoms.pbc, last.pbc),
+            )
+            if not np.array_equal(new, old)
+        ]
+        if any(not np.array_equal(atoms.info.get(key), last.info.get(key)) for key in ("charge", "spin")):
             changes.append("charge and spin")
         return changes
 

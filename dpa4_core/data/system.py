@@ -25,6 +25,10 @@ MAX_LENGTH = 1e4
 """Å; longer cells and clusters are mistakes of units, and the cell list of vesin overflows near 1e6 Å."""
 
 
+_OVERLAP_SEARCH = 1.5
+"""Å; the grid of vesin is as fine as its cutoff: at 0.3 Å, 216 atoms take 15 ms instead of 0.3."""
+
+
 class StructureError(DPA4Error):
     """A structure, or a file of structures, that cannot be computed; one sentence."""
 
@@ -130,7 +134,8 @@ def _overlap_problem(system: System, min_distance_ratio: float) -> str | None:
     if min_distance_ratio <= 0:
         return None
     radii = covalent_radii[system.numbers]
-    search = vesin.NeighborList(cutoff=2 * min_distance_ratio * float(radii.max()), full_list=False, n_threads=1)
+    cutoff = max(2 * min_distance_ratio * float(radii.max()), _OVERLAP_SEARCH)
+    search = vesin.NeighborList(cutoff=cutoff, full_list=False, n_threads=1)
     pairs, distances = search.compute(system.positions, system.cell, system.periodic, "Pd")
     if len(distances) == 0:
         return None

@@ -42,6 +42,7 @@ class Dpa4Group(LazyGroup):
         "doctor": LazyCommand("dpa4_flows.cli.doctor", "Check what this installation can do.", _MODELS),
         "predict": LazyCommand("dpa4_flows.cli.structures", "Energies, forces and stress of files.", _STRUCTURES),
         "relax": LazyCommand("dpa4_flows.cli.structures", "Relax the structures in files.", _STRUCTURES),
+        "md": LazyCommand("dpa4_flows.cli.md", "Molecular dynamics of the structures in files.", _STRUCTURES),
         "hull": LazyCommand("dpa4_flows.cli.hull", "Is a compound stable? Energies above the hull.", _STABILITY),
         "stability": LazyCommand(
             "dpa4_flows.cli.stability", "Against other phases, strain and displacements of atoms.", _STABILITY

@@ -1,0 +1,352 @@
+"""The loop of a run: steps, guards, frames, log, and a state to continue from."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixCartesian
+
+from dpa4_core.calculator import MIN_DISTANCE_RATIO, DPA4Calculator
+from dpa4_core.data.structures import StructureError, System, check_system, from_system, to_system
+from dpa4_core.errors import DPA4Error
+from dpa4_core.loaded import as_potential
+from dpa4_core.md.files import Checkpoint, Frames, Log, Paths, open_frames, write_json
+from dpa4_core.md.integrators import Motion, kinetic_temperature, start
+from dpa4_core.md.progress import step_bar
+from dpa4_core.md.result import Average, Drift, MDResult, Sample, Thermo
+from dpa4_core.md.settings import MDSettings
+from dpa4_core.memory import is_out_of_memory
+from dpa4_core.model.info import ModelInfo
+from dpa4_core.potential import PotentialLike
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+
+MAX_FORCE = 1e3
+"""eV/Å; a bond that breaks has some ten, colliding atoms some hundred."""
+CHECKPOINT_S = 2.0
+"""Seconds between two states; what a kill costs at most, besides the steps since the last frame."""
+
+
+def md(
+    structure: Any,
+    potential: PotentialLike | str | Path,
+    settings: MDSettings | None = None,
+    *,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> MDResult:
+    """Molecular dynamics of one structure.
+
+    With ``output`` the same call continues a run that was killed, and continues it exactly: with the same number of
+    threads on a CPU the frames are those of an uninterrupted run. A longer ``time_ps`` prolongs a finished one.
+
+    Args:
+        structure: ase.Atoms, pymatgen Structure or Molecule. Fixed atoms stay fixed (nve and langevin).
+        potential: a potential, or the name or path of one (loaded in float32 on the CPU).
+        settings: ensemble, temperature, length, ...
+        output: trajectory to write, .traj or .extxyz; log, summary and restart file get its name with other suffixes.
+        overwrite: start anew where files of another run are.
+        progress: show a progress bar.
+
+    Returns:
+        The result; ``error`` says why a run ended early (explosion, a force call that failed).
+
+    Raises:
+        StructureError: a structure that cannot be computed.
+        DPA4Error: settings that do not fit the structure, or files of another run at ``output``.
+    """
+    run = Run(structure, as_potential(potential), settings or MDSettings(), output=output, overwrite=overwrite)
+    try:
+        return run.to_the_end(progress)
+    finally:
+        run.close()
+
+
+class Run:
+    """A run in progress: atoms, their motion, and the files that it fills.
+
+    Args:
+        structure: as for `md`.
+        potential: computes the forces, unless ``begin`` has other means.
+        settings: as for `md`.
+        output: as for `md`.
+        overwrite: as for `md`.
+        begin: gives the atoms velocities and a motion.
+        engine: who integrates; runs of one engine are not continued by another.
+
+    Raises:
+        StructureError, DPA4Error: as `md`.
+    """
+
+    def __init__(
+        self,
+        structure: Any,
+        potential: PotentialLike,
+        settings: MDSettings,
+        *,
+        output: str | Path | None = None,
+        overwrite: bool = False,
+        begin: Callable[[Atoms, MDSettings], Motion] = start,
+        engine: str = "ase",
+    ) -> None:
+        system = to_system(structure)
+        problem = check_system(system, potential.elements, min_distance_ratio=MIN_DISTANCE_RATIO)
+        if problem is not None:
+            raise StructureError(problem)
+        paths = None if output is None else Paths.of(output)
+        self.structure, self.settings, self.paths = structure, settings, paths
+        self.atoms = _atoms(structure, system)
+        self._constraints = list(self.atoms.constraints)
+        self.atoms.calc = DPA4Calculator(potential)
+        self.motion: Motion = begin(self.atoms, settings)
+        self.identity = _identity(system, self.atoms, potential, settings) | {"engine": engine}
+        self._model = _model(potential)
+        self.step = 0
+        self.n_frames = 0
+        found = None
+        if paths is not None:
+            paths.trajectory.parent.mkdir(parents=True, exist_ok=True)
+            found = self._earlier(paths, overwrite)
+        if found is not None:
+            self.motion.restore(found.state)
+            self.step, self.n_frames = found.step, found.n_frames
+        elif paths is not None:
+            paths.remove()
+            self._checkpoint(0, 0)
+        self.first_step = self.step
+        self.log = Log(None if paths is None else paths.log, found.n_rows if found else 0)
+        self._frames: Frames | None = None
+        if paths is not None:
+            self._frames = open_frames(paths.trajectory, self.n_frames, found.n_bytes if found else 0)
+        self._saved = time.monotonic()
+        self._write_summary(None)
+
+    def to_the_end(self, progress: bool) -> MDResult:
+        """Make the steps that are missing."""
+        began = time.monotonic()
+        with step_bar(self.settings.n_steps, self.step, self.settings.timestep_fs, shown=progress) as advance:
+            error = self._guarded(self.record) if not self.log.samples else None
+            while error is None and self.step < self.settings.n_steps:
+                error = self._guarded(self._one_step)
+                advance(1)
+        return self.finish(time.monotonic() - began, error)
+
+    def finish(self, elapsed: float, error: str | None) -> MDResult:
+        """The result of a run that took ``elapsed`` s in this process; its last state and summary are written."""
+        if error is None and self.paths is not None:
+            self._checkpoint(self._frames.size() if self._frames else 0, len(self.log.samples))
+        made = self.step - self.first_step
+        result = self._result(made / elapsed if made else np.nan, error)
+        self._write_summary(result)
+        return result
+
+    def close(self) -> None:
+        if self._frames is not None:
+            self._frames.close()
+        self.log.close()
+
+    def _one_step(self) -> str | None:
+        self.motion.step()
+        self.step += 1
+        if problem := self.explosion():
+            return problem
+        if self.is_sampled():
+            self.record()
+        return None
+
+    def is_sampled(self) -> bool:
+        """Whether the step that was just made is one for the log."""
+        return self.step % self.settings.every == 0 or self.step == self.settings.n_steps
+
+    def _guarded(self, action: Callable[[], str | None]) -> str | None:
+        """The sentence of what went wrong; None if nothing did."""
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # an explosion; `explosion` has the sentence
+                return action()
+        except (StructureError, CalculationFailed, np.linalg.LinAlgError) as error:
+            return f"the run broke after {self.step} steps: {error}; {_ADVICE}"
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return f"out of memory after {self.step} steps with {len(self.atoms)} atoms"
+
+    def explosion(self) -> str | None:
+        """Why these atoms are no simulation any more, in one sentence; None if they are one."""
+        force = float(np.abs(self.atoms.get_forces(apply_constraint=False)).max())
+        if not force <= MAX_FORCE:
+            return f"a force reached {force:.1e} eV/Å after {self.step} steps; {_ADVICE}"
+        temperature = kinetic_temperature(self.atoms)
+        if not temperature <= self.settings.temperature_limit:
+            limit = f"limit {self.settings.temperature_limit:.0f} K"
+            return f"the temperature reached {temperature:.3g} K after {self.step} steps ({limit}); {_ADVICE}"
+        return None
+
+    def record(self) -> None:
+        """Add a frame and a row, and now and then the state."""
+        atoms, settings = self.atoms, self.settings
+        periodic = bool(atoms.pbc.any())
+        pressure = np.nan
+        if periodic:
+            stress = atoms.get_stress(voigt=False, include_ideal_gas=True)
+            pressure = -float(np.trace(stress)) / 3 * EV_PER_ANGSTROM3_TO_GPA
+        sample = Sample(
+            step=self.step,
+            time_ps=self.step * settings.timestep_fs / 1000,
+            potential_energy=float(atoms.get_potential_energy()),
+            kinetic_energy=float(atoms.get_kinetic_energy()),
+            conserved_energy=self.motion.conserved_energy(),
+            temperature=kinetic_temperature(atoms),
+            pressure_gpa=pressure,
+            volume=float(atoms.get_volume()) if periodic else np.nan,
+        )
+        self.log.write(sample)
+        if self._frames is None:
+            return
+        self._frames.write(self._frame(sample))
+        self.n_frames += 1
+        if time.monotonic() - self._saved > CHECKPOINT_S:
+            self._checkpoint(self._frames.size(), len(self.log.samples))
+
+    def _frame(self, sample: Sample) -> Atoms:
+        """The atoms as they are now, with their results."""
+        frame = self._without_calculator()
+        frame.info |= {"step": sample.step, "time_ps": sample.time_ps}
+        results = {name: self.atoms.calc.results[name] for name in ("energy", "forces")}
+        if "stress" in self.atoms.calc.results and np.isfinite(self.atoms.calc.results["stress"]).all():
+            results["stress"] = self.atoms.calc.results["stress"]
+        frame.calc = SinglePointCalculator(frame, **results)
+        return frame
+
+    def _without_calculator(self) -> Atoms:
+        atoms = self.atoms.copy()
+        atoms.set_constraint(self._constraints)
+        return atoms
+
+    def _checkpoint(self, n_bytes: int, n_rows: int) -> None:
+        assert self.paths is not None
+        Checkpoint(self.identity, self.step, self.n_frames, n_bytes, n_rows, self.motion.state()).write(
+            self.paths.restart
+        )
+        self._saved = time.monotonic()
+
+    def _earlier(self, paths: Paths, overwrite: bool) -> Checkpoint | None:
+        """What to continue from; None to start anew."""
+        if overwrite:
+            return None
+        if not paths.restart.exists():
+            for path in (paths.trajectory, paths.log, paths.summary):
+                if path.exists():
+                    raise DPA4Error(f"{path} exists and is no run that could be continued; remove it or use overwrite")
+            return None
+        found = Checkpoint.read(paths.restart)
+        if found.identity != self.identity:
+            raise DPA4Error(
+                f"{paths.trajectory} belongs to another run ({_difference(found.identity, self.identity)}); "
+                "choose another output, or use overwrite to start anew"
+            )
+        if found.step > self.settings.n_steps:
+            raise DPA4Error(
+                f"{paths.trajectory} is {found.step * self.settings.timestep_fs / 1000:g} ps long already; "
+                "ask for more, choose another output, or use overwrite to start anew"
+            )
+        return found
+
+    def _result(self, steps_per_s: float, error: str | None) -> MDResult:
+        thermo = Thermo.of(self.log.samples)
+        drift = Drift.of(thermo, len(self.atoms))
+        structure: Any = self._without_calculator()
+        if not isinstance(self.structure, Atoms):
+            now = dataclasses.replace(
+                to_system(self.structure),
+                positions=self.atoms.get_positions(),
+                cell=np.array(self.atoms.cell),
+            )
+            structure = from_system(self.structure, now)
+        return MDResult(
+            structure=structure,
+            n_steps=self.step,
+            time_ps=self.step * self.settings.timestep_fs / 1000,
+            thermo=thermo,
+            drift=drift.slope,
+            ripple=drift.ripple,
+            temperature=Average.of(thermo.temperature),
+            pressure_gpa=Average.of(thermo.pressure_gpa),
+            steps_per_s=float(steps_per_s),
+            timestep_fs=self.settings.timestep_fs,
+            trajectory=None if self.paths is None else self.paths.trajectory,
+            error=error,
+        )
+
+    def _write_summary(self, result: MDResult | None) -> None:
+        """Model, settings and, at the end, the numbers."""
+        if self.paths is None:
+            return
+        content = {
+            "model": self._model,
+            "settings": self.settings.to_dict(),
+            "formula": self.atoms.get_chemical_formula(),
+            "n_atoms": len(self.atoms),
+            "ase_version": ase.__version__,
+            "result": None if result is None else result.summary(),
+        }
+        write_json(self.paths.summary, content)
+
+
+_ADVICE = "try a shorter time step, a relaxed start, or a lower temperature"
+
+
+def _atoms(structure: Any, system: System) -> Atoms:
+    """A copy of ``structure`` that may be moved."""
+    if isinstance(structure, Atoms):
+        return structure.copy()
+    atoms = Atoms(numbers=system.numbers, positions=system.positions, cell=system.cell, pbc=system.periodic)
+    if system.charge_spin is not None:
+        atoms.info.update(zip(("charge", "spin"), system.charge_spin, strict=True))
+    atoms.set_constraint([FixCartesian(i, mask) for i, mask in enumerate(system.fixed) if mask.any()])
+    return atoms
+
+
+def _model(potential: PotentialLike) -> dict[str, Any]:
+    """Which potential, in plain JSON types."""
+    info = getattr(potential, "info", None)
+    card = info if isinstance(info, ModelInfo) else ModelInfo(name=type(potential).__name__)
+    return {
+        "name": card.name,
+        "sha256": card.sha256,
+        "level_of_theory": card.level_of_theory,
+        "dtype": str(getattr(potential, "dtype", "float64")).removeprefix("torch."),
+        "device": str(potential.device),
+    }
+
+
+def _identity(system: System, atoms: Atoms, potential: PotentialLike, settings: MDSettings) -> dict[str, Any]:
+    """What makes a run this run: structure, model and settings, flat and in plain JSON types."""
+    content = [system.numbers, system.positions, system.cell, atoms.get_masses(), system.fixed]
+    if settings.keep_velocities:
+        content.append(atoms.get_momenta())
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in content))
+    digest.update(str((system.periodic, system.charge_spin)).encode())
+    model = _model(potential)
+    del model["device"], model["level_of_theory"]
+    named = {"structure": digest.hexdigest()} | {f"model_{key}": value for key, value in model.items()}
+    return json.loads(json.dumps(named | settings.identity()))
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """The first thing that differs, for a message."""
+    for name in [*new, *old]:
+        before, after = old.get(name), new.get(name)
+        if before != after:
+            return f"another {name}" if name in ("structure", "model_sha256") else f"{name} {before}, not {after}"
+    return "another kind of run"

@@ -1,0 +1,138 @@
+"""The course of molecular dynamics runs as a figure: energies, temperature, pressure and volume against time.
+
+The conserved energy is the one to look at: a slope is energy that the integrator makes or loses, the energy of the
+atoms itself swings with the thermostat.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from plotly.offline import get_plotlyjs
+from plotly.subplots import make_subplots
+
+from dpa4_core.md import Thermo
+from dpa4_flows.report.figures import PALETTE, plot_text
+from dpa4_flows.report.files import replacing
+
+MAX_POINTS = 4000
+"""Points of a curve; longer logs are thinned."""
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}</style>
+<script>{plotly}</script></head><body><h1>{title}</h1>
+{figure}
+<p>{caption}</p></body></html>
+"""
+_CAPTION = (
+    "Energies are differences from the start. The conserved energy counts thermostat and barostat in; its slope is the "
+    "drift. Temperatures are those of the degrees of freedom that can move, pressures include the kinetic part. "
+)
+
+
+class Course(NamedTuple):
+    """What is drawn of one run."""
+
+    thermo: Thermo
+    n_atoms: int
+
+
+class _Panel(NamedTuple):
+    """One row of the figure: its axis, and the curves by label."""
+
+    axis: str
+    curves: dict[str, NDArray[np.float64]]
+
+
+def write_md_html(path: Path, runs: Mapping[str, Course], words: str) -> None:
+    """Write a page that needs no network.
+
+    Args:
+        path: file to write.
+        runs: by name.
+        words: model and level of theory.
+    """
+    rows = _rows(runs)
+    figure = make_subplots(rows=len(rows), cols=1, shared_xaxes=True, vertical_spacing=0.03)
+    for i, axis in enumerate(rows, start=1):
+        figure.update_yaxes(title_text=axis, row=i, col=1)
+    for position, (name, course) in enumerate(runs.items()):
+        time = _thin(course.thermo.time_ps)
+        for i, panel in enumerate(_panels(course), start=1):
+            for j, (label, values) in enumerate(panel.curves.items()):
+                figure.add_scatter(
+                    x=time,
+                    y=_thin(values),
+                    name=plot_text(f"{name}, {label}" if i == 1 else name),
+                    showlegend=i == 1,
+                    line={"color": PALETTE[position % len(PALETTE)], "width": 1.5, "dash": ("solid", "dot")[j]},
+                    row=i,
+                    col=1,
+                )
+    figure.update_xaxes(title_text="time (ps)", row=len(rows), col=1)
+    figure.update_layout(template="plotly_white", height=230 * len(rows) + 60, margin={"t": 20, "r": 20})
+    page = _PAGE.format(
+        title=html.escape(_title(runs)),
+        plotly=get_plotlyjs(),
+        figure=figure.to_html(full_html=False, include_plotlyjs=False),
+        caption=html.escape(_CAPTION + words),
+    )
+    with replacing(path) as stream:
+        stream.write(page)
+
+
+def write_md_png(path: Path, runs: Mapping[str, Course], words: str) -> None:
+    """Draw the same as a picture."""
+    rows = _rows(runs)
+    figure = Figure(figsize=(7.0, 1.9 * len(rows) + 0.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: Any = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
+    for position, (name, course) in enumerate(runs.items()):
+        time = _thin(course.thermo.time_ps)
+        for axis, panel in zip(axes, _panels(course), strict=True):
+            for j, (label, values) in enumerate(panel.curves.items()):
+                style = {"color": PALETTE[position % len(PALETTE)], "linestyle": ("-", ":")[j], "linewidth": 1.0}
+                axis.plot(time, _thin(values), label=f"{name}, {label}" if axis is axes[0] else None, **style)
+    for axis, text in zip(axes, rows, strict=True):
+        axis.set_ylabel(text, fontsize=8)
+    axes[-1].set_xlabel("time (ps)")
+    axes[0].legend(fontsize=7)
+    figure.suptitle(words, fontsize=8)
+    part = path.with_name(f".{path.name}.part")
+    figure.savefig(part, dpi=160, format="png")
+    part.replace(path)
+
+
+def _title(runs: Mapping[str, Course]) -> str:
+    names = list(runs)
+    return f"Dynamics of {names[0]}" if len(names) == 1 else f"Dynamics of {len(names)} structures"
+
+
+def _rows(runs: Mapping[str, Course]) -> list[str]:
+    """The axes of the panels, the same for every run."""
+    return [panel.axis for panel in _panels(next(iter(runs.values())))]
+
+
+def _panels(course: Course) -> list[_Panel]:
+    thermo, n = course
+    conserved = 1000 * (thermo.conserved_energy - thermo.conserved_energy[0]) / n
+    total = 1000 * (thermo.total_energy - thermo.total_energy[0]) / n
+    return [
+        _Panel("energy (meV/atom)", {"conserved": conserved, "atoms": total}),
+        _Panel("conserved (meV/atom)", {"conserved": conserved}),
+        _Panel("temperature (K)", {"temperature": thermo.temperature}),
+        _Panel("pressure (GPa)", {"pressure": thermo.pressure_gpa}),
+        _Panel("volume (Å³/atom)", {"volume": thermo.volume / n}),
+    ]
+
+
+def _thin(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values[:: -(-len(values) // MAX_POINTS)]

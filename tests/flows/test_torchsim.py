@@ -1,0 +1,128 @@
+"""The adapter for torch-sim, by torch-sim's own checks and against our calculator."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from dpa4_core import DPA4Calculator, StructureError, relax
+from dpa4_core.testing import MorsePotential
+
+if importlib.util.find_spec("torch_sim") is None:
+    pytest.skip("torch-sim is not installed (extra torchsim, Python 3.12 or later)", allow_module_level=True)
+
+import torch_sim as ts
+from torch_sim.models.interface import validate_model_outputs
+
+from dpa4_flows.torchsim import TorchSimModel
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def morse():
+    return MorsePotential(cutoff=4.0)
+
+
+def skewed(seed: int) -> Atoms:
+    """A triclinic crystal off its minimum, so that rows and columns, and signs, all matter."""
+    atoms = bulk("Cu", a=2.8) * (2, 2, 1)
+    strain = np.eye(3) + 0.08 * np.random.default_rng(seed).standard_normal((3, 3))
+    atoms.set_cell(atoms.cell @ strain, scale_atoms=True)
+    atoms.rattle(0.05, seed=seed)
+    return atoms
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_torch_sim_validates_the_model(dtype, morse):
+    validate_model_outputs(TorchSimModel(morse, dtype=dtype), CPU, dtype)
+
+
+def test_energies_forces_and_stress_are_those_of_the_calculator(morse):
+    crystals = [skewed(1), skewed(2), bulk("MgO", "rocksalt", a=4.0)]
+    output = TorchSimModel(morse)(ts.io.atoms_to_state(crystals, CPU, torch.float64))
+    begin = 0
+    for i, atoms in enumerate(crystals):
+        atoms.calc = DPA4Calculator(morse)
+        mine = slice(begin, begin + len(atoms))
+        begin = mine.stop
+        assert output["energy"][i].item() == pytest.approx(atoms.get_potential_energy(), abs=1e-10)
+        assert np.allclose(output["forces"][mine], atoms.get_forces(), atol=1e-10)
+        assert np.allclose(output["stress"][i], atoms.get_stress(voigt=False), atol=1e-12)
+        assert np.allclose(output["energies"][mine], atoms.get_potential_energies(), atol=1e-10)
+    assert output["stress"][:2].abs().min() > 1e-4  # all nine components are there to be compared
+
+
+def test_molecules_have_no_stress_and_do_not_see_images(morse):
+    benzene = molecule("C6H6")
+    output = TorchSimModel(morse)(ts.io.atoms_to_state([benzene], CPU, torch.float64))
+    benzene.calc = DPA4Calculator(morse)
+    assert output["energy"].item() == pytest.approx(benzene.get_potential_energy(), abs=1e-10)
+    assert output["stress"].isnan().all()
+
+
+def test_charge_and_spin_reach_the_potential():
+    class Listening(MorsePotential):
+        heard = None
+
+        def compute(self, graph):
+            self.heard = graph.charge_spin
+            return super().compute(graph)
+
+    potential = Listening(cutoff=4.0)
+    model = TorchSimModel(potential)
+    model(ts.io.atoms_to_state([skewed(1)], CPU, torch.float64))
+    assert potential.heard is None
+    crystals = [skewed(1), skewed(2)]
+    for atoms, charge, spin in zip(crystals, (1, -2), (2, 1), strict=True):
+        atoms.info.update(charge=charge, spin=spin)
+    names = {"charge": "charge", "spin": "spin"}
+    model(ts.io.atoms_to_state(crystals, CPU, torch.float64, system_extras_map=names))
+    assert potential.heard.tolist() == [[1, 2], [-2, 1]]
+
+
+def test_an_unknown_element_is_named(morse):
+    with pytest.raises(StructureError, match="element Ar"):
+        TorchSimModel(morse)(ts.io.atoms_to_state([bulk("Ar")], CPU, torch.float64))
+
+
+def test_batched_dynamics_of_torch_sim_conserves_energy(morse):
+    crystals = [skewed(3) * (2, 1, 1), bulk("Cu", cubic=True, a=2.75) * (2, 1, 1)]
+    model = TorchSimModel(morse)
+    state = ts.io.atoms_to_state(crystals, CPU, torch.float64)
+    state.rng = 0
+    timestep = 2e-3 * ts.units.MetalUnits.time  # ps
+    state = ts.nve_init(state, model, kT=torch.tensor(300.0 * float(ts.units.MetalUnits.temperature)))
+    total, moving = [], []
+    for _ in range(60):
+        state = ts.nve_step(state, model, dt=torch.tensor(float(timestep)))
+        kinetic = ts.calc_kinetic_energy(masses=state.masses, momenta=state.momenta, system_idx=state.system_idx)
+        total.append((state.energy + kinetic).numpy())
+        moving.append(kinetic.numpy())
+    assert (np.ptp(total, axis=0) < 0.02 * np.ptp(moving, axis=0)).all()
+
+
+def test_torch_sim_relaxes_to_where_we_relax(morse):
+    atoms = skewed(4)
+    state = ts.optimize(
+        system=ts.io.atoms_to_state([atoms], CPU, torch.float64),
+        model=TorchSimModel(morse),
+        optimizer=ts.Optimizer.fire,
+        convergence_fn=ts.generate_force_convergence_fn(force_tol=1e-2, include_cell_forces=False),
+        max_steps=200,
+    )
+    ours = relax(atoms, morse, fmax=1e-2, relax_cell=False)[0]
+    assert state.energy.item() == pytest.approx(ours.energy, abs=1e-3)
+
+
+@pytest.mark.network
+def test_neo_runs_in_torch_sim(neo_path):
+    crystals = [bulk("Si"), bulk("NaCl", "rocksalt", a=5.6)]
+    model = TorchSimModel(neo_path)
+    output = model(ts.io.atoms_to_state(crystals, CPU, torch.float64))
+    for i, atoms in enumerate(crystals):
+        atoms.calc = DPA4Calculator(model.potential)
+        assert output["energy"][i].item() == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
