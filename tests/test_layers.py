@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "data": {"units", "errors", "data"},
     "nn": {"units", "nn"},
     "model": {"units", "errors", "nn", "model"},
-    "potential": {"units", "errors", "data", "nn", "model"},
+    "potential": {"units", "errors", "memory", "data", "nn", "model"},
 }
 CORE_ALLOWED = {
     "torch",

@@ -23,6 +23,7 @@ from dpa4_core.nn.norm import EquivariantRMSNorm
 from dpa4_core.nn.radial import BesselBasis, GaussianBasis, RadialMLP, bridge_clamp, bridge_switch, envelope
 from dpa4_core.nn.rotation import Harmonics, edge_frame
 from dpa4_core.nn.segment import segment_sum
+from dpa4_core.nn.tiling import Tiling
 
 
 class Block(nn.Module):
@@ -127,6 +128,7 @@ class DPA4(nn.Module):
         species: Tensor,
         conditioning: Tensor | None = None,
         roll: Tensor | None = None,
+        tiling: Tiling | None = None,
     ) -> Tensor:
         """Invariant descriptor [n_atoms, C] of every atom.
 
@@ -136,6 +138,7 @@ class DPA4(nn.Module):
             species: [n_atoms] int64, position in ``config.elements``.
             conditioning: charge and spin multiplicity of the system of each atom, [n_atoms, 2] int64.
             roll: [n_edges, 1] radians, a gauge; see `edge_frame`.
+            tiling: of the edges, for inference; weights are then constants.
         """
         config = self.config
         floored = config.version >= 1.1
@@ -168,12 +171,12 @@ class DPA4(nn.Module):
         gated = weight if gate is None else weight * gate
         scalars = self.film(type_vectors, species, src, dst, edge_vec, basis, gated, norm)
 
-        harmonic, rotation = self.harmonics.rows(direction, *edge_frame(direction, roll))
-        seed = zonal_seed(harmonic, radial, dst, norm, self.degrees, gate)
+        rotation = self.harmonics.rows(direction, *edge_frame(direction, roll))
+        seed = zonal_seed(rotation[:, 0], radial, dst, norm, self.degrees, gate)
         x = torch.cat([scalars[:, None], seed], dim=1)
 
         condition = radial + (type_vectors[src] + type_vectors[dst])[:, None]
-        edges = EdgeData(src, dst, rotation, condition, weight, gate)
+        edges = EdgeData(src, dst, rotation, condition, weight, gate, tiling)
         with self._autocast(x.device):
             for block in self.blocks:
                 x = block(x, edges)
@@ -195,9 +198,10 @@ class DPA4(nn.Module):
         species: Tensor,
         conditioning: Tensor | None = None,
         roll: Tensor | None = None,
+        tiling: Tiling | None = None,
     ) -> Tensor:
         """Atomic energies [n_atoms] float64, eV; arguments as in `descriptor`."""
-        energies = self.fitting(self.descriptor(edge_vec, src, dst, species, conditioning, roll))
+        energies = self.fitting(self.descriptor(edge_vec, src, dst, species, conditioning, roll, tiling))
         energies = energies + self.fit_bias[species, 0].to(energies.dtype)
         energies = energies.double() + self.out_bias[0, species, 0]
         if self.config.bridge is not None:

@@ -16,7 +16,10 @@ from dpa4_core.nn.grid import MessageNodeProduct
 from dpa4_core.nn.layout import packed_degrees, reduced_degrees
 from dpa4_core.nn.linear import SO2Linear, SO3Linear, truncated_normal, uniform
 from dpa4_core.nn.norm import ScaleNorm
+from dpa4_core.nn.rotation import spread_rows
 from dpa4_core.nn.segment import segment_max, segment_sum
+from dpa4_core.nn.tiled import tiled_messages
+from dpa4_core.nn.tiling import Tiling
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,11 @@ class EdgeData:
 
     Attributes:
         src, dst: [n_edges] int64.
-        rotation: rows |m| ≤ 1 of D, global → edge frame, [n_edges, Dm, D].
+        rotation: rows m = 0, −1, +1 of D, global → edge frame, as `Harmonics.rows` gives them, [n_edges, 3, D].
         condition: ρ + T[src] + T[dst], [n_edges, L+1, C].
         weight: envelope w, [n_edges, 1].
         gate: η of the source atom under zone bridging, [n_edges, 1], or None.
+        tiling: how inference on a CPU cuts the edges; None for the plain formula, which is differentiable twice.
     """
 
     src: Tensor
@@ -37,6 +41,7 @@ class EdgeData:
     condition: Tensor
     weight: Tensor
     gate: Tensor | None
+    tiling: Tiling | None = None
 
 
 def envelope_softmax(logits: Tensor, edges: EdgeData, floor: Tensor, n_atoms: int) -> Tensor:
@@ -65,6 +70,8 @@ class DegreeMixer(nn.Module):
     z'[l', ±m, c] = Σ_ρ B[ρ, c] Σ_l κ[l, l', m, ρ] z[l, ±m, c], the same kernel for both signs of m.
     """
 
+    expand: Tensor
+
     def __init__(self, lmax: int, width: int, rank: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.lmax, self.rank = lmax, rank
@@ -72,23 +79,46 @@ class DegreeMixer(nn.Module):
         std = 1 / math.sqrt(n_in + n_kernel * rank)
         self.weight = truncated_normal(n_in, n_kernel * rank, std=std, dtype=dtype)
         self.channel_basis = truncated_normal(rank, width, std=1 / math.sqrt(rank + width), dtype=dtype)
+        self.register_buffer("expand", _expand_kernel(lmax, rank, dtype), persistent=False)
 
-    def forward(self, rotation: Tensor, condition: Tensor, projection: Tensor | None) -> Tensor:
-        """Rotation and kernel in one: [n_edges, Dm, D] → [n_edges, Dm, rank·D], rank outside.
+    def kernel(self, condition: Tensor, projection: Tensor | None) -> Tensor:
+        """κ [n_edges, ((L+1)² + L²)·rank] from the edge condition [n_edges, L+1, C].
 
-        The kernel acts on the rows of D, a far smaller matrix than the features. ``projection`` [C, H] maps the
-        condition to the hidden width and is merged into the weight.
+        ``projection`` [C, H] maps the condition to the hidden width and is merged into the weight.
         """
-        n, size = self.lmax + 1, self.lmax
         weight: Tensor = self.weight
         if projection is not None:
-            weight = (projection @ weight.view(n, projection.shape[1], -1)).flatten(0, 1)
-        kernel = (condition.flatten(1) @ weight).unflatten(1, (-1, self.rank)).transpose(1, 2)
-        order_0 = kernel[:, :, : n * n].unflatten(2, (n, n)).transpose(2, 3)
-        order_1 = kernel[:, :, n * n :].unflatten(2, (size, size)).transpose(2, 3)
-        zero, minus, plus = rotation[:, None].split([n, size, size], dim=2)
-        mixed = torch.cat([order_0 @ zero, order_1 @ minus, order_1 @ plus], dim=2)
-        return mixed.transpose(1, 2).flatten(2)
+            weight = (projection @ weight.view(self.lmax + 1, projection.shape[1], -1)).flatten(0, 1)
+        return condition.flatten(1) @ weight
+
+    def forward(self, rotation: Tensor, kernel: Tensor) -> Tensor:
+        """Rotation [n_edges, 3, D] and kernel in one: [n_edges, Dm, rank·D], rank outside.
+
+        A column of D belongs to one degree l, so entry (l', m; l, ·) of the product is κ[l, l', |m|] times row m of D:
+        there is nothing to sum.
+        """
+        n_edges, _, size = rotation.shape
+        factors = (kernel @ self.expand.to(kernel.dtype)).view(n_edges, 2 * self.lmax + 1, self.rank, size)
+        even, odd = factors.split([self.lmax + 1, self.lmax], dim=1)
+        zero, minus, plus = rotation[:, :, None, None].unbind(1)
+        return torch.cat([even * zero, odd * minus, odd * plus], dim=1).flatten(2)
+
+
+def _expand_kernel(lmax: int, rank: int, dtype: torch.dtype) -> Tensor:
+    """Zeros and ones that repeat κ for every column of D: [((L+1)² + L²)·rank, (2L+1)·rank·D].
+
+    Rows are sorted as stored: (l, l') of order 0, then of order 1, the rank last. Columns are (l' of order 0, then of
+    order 1; rank; packed index of degree l).
+    """
+    n, degrees = lmax + 1, packed_degrees(lmax).tolist()
+    expand = torch.zeros(n * n + lmax * lmax, rank, n + lmax, rank, len(degrees), dtype=dtype)
+    for column, degree in enumerate(degrees):
+        for row in range(n):
+            for term in range(rank):
+                expand[degree * n + row, term, row, term, column] = 1.0
+                if degree and row:
+                    expand[n * n + (degree - 1) * lmax + row - 1, term, n + row - 1, term, column] = 1.0
+    return expand.view((n * n + lmax * lmax) * rank, -1)
 
 
 class SO2Convolution(nn.Module):
@@ -99,6 +129,7 @@ class SO2Convolution(nn.Module):
     """
 
     rescale: Tensor
+    spread: Tensor
     reduced_degrees: Tensor
 
     def __init__(
@@ -120,6 +151,7 @@ class SO2Convolution(nn.Module):
         degrees = packed_degrees(lmax)
         rescale = torch.where(degrees > 1, ((2 * degrees + 1).double() / 3.0).sqrt(), 1.0)
         self.register_buffer("rescale", rescale.to(dtype), persistent=False)
+        self.register_buffer("spread", spread_rows(lmax, dtype), persistent=False)
         self.register_buffer("reduced_degrees", reduced_degrees(lmax), persistent=False)
 
         self.pre_mix = SO3Linear(lmax, channels, hidden, dtype)
@@ -180,32 +212,47 @@ class SO2Convolution(nn.Module):
         score = torch.einsum("efk,kf->ef", self.focus_norm(scalars), self.focus_weight)
         return 0.98 * torch.softmax(score.to(self.focus_weight.dtype), dim=-1) + 0.02 / self.n_focus
 
-    def forward(self, x: Tensor, edges: EdgeData) -> Tensor:
-        n_atoms, size, width = x.shape[0], x.shape[1], self.channels
-        y = self.pre_mix(x).unflatten(-1, (self.n_focus, width))  # [n, D, F, Cf]
-        alpha = self.attention(y[:, 0], edges)
+    def rotate_in(self, rotation: Tensor, condition: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What takes the features of a neighbour into the frame of the edge, mixed by the edge condition.
 
-        rotate_in, features, condition = edges.rotation, y, None
+        Args:
+            rotation: [n_edges, 3, D].
+            condition: κ of the degree mixer, or without one ρ in the hidden width, [n_edges, L+1, H].
+
+        Returns:
+            Matrices [n_edges, Dm, rank·D], and factors [n_edges, Dm, F, C] of the result, or None for 1.
+        """
         if self.degree_mixer is not None:
-            rotate_in = self.degree_mixer(edges.rotation, edges.condition, self.condition_projection)
-            basis = self.degree_mixer.channel_basis.view(-1, 1, self.n_focus, width).to(y.dtype)
-            features = (y[:, None] * basis).flatten(1, 2)  # [n, rank·D, F, Cf], matching the columns of rotate_in
-        else:
-            condition = edges.condition
-            if self.condition_projection is not None:
-                condition = condition @ self.condition_projection
-            condition = condition.to(y.dtype).unflatten(-1, (self.n_focus, width))[:, self.reduced_degrees]
+            return self.degree_mixer(rotation, condition), None
+        return self.rotate_out(rotation), condition.unflatten(-1, (self.n_focus, self.channels))[
+            :, self.reduced_degrees
+        ]
+
+    def rotate_out(self, rotation: Tensor) -> Tensor:
+        """Rows |m| ≤ 1 of D, [n_edges, 3, D] → [n_edges, Dm, D]; the transpose leads back to the global frame."""
+        return (rotation.flatten(1) @ self.spread.to(rotation.dtype)).unflatten(1, (-1, rotation.shape[2]))
+
+    def messages(
+        self, src: Tensor, dst: Tensor, features: Tensor, rotation: Tensor, condition: Tensor, alpha: Tensor
+    ) -> Tensor:
+        """Σ over the edges of a centre of α · D⁻¹ mix(D features[src]), [n_atoms, D, H]; arguments as in `rotate_in`.
+
+        Args:
+            src, dst: [n_edges].
+            features: [F, n_atoms, rank·D, C].
+            alpha: attention weights [n_edges, F].
+        """
+        n_atoms, size, width = features.shape[1], rotation.shape[2], self.channels
+        rotate_in, scale = self.rotate_in(rotation, condition)
         local = []  # under autocast these are of low precision, like y, and stay so until they are summed
-        for focus in range(self.n_focus):
-            z = rotate_in @ features[:, :, focus].index_select(0, edges.src)  # [n_edges, Dm, Cf]
-            local.append(z if condition is None else z * condition[:, :, focus])
+        for focus, part in enumerate(features):
+            z = rotate_in @ part.index_select(0, src)  # [n_edges, Dm, Cf]
+            local.append(z if scale is None else z * scale[:, :, focus].to(z.dtype))
         share = alpha
         if self.n_focus > 1:
             share = alpha * self.focus_share(torch.stack([z[:, 0] for z in local], dim=1))
-        rotate_out = edges.rotation * self.rescale
-
         matrices = [cast(SO2Linear, layer).matrices() for layer in self.mixing]
-        gates = torch.sigmoid(torch.einsum("nfk,kf->nf", self.gate_norm(y[:, 0]), self.gate_weight[:, :, 0]))
+        rotate_out = self.rotate_out(rotation)
         streams = []
         for focus, z in enumerate(local):
             even, odd = z[:, : self.lmax + 1].flatten(1), z[:, self.lmax + 1 :].flatten(1)
@@ -213,10 +260,32 @@ class SO2Convolution(nn.Module):
             z = torch.cat([even, odd], dim=1).view(z.shape)
             # the weight goes onto the matrix, which is smaller than the features
             weighted = (rotate_out * share[:, focus, None, None]).transpose(1, 2)
-            message = segment_sum((weighted @ z).flatten(1), edges.dst, n_atoms).view(n_atoms, size, width)
-            own = y[:, :, focus]
-            message = message * gates[:, focus, None, None]
-            if self.message_node is not None:
-                message = message + self.message_node(message, own, focus)
-            streams.append(message)
+            streams.append(segment_sum((weighted @ z).flatten(1), dst, n_atoms).view(n_atoms, size, width))
+        return torch.cat(streams, dim=-1)
+
+    def forward(self, x: Tensor, edges: EdgeData) -> Tensor:
+        width = self.channels
+        y = self.pre_mix(x).unflatten(-1, (self.n_focus, width))  # [n, D, F, Cf]
+        alpha = self.attention(y[:, 0], edges)
+        condition, features = edges.condition, y.movedim(2, 0)
+        if self.degree_mixer is not None:
+            condition = self.degree_mixer.kernel(condition, self.condition_projection)
+            basis = self.degree_mixer.channel_basis.view(-1, 1, self.n_focus, width).to(y.dtype)
+            features = (y[:, None] * basis).flatten(1, 2).movedim(2, 0)  # matching the columns of rotate_in
+        elif self.condition_projection is not None:
+            condition = condition @ self.condition_projection
+
+        if edges.tiling is None:
+            message = self.messages(edges.src, edges.dst, features, edges.rotation, condition, alpha)
+        else:
+            message = tiled_messages(self, edges.tiling, edges.src, features, edges.rotation, condition, alpha)
+        message = (message * self.rescale[:, None]).unflatten(-1, (self.n_focus, width))
+        gates = torch.sigmoid(torch.einsum("nfk,kf->nf", self.gate_norm(y[:, 0]), self.gate_weight[:, :, 0]))
+        message = message * gates[:, None, :, None]
+        if self.message_node is None:
+            return self.post_mix(message.flatten(2))
+        streams = [
+            m + self.message_node(m, own, focus)
+            for focus, (m, own) in enumerate(zip(message.unbind(2), y.unbind(2), strict=True))
+        ]
         return self.post_mix(torch.cat(streams, dim=-1))

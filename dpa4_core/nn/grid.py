@@ -72,9 +72,8 @@ class RotationGrid(nn.Module):
         self.size = packed_size(lmax)
         points, weights = lebedev(3 * lmax)
         harmonics = Harmonics(lmax, torch.float64)
-        harmonic, rows = harmonics.rows(points, *edge_frame(points))
-        minus = rows[:, lmax + 1 : 2 * lmax + 1].sum(1)[:, 1:]  # D₋, one entry per (l ≥ 1, m)
-        plus = rows[:, 2 * lmax + 1 :].sum(1)[:, 1:]
+        harmonic, minus, plus = harmonics.rows(points, *edge_frame(points)).unbind(1)
+        minus, plus = minus[:, 1:], plus[:, 1:]  # D₋ and D₊, one entry per (l ≥ 1, m)
         to_odd = torch.cat([torch.cat([minus, plus], 1), torch.cat([-plus, minus], 1)])  # (c₋, c₊) → (P, Q)
         factor = (2 * packed_degrees(lmax) + 1).double()
         from_odd = 0.5 * torch.cat([factor[1:]] * 2)[:, None] * (to_odd * torch.cat([weights] * 2)[:, None]).T

@@ -71,12 +71,10 @@ class Harmonics(nn.Module):
     dq_coefficients: Tensor
     order_size: Tensor
     tangent_norm: Tensor
-    block_mask: Tensor
     azimuth: Tensor
     lower_re: Tensor
     lower_im: Tensor
     negative: Tensor
-    row_kind: Tensor
 
     def __init__(self, lmax: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -86,13 +84,11 @@ class Harmonics(nn.Module):
         orders = torch.arange(packed_size(lmax)) - degrees**2 - degrees
         tangent_norm = torch.zeros(packed_size(lmax), dtype=torch.float64)
         tangent_norm[1:] = torch.sqrt(2.0 / (degrees[1:] * (degrees[1:] + 1)).double())
-        reduced_degree, reduced_order = reduced_degrees(lmax), reduced_orders(lmax)
         tables = {
             "q_coefficients": torch.from_numpy(value),
             "dq_coefficients": torch.from_numpy(slope),
             "order_size": orders.abs().double(),
             "tangent_norm": tangent_norm,
-            "block_mask": (reduced_degree[:, None] == degrees[None, :]).double(),
         }
         for name, table in tables.items():
             self.register_buffer(name, table.to(dtype), persistent=False)
@@ -102,7 +98,6 @@ class Harmonics(nn.Module):
         self.register_buffer("lower_re", lower, persistent=False)
         self.register_buffer("lower_im", torch.where(lower > 0, lmax + lower, -1), persistent=False)
         self.register_buffer("negative", orders < 0, persistent=False)
-        self.register_buffer("row_kind", reduced_order.abs() + (reduced_order > 0).long(), persistent=False)
 
     def _parts(self, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Q(z) and dQ/dz [n, D], and real and imaginary powers of (x + iy) [n, 2·lmax + 2], the last column zero."""
@@ -121,12 +116,10 @@ class Harmonics(nn.Module):
         q, _, powers = self._parts(direction)
         return q * powers[:, self.azimuth]
 
-    def rows(self, direction: Tensor, e_x: Tensor, e_y: Tensor) -> tuple[Tensor, Tensor]:
-        """Harmonics and rows of D for frames with rows (e_x, e_y, direction).
+    def rows(self, direction: Tensor, e_x: Tensor, e_y: Tensor) -> Tensor:
+        """Rows m' = 0, −1, +1 of D for frames with rows (e_x, e_y, direction), all degrees side by side: [n, 3, D].
 
-        Returns:
-            S_lm(direction) [n, D], and D restricted to the rows |m| ≤ 1 in reduced order, [n, Dm, D], zero outside
-            the diagonal blocks.
+        Row 0 holds the harmonics of ``direction``; the rows ±1 are zero at l = 0. `spread_rows` says where they belong.
         """
         q, dq, powers = self._parts(direction)
         azimuth = powers[:, self.azimuth]
@@ -140,5 +133,18 @@ class Harmonics(nn.Module):
         def along(tangent: Tensor) -> Tensor:
             return (-tangent[:, :1] * d_x + tangent[:, 1:2] * d_y + tangent[:, 2:] * d_z) * self.tangent_norm
 
-        kinds = torch.stack([harmonic, along(e_y), -along(e_x)], dim=1)  # [n, 3, D]: m' = 0, −1, +1
-        return harmonic, kinds[:, self.row_kind] * self.block_mask
+        return torch.stack([harmonic, along(e_y), -along(e_x)], dim=1)
+
+
+def spread_rows(lmax: int, dtype: torch.dtype) -> Tensor:
+    """The zeros and ones that turn `Harmonics.rows`, flattened, into D by a product: [3·D, Dm·D].
+
+    D restricted to |m| ≤ 1 has a row per (m, l), in reduced order, and is zero outside of the columns of its degree.
+    """
+    size, degrees = packed_size(lmax), packed_degrees(lmax)
+    spread = torch.zeros(3, size, 3 * lmax + 1, size, dtype=dtype)
+    for row, (degree, order) in enumerate(zip(reduced_degrees(lmax), reduced_orders(lmax), strict=True)):
+        kind = {0: 0, -1: 1, 1: 2}[int(order)]
+        for column in torch.nonzero(degrees == degree)[:, 0].tolist():
+            spread[kind, column, row, column] = 1.0
+    return spread.view(3 * size, -1)

@@ -12,7 +12,7 @@ from dpa4_core.nn.layout import degree_slice, reduced_index
 from dpa4_core.nn.linear import SO2Linear
 from dpa4_core.nn.norm import EquivariantRMSNorm
 from dpa4_core.nn.radial import BesselBasis, GaussianBasis, bridge_clamp, bridge_switch, envelope
-from dpa4_core.nn.rotation import Harmonics, edge_frame
+from dpa4_core.nn.rotation import Harmonics, edge_frame, spread_rows
 
 F64 = torch.float64
 TOLERANCE = {"rtol": 1e-10, "atol": 2e-12}
@@ -59,7 +59,8 @@ def test_rotation_rows_are_rows_of_the_wigner_matrices(units, prefix, frames, lm
     full = torch.zeros(len(rotation), (lmax + 1) ** 2, (lmax + 1) ** 2, dtype=F64)
     for degree in range(lmax + 1):
         full[:, degree_slice(degree), degree_slice(degree)] = units[f"{prefix}{degree}"]
-    _, rows = Harmonics(lmax, F64).rows(rotation[:, 2], rotation[:, 0], rotation[:, 1])
+    rows = Harmonics(lmax, F64).rows(rotation[:, 2], rotation[:, 0], rotation[:, 1])
+    rows = (rows.flatten(1) @ spread_rows(lmax, F64)).unflatten(1, (-1, full.shape[2]))
     torch.testing.assert_close(rows, full[:, reduced_index(lmax)], **TOLERANCE)
 
 

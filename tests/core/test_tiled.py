@@ -1,0 +1,89 @@
+"""The fast path of inference against the plain formula."""
+
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from oracle_data import ORACLE
+
+import dpa4_core as dpa4
+from dpa4_core.data.neighbours import build_graph
+from dpa4_core.data.structures import to_system
+from dpa4_core.nn.tiling import cut
+from dpa4_core.potential import derive, species_in, species_table
+
+REFUSED = {"mmax2_heads_widefocus", "scatter_gaussian_noseed"}  # options outside of the released models
+TINY = sorted(path.stem for path in (ORACLE / "tiny").glob("*.pt") if path.stem not in REFUSED)
+
+
+def rattled(atoms: Atoms) -> Atoms:
+    atoms = atoms.copy()
+    atoms.rattle(0.1, seed=5)
+    return atoms
+
+
+@pytest.fixture(scope="module")
+def systems():
+    lonely = Atoms("H", positions=[(0, 0, 0)])  # an atom without edges has no tile
+    crystals = [rattled(bulk("Si", cubic=True)), rattled(bulk("Cu"))]
+    return [to_system(atoms) for atoms in (crystals[0], lonely, rattled(molecule("CH3CH2OH")), crystals[1])]
+
+
+def outputs(potential, graph, tiling):
+    model = potential.model
+    species = species_in(species_table(model.config), graph, "test")
+    edge_vec = graph.edge_vectors().requires_grad_()
+    return derive(model(edge_vec, graph.src, graph.dst, species, tiling=tiling), edge_vec, graph)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", TINY)
+def test_tiles_give_the_energies_forces_and_virials_of_the_plain_formula(name, threads, systems):
+    potential = dpa4.load(ORACLE / "tiny" / f"{name}.pt", dtype="float64")
+    graph = build_graph(systems, potential.cutoff)
+    expected = outputs(potential, graph, None)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for edges_per_tile, keep in ((50, True), (50, False), (10**6, True)):
+            tiling = cut(graph.dst, graph.n_atoms, keep=keep, edges_per_tile=edges_per_tile)
+            assert edges_per_tile == 10**6 or len(tiling.tiles) > 4
+            found = outputs(potential, graph, tiling)
+            for key in ("energy", "atom_energies", "forces", "virial"):
+                torch.testing.assert_close(getattr(found, key), getattr(expected, key), rtol=1e-11, atol=1e-11)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_buffers_of_one_evaluation_do_not_leak_into_the_next(systems):
+    potential = dpa4.load(ORACLE / "tiny" / "neo_like.pt", dtype="float64")
+    large, small = (build_graph(part, potential.cutoff) for part in (systems, systems[2:3]))
+    first = potential.compute(small)
+    potential.compute(large)
+    torch.testing.assert_close(potential.compute(small).forces, first.forces, rtol=0, atol=0)
+
+
+def test_a_trainable_model_is_evaluated_without_touching_its_gradients(systems):
+    potential = dpa4.load(ORACLE / "tiny" / "neo_like.pt", dtype="float64")
+    graph = build_graph(systems, potential.cutoff)
+    frozen = potential.compute(graph)
+    potential.model.requires_grad_(True)
+    torch.testing.assert_close(potential.compute(graph).forces, frozen.forces, rtol=1e-11, atol=1e-11)
+    assert all(parameter.grad is None for parameter in potential.model.parameters())
+
+
+def test_every_edge_is_in_one_tile_and_centres_are_not_cut():
+    counts = [3, 0, 40, 7, 7, 1]
+    dst = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    tiling = cut(dst, len(counts), edges_per_tile=10)
+    assert [(tile.start, tile.stop) for tile in tiling.tiles] == [(0, 3), (3, 43), (43, 50), (50, 58)]
+    seen = [
+        (atom, tile.start + first, tile.start + last) for tile in tiling.tiles for atom, first, last in tile.centres
+    ]
+    assert seen == [(0, 0, 3), (2, 3, 43), (3, 43, 50), (4, 50, 57), (5, 57, 58)]
+    assert [tile.number for tile in tiling.tiles] == [0, 1, 2, 3]
+
+
+def test_no_edges_are_no_tiles():
+    assert cut(torch.zeros(0, dtype=torch.int64), 3).tiles == ()
