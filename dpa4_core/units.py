@@ -13,6 +13,9 @@ EV_PER_ANGSTROM3_TO_GPA = 160.2176634
 EV_PER_ANGSTROM3_TO_KBAR = 1602.176634
 """1 eV/Å³ in kbar, the unit of VASP and of atomate2's force-field documents (which also flip the sign)."""
 
+KJ_PER_MOL_TO_EV = 1 / 96.48533212331
+"""1 kJ/mol in eV per particle; exact since 2019, rounded here."""
+
 COULOMB_EV_ANGSTROM = 14.3996
 """e²/(4πε₀) in eV Å, to the digits that the ZBL term of the published checkpoints was trained with."""
 

@@ -8,9 +8,6 @@ All take corrected entries of one energy frame. The hull energy of a composition
 H(c) = max_f μ_f·c over the facets f of the hull, μ_f their chemical potentials. A phase on the hull is stable at
 exactly those potentials that are convex combinations of the μ_f of its facets, and the slopes of H along one element
 are the potentials at which that element goes in (right) or out (left).
-
-There is no Pourbaix diagram here: it needs the energies of ions in water, which exist for the corrected frame of the
-Materials Project only and are not part of pymatgen (``MPRester.get_pourbaix_entries`` fetches them).
 """
 
 from __future__ import annotations

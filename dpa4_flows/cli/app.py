@@ -47,6 +47,7 @@ class Dpa4Group(LazyGroup):
         "stability": LazyCommand(
             "dpa4_flows.cli.stability", "Against other phases, strain and displacements of atoms.", _STABILITY
         ),
+        "pourbaix": LazyCommand("dpa4_flows.cli.pourbaix", "Does a solid last in water?", _STABILITY),
         "reference": LazyCommand("dpa4_flows.cli.reference", "The library of competing phases.", _STABILITY),
         "validate": LazyCommand("dpa4_flows.cli.validate", "Check a model against measurements.", _STABILITY),
         "train": LazyCommand("dpa4_flows.cli.train", "Train a model on labelled structures.", _TRAINING),

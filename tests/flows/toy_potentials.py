@@ -53,3 +53,10 @@ class OMatMorse(MorsePotential):
     """Says that it is on the energy scale of OMat24."""
 
     info = ModelInfo(level_of_theory="PBE, PBE+U, PBE_54", corrections="OMat24")
+
+
+class ShortOMatMorse(OMatMorse):
+    """Bonds to the next neighbours only, so that molecular crystals of hydrogen do not collapse."""
+
+    def __init__(self) -> None:
+        super().__init__(cutoff=3.0, stiffness=3.0)

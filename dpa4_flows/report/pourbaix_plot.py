@@ -1,0 +1,89 @@
+"""Pourbaix diagrams as an HTML page: the energy of a solid above the stable species, and the domains of those."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
+
+from dpa4_flows.report.figures import STABILITY_SCALE, base_figure, plot_text
+
+PH_RANGE = (-2.0, 16.0)
+POTENTIAL_RANGE = (-2.0, 2.5)
+SHOWN_UP_TO = 0.5
+"""eV/atom: the end of the colour scale; what is further up dissolves."""
+
+_POINTS = 61
+_PER_PH = 0.0591  # V at 298 K
+_OXYGEN = 1.229  # V at pH 0
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Stability in water</title>
+<style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}</style>
+<script>{plotly}</script></head><body><h1>Stability in water</h1>
+{figures}
+<p>Colours: energy of the solid above the stable species. Dashed: water gives off hydrogen (below) or oxygen (above).
+Ions {concentration:g} mol/L. {words}</p></body></html>
+"""
+
+
+def write_pourbaix_html(
+    path: Path, diagrams: Sequence[tuple[str, PourbaixEntry, PourbaixDiagram]], words: str, concentration: float
+) -> None:
+    """Write one figure for each solid.
+
+    Args:
+        path: file to write.
+        diagrams: title, the solid, and the diagram that it is in.
+        words: level of theory and corrections.
+        concentration: of the ions, mol/L.
+    """
+    figures = "\n".join(
+        f"<figure><h2>{html.escape(title)}</h2>"
+        f"{pourbaix_figure(phase, diagram).to_html(full_html=False, include_plotlyjs=False)}</figure>"
+        for title, phase, diagram in diagrams
+    )
+    page = _PAGE.format(plotly=get_plotlyjs(), figures=figures, concentration=concentration, words=html.escape(words))
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(page, encoding="utf-8")
+    part.replace(path)
+
+
+def pourbaix_figure(phase: PourbaixEntry, diagram: PourbaixDiagram) -> go.Figure:
+    """Energy of ``phase`` over pH and potential, with the domains of the stable species."""
+    ph, volt = np.linspace(*PH_RANGE, _POINTS), np.linspace(*POTENTIAL_RANGE, _POINTS)
+    grid: Any = np.meshgrid(ph, volt)  # pymatgen takes arrays here, which its annotation does not say
+    energy = diagram.get_decomposition_energy(phase, *grid)
+    figure = base_figure(height=560, xaxis={"title": {"text": "pH"}}, yaxis={"title": {"text": "V (SHE)"}})
+    figure.add_trace(
+        go.Heatmap(
+            x=ph,
+            y=volt,
+            z=np.maximum(energy, 0.0),
+            zmin=0,
+            zmax=SHOWN_UP_TO,
+            colorscale=STABILITY_SCALE,
+            colorbar={"title": {"text": "eV/atom"}},
+            hovertemplate="pH %{x:.1f}, %{y:.2f} V: %{z:.2f} eV/atom<extra></extra>",
+        )
+    )
+    domains, _ = PourbaixDiagram.get_pourbaix_domains(
+        diagram.all_entries, limits=[list(PH_RANGE), list(POTENTIAL_RANGE)]
+    )
+    for species, simplices in domains.items():
+        edges = [np.asarray(simplex.coords) for simplex in simplices]
+        for edge in edges:
+            figure.add_trace(go.Scatter(x=edge[:, 0], y=edge[:, 1], mode="lines", line={"color": "black", "width": 1}))
+        centre = np.concatenate(edges).mean(axis=0)
+        figure.add_annotation(x=centre[0], y=centre[1], text=plot_text(species.name), showarrow=False)
+    for at_zero in (0.0, _OXYGEN):
+        line = at_zero - _PER_PH * np.array(PH_RANGE)
+        dash = {"color": "#555", "dash": "dash", "width": 1}
+        figure.add_trace(go.Scatter(x=list(PH_RANGE), y=line, mode="lines", line=dash))
+    figure.update_layout(showlegend=False, yaxis={"range": list(POTENTIAL_RANGE)}, xaxis={"range": list(PH_RANGE)})
+    return figure

@@ -1,0 +1,187 @@
+"""Pourbaix diagrams: ions move with the error of the model, so that measured dissolution stays measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pymatgen.core import Lattice, Structure
+from pymatgen.entries.computed_entries import ComputedEntry
+from typer.testing import CliRunner, Result
+
+from dpa4_core.units import KJ_PER_MOL_TO_EV
+from dpa4_flows.analysis.pourbaix import (
+    ReferencedIon,
+    aqueous_stability,
+    check_ions,
+    pourbaix_entries,
+    reference_shifts,
+)
+from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
+from dpa4_flows.cli import app
+from dpa4_flows.reference.ions import IonFileError, read_ions
+
+ZINC = """
+source = "D. D. Wagman et al., The NBS Tables, J. Phys. Chem. Ref. Data 11, Suppl. 2 (1982)"
+
+[[ion]]
+formula = "Zn[2+]"
+gibbs = -147.06
+reference_solid = "ZnO"
+reference_gibbs = -318.30
+
+[[ion]]
+formula = "Zn(OH)4[2-]"
+gibbs = -858.52
+reference_solid = "ZnO"
+reference_gibbs = -318.30
+"""
+ZNO = -318.30 * KJ_PER_MOL_TO_EV  # eV, measured
+FAST = ("-m", "toy_potentials:ShortOMatMorse", "--fmax", "0.05", "--threads", "1", "--no-mp")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture
+def ions(tmp_path: Path) -> list[ReferencedIon]:
+    (tmp_path / "zinc.toml").write_text(ZINC)
+    return read_ions(tmp_path / "zinc.toml")
+
+
+def solids(error: float = 0.0, **more: float) -> list[ComputedEntry]:
+    """Gibbs energies of formation in eV per formula; ``error`` is that of ZnO."""
+    energies = {"Zn": 0.0, "O2": 0.0, "H2": 0.0, "ZnO": ZNO + error, **more}
+    return [ComputedEntry(formula, energy, entry_id=formula) for formula, energy in energies.items()]
+
+
+def stability(
+    entries: list[ComputedEntry], ions: list[ReferencedIon], ph: list[float], potential: list[float]
+) -> tuple[Any, tuple[tuple[str, ...], ...]]:
+    """Decomposition energies of ZnO [potential, pH] and the stable species."""
+    aqueous = pourbaix_entries(entries, ions)
+    phase = next(entry for entry in aqueous if entry.entry_id == "ZnO")
+    found, _ = aqueous_stability(phase, aqueous, ph=ph, potential=potential)
+    return found.decomposition_energy, found.products
+
+
+@pytest.mark.parametrize("error", [0.0, 0.4, -0.3])
+def test_oxide_dissolves_at_the_measured_ph_whatever_the_error_of_the_model(
+    ions: list[ReferencedIon], error: float
+) -> None:
+    """ZnO + 2 H+ = Zn2+ + H2O with ΔG = -65.9 kJ/mol: at 1e-6 mol/L in balance at pH (11.54 + 6) / 2 = 8.77."""
+    energy, products = stability(solids(error), ions, [8.70, 8.84], [0.0])
+    assert products == (("Zn[+2]", "ZnO(s)"),)
+    assert energy[0, 1] == 0
+    at_zero, _ = stability(solids(error), ions, [0.0], [0.0])
+    per_atom = 2 * 8.77 * 0.0591 / 2  # 2 H+ for a formula of two atoms
+    assert at_zero[0, 0] == pytest.approx(per_atom, abs=3e-3)
+
+
+def test_metal_dissolves_at_its_measured_potential(ions: list[ReferencedIon]) -> None:
+    """Zn = Zn2+ + 2 e-: -0.762 V at 1 mol/L, lower by 6 × 0.0591 / 2 V at 1e-6 mol/L."""
+    _, products = stability(solids(), ions, [2.0], [-0.95, -0.93])
+    assert products == (("Zn(s)",), ("Zn[+2]",))
+
+
+def test_shift_is_that_of_the_reference_solid(ions: list[ReferencedIon]) -> None:
+    assert reference_shifts(solids(0.4), ions)["ZnO"] == pytest.approx(0.4)
+    found = {e.entry_id: e.uncorrected_energy for e in pourbaix_entries(solids(0.4), ions)}
+    assert found["Zn[2+]"] == pytest.approx(-147.06 * KJ_PER_MOL_TO_EV + 0.4)
+    assert found["ZnO"] == pytest.approx(ZNO + 0.4)
+    doubled = [ReferencedIon("Zn[2+]", -147.06, "Zn2O2", 2 * -318.30)]
+    moved = {e.entry_id: e.uncorrected_energy for e in pourbaix_entries(solids(0.4), doubled)}
+    assert moved["Zn[2+]"] == pytest.approx(found["Zn[2+]"])
+
+
+def test_what_is_missing_is_said(ions: list[ReferencedIon]) -> None:
+    check_ions(frozenset(("Zn", "O", "H")), ions)
+    with pytest.raises(ThermodynamicsError, match="no ion of Fe is known"):
+        check_ions(frozenset(("Fe", "Zn", "O")), ions)
+    with pytest.raises(ThermodynamicsError, match="besides O and H"):
+        check_ions(frozenset("O"), ions)
+    without = [entry for entry in solids() if entry.entry_id != "ZnO"]
+    with pytest.raises(ThermodynamicsError, match=r"reference solid ZnO of Zn\[2\+\] is not among the competing"):
+        pourbaix_entries(without, ions)
+    with pytest.raises(ThermodynamicsError, match="no reference for H"):
+        pourbaix_entries([entry for entry in solids() if entry.entry_id != "H2"], ions)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[ion]", "is not valid TOML"),
+        ("", "holds no ions"),
+        ("[[ion]]\nformula = 'Zn[2+]'", "needs reference_solid, a formula"),
+        (ZINC.replace("-147.06", "'low'"), "ion 1 .* needs gibbs, a number in kJ/mol"),
+        (ZINC.replace("gibbs = -147.06", "gibbs = -147.06\nenergy = 1"), "unknown key 'energy'"),
+        (ZINC.replace('"ZnO"', '"FeO"'), "one element besides O and H, which its reference solid FeO shares"),
+    ],
+)
+def test_file_of_ions_that_cannot_be_used_is_one_sentence(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "wrong.toml").write_text(text)
+    with pytest.raises(IonFileError, match=words):
+        read_ions(tmp_path / "wrong.toml")
+    with pytest.raises(IonFileError, match=r"cannot read the ions in .*gone.toml"):
+        read_ions(tmp_path / "gone.toml")
+
+
+# ---- the command
+
+
+def dpa4(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+@pytest.fixture
+def oxide(tmp_path: Path, ions: list[ReferencedIon], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Zinc oxide; a working directory and a cache of its own."""
+    monkeypatch.setenv("DPA4_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    blende = Structure.from_spacegroup("F-43m", Lattice.cubic(4.6), ["Zn", "O"], [[0] * 3, [0.25] * 3])
+    blende.get_primitive_structure().to(filename="ZnO.cif")
+    return tmp_path / "ZnO.cif"
+
+
+def test_command_tells_energies_products_and_shifts(oxide: Path) -> None:
+    command = ("pourbaix", oxide, "--ions", "zinc.toml", *FAST)
+    result = dpa4(*command, "--ph", "0", "--ph", "12", "--potential", "1", "--plot", "water.html", "--json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    (row,) = data["structures"]
+    ((acid, base),) = row["decomposition_energy"]
+    assert base == 0
+    assert acid == pytest.approx(8.77 * 0.0591, abs=3e-3)  # as measured, with a toy that misses ZnO by 2 eV
+    assert row["products"] == [["Zn[+2]", "ZnO(s)"]]
+    assert row["sources"] == ["D. D. Wagman et al., The NBS Tables, J. Phys. Chem. Ref. Data 11, Suppl. 2 (1982)"]
+    assert set(row["reference_shifts"]) == {"ZnO"}
+    page = Path("water.html").read_text()
+    assert "Stability in water" in page and "Zn[+2]" in page
+    table = dpa4(*command)
+    assert table.exit_code == 0, table.output
+    assert "pH 14" in table.stdout and "model minus measured" in table.stdout
+
+
+def test_command_refuses_what_it_cannot_answer(oxide: Path) -> None:
+    without = dpa4("pourbaix", oxide, *FAST)
+    assert without.exit_code == 1
+    assert "needs energies of ions in water" in without.stderr and "--ions" in without.stderr
+    wrong = dpa4("pourbaix", oxide, "--ions", "zinc.toml", "--plot", "water.png", *FAST)
+    assert wrong.exit_code == 1
+    assert "end the name of the plot in .html" in wrong.stderr
+    Structure(Lattice.cubic(4.2), ["Mg", "O"], [[0] * 3, [0.5] * 3]).to(filename="MgO.cif")
+    other = dpa4("pourbaix", "MgO.cif", "--ions", "zinc.toml", *FAST)
+    assert other.exit_code == 1
+    assert "no ion of Mg is known" in other.stderr
+    raw = dpa4("pourbaix", oxide, "--ions", "zinc.toml", "--corrections", "none", *FAST)
+    assert raw.exit_code == 1
+    assert "need corrections before a temperature means anything" in raw.stderr
