@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -23,7 +24,7 @@ from typing import Any
 from dpa4_core.data.readers import RUN_FILE
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.large.inputs import fingerprint, first_difference, write_index
-from dpa4_flows.large.rows import SCHEMA, Row, read_journal, read_shard
+from dpa4_flows.large.rows import SCHEMA, Row, read_attempts, read_journal, read_shard
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import code_version
 from dpa4_flows.results import digest
@@ -122,6 +123,10 @@ class RunFolder:
     def journal_rows(self, number: int) -> dict[int, Row]:
         """Results of an unfinished slice by index; of two for the same structure the later one."""
         return {row["index"]: row for path in self.journals(number) for row in read_journal(path)}
+
+    def attempts(self, number: int) -> Counter[int]:
+        """How often a process began to compute a structure of slice ``number`` alone."""
+        return Counter(index for path in self.journals(number) for index in read_attempts(path))
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
         """All results in the order of the input, finished or not, a shard at a time."""

@@ -145,6 +145,10 @@ class Journal:
         if self._file.tell():
             self._file.write(b"\n")  # ends a line that was left half written
 
+    def attempt(self, index: int) -> None:
+        """Say that structure ``index`` is computed now, alone; see `read_attempts`."""
+        self.append({"attempt": index})
+
     def append(self, row: Row) -> None:
         self._file.write(json.dumps(row, separators=(",", ":"), allow_nan=False).encode() + b"\n")
 
@@ -154,13 +158,22 @@ class Journal:
 
 def read_journal(path: Path) -> Iterator[Row]:
     """The complete rows of a journal, also of one that is being written; none if it is gone."""
+    return (line for line in _complete_lines(path) if "index" in line)
+
+
+def read_attempts(path: Path) -> Iterator[int]:
+    """Structures that a process began to compute alone; without a row it did not survive them."""
+    return (line["attempt"] for line in _complete_lines(path) if "attempt" in line)
+
+
+def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open("rb") as file:
             for line in file:
                 if line.endswith(b"\n"):
                     try:
                         yield json.loads(line)
-                    except ValueError:  # a crash of the machine may leave a hole
+                    except ValueError:  # half a line, or a hole that a crash of the machine left
                         continue
     except FileNotFoundError:
         return

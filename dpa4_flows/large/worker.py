@@ -2,17 +2,24 @@
 
 The potential is fed without a break: the next slice is claimed as soon as the structures of the last one have been
 read, while its slow ones still relax. A slice becomes a shard when its last structure is done.
+
+A structure that breaks the computation of its batch, or kills its process, must not stop the others: what was in flight
+is then computed one structure at a time, and the one to blame becomes a failed row.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpa4_core.data.formats import reason
+from dpa4_core.data.readers import Entry
+from dpa4_core.errors import DPA4Error
 from dpa4_core.potential import PotentialLike
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import RelaxResult, relax_stream
@@ -28,6 +35,10 @@ POLL_S = 2.0
 """Between two looks at what the others do, when they hold everything that is left."""
 _LARGEST_WINDOW = 256  # structures that one of several workers reads ahead
 
+_DEATHS = 2
+"""Owners of a slice that were killed, after which it is computed one structure at a time; and attempts on a structure
+alone that ended a process, after which it has failed."""
+
 RELAX_OPTIONS = ("fmax", "max_steps", "relax_cell", "pressure_gpa")
 """Settings that are options of `relax_stream`; the others say what is computed in which precision."""
 
@@ -40,6 +51,8 @@ class _Slice:
     length: int
     journal: Journal
     done: set[int]  # indices of the structures whose results are there
+    attempts: Counter[int]  # at a structure alone, by index
+    careful: bool  # its owners were killed: one structure at a time
 
     @property
     def complete(self) -> bool:
@@ -116,23 +129,29 @@ class RunWorker:
         """Go through the input once; False if nothing could be claimed."""
         self._open: dict[int, _Slice] = {}
         self._claimed = False
-        items = self._items()
-        results: Iterator[tuple[_Item, RelaxResult | Prediction]]
-        if self._run.task.calculation == "relax":
-            options = {name: self._run.task.settings[name] for name in RELAX_OPTIONS}
-            results = relax_stream(
-                items, self._potential, window=self._window, max_atoms_per_batch=self._max_atoms, **options
-            )
-        else:
-            results = predict_stream(items, self._potential, window=self._window, max_atoms_per_batch=self._max_atoms)
         try:
-            for item, result in results:
-                row = self._rows.computed(item.index, item.source, item.name, item.structure, result)
-                self._store(item.slice, row)
+            for item, result in self._results(self._items(), self._window):
+                self._store(item.slice, self._row(item, result))
+        except (DPA4Error, OSError):  # input, disk: nothing that another structure would not meet
+            raise
+        except Exception:  # whatever a potential may raise
+            logger.exception("the batch failed; its structures are computed one by one")
+            self._finish_carefully()
         finally:
             for slice_ in self._open.values():
                 slice_.journal.close()
         return self._claimed
+
+    def _results(
+        self, items: Iterable[tuple[_Item, Any]], window: int | None = None
+    ) -> Iterator[tuple[_Item, RelaxResult | Prediction]]:
+        if self._run.task.calculation == "static":
+            return predict_stream(items, self._potential, window=window, max_atoms_per_batch=self._max_atoms)
+        options = {name: self._run.task.settings[name] for name in RELAX_OPTIONS}
+        return relax_stream(items, self._potential, window=window, max_atoms_per_batch=self._max_atoms, **options)
+
+    def _row(self, item: _Item, result: RelaxResult | Prediction) -> Row:
+        return self._rows.computed(item.index, item.source, item.name, item.structure, result)
 
     def _items(self) -> Iterator[tuple[_Item, Any]]:
         """Structures of the slices that this process could claim; broken entries are stored at once."""
@@ -153,11 +172,50 @@ class RunWorker:
                     current = self._claim(asked)
             if current is None or index in current.done:
                 continue
-            named = entry.read()
-            if named.error is not None:
-                self._store(current, self._rows.unusable(index, entry.source, named.name, named.error))
-            else:
-                yield _Item(current, index, entry.source, named.name, named.structure), named.structure
+            if current.careful:
+                self._alone(current, index, entry)
+            elif (item := self._item(current, index, entry)) is not None:
+                yield item, item.structure
+
+    def _item(self, slice_: _Slice, index: int, entry: Entry) -> _Item | None:
+        """The structure of an entry; None if it has none, and then its failure is stored."""
+        named = entry.read()
+        if named.error is None:
+            return _Item(slice_, index, entry.source, named.name, named.structure)
+        self._store(slice_, self._rows.unusable(index, entry.source, named.name, named.error))
+        return None
+
+    def _finish_carefully(self) -> None:
+        """Compute what is left of the open slices one by one."""
+        size = self._run.slice_size
+        left = set(self._open)
+
+        def wanted(start: int, end: int) -> bool:
+            return any(number in left for number in range(start // size, (end - 1) // size + 1))
+
+        for index, entry in numbered_entries(self._run.path / INDEX_FILE, self._inputs, wanted):
+            slice_ = self._open.get(index // size)
+            if slice_ is not None and index not in slice_.done:
+                self._alone(slice_, index, entry)
+
+    def _alone(self, slice_: _Slice, index: int, entry: Entry) -> None:
+        """Compute one structure, and store what it did to the potential or to earlier processes."""
+        if slice_.attempts[index] >= _DEATHS:
+            error = f"{slice_.attempts[index]} processes were killed while they computed this structure alone"
+            self._store(slice_, self._rows.unusable(index, entry.source, entry.source, error))
+            return
+        item = self._item(slice_, index, entry)
+        if item is None:
+            return
+        slice_.journal.attempt(index)
+        try:
+            row = self._row(*next(self._results([(item, item.structure)])))
+        except (DPA4Error, OSError):
+            raise
+        except Exception as problem:  # whatever a potential may raise
+            logger.exception("%s failed", entry.source)
+            row = self._rows.unusable(index, entry.source, item.name, f"the computation failed: {reason(problem)}")
+        self._store(slice_, row)
 
     def _claim(self, number: int) -> _Slice | None:
         """Slice ``number`` with what was computed of it before; None if another process has it or it is done."""
@@ -174,7 +232,14 @@ class RunWorker:
         done = {index for index, row in rows.items() if not self._again(row)}
         journal = Journal(self._run.journal(number, generation))
         self._claimed = True
-        slice_ = _Slice(number, self._run.slice_length(number), journal, done)
+        slice_ = _Slice(
+            number,
+            self._run.slice_length(number),
+            journal,
+            done,
+            attempts=self._run.attempts(number),
+            careful=generation >= _DEATHS,
+        )
         self._open[number] = slice_
         if slice_.complete:  # its process died between the last structure and the shard
             self._publish(slice_)

@@ -247,7 +247,7 @@ def test_a_killed_run_keeps_every_finished_structure(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_tests_on_path")
 def test_the_slices_of_a_killed_worker_are_taken_over(tmp_path: Path) -> None:
-    path = write_input(tmp_path / "in.extxyz", 64)
+    path = write_input(tmp_path / "in.extxyz", 40)
     run = prepare_folder(tmp_path / "run", relaxation(SLOW), [path])
     told: list[Ended] = []
     killed = 0
@@ -263,17 +263,17 @@ def test_the_slices_of_a_killed_worker_are_taken_over(tmp_path: Path) -> None:
     run_workers(run, [path], resources, look=kill_one, ended=told.append)
     assert killed and [ended.why[:17] for ended in told] == ["killed by SIGKILL"]
     rows = rows_of(run)
-    assert sorted(rows) == list(range(64)) and all(row["converged"] for row in rows.values())
+    assert sorted(rows) == list(range(40)) and all(row["converged"] for row in rows.values())
 
 
 @pytest.mark.usefixtures("_tests_on_path")
 def test_workers_share_the_structures(tmp_path: Path) -> None:
-    path = write_input(tmp_path / "in.extxyz", 48)
+    path = write_input(tmp_path / "in.extxyz", 32)
     run = prepare_folder(tmp_path / "run", relaxation(SLOW), [path])
     run_workers(run, [path], share(Resources("cpu", threads=1, max_atoms_per_batch=4), 2))
     counts = [json.loads(p.read_text())["n_done"] for p in (run.path / "workers").glob("*.json")]
-    assert sum(counts) == 48 == len(rows_of(run))
-    assert min(counts) > 5
+    assert sum(counts) == 32 == len(rows_of(run))
+    assert min(counts) > 2
 
 
 def test_processes_that_all_fail_are_told_in_one_sentence(tmp_path: Path) -> None:
@@ -284,6 +284,39 @@ def test_processes_that_all_fail_are_told_in_one_sentence(tmp_path: Path) -> Non
     (run.path / RUN_FILE).write_text(json.dumps(facts))
     with pytest.raises(RunFolderError, match=r"all processes have ended.*no_such_module"):
         run_workers(open_folder(run.path), [path], [Resources("cpu", threads=1)])
+
+
+class Fragile(MorsePotential):
+    """Cannot bear silver, and takes its whole batch down."""
+
+    def compute(self, graph: Graph) -> Output:
+        if (graph.atomic_numbers == 47).any():
+            raise IndexError("silver")
+        return super().compute(graph)
+
+
+@pytest.mark.parametrize("task", [relaxation, single_points])
+def test_a_structure_that_breaks_its_batch_fails_alone(tmp_path: Path, task: Any) -> None:
+    path = write_input(tmp_path / "in.extxyz", 9)
+    run = prepare_folder(tmp_path / "run", task(), [path])
+    RunWorker(run, [path], Fragile()).work()
+    rows = rows_of(run)
+    assert {i for i, row in rows.items() if row["error"]} == {2, 5, 8}
+    assert rows[2]["error"] == "the computation failed: IndexError: silver"
+    assert rows[0]["converged"] and rows[7]["converged"]
+
+
+def test_a_structure_that_kills_its_process_fails_in_the_end(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "in.extxyz", 3)
+    run = prepare_folder(tmp_path / "run", relaxation(), [path])
+    for generation in range(4):  # owners of slice 1 that are gone
+        (run.path / "claims" / f"000001.{generation}").write_text("gone")
+    (run.path / "journal" / "000001.2.jsonl").write_text('{"attempt":1}\n')
+    (run.path / "journal" / "000001.3.jsonl").write_text('{"attempt":1}\n')
+    RunWorker(run, [path], MorsePotential()).work()
+    rows = rows_of(run)
+    assert "2 processes were killed while they computed this structure alone" in rows[1]["error"]
+    assert rows[0]["converged"] and rows[2]["converged"]
 
 
 # ---- leases
