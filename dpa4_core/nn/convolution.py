@@ -97,11 +97,27 @@ class DegreeMixer(nn.Module):
         A column of D belongs to one degree l, so entry (l', m; l, ·) of the product is κ[l, l', |m|] times row m of D:
         there is nothing to sum.
         """
-        n_edges, _, size = rotation.shape
-        factors = (kernel @ self.expand.to(kernel.dtype)).view(n_edges, 2 * self.lmax + 1, self.rank, size)
-        even, odd = factors.split([self.lmax + 1, self.lmax], dim=1)
+        even, odd = self._factors(kernel, rotation.shape[2])
         zero, minus, plus = rotation[:, :, None, None].unbind(1)
         return torch.cat([even * zero, odd * minus, odd * plus], dim=1).flatten(2)
+
+    def backward(self, rotation: Tensor, kernel: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of rotation and kernel, by hand, from that of `forward`."""
+        n_edges, _, size = rotation.shape
+        even, odd = self._factors(kernel, size)
+        zero, signed = rotation[:, 0, None, None], rotation[:, 1:, None, None]
+        grad = grad.view(n_edges, 3 * self.lmax + 1, self.rank, size)
+        grad_even, grad_odd = grad[:, : self.lmax + 1], grad[:, self.lmax + 1 :].unflatten(1, (2, self.lmax))
+        row_0 = (grad_even * even).sum((1, 2))
+        rows_1 = (grad_odd * odd[:, None]).sum((2, 3))
+        factors = torch.cat([grad_even * zero, (grad_odd * signed).sum(1)], dim=1)
+        return torch.cat([row_0[:, None], rows_1], dim=1), factors.flatten(1) @ self.expand.T
+
+    def _factors(self, kernel: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """κ for every column of D, of order 0 [n_edges, L+1, rank, D] and 1 [n_edges, L, rank, D]."""
+        factors = (kernel @ self.expand.to(kernel.dtype)).view(len(kernel), 2 * self.lmax + 1, self.rank, size)
+        even, odd = factors.split([self.lmax + 1, self.lmax], dim=1)
+        return even, odd
 
 
 def _expand_kernel(lmax: int, rank: int, dtype: torch.dtype) -> Tensor:
@@ -208,9 +224,13 @@ class SO2Convolution(nn.Module):
         return even, odd
 
     def focus_share(self, scalars: Tensor) -> Tensor:
-        """Competition between the streams from their initial scalars [n_edges, F, Cf], smoothed: [n_edges, F]."""
-        score = torch.einsum("efk,kf->ef", self.focus_norm(scalars), self.focus_weight)
-        return 0.98 * torch.softmax(score.to(self.focus_weight.dtype), dim=-1) + 0.02 / self.n_focus
+        """Competition between the streams from their initial scalars [F, n_edges, Cf], smoothed: [n_edges, F]."""
+        scalars, weight = scalars.to(self.focus_weight.dtype), self.focus_weight.T
+        norm: Tensor | float = 1.0
+        if isinstance(self.focus_norm, ScaleNorm):  # its scale goes onto the weight, its factor onto the score
+            weight, norm = weight * self.focus_norm.scale, self.focus_norm.factor(scalars)[..., 0]
+        score = (scalars @ weight[:, :, None])[..., 0].to(weight.dtype) * norm
+        return 0.98 * torch.softmax(score, dim=0).T + 0.02 / self.n_focus
 
     def rotate_in(self, rotation: Tensor, condition: Tensor) -> tuple[Tensor, Tensor | None]:
         """What takes the features of a neighbour into the frame of the edge, mixed by the edge condition.
@@ -227,6 +247,17 @@ class SO2Convolution(nn.Module):
         return self.rotate_out(rotation), condition.unflatten(-1, (self.n_focus, self.channels))[
             :, self.reduced_degrees
         ]
+
+    def rotate_in_back(
+        self, rotation: Tensor, condition: Tensor, grad: Tensor, grad_factors: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of the arguments of `rotate_in` from those of its results."""
+        if grad_factors is None:
+            assert self.degree_mixer is not None
+            return self.degree_mixer.backward(rotation, condition, grad)
+        even, minus, plus = grad_factors.flatten(2).split([self.lmax + 1, self.lmax, self.lmax], dim=1)
+        odd = F.pad(minus + plus, (0, 0, 1, 0))
+        return (grad.flatten(1) @ self.spread.T).view_as(rotation), even + odd
 
     def rotate_out(self, rotation: Tensor) -> Tensor:
         """Rows |m| ≤ 1 of D, [n_edges, 3, D] → [n_edges, Dm, D]; the transpose leads back to the global frame."""
@@ -250,7 +281,7 @@ class SO2Convolution(nn.Module):
             local.append(z if scale is None else z * scale[:, :, focus].to(z.dtype))
         share = alpha
         if self.n_focus > 1:
-            share = alpha * self.focus_share(torch.stack([z[:, 0] for z in local], dim=1))
+            share = alpha * self.focus_share(torch.stack([z[:, 0] for z in local]))
         matrices = [cast(SO2Linear, layer).matrices() for layer in self.mixing]
         rotate_out = self.rotate_out(rotation)
         streams = []

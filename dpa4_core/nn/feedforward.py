@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dpa4_core.nn.grid import FieldProduct
+from dpa4_core.nn.grid import FieldProduct, by_degree, contract
 from dpa4_core.nn.linear import SO3Linear
 
 
@@ -31,15 +31,16 @@ class GridFFN(nn.Module):
         self.expand = SO3Linear(lmax, channels, 2 * frames * hidden, dtype)
         self.contract = SO3Linear(lmax, frames * hidden, channels, dtype, zero=True)
 
-    def _field(self, x: Tensor) -> Tensor:
-        return self.expand(x).unflatten(-1, (2, self.product.n_frames, self.hidden))
+    def _weight(self) -> Tensor:
+        return self.expand.weight.unflatten(-1, (2, self.product.n_frames, self.hidden))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.contract(self.product(self._field(x)).flatten(2))
+        product, extra = self.product(by_degree(x), self._weight())
+        return contract(product, self.contract.weight.unflatten(1, (self.product.n_frames, self.hidden)), extra)
 
     def scalar(self, x: Tensor) -> Tensor:
         """Only the l = 0 row of `forward`, [n, C]; for the read-out."""
-        return self.product.scalar(self._field(x)) @ self.contract.weight[0, : self.hidden]
+        return self.product.scalar(by_degree(x), self._weight()) @ self.contract.weight[0, : self.hidden]
 
 
 class ScalarFFN(nn.Module):

@@ -19,7 +19,12 @@ class ScaleNorm(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         y = y.to(self.scale.dtype)
-        return y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-7) * self.scale
+        return y * self.factor(y) * self.scale
+
+    @staticmethod
+    def factor(y: Tensor) -> Tensor:
+        """(mean(y²) + 10⁻⁷)^(−1/2), the last axis of length 1."""
+        return torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-7)
 
 
 class EquivariantRMSNorm(nn.Module):

@@ -159,7 +159,7 @@ class _Work:
 
     def _competition(self, scalars: Tensor) -> Tensor | None:
         """What each stream is left with, [T, F], of scalars [F, T, C]; None with one stream."""
-        return self.conv.focus_share(scalars.transpose(0, 1)) if self.foci > 1 else None
+        return self.conv.focus_share(scalars) if self.foci > 1 else None
 
     def _weighted(self, kept: Kept, share: Tensor) -> Tensor:
         """The features times α, with the streams side by side, [T·Dm, H]."""
@@ -255,10 +255,8 @@ class _Work:
     def _rotate_in_back(
         self, here: slice, grad: Tensor, rotation_slope: Tensor, slopes: Slopes, features_slope: Tensor
     ) -> None:
-        with torch.enable_grad():
-            rotation, condition = (x[here].detach().requires_grad_() for x in (self.rotation, self.condition))
-            rotate_in, scale = self.conv.rotate_in(rotation, condition)
-        matrices, src = rotate_in.detach(), self.src[here]
+        conv, src, rotation, condition = self.conv, self.src[here], self.rotation[here], self.condition[here]
+        matrices, scale = conv.rotate_in(rotation, condition)
         slope = torch.zeros_like(matrices)
         scale_slope = None if scale is None else torch.empty_like(scale)
         gathered = self._buffer("gathered", len(src), *self.features.shape[2:])
@@ -267,12 +265,11 @@ class _Work:
             outer = grad[focus]
             if scale is not None and scale_slope is not None:
                 scale_slope[:, :, focus] = torch.bmm(matrices, gathered) * outer
-                outer = outer * scale.detach()[:, :, focus]
+                outer = outer * scale[:, :, focus]
             slope.baddbmm_(outer, gathered.transpose(1, 2))
             torch.bmm(matrices.transpose(1, 2), outer, out=gathered)
             features_slope[focus].index_add_(0, src, gathered)
-        outputs, grads = ([rotate_in], [slope]) if scale is None else ([rotate_in, scale], [slope, scale_slope])
-        through, slopes.condition[here] = torch.autograd.grad(outputs, (rotation, condition), grads)
+        through, slopes.condition[here] = conv.rotate_in_back(rotation, condition, slope, scale_slope)
         torch.add(through, rotation_slope.view_as(through), out=slopes.rotation[here])
 
 

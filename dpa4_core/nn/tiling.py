@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-EDGES_PER_TILE = 256
+EDGES_PER_TILE = 512
+"""With 64 channels the features of a tile take 1.3 MB. 256, 384 and 512 took 1.24, 1.12 and 1 times the time."""
+
 MAX_CACHED = 2**28
 """Numbers; a larger buffer is given back to the system after its call."""
 
