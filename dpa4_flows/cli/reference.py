@@ -8,7 +8,7 @@ from typing import Annotated
 
 import torch
 import typer
-from pymatgen.core import Structure
+from pymatgen.core import Composition, Element, Structure
 from rich.markup import escape
 from rich.table import Table
 
@@ -71,7 +71,7 @@ def _reference() -> None:
 @reference.command()
 def build(
     systems: Annotated[
-        list[str] | None, typer.Argument(metavar="SYSTEMS...", help="Chemical systems, as Li-Co-O.")
+        list[str] | None, typer.Argument(metavar="SYSTEMS...", help="Chemical systems, as Li-Co-O, or formulas.")
     ] = None,
     files: Annotated[
         list[Path] | None, typer.Option("--from", metavar="FILE", help="Structures to add; may be repeated.")
@@ -127,9 +127,13 @@ def build(
         wanted += _campaign_systems(content)
         extra += [Path(file) for file in content.hull.competing]
     if not wanted:
-        raise DPA4Error("name a chemical system, as in `dpa4 reference build Li-Co-O`, or a campaign file")
+        raise DPA4Error(
+            "name a chemical system, as in `dpa4 reference build Li-Co-O`, or a campaign, as in "
+            "`dpa4 reference build --campaign battery`"
+        )
     if threads:
         torch.set_num_threads(threads)
+    wanted = [system_of(text) for text in wanted]
     store = ReferenceStore.for_model(maker, library)
     summary, notes = build_library(store, wanted, extra, mp, refresh=refresh, retry_errors=retry_errors, quiet=as_json)
     if as_json:
@@ -218,6 +222,16 @@ def export(
             f"the library has no phases of {', '.join(systems or [])}; build it with `dpa4 reference build`"
         )
     say(f"wrote {plural(n_written, 'entry').replace('entrys', 'entries')} of {store.info.name} to {file}")
+
+
+def system_of(text: str) -> str:
+    """The chemical system that a user names: ``Li-Co-O``, or the formula of a compound in it."""
+    if "-" in text or Element.is_valid_symbol(text):
+        return text
+    try:
+        return "-".join(sorted(Composition(text, strict=True).get_el_amt_dict()))
+    except (ValueError, KeyError):
+        return text  # the library says what is wrong with it
 
 
 def _campaign_maker(campaign: BatteryCampaign, max_atoms_per_batch: int | None) -> BatchRelaxMaker:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dpa4_flows.cli.console import err
+from dpa4_flows.cli.console import err, plural, remark
 from dpa4_flows.reference.mp_cache import MaterialsProjectError
 from dpa4_flows.reference.sources import (
     MaterialsProjectPhases,
@@ -75,12 +75,26 @@ class _Work:
         self.keys += [row.key for row in rows]
 
 
+def _announced(work: _Work, store: ReferenceStore) -> Callable[[list[PhaseRow]], None]:
+    """Say in a log what is about to take time."""
+
+    def announce(rows: list[PhaseRow]) -> None:
+        n_atoms = sum(row.n_atoms for row in rows)
+        remark(f"relaxing {plural(len(rows), 'competing phase')} ({n_atoms} atoms) with {store.info.name}")
+        work(rows)
+
+    return announce
+
+
 @contextmanager
-def _progress(store: ReferenceStore, quiet: bool, console: Console = err) -> Iterator[_Work]:
-    """A bar that counts what is in the table, on a terminal."""
+def _progress(store: ReferenceStore, quiet: bool, console: Console = err) -> Iterator[Callable[[list[PhaseRow]], None]]:
+    """A bar that counts what is in the table on a terminal, a line in a log."""
     work = _Work()
-    if quiet or not console.is_terminal:
+    if quiet:
         yield work
+        return
+    if not console.is_terminal:
+        yield _announced(work, store)
         return
     columns = (TextColumn("competing phases"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     stop = threading.Event()

@@ -102,7 +102,7 @@ def test_library_is_listed(tmp_path: Path) -> None:
 
 
 def test_second_build_computes_nothing() -> None:
-    summary = answer("reference", "build", "Co-O", "Li-O", "--no-mp", *FAST)
+    summary = answer("reference", "build", "CoO", "Li-O", "--no-mp", *FAST)  # a formula stands for its system
     assert summary["n_computed"] == 0
     assert summary["chemical_systems"] == ["Co-O", "Li-O"]
 
@@ -114,6 +114,7 @@ def test_build_tells_missing_elements_and_surveys() -> None:
     assert "incomplete: no survey of phases in Li-Xe" in result.stderr
     assert "name a chemical system" in refused("reference", "build", *FAST)
     assert "'Qq' in 'Li-Qq' is no element" in refused("reference", "build", "Li-Qq", *FAST)
+    assert "'LiQq' is no element" in refused("reference", "build", "LiQq", *FAST)
     assert "gone.json" in refused("reference", "build", "Li-O", "--from", "gone.json", "--no-mp", *FAST)
 
 
@@ -190,6 +191,7 @@ def test_system_that_was_not_built_is_built_and_called_incomplete() -> None:
     result = dpa4("hull", "MgO.cif", *FAST)
     assert result.exit_code == 0, result.output
     assert "incomplete: no survey of phases in Mg-O" in result.stderr
+    assert "competing phases (" in result.stderr and "atoms) with " in result.stderr
     (row,) = answer("hull", "MgO.cif", *FAST)["structures"]
     assert not row["references_complete"]
     assert row["n_competing"] >= 2
