@@ -23,7 +23,7 @@ from dpa4_flows.cli.console import err, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.large.claims import file_time, read_workers
 from dpa4_flows.large.export import export_run
-from dpa4_flows.large.folder import RunFolder, Task, is_run_folder, open_folder, prepare_folder
+from dpa4_flows.large.folder import COMMANDS, RunFolder, Task, is_run_folder, open_folder, prepare_folder
 from dpa4_flows.large.inputs import distinct, fingerprint
 from dpa4_flows.large.launch import Ended, Resources, run_workers, share
 from dpa4_flows.large.rows import Row
@@ -76,7 +76,7 @@ def run_large(inputs: Sequence[Path], output: Path, task: Task, options: RunOpti
         return
     run = _prepare(folder, task, files, options)
     try:
-        _compute(run, files, options)
+        _compute(run, files, task.model, options)
     except KeyboardInterrupt:
         remark(f"stopped; the same command goes on, and `dpa4 status {folder}` shows what is there")
         raise typer.Exit(STOPPED) from None
@@ -188,22 +188,25 @@ def _prepare(folder: Path, task: Task, files: Sequence[Path], options: RunOption
         return prepare_folder(folder, task, files, counted)
 
 
-def _compute(run: RunFolder, files: Sequence[Path], options: RunOptions) -> None:
+def _compute(run: RunFolder, files: Sequence[Path], model: ModelRef, options: RunOptions) -> None:
     since = file_time(run.path / "workers") if options.retry_errors else None
     before = count_done(run)
     if before:
         remark(f"{before:,} of {run.n_structures:,} structures were computed before")
-    if before == run.n_structures and not run.unfinished() and since is None:
+    if since is not None:
+        before -= summarise(run).n_failed
+    elif not run.unfinished():
         return
-    with Meter(run.task.calculation, run.n_structures, before if since is None else 0, quiet=options.as_json) as meter:
+    verb = COMMANDS[run.task.calculation]
+    with Meter(verb, run.n_structures, before, quiet=options.as_json) as meter:
         if options.n_workers > 1:
-            _compute_with_others(run, files, options, since, meter)
+            _compute_with_others(run, files, model, options, since, meter)
         else:
-            _compute_here(run, files, options, since, meter)
+            _compute_here(run, files, model, options, since, meter)
 
 
 def _compute_here(
-    run: RunFolder, files: Sequence[Path], options: RunOptions, since: float | None, meter: Meter
+    run: RunFolder, files: Sequence[Path], model: ModelRef, options: RunOptions, since: float | None, meter: Meter
 ) -> None:
     new = failed = 0
     last = time.monotonic()
@@ -217,11 +220,10 @@ def _compute_here(
 
     if options.resources.threads:
         torch.set_num_threads(options.resources.threads)
-    potential = replace(run.task.model, device=options.resources.device).load()
     RunWorker(
         run,
         files,
-        potential,
+        replace(model, device=options.resources.device).load(),
         max_atoms_per_batch=options.resources.max_atoms_per_batch,
         retry_since=since,
         on_result=count,
@@ -230,7 +232,7 @@ def _compute_here(
 
 
 def _compute_with_others(
-    run: RunFolder, files: Sequence[Path], options: RunOptions, since: float | None, meter: Meter
+    run: RunFolder, files: Sequence[Path], model: ModelRef, options: RunOptions, since: float | None, meter: Meter
 ) -> None:
     before = _counts(run)
 
@@ -241,7 +243,8 @@ def _compute_with_others(
     def ended(process: Ended) -> None:
         warn("worker", f"{process.number} has ended: {process.why} (more in {process.log})")
 
-    run_workers(run, files, share(options.resources, options.n_workers), retry_since=since, look=look, ended=ended)
+    resources = share(options.resources, options.n_workers)
+    run_workers(run, files, model, resources, retry_since=since, look=look, ended=ended)
     look()
 
 

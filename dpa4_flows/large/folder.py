@@ -31,6 +31,9 @@ from dpa4_flows.results import digest
 
 INDEX_FILE = "inputs.parquet"
 FORMAT_VERSION = 1
+COMMANDS = {"relax": "relax", "static": "predict"}
+"""What computes each kind of calculation on the command line."""
+
 _FOLDERS = ("shards", "journal", "claims", "workers", "logs")
 _SLICES = 64  # of a small input, so that several workers have something to do
 _LARGEST_SLICE = 1000  # rows of a shard: some MB
@@ -246,7 +249,8 @@ def _refuse_others(run: RunFolder, task: Task, inputs: Sequence[Path]) -> None:
     stored, asked = run.task.identity(), task.identity()
     advice = "give another folder for it"
     if stored["calculation"] != asked["calculation"]:
-        raise RunFolderError(f"{run.path} holds results of `{stored['calculation']}`, not of this; {advice}")
+        command = COMMANDS.get(stored["calculation"], stored["calculation"])
+        raise RunFolderError(f"{run.path} holds results of `dpa4 {command}`; {advice}")
     if stored["model_sha256"] != asked["model_sha256"]:
         raise RunFolderError(
             f"{run.path} holds results of model {run.task.model.name} (sha256 {str(stored['model_sha256'])[:12]}…), "

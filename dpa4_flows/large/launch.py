@@ -21,6 +21,7 @@ import torch
 
 from dpa4_flows.large.folder import RunFolder, RunFolderError, open_folder
 from dpa4_flows.large.worker import RunWorker
+from dpa4_flows.model_ref import ModelRef
 
 _POLL_S = 0.5
 _GRACE_S = 20.0  # for giving leases back after a signal
@@ -72,6 +73,7 @@ class Ended:
 def run_workers(
     run: RunFolder,
     inputs: Sequence[Path],
+    model: ModelRef,
     resources: Sequence[Resources],
     *,
     retry_since: float | None = None,
@@ -83,6 +85,7 @@ def run_workers(
     Args:
         run: the run.
         inputs: its files and folders, in their order.
+        model: that of the run, as this machine finds it.
         resources: of the processes.
         retry_since: see `RunWorker`.
         look: called about twice a second.
@@ -97,6 +100,7 @@ def run_workers(
             order = {
                 "folder": str(run.path.resolve()),
                 "inputs": [str(path.resolve()) for path in inputs],
+                "model": asdict(replace(model, device=one.device)),
                 "resources": asdict(one),
                 "n_workers": len(resources),
                 "retry_since": retry_since,
@@ -128,11 +132,10 @@ def work_as_ordered() -> None:
     if resources.threads:
         torch.set_num_threads(resources.threads)
     run = open_folder(Path(order["folder"]))
-    potential = replace(run.task.model, device=resources.device).load()
     RunWorker(
         run,
         [Path(path) for path in order["inputs"]],
-        potential,
+        ModelRef(**order["model"]).load(),
         n_workers=order["n_workers"],
         max_atoms_per_batch=resources.max_atoms_per_batch,
         retry_since=order["retry_since"],

@@ -30,7 +30,6 @@ from toy_potentials import ForbiddenMorse
 from typer.testing import CliRunner, Result
 
 from dpa4_core.data.graph import Graph
-from dpa4_core.data.readers import RUN_FILE
 from dpa4_core.potential import Output
 from dpa4_core.relax import relax
 from dpa4_core.testing import MorsePotential
@@ -39,7 +38,7 @@ from dpa4_flows.cli import app
 from dpa4_flows.large import claims as claims_module
 from dpa4_flows.large import worker as worker_module
 from dpa4_flows.large.claims import Claims, Worker
-from dpa4_flows.large.folder import RunFolder, RunFolderError, Task, open_folder, prepare_folder
+from dpa4_flows.large.folder import RunFolder, RunFolderError, Task, prepare_folder
 from dpa4_flows.large.launch import Ended, Resources, run_workers, share
 from dpa4_flows.large.rows import Row, read_journal, read_shard
 from dpa4_flows.large.worker import RunWorker
@@ -260,7 +259,7 @@ def test_the_slices_of_a_killed_worker_are_taken_over(tmp_path: Path) -> None:
             os.kill(killed, signal.SIGKILL)
 
     resources = share(Resources("cpu", threads=1, max_atoms_per_batch=4), 2)
-    run_workers(run, [path], resources, look=kill_one, ended=told.append)
+    run_workers(run, [path], run.task.model, resources, look=kill_one, ended=told.append)
     assert killed and [ended.why[:17] for ended in told] == ["killed by SIGKILL"]
     rows = rows_of(run)
     assert sorted(rows) == list(range(40)) and all(row["converged"] for row in rows.values())
@@ -270,7 +269,7 @@ def test_the_slices_of_a_killed_worker_are_taken_over(tmp_path: Path) -> None:
 def test_workers_share_the_structures(tmp_path: Path) -> None:
     path = write_input(tmp_path / "in.extxyz", 32)
     run = prepare_folder(tmp_path / "run", relaxation(SLOW), [path])
-    run_workers(run, [path], share(Resources("cpu", threads=1, max_atoms_per_batch=4), 2))
+    run_workers(run, [path], run.task.model, share(Resources("cpu", threads=1, max_atoms_per_batch=4), 2))
     counts = [json.loads(p.read_text())["n_done"] for p in (run.path / "workers").glob("*.json")]
     assert sum(counts) == 32 == len(rows_of(run))
     assert min(counts) > 2
@@ -279,11 +278,8 @@ def test_workers_share_the_structures(tmp_path: Path) -> None:
 def test_processes_that_all_fail_are_told_in_one_sentence(tmp_path: Path) -> None:
     path = write_input(tmp_path / "in.extxyz", 4)
     run = prepare_folder(tmp_path / "run", relaxation(), [path])
-    facts = json.loads((run.path / RUN_FILE).read_text())
-    facts["task"]["model"]["name"] = "no_such_module:thing"
-    (run.path / RUN_FILE).write_text(json.dumps(facts))
     with pytest.raises(RunFolderError, match=r"all processes have ended.*no_such_module"):
-        run_workers(open_folder(run.path), [path], [Resources("cpu", threads=1)])
+        run_workers(run, [path], ModelRef("no_such_module:thing"), [Resources("cpu", threads=1)])
 
 
 class Fragile(MorsePotential):
@@ -414,7 +410,7 @@ def test_another_model_settings_calculation_or_input_is_refused(tmp_path: Path) 
         prepare_folder(folder, relaxation(fmax=0.01), [path])
     with pytest.raises(RunFolderError, match=r"results of model dpa4_core.testing:MorsePotential"):
         prepare_folder(folder, relaxation(SLOW), [path])
-    with pytest.raises(RunFolderError, match="results of `relax`"):
+    with pytest.raises(RunFolderError, match="results of `dpa4 relax`"):
         prepare_folder(folder, single_points(), [path])
     other = write_input(tmp_path / "more.extxyz", 2)
     with pytest.raises(RunFolderError, match=r"another input \(.*more.extxyz is new\)"):
