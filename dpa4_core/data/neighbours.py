@@ -45,21 +45,21 @@ def build_graph(
     device = torch.device(device)
     radius = cutoff + skin
     if device.type == "cuda" and neighbours_cuda.AVAILABLE and systems:
-        nodes = _nodes(systems).to(device)
+        nodes = graph_without_edges(systems).to(device)
         src, dst, shift = neighbours_cuda.batched_edges(
             nodes.positions, nodes.cell, nodes.periodic, nodes.system_idx, radius, MIN_EDGE_LENGTH
         )
         return dataclasses.replace(nodes, src=src, dst=dst, shift=shift)
     pairs, shifts = _vesin_edges(systems, radius)
     return dataclasses.replace(
-        _nodes(systems),
+        graph_without_edges(systems),
         src=torch.from_numpy(np.ascontiguousarray(pairs[:, 1])),
         dst=torch.from_numpy(np.ascontiguousarray(pairs[:, 0])),
         shift=torch.from_numpy(shifts),
     ).to(device)
 
 
-def _nodes(systems: Sequence[System]) -> Graph:
+def graph_without_edges(systems: Sequence[System]) -> Graph:
     """The atoms of all systems, without edges, on the CPU."""
     counts = np.array([system.n_atoms for system in systems], dtype=np.int64)
     charge_spin = None

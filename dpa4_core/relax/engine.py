@@ -11,6 +11,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.loaded import as_potential
 from dpa4_core.potential import PotentialLike
 from dpa4_core.progress import structure_bar
+from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.relax.results import RelaxResult
 from dpa4_core.relax.stream import stream
@@ -33,13 +34,13 @@ def relax(
     progress: bool = False,
     on_result: Callable[[int, RelaxResult], None] | None = None,
     keep_trajectory: bool = False,
+    optimizer: OptimizerName = "auto",
 ) -> list[RelaxResult]:
-    """Relax positions and cells with FIRE, many structures in each force call.
+    """Relax positions and cells, many structures in each force call.
 
-    The steps are those of ASE's ``FIRE`` on a ``FrechetCellFilter``. Structures of similar size share a
-    batch; one that is done leaves it and the next one enters. Fixed atoms (ASE constraints, selective
-    dynamics) stay where they are, in a moving cell at their fractional coordinates. Without periodicity only
-    positions relax.
+    Structures of similar size share a batch; one that is done leaves it and the next one enters. Fixed atoms (ASE
+    constraints, selective dynamics) stay where they are, in a moving cell at their fractional coordinates. Without
+    periodicity only positions relax.
 
     The cell of a structure that is periodic along some axes only is not relaxed: with ``relax_cell`` it is an
     error.
@@ -61,6 +62,8 @@ def relax(
         on_result: called with index and result as soon as a structure is done, in the order in which they
             finish.
         keep_trajectory: keep energy, fmax and volume of every force call.
+        optimizer: "auto", L-BFGS that hands over to FIRE where it goes uphill repeatedly: a sixth of the force calls
+            of FIRE. "fire" makes the steps of ASE's ``FIRE`` on a ``FrechetCellFilter``; "lbfgs" never hands over.
 
     Returns:
         One result per structure, in the order of ``structures``.
@@ -80,6 +83,7 @@ def relax(
         max_atoms_per_batch=max_atoms_per_batch,
         min_distance_ratio=min_distance_ratio,
         keep_trajectory=keep_trajectory,
+        optimizer=optimizer,
     )
     everything = structure_list(structures)
     results: list[RelaxResult | None] = [None] * len(everything)
@@ -108,6 +112,7 @@ def relax_stream(
     max_atoms_per_batch: int | None = None,
     min_distance_ratio: float = MIN_DISTANCE_RATIO,
     keep_trajectory: bool = False,
+    optimizer: OptimizerName = "auto",
 ) -> Iterator[tuple[Key, RelaxResult]]:
     """Relax structures while they are read, in bounded memory: a million of them, or a stream without end.
 
@@ -119,7 +124,7 @@ def relax_stream(
         potential: a potential, or the name or path of one.
         window: structures that are read ahead and sorted by size, by default what fills four batches.
         fmax, max_steps, relax_cell, pressure_gpa, max_volume_change: see `relax`.
-        max_atoms_per_batch, min_distance_ratio, keep_trajectory: see `relax`.
+        max_atoms_per_batch, min_distance_ratio, keep_trajectory, optimizer: see `relax`.
 
     Returns:
         An iterator of pairs of key and result, one for each item; close it to stop early.
@@ -137,6 +142,7 @@ def relax_stream(
         max_atoms_per_batch=max_atoms_per_batch,
         min_distance_ratio=min_distance_ratio,
         keep_trajectory=keep_trajectory,
+        optimizer=optimizer,
     )
     if window is not None and not window >= 1:
         raise DPA4Error(f"window must be at least 1 structure, not {window}")

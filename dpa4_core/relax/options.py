@@ -9,6 +9,7 @@ from dpa4_core.data.batching import check_budget
 from dpa4_core.data.structures import MIN_DISTANCE_RATIO
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax.limits import Limits
+from dpa4_core.relax.optimizer import Optimizer, OptimizerName
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,11 @@ class RelaxOptions:
     max_atoms_per_batch: int | None = None
     min_distance_ratio: float = MIN_DISTANCE_RATIO
     keep_trajectory: bool = False
+    optimizer: OptimizerName = "auto"
 
     def __post_init__(self) -> None:
         self.limits()
+        Optimizer(self.optimizer)
         check_budget(self.max_atoms_per_batch)
         if not math.isfinite(self.pressure_gpa):
             raise DPA4Error(f"pressure_gpa must be a finite number, not {self.pressure_gpa}")

@@ -38,12 +38,14 @@ class RelaxResult:
         forces: [n, 3] eV/Å, as the potential gives them, also on fixed coordinates.
         stress: [3, 3] eV/Å³, positive under tension, without the external pressure; None without periodicity.
         converged: whether ``fmax`` came below the threshold.
-        n_steps: optimiser steps that were made; force calls are one more.
+        n_steps: optimiser steps that were made.
         fmax: eV/Å, largest force on an atom that may move or on a row of the cell (in the scale of the cell
             filter).
         reason: "converged", "max_steps", or the sentence of ``error``.
         error: why the relaxation failed, in one sentence; None if it did not, also when it ran out of steps.
         trajectory: one record for every force call, if asked for.
+        n_force_calls: force calls that were made, also those of a start that ran out of memory.
+        volume_change: relative change of the volume of the cell; NaN without periodicity.
 
     """
 
@@ -57,3 +59,5 @@ class RelaxResult:
     reason: str
     error: str | None = None
     trajectory: list[RelaxStep] | None = None
+    n_force_calls: int = 0
+    volume_change: float = float("nan")

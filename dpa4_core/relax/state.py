@@ -13,18 +13,28 @@ from torch import Tensor
 from dpa4_core.data.structures import System
 from dpa4_core.relax.batch_state import BatchState
 from dpa4_core.relax.cell_filter import DeformedSystems
-from dpa4_core.relax.fire import FireState
+from dpa4_core.relax.optimizer import OptimizerState
 from dpa4_core.relax.results import RelaxStep
 
 
 @dataclass(frozen=True)
 class Task:
-    """A structure on its way; ``key`` is what the caller calls it, ``structure`` what came in."""
+    """A structure on its way.
+
+    Attributes:
+        key: what the caller calls it.
+        structure: what came in.
+        system: the same in arrays.
+        trajectory: filled call by call, if asked for.
+        n_lost_calls: force calls of starts that memory cut short.
+
+    """
 
     key: Hashable
     structure: Any
     system: System
     trajectory: list[RelaxStep] | None = None
+    n_lost_calls: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,24 +67,26 @@ class Motion(BatchState, per_atom=("forces", "fixed")):
 
     Attributes:
         systems: where the systems are.
-        fire: velocities and step control.
+        optimizer: velocities, step control, memory.
         now: the last force call.
         best: the force call of lowest enthalpy so far.
         forces: [n_atoms, 3] eV/Å on the optimiser's coordinates.
         cell_forces: [n_systems, 3, 3] eV/Å on the optimiser's coordinates.
         fixed: [n_atoms, 3] bool, Cartesian coordinates that do not move.
         n_steps: [n_systems] steps made.
+        n_calls: [n_systems] force calls made.
 
     """
 
     systems: DeformedSystems
-    fire: FireState
+    optimizer: OptimizerState
     now: Snapshot
     best: Snapshot
     forces: Tensor
     cell_forces: Tensor
     fixed: Tensor
     n_steps: Tensor
+    n_calls: Tensor
 
 
 class Statistics(NamedTuple):
@@ -116,3 +128,4 @@ class Found(NamedTuple):
     stress: NDArray[np.float64] | None
     fmax: float
     n_steps: int
+    n_calls: int

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from dpa4_core.data.batching import default_budget
-from dpa4_core.data.structures import from_system
+from dpa4_core.data.structures import System, from_system
 from dpa4_core.memory import is_out_of_memory, release_memory
 from dpa4_core.potential import PotentialLike
 from dpa4_core.relax.batch import Batch
 from dpa4_core.relax.limits import Verdict
+from dpa4_core.relax.optimizer import Optimizer
 from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.relax.results import RelaxResult, RelaxStep
 from dpa4_core.relax.state import Found, Statistics, Task
@@ -31,20 +33,21 @@ def stream(
     waiting = Waiting(items, potential.elements, options, window=window, n_atoms=BATCHES_AHEAD * budget)
     limits = options.limits()
     batch = Batch(
-        potential.device,
+        potential,
         relax_cell=options.relax_cell,
         pressure=options.pressure_gpa / EV_PER_ANGSTROM3_TO_GPA,
+        optimizer=Optimizer(options.optimizer),
     )
     while True:
         yield from _refill(batch, waiting, budget)
         if not batch.tasks:
             return
-        statistics = _compute(batch, potential)
+        statistics = _compute(batch)
         if statistics is None:
             release_memory()
             if len(batch.tasks) > 1:  # alone, a structure may be larger than the budget
                 budget = min(budget, max(1, batch.n_atoms // 2))
-            yield from _make_room(batch, waiting, potential)
+            yield from _make_room(batch, waiting)
             continue
         _record(batch.tasks, statistics)
         finished = limits.finished(statistics)
@@ -68,25 +71,30 @@ def _refill(batch: Batch, waiting: Waiting, budget: int) -> Iterator[tuple[Hasha
             return
 
 
-def _compute(batch: Batch, potential: PotentialLike) -> Statistics | None:
+def _compute(batch: Batch) -> Statistics | None:
     """A force call; None if memory ran out."""
     try:
-        return batch.compute(potential)
+        return batch.compute()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
     return None
 
 
-def _make_room(batch: Batch, waiting: Waiting, potential: PotentialLike) -> Iterator[tuple[Hashable, RelaxResult]]:
+def _make_room(batch: Batch, waiting: Waiting) -> Iterator[tuple[Hashable, RelaxResult]]:
     """Send half of the batch back to start again later; a structure alone in it has failed."""
     going = np.arange(len(batch.tasks)) >= len(batch.tasks) // 2
     tasks = [task for task, goes in zip(batch.tasks, going, strict=True) if goes]
     if len(batch.tasks) == 1:
-        verdict = Verdict.failure(f"out of memory for {batch.n_atoms} atoms on {potential.device}")
+        verdict = Verdict.failure(f"out of memory for {batch.n_atoms} atoms on {batch.device}")
         yield tasks[0].key, _result(tasks[0], batch.found(0, best=True), verdict, waiting.check)
     else:
-        waiting.give_back(tasks)
+        waiting.give_back(
+            [
+                dataclasses.replace(task, n_lost_calls=task.n_lost_calls + batch.found(int(place), best=False).n_calls)
+                for place, task in zip(np.flatnonzero(going), tasks, strict=True)
+            ]
+        )
     batch.leave(going)
 
 
@@ -110,4 +118,13 @@ def _result(task: Task, found: Found, verdict: Verdict, check: Check) -> RelaxRe
         reason=verdict.reason,
         error=verdict.reason if verdict.failed else None,
         trajectory=task.trajectory,
+        n_force_calls=found.n_calls + task.n_lost_calls,
+        volume_change=_volume_change(task.system, found.system),
     )
+
+
+def _volume_change(before: System, after: System) -> float:
+    """Volume of the cell over that before, minus one; NaN without periodicity."""
+    if not before.periodic:
+        return float("nan")
+    return abs(float(np.linalg.det(after.cell)) / float(np.linalg.det(before.cell))) - 1

@@ -91,7 +91,7 @@ class Waiting:
         return taken
 
     def give_back(self, tasks: list[Task]) -> None:
-        """Put tasks in front again; they start anew."""
+        """Put tasks in front again; they start anew, their trajectories too."""
         for task in reversed(tasks):
             self._queue.appendleft(dataclasses.replace(task, trajectory=None if task.trajectory is None else []))
 

@@ -114,6 +114,7 @@ def test_follows_fire_and_frechet_cell_filter_of_ase_step_by_step(
         relax_cell=relax_cell,
         pressure_gpa=pressure_gpa,
         keep_trajectory=True,
+        optimizer="fire",
     )
     assert any(result.converged for result in results)
     for start, result in zip(structures, results, strict=True):
@@ -417,7 +418,7 @@ def test_batches_shrink_when_memory_runs_out() -> None:
 
 
 def test_out_of_steps_keeps_the_structure_of_lowest_energy() -> None:
-    (result,) = relax([molecule("CH3CH2OH")], MORSE, max_steps=60, fmax=1e-8, keep_trajectory=True)
+    (result,) = relax([molecule("CH3CH2OH")], MORSE, max_steps=60, fmax=1e-8, keep_trajectory=True, optimizer="fire")
     assert (result.converged, result.reason, result.error) == (False, "max_steps", None)
     assert result.n_steps == 60
     assert len(result.trajectory) == 61

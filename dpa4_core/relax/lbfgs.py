@@ -1,0 +1,244 @@
+"""Preconditioned L-BFGS for many systems at once.
+
+The inverse Hessian starts from the springs of `springs` at the present geometry and learns from the last steps
+by the two-loop recursion (Nocedal, Math. Comput. 35, 773, 1980). There is no line search, since a force call costs as
+much as a step: a step that raises the energy is taken back and tried again from where it started, shorter and with
+what it taught about the curvature.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dpa4_core.relax.batch_state import BatchState
+from dpa4_core.relax.preconditioner import Preconditioner
+
+
+@dataclass(frozen=True)
+class LbfgsOptions:
+    """Parameters of L-BFGS.
+
+    Attributes:
+        memory: steps that are remembered.
+        max_step: longest displacement of an atom in one step, Å.
+        max_strain: largest change of a component of the logarithm of the deformation in one step.
+        steep: eV/Å; systems whose largest force is below make shorter steps, in proportion. Long steps along soft
+            modes would carry a system out of the minimum at which it is: CoO2 with layers as in LiCoO2, a shallow
+            minimum, fell apart into separate layers with steps of 0.1 Å and more under forces of 0.1 eV/Å.
+        careful: the smallest fraction of ``max_step`` and ``max_strain`` that this leaves.
+        shrink: of a step that was taken back, the length that is tried next.
+        energy_noise: eV per atom by which an energy may rise without the step being taken back.
+        max_uphill: steps in a row that are taken back before the system is given up to FIRE.
+
+    """
+
+    memory: int = 20
+    max_step: float = 0.2
+    max_strain: float = 0.06
+    steep: float = 1.0
+    careful: float = 0.25
+    shrink: float = 0.4
+    energy_noise: float = 1e-5
+    max_uphill: int = 3
+
+
+@dataclass(frozen=True)
+class LbfgsState(BatchState, per_atom=("steps", "changes", "positions", "forces")):
+    """What the last steps taught.
+
+    Attributes:
+        steps: [n_atoms, memory, 3] displacements, the latest first.
+        changes: [n_atoms, memory, 3] negative changes of the forces.
+        cell_steps, cell_changes: [n_systems, memory, 3, 3] the same of the cell.
+        inverse: [n_systems, memory] 1 / (step · change); zero where nothing is remembered.
+        positions, cell: [n_atoms, 3], [n_systems, 3, 3], where the last accepted step led.
+        forces, cell_forces: [n_atoms, 3], [n_systems, 3, 3] there.
+        energy: [n_systems] there; infinite before the first step.
+        radius: [n_systems] longest displacement that is allowed now, as a fraction of the longest of all.
+        n_uphill: [n_systems] steps that were taken back since the last one that was not.
+
+    """
+
+    steps: Tensor
+    changes: Tensor
+    cell_steps: Tensor
+    cell_changes: Tensor
+    inverse: Tensor
+    positions: Tensor
+    cell: Tensor
+    forces: Tensor
+    cell_forces: Tensor
+    energy: Tensor
+    radius: Tensor
+    n_uphill: Tensor
+
+    def forget(self, systems: Tensor) -> LbfgsState:
+        """The state without the memory of the systems where the mask [n_systems] holds."""
+        return dataclasses.replace(
+            self,
+            inverse=torch.where(systems[:, None], 0.0, self.inverse),
+            n_uphill=torch.where(systems, 0, self.n_uphill),
+        )
+
+
+class Point(NamedTuple):
+    """Where all systems are: optimiser's coordinates, forces on them [n_atoms, 3] and [n_systems, 3, 3], eV."""
+
+    positions: Tensor
+    cell: Tensor
+    forces: Tensor
+    cell_forces: Tensor
+    energy: Tensor
+
+
+class LbfgsStep(NamedTuple):
+    """One step: the new state, displacements [n_atoms, 3] and [n_systems, 3, 3], and who goes uphill all the time."""
+
+    state: LbfgsState
+    displacements: Tensor
+    cell_displacements: Tensor
+    lost: Tensor
+
+
+def lbfgs_init(n_atoms: int, n_systems: int, device: torch.device, *, options: LbfgsOptions) -> LbfgsState:
+    """Nothing is known yet."""
+    atoms = torch.zeros(n_atoms, 3, dtype=torch.float64, device=device)
+    cells = torch.zeros(n_systems, 3, 3, dtype=torch.float64, device=device)
+    history = atoms[:, None, :].repeat(1, options.memory, 1)
+    cell_history = cells[:, None].repeat(1, options.memory, 1, 1)
+    return LbfgsState(
+        steps=history,
+        changes=history,
+        cell_steps=cell_history,
+        cell_changes=cell_history,
+        inverse=cells.new_zeros(n_systems, options.memory),
+        positions=atoms,
+        cell=cells,
+        forces=atoms,
+        cell_forces=cells,
+        energy=cells.new_full((n_systems,), torch.inf),
+        radius=cells.new_ones(n_systems),
+        n_uphill=torch.zeros(n_systems, dtype=torch.int64, device=device),
+    )
+
+
+def lbfgs_step(
+    state: LbfgsState,
+    at: Point,
+    springs: Preconditioner,
+    system_idx: Tensor,
+    n_atoms: Tensor,
+    *,
+    options: LbfgsOptions,
+) -> LbfgsStep:
+    """Advance every system by one step.
+
+    Args:
+        state: of the last step.
+        at: the last force call.
+        springs: their stiffness there.
+        system_idx: [n_atoms] system of every atom.
+        n_atoms: [n_systems] float64.
+        options: of the steps.
+
+    """
+    uphill = at.energy > state.energy + options.energy_noise * n_atoms
+    state = _remember(state, at, system_idx)
+    n_uphill = torch.where(uphill, state.n_uphill + 1, 0)
+    back, back_cell = uphill[system_idx, None], uphill[:, None, None]
+    base = Point(
+        torch.where(back, state.positions, at.positions),
+        torch.where(back_cell, state.cell, at.cell),
+        torch.where(back, state.forces, at.forces),
+        torch.where(back_cell, state.cell_forces, at.cell_forces),
+        torch.where(uphill, state.energy, at.energy),
+    )
+    step, cell_step = _quasi_newton(state, base, springs, system_idx)
+
+    def length(step: Tensor, cell_step: Tensor) -> Tensor:  # in units of the longest step that is ever allowed
+        squares = torch.zeros_like(n_atoms).scatter_reduce(0, system_idx, step.square().sum(1), "amax")
+        strain = (cell_step / n_atoms[:, None, None]).abs().amax((1, 2))
+        return torch.maximum(squares.sqrt() / options.max_step, strain / options.max_strain)
+
+    failed = length(at.positions - base.positions, at.cell - base.cell)
+    largest = (
+        base.cell_forces.square().sum(2).amax(1).scatter_reduce(0, system_idx, base.forces.square().sum(1), "amax")
+    )
+    longest = (largest.sqrt() / options.steep).clamp(options.careful, 1.0)
+    radius = torch.where(uphill, options.shrink * failed, torch.minimum(2 * state.radius, longest))
+    wanted = length(step, cell_step)
+    scale = torch.where(wanted > radius, radius / wanted, 1.0)
+    step, cell_step = scale[system_idx, None] * step, scale[:, None, None] * cell_step
+
+    state = dataclasses.replace(
+        state,
+        positions=base.positions,
+        cell=base.cell,
+        forces=base.forces,
+        cell_forces=base.cell_forces,
+        energy=base.energy,
+        radius=radius,
+        n_uphill=n_uphill,
+    )
+    return LbfgsStep(
+        state, base.positions - at.positions + step, base.cell - at.cell + cell_step, n_uphill >= options.max_uphill
+    )
+
+
+def _remember(state: LbfgsState, at: Point, system_idx: Tensor) -> LbfgsState:
+    """Put the last step and what it changed in front of the history, if the curvature along it is positive."""
+    step, cell_step = at.positions - state.positions, at.cell - state.cell
+    change, cell_change = state.forces - at.forces, state.cell_forces - at.cell_forces
+    curvature = _dot(step, cell_step, change, cell_change, system_idx)
+    size = _dot(step, cell_step, step, cell_step, system_idx) * _dot(
+        change, cell_change, change, cell_change, system_idx
+    )
+    good = torch.isfinite(state.energy) & (curvature > 1e-2 * size.sqrt()) & (size > 0)
+
+    def push(history: Tensor, latest: Tensor, mask: Tensor) -> Tensor:
+        moved = torch.cat((latest[:, None], history[:, :-1]), dim=1)
+        return torch.where(mask.view(-1, *(1,) * (history.dim() - 1)), moved, history)
+
+    atoms = good[system_idx]
+    return dataclasses.replace(
+        state,
+        steps=push(state.steps, step, atoms),
+        changes=push(state.changes, change, atoms),
+        cell_steps=push(state.cell_steps, cell_step, good),
+        cell_changes=push(state.cell_changes, cell_change, good),
+        inverse=push(state.inverse, torch.where(good, 1 / curvature, 0.0), good),
+    )
+
+
+def _quasi_newton(state: LbfgsState, base: Point, springs: Preconditioner, system_idx: Tensor) -> tuple[Tensor, Tensor]:
+    """The step −B⁻¹∇E by the two-loop recursion; forgotten steps have ``inverse`` zero and drop out."""
+    direction, cell_direction = base.forces, base.cell_forces
+    weights = []
+    memory = range(state.inverse.shape[1])
+    for k in memory:
+        s, s_cell = state.steps[:, k], state.cell_steps[:, k]
+        weight = state.inverse[:, k] * _dot(s, s_cell, direction, cell_direction, system_idx)
+        weights.append(weight)
+        direction = direction - weight[system_idx, None] * state.changes[:, k]
+        cell_direction = cell_direction - weight[:, None, None] * state.cell_changes[:, k]
+    y, y_cell = state.changes[:, 0], state.cell_changes[:, 0]
+    known = state.inverse[:, 0] > 0
+    guess = _dot(y, y_cell, *springs.solve(y, y_cell), system_idx) * state.inverse[:, 0]
+    scale = torch.where(known, 1 / guess, 1.0).clamp(0.2, 5.0)
+    direction, cell_direction = springs.solve(direction, cell_direction)
+    direction, cell_direction = scale[system_idx, None] * direction, scale[:, None, None] * cell_direction
+    for k in reversed(memory):
+        y, y_cell = state.changes[:, k], state.cell_changes[:, k]
+        weight = weights[k] - state.inverse[:, k] * _dot(y, y_cell, direction, cell_direction, system_idx)
+        direction = direction + weight[system_idx, None] * state.steps[:, k]
+        cell_direction = cell_direction + weight[:, None, None] * state.cell_steps[:, k]
+    return direction, cell_direction
+
+
+def _dot(a: Tensor, a_cell: Tensor, b: Tensor, b_cell: Tensor, system_idx: Tensor) -> Tensor:
+    return (a_cell * b_cell).sum((1, 2)).index_add(0, system_idx, (a * b).sum(1))

@@ -1,0 +1,211 @@
+"""The quasi-Newton optimiser: its springs, its steps, what it does when it fails, and that it ends where FIRE ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.constraints import FixAtoms, FixCartesian
+from torch import Tensor
+
+from dpa4_core import DPA4Error
+from dpa4_core.data.graph import Graph
+from dpa4_core.data.neighbours import build_graph
+from dpa4_core.data.structures import to_system
+from dpa4_core.potential import Output
+from dpa4_core.relax import relax
+from dpa4_core.relax.lbfgs import LbfgsOptions, LbfgsState, Point, lbfgs_init, lbfgs_step
+from dpa4_core.relax.preconditioner import Factorised, Iterative, factorise, preconditioner
+from dpa4_core.relax.springs import SpringOptions, Springs, springs
+from dpa4_core.testing import MorsePotential
+
+MORSE = MorsePotential()
+
+
+def distorted(atoms: Atoms, seed: int, strain: float = 0.03, rattle: float = 0.08) -> Atoms:
+    rng = np.random.default_rng(seed)
+    atoms = atoms.copy()
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain * rng.normal(size=(3, 3))), scale_atoms=True)
+    atoms.positions += rng.normal(scale=rattle, size=atoms.positions.shape)
+    return atoms
+
+
+def oxide(seed: int = 1) -> Atoms:
+    return distorted(bulk("MgO", "rocksalt", a=4.4, cubic=True), seed)
+
+
+def mixed() -> list[Atoms]:
+    held = oxide(3)
+    held.set_constraint([FixAtoms([0, 1]), FixCartesian(3, (True, False, True))])
+    return [oxide(), distorted(bulk("Cu", a=3.8), 2, rattle=0.0), held, molecule("H2O")]
+
+
+def spring_batch(systems: list[Atoms]) -> Springs:
+    members = [to_system(atoms) for atoms in systems]
+    free = torch.from_numpy(~np.concatenate([system.fixed for system in members]))
+    moves = torch.tensor([system.periodic for system in members])
+    return springs(build_graph(members, 6.0), free, moves, options=SpringOptions())
+
+
+def random_vector(batch: Springs) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    n_atoms, n_systems = len(batch.system_idx), len(batch.n_atoms)
+    return (
+        torch.randn(n_atoms, 3, generator=generator, dtype=torch.float64),
+        torch.randn(n_systems, 3, 3, generator=generator, dtype=torch.float64),
+    )
+
+
+def test_springs_multiply_by_the_second_derivative_of_their_energy() -> None:
+    batch = spring_batch(mixed())
+    steps, cell_steps = random_vector(batch)
+    steps = torch.where(batch.free, steps, 0.0).requires_grad_()
+    cell_steps = torch.where(batch.cell_moves[:, None, None], cell_steps, 0.0).requires_grad_()
+    strain = (cell_steps / batch.n_atoms[:, None, None])[batch.system_idx[batch.dst]]
+    stretch = steps[batch.src] - steps[batch.dst] + torch.einsum("eij,ej->ei", strain, batch.vector)
+    pairs = 0.25 * torch.einsum("ei,eij,ej->", stretch, batch.stiffness, stretch)  # every pair is there twice
+    held = 0.5 * batch.ground * steps.square().sum()
+    cell_held = 0.5 * (batch.cell_diagonal * cell_steps.square().sum((1, 2))).sum()
+    gradient, cell_gradient = torch.autograd.grad(pairs + held + cell_held, (steps, cell_steps))
+    product, cell_product = batch.multiply(steps.detach(), cell_steps.detach())
+    torch.testing.assert_close(product, torch.where(batch.free, gradient, 0.0))
+    torch.testing.assert_close(cell_product, torch.where(batch.cell_moves[:, None, None], cell_gradient, 0.0))
+
+
+def test_both_solvers_invert_the_springs() -> None:
+    batch = spring_batch(mixed())
+    wanted, wanted_cell = random_vector(batch)
+    forces, cell_forces = batch.multiply(wanted, wanted_cell)
+    exact, exact_cell = factorise(batch).solve(forces, cell_forces)
+    torch.testing.assert_close(exact, wanted)
+    torch.testing.assert_close(exact_cell, wanted_cell)
+    close, close_cell = Iterative(batch).solve(forces, cell_forces)
+    assert float((close - wanted).norm() / wanted.norm()) < 2e-3
+    assert float((close_cell - wanted_cell).norm() / wanted_cell.norm()) < 2e-3
+
+
+def test_large_systems_are_solved_by_iteration() -> None:
+    small, large = bulk("Cu", cubic=True), bulk("Cu", cubic=True) * (6, 6, 6)
+    assert isinstance(preconditioner(spring_batch([small])), Factorised)
+    assert isinstance(preconditioner(spring_batch([small, large])), Iterative)
+
+
+def test_ends_in_the_minimum_of_fire_with_less_than_half_of_the_force_calls() -> None:
+    structures = mixed()
+    structures[2].set_constraint(FixAtoms([0, 1]))  # coordinates along one axis of a moving cell depend on the path
+    fire = relax(structures, MORSE, fmax=1e-4, optimizer="fire")
+    quasi_newton = relax(structures, MORSE, fmax=1e-4)
+    for one, other in zip(fire, quasi_newton, strict=True):
+        assert one.converged and other.converged
+        assert other.energy == pytest.approx(one.energy, abs=1e-6)
+        assert other.n_steps < 0.5 * one.n_steps
+        distances = [result.structure.get_all_distances(mic=result.structure.pbc.any()) for result in (one, other)]
+        np.testing.assert_allclose(*distances, atol=2e-3)
+
+
+def test_companions_do_not_matter() -> None:
+    structures = mixed()
+    together = relax(structures, MORSE, fmax=0.01, optimizer="lbfgs")
+    alone = relax(structures, MORSE, fmax=0.01, optimizer="lbfgs", max_atoms_per_batch=1)
+    for one, many in zip(alone, together, strict=True):
+        assert one.n_steps == many.n_steps
+        assert one.energy == pytest.approx(many.energy, abs=1e-9)
+
+
+def test_a_converged_structure_stays_as_it_is() -> None:
+    (first,) = relax([oxide()], MORSE, fmax=1e-3)
+    (again,) = relax([first.structure], MORSE, fmax=1e-3)
+    assert again.n_steps == 0
+    np.testing.assert_array_equal(again.structure.positions, first.structure.positions)
+
+
+def parabola(state: LbfgsState, positions: Tensor, energy: float | None = None) -> tuple[LbfgsState, Tensor]:
+    """One step for a single atom in E = ½ x·diag(1, 4, 20)·x, with unit springs; the energy may be a lie."""
+    stiffness = torch.tensor([[1.0, 4.0, 20.0]], dtype=torch.float64)
+    true = 0.5 * (stiffness * positions.square()).sum(1)
+    at = Point(
+        positions,
+        torch.zeros(1, 3, 3, dtype=torch.float64),
+        -stiffness * positions,
+        torch.zeros(1, 3, 3, dtype=torch.float64),
+        true if energy is None else torch.full_like(true, energy),
+    )
+    unit = Factorised(torch.eye(12, dtype=torch.float64)[None], torch.tensor([[9, 10, 11]]))
+    zero, one = torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.float64)
+    step = lbfgs_step(state, at, unit, zero, one, options=LbfgsOptions())
+    return step.state, step.displacements
+
+
+def fresh() -> LbfgsState:
+    return lbfgs_init(1, 1, torch.device("cpu"), options=LbfgsOptions())
+
+
+def test_a_parabola_is_at_its_minimum_after_few_steps_none_longer_than_the_limit() -> None:
+    state, positions = fresh(), torch.tensor([[0.3, -0.2, 0.1]], dtype=torch.float64)
+    for _ in range(12):
+        state, step = parabola(state, positions)
+        assert float(step.norm()) <= LbfgsOptions().max_step * (1 + 1e-12) or int(state.n_uphill) > 0
+        positions = positions + step
+    assert float(positions.abs().max()) < 1e-8
+
+
+def test_a_step_that_raises_the_energy_is_taken_back_and_tried_shorter() -> None:
+    start = torch.tensor([[0.3, -0.2, 0.1]], dtype=torch.float64)
+    state, step = parabola(fresh(), start)
+    state, correction = parabola(state, start + step, energy=100.0)
+    assert int(state.n_uphill) == 1
+    np.testing.assert_array_equal(state.positions, start)
+    net = float((step + correction).norm())
+    assert 0 < net <= LbfgsOptions().shrink * float(step.norm()) * (1 + 1e-9)
+
+
+class Lying(MorsePotential):
+    """Energies that rise with every call, of true forces: to L-BFGS every step goes uphill."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_calls = 0
+
+    def compute(self, graph: Graph) -> Output:
+        self.n_calls += 1
+        out = super().compute(graph)
+        return out._replace(energy=torch.full_like(out.energy, float(self.n_calls)))
+
+
+def test_fire_takes_over_when_every_step_goes_uphill() -> None:
+    (result,) = relax([oxide()], Lying(), fmax=0.01)
+    assert result.converged
+    (expected,) = relax([oxide()], MORSE, fmax=0.01)
+    again = relax([result.structure], MORSE, max_steps=0)[0]
+    assert again.energy == pytest.approx(expected.energy, abs=1e-3)
+    stuck = relax([oxide()], Lying(), fmax=0.01, optimizer="lbfgs", max_steps=result.n_steps)[0]
+    assert not stuck.converged
+
+
+def test_iteration_and_factorisation_relax_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = relax(mixed(), MORSE, fmax=0.01)
+    monkeypatch.setattr(importlib.import_module("dpa4_core.relax.preconditioner"), "MAX_ENTRIES", 0)
+    for one, other in zip(expected, relax(mixed(), MORSE, fmax=0.01), strict=True):
+        assert other.converged
+        assert abs(other.n_steps - one.n_steps) <= 3
+        assert other.energy == pytest.approx(one.energy, abs=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"optimizer": "newton"}, {"optimizer": None}])
+def test_unknown_optimizers_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(DPA4Error, match="auto, lbfgs, fire"):
+        relax([oxide()], MORSE, **options)
+
+
+def test_springs_do_not_depend_on_how_far_beyond_them_the_graph_reaches() -> None:
+    options = dataclasses.replace(SpringOptions(), longest=1.5)
+    system = [to_system(oxide())]
+    free, moves = torch.ones(8, 3, dtype=torch.bool), torch.ones(1, dtype=torch.bool)
+    near, far = (springs(build_graph(system, cutoff), free, moves, options=options) for cutoff in (5.0, 7.0))
+    torch.testing.assert_close(near.diagonal(), far.diagonal())
