@@ -88,48 +88,57 @@ class TorchSimModel(ModelInterface):
 
 def _graph(state: ts.SimState, cutoff: float) -> Graph:
     """Atoms and edges of a state, on its device."""
-    cell = state.cell.transpose(1, 2).double()  # columns → rows
-    periodic = bool(state.pbc.any())
-    charge_spin = _charge_spin(state)
     if state.device.type == "cuda" and neighbours_cuda.AVAILABLE:
-        nodes: dict[str, Any] = {
-            "positions": state.positions.double().contiguous(),
-            "cell": cell.contiguous() if periodic else torch.zeros_like(cell),
-            "periodic": torch.full((state.n_systems,), periodic, device=state.device),
-            "system_idx": state.system_idx.long(),
-        }
-        src, dst, shift = neighbours_cuda.batched_edges(**nodes, radius=cutoff, min_length=MIN_EDGE_LENGTH)
-        return Graph(
-            **nodes,
-            atomic_numbers=state.atomic_numbers.long(),
-            src=src,
-            dst=dst,
-            shift=shift,
-            n_systems=state.n_systems,
-            charge_spin=charge_spin,
-        )
-    return build_graph(_systems(state, cell, periodic, charge_spin), cutoff, state.device)
+        return batched_graph(state, cutoff)
+    return build_graph(_systems(state), cutoff, state.device)
 
 
-def _systems(state: ts.SimState, cell: Tensor, periodic: bool, charge_spin: Tensor | None) -> list[System]:
+def batched_graph(state: ts.SimState, cutoff: float) -> Graph:
+    """The graph by the search that takes all systems at once and leaves the arrays where they are, on a GPU."""
+    cell, periodic = _rows(state)
+    nodes: dict[str, Any] = {
+        "positions": state.positions.double().contiguous(),
+        "cell": cell,
+        "periodic": torch.full((state.n_systems,), periodic, device=state.positions.device),
+        "system_idx": state.system_idx.long(),
+    }
+    src, dst, shift = neighbours_cuda.batched_edges(**nodes, radius=cutoff, min_length=MIN_EDGE_LENGTH)
+    return Graph(
+        **nodes,
+        atomic_numbers=state.atomic_numbers.long(),
+        src=src,
+        dst=dst,
+        shift=shift,
+        n_systems=state.n_systems,
+        charge_spin=_charge_spin(state),
+    )
+
+
+def _rows(state: ts.SimState) -> tuple[Tensor, bool]:
+    """Cells with lattice vectors in rows, zeros without periodicity; and whether there is any."""
+    cell, periodic = state.cell.transpose(1, 2).double().contiguous(), bool(state.pbc.any())
+    return cell if periodic else torch.zeros_like(cell), periodic
+
+
+def _systems(state: ts.SimState) -> list[System]:
+    cell, periodic = _rows(state)
     ends = torch.bincount(state.system_idx, minlength=state.n_systems).cumsum(0).tolist()
     positions = state.positions.detach().double().cpu().numpy()
     numbers = state.atomic_numbers.long().cpu().numpy()
     cells = cell.detach().cpu().numpy()
-    charges = None if charge_spin is None else charge_spin.tolist()
-    systems = []
-    for i, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
-        systems.append(
-            System(
-                numbers=numbers[begin:end],
-                positions=positions[begin:end],
-                cell=np.ascontiguousarray(cells[i]) if periodic else np.zeros((3, 3)),
-                periodic=periodic,
-                fixed=np.zeros((end - begin, 3), dtype=bool),
-                charge_spin=None if charges is None else (charges[i][0], charges[i][1]),
-            )
+    charge_spin = _charge_spin(state)
+    pairs = [None] * state.n_systems if charge_spin is None else [tuple(pair) for pair in charge_spin.tolist()]
+    return [
+        System(
+            numbers=numbers[begin:end],
+            positions=positions[begin:end],
+            cell=cells[i],
+            periodic=periodic,
+            fixed=np.zeros((end - begin, 3), dtype=bool),
+            charge_spin=pairs[i],
         )
-    return systems
+        for i, (begin, end) in enumerate(zip([0, *ends], ends, strict=False))
+    ]
 
 
 def _charge_spin(state: ts.SimState) -> Tensor | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import operator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from ase import Atoms, units
@@ -35,6 +35,22 @@ _HIDDEN = {
     "npt-full": (*_CHAIN, "_barostat._xi", "_barostat._p_xi", "_p_g", "_h"),
     "npt-isotropic": (*_CHAIN, "_barostat._xi", "_barostat._p_xi", "_eps", "_p_eps", "_volume0", "_cell0"),
 }
+
+
+class Moving(Protocol):
+    """What a run asks of whoever moves its atoms."""
+
+    def conserved_energy(self) -> float:
+        """What exact dynamics would keep, eV."""
+        ...
+
+    def state(self) -> State:
+        """Everything that the next step depends on."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Continue from ``state``."""
+        ...
 
 
 class Motion:
@@ -165,6 +181,16 @@ def start(atoms: Atoms, settings: MDSettings) -> Motion:
     Raises:
         DPA4Error: what these atoms cannot do in this ensemble.
     """
+    prepare(atoms, settings)
+    return LangevinMotion(atoms, settings) if settings.integrator == "langevin" else Motion(atoms, settings)
+
+
+def prepare(atoms: Atoms, settings: MDSettings) -> None:
+    """Check that ``atoms`` can do this, give them velocities, and under Langevin hold their centre of mass.
+
+    Raises:
+        DPA4Error: what these atoms cannot do in this ensemble.
+    """
     if settings.ensemble == "npt" and not atoms.pbc.all():
         raise DPA4Error("npt moves the cell, but the structure is not periodic in all directions; use nvt")
     if atoms.constraints and settings.integrator not in ("nve", "langevin"):
@@ -179,7 +205,6 @@ def start(atoms: Atoms, settings: MDSettings) -> Motion:
         _stop_drift(atoms)
     else:
         raise DPA4Error("the structure has no velocities to keep; leave keep_velocities out")
-    return LangevinMotion(atoms, settings) if settings.integrator == "langevin" else Motion(atoms, settings)
 
 
 def draw_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:

@@ -22,7 +22,7 @@ from dpa4_core.data.structures import StructureError, System, check_system, from
 from dpa4_core.errors import DPA4Error
 from dpa4_core.loaded import as_potential
 from dpa4_core.md.files import Checkpoint, Frames, Log, Paths, open_frames, write_json
-from dpa4_core.md.integrators import Motion, kinetic_temperature, start
+from dpa4_core.md.integrators import Motion, Moving, kinetic_temperature, start
 from dpa4_core.md.progress import step_bar
 from dpa4_core.md.result import Average, Drift, MDResult, Sample, Thermo
 from dpa4_core.md.settings import MDSettings
@@ -97,7 +97,7 @@ class Run:
         *,
         output: str | Path | None = None,
         overwrite: bool = False,
-        begin: Callable[[Atoms, MDSettings], Motion] = start,
+        begin: Callable[[Atoms, MDSettings], Moving] = start,
         engine: str = "ase",
     ) -> None:
         system = to_system(structure)
@@ -109,7 +109,7 @@ class Run:
         self.atoms = _atoms(structure, system)
         self._constraints = list(self.atoms.constraints)
         self.atoms.calc = DPA4Calculator(potential)
-        self.motion: Motion = begin(self.atoms, settings)
+        self.motion = begin(self.atoms, settings)
         self.identity = _identity(system, self.atoms, potential, settings) | {"engine": engine}
         self._model = _model(potential)
         self.step = 0
@@ -144,8 +144,8 @@ class Run:
 
     def finish(self, elapsed: float, error: str | None) -> MDResult:
         """The result of a run that took ``elapsed`` s in this process; its last state and summary are written."""
-        if error is None and self.paths is not None:
-            self._checkpoint(self._frames.size() if self._frames else 0, len(self.log.samples))
+        if error is None:
+            self.save()
         made = self.step - self.first_step
         result = self._result(made / elapsed if made else np.nan, error)
         self._write_summary(result)
@@ -157,12 +157,15 @@ class Run:
         self.log.close()
 
     def _one_step(self) -> str | None:
+        assert isinstance(self.motion, Motion)
         self.motion.step()
         self.step += 1
         if problem := self.explosion():
             return problem
         if self.is_sampled():
             self.record()
+            if time.monotonic() - self._saved > CHECKPOINT_S:
+                self.save()
         return None
 
     def is_sampled(self) -> bool:
@@ -193,7 +196,7 @@ class Run:
         return None
 
     def record(self) -> None:
-        """Add a frame and a row, and now and then the state."""
+        """Add a frame and a row."""
         atoms, settings = self.atoms, self.settings
         periodic = bool(atoms.pbc.any())
         pressure = np.nan
@@ -215,7 +218,10 @@ class Run:
             return
         self._frames.write(self._frame(sample))
         self.n_frames += 1
-        if time.monotonic() - self._saved > CHECKPOINT_S:
+
+    def save(self) -> None:
+        """Write the state to continue from."""
+        if self._frames is not None:
             self._checkpoint(self._frames.size(), len(self.log.samples))
 
     def _frame(self, sample: Sample) -> Atoms:

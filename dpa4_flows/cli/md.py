@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -18,7 +20,7 @@ from dpa4_core.md import MDResult, MDSettings
 from dpa4_core.md import md as run_md
 from dpa4_core.md.files import Paths
 from dpa4_core.potential import PotentialLike
-from dpa4_flows.cli.console import err, number, out, plural, print_json, say, warn
+from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.outputs import Computed, formula_of
 from dpa4_flows.cli.structures import AsJson, Device, Dtype, Files, Model, Threads, read_inputs
@@ -80,7 +82,8 @@ def md(
     """Molecular dynamics; the same command again continues a run that was stopped.
 
     Beside the trajectory OUT.traj stand OUT.csv (energies, temperature, pressure), OUT.json (model, settings, averages,
-    drift) and OUT.restart.npz. More --time prolongs a finished run. For several structures OUT is a folder.
+    drift) and OUT.restart.npz. More --time prolongs a finished run. For several structures OUT is a folder; they run
+    together where torch-sim is installed.
 
     For example:
 
@@ -108,7 +111,12 @@ def md(
         torch.set_num_threads(threads)
     reference = ModelRef(model, device=device, dtype=dtype)
     potential = reference.load()
-    jobs = [_run(job, potential, settings, overwrite, alone=len(jobs) == 1, quiet=as_json) for job in jobs]
+    progress = err.is_terminal and not as_json
+    together = _together(jobs, settings)
+    if together is not None:
+        jobs = _run_together(together, jobs, potential, settings, overwrite, progress)
+    else:
+        jobs = [_run(job, potential, settings, overwrite, progress, alone=len(jobs) == 1) for job in jobs]
     info = reference.info()
     drawn = _draw(plot, jobs, f"{info.name}: {info.level_of_theory}") if plot is not None else False
     if as_json:
@@ -139,8 +147,47 @@ def _jobs(inputs: Sequence[Computed], output: Path) -> list[_Job]:
     return jobs
 
 
+def _together(jobs: Sequence[_Job], settings: MDSettings) -> Any:
+    """The module that runs several structures at once, with a line about it; None to run one after another."""
+    if len(jobs) < 2:
+        return None
+    one_by_one = "the structures run one after another: "
+    if importlib.util.find_spec("torch_sim") is None:
+        remark(one_by_one + "for batches install the extra torchsim (Python 3.12 or later)")
+        return None
+    module = importlib.import_module("dpa4_flows.torchsim_md")
+    if settings.integrator not in module.INTEGRATORS:
+        remark(one_by_one + f"torch-sim has no {settings.integrator}")
+        return None
+    remark(f"{len(jobs)} structures run together through torch-sim")
+    return module
+
+
+def _run_together(
+    module: Any,
+    jobs: Sequence[_Job],
+    potential: PotentialLike,
+    settings: MDSettings,
+    overwrite: bool,
+    progress: bool,
+) -> list[_Job]:
+    done = list(jobs)
+    good = [i for i, job in enumerate(jobs) if job.error is None]
+    outcomes = module.md_batch(
+        [jobs[i].entry.structure for i in good],
+        potential,
+        settings,
+        [jobs[i].trajectory for i in good],
+        overwrite=overwrite,
+        progress=progress,
+    )
+    for i, outcome in zip(good, outcomes, strict=True):
+        done[i] = _Job(jobs[i].entry, jobs[i].trajectory, outcome.result, outcome.error)
+    return done
+
+
 def _run(
-    job: _Job, potential: PotentialLike, settings: MDSettings, overwrite: bool, *, alone: bool, quiet: bool
+    job: _Job, potential: PotentialLike, settings: MDSettings, overwrite: bool, progress: bool, *, alone: bool
 ) -> _Job:
     """The job with its result; among several, one that cannot run fails alone."""
     if job.error is not None:
@@ -152,7 +199,7 @@ def _run(
             settings,
             output=job.trajectory,
             overwrite=overwrite,
-            progress=err.is_terminal and not quiet,
+            progress=progress,
         )
     except DPA4Error as error:
         if alone:

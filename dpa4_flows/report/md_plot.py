@@ -7,6 +7,7 @@ atoms itself swings with the thermostat.
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from dpa4_flows.report.files import replacing
 MAX_POINTS = 4000
 """Points of a curve; longer logs are thinned."""
 
+_ENERGY, _CONSERVED = "energy (meV/atom)", "conserved energy (meV/atom)"
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}</style>
@@ -45,13 +47,6 @@ class Course(NamedTuple):
     n_atoms: int
 
 
-class _Panel(NamedTuple):
-    """One row of the figure: its axis, and the curves by label."""
-
-    axis: str
-    curves: dict[str, NDArray[np.float64]]
-
-
 def write_md_html(path: Path, runs: Mapping[str, Course], words: str) -> None:
     """Write a page that needs no network.
 
@@ -66,8 +61,9 @@ def write_md_html(path: Path, runs: Mapping[str, Course], words: str) -> None:
         figure.update_yaxes(title_text=axis, row=i, col=1)
     for position, (name, course) in enumerate(runs.items()):
         time = _thin(course.thermo.time_ps)
-        for i, panel in enumerate(_panels(course), start=1):
-            for j, (label, values) in enumerate(panel.curves.items()):
+        panels = _panels(course)
+        for i, axis in enumerate(rows, start=1):
+            for j, (label, values) in enumerate(panels[axis].items()):
                 figure.add_scatter(
                     x=time,
                     y=_thin(values),
@@ -97,15 +93,16 @@ def write_md_png(path: Path, runs: Mapping[str, Course], words: str) -> None:
     axes: Any = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
     for position, (name, course) in enumerate(runs.items()):
         time = _thin(course.thermo.time_ps)
-        for axis, panel in zip(axes, _panels(course), strict=True):
-            for j, (label, values) in enumerate(panel.curves.items()):
+        panels = _panels(course)
+        for axis, row in zip(axes, rows, strict=True):
+            for j, (label, values) in enumerate(panels[row].items()):
                 style = {"color": PALETTE[position % len(PALETTE)], "linestyle": ("-", ":")[j], "linewidth": 1.0}
                 axis.plot(time, _thin(values), label=f"{name}, {label}" if axis is axes[0] else None, **style)
     for axis, text in zip(axes, rows, strict=True):
         axis.set_ylabel(text, fontsize=8)
     axes[-1].set_xlabel("time (ps)")
     axes[0].legend(fontsize=7)
-    figure.suptitle(words, fontsize=8)
+    figure.suptitle(textwrap.fill(words, 100), fontsize=8)
     part = path.with_name(f".{path.name}.part")
     figure.savefig(part, dpi=160, format="png")
     part.replace(path)
@@ -117,21 +114,38 @@ def _title(runs: Mapping[str, Course]) -> str:
 
 
 def _rows(runs: Mapping[str, Course]) -> list[str]:
-    """The axes of the panels, the same for every run."""
-    return [panel.axis for panel in _panels(next(iter(runs.values())))]
+    """The axes of the panels: those in which a run has something that moves, besides the conserved energy."""
+    found = [_panels(course) for course in runs.values()]
+    kept = dict.fromkeys(found[0], False)
+    for panels in found:
+        for axis, curves in panels.items():
+            kept[axis] |= axis == _CONSERVED or any(_moves(curve) for curve in curves.values())
+    if not any(_differs(panels[_ENERGY]) for panels in found):
+        kept[_ENERGY] = False  # nve: the conserved energy is that of the atoms
+    return [axis for axis, keep in kept.items() if keep]
 
 
-def _panels(course: Course) -> list[_Panel]:
+def _panels(course: Course) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Curves by axis and label."""
     thermo, n = course
     conserved = 1000 * (thermo.conserved_energy - thermo.conserved_energy[0]) / n
     total = 1000 * (thermo.total_energy - thermo.total_energy[0]) / n
-    return [
-        _Panel("energy (meV/atom)", {"conserved": conserved, "atoms": total}),
-        _Panel("conserved (meV/atom)", {"conserved": conserved}),
-        _Panel("temperature (K)", {"temperature": thermo.temperature}),
-        _Panel("pressure (GPa)", {"pressure": thermo.pressure_gpa}),
-        _Panel("volume (Å³/atom)", {"volume": thermo.volume / n}),
-    ]
+    return {
+        _ENERGY: {"conserved": conserved, "atoms": total},
+        _CONSERVED: {"conserved": conserved},
+        "temperature (K)": {"temperature": thermo.temperature},
+        "pressure (GPa)": {"pressure": thermo.pressure_gpa},
+        "volume (Å³/atom)": {"volume": thermo.volume / n},
+    }
+
+
+def _moves(curve: NDArray[np.float64]) -> bool:
+    return bool(np.isfinite(curve).all() and np.ptp(curve) > 0)
+
+
+def _differs(curves: Mapping[str, NDArray[np.float64]]) -> bool:
+    first, second = curves.values()
+    return not np.array_equal(first, second)
 
 
 def _thin(values: NDArray[np.float64]) -> NDArray[np.float64]:

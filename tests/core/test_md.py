@@ -327,7 +327,7 @@ def test_the_centre_of_mass_rests_under_langevin(copper, morse):
 
 
 def test_pymatgen_comes_out_as_it_went_in(morse):
-    crystal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(2.75), ["Cu"], [[0, 0, 0]])
+    crystal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.68), ["Cu"], [[0, 0, 0]])
     result = md(crystal, morse, MDSettings(time_ps=0.005))
     assert isinstance(result.structure, Structure)
     assert not np.allclose(result.structure.cart_coords, crystal.cart_coords)
@@ -396,7 +396,7 @@ def test_structures_that_cannot_move_as_asked_are_refused(copper, morse):
     with pytest.raises(DPA4Error, match="not periodic in all directions"):
         md(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.5]]), morse, MDSettings(ensemble="npt"))
     with pytest.raises(DPA4Error, match="make a supercell"):
-        md(bulk("Cu", a=2.75, cubic=False), morse)
+        md(bulk("Cu", a=3.68, cubic=False), morse)
     fixed = copper.copy()
     fixed.set_constraint(FixAtoms(range(8)))
     with pytest.raises(DPA4Error, match="nothing can move"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase import units
 from atomate2.common.flows.eos import PostProcessEosEnergy
 from atomate2.forcefields.flows.elastic import ElasticMaker
 from atomate2.forcefields.flows.eos import ForceFieldEosMaker
@@ -92,11 +93,15 @@ def test_deprecated_arguments_reach_atomate2(cls: Any, copper: Structure) -> Non
     assert cls(model=TOY).task_document_kwargs == {}
 
 
-def test_molecular_dynamics_runs(copper: Structure, tmp_path: Path) -> None:
-    maker = DPA4MDMaker(model=TOY, n_steps=3, ensemble="nve", time_step=2.0)
+@pytest.mark.filterwarnings("ignore:Use thermalize_momenta:DeprecationWarning")  # atomate2 lags behind ASE
+@pytest.mark.filterwarnings("ignore:The implementation of .fixcm=True.:FutureWarning")
+@pytest.mark.parametrize("ensemble", ["nve", "nvt", "npt"])
+def test_molecular_dynamics_runs(ensemble: str, copper: Structure, tmp_path: Path) -> None:
+    times = {"tdamp": 100 * units.fs, "pdamp": 1000 * units.fs} if ensemble == "npt" else {}
+    maker = DPA4MDMaker(model=TOY, n_steps=3, ensemble=ensemble, pressure=0.0, time_step=2.0, ase_md_kwargs=times)
     document = output(maker.make(copper), tmp_path)
     assert document.output.n_steps == 4
-    assert document.dpa4.settings["ensemble"] == "nve"
+    assert document.dpa4.settings["ensemble"] == ensemble
     assert document.dpa4.settings["time_step"] == 2.0
 
 

@@ -24,7 +24,7 @@ SHORT = ["--time", "0.02", "--every", "5", "--ensemble", "nve"]
 @pytest.fixture
 def copper(tmp_path):
     path = tmp_path / "copper.vasp"
-    bulk("Cu", cubic=True, a=2.75).write(path)
+    bulk("Cu", cubic=True, a=3.68).write(path)
     return path
 
 

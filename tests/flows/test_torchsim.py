@@ -17,7 +17,8 @@ if importlib.util.find_spec("torch_sim") is None:
 import torch_sim as ts
 from torch_sim.models.interface import validate_model_outputs
 
-from dpa4_flows.torchsim import TorchSimModel
+from dpa4_core.data.neighbours_cuda import AVAILABLE
+from dpa4_flows.torchsim import TorchSimModel, batched_graph
 
 CPU = torch.device("cpu")
 
@@ -29,7 +30,7 @@ def morse():
 
 def skewed(seed: int) -> Atoms:
     """A triclinic crystal off its minimum, so that rows and columns, and signs, all matter."""
-    atoms = bulk("Cu", a=2.8) * (2, 2, 1)
+    atoms = bulk("Cu", a=3.7) * (2, 2, 1)
     strain = np.eye(3) + 0.08 * np.random.default_rng(seed).standard_normal((3, 3))
     atoms.set_cell(atoms.cell @ strain, scale_atoms=True)
     atoms.rattle(0.05, seed=seed)
@@ -64,6 +65,17 @@ def test_molecules_have_no_stress_and_do_not_see_images(morse):
     assert output["stress"].isnan().all()
 
 
+@pytest.mark.skipif(not AVAILABLE, reason="nvalchemi-toolkit-ops 0.5 is not installed")
+@pytest.mark.parametrize("systems", [[skewed(1), skewed(2)], [molecule("C6H6"), molecule("H2O")]], ids=["pbc", "open"])
+def test_the_search_for_gpus_finds_the_same_neighbours(systems, morse):
+    """It runs on the CPU, too, so that its conventions can be compared here."""
+    state = ts.io.atoms_to_state(systems, CPU, torch.float64)
+    expected, found = TorchSimModel(morse)(state), morse.compute(batched_graph(state, morse.cutoff))
+    assert torch.allclose(found.energy, expected["energy"], atol=1e-10)
+    assert torch.allclose(found.forces, expected["forces"], atol=1e-10)
+    assert torch.allclose(found.stress, expected["stress"], atol=1e-12, equal_nan=True)
+
+
 def test_charge_and_spin_reach_the_potential():
     class Listening(MorsePotential):
         heard = None
@@ -90,7 +102,7 @@ def test_an_unknown_element_is_named(morse):
 
 
 def test_batched_dynamics_of_torch_sim_conserves_energy(morse):
-    crystals = [skewed(3) * (2, 1, 1), bulk("Cu", cubic=True, a=2.75) * (2, 1, 1)]
+    crystals = [skewed(3) * (2, 1, 1), bulk("Cu", cubic=True, a=3.68) * (2, 1, 1)]
     model = TorchSimModel(morse)
     state = ts.io.atoms_to_state(crystals, CPU, torch.float64)
     state.rng = 0
