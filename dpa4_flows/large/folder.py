@@ -208,9 +208,9 @@ def prepare_folder(
     if not is_run_folder(path):
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"{path} is a file; give a folder")
-        strange = [p.name for p in path.iterdir() if p.name not in (*_FOLDERS, INDEX_FILE)] if path.exists() else []
-        strange = [name for name in strange if not name.endswith(".part")]
-        if strange:
+        ours = (RUN_FILE, INDEX_FILE, *_FOLDERS)  # another process may just be making them
+        found = [p.name for p in path.iterdir()] if path.exists() else []
+        if strange := [name for name in found if name not in ours and not name.endswith(".part")]:
             raise RunFolderError(f"{path} holds other files ({strange[0]}); give the name of a new folder")
         _create(path, task, inputs, counted)
     run = open_folder(path)

@@ -38,7 +38,7 @@ from dpa4_flows.cli import app
 from dpa4_flows.large import claims as claims_module
 from dpa4_flows.large import worker as worker_module
 from dpa4_flows.large.claims import Claims, Worker
-from dpa4_flows.large.folder import RunFolder, RunFolderError, Task, prepare_folder
+from dpa4_flows.large.folder import RunFolder, RunFolderError, Task, open_folder, prepare_folder
 from dpa4_flows.large.launch import Ended, Resources, run_workers, share
 from dpa4_flows.large.rows import Row, read_journal, read_shard
 from dpa4_flows.large.worker import RunWorker
@@ -491,6 +491,19 @@ def test_the_command_fills_a_folder_and_exports_it(tmp_path: Path) -> None:
     assert table[6]["error"] == rows[6]["error"] and table[6]["energy"] == ""
     wrong = dpa4("export", folder, "-o", tmp_path / "all.cif")
     assert wrong.exit_code == 1 and ".extxyz, .xyz, .csv, .json, .parquet" in wrong.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_tests_on_path")
+def test_two_commands_on_one_folder_share_the_work(tmp_path: Path) -> None:
+    """As two machines would, and one of them with two processes."""
+    path, folder = write_input(tmp_path / "in.extxyz", 240), tmp_path / "run"
+    arguments = ["relax", path, "-o", folder, "-m", SLOW, "--fmax", 0.05, "--max-atoms-per-batch", 4, "--threads", 1]
+    commands = [_start(arguments), _start([*arguments, "--workers", 2])]
+    assert [command.wait(240) for command in commands] == [0, 0]
+    run = open_folder(folder)
+    counts = [json.loads(p.read_text())["n_done"] for p in (folder / "workers").glob("*.json")]
+    assert len(counts) == 3 and sum(counts) == 240 == len(rows_of(run)) and min(counts) > 0
 
 
 def test_a_parquet_file_is_the_end_of_a_run_behind_it(tmp_path: Path) -> None:
