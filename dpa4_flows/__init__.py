@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
     from dpa4_flows.makers.corrections import CorrectionRefitMaker
     from dpa4_flows.makers.elastic import BatchElasticMaker
+    from dpa4_flows.makers.elastic_flow import DPA4ElasticMaker
     from dpa4_flows.makers.hull import ConvexHullMaker
+    from dpa4_flows.makers.phonon_flow import DPA4PhononMaker
     from dpa4_flows.makers.phonons import BatchPhononMaker
     from dpa4_flows.makers.references import ReferenceMaker
     from dpa4_flows.makers.relax import DPA4MDMaker, DPA4RelaxMaker, DPA4StaticMaker
@@ -40,7 +42,9 @@ __all__ = [
     "BatteryRun",
     "ConvexHullMaker",
     "CorrectionRefitMaker",
+    "DPA4ElasticMaker",
     "DPA4MDMaker",
+    "DPA4PhononMaker",
     "DPA4RelaxMaker",
     "DPA4StaticMaker",
     "EvaluateMaker",
@@ -68,7 +72,9 @@ _HOMES = {
     "makers.batch": ("BatchRelaxMaker", "BatchStaticMaker"),
     "makers.corrections": ("CorrectionRefitMaker",),
     "makers.elastic": ("BatchElasticMaker",),
+    "makers.elastic_flow": ("DPA4ElasticMaker",),
     "makers.hull": ("ConvexHullMaker",),
+    "makers.phonon_flow": ("DPA4PhononMaker",),
     "makers.phonons": ("BatchPhononMaker",),
     "makers.references": ("ReferenceMaker",),
     "makers.relax": ("DPA4MDMaker", "DPA4RelaxMaker", "DPA4StaticMaker"),

@@ -19,6 +19,7 @@ from dpa4_flows.cli.console import err, number, out, plural, print_json, remark,
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.relaxing import relax_missing
 from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Model, Threads
+from dpa4_flows.cli.validate_bulk import bulk
 from dpa4_flows.cli.validate_hull import hull
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.corrections import (
@@ -53,6 +54,7 @@ def _group() -> None:
 
 
 app.add_typer(validate, name="validate")
+validate.command()(bulk)
 validate.command()(hull)
 
 

@@ -21,7 +21,9 @@ from pymongo import MongoClient
 from dpa4_flows.engines import fireworks_state, open_launchpad, submit_fireworks
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.chunks import fan_out
+from dpa4_flows.makers.phonons import BatchPhononMaker
 from dpa4_flows.makers.relax import DPA4StaticMaker
+from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import Candidate
@@ -135,6 +137,21 @@ def test_worker_in_another_process_fills_the_results_table(site: Site, tmp_path:
         assert store.additional_stores["data"].count() > 0
     finally:
         store.close()
+
+
+def test_stability_is_a_flow_of_values(site: Site, tmp_path: Path) -> None:
+    maker = StabilityMaker(model=TOY, hull=None, phonons=BatchPhononMaker(min_length=5.0, temperatures_k=(300.0,)))
+    flow = maker.make([rocksalt("Mg", 4.3)], tmp_path / "stability.sqlite")
+    ids = submit_fireworks(flow, site.launchpad_file)
+    site.work()
+    assert fireworks_state(ids, site.launchpad_file) == {"COMPLETED": 4}
+    store = SETTINGS.JOB_STORE
+    store.connect()
+    try:
+        (document,) = store.get_output(flow.output.uuid).documents
+    finally:
+        store.close()
+    assert document.verdict == "stable" and document.elastic.provenance.model_sha256 == TOY.sha256
 
 
 def test_failed_job_is_seen_and_runs_again_after_the_cause_is_gone(site: Site, tmp_path: Path) -> None:

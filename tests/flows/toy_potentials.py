@@ -60,3 +60,11 @@ class ShortOMatMorse(OMatMorse):
 
     def __init__(self) -> None:
         super().__init__(cutoff=3.0, stiffness=3.0)
+
+
+class WithoutCopper(MorsePotential):
+    """Does not know copper."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = self.elements - {29}

@@ -1,0 +1,147 @@
+"""`dpa4 validate bulk`: lattice constants, elastic constants and phonons of well-known solids."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from dpa4_core.errors import DPA4Error
+from dpa4_flows.cli.console import err, number, out, print_json, say, warn
+from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Model, Threads
+from dpa4_flows.extras import require_extra
+from dpa4_flows.makers.bulk_validation import TEMPERATURE_K, BulkDocument, BulkRow, bulk_document, bulk_solids
+from dpa4_flows.makers.elastic import BatchElasticMaker
+from dpa4_flows.makers.phonons import BatchPhononMaker
+from dpa4_flows.makers.stability import StabilityMaker
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.results import ResultsTable
+
+TABLE = "bulk.sqlite"
+"""Results table in the folder of `dpa4 validate bulk`."""
+
+_DIGITS = {"Å": 3, "GPa": 1, "THz": 2, "J/mol/K": 2}
+
+
+def bulk(
+    solids: Annotated[
+        list[str] | None, typer.Argument(metavar="[SOLIDS]...", help="Formulas of the table; all by default.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Four solids only: Si, MgO, Cu, BaTiO3.")] = False,
+    no_phonons: Annotated[bool, typer.Option("--no-phonons", help="Lattice and elastic constants only.")] = False,
+    model: Model = "dpa4-neo",
+    folder: Annotated[
+        Path | None, typer.Option("--folder", "-o", metavar="DIR", help="Keep what is computed here and reuse it.")
+    ] = None,
+    min_length: Annotated[
+        float, typer.Option(min=3.0, help="Distance between an atom and its image in phonon supercells, Å.")
+    ] = 10.0,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    threads: Threads = 0,
+    max_atoms_per_batch: Batch = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lattice constants, elastic constants and phonons of 26 solids beside PBE and experiment.
+
+    A number passes if it lies within the tolerance of its reference: PBE where the table has it, else what DPA4-Neo
+    gives through the reference implementation; entropies of measurement. Experiment stands beside.
+
+    For example:
+
+      dpa4 validate bulk --quick
+
+      dpa4 validate bulk -m my.dpa4 --folder bulk
+    """
+    if quick and solids:
+        raise DPA4Error("--quick chooses the solids: drop it, or the names")
+    if not no_phonons:
+        require_extra("phonons", "a calculation of phonons (left out by --no-phonons)")
+    chosen = bulk_solids(solids, quick=quick)
+    if threads:
+        torch.set_num_threads(threads)
+    maker = StabilityMaker(
+        model=ModelRef(model, device=device, dtype=dtype),
+        hull=None,
+        elastic=BatchElasticMaker(max_atoms_per_batch=max_atoms_per_batch),
+        phonons=None
+        if no_phonons
+        else BatchPhononMaker(
+            min_length=min_length, temperatures_k=(TEMPERATURE_K,), max_atoms_per_batch=max_atoms_per_batch
+        ),
+        max_atoms_per_batch=max_atoms_per_batch,
+    )
+    place = tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    hidden = as_json or not err.is_terminal
+    with place as path, Progress(*columns, console=err, transient=True, disable=hidden) as bar:
+        totals = {"elastic": sum(s.elastic for s in chosen), "phonons": sum(s.phonons for s in chosen)}
+        tasks = {part: bar.add_task(part, total=total) for part, total in totals.items()}
+        document = bulk_document(
+            maker, ResultsTable(Path(path) / TABLE), chosen, lambda part, n: bar.advance(tasks[part], n)
+        )
+    if as_json:
+        print_json(document.model_dump(mode="json"))
+    else:
+        _print_rows(document.rows)
+        _print_errors(document)
+        say(f"{document.n_passed} of {len(document.rows)} within the tolerance")
+    for formula, error in document.failures.items():
+        warn("failed", f"{formula}: {error}", "bold red")
+    if document.failures:
+        raise typer.Exit(USER_ERROR if not document.rows else SOME_FAILED)
+
+
+def _print_rows(rows: Sequence[BulkRow]) -> None:
+    table = Table("solid", "quantity")
+    for title in ("value", "reference", "deviation"):
+        table.add_column(title, justify="right")
+    table.add_column("tolerance")
+    table.add_column("")
+    table.add_column("experiment", justify="right")
+    table.add_column("reference is")
+    before = ""
+    for row in rows:
+        digits = _DIGITS[row.unit]
+        table.add_row(
+            row.formula if row.formula != before else "",
+            f"{row.quantity}, {row.unit}",
+            number(row.value, digits),
+            _range(row.reference, digits),
+            "" if row.deviation is None else f"{row.deviation:+.{digits}f}",
+            row.tolerance,
+            "[green]pass[/]" if row.passed else "[bold red]fail[/]",
+            _range(row.experiment, digits),
+            row.reference_source,
+        )
+        before = row.formula
+    out.print(table)
+
+
+def _range(ends: Sequence[float] | None, digits: int) -> str:
+    return "" if ends is None else " to ".join(number(end, digits) for end in ends)
+
+
+def _print_errors(document: BulkDocument) -> None:
+    table = Table("mean absolute deviation", title_justify="left")
+    for title in ("solids", "from the reference", "%", "from experiment", "%"):
+        table.add_column(title, justify="right")
+    for error in document.errors:
+        digits = _DIGITS[error.unit] + 1
+        table.add_row(
+            f"{error.quantity}, {error.unit}",
+            str(error.n),
+            number(error.reference, digits),
+            number(error.reference_percent, 1),
+            number(error.experiment, digits),
+            number(error.experiment_percent, 1),
+        )
+    out.print(table)

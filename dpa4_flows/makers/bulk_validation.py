@@ -1,0 +1,344 @@
+"""Lattice constants, elastic constants and phonons of well-known solids beside PBE and experiment."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ase.build import bulk
+from pydantic import Field
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+from dpa4_flows.makers.stability import StabilityMaker
+from dpa4_flows.provenance import provenance
+from dpa4_flows.results import ResultsTable
+from dpa4_flows.schemas import Document, Provenance
+from dpa4_flows.schemas_stability import StabilityDocument
+
+_FILE = Path(__file__).parents[1] / "data" / "bulk_solids.json"
+_ASE_PROTOTYPES = ("diamond", "zincblende", "rocksalt", "fcc", "bcc")
+TEMPERATURE_K = 300.0
+
+Range = float | tuple[float, float]
+
+
+class Tolerance(NamedTuple):
+    """How far a value may lie from its reference: the larger of both."""
+
+    relative: float
+    absolute: float = 0.0
+
+    def words(self, unit: str) -> str:
+        percent = f"{100 * self.relative:g} %"
+        return f"{percent} or {self.absolute:g} {unit}" if self.absolute else percent
+
+
+TOLERANCES = {
+    "a": Tolerance(0.006),
+    "K": Tolerance(0.08),
+    "K of an alkali metal": Tolerance(0.15),
+    "C": Tolerance(0.15, 10.0),
+    "f": Tolerance(0.05),
+    "S": Tolerance(0.085),
+}
+"""A good model of PBE lies within; entropies against measurement."""
+
+
+class BulkRow(Document):
+    """One quantity of one solid."""
+
+    formula: str
+    quantity: str = Field(description="a, K, C11, C12, C44, f max, f Γ, S 300 K, imaginary modes")
+    unit: str
+    value: float | None = Field(description="Computed; None where the part failed")
+    reference: list[float] | None = Field(description="One number, or both ends of a range")
+    reference_source: str
+    experiment: list[float] | None = Field(None, description="One number, or both ends of a range")
+    deviation: float | None = Field(None, description="From the reference, or its nearer end")
+    deviation_experiment: float | None = Field(None, description="From experiment, or its nearer end")
+    tolerance: str
+    passed: bool
+
+
+class BulkError(Document):
+    """Mean absolute deviations of one quantity."""
+
+    quantity: str
+    unit: str
+    n: int = Field(description="Solids")
+    reference: float | None = Field(description="Mean absolute deviation from the references")
+    reference_percent: float | None
+    experiment: float | None = Field(description="Mean absolute deviation from experiment")
+    experiment_percent: float | None
+
+
+class BulkDocument(Document):
+    """The whole table."""
+
+    rows: list[BulkRow]
+    errors: list[BulkError]
+    failures: dict[str, str] = Field(description="Sentence for each solid without an answer")
+    n_passed: int
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class BulkSolid:
+    """A solid with what is known about it, see ``data/bulk_solids.json``."""
+
+    formula: str
+    facts: dict[str, Any]
+
+    @property
+    def quick(self) -> bool:
+        return bool(self.facts["quick"])
+
+    @property
+    def elastic(self) -> bool:
+        return self.facts["neo"] is not None
+
+    @property
+    def phonons(self) -> bool:
+        return self.facts["phonons"] is not None
+
+    @functools.cached_property
+    def structure(self) -> Structure:
+        """Primitive cell to start from."""
+        start, elements, prototype = self.facts["start"], self.facts["elements"], self.facts["prototype"]
+        if prototype in _ASE_PROTOTYPES:
+            return AseAtomsAdaptor.get_structure(bulk("".join(elements), prototype, a=start[0]))
+        places: list[Any]
+        if prototype == "perovskite":
+            centre = 0.5
+            places = [[0, 0, 0], [centre] * 3, [0, centre, centre], [centre, 0, centre], [centre, centre, 0]]
+            return Structure(Lattice.cubic(start[0]), [*elements, *elements[2:] * 2], places)
+        a, c, u = start  # rutile
+        places = [[0, 0, 0], [0.5] * 3, [u, u, 0], [-u, -u, 0], [0.5 + u, 0.5 - u, 0.5], [0.5 - u, 0.5 + u, 0.5]]
+        return Structure(Lattice.tetragonal(a, c), elements[:1] * 2 + elements[1:] * 4, places)
+
+
+def bulk_solids(names: Sequence[str] | None = None, *, quick: bool = False) -> list[BulkSolid]:
+    """The solids of the table, all of them, those with given formulas, or the few quick ones.
+
+    Raises:
+        ValueError: a name that is not in the table.
+    """
+    solids = [BulkSolid(facts["formula"], facts) for facts in json.loads(_FILE.read_text())["solids"]]
+    if names:
+        known = {solid.formula: solid for solid in solids}
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"{unknown[0]!r} is not in the table; choose from {', '.join(known)}")
+        return [known[name] for name in names]
+    return [solid for solid in solids if solid.quick or not quick]
+
+
+def bulk_document(
+    maker: StabilityMaker,
+    table: ResultsTable,
+    solids: Sequence[BulkSolid],
+    on_done: Callable[[str, int], None] | None = None,
+) -> BulkDocument:
+    """Compute what the table lacks and compare.
+
+    Args:
+        maker: model and settings; its hull is not used. What is None in it is left out.
+        table: relaxations, elastic tensors and phonons are found and kept here.
+        solids: from `bulk_solids`.
+        on_done: called with the name of a part and the number of solids that were just finished.
+    """
+    answers: dict[str, StabilityDocument] = {}
+    failures: dict[str, str] = {}
+    for part, chosen in (
+        ("elastic", [solid for solid in solids if solid.elastic and maker.elastic is not None]),
+        ("phonons", [solid for solid in solids if solid.phonons and maker.phonons is not None]),
+    ):
+        only = replace(
+            maker,
+            hull=None,
+            elastic=maker.elastic if part == "elastic" else None,
+            phonons=maker.phonons if part == "phonons" else None,
+        )
+        structures = [solid.structure for solid in chosen]
+        for stage in only.stages:
+            report = None if on_done is None or stage == "relax" else functools.partial(on_done, part)
+            only.run_stage(stage, table, structures, report)
+        found = only.assess(table, structures)
+        for solid, document, error in zip(chosen, found.documents, found.errors, strict=True):
+            if document is None:
+                failures[solid.formula] = error or "no answer"
+                continue
+            piece = document.elastic or document.phonons
+            if piece is not None and piece.error is not None:
+                failures[solid.formula] = f"{part}: {piece.error}"
+            before = answers.get(solid.formula)
+            answers[solid.formula] = (
+                document if before is None else before.model_copy(update={"phonons": document.phonons})
+            )
+    rows = [row for solid in solids if solid.formula in answers for row in _rows(solid, answers[solid.formula])]
+    return BulkDocument(
+        rows=rows,
+        errors=_errors(rows),
+        failures=failures,
+        n_passed=sum(row.passed for row in rows),
+        provenance=provenance(maker.model, maker.settings()),
+    )
+
+
+def lattice_constant(document: StabilityDocument) -> float:
+    """Edge of the conventional cell along x, Å."""
+    structure = Structure.from_dict(document.relaxed.structure)
+    return float(SpacegroupAnalyzer(structure, symprec=0.01).get_conventional_standard_structure().lattice.a)
+
+
+def _rows(solid: BulkSolid, document: StabilityDocument) -> list[BulkRow]:
+    facts = solid.facts
+    pbe, experiment, neo = facts["pbe"], facts["experiment"] or {}, facts["neo"]
+    rows = []
+    if pbe is not None:
+        source = f"PBE, {pbe['source']}".replace("PBE, PBE", "PBE")
+        rows.append(
+            _row(solid, "a", "Å", lattice_constant(document), pbe["a"], source, experiment.get("a"), TOLERANCES["a"])
+        )
+    elastic = document.elastic
+    if elastic is not None and pbe is not None:
+        kind = "K of an alkali metal" if facts["alkali"] else "K"
+        rows.append(_row(solid, "K", "GPa", elastic.k_vrh_gpa, pbe["k"], source, experiment.get("k"), TOLERANCES[kind]))
+        for i, (name, row, column) in enumerate((("C11", 0, 0), ("C12", 0, 1), ("C44", 3, 3))):
+            value = None if elastic.c_ij_gpa is None else elastic.c_ij_gpa[row][column]
+            measured = None if experiment.get("c") is None else experiment["c"][i]
+            rows.append(_row(solid, name, "GPa", value, neo["c"][i], _NEO, measured, TOLERANCES["C"]))
+    if document.phonons is not None and document.phonons.error is None:
+        rows += _phonon_rows(solid, document)
+    return rows
+
+
+_NEO = "DPA4-Neo, reference implementation"
+
+
+def _phonon_rows(solid: BulkSolid, document: StabilityDocument) -> list[BulkRow]:
+    facts, phonons = solid.facts["phonons"], document.phonons
+    assert phonons is not None
+    neo, literature, measured = facts["neo"], facts["pbe_to"], facts["experiment_f"]
+    one_atom = neo["gamma_optical"] is None
+    rows = [
+        _row(
+            solid,
+            "f max",
+            "THz",
+            phonons.f_max_thz,
+            literature if one_atom else neo["f_max"],
+            "PBE, literature" if one_atom else _NEO,
+            measured if one_atom else None,
+            TOLERANCES["f"],
+        )
+    ]
+    if not one_atom:
+        of_pbe = literature is not None and not facts["imaginary"]
+        rows.append(
+            _row(
+                solid,
+                "f Γ",
+                "THz",
+                min(phonons.gamma_optical_thz),
+                literature if of_pbe else neo["gamma_optical"],
+                "PBE, literature" if of_pbe else _NEO,
+                _lower_end(measured),  # TO; the upper end is LO, which no model without charges has
+                TOLERANCES["f"],
+            )
+        )
+    if facts["experiment_entropy"] is not None:
+        entropy = next((t.entropy_j_mol_k for t in phonons.thermal if t.temperature_k == TEMPERATURE_K), None)
+        third_law = facts["experiment_entropy"]
+        tolerance = TOLERANCES["S"]
+        rows.append(_row(solid, "S 300 K", "J/mol/K", entropy, third_law, "experiment, 298 K", third_law, tolerance))
+    rows.append(
+        BulkRow(
+            formula=solid.formula,
+            quantity="imaginary modes",
+            unit="THz",
+            value=phonons.f_min_thz,
+            reference=None,
+            reference_source="PBE and DPA4-Neo: " + ("unstable" if facts["imaginary"] else "stable"),
+            tolerance="same verdict",
+            passed=phonons.verdict == ("unstable" if facts["imaginary"] else "stable"),
+        )
+    )
+    return rows
+
+
+def _lower_end(value: Any) -> Any:
+    return value[0] if isinstance(value, list) else value
+
+
+def _ends(value: Any) -> list[float] | None:
+    if value is None:
+        return None
+    return [float(x) for x in value] if isinstance(value, list) else [float(value)]
+
+
+def _distance(value: float, ends: list[float]) -> float:
+    """Signed distance to a range; 0 inside."""
+    low, high = min(ends), max(ends)
+    return value - low if value < low else value - high if value > high else 0.0
+
+
+def _row(
+    solid: BulkSolid,
+    quantity: str,
+    unit: str,
+    value: float | None,
+    reference: Any,
+    source: str,
+    experiment: Any,
+    tolerance: Tolerance,
+) -> BulkRow:
+    ends, measured = _ends(reference), _ends(experiment)
+    assert ends is not None
+    deviation = None if value is None else _distance(value, ends)
+    allowed = max(tolerance.absolute, tolerance.relative * min(abs(end) for end in ends))
+    return BulkRow(
+        formula=solid.formula,
+        quantity=quantity,
+        unit=unit,
+        value=value,
+        reference=ends,
+        reference_source=source,
+        experiment=measured,
+        deviation=deviation,
+        deviation_experiment=None if value is None or measured is None else _distance(value, measured),
+        tolerance=tolerance.words(unit),
+        passed=deviation is not None and abs(deviation) <= allowed,
+    )
+
+
+def _errors(rows: Sequence[BulkRow]) -> list[BulkError]:
+    """Mean absolute deviations by quantity; what is meant to be imaginary is left out."""
+    found = []
+    for quantity in dict.fromkeys(row.quantity for row in rows):
+        some = [r for r in rows if r.quantity == quantity and r.value is not None and r.reference and r.value > 0]
+        if not some:
+            continue
+        to_reference = [(r.deviation or 0.0, r.reference or [1.0]) for r in some]
+        to_experiment = [(r.deviation_experiment or 0.0, r.experiment) for r in some if r.experiment is not None]
+        found.append(
+            BulkError(
+                quantity=quantity,
+                unit=some[0].unit,
+                n=len(some),
+                reference=_mean([abs(d) for d, _ in to_reference]),
+                reference_percent=_mean([100 * abs(d / sum(e) * len(e)) for d, e in to_reference]),
+                experiment=_mean([abs(d) for d, _ in to_experiment]),
+                experiment_percent=_mean([100 * abs(d / sum(e) * len(e)) for d, e in to_experiment]),
+            )
+        )
+    return found
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

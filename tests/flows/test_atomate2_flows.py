@@ -1,0 +1,77 @@
+"""atomate2's own elastic and phonon flows beside the batched Makers: two codes, one model, the same numbers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from monty.json import MontyDecoder, MontyEncoder
+from pymatgen.core import Structure
+from toy_campaign import MORSE, rocksalt
+
+from dpa4_core import relax
+from dpa4_core.errors import DPA4Error
+from dpa4_flows import extras
+from dpa4_flows.engines import run_local
+from dpa4_flows.makers.elastic import BatchElasticMaker
+from dpa4_flows.makers.elastic_flow import DPA4ElasticMaker
+from dpa4_flows.makers.phonons import BatchPhononMaker
+from dpa4_flows.model_ref import ModelRef
+
+pytest.importorskip("phonopy")
+
+MODEL = ModelRef(MORSE)
+# atomate2 and phonopy warn about magnetic moments, deprecated units and names of their own
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def crystal() -> Structure:
+    return relax([rocksalt("Mg")], MODEL.load(), fmax=1e-5)[0].structure
+
+
+def test_flows_of_one_model_serialise() -> None:
+    from dpa4_flows.makers.phonon_flow import DPA4PhononMaker
+
+    for maker in (DPA4ElasticMaker.from_model(MORSE), DPA4PhononMaker.from_model(MODEL, min_length=7.0)):
+        again = MontyDecoder().decode(json.dumps(maker, cls=MontyEncoder))
+        assert type(again) is type(maker) and again.bulk_relax_maker.model == MODEL
+    assert DPA4PhononMaker.from_model(MODEL, min_length=7.0).min_length == 7.0
+    assert DPA4ElasticMaker.from_model(MODEL, relax_initial_structure=False).bulk_relax_maker is None
+
+
+def test_missing_phonopy_is_said_on_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "dpa4_flows.makers.phonon_flow", raising=False)
+    monkeypatch.setitem(sys.modules, "atomate2.forcefields.flows.phonons", None)
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DPA4Error, match=r"a phonon flow needs phonopy and seekpath, which are not installed: pip"):
+        import dpa4_flows.makers.phonon_flow  # noqa: F401
+
+
+@pytest.mark.slow
+def test_elastic_tensors_agree(crystal: Structure, tmp_path: Path) -> None:
+    flow = DPA4ElasticMaker.from_model(MODEL, relax_initial_structure=False).make(crystal)
+    (replies,) = [run_local(flow, tmp_path)[flow.output.uuid]]
+    expected = np.array(replies[max(replies)].output.elastic_tensor.ieee_format)
+    (part,) = BatchElasticMaker(model=MODEL).run([crystal])
+    np.testing.assert_allclose(part.c_ij_gpa, expected, atol=0.005 * expected.max())
+
+
+@pytest.mark.slow
+def test_phonons_agree(crystal: Structure, tmp_path: Path) -> None:
+    from dpa4_flows.makers.phonon_flow import DPA4PhononMaker
+
+    (part,) = BatchPhononMaker(model=MODEL, min_length=7.0, mesh_length=100.0).run([crystal])
+    maker = DPA4PhononMaker.from_model(MODEL, relax_initial_structure=False, create_thermal_displacements=False)
+    flow = maker.make(crystal, supercell_matrix=part.supercell_matrix)
+    replies = run_local(flow, tmp_path)[flow.output.uuid]
+    document = replies[max(replies)].output
+    assert part.f_max_thz == pytest.approx(float(np.max(document.phonon_bandstructure.bands)), abs=0.02)
+    room = document.temperatures.index(300)
+    (row,) = [row for row in part.thermal if row.temperature_k == 300]
+    assert row.entropy_j_mol_k == pytest.approx(document.entropies[room] / 2, rel=0.005)
+    assert row.heat_capacity_j_mol_k == pytest.approx(document.heat_capacities[room] / 2, rel=0.005)
+    assert not document.has_imaginary_modes and part.verdict == "stable"
