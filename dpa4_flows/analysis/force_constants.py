@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from dpa4_flows.analysis.phonons import PhononBands
+from dpa4_flows.analysis.phonons import PhononBands, q_words
 
 Array = NDArray[np.float64]
 
@@ -167,8 +167,7 @@ class PhononCalculation:
         lowest = [
             pattern for f, pattern in zip(frequencies, patterns, strict=True) if f < frequencies[0] + DEGENERATE_THZ
         ]
-        multiples = [_denominator(x) for x in q]
-        box = self.primitive.make_supercell(multiples, in_place=False)
+        box = self.primitive.make_supercell(wave_box(q), in_place=False).get_reduced_structure("LLL")
         # the place of each atom of the box in primitive coordinates, and whose image it is
         places = self.primitive.lattice.get_fractional_coords(box.cart_coords)
         owners = [_owner(self.primitive, place) for place in places]
@@ -210,13 +209,6 @@ def _directions(n_modes: int) -> Iterator[tuple[float, ...]]:
 def _owner(primitive: Structure, place: Array) -> int:
     difference = primitive.frac_coords - place
     return int(np.argmin(np.abs(difference - np.round(difference)).sum(axis=1)))
-
-
-def _denominator(x: float) -> int:
-    for denominator in range(1, 61):
-        if abs(x * denominator - round(x * denominator)) < 1e-5:
-            return denominator
-    raise ValueError(f"the wave of component {x} fits into no supercell")
 
 
 # ---- lattices ------------------------------------------------------------------------------------------------------
@@ -263,6 +255,30 @@ def best_supercell(primitive: Lattice, conventional: Lattice, min_length: float)
                 best = (size, length, matrix)
     assert best is not None, "the largest multiples are long enough by construction"
     return best[2], best[1]
+
+
+def wave_box(q: Sequence[float]) -> NDArray[np.int64]:
+    """The smallest supercell that holds a wave: [3, 3], rows in terms of rows of the primitive cell.
+
+    Its determinant is the smallest number n for which n q is whole.
+
+    Args:
+        q: reciprocal primitive vectors, fractions.
+    """
+    wave = np.asarray(q, dtype=float)
+    n = next((n for n in range(1, 1000) if np.abs(n * wave - np.round(n * wave)).max() < 1e-6 * n), None)
+    if n is None:
+        raise ValueError(f"no supercell of less than 1000 cells holds the wave {q_words(q)}")
+    for a, b in itertools.product(range(1, n + 1), repeat=2):  # Hermite normal form
+        if n % (a * b):
+            continue
+        c = n // (a * b)
+        for d, e, f in itertools.product(range(a), range(a), range(b)):
+            matrix = np.array([[a, 0, 0], [d, b, 0], [e, f, c]])
+            phases = matrix @ wave
+            if np.abs(phases - np.round(phases)).max() < 1e-5:
+                return matrix
+    raise AssertionError("a wave of order n is held by n cells")
 
 
 def _short_vectors(lattice: Lattice, length: float) -> Array:

@@ -21,6 +21,7 @@ from dpa4_flows.analysis.force_constants import (  # noqa: E402
     best_supercell,
     commensurate_points,
     shortest_vector,
+    wave_box,
 )
 
 THZ_PER_EV = 1 / 4.135667696e-3
@@ -106,6 +107,14 @@ def test_supercell_holds_as_many_waves_as_cells():
     differences = points[:, None] - points[None]
     same = np.abs(differences - np.round(differences)).max(axis=2) < 1e-6
     assert same.sum() == 32  # each is itself only
+
+
+@pytest.mark.parametrize("q", [(0, 0, 0), (0.5, 0.5, 0.5), (0.25, 0, 0.5), (1 / 3, 1 / 3, 0), (1 / 6, -1 / 3, 0.5)])
+def test_smallest_box_of_a_wave(q):
+    matrix = wave_box(q)
+    assert np.abs(matrix @ q - np.round(matrix @ q)).max() < 1e-6
+    order = next(n for n in range(1, 100) if np.allclose(np.round(n * np.array(q)), n * np.array(q)))
+    assert round(abs(np.linalg.det(matrix))) == order
 
 
 def test_supercell_beyond_the_limit_is_refused():
