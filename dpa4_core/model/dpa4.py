@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.zbl import zbl_pair_energy
+from dpa4_core.nn.chunked import chunked
 from dpa4_core.nn.convolution import EdgeData, SO2Convolution
 from dpa4_core.nn.embedding import ChargeSpinEmbedding, EnvironmentFiLM, SpeciesTable, zonal_seed
 from dpa4_core.nn.feedforward import FittingNet, GridFFN, ScalarFFN, auto_width
@@ -60,7 +61,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, edges: EdgeData) -> Tensor:
         x = x + self.conv_post(self.conv(self.conv_pre(x), edges))
         for pre, ffn, post in zip(self.ffn_pre, self.ffns, self.ffn_post, strict=True):
-            x = x + post(ffn(pre(x)))
+            normed = pre(x)
+            x = x + post(ffn(normed) if edges.keep else chunked(ffn, normed))
         return x
 
 
@@ -169,10 +171,10 @@ class DPA4(nn.Module):
                 conditioning = torch.tensor([config.charge_spin], device=species.device).expand(n_atoms, -1)
             type_vectors = type_vectors + self.charge_spin(conditioning)
         gated = weight if gate is None else weight * gate
-        scalars = self.film(type_vectors, species, src, dst, edge_vec, basis, gated, norm)
+        scalars = self.film(type_vectors, species, src, dst, edge_vec, basis, gated, norm, tiling)
 
         rotation = self.harmonics.rows(direction, *edge_frame(direction, roll))
-        seed = zonal_seed(rotation[:, 0], radial, dst, norm, self.degrees, gate)
+        seed = zonal_seed(rotation[:, 0], radial, dst, norm, self.degrees, gate, tiling)
         x = torch.cat([scalars[:, None], seed], dim=1)
 
         condition = radial + (type_vectors[src] + type_vectors[dst])[:, None]
@@ -181,7 +183,8 @@ class DPA4(nn.Module):
             for block in self.blocks:
                 x = block(x, edges)
         if isinstance(self.readout, GridFFN):
-            return x[:, 0] + self.readout.scalar(x)
+            lean = tiling is not None and not tiling.keep
+            return x[:, 0] + (chunked(self.readout.scalar, x) if lean else self.readout.scalar(x))
         return x[:, 0] + self.readout(x[:, 0])
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:

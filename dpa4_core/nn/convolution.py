@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dpa4_core.nn.chunked import chunked
 from dpa4_core.nn.grid import MessageNodeProduct
 from dpa4_core.nn.layout import packed_degrees, reduced_degrees
 from dpa4_core.nn.linear import SO2Linear, SO3Linear, truncated_normal, uniform
@@ -42,6 +43,11 @@ class EdgeData:
     weight: Tensor
     gate: Tensor | None
     tiling: Tiling | None = None
+
+    @property
+    def keep(self) -> bool:
+        """Whether intermediates are kept for the derivative."""
+        return self.tiling is None or self.tiling.keep
 
 
 def envelope_softmax(logits: Tensor, edges: EdgeData, floor: Tensor, n_atoms: int) -> Tensor:
@@ -313,10 +319,14 @@ class SO2Convolution(nn.Module):
         message = (message * self.rescale[:, None]).unflatten(-1, (self.n_focus, width))
         gates = torch.sigmoid(torch.einsum("nfk,kf->nf", self.gate_norm(y[:, 0]), self.gate_weight[:, :, 0]))
         message = message * gates[:, None, :, None]
+        return self._join(message, y) if edges.keep else chunked(self._join, message, y)
+
+    def _join(self, message: Tensor, own: Tensor) -> Tensor:
+        """Messages, their products with the features of the node, and the post mix, [n, D, F, C] both → [n, D, C]."""
         if self.message_node is None:
             return self.post_mix(message.flatten(2))
         streams = [
-            m + self.message_node(m, own, focus)
-            for focus, (m, own) in enumerate(zip(message.unbind(2), y.unbind(2), strict=True))
+            m + self.message_node(m, y, focus)
+            for focus, (m, y) in enumerate(zip(message.unbind(2), own.unbind(2), strict=True))
         ]
         return self.post_mix(torch.cat(streams, dim=-1))

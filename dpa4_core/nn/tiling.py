@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -48,6 +49,12 @@ class Tiling:
     def largest(self) -> int:
         """Edges of the largest tile."""
         return max((tile.stop - tile.start for tile in self.tiles), default=0)
+
+    def segments(self) -> Iterator[tuple[int, slice]]:
+        """Every atom with edges, and where they are."""
+        for tile in self.tiles:
+            for atom, first, last in tile.centres:
+                yield atom, slice(tile.start + first, tile.start + last)
 
     def keep_buffer(self, *shape: int, like: Tensor) -> Tensor:
         """Room that nobody else uses during this evaluation."""
