@@ -1,10 +1,12 @@
-"""When a batch was too large for the device."""
+"""How much memory there is, and when it was too little."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
+from pathlib import Path
 
 import torch
 
@@ -30,6 +32,36 @@ def is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that a computation on ``device`` may still take; infinite where nobody says.
+
+    On a CPU the least of what the system has available and what the control group of the process leaves.
+    """
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + cached)
+    known = [_system_memory(), _group_memory()]
+    return min((value for value in known if value is not None), default=math.inf)
+
+
+def _system_memory() -> float | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return None
+    available = next((line for line in lines if line.startswith("MemAvailable:")), None)
+    return float(available.split()[1]) * 1024 if available else None
+
+
+def _group_memory(folder: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """What batch systems and containers allow, by version 2 of control groups."""
+    try:
+        limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return None
+    return None if limit == "max" else max(float(limit) - float(used), 0.0)
 
 
 def release_memory() -> None:

@@ -11,14 +11,18 @@ from torch import Tensor
 
 from dpa4_core.data.graph import Graph
 from dpa4_core.errors import DPA4Error
-from dpa4_core.memory import keep_freed_memory
+from dpa4_core.memory import free_memory, keep_freed_memory
 from dpa4_core.model.checkpoint import read_model, write_model
 from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
+from dpa4_core.model.footprint import footprint
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.registry import resolve
 from dpa4_core.nn.segment import segment_sum
 from dpa4_core.nn.tiling import cut
+
+_SMALL = 30_000
+"""Edges of a graph whose memory, 1.5 GB with DPA4-Neo, is not worth the question how much is free."""
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -143,6 +147,7 @@ class Potential:
 
         Raises:
             DPA4Error: an element that is not in the model's type map.
+            MemoryError: less memory is free than a CPU would need; a GPU says so itself.
         """
         graph = graph.to(self.device)
         species = species_in(self._species_of, graph, self.info.name)
@@ -150,9 +155,26 @@ class Potential:
         with torch.inference_mode(False), torch.enable_grad():  # forces need a graph whatever the caller has set
             edge_vec = graph.edge_vectors().detach().clone().requires_grad_()
             src, dst = graph.src.clone(), graph.dst.clone()
-            tiling = cut(dst, graph.n_atoms) if self._tiled else None
+            tiling = cut(dst, graph.n_atoms, keep=self._fits(graph)) if self._tiled else None
             atom_energies = self.model(edge_vec, src, dst, species.clone(), conditioning, tiling=tiling)
             return derive(atom_energies, edge_vec, graph)
+
+    def _fits(self, graph: Graph) -> bool:
+        """Whether the intermediates of a large graph may be kept, or are computed twice to save memory.
+
+        Raises:
+            MemoryError: not even the latter fits. A system that runs out of memory ends processes without asking.
+        """
+        if graph.n_edges < _SMALL:
+            return True
+        need = footprint(self.model.config, self.dtype, graph.n_atoms, graph.n_edges)
+        free = free_memory(self.device)
+        if need.lean > 0.9 * free:
+            raise MemoryError(
+                f"{graph.n_atoms} atoms with {graph.n_edges} neighbours need about {need.lean / 1e9:.1f} GB, and "
+                f"{free / 1e9:.1f} GB are free"
+            )
+        return need.keep < 0.5 * free
 
     @property
     def _tiled(self) -> bool:

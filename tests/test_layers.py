@@ -11,7 +11,8 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "units": set(),
     "errors": set(),
-    "data": {"units", "errors", "data"},
+    "memory": set(),
+    "data": {"units", "errors", "memory", "data"},
     "nn": {"units", "nn"},
     "model": {"units", "errors", "nn", "model"},
     "potential": {"units", "errors", "memory", "data", "nn", "model"},

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 import torch
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.memory import free_memory
 from dpa4_core.model.config import DPA4Config
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.dataset import Dataset
@@ -57,7 +57,7 @@ def choose_budget(
     if batch.max_atoms == "auto":
         small_enough = int(n_atoms.sum()) // (MIN_STEPS_PER_EPOCH * parts)
         cap = ATOMS_CPU if device.type == "cpu" else ATOMS_GPU
-        fits = int(0.5 * _free_bytes(device) / bytes_per_edge(network) / max(per_atom, 1.0))
+        fits = int(0.5 * free_memory(device) / bytes_per_edge(network) / max(per_atom, 1.0))
         atoms = max(min(small_enough, cap, fits), 1)
         if batch.oversize != "drop":
             atoms = max(atoms, min(int(n_atoms.max()), cap))
@@ -96,9 +96,3 @@ def padding_for(store: FrameStore, frames: np.ndarray, budget: Budget) -> Paddin
     atoms, edges = max(budget.atoms, int(n_atoms.max())), max(budget.edges, int(n_edges.max()))
     most = atoms // max(int(n_atoms.min()), 1)
     return Padding(atoms + 1, edges + 1, most + 1)
-
-
-def _free_bytes(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    return float(os.sysconf("SC_AVPHYS_PAGES")) * float(os.sysconf("SC_PAGE_SIZE"))

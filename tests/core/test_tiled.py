@@ -7,8 +7,12 @@ from ase.build import bulk, molecule
 from oracle_data import ORACLE
 
 import dpa4_core as dpa4
+from dpa4_core import memory
+from dpa4_core import potential as dpa4_potential
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import to_system
+from dpa4_core.model.footprint import footprint
+from dpa4_core.nn import chunked
 from dpa4_core.nn.tiling import cut
 from dpa4_core.potential import derive, species_in, species_table
 
@@ -36,15 +40,15 @@ def outputs(potential, graph, tiling):
     return derive(model(edge_vec, graph.src, graph.dst, species, tiling=tiling), edge_vec, graph)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", TINY)
-def test_tiles_give_the_energies_forces_and_virials_of_the_plain_formula(name, threads, systems):
+@pytest.mark.parametrize("name, threads", [*((name, 1) for name in TINY), ("neo_like", 2), ("nano_like", 2)])
+def test_tiles_give_the_energies_forces_and_virials_of_the_plain_formula(name, threads, systems, monkeypatch):
     potential = dpa4.load(ORACLE / "tiny" / f"{name}.pt", dtype="float64")
     graph = build_graph(systems, potential.cutoff)
     expected = outputs(potential, graph, None)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
+        monkeypatch.setattr(chunked, "ROWS", 5)
         for edges_per_tile, keep in ((50, True), (50, False), (10**6, True)):
             tiling = cut(graph.dst, graph.n_atoms, keep=keep, edges_per_tile=edges_per_tile)
             assert edges_per_tile == 10**6 or len(tiling.tiles) > 4
@@ -87,3 +91,43 @@ def test_every_edge_is_in_one_tile_and_centres_are_not_cut():
 
 def test_no_edges_are_no_tiles():
     assert cut(torch.zeros(0, dtype=torch.int64), 3).tiles == ()
+
+
+def test_a_large_system_is_computed_in_little_memory_or_refused_by_number(systems, monkeypatch):
+    monkeypatch.setattr(dpa4_potential, "_SMALL", 0)
+    potential = dpa4.load(ORACLE / "tiny" / "neo_like.pt", dtype="float64")
+    graph = build_graph(systems, potential.cutoff)
+    need = footprint(potential.model.config, potential.dtype, graph.n_atoms, graph.n_edges)
+    results, kept = [], []
+    monkeypatch.setattr(dpa4_potential, "cut", lambda *args, keep: kept.append(keep) or cut(*args, keep=keep))
+    for free in (3 * need.keep, need.keep):
+        monkeypatch.setattr(dpa4_potential, "free_memory", lambda _device, free=free: free)
+        results.append(potential.compute(graph))
+    assert kept == [True, False]
+    torch.testing.assert_close(results[0].forces, results[1].forces, rtol=1e-11, atol=1e-11)
+    monkeypatch.setattr(dpa4_potential, "free_memory", lambda _device: need.lean)
+    with pytest.raises(MemoryError, match="19 atoms with 288 neighbours need about .* GB are free"):
+        potential.compute(graph)
+
+
+def test_what_does_not_fit_together_is_computed_in_smaller_batches_and_alone_it_is_named(monkeypatch):
+    monkeypatch.setattr(dpa4_potential, "_SMALL", 0)
+    potential = dpa4.load(ORACLE / "tiny" / "neo_like.pt", dtype="float64")
+    cells = [rattled(bulk("Si", cubic=True)), rattled(bulk("Si")), rattled(bulk("Si"))]
+    alone = dpa4.predict(cells, potential)
+    edges = [build_graph([to_system(cell)], potential.cutoff).n_edges for cell in cells]
+    room = footprint(potential.model.config, potential.dtype, 4, 1.2 * (edges[1] + edges[2])).lean / 0.9
+    monkeypatch.setattr(dpa4_potential, "free_memory", lambda _device: room)
+    together = dpa4.predict(cells, potential)
+    assert together[0].error == "out of memory for 8 atoms on cpu"
+    assert [p.energy for p in together[1:]] == pytest.approx([p.energy for p in alone[1:]], abs=1e-11)
+
+
+def test_the_memory_of_a_control_group_is_what_it_leaves(tmp_path):
+    assert memory._group_memory(tmp_path) is None
+    (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._group_memory(tmp_path) is None
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert memory._group_memory(tmp_path) == 4000.0
+    assert 1e6 < memory.free_memory(torch.device("cpu")) < 1e16
