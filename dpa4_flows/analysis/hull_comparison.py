@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pymatgen.core import Composition
+from pymatgen.core import Composition, Structure
 from pymatgen.entries.computed_entries import ComputedEntry
 from scipy.stats import kendalltau, spearmanr
 
+from dpa4_flows.analysis.duplicates import group_duplicates
 from dpa4_flows.analysis.hull import phase_positions
 
 ON_HULL = 5e-4
@@ -194,6 +195,26 @@ def rank_agreement(phases: Sequence[ComparedPhase], *, within: float | None = No
         mae_formation=float(np.abs(errors[:, 1]).mean()),
         bias_formation=float(errors[:, 1].mean()),
     )
+
+
+def distinct_crystals(phases: Sequence[ComparedPhase], structures: Mapping[str, Structure]) -> list[ComparedPhase]:
+    """One phase for each crystal: the lowest by the reference method.
+
+    A database holds many a crystal several times, in other magnetic or electronic states, which a potential of
+    positions cannot tell apart: it relaxes all of them to one energy.
+
+    Args:
+        phases: from `compare_hulls`.
+        structures: of the reference method, by id.
+    """
+    groups = group_duplicates({phase.name: structures[phase.name] for phase in phases})
+    lowest: dict[str, ComparedPhase] = {}
+    for phase in phases:
+        known = lowest.setdefault(groups[phase.name], phase)
+        if phase.above_hull_expected < known.above_hull_expected:
+            lowest[groups[phase.name]] = phase
+    chosen = {phase.name for phase in lowest.values()}
+    return [phase for phase in phases if phase.name in chosen]
 
 
 def _is_element(phase: ComparedPhase) -> bool:

@@ -24,6 +24,7 @@ from dpa4_flows.analysis.hull_comparison import (
     StabilityCounts,
     compare_hulls,
     count_stable,
+    distinct_crystals,
     rank_agreement,
 )
 from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, warn
@@ -48,22 +49,35 @@ MAX_NAMED = 20
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How far two hulls agree.
+
+    Attributes:
+        counts: on stability at each threshold.
+        everything: ranks and errors of all compounds.
+        near: of those near the hull of the file.
+    """
+
+    counts: list[StabilityCounts]
+    everything: RankAgreement | None
+    near: RankAgreement | None
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What one correction scheme gives.
 
     Attributes:
         scheme: name of the corrections of the model.
         phases: every phase on both hulls.
-        counts: agreement on stability at each threshold.
-        everything: ranks and errors of all compounds.
-        near: of those near the hull of the file.
+        entries: agreement on all of them.
+        crystals: agreement where a crystal counts once, in the lowest of its states in the file.
     """
 
     scheme: str
     phases: list[ComparedPhase]
-    counts: list[StabilityCounts]
-    everything: RankAgreement | None
-    near: RankAgreement | None
+    entries: Agreement
+    crystals: Agreement
 
 
 def hull(
@@ -209,9 +223,12 @@ def _compare(
             found[name] = corrected.entry
     n_atoms = {name: len(entry.structure) for name, entry in entries.items()}
     phases = compare_hulls(entries, found, n_atoms=n_atoms)
-    return Comparison(
-        scheme=scheme,
-        phases=phases,
+    crystals = distinct_crystals(phases, {name: entry.structure for name, entry in entries.items()})
+    return Comparison(scheme, phases, _agreement(phases, thresholds), _agreement(crystals, thresholds))
+
+
+def _agreement(phases: Sequence[ComparedPhase], thresholds: Sequence[float]) -> Agreement:
+    return Agreement(
         counts=[count_stable(phases, threshold) for threshold in thresholds],
         everything=rank_agreement(phases),
         near=rank_agreement(phases, within=NEAR_HULL),
@@ -222,8 +239,15 @@ def _print(comparisons: Sequence[Comparison]) -> None:
     table = Table("corrections", title="Compounds: order and size of the distances to the hull", title_justify="left")
     for title in ("which", "number", "Spearman", "Kendall", "distance, MAE", "formation, MAE", "bias"):
         table.add_column(title, justify="left" if title == "which" else "right")
+    near = f"within {NEAR_HULL:g} eV/atom"
     for comparison in comparisons:
-        for which, ranks in (("all", comparison.everything), (f"within {NEAR_HULL:g} eV/atom", comparison.near)):
+        entries, crystals = comparison.entries, comparison.crystals
+        for which, ranks in (
+            ("all entries", entries.everything),
+            (f"entries {near}", entries.near),
+            ("all crystals", crystals.everything),
+            (f"crystals {near}", crystals.near),
+        ):
             if ranks is not None:
                 errors = (ranks.mae_above_hull, ranks.mae_formation, ranks.bias_formation)
                 table.add_row(
@@ -236,20 +260,24 @@ def _print(comparisons: Sequence[Comparison]) -> None:
                 )
     out.print(table)
     table = Table("corrections", title="Stable phases, elements included", title_justify="left")
+    table.add_column("of")
     for title in ("within, eV/atom", "by both", "false positives", "false negatives", "neither", "precision", "recall"):
         table.add_column(title, justify="right")
     for comparison in comparisons:
-        for count in comparison.counts:
-            numbers = (count.both, count.false_positives, count.false_negatives, count.neither)
-            shares = (number(count.precision, 2), number(count.recall, 2))
-            table.add_row(comparison.scheme, f"{count.threshold:g}", *map(str, numbers), *shares)
+        for which, agreement in (("entries", comparison.entries), ("crystals", comparison.crystals)):
+            for count in agreement.counts:
+                numbers = (count.both, count.false_positives, count.false_negatives, count.neither)
+                shares = (number(count.precision, 2), number(count.recall, 2))
+                table.add_row(comparison.scheme, which, f"{count.threshold:g}", *map(str, numbers), *shares)
     out.print(table)
+    say("crystals: the same crystal in several magnetic or electronic states counts once, in the lowest")
 
 
 def _plain(comparison: Comparison) -> dict[str, Any]:
     plain = asdict(comparison)
-    for row, count in zip(plain["counts"], comparison.counts, strict=True):
-        row |= {"precision": count.precision, "recall": count.recall, "f1": count.f1}
+    for name, agreement in (("entries", comparison.entries), ("crystals", comparison.crystals)):
+        for row, count in zip(plain[name]["counts"], agreement.counts, strict=True):
+            row |= {"precision": count.precision, "recall": count.recall, "f1": count.f1}
     return plain
 
 

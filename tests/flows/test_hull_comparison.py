@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pymatgen.core import Composition, Element, Structure
+from pymatgen.core import Composition, Element, Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry, ConstantEnergyAdjustment
 from toy_campaign import MORSE, antifluorite, layered, rocksalt
 from typer.testing import CliRunner, Result
@@ -19,6 +19,7 @@ from dpa4_flows.analysis.hull_comparison import (
     ComparisonError,
     compare_hulls,
     count_stable,
+    distinct_crystals,
     rank_agreement,
 )
 from dpa4_flows.cli import app
@@ -107,6 +108,22 @@ def test_ranks_are_those_of_the_compounds() -> None:
     assert near is not None and near.n_phases < wrong.n_phases
 
 
+def test_crystal_in_several_states_counts_once_in_its_lowest() -> None:
+    """CoO twice, in another magnetic state 0.3 eV/atom higher, which the judged method cannot see."""
+    expected = entries(Co=0.0, O2=0.0, CoO=-1.0, CoO_other=-0.7, CoO_wurtzite=-0.9)
+    found = entries(Co=0.0, O2=0.0, CoO=-1.2, CoO_other=-1.2, CoO_wurtzite=-1.25)
+    wurtzite = Structure.from_spacegroup("P6_3mc", Lattice.hexagonal(3.25, 5.2), ["Co", "O"],
+                                         [[1 / 3, 2 / 3, 0], [1 / 3, 2 / 3, 0.38]])  # fmt: skip
+    shapes = {"CoO": rocksalt("Co"), "CoO_other": rocksalt("Co") * [1, 1, 2], "CoO_wurtzite": wurtzite}
+    elements = {"Co": Structure(Lattice.cubic(2.8), ["Co"], [[0] * 3])}
+    elements["O2"] = Structure(Lattice.cubic(4), ["O", "O"], [[0] * 3, [0.3, 0, 0]])
+    phases = compare_hulls(expected, found, n_atoms=n_atoms(expected))
+    crystals = distinct_crystals(phases, shapes | elements)
+    assert [phase.name for phase in crystals] == ["Co", "O2", "CoO", "CoO_wurtzite"]
+    assert count_stable(phases, 0.05).false_positives == 2  # the other state, and wurtzite
+    assert count_stable(crystals, 0.05).false_positives == 1
+
+
 # ---- files of entries
 
 
@@ -181,9 +198,11 @@ def test_command_compares_relaxes_once_and_draws(tmp_path: Path) -> None:
     data = json.loads(second.stdout)
     (comparison,) = data["comparisons"]
     assert comparison["scheme"] == "none"
-    assert [count["threshold"] for count in comparison["counts"]] == [0.05, 20.0]
-    assert comparison["counts"][1]["both"] == len(rows) == len(comparison["phases"])
-    assert comparison["counts"][1]["recall"] == 1
+    counts = comparison["entries"]["counts"]
+    assert [count["threshold"] for count in counts] == [0.05, 20.0]
+    assert counts[1]["both"] == len(rows) == len(comparison["phases"])
+    assert counts[1]["recall"] == 1
+    assert comparison["crystals"]["counts"][1]["both"] <= len(rows)
     lithia = next(phase for phase in comparison["phases"] if phase["name"] == "Li2O")
     lithium = min(-3.0 - 0.25 / len(s) for n, s in structures().items() if s.composition.chemical_system == "Li")
     oxygen = min(-3.0 - 0.25 / len(s) for n, s in structures().items() if s.elements == [Element("O")])
