@@ -23,6 +23,7 @@ CORE_ALLOWED = {
     "scipy",
     "ase",
     "vesin",
+    "spglib",
     "safetensors",
     "rich",
     "nvalchemiops",

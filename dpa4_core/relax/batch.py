@@ -10,14 +10,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dpa4_core.data.graph import Graph
 from dpa4_core.data.skin_list import SkinList
 from dpa4_core.data.structures import System
 from dpa4_core.potential import PotentialLike
-from dpa4_core.relax.cell_filter import DeformedSystems, Geometry, displace, generalised_forces, geometry
+from dpa4_core.relax.cell_filter import (
+    DeformedSystems,
+    GeneralisedForces,
+    Geometry,
+    displace,
+    generalised_forces,
+    geometry,
+)
 from dpa4_core.relax.lbfgs import Point
 from dpa4_core.relax.limits import MAX_FORCE
 from dpa4_core.relax.optimizer import Optimizer
 from dpa4_core.relax.preconditioner import preconditioner
+from dpa4_core.relax.projection import Projection
 from dpa4_core.relax.springs import SpringOptions, springs
 from dpa4_core.relax.state import Found, Motion, Snapshot, Statistics, Task
 
@@ -89,7 +98,10 @@ class Batch:
         forces = torch.where(state.fixed | ~good[system_idx, None], 0.0, out.forces)
         stress = torch.where((moves & good)[:, None, None], out.stress, 0.0)
         slope = generalised_forces(state.systems, at, forces, stress, system_idx, pressure=self.pressure)
+        slope = GeneralisedForces(self._projection.atoms(slope.forces), self._projection.cells(slope.cell_forces))
 
+        lonely = _lonely_atoms(graph)
+        n_lonely = torch.where(state.n_calls == 0, lonely, state.n_lonely)
         volume = graph.volume()
         rows = slope.cell_forces.square().sum(2).amax(1)
         now = Snapshot(
@@ -106,6 +118,7 @@ class Batch:
         self._motion = dataclasses.replace(
             state,
             n_calls=state.n_calls + 1,
+            n_lonely=n_lonely,
             forces=slope.forces,
             cell_forces=slope.cell_forces,
             now=now,
@@ -120,6 +133,7 @@ class Batch:
             torch.exp(state.systems.log_deformation.diagonal(dim1=1, dim2=2).sum(1)),
             torch.linalg.matrix_norm(state.systems.log_deformation),
             (~only_stress_bad).double(),
+            (lonely - n_lonely).clamp(min=0).double(),
             self._span(at, graph.periodic),
         )
         return Statistics(*torch.stack(statistics).cpu().numpy())
@@ -134,11 +148,13 @@ class Batch:
         if self.optimizer.uses_springs:
             solver = preconditioner(springs(self._neighbours.latest, ~state.fixed, systems.cell_moves, options=SPRINGS))
         move = self.optimizer.step(state.optimizer, at, solver, system_idx, systems.n_atoms)
-        log_deformation = systems.log_deformation + move.cell_displacements / systems.n_atoms[:, None, None]
+        displacements = self._projection.atoms(move.displacements)
+        strain = self._projection.cells(move.cell_displacements) / systems.n_atoms[:, None, None]
+        log_deformation = systems.log_deformation + strain
         if self._any_fixed:
-            positions = displace(systems, log_deformation, move.displacements, state.fixed, system_idx)
+            positions = displace(systems, log_deformation, displacements, state.fixed, system_idx)
         else:
-            positions = systems.positions + move.displacements
+            positions = systems.positions + displacements
         self._motion = dataclasses.replace(
             state,
             n_steps=state.n_steps + 1,
@@ -174,6 +190,7 @@ class Batch:
         self.tasks = tasks
         counts = torch.tensor([task.system.n_atoms for task in tasks], dtype=torch.int64)
         self._system_idx = torch.repeat_interleave(torch.arange(len(tasks)), counts).to(self.device)
+        self._projection = Projection([task.freedom for task in tasks], counts.tolist(), self.device)
         self._any_fixed = any(bool(task.system.fixed.any()) for task in tasks)
 
     def _span(self, at: Geometry, periodic: Tensor) -> Tensor:
@@ -203,6 +220,7 @@ class Batch:
             cell_forces=zeros_cell,
             n_steps=torch.zeros(n_systems, dtype=torch.int64, device=self.device),
             n_calls=torch.zeros(n_systems, dtype=torch.int64, device=self.device),
+            n_lonely=torch.zeros(n_systems, dtype=torch.int64, device=self.device),
             systems=DeformedSystems(
                 positions=positions,
                 log_deformation=zeros_cell,
@@ -226,3 +244,9 @@ def _array(tensor: Tensor) -> NDArray[np.float64]:
 def _segment_max(values: Tensor, system_idx: Tensor, at_least: Tensor) -> Tensor:
     """Largest of ``values`` [n_atoms] in every system, not below ``at_least`` [n_systems]."""
     return at_least.scatter_reduce(0, system_idx, values, "amax")
+
+
+def _lonely_atoms(graph: Graph) -> Tensor:
+    """Number of atoms without any edge, [n_systems] int64."""
+    lonely = (torch.bincount(graph.dst, minlength=graph.n_atoms) == 0).long()
+    return torch.zeros(graph.n_systems, dtype=torch.int64, device=graph.device).index_add(0, graph.system_idx, lonely)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from numpy.typing import ArrayLike
+
 from dpa4_core.data.structures import MIN_DISTANCE_RATIO, StructureError, structure_list
 from dpa4_core.errors import DPA4Error
 from dpa4_core.loaded import as_potential
@@ -35,6 +37,10 @@ def relax(
     on_result: Callable[[int, RelaxResult], None] | None = None,
     keep_trajectory: bool = False,
     optimizer: OptimizerName = "auto",
+    max_step: float | None = None,
+    cell: str | ArrayLike = "full",
+    keep_symmetry: bool = False,
+    symprec: float = 0.01,
 ) -> list[RelaxResult]:
     """Relax positions and cells, many structures in each force call.
 
@@ -64,6 +70,11 @@ def relax(
         keep_trajectory: keep energy, fmax and volume of every force call.
         optimizer: "auto", L-BFGS that hands over to FIRE where it goes uphill repeatedly: a sixth of the force calls
             of FIRE. "fire" makes the steps of ASE's ``FIRE`` on a ``FrechetCellFilter``; "lbfgs" never hands over.
+        max_step: Å, the longest displacement of an atom in a step ("fire": of all atoms together); by default 0.2.
+        cell: what of the cell relaxes: "full", "fixed" (as ``relax_cell=False``), "volume" (is constant), "shape" (is
+            constant), or a mask of the components of the strain that may change, 6 (xx, yy, zz, yz, xz, xy) or 3 × 3.
+        keep_symmetry: keep the space group of the start, made exact first; crystals without fixed atoms.
+        symprec: Å within which the symmetry of the start holds.
 
     Returns:
         One result per structure, in the order of ``structures``.
@@ -84,6 +95,10 @@ def relax(
         min_distance_ratio=min_distance_ratio,
         keep_trajectory=keep_trajectory,
         optimizer=optimizer,
+        max_step=max_step,
+        cell=cell,
+        keep_symmetry=keep_symmetry,
+        symprec=symprec,
     )
     everything = structure_list(structures)
     results: list[RelaxResult | None] = [None] * len(everything)
@@ -113,6 +128,10 @@ def relax_stream(
     min_distance_ratio: float = MIN_DISTANCE_RATIO,
     keep_trajectory: bool = False,
     optimizer: OptimizerName = "auto",
+    max_step: float | None = None,
+    cell: str | ArrayLike = "full",
+    keep_symmetry: bool = False,
+    symprec: float = 0.01,
 ) -> Iterator[tuple[Key, RelaxResult]]:
     """Relax structures while they are read, in bounded memory: a million of them, or a stream without end.
 
@@ -124,7 +143,8 @@ def relax_stream(
         potential: a potential, or the name or path of one.
         window: structures that are read ahead and sorted by size, by default what fills four batches.
         fmax, max_steps, relax_cell, pressure_gpa, max_volume_change: see `relax`.
-        max_atoms_per_batch, min_distance_ratio, keep_trajectory, optimizer: see `relax`.
+        max_atoms_per_batch, min_distance_ratio, keep_trajectory, optimizer, max_step: see `relax`.
+        cell, keep_symmetry, symprec: see `relax`.
 
     Returns:
         An iterator of pairs of key and result, one for each item; close it to stop early.
@@ -143,6 +163,10 @@ def relax_stream(
         min_distance_ratio=min_distance_ratio,
         keep_trajectory=keep_trajectory,
         optimizer=optimizer,
+        max_step=max_step,
+        cell=cell,
+        keep_symmetry=keep_symmetry,
+        symprec=symprec,
     )
     if window is not None and not window >= 1:
         raise DPA4Error(f"window must be at least 1 structure, not {window}")

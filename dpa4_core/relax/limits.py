@@ -69,7 +69,7 @@ class Limits:
         similar = deformation <= math.log(self.max_volume_change)
         # The neighbour search refuses longer systems; a step adds up to 22 %.
         compact = 1.25 * now.span <= MAX_LENGTH
-        return ~(possible & similar & compact)
+        return ~(possible & similar & compact & (now.n_lost == 0))
 
     def _sentence(self, now: Statistics) -> str:
         steps = f"after {now.n_steps:.0f} steps"
@@ -92,5 +92,10 @@ class Limits:
             return (
                 f"the cell changed its shape by more than a factor {self.max_volume_change:g} {steps}; "
                 "check it or raise max_volume_change"
+            )
+        if now.n_lost:
+            return (
+                f"the structure dissociated: {now.n_lost:.0f} of its atoms have no neighbour within the cutoff of the "
+                f"potential {steps}"
             )
         return f"the structure extends over {now.span:.3g} Å {steps}; its atoms fly apart"

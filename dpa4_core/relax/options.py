@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from dpa4_core.data.batching import check_budget
 from dpa4_core.data.structures import MIN_DISTANCE_RATIO
 from dpa4_core.errors import DPA4Error
+from dpa4_core.relax.fire import FireOptions
+from dpa4_core.relax.lbfgs import LbfgsOptions
 from dpa4_core.relax.limits import Limits
 from dpa4_core.relax.optimizer import Optimizer, OptimizerName
+from dpa4_core.relax.projection import cell_projection
 
 
 @dataclass(frozen=True)
@@ -30,17 +36,52 @@ class RelaxOptions:
     min_distance_ratio: float = MIN_DISTANCE_RATIO
     keep_trajectory: bool = False
     optimizer: OptimizerName = "auto"
+    max_step: float | None = None
+    cell: str | ArrayLike = "full"
+    keep_symmetry: bool = False
+    symprec: float = 0.01
 
     def __post_init__(self) -> None:
         self.limits()
-        Optimizer(self.optimizer)
+        self.make_optimizer()
+        self.cell_projection()
         check_budget(self.max_atoms_per_batch)
         if not math.isfinite(self.pressure_gpa):
             raise DPA4Error(f"pressure_gpa must be a finite number, not {self.pressure_gpa}")
-        if self.pressure_gpa and not self.relax_cell:
-            raise DPA4Error(
-                f"a pressure of {self.pressure_gpa:g} GPa has no effect with relax_cell=False; drop one of them"
-            )
+        if not self.relax_cell and not (isinstance(self.cell, str) and self.cell in ("full", "fixed")):
+            raise DPA4Error(f"cell={self.cell!r} contradicts relax_cell=False; drop one of them")
+        if self.pressure_gpa and (not self.cell_moves or self.cell_mode == "volume"):
+            option = "relax_cell=False" if not self.relax_cell else f"cell={self.cell_mode!r}"
+            raise DPA4Error(f"a pressure of {self.pressure_gpa:g} GPa has no effect with {option}; drop one of them")
+        if not 0 < self.symprec < math.inf:
+            raise DPA4Error(f"symprec must be a positive number of Å, not {self.symprec}")
+
+    @property
+    def cell_mode(self) -> str:
+        """The name given as ``cell``; "mask" for a mask."""
+        return self.cell if isinstance(self.cell, str) else "mask"
+
+    @property
+    def cell_moves(self) -> bool:
+        return self.relax_cell and self.cell_mode != "fixed"
+
+    def cell_projection(self) -> NDArray[np.float64] | None:
+        """Strains that are allowed, see `projection.cell_projection`."""
+        return cell_projection(self.cell)
+
+    def make_optimizer(self) -> Optimizer:
+        """The optimiser with its longest step."""
+        if self.max_step is None:
+            return Optimizer(self.optimizer)
+        if not 0 < self.max_step < math.inf:
+            raise DPA4Error(f"max_step must be a positive number of Å, not {self.max_step}")
+        default = LbfgsOptions()
+        strain = default.max_strain * self.max_step / default.max_step
+        return Optimizer(
+            self.optimizer,
+            FireOptions(max_step=self.max_step),
+            LbfgsOptions(max_step=self.max_step, max_strain=strain),
+        )
 
     def limits(self) -> Limits:
         """The bounds among the options."""

@@ -46,6 +46,9 @@ class RelaxResult:
         trajectory: one record for every force call, if asked for.
         n_force_calls: force calls that were made, also those of a start that ran out of memory.
         volume_change: relative change of the volume of the cell; NaN without periodicity.
+        flags: what deserves a look, also in a converged structure: "dissociated" (more pieces than before, or pieces
+            that are endless in fewer directions), "close_contact" (atoms nearer than 0.65 of the sum of their
+            covalent radii), "large_volume_change" (by more than half).
 
     """
 
@@ -61,3 +64,4 @@ class RelaxResult:
     trajectory: list[RelaxStep] | None = None
     n_force_calls: int = 0
     volume_change: float = float("nan")
+    flags: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from dpa4_core.data.structures import System
 from dpa4_core.relax.batch_state import BatchState
 from dpa4_core.relax.cell_filter import DeformedSystems
 from dpa4_core.relax.optimizer import OptimizerState
+from dpa4_core.relax.projection import Freedom
 from dpa4_core.relax.results import RelaxStep
 
 
@@ -24,7 +25,8 @@ class Task:
     Attributes:
         key: what the caller calls it.
         structure: what came in.
-        system: the same in arrays.
+        system: the same in arrays, made exactly symmetric where symmetry is kept.
+        freedom: what may move.
         trajectory: filled call by call, if asked for.
         n_lost_calls: force calls of starts that memory cut short.
 
@@ -33,6 +35,7 @@ class Task:
     key: Hashable
     structure: Any
     system: System
+    freedom: Freedom
     trajectory: list[RelaxStep] | None = None
     n_lost_calls: int = 0
 
@@ -75,6 +78,7 @@ class Motion(BatchState, per_atom=("forces", "fixed")):
         fixed: [n_atoms, 3] bool, Cartesian coordinates that do not move.
         n_steps: [n_systems] steps made.
         n_calls: [n_systems] force calls made.
+        n_lonely: [n_systems] atoms without neighbours at the first force call.
 
     """
 
@@ -87,6 +91,7 @@ class Motion(BatchState, per_atom=("forces", "fixed")):
     fixed: Tensor
     n_steps: Tensor
     n_calls: Tensor
+    n_lonely: Tensor
 
 
 class Statistics(NamedTuple):
@@ -101,6 +106,7 @@ class Statistics(NamedTuple):
         volume_ratio: to the volume at the start.
         deformation: largest change of the logarithm of a length, about.
         has_stress: 0 where nothing but the stress of a moving cell is not finite, else 1.
+        n_lost: atoms that had neighbours at the first force call and have none now.
         span: Å, longest lattice vector component, or extent of the atoms without periodicity.
 
     """
@@ -113,6 +119,7 @@ class Statistics(NamedTuple):
     volume_ratio: NDArray[np.float64]
     deformation: NDArray[np.float64]
     has_stress: NDArray[np.float64]
+    n_lost: NDArray[np.float64]
     span: NDArray[np.float64]
 
 

@@ -13,8 +13,8 @@ from dpa4_core.data.structures import System, from_system
 from dpa4_core.memory import is_out_of_memory, release_memory
 from dpa4_core.potential import PotentialLike
 from dpa4_core.relax.batch import Batch
+from dpa4_core.relax.fragments import flags
 from dpa4_core.relax.limits import Verdict
-from dpa4_core.relax.optimizer import Optimizer
 from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.relax.results import RelaxResult, RelaxStep
 from dpa4_core.relax.state import Found, Statistics, Task
@@ -34,9 +34,9 @@ def stream(
     limits = options.limits()
     batch = Batch(
         potential,
-        relax_cell=options.relax_cell,
+        relax_cell=options.cell_moves,
         pressure=options.pressure_gpa / EV_PER_ANGSTROM3_TO_GPA,
-        optimizer=Optimizer(options.optimizer),
+        optimizer=options.make_optimizer(),
     )
     while True:
         yield from _refill(batch, waiting, budget)
@@ -107,6 +107,7 @@ def _record(tasks: list[Task], statistics: Statistics) -> None:
 def _result(task: Task, found: Found, verdict: Verdict, check: Check) -> RelaxResult:
     if not verdict.failed and (problem := check(found.system)):
         verdict = Verdict.failure(f"the structure relaxed into one that cannot be computed: {problem}")
+    volume_change = _volume_change(task.system, found.system)
     return RelaxResult(
         structure=from_system(task.structure, found.system),
         energy=found.energy,
@@ -119,7 +120,8 @@ def _result(task: Task, found: Found, verdict: Verdict, check: Check) -> RelaxRe
         error=verdict.reason if verdict.failed else None,
         trajectory=task.trajectory,
         n_force_calls=found.n_calls + task.n_lost_calls,
-        volume_change=_volume_change(task.system, found.system),
+        volume_change=volume_change,
+        flags=flags(task.system, found.system, volume_change),
     )
 
 

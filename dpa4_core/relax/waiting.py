@@ -16,6 +16,7 @@ from dpa4_core.data.structures import (
     to_system,
 )
 from dpa4_core.relax.options import RelaxOptions
+from dpa4_core.relax.projection import freedom
 from dpa4_core.relax.results import RelaxResult
 from dpa4_core.relax.state import Task
 
@@ -58,6 +59,7 @@ class Waiting:
         self._items = iter(items)
         self._elements = elements
         self._options = options
+        self._cell = options.cell_projection()
         self._window = window
         self._n_atoms = n_atoms
         self._queue: deque[Task] = deque()
@@ -70,12 +72,12 @@ class Waiting:
         tasks: list[Task] = []
         n_atoms = 0
         for key, structure in self._items:
-            system, problem = self._computable(structure)
-            if system is None:
-                yield Refused(key, refused(structure, problem))
+            try:
+                tasks.append(self._task(key, structure))
+            except StructureError as error:
+                yield Refused(key, refused(structure, str(error)))
                 continue
-            tasks.append(Task(key, structure, system, [] if self._options.keep_trajectory else None))
-            n_atoms += system.n_atoms
+            n_atoms += tasks[-1].system.n_atoms
             if n_atoms >= self._n_atoms if self._window is None else len(tasks) >= self._window:
                 break
         # sorted() keeps the order of equal sizes in both directions
@@ -102,18 +104,18 @@ class Waiting:
     def __bool__(self) -> bool:
         return bool(self._queue)
 
-    def _computable(self, structure: Any) -> tuple[System | None, str]:
-        """The system, or None and the sentence that says why it cannot be relaxed."""
-        try:
-            system = to_system(structure)
-        except StructureError as error:
-            return None, str(error)
+    def _task(self, key: Hashable, structure: Any) -> Task:
+        options = self._options
+        system = to_system(structure)
         problem = (
             constraint_problem(structure)
-            or (cell_problem(structure) if self._options.relax_cell else None)
+            or (cell_problem(structure) if options.cell_moves else None)
             or self.check(system)
         )
-        return (None, problem) if problem else (system, "")
+        if problem:
+            raise StructureError(problem)
+        system, free = freedom(system, self._cell, keep_symmetry=options.keep_symmetry, symprec=options.symprec)
+        return Task(key, structure, system, free, [] if options.keep_trajectory else None)
 
 
 def refused(structure: Any, problem: str) -> RelaxResult:

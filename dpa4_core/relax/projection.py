@@ -1,0 +1,125 @@
+"""What may move: linear projections of positions and cells, kept by every force and every step.
+
+The optimiser's coordinates, positions in the undeformed cell and the logarithm of the deformation, make all of them
+linear and exact: a volume is constant when the logarithm has no trace, a shape when it is a multiple of the identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from dpa4_core.data.structures import StructureError, System
+from dpa4_core.errors import DPA4Error
+from dpa4_core.relax.symmetry import Symmetry, symmetrised
+
+CELL_MODES = ("full", "fixed", "volume", "shape")
+_VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Freedom:
+    """What may move in one system.
+
+    Attributes:
+        cell: [9, 9] projection of a strain, row by row; None for all strains.
+        symmetry: that is kept; None for none.
+
+    """
+
+    cell: NDArray[np.float64] | None = None
+    symmetry: Symmetry | None = None
+
+
+def cell_projection(cell: str | ArrayLike) -> NDArray[np.float64] | None:
+    """Projection [9, 9] of strains onto those that ``cell`` allows; None if it allows all or the cell is fixed.
+
+    Args:
+        cell: "full", "fixed", "volume" (stays constant), "shape" (stays the same), or a mask of the components of the
+            strain that may change, 6 (xx, yy, zz, yz, xz, xy) or 3 × 3 of them.
+
+    """
+    if isinstance(cell, str):
+        if cell not in CELL_MODES:
+            raise DPA4Error(f"unknown cell {cell!r}; choose from {', '.join(CELL_MODES)}, or give a mask of 6 or 3 × 3")
+        trace = np.outer(np.eye(3).ravel(), np.eye(3).ravel()) / 3
+        return {"volume": np.eye(9) - trace, "shape": trace}.get(cell)
+    mask = np.asarray(cell)
+    if mask.shape == (6,):
+        full = np.zeros((3, 3), dtype=mask.dtype)
+        for (i, j), value in zip(_VOIGT, mask, strict=True):
+            full[i, j] = full[j, i] = value
+        mask = full
+    if mask.shape != (3, 3) or not np.isin(mask, (0, 1)).all() or (mask != mask.T).any() or not mask.any():
+        raise DPA4Error(
+            "a mask of the cell has 6 numbers (xx, yy, zz, yz, xz, xy) or 3 × 3 symmetric ones, each 0 or 1 and not "
+            f"all 0 (for that use cell='fixed'), not {np.asarray(cell).tolist()}"
+        )
+    return np.diag(mask.ravel().astype(np.float64))
+
+
+def freedom(
+    system: System, cell: NDArray[np.float64] | None, *, keep_symmetry: bool, symprec: float
+) -> tuple[System, Freedom]:
+    """What may move in ``system``, and the system itself, made exactly symmetric where symmetry is kept.
+
+    Raises:
+        StructureError: a symmetry that cannot be found, or that the mask of the cell breaks.
+
+    """
+    if not keep_symmetry:
+        return system, Freedom(cell)
+    system, symmetry = symmetrised(system, symprec)
+    both = symmetry.cell
+    if cell is not None:
+        both = cell @ symmetry.cell
+        if not np.allclose(both, symmetry.cell @ cell, atol=1e-6):
+            raise StructureError(
+                f"the mask of the cell breaks space group {symmetry.number}; use another mask, or keep_symmetry=False"
+            )
+    return system, Freedom(both, symmetry)
+
+
+class Projection:
+    """What may move in all systems of a batch.
+
+    Args:
+        freedoms: of every system.
+        counts: atoms of every system.
+        device: of the batch.
+
+    """
+
+    def __init__(self, freedoms: Sequence[Freedom], counts: Sequence[int], device: torch.device) -> None:
+        self._cell = self._pairs = None
+        if any(one.cell is not None for one in freedoms):
+            everything = np.eye(9)
+            cells = [everything if one.cell is None else one.cell for one in freedoms]
+            self._cell = torch.from_numpy(np.stack(cells)).to(device)
+        if any(one.symmetry is not None for one in freedoms):
+            src, dst, rotations = [], [], []
+            for one, n, end in zip(freedoms, counts, np.cumsum(counts), strict=True):
+                itself, unit = np.arange(n), np.broadcast_to(np.eye(3), (n, 3, 3))
+                src.append(end - n + (one.symmetry.src if one.symmetry else itself))
+                dst.append(end - n + (one.symmetry.dst if one.symmetry else itself))
+                rotations.append(one.symmetry.rotations if one.symmetry else unit)
+            parts = (np.concatenate(src), np.concatenate(dst), np.concatenate(rotations))
+            self._pairs = tuple(torch.from_numpy(part).to(device) for part in parts)
+
+    def atoms(self, vectors: Tensor) -> Tensor:
+        """Forces or displacements [n_atoms, 3] that keep the symmetry."""
+        if self._pairs is None:
+            return vectors
+        src, dst, rotations = self._pairs
+        return torch.zeros_like(vectors).index_add(0, dst, torch.einsum("eij,ej->ei", rotations, vectors[src]))
+
+    def cells(self, strains: Tensor) -> Tensor:
+        """Forces on cells or strains [n_systems, 3, 3] that are allowed."""
+        if self._cell is None:
+            return strains
+        return torch.einsum("nij,nj->ni", self._cell, strains.reshape(-1, 9)).reshape(-1, 3, 3)
