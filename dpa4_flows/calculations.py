@@ -14,6 +14,7 @@ from dpa4_core.data.structures import StructureError, System, to_system
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import RelaxResult
+from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import provenance
@@ -114,9 +115,20 @@ def calculation_key(structure_hash: str, model: ModelRef | ModelInfo, settings: 
     return digest(structure_hash, sha256, dict(settings))
 
 
-def relax_settings(*, fmax: float, max_steps: int, relax_cell: bool, pressure_gpa: float, dtype: str) -> dict[str, Any]:
-    """The settings of a relaxation as its key has them; arguments as in `dpa4_core.relax`."""
-    return {
+def relax_settings(
+    *,
+    fmax: float,
+    max_steps: int,
+    relax_cell: bool,
+    pressure_gpa: float,
+    dtype: str,
+    optimizer: OptimizerName = "auto",
+) -> dict[str, Any]:
+    """The settings of a relaxation as its key has them; arguments as in `dpa4_core.relax`.
+
+    Options that came later are left out where they have their default, so that keys of earlier results stay.
+    """
+    settings = {
         "calculation": "relax",
         "fmax": float(fmax),
         "max_steps": int(max_steps),
@@ -124,6 +136,7 @@ def relax_settings(*, fmax: float, max_steps: int, relax_cell: bool, pressure_gp
         "pressure_gpa": float(pressure_gpa),
         "dtype": dtype,
     }
+    return settings if optimizer == "auto" else settings | {"optimizer": optimizer}
 
 
 def static_settings(*, dtype: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from dpa4_core.potential import PotentialLike
 from dpa4_core.predict import predict as predict_structures
 from dpa4_core.properties import load_property, predict_property
 from dpa4_core.relax import relax as relax_structures
+from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.calculations import relax_settings, static_settings
 from dpa4_flows.cli.console import err, number, out, plural, print_json, say, warn
@@ -158,6 +159,9 @@ def relax(
     max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 500,
     fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="Relax the positions only.")] = False,
     pressure: Annotated[float, typer.Option(help="External pressure, GPa.")] = 0.0,
+    optimizer: Annotated[
+        OptimizerName, typer.Option(help="auto: L-BFGS, and FIRE for what it fails on; lbfgs; fire as in ASE.")
+    ] = "auto",
     model: Model = "dpa4-neo",
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -188,7 +192,12 @@ def relax(
         raise typer.BadParameter("must be positive", param_hint="--fmax")
     if large and output is not None:
         settings = relax_settings(
-            fmax=fmax, max_steps=max_steps, relax_cell=not fixed_cell, pressure_gpa=pressure, dtype=dtype
+            fmax=fmax,
+            max_steps=max_steps,
+            relax_cell=not fixed_cell,
+            pressure_gpa=pressure,
+            dtype=dtype,
+            optimizer=optimizer,
         )
         task = run_task(model, settings, with_forces=forces is True)
         resources = Resources(device, threads, max_atoms_per_batch)
@@ -204,6 +213,7 @@ def relax(
         max_steps=max_steps,
         relax_cell=not fixed_cell,
         pressure_gpa=pressure,
+        optimizer=optimizer,
         max_atoms_per_batch=max_atoms_per_batch,
         progress=err.is_terminal and not as_json,
     )

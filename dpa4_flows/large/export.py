@@ -23,7 +23,7 @@ from dpa4_flows.large.rows import SCHEMA, Row, row_atoms, to_table
 _ROWS_AT_ONCE = 1000
 _NUMBERS = [
     *("source", "name", "formula", "n_atoms", "energy", "energy_per_atom", "volume", "volume_change"),
-    *("fmax", "n_steps", "converged", "reason", "error", "key"),
+    *("fmax", "n_steps", "n_force_calls", "converged", "reason", "error", "key"),
 ]
 """Columns of a CSV file: a number or a word each."""
 

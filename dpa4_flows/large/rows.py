@@ -50,6 +50,7 @@ SCHEMA = pa.schema(
         ("volume_change", pa.float64()),  # relative to the input
         ("fmax", pa.float64()),  # eV/Å
         ("n_steps", pa.int32()),
+        ("n_force_calls", pa.int32()),
         ("converged", pa.bool_()),
         ("reason", pa.string()),
         ("error", pa.string()),
@@ -58,6 +59,7 @@ SCHEMA = pa.schema(
 """Columns of a shard."""
 
 _ROW_GROUP = 1000
+_SINGLE_POINT = {"converged": True, "reason": "single point"}
 
 
 class Rows:
@@ -111,10 +113,11 @@ class Rows:
             row["volume_change"] = _volume(after) / _volume(before) - 1
         if isinstance(result, Prediction):
             largest = None if result.forces is None else float(np.linalg.norm(result.forces, axis=1).max())
-            return row | {"fmax": largest, "n_steps": 0, "converged": True, "reason": "single point"}
+            return row | {"fmax": largest, "n_steps": 0, "n_force_calls": 1} | _SINGLE_POINT
         return row | {
             "fmax": _finite(result.fmax),
             "n_steps": int(result.n_steps),
+            "n_force_calls": int(result.n_force_calls),
             "converged": bool(result.converged),
             "reason": result.reason,
         }

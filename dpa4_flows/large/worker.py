@@ -39,7 +39,7 @@ _DEATHS = 2
 """Owners of a slice that were killed, after which it is computed one structure at a time; and attempts on a structure
 alone that ended a process, after which it has failed."""
 
-RELAX_OPTIONS = ("fmax", "max_steps", "relax_cell", "pressure_gpa")
+RELAX_OPTIONS = ("fmax", "max_steps", "relax_cell", "pressure_gpa", "optimizer")
 """Settings that are options of `relax_stream`; the others say what is computed in which precision."""
 
 
@@ -147,7 +147,8 @@ class RunWorker:
     ) -> Iterator[tuple[_Item, RelaxResult | Prediction]]:
         if self._run.task.calculation == "static":
             return predict_stream(items, self._potential, window=window, max_atoms_per_batch=self._max_atoms)
-        options = {name: self._run.task.settings[name] for name in RELAX_OPTIONS}
+        settings = self._run.task.settings
+        options = {name: settings[name] for name in RELAX_OPTIONS if name in settings}
         return relax_stream(items, self._potential, window=window, max_atoms_per_batch=self._max_atoms, **options)
 
     def _row(self, item: _Item, result: RelaxResult | Prediction) -> Row:

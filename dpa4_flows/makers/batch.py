@@ -19,6 +19,7 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import PotentialLike
 from dpa4_core.predict import predict
 from dpa4_core.relax import RelaxResult, relax
+from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_flows.calculations import (
     rattled,
     relax_settings,
@@ -165,6 +166,7 @@ class BatchRelaxMaker(BatchMaker):
         max_steps: optimiser steps before a structure counts as unconverged.
         relax_cell: relax the cell too.
         pressure_gpa: external pressure, GPa.
+        optimizer: ``"auto"``, ``"lbfgs"`` or ``"fire"``, see `dpa4_core.relax`.
         rattle: width of the random displacements that a relaxation starts with, Å; always the same for one structure. A
             relaxation keeps the symmetry that it starts with, also on top of a barrier.
 
@@ -177,6 +179,7 @@ class BatchRelaxMaker(BatchMaker):
     relax_cell: bool = True
     pressure_gpa: float = 0.0
     rattle: float = 0.0
+    optimizer: OptimizerName = "auto"
 
     def settings(self) -> dict[str, Any]:
         pushed = {"rattle": float(self.rattle)} if self.rattle else {}
@@ -186,6 +189,7 @@ class BatchRelaxMaker(BatchMaker):
             relax_cell=self.relax_cell,
             pressure_gpa=self.pressure_gpa,
             dtype=self.model.dtype,
+            optimizer=self.optimizer,
         )
         return pushed | settings
 
@@ -208,6 +212,7 @@ class BatchRelaxMaker(BatchMaker):
             max_steps=self.max_steps,
             relax_cell=self.relax_cell,
             pressure_gpa=self.pressure_gpa,
+            optimizer=self.optimizer,
             max_atoms_per_batch=self._budget(potential),
             on_result=finished,
         )

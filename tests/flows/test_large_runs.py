@@ -223,7 +223,7 @@ def _stored(folder: Path) -> dict[int, Row]:
 def test_a_killed_run_keeps_every_finished_structure(tmp_path: Path) -> None:
     path, folder = write_input(tmp_path / "in.extxyz", 60), tmp_path / "run"
     process = _start(["relax", path, "-o", folder, "-m", SLOW, "--fmax", 0.05, "--max-steps", 200,
-                      "--max-atoms-per-batch", 4, "--threads", 1])  # fmt: skip
+                      "--max-atoms-per-batch", 4, "--threads", 1, "--optimizer", "fire"])  # fmt: skip
     try:
         _wait(lambda: len(_stored(folder)) >= 12, process)
     finally:
@@ -236,7 +236,7 @@ def test_a_killed_run_keeps_every_finished_structure(tmp_path: Path) -> None:
     journal.write_bytes(b'{"index": 59, "energy": -1.0, "converg')
     assert len(_stored(folder)) == len(before)
     new: list[int] = []
-    run = prepare_folder(folder, relaxation(SLOW), [path])
+    run = prepare_folder(folder, relaxation(SLOW, optimizer="fire"), [path])
     RunWorker(run, [path], MorsePotential(), on_result=lambda row: new.append(row["index"])).work()
     assert sorted([*before, *new]) == list(range(60))  # nothing lost, nothing computed again
     rows = rows_of(run)
@@ -247,7 +247,7 @@ def test_a_killed_run_keeps_every_finished_structure(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_tests_on_path")
 def test_the_slices_of_a_killed_worker_are_taken_over(tmp_path: Path) -> None:
     path = write_input(tmp_path / "in.extxyz", 40)
-    run = prepare_folder(tmp_path / "run", relaxation(SLOW), [path])
+    run = prepare_folder(tmp_path / "run", relaxation(SLOW, optimizer="fire"), [path])
     told: list[Ended] = []
     killed = 0
 
@@ -268,7 +268,7 @@ def test_the_slices_of_a_killed_worker_are_taken_over(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_tests_on_path")
 def test_workers_share_the_structures(tmp_path: Path) -> None:
     path = write_input(tmp_path / "in.extxyz", 32)
-    run = prepare_folder(tmp_path / "run", relaxation(SLOW), [path])
+    run = prepare_folder(tmp_path / "run", relaxation(SLOW, optimizer="fire"), [path])
     run_workers(run, [path], run.task.model, share(Resources("cpu", threads=1, max_atoms_per_batch=4), 2))
     counts = [json.loads(p.read_text())["n_done"] for p in (run.path / "workers").glob("*.json")]
     assert sum(counts) == 32 == len(rows_of(run))
@@ -409,7 +409,7 @@ def test_another_model_settings_calculation_or_input_is_refused(tmp_path: Path) 
     with pytest.raises(RunFolderError, match=r"other settings \(fmax 0.05 there, 0.01 now\)"):
         prepare_folder(folder, relaxation(fmax=0.01), [path])
     with pytest.raises(RunFolderError, match=r"results of model dpa4_core.testing:MorsePotential"):
-        prepare_folder(folder, relaxation(SLOW), [path])
+        prepare_folder(folder, relaxation(SLOW, optimizer="fire"), [path])
     with pytest.raises(RunFolderError, match="results of `dpa4 relax`"):
         prepare_folder(folder, single_points(), [path])
     other = write_input(tmp_path / "more.extxyz", 2)
@@ -498,7 +498,8 @@ def test_the_command_fills_a_folder_and_exports_it(tmp_path: Path) -> None:
 def test_two_commands_on_one_folder_share_the_work(tmp_path: Path) -> None:
     """As two machines would, and one of them with two processes."""
     path, folder = write_input(tmp_path / "in.extxyz", 240), tmp_path / "run"
-    arguments = ["relax", path, "-o", folder, "-m", SLOW, "--fmax", 0.05, "--max-atoms-per-batch", 4, "--threads", 1]
+    arguments: list[object] = ["relax", path, "-o", folder, "-m", SLOW, "--fmax", 0.05, "--optimizer", "fire"]
+    arguments += ["--max-atoms-per-batch", 4, "--threads", 1]
     commands = [_start(arguments), _start([*arguments, "--workers", 2])]
     assert [command.wait(240) for command in commands] == [0, 0]
     run = open_folder(folder)
