@@ -8,10 +8,12 @@ later belongs to steps that will be made again, and is cut off or skipped.
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +27,11 @@ from dpa4_core.md.integrators import State
 from dpa4_core.md.result import Sample
 from dpa4_core.md.settings import TRAJECTORY_SUFFIXES
 
+try:
+    import fcntl
+except ImportError:  # Windows: two processes can write one run there
+    fcntl = None  # type: ignore[assignment]
+
 FORMAT = 1
 """Of the restart file."""
 
@@ -36,6 +43,7 @@ class Paths(NamedTuple):
     log: Path
     summary: Path
     restart: Path
+    lock: Path
 
     @classmethod
     def of(cls, trajectory: str | Path) -> Paths:
@@ -47,7 +55,13 @@ class Paths(NamedTuple):
         path = Path(trajectory).expanduser()
         if path.suffix.lower() not in TRAJECTORY_SUFFIXES:
             raise DPA4Error(f"{path} is no name of a trajectory; end it in {', '.join(TRAJECTORY_SUFFIXES)}")
-        return cls(path, path.with_suffix(".csv"), path.with_suffix(".json"), path.with_suffix(".restart.npz"))
+        return cls(
+            path,
+            path.with_suffix(".csv"),
+            path.with_suffix(".json"),
+            path.with_suffix(".restart.npz"),
+            path.with_name(f".{path.stem}.lock"),
+        )
 
     def remove(self) -> None:
         """Delete what an earlier run left; the state first, so that no half of a run is ever continued."""
@@ -99,6 +113,26 @@ class Checkpoint(NamedTuple):
         if header.pop("format", None) != FORMAT:
             raise DPA4Error(f"{path} is of another version of this program; use overwrite to start anew")
         return cls(**{**header, "state": state})
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock file of a run; the operating system gives it back when the process ends, however it ends.
+
+    Raises:
+        DPA4Error: another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    with path.open("w") as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            raise DPA4Error(f"another process is writing this run ({path} is locked); wait for it") from error
+        yield
 
 
 class Frames(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -21,7 +22,7 @@ from dpa4_core.calculator import MIN_DISTANCE_RATIO, DPA4Calculator
 from dpa4_core.data.structures import StructureError, System, check_system, from_system, to_system
 from dpa4_core.errors import DPA4Error
 from dpa4_core.loaded import as_potential
-from dpa4_core.md.files import Checkpoint, Frames, Log, Paths, open_frames, write_json
+from dpa4_core.md.files import Checkpoint, Frames, Log, Paths, held, open_frames, write_json
 from dpa4_core.md.integrators import Motion, Moving, kinetic_temperature, start
 from dpa4_core.md.progress import step_bar
 from dpa4_core.md.result import Average, Drift, MDResult, Sample, Thermo
@@ -112,11 +113,21 @@ class Run:
         self.motion = begin(self.atoms, settings)
         self.identity = _identity(system, self.atoms, potential, settings) | {"engine": engine}
         self._model = _model(potential)
-        self.step = 0
-        self.n_frames = 0
-        found = None
+        self.step = self.n_frames = 0
+        self._frames: Frames | None = None
+        with contextlib.ExitStack() as files:
+            self._open(files, overwrite)
+            self._files = files.pop_all()
+        self.first_step = self.step
+        self._saved = time.monotonic()
+        self._write_summary(None)
+
+    def _open(self, files: contextlib.ExitStack, overwrite: bool) -> None:
+        """Lock and open the files, and go to where an earlier process came."""
+        paths, found = self.paths, None
         if paths is not None:
             paths.trajectory.parent.mkdir(parents=True, exist_ok=True)
+            files.enter_context(held(paths.lock))
             found = self._earlier(paths, overwrite)
         if found is not None:
             self.motion.restore(found.state)
@@ -124,13 +135,11 @@ class Run:
         elif paths is not None:
             paths.remove()
             self._checkpoint(0, 0)
-        self.first_step = self.step
         self.log = Log(None if paths is None else paths.log, found.n_rows if found else 0)
-        self._frames: Frames | None = None
+        files.callback(self.log.close)
         if paths is not None:
             self._frames = open_frames(paths.trajectory, self.n_frames, found.n_bytes if found else 0)
-        self._saved = time.monotonic()
-        self._write_summary(None)
+            files.callback(self._frames.close)
 
     def to_the_end(self, progress: bool) -> MDResult:
         """Make the steps that are missing."""
@@ -152,9 +161,8 @@ class Run:
         return result
 
     def close(self) -> None:
-        if self._frames is not None:
-            self._frames.close()
-        self.log.close()
+        """Give the files back."""
+        self._files.close()
 
     def _one_step(self) -> str | None:
         assert isinstance(self.motion, Motion)

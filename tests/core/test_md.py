@@ -115,24 +115,26 @@ def test_equipartition_halves_the_temperature_of_a_cold_crystal(big_copper, mors
 
 def test_langevin_keeps_its_temperature_within_the_statistical_error(copper):
     atoms = copper * (2, 2, 2)
-    settings = MDSettings(temperature=400.0, time_ps=3.0, timestep_fs=2.0, friction_per_ps=20.0, every=5)
+    settings = MDSettings(temperature=400.0, time_ps=2.0, timestep_fs=2.0, friction_per_ps=50.0, every=2)
     result = md(atoms, EinsteinCrystal(atoms.positions.copy()), settings)
-    assert 2.0 < result.temperature.error < 20.0
-    assert abs(result.temperature.mean - 400.0) < 3 * result.temperature.error
+    late = slice(100, None)  # 1.6 ps
+    # fluctuations of T·√(2/189) = 41 K, half of them forgotten in 20 fs and the others faster: 40 independent samples
+    error = 41.0 / np.sqrt(2 * 40)
+    assert abs(result.thermo.temperature[late].mean() - 400.0) < 3 * error
     # as much in the wells as in the motion, over the 3N - 3 directions that are free
-    wells = 2 * result.thermo.potential_energy[150:].mean() / (degrees_of_freedom(atoms) * units.kB)
-    assert wells == pytest.approx(400.0, rel=0.05)
+    wells = 2 * result.thermo.potential_energy[late].mean() / (degrees_of_freedom(atoms) * units.kB)
+    assert abs(wells - 400.0) < 3 * error
     assert abs(result.drift) < 1e-6  # the trapezoid is exact here
 
 
 def test_nose_hoover_counts_the_degrees_of_freedom_that_are_there(copper, morse):
     """With 3N in place of 3N - 3 eight atoms are 14 % too hot."""
-    settings = MDSettings(thermostat="nose-hoover", temperature=300.0, time_ps=3.2, timestep_fs=4.0, thermostat_fs=40.0)
+    settings = MDSettings(thermostat="nose-hoover", temperature=300.0, time_ps=2.4, timestep_fs=4.0, thermostat_fs=40.0)
     result = md(copper, morse, settings)
     assert result.thermo.temperature.mean() == pytest.approx(300.0, rel=0.05)
 
 
-@pytest.mark.parametrize("barostat", ["full", "isotropic"])
+@pytest.mark.parametrize("barostat", ["full", pytest.param("isotropic", marks=pytest.mark.slow)])
 def test_npt_reaches_its_pressure(barostat, big_copper, morse):
     settings = MDSettings(
         ensemble="npt", barostat=barostat, pressure_gpa=5.0, time_ps=2.0, timestep_fs=4.0, barostat_fs=200.0, every=4
@@ -421,7 +423,7 @@ def test_averages_and_drift_are_those_of_textbooks():
 @pytest.mark.network
 def test_neo_silicon_keeps_its_energy(neo_path):
     potential = dpa4_core.load(neo_path)
-    result = md(bulk("Si", cubic=True), potential, MDSettings(ensemble="nve", temperature=600.0, time_ps=0.06, every=2))
+    result = md(bulk("Si", cubic=True), potential, MDSettings(ensemble="nve", temperature=600.0, time_ps=0.03, every=1))
     assert result.error is None
     assert np.ptp(result.thermo.conserved_energy) / 8 < 2e-4  # eV/atom, float32
     assert np.ptp(result.thermo.kinetic_energy) / 8 > 5e-3

@@ -1,5 +1,6 @@
 """`dpa4 md`: runs, figures, and a process that is killed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -28,6 +29,20 @@ def copper(tmp_path):
     return path
 
 
+@contextlib.contextmanager
+def holding(lock):
+    """Another process that holds ``lock``."""
+    code = (
+        f"import fcntl, sys; f = open({str(lock)!r}, 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        yield
+    finally:
+        process.communicate(b"\n")
+
+
 def call(*arguments):
     return CliRunner().invoke(app, ["md", *map(str, arguments)])
 
@@ -39,7 +54,8 @@ def test_a_run_leaves_its_files_and_a_table(copper, tmp_path):
     assert "Cu" in result.output
     assert "20 steps of 1 fs, nve" in result.output
     assert len(ase.io.read(out, ":")) == 5
-    assert {path.name for path in out.parent.iterdir()} == {"run.traj", "run.csv", "run.json", "run.restart.npz"}
+    visible = {path.name for path in out.parent.iterdir() if not path.name.startswith(".")}
+    assert visible == {"run.traj", "run.csv", "run.json", "run.restart.npz"}
     content = json.loads(out.with_suffix(".json").read_text())
     assert content["model"]["name"] == "MorsePotential"
     page = (tmp_path / "drift.html").read_text()
@@ -87,6 +103,16 @@ def test_what_cannot_be_done_is_one_sentence(arguments, message, copper, tmp_pat
     assert not list(tmp_path.glob("run*"))
 
 
+def test_two_processes_do_not_write_one_run(copper, tmp_path):
+    out = tmp_path / "run.traj"
+    with holding(out.with_name(".run.lock")):
+        result = call(copper, "-o", out, *TOY, *SHORT)
+    assert result.exit_code == 1
+    assert "another process" in " ".join(result.output.split())
+    assert not out.exists()
+    assert call(copper, "-o", out, *TOY, *SHORT).exit_code == 0
+
+
 def test_an_explosion_is_told_and_its_frames_stay(copper, tmp_path):
     arguments = ["--ensemble", "nve", "--temperature", "3000", "--timestep", "60", "--time", "6", "--every", "1"]
     result = call(copper, "-o", tmp_path / "run.extxyz", *TOY, *arguments)
@@ -95,6 +121,7 @@ def test_an_explosion_is_told_and_its_frames_stay(copper, tmp_path):
     assert len(ase.io.read(tmp_path / "run.extxyz", ":")) >= 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_as_if_nothing_had_been(copper, tmp_path):
     arguments = [*SLOW, "--time", "0.12", "--every", "2", "--threads", "1"]
     command = [sys.executable, "-m", "dpa4_flows.cli", "md", str(copper), *arguments, "-o"]
