@@ -93,9 +93,10 @@ QUANTITIES: dict[str, Quantity] = {
     "fmax": Quantity("Largest force", 3, 41),
     "n_steps": Quantity("Optimiser steps", 0, 42),
     "decomposition": Quantity("Decomposes into", 0, 43),
+    "energy_above_representative": Quantity("Above the one that stands for it", 4, 44),
 }
 
-HISTORY_ONLY = {"distance_to_competing", "distance_to_competing_charged"}
+HISTORY_ONLY = {"distance_to_competing", "distance_to_competing_charged", "energy_above_representative"}
 """Values that stand in the history of a row and in the CSV, but make the ranking too wide."""
 
 STAGE_ORDERS: dict[str, tuple[str, ...]] = {
