@@ -139,6 +139,7 @@ def test_worker_in_another_process_fills_the_results_table(site: Site, tmp_path:
         store.close()
 
 
+@pytest.mark.slow
 def test_stability_is_a_flow_of_values(site: Site, tmp_path: Path) -> None:
     maker = StabilityMaker(model=TOY, hull=None, phonons=BatchPhononMaker(min_length=5.0, temperatures_k=(300.0,)))
     flow = maker.make([rocksalt("Mg", 4.3)], tmp_path / "stability.sqlite")

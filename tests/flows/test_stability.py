@@ -165,6 +165,18 @@ def test_parts_are_optional_and_structures_may_come_from_a_job(tmp_path: Path) -
     assert answer.verdict == "stable" and len(answer.reasons) == 1
 
 
+def test_model_may_come_from_a_job(tmp_path: Path) -> None:
+    @job
+    def choose_model() -> ModelRef:
+        return MODEL
+
+    first = choose_model()
+    maker = StabilityMaker(model=first.output, hull=None, phonons=None)
+    flow = maker.make([rocksalt("Mg")], tmp_path / "s.sqlite")
+    (answer,) = run_local(Flow([first, flow]), tmp_path / "jobs")[flow.output.uuid][1].output.documents
+    assert answer.verdict == "stable" and answer.elastic.provenance.model_name == MORSE
+
+
 def test_parts_are_jobs_of_their_own(tmp_path: Path) -> None:
     working = BatchElasticMaker(model=MODEL).make([rocksalt("Mg")])
     (part,) = run_local(working, tmp_path)[working.output.uuid][1].output.parts
