@@ -24,6 +24,7 @@ from dpa4_flows.schemas import RelaxationDocument
 RATTLE = 0.02
 """Å: usual width of the push that takes atoms off saddle points; less than they move by themselves at 0 K."""
 
+_DEFAULTS = {"optimizer": "auto", "max_step": None, "cell": "full", "keep_symmetry": False}
 _DECIMALS = 8  # Å; a change of 1e-8 Å is no other structure
 
 
@@ -123,6 +124,9 @@ def relax_settings(
     pressure_gpa: float,
     dtype: str,
     optimizer: OptimizerName = "auto",
+    max_step: float | None = None,
+    cell: str | list[int] = "full",
+    keep_symmetry: bool = False,
 ) -> dict[str, Any]:
     """The settings of a relaxation as its key has them; arguments as in `dpa4_core.relax`.
 
@@ -136,7 +140,8 @@ def relax_settings(
         "pressure_gpa": float(pressure_gpa),
         "dtype": dtype,
     }
-    return settings if optimizer == "auto" else settings | {"optimizer": optimizer}
+    later = {"optimizer": optimizer, "max_step": max_step, "cell": cell, "keep_symmetry": keep_symmetry}
+    return settings | {name: value for name, value in later.items() if value != _DEFAULTS[name]}
 
 
 def static_settings(*, dtype: str) -> dict[str, Any]:

@@ -102,6 +102,8 @@ def print_summary(summary: Summary, output: Path) -> None:
     good = summary.n_done - summary.n_failed - summary.n_unconverged
     say(f"{output}: {summary.n_done:,} of {summary.n_structures:,} structures done")
     say(f"  {good:,} fine, {summary.n_unconverged:,} not converged, {summary.n_failed:,} failed")
+    if summary.n_flagged:
+        say(f"  {summary.n_flagged:,} deserve a look, see the column `flags`")
     if summary.n_workers and not summary.complete:
         say(f"  {summary.n_workers} at work, {summary.per_second:.3g} structures/s, {_left(summary.seconds_left)}")
     for source, error in summary.failures:

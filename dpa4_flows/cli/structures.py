@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -20,6 +20,7 @@ from dpa4_core.predict import predict as predict_structures
 from dpa4_core.properties import load_property, predict_property
 from dpa4_core.relax import relax as relax_structures
 from dpa4_core.relax.optimizer import OptimizerName
+from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.calculations import relax_settings, static_settings
 from dpa4_flows.cli.console import err, number, out, plural, print_json, say, warn
@@ -162,6 +163,14 @@ def relax(
     optimizer: Annotated[
         OptimizerName, typer.Option(help="auto: L-BFGS, and FIRE for what it fails on; lbfgs; fire as in ASE.")
     ] = "auto",
+    max_step: Annotated[float | None, typer.Option(help="Longest displacement in a step, Å. Default: 0.2.")] = None,
+    cell: Annotated[
+        str,
+        typer.Option(
+            help="full, fixed, volume or shape (constant), or strains that may change: 110001 (xx yy zz yz xz xy)."
+        ),
+    ] = "full",
+    keep_symmetry: Annotated[bool, typer.Option("--keep-symmetry", help="Keep the space group of the start.")] = False,
     model: Model = "dpa4-neo",
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -185,20 +194,26 @@ def relax(
 
       dpa4 relax slab.cif -o slab.extxyz --fixed-cell --device cuda
 
+      dpa4 relax film.cif -o relaxed.cif --cell 110001
+
       dpa4 relax candidates.tar.gz -o runs/candidates --workers 4
     """
     large = _is_large(output, workers, forces, retry_errors)
     if not 0 < fmax < math.inf:
         raise typer.BadParameter("must be positive", param_hint="--fmax")
+    what: dict[str, Any] = {
+        "fmax": fmax,
+        "max_steps": max_steps,
+        "relax_cell": not fixed_cell,
+        "pressure_gpa": pressure,
+        "optimizer": optimizer,
+        "max_step": max_step,
+        "cell": _strains(cell),
+        "keep_symmetry": keep_symmetry,
+    }
+    RelaxOptions(**what)  # refuses what makes no sense before anything is read
     if large and output is not None:
-        settings = relax_settings(
-            fmax=fmax,
-            max_steps=max_steps,
-            relax_cell=not fixed_cell,
-            pressure_gpa=pressure,
-            dtype=dtype,
-            optimizer=optimizer,
-        )
+        settings = relax_settings(dtype=dtype, **what)
         task = run_task(model, settings, with_forces=forces is True)
         resources = Resources(device, threads, max_atoms_per_batch)
         run_large(files, output, task, RunOptions(workers, resources, retry_errors, as_json))
@@ -209,11 +224,7 @@ def relax(
     relaxed = relax_structures(
         [inputs[i].structure for i in good],
         potential,
-        fmax=fmax,
-        max_steps=max_steps,
-        relax_cell=not fixed_cell,
-        pressure_gpa=pressure,
-        optimizer=optimizer,
+        **what,
         max_atoms_per_batch=max_atoms_per_batch,
         progress=err.is_terminal and not as_json,
     )
@@ -230,6 +241,7 @@ def relax(
                 "fmax": result.fmax,
                 "n_steps": result.n_steps,
                 "converged": bool(result.converged),
+                "flags": " ".join(result.flags) or None,
             },
             energy=result.energy,
             forces=result.forces,
@@ -237,6 +249,11 @@ def relax(
         )
     columns = {"energy_per_atom": ("eV/atom", 4), "fmax": ("fmax, eV/Å", 3), "n_steps": ("steps", 0)}
     _finish(results, output, columns, as_json)
+
+
+def _strains(cell: str) -> str | list[int]:
+    """The mask that six digits stand for; any other word as it is."""
+    return [int(digit) for digit in cell] if len(cell) == 6 and set(cell) <= {"0", "1"} else cell
 
 
 def _is_large(output: Path | None, workers: int, forces: bool | None, retry_errors: bool) -> bool:
@@ -322,6 +339,9 @@ def _finish(results: list[Computed], output: Path | None, columns: dict[str, tup
         numbers = r.numbers or {}
         reached = f"fmax {numbers['fmax']:.3g} eV/Å after {numbers['n_steps']} steps"
         warn("not converged", f"{r.name}: {reached}; raise --max-steps", "bold yellow")
+    for r in results:
+        if flags := (r.numbers or {}).get("flags"):
+            warn("look at", f"{r.name}: {flags}")
     if failed or unconverged:
         raise typer.Exit(USER_ERROR if len(failed) == len(results) else SOME_FAILED)
 

@@ -53,6 +53,7 @@ SCHEMA = pa.schema(
         ("n_force_calls", pa.int32()),
         ("converged", pa.bool_()),
         ("reason", pa.string()),
+        ("flags", pa.list_(pa.string())),  # what deserves a look; empty where nothing does
         ("error", pa.string()),
     ]
 )
@@ -120,6 +121,7 @@ class Rows:
             "n_force_calls": int(result.n_force_calls),
             "converged": bool(result.converged),
             "reason": result.reason,
+            "flags": list(result.flags),
         }
 
     def _input(self, structure: Any) -> Row:

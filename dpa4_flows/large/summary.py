@@ -23,6 +23,7 @@ class Summary:
         n_done: with a result, failures included.
         n_failed: could not be computed.
         n_unconverged: ran out of steps.
+        n_flagged: deserve a look, among all with numbers.
         n_workers: processes at work.
         per_second: structures that these finish together; 0 without any.
         failures: names and errors of the first failures.
@@ -33,6 +34,7 @@ class Summary:
     n_done: int
     n_failed: int
     n_unconverged: int
+    n_flagged: int
     n_workers: int
     per_second: float
     failures: list[tuple[str, str]]
@@ -55,6 +57,7 @@ class Summary:
             "n_done": self.n_done,
             "n_failed": self.n_failed,
             "n_unconverged": self.n_unconverged,
+            "n_flagged": self.n_flagged,
             "n_workers": self.n_workers,
             "per_second": self.per_second,
             "seconds_left": self.seconds_left,
@@ -64,7 +67,7 @@ class Summary:
 
 def summarise(run: RunFolder) -> Summary:
     """Counts of a run, read from its columns; a second for a million structures."""
-    done = failed = unconverged = 0
+    done = failed = unconverged = flagged = 0
     failures: list[tuple[str, str]] = []
     slow: list[str] = []
 
@@ -77,8 +80,9 @@ def summarise(run: RunFolder) -> Summary:
     for number in range(run.n_slices):
         rows = {} if run.shard(number).exists() else run.journal_rows(number)
         if run.shard(number).exists():
-            table = pq.read_table(run.shard(number), columns=["source", "error", "converged"])
+            table = pq.read_table(run.shard(number), columns=["source", "error", "converged", "flags"])
             done += table.num_rows
+            flagged += pc.sum(pc.greater(pc.list_value_length(table["flags"]), 0)).as_py() or 0
             bad = table.filter(pc.invert(table["converged"]))
             n_failed = bad.num_rows - bad["error"].null_count
             failed, unconverged = failed + n_failed, unconverged + bad["error"].null_count
@@ -86,6 +90,7 @@ def summarise(run: RunFolder) -> Summary:
                 note(row["source"], row["error"])
             continue
         done += len(rows)
+        flagged += sum(bool(row.get("flags")) for row in rows.values())
         for row in (row for row in rows.values() if not row["converged"]):
             error = row.get("error")
             failed, unconverged = failed + (error is not None), unconverged + (error is None)
@@ -93,7 +98,7 @@ def summarise(run: RunFolder) -> Summary:
     at_work = [w for w in read_workers(run.path / "workers").values() if w["state"] == "running"]
     at_work = [w for w in at_work if w["silent_s"] < LEASE_S]
     rate = sum(w["n_done"] / w["seconds"] for w in at_work if w["seconds"] > 0)
-    return Summary(run.n_structures, done, failed, unconverged, len(at_work), rate, failures, slow)
+    return Summary(run.n_structures, done, failed, unconverged, flagged, len(at_work), rate, failures, slow)
 
 
 def count_done(run: RunFolder) -> int:

@@ -39,7 +39,10 @@ _DEATHS = 2
 """Owners of a slice that were killed, after which it is computed one structure at a time; and attempts on a structure
 alone that ended a process, after which it has failed."""
 
-RELAX_OPTIONS = ("fmax", "max_steps", "relax_cell", "pressure_gpa", "optimizer")
+RELAX_OPTIONS = (
+    *("fmax", "max_steps", "relax_cell", "pressure_gpa"),
+    *("optimizer", "max_step", "cell", "keep_symmetry"),
+)
 """Settings that are options of `relax_stream`; the others say what is computed in which precision."""
 
 

@@ -166,7 +166,7 @@ class BatchRelaxMaker(BatchMaker):
         max_steps: optimiser steps before a structure counts as unconverged.
         relax_cell: relax the cell too.
         pressure_gpa: external pressure, GPa.
-        optimizer: ``"auto"``, ``"lbfgs"`` or ``"fire"``, see `dpa4_core.relax`.
+        optimizer, max_step, cell, keep_symmetry: see `dpa4_core.relax`; a mask of the cell is a list of six.
         rattle: width of the random displacements that a relaxation starts with, Å; always the same for one structure. A
             relaxation keeps the symmetry that it starts with, also on top of a barrier.
 
@@ -180,6 +180,9 @@ class BatchRelaxMaker(BatchMaker):
     pressure_gpa: float = 0.0
     rattle: float = 0.0
     optimizer: OptimizerName = "auto"
+    max_step: float | None = None
+    cell: str | list[int] = "full"
+    keep_symmetry: bool = False
 
     def settings(self) -> dict[str, Any]:
         pushed = {"rattle": float(self.rattle)} if self.rattle else {}
@@ -190,6 +193,9 @@ class BatchRelaxMaker(BatchMaker):
             pressure_gpa=self.pressure_gpa,
             dtype=self.model.dtype,
             optimizer=self.optimizer,
+            max_step=self.max_step,
+            cell=self.cell,
+            keep_symmetry=self.keep_symmetry,
         )
         return pushed | settings
 
@@ -213,6 +219,9 @@ class BatchRelaxMaker(BatchMaker):
             relax_cell=self.relax_cell,
             pressure_gpa=self.pressure_gpa,
             optimizer=self.optimizer,
+            max_step=self.max_step,
+            cell=self.cell,
+            keep_symmetry=self.keep_symmetry,
             max_atoms_per_batch=self._budget(potential),
             on_result=finished,
         )

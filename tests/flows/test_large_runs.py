@@ -519,6 +519,26 @@ def test_a_parquet_file_is_the_end_of_a_run_behind_it(tmp_path: Path) -> None:
     assert "not of this program" in dpa4("relax", path, "-o", tmp_path / "foreign.parquet", "-m", MORSE).stderr
 
 
+def test_options_of_a_relaxation_reach_both_kinds_of_output(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "in.extxyz", 2)
+    start = crystals(2)
+    for output, options in ((tmp_path / "a.extxyz", ["--cell", "001000"]), (tmp_path / "run", ["--cell", "001000"])):
+        options += ["--fmax", "0.05", "--optimizer", "fire", "--max-step", "0.1"]
+        assert dpa4("relax", path, "-o", output, "-m", MORSE, *options).exit_code == 0
+    frames = ase.io.read(tmp_path / "a.extxyz", ":")
+    rows = rows_of(open_folder(tmp_path / "run"))
+    for i in range(2):
+        cell = np.reshape(rows[i]["cell"], (3, 3))
+        np.testing.assert_allclose(cell, frames[i].cell, atol=1e-6)
+        np.testing.assert_allclose(cell[:, :2], start[i].cell[:, :2], atol=1e-6)  # x and y are kept
+        assert np.abs(cell[:, 2] - start[i].cell[:, 2]).max() > 1e-3
+        assert rows[i]["flags"] == []
+    settings = open_folder(tmp_path / "run").task.settings
+    assert settings["cell"] == [0, 0, 1, 0, 0, 0] and settings["max_step"] == 0.1 and "keep_symmetry" not in settings
+    wrong = dpa4("relax", path, "-o", tmp_path / "other", "-m", MORSE, "--cell", "fixed", "--pressure", 5)
+    assert wrong.exit_code == 1 and "has no effect" in wrong.stderr and not (tmp_path / "other").exists()
+
+
 def test_options_of_large_runs_need_a_folder(tmp_path: Path) -> None:
     path = write_input(tmp_path / "in.extxyz", 1)
     for option in (["--workers", 2], ["--forces"], ["--retry-errors"]):
