@@ -254,6 +254,9 @@ def _finish(rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> None:
     for note in notes:
         warn("mind", note)
     incomplete = False
+    places = [place for row in rows if (place := (row.get("hull") or {}).get("document")) is not None]
+    for text in sorted({text for place in places for text in place["missing_references"]}):
+        warn("incomplete", f"{text}; distances to the hull are lower bounds")
     for row in rows:
         for text in row.get("warnings", []):
             if text not in notes:

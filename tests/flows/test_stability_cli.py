@@ -98,6 +98,7 @@ def test_hull_is_that_of_the_library(magnesia: str) -> None:
     place = row["hull"]["document"]
     assert row["verdict"] == "stable" and place["energy_above_hull"] == 0
     assert not place["references_complete"] and "lower bound" in row["reasons"][0]
+    assert "incomplete: no survey of phases in Mg-O" in shown.stderr
     (library,) = json.loads(dpa4("reference", "list", "--json").stdout)
     assert library["systems"][0]["chemical_system"] == "Mg-O"
 
