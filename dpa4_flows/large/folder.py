@@ -159,6 +159,8 @@ class RunFolder:
             with suppress(OSError):  # another process does the same, or still looks
                 for path in (self.path / folder).iterdir():
                     path.unlink(missing_ok=True)
+        for path in (self.path / "shards").glob(".*.part"):  # of processes that were killed
+            path.unlink(missing_ok=True)
 
 
 def is_run_folder(path: Path) -> bool:

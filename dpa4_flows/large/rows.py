@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from ase import Atoms
+from ase.data import chemical_symbols
+from pymatgen.core import Composition
 
-from dpa4_core.data.structures import StructureError, System, formula, to_system
+from dpa4_core.data.structures import StructureError, System, to_system
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import RelaxResult
 from dpa4_flows.calculations import calculation_key, system_hash
@@ -34,7 +37,7 @@ SCHEMA = pa.schema(
         ("name", pa.string()),  # how the structure calls itself
         ("structure_hash", pa.string()),  # of the input structure
         ("key", pa.string()),  # of structure, model and settings
-        ("formula", pa.string()),
+        ("formula", pa.string()),  # reduced
         ("n_atoms", pa.int32()),
         ("numbers", pa.list_(pa.uint8())),  # [n]
         ("positions", pa.list_(pa.float64())),  # [3 n], Å, Cartesian
@@ -133,7 +136,7 @@ class Rows:
         return {
             "structure_hash": name,
             "key": calculation_key(name, self._model, self._settings),
-            "formula": formula(system),
+            "formula": _reduced_formula(system),
             "n_atoms": system.n_atoms,
         }
 
@@ -238,6 +241,11 @@ def row_atoms(row: Row) -> Atoms:
     if row.get("charge") is not None:
         atoms.info |= {"charge": row["charge"], "spin": row["spin"]}
     return atoms
+
+
+def _reduced_formula(system: System) -> str:
+    counts = Counter(chemical_symbols[number] for number in system.numbers)
+    return str(Composition(counts).reduced_formula)
 
 
 def _pbc(structure: Any) -> list[bool]:

@@ -40,7 +40,7 @@ from dpa4_flows.large import worker as worker_module
 from dpa4_flows.large.claims import Claims, Worker
 from dpa4_flows.large.folder import RunFolder, RunFolderError, Task, open_folder, prepare_folder
 from dpa4_flows.large.launch import Ended, Resources, run_workers, share
-from dpa4_flows.large.rows import Row, read_journal, read_shard
+from dpa4_flows.large.rows import Row, read_journal, read_shard, row_atoms
 from dpa4_flows.large.worker import RunWorker
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
@@ -195,6 +195,28 @@ def test_structures_are_read_as_they_are_needed(tmp_path: Path, monkeypatch: pyt
     assert ahead <= 4 * 8 + 1
 
 
+def test_every_kind_of_structure_becomes_a_row_and_comes_back(tmp_path: Path) -> None:
+    water = Atoms("OHH", [[0, 0, 0.12], [0, 0.76, -0.48], [0, -0.76, -0.48]], info={"charge": 1, "spin": 2})
+    slab = Atoms("MgOMgO", [[0, 0, 0], [2.1, 0, 0], [2.1, 2.1, 0], [0, 2.1, 0]], cell=[4.2, 4.2, 15], pbc=[1, 1, 0])
+    rock = Structure([[0, 2.1, 2.1], [2.1, 0, 2.1], [2.1, 2.1, 0]], ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    ase.io.write(tmp_path / "a.extxyz", [water, slab])
+    rock.to(str(tmp_path / "b.json"))
+    files = [tmp_path / "a.extxyz", tmp_path / "b.json"]
+    run = prepare_folder(tmp_path / "run", single_points(), files)
+    RunWorker(run, files, MorsePotential()).work()
+    rows = rows_of(run)
+    assert [rows[i]["error"] for i in range(3)] == [None] * 3
+    assert [rows[i]["formula"] for i in range(3)] == ["H2O", "MgO", "MgO"]
+    assert [rows[i]["pbc"] for i in range(3)] == [[False] * 3, [True, True, False], [True] * 3]
+    assert rows[0]["cell"] is None and rows[0]["stress"] is None and rows[0]["volume"] is None
+    assert (rows[0]["charge"], rows[0]["spin"]) == (1, 2)
+    for i, atoms in enumerate([water, slab, AseAtomsAdaptor.get_atoms(rock)]):
+        back = row_atoms(rows[i])
+        np.testing.assert_allclose(back.positions, atoms.positions, atol=1e-8)
+        np.testing.assert_allclose(back.cell, atoms.cell, atol=1e-8)
+        assert back.get_chemical_symbols() == atoms.get_chemical_symbols()
+
+
 # ---- kills
 
 
@@ -241,6 +263,7 @@ def test_a_killed_run_keeps_every_finished_structure(tmp_path: Path) -> None:
     assert sorted([*before, *new]) == list(range(60))  # nothing lost, nothing computed again
     rows = rows_of(run)
     assert len(rows) == 60 and all(row["converged"] for row in rows.values())
+    assert all(p.name[0] != "." for p in (folder / "shards").iterdir())
     assert all(rows[i]["energy"] == row["energy"] for i, row in before.items())
 
 
@@ -265,6 +288,7 @@ def test_the_slices_of_a_killed_worker_are_taken_over(tmp_path: Path) -> None:
     assert sorted(rows) == list(range(40)) and all(row["converged"] for row in rows.values())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_tests_on_path")
 def test_workers_share_the_structures(tmp_path: Path) -> None:
     path = write_input(tmp_path / "in.extxyz", 32)
