@@ -43,7 +43,7 @@ def bulk(
     ] = None,
     min_length: Annotated[
         float, typer.Option(min=3.0, help="Distance between an atom and its image in phonon supercells, Å.")
-    ] = 14.0,
+    ] = 10.0,
     device: Device = "auto",
     dtype: Dtype = "float32",
     threads: Threads = 0,
