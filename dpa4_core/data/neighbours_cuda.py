@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 from typing import NamedTuple
@@ -18,9 +19,6 @@ def _is_installed() -> bool:
 
 
 AVAILABLE = _is_installed()
-
-if AVAILABLE:
-    from nvalchemiops.torch.neighbors import NeighborOverflowError, neighbor_list
 
 
 class Edges(NamedTuple):
@@ -60,10 +58,12 @@ def _search(
     positions: Tensor, cell: Tensor, periodic: Tensor, system_idx: Tensor, ends: Tensor, radius: float
 ) -> tuple[Tensor, Tensor]:
     """Pairs [2, n_edges] (centre, neighbour) sorted by centre, and images [n_edges, 3]."""
+    # not at the top: importing Warp takes a while and, without a GPU, prints a warning into every command
+    search = importlib.import_module("nvalchemiops.torch.neighbors")
     capacity = None  # neighbours per atom; the library's first guess suits a density of 0.2 atoms/Å³
     while True:
         try:
-            pairs, _, shift = neighbor_list(
+            pairs, _, shift = search.neighbor_list(
                 positions,
                 radius,
                 cell=cell,
@@ -74,7 +74,7 @@ def _search(
                 max_neighbors=capacity,
             )
             return pairs, shift
-        except NeighborOverflowError as overflow:
+        except search.NeighborOverflowError as overflow:
             capacity = -(-overflow.num_neighbors // 16) * 16
 
 
