@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +14,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixCartesian
 
 from dpa4_core.calculator import MIN_DISTANCE_RATIO, DPA4Calculator
-from dpa4_core.data.structures import StructureError, System, check_system, from_system, to_system
+from dpa4_core.data.structures import StructureError, check_system, from_system, to_system
 from dpa4_core.errors import DPA4Error
 from dpa4_core.loaded import as_potential
 from dpa4_core.md.files import Checkpoint, Frames, Log, Paths, held, open_frames, write_json
@@ -27,8 +24,8 @@ from dpa4_core.md.integrators import Motion, Moving, kinetic_temperature, start
 from dpa4_core.md.progress import step_bar
 from dpa4_core.md.result import Average, Drift, MDResult, Sample, Thermo
 from dpa4_core.md.settings import MDSettings
+from dpa4_core.md.subject import difference, identity_of, model_card, movable_atoms
 from dpa4_core.memory import is_out_of_memory
-from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import PotentialLike
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 
@@ -107,12 +104,12 @@ class Run:
             raise StructureError(problem)
         paths = None if output is None else Paths.of(output)
         self.structure, self.settings, self.paths = structure, settings, paths
-        self.atoms = _atoms(structure, system)
+        self.atoms = movable_atoms(structure, system)
         self._constraints = list(self.atoms.constraints)
         self.atoms.calc = DPA4Calculator(potential)
         self.motion = begin(self.atoms, settings)
-        self.identity = _identity(system, self.atoms, potential, settings) | {"engine": engine}
-        self._model = _model(potential)
+        self.identity = identity_of(system, self.atoms, potential, settings) | {"engine": engine}
+        self._model = model_card(potential)
         self.step = self.n_frames = 0
         self._frames: Frames | None = None
         with contextlib.ExitStack() as files:
@@ -266,7 +263,7 @@ class Run:
         found = Checkpoint.read(paths.restart)
         if found.identity != self.identity:
             raise DPA4Error(
-                f"{paths.trajectory} belongs to another run ({_difference(found.identity, self.identity)}); "
+                f"{paths.trajectory} belongs to another run ({difference(found.identity, self.identity)}); "
                 "choose another output, or use overwrite to start anew"
             )
         if found.step > self.settings.n_steps:
@@ -318,49 +315,3 @@ class Run:
 
 
 _ADVICE = "try a shorter time step, a relaxed start, or a lower temperature"
-
-
-def _atoms(structure: Any, system: System) -> Atoms:
-    """A copy of ``structure`` that may be moved."""
-    if isinstance(structure, Atoms):
-        return structure.copy()
-    atoms = Atoms(numbers=system.numbers, positions=system.positions, cell=system.cell, pbc=system.periodic)
-    if system.charge_spin is not None:
-        atoms.info.update(zip(("charge", "spin"), system.charge_spin, strict=True))
-    atoms.set_constraint([FixCartesian(i, mask) for i, mask in enumerate(system.fixed) if mask.any()])
-    return atoms
-
-
-def _model(potential: PotentialLike) -> dict[str, Any]:
-    """Which potential, in plain JSON types."""
-    info = getattr(potential, "info", None)
-    card = info if isinstance(info, ModelInfo) else ModelInfo(name=type(potential).__name__)
-    return {
-        "name": card.name,
-        "sha256": card.sha256,
-        "level_of_theory": card.level_of_theory,
-        "dtype": str(getattr(potential, "dtype", "float64")).removeprefix("torch."),
-        "device": str(potential.device),
-    }
-
-
-def _identity(system: System, atoms: Atoms, potential: PotentialLike, settings: MDSettings) -> dict[str, Any]:
-    """What makes a run this run: structure, model and settings, flat and in plain JSON types."""
-    content = [system.numbers, system.positions, system.cell, atoms.get_masses(), system.fixed]
-    if settings.keep_velocities:
-        content.append(atoms.get_momenta())
-    digest = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in content))
-    digest.update(str((system.periodic, system.charge_spin)).encode())
-    model = _model(potential)
-    del model["device"], model["level_of_theory"]
-    named = {"structure": digest.hexdigest()} | {f"model_{key}": value for key, value in model.items()}
-    return json.loads(json.dumps(named | settings.identity()))
-
-
-def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """The first thing that differs, for a message."""
-    for name in [*new, *old]:
-        before, after = old.get(name), new.get(name)
-        if before != after:
-            return f"another {name}" if name in ("structure", "model_sha256") else f"{name} {before}, not {after}"
-    return "another kind of run"
