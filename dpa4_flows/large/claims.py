@@ -95,12 +95,12 @@ class Worker:
 
 
 def read_workers(folder: Path) -> dict[str, dict[str, Any]]:
-    """What the workers of a run said last, by name; ``silent_s`` is the age of that by the clock of this machine."""
+    """What the workers of a run said last, by name, and whether they are ``alive``."""
     found = {}
     for path in sorted(folder.glob("*.json")):
         with suppress(OSError, ValueError):
             facts = json.loads(path.read_text())
-            facts["silent_s"] = max(0.0, time.time() - path.stat().st_mtime)
+            facts["alive"] = _is_alive(path, time.time())
             found[path.stem] = facts
     return found
 

@@ -127,8 +127,10 @@ def first_difference(index: Path, inputs: Sequence[Path]) -> str:
     stored = read_index(index)
     for file in list_files(inputs):
         other = next(stored, None)
-        if other is None or other.relative != file.relative or other.input != file.input:
+        if other is None:
             return f"{file.label} is new"
+        if (_name(other), other.input) != (_name(file), file.input):
+            return f"{other.label} then, {file.label} now"
         if (other.size, other.mtime_ns) != (file.size, file.mtime_ns):
             return f"{file.label} has changed"
     left = next(stored, None)
@@ -184,5 +186,9 @@ def _chunks(files: Iterator[InputFile]) -> Iterator[list[InputFile]]:
 
 
 def _digest(identity: hashlib._Hash, file: InputFile) -> None:
-    name = file.relative or Path(file.label).name
-    identity.update(f"{file.input}\0{name}\0{file.size}\0{file.mtime_ns}\n".encode(errors="surrogateescape"))
+    identity.update(f"{file.input}\0{_name(file)}\0{file.size}\0{file.mtime_ns}\n".encode(errors="surrogateescape"))
+
+
+def _name(file: InputFile) -> str:
+    """What stays when the input is moved to another place."""
+    return file.relative or Path(file.label).name

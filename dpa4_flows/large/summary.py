@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dpa4_flows.large.claims import LEASE_S, read_workers
+from dpa4_flows.large.claims import read_workers
 from dpa4_flows.large.folder import RunFolder
 
 _SHOWN_FAILURES = 20
@@ -95,8 +95,7 @@ def summarise(run: RunFolder) -> Summary:
             error = row.get("error")
             failed, unconverged = failed + (error is not None), unconverged + (error is None)
             note(row["source"], error)
-    at_work = [w for w in read_workers(run.path / "workers").values() if w["state"] == "running"]
-    at_work = [w for w in at_work if w["silent_s"] < LEASE_S]
+    at_work = [worker for worker in read_workers(run.path / "workers").values() if worker["alive"]]
     rate = sum(w["n_done"] / w["seconds"] for w in at_work if w["seconds"] > 0)
     return Summary(run.n_structures, done, failed, unconverged, flagged, len(at_work), rate, failures, slow)
 

@@ -110,8 +110,9 @@ class RunWorker:
         """Compute until the run is complete, also what dead processes leave behind."""
         with self._worker:
             try:
-                while self._unfinished():
-                    if not self._pass():
+                while todo := self._unfinished():
+                    free = self._claims.free(todo)
+                    if not free or not self._pass(free):  # the others have all that is left
                         time.sleep(POLL_S)
                 self._run.clean()
             finally:
@@ -128,12 +129,12 @@ class RunWorker:
             return False
         return any(row["error"] is not None for row in read_shard(shard, ["error"]))
 
-    def _pass(self) -> bool:
-        """Go through the input once; False if nothing could be claimed."""
+    def _pass(self, free: set[int]) -> bool:
+        """Go through the input once for the slices that seemed free; False if nothing could be claimed."""
         self._open: dict[int, _Slice] = {}
         self._claimed = False
         try:
-            for item, result in self._results(self._items(), self._window):
+            for item, result in self._results(self._items(free), self._window):
                 self._store(item.slice, self._row(item, result))
         except (DPA4Error, OSError):  # input, disk: nothing that another structure would not meet
             raise
@@ -157,10 +158,8 @@ class RunWorker:
     def _row(self, item: _Item, result: RelaxResult | Prediction) -> Row:
         return self._rows.computed(item.index, item.source, item.name, item.structure, result)
 
-    def _items(self) -> Iterator[tuple[_Item, Any]]:
+    def _items(self, free: set[int]) -> Iterator[tuple[_Item, Any]]:
         """Structures of the slices that this process could claim; broken entries are stored at once."""
-        todo = set(self._unfinished())
-        free = self._claims.free(todo)
         size = self._run.slice_size
         current: _Slice | None = None
         asked = -1
