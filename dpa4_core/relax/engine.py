@@ -68,8 +68,9 @@ def relax(
         on_result: called with index and result as soon as a structure is done, in the order in which they
             finish.
         keep_trajectory: keep energy, fmax and volume of every force call.
-        optimizer: "auto", L-BFGS that hands over to FIRE where it goes uphill repeatedly: a sixth of the force calls
-            of FIRE. "fire" makes the steps of ASE's ``FIRE`` on a ``FrechetCellFilter``; "lbfgs" never hands over.
+        optimizer: "auto", L-BFGS that hands over to FIRE where it goes uphill repeatedly: a quarter of the force
+            calls of FIRE. "fire" makes the steps of ASE's ``FIRE`` on a ``FrechetCellFilter``; "lbfgs" never hands
+            over.
         max_step: Å, the longest displacement of an atom in a step ("fire": of all atoms together); by default 0.2.
         cell: what of the cell relaxes: "full", "fixed" (as ``relax_cell=False``), "volume" (is constant), "shape" (is
             constant), or a mask of the components of the strain that may change, 6 (xx, yy, zz, yz, xz, xy) or 3 × 3.

@@ -26,7 +26,7 @@ from dpa4_core.data.graph import Graph
 class SpringOptions:
     """The springs.
 
-    Twice or half of any number changes the force calls of a relaxation by less than a tenth.
+    Twice or half of any number changed the force calls per structure of a test set by a sixth at most.
 
     Attributes:
         stiffness: eV/Å² at the sum of the covalent radii.

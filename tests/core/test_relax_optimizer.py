@@ -148,7 +148,7 @@ def fresh() -> LbfgsState:
 
 def test_a_parabola_is_at_its_minimum_after_few_steps_none_longer_than_the_limit() -> None:
     state, positions = fresh(), torch.tensor([[0.3, -0.2, 0.1]], dtype=torch.float64)
-    for _ in range(12):
+    for _ in range(20):
         state, step = parabola(state, positions)
         assert float(step.norm()) <= LbfgsOptions().max_step * (1 + 1e-12) or int(state.n_uphill) > 0
         positions = positions + step
