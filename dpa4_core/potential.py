@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from dpa4_core.compiled import CompiledNetwork
 from dpa4_core.data.graph import Graph
 from dpa4_core.errors import DPA4Error
 from dpa4_core.memory import free_memory, keep_freed_memory
@@ -72,6 +73,11 @@ def derive(atom_energies: Tensor, edge_vec: Tensor, graph: Graph, *, create_grap
         (gradient,) = torch.autograd.grad(atom_energies.sum(), edge_vec, create_graph=create_graph)
     if not create_graph:
         atom_energies, edge_vec = atom_energies.detach(), edge_vec.detach()
+    return assemble(atom_energies, gradient, edge_vec, graph)
+
+
+def assemble(atom_energies: Tensor, gradient: Tensor, edge_vec: Tensor, graph: Graph) -> Output:
+    """The output from energies [n_atoms] and g = ∂E/∂v [n_edges, 3], see `derive`."""
     forces = segment_sum(gradient, graph.dst, graph.n_atoms) - segment_sum(gradient, graph.src, graph.n_atoms)
     pair = -gradient[:, :, None] * edge_vec[:, None, :]
     virial = segment_sum(pair, graph.system_idx[graph.dst], graph.n_systems)
@@ -131,9 +137,17 @@ class Potential:
         info: name, checksum, level of theory, licence, observed elements.
     """
 
-    def __init__(self, model: DPA4, info: ModelInfo | None = None, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        model: DPA4,
+        info: ModelInfo | None = None,
+        device: str | torch.device = "cpu",
+        *,
+        compile: bool | str = "auto",
+    ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device)
+        self._compiled = CompiledNetwork(self.model, compile)
         info = info or ModelInfo(elements=model.config.atomic_numbers)
         self.info = dataclasses.replace(info, n_parameters=sum(p.numel() for p in model.parameters()))
         self.cutoff = model.config.cutoff
@@ -154,9 +168,13 @@ class Potential:
         conditioning = conditioning_of(self.model.config, graph)
         with torch.inference_mode(False), torch.enable_grad():  # forces need a graph whatever the caller has set
             edge_vec = graph.edge_vectors().detach().clone().requires_grad_()
-            src, dst = graph.src.clone(), graph.dst.clone()
+            src, dst, species = graph.src.clone(), graph.dst.clone(), species.clone()
+            if self._compiled.wanted(self.device):
+                result = self._compiled(edge_vec.detach(), src, dst, species, conditioning)
+                if result is not None:
+                    return assemble(*result, edge_vec.detach(), graph)
             tiling = cut(dst, graph.n_atoms, keep=self._fits(graph)) if self._tiled else None
-            atom_energies = self.model(edge_vec, src, dst, species.clone(), conditioning, tiling=tiling)
+            atom_energies = self.model(edge_vec, src, dst, species, conditioning, tiling=tiling)
             return derive(atom_energies, edge_vec, graph)
 
     def _fits(self, graph: Graph) -> bool:
@@ -212,7 +230,13 @@ def place_and_precision(device: str | torch.device, dtype: str) -> tuple[torch.d
     return _device(device), DTYPES[dtype]
 
 
-def load(name_or_path: str | Path, device: str | torch.device = "cpu", dtype: str = "float32") -> Potential:
+def load(
+    name_or_path: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: str = "float32",
+    *,
+    compile: bool | str = "auto",
+) -> Potential:
     """Load a potential by registry name, official ``.pt`` file or our own ``.dpa4`` file.
 
     A registry name is fetched on first use, checked against its SHA-256 and found in the cache afterwards. On a CPU the
@@ -221,6 +245,8 @@ def load(name_or_path: str | Path, device: str | torch.device = "cpu", dtype: st
     Args:
         device: "cpu", "cuda", "cuda:1", or "auto" for CUDA when there is one.
         dtype: "float32" (default) or "float64" for tests and tight phonons.
+        compile: "auto" compiles the network on a GPU once it was called a hundred times; True at once, on a CPU too,
+            where the tiles of the default are faster; False never. Compiled and not agree to float32 rounding.
 
     Raises:
         DPA4Error: unknown name, missing, damaged or refused file, unknown device or dtype.
@@ -230,7 +256,7 @@ def load(name_or_path: str | Path, device: str | torch.device = "cpu", dtype: st
     model, info = read_model(path, dtype=precision, entry=entry)
     if place.type == "cpu":
         keep_freed_memory()
-    return Potential(model.eval().requires_grad_(False), info, place)
+    return Potential(model.eval().requires_grad_(False), info, place, compile=compile)
 
 
 def save(potential: Potential, path: str | Path) -> Path:

@@ -15,7 +15,8 @@ MAY_IMPORT = {
     "data": {"units", "errors", "memory", "data"},
     "nn": {"units", "nn"},
     "model": {"units", "errors", "nn", "model"},
-    "potential": {"units", "errors", "memory", "data", "nn", "model"},
+    "compiled": {"errors", "memory", "model"},
+    "potential": {"units", "errors", "memory", "data", "nn", "model", "compiled"},
 }
 CORE_ALLOWED = {
     "torch",

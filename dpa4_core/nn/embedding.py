@@ -140,4 +140,4 @@ def zonal_seed(
     # every harmonic with every degree of ρ is more than is needed, but one product
     everything = segment_outer(harmonic, radial.flatten(1), dst, n_atoms, tiling)
     rows = torch.arange(len(degrees) - 1, device=degrees.device)
-    return everything.view(n_atoms, -1, n_degrees, channels)[:, rows, degrees[1:]] * norm[:, :, None]
+    return everything.view(n_atoms, len(rows), n_degrees, channels)[:, rows, degrees[1:]] * norm[:, :, None]

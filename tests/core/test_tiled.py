@@ -89,6 +89,10 @@ def test_every_edge_is_in_one_tile_and_centres_are_not_cut():
     assert [tile.number for tile in tiling.tiles] == [0, 1, 2, 3]
 
 
+def test_no_atoms_have_no_energy():
+    assert dpa4.load(ORACLE / "tiny" / "neo_like.pt").compute(build_graph([], 6.0)).energy.shape == (0,)
+
+
 def test_no_edges_are_no_tiles():
     assert cut(torch.zeros(0, dtype=torch.int64), 3).tiles == ()
 
