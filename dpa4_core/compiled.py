@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -26,13 +27,16 @@ class CompiledNetwork:
 
     Args:
         model: frozen network on its device.
-        mode: True compiles at once, "auto" on a GPU after `CALLS_BEFORE` calls, False never.
+        mode: True compiles at once, "auto" on a GPU after `CALLS_BEFORE` calls, False never. The environment variable
+            DPA4_COMPILE, 0 or 1, takes the place of "auto".
 
     Raises:
         DPA4Error: another mode.
     """
 
     def __init__(self, model: DPA4, mode: bool | str) -> None:
+        if mode == "auto":
+            mode = {"0": False, "1": True}.get(os.environ.get("DPA4_COMPILE", ""), "auto")
         if mode not in MODES:
             raise DPA4Error(f"compile must be 'auto', True or False, not {mode!r}")
         self.model, self.mode = model, mode
@@ -65,7 +69,7 @@ class CompiledNetwork:
             if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "torch.fx")):
                 raise
             self._broken = True
-            reason = str(error).strip().splitlines()[0]
+            reason = " ".join(str(error).strip().splitlines()[:2])
             warnings.warn(f"the network cannot be compiled here and runs as it is ({reason})", stacklevel=2)
             return None
         self._ready = True

@@ -11,13 +11,16 @@ from dpa4_core.ase_potential import ASEPotential
 from dpa4_core.errors import DPA4Error
 from dpa4_core.potential import PotentialLike, load
 
-_potentials: dict[tuple[str, str, str], tuple[tuple[int, int], PotentialLike]] = {}
-"""By name, device and dtype, with time of writing and size of the file."""
+_potentials: dict[tuple[str, str, str, bool | str], tuple[tuple[int, int], PotentialLike]] = {}
+"""By name, device, dtype and compilation, with time of writing and size of the file."""
 _lock = threading.Lock()
 
 
 def as_potential(
-    potential: PotentialLike | Calculator | str | Path, device: str = "cpu", dtype: str = "float32"
+    potential: PotentialLike | Calculator | str | Path,
+    device: str = "cpu",
+    dtype: str = "float32",
+    compile: bool | str = "auto",
 ) -> PotentialLike:
     """``potential`` itself, or the one of that registry name or file, shared within the process.
 
@@ -28,6 +31,7 @@ def as_potential(
             or a path (``FILE#BRANCH`` for a checkpoint with several branches).
         device: where to load to; ignored for an object.
         dtype: "float32" or "float64"; ignored for an object.
+        compile: see `load`; ignored for an object.
 
     Raises:
         DPA4Error: none of these, or a model that cannot be loaded.
@@ -42,9 +46,10 @@ def as_potential(
         written = (status.st_mtime_ns, status.st_size)
         source, where = Path(f"{file}{mark}{branch}"), f"{file.resolve()}{mark}{branch}"
     with _lock:
-        loaded = _potentials.get((where, device, dtype))
+        key = (where, device, dtype, compile)
+        loaded = _potentials.get(key)
         if loaded is None or loaded[0] != written:
-            loaded = _potentials[where, device, dtype] = (written, load(source, device=device, dtype=dtype))
+            loaded = _potentials[key] = (written, load(source, device=device, dtype=dtype, compile=compile))
         return loaded[1]
 
 

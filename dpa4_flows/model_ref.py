@@ -42,12 +42,14 @@ class ModelRef(MSONable):
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... or ``"auto"``: CUDA where there is one. Not part of
             the identity.
         dtype: ``"float32"`` or ``"float64"``; does not change import paths.
+        compile: ``"auto"``, True or False, see `dpa4_core.load`. Not part of the identity.
     """
 
     name: str = "dpa4-neo"
     sha256: str | None = None
     device: str = "auto"
     dtype: str = "float32"
+    compile: bool | str = "auto"
 
     @property
     def is_file(self) -> bool:
@@ -67,7 +69,7 @@ class ModelRef(MSONable):
                     _imported[self.name] = _import_potential(self.name)
                 potential = _imported[self.name]
         else:
-            potential = as_potential(self.name, device, self.dtype)
+            potential = as_potential(self.name, device, self.dtype, self.compile)
         found = _info(self.name, potential).sha256
         if self.sha256 is not None and self.sha256 != found:
             raise ModelRefError(

@@ -66,6 +66,14 @@ def test_what_cannot_be_compiled_is_said_once_and_computed_all_the_same(monkeypa
     assert torch.equal(potential.compute(graph).forces, expected.forces)  # and no second warning, which would raise
 
 
+def test_the_environment_decides_for_auto(monkeypatch):
+    model, cuda = dpa4.load(NEO).model, torch.device("cuda")
+    for value, wanted in (("0", False), ("1", True)):
+        monkeypatch.setenv("DPA4_COMPILE", value)
+        assert CompiledNetwork(model, "auto").wanted(cuda) is wanted
+        assert CompiledNetwork(model, False).wanted(cuda) is False
+
+
 def test_auto_compiles_on_a_gpu_after_some_calls_and_never_on_a_cpu():
     network = CompiledNetwork(dpa4.load(NEO).model, "auto")
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
