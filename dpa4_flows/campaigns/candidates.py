@@ -41,7 +41,7 @@ def read_candidates(files: Iterable[str | Path]) -> list[Candidate]:
 
 
 def _labels(file: Path) -> dict[str, dict[str, Any]]:
-    """What the rows of a JSON list say besides the structure, by id."""
+    """What the rows of a JSON list say besides the structure, by id; a repeated id is an error."""
     name = file.name.lower()
     if not file.is_file() or not name.endswith((".json", ".json.gz")):
         return {}
@@ -51,7 +51,13 @@ def _labels(file: Path) -> dict[str, dict[str, Any]]:
     except (ValueError, OSError, EOFError) as error:
         raise ConfigError(f"{file} is not valid JSON: {error}") from None
     rows = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
-    return {str(row[key]): row for row in rows for key in ID_KEYS if key in row}
+    labels: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        for name in {str(row[key]) for key in ID_KEYS if key in row}:
+            if name in labels:  # readers number what repeats, as in a trajectory; an id that somebody gave is unique
+                raise ConfigError(f"candidate id {name!r} occurs twice in {file}; rename one")
+            labels[name] = row
+    return labels
 
 
 def _candidate(named: NamedStructure, labels: dict[str, Any], file: Path) -> Candidate:

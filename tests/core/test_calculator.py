@@ -137,7 +137,7 @@ def test_energies_that_are_not_finite_raise() -> None:
 def test_models_by_name_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[tuple[str, str, str]] = []
 
-    def load(name: str, device: str, dtype: str) -> MorsePotential:
+    def load(name: str, device: str, dtype: str, compile: bool | str = "auto") -> MorsePotential:
         loaded.append((name, device, dtype))
         return MorsePotential()
 

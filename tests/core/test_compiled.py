@@ -15,7 +15,7 @@ from dpa4_core.errors import DPA4Error
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # Inductor's own imports
 
-NEO, CHARGED = (ORACLE / "tiny" / f"{name}.pt" for name in ("neo_like", "charge_spin"))
+NANO, NEO, CHARGED = (ORACLE / "tiny" / f"{name}.pt" for name in ("nano_like", "neo_like", "charge_spin"))
 
 
 def graphs(cutoff):
@@ -57,11 +57,11 @@ def test_what_cannot_be_compiled_is_said_once_and_computed_all_the_same(monkeypa
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=broken))
     torch._dynamo.reset()
-    potential = dpa4.load(NEO, compile=True)
+    potential = dpa4.load(NANO, compile=True)
     graph = graphs(potential.cutoff)[0]
     with pytest.warns(UserWarning, match="cannot be compiled here and runs as it is .*no compiler here"):
         found = potential.compute(graph)
-    expected = dpa4.load(NEO, compile=False).compute(graph)
+    expected = dpa4.load(NANO, compile=False).compute(graph)
     assert torch.equal(found.forces, expected.forces)
     assert torch.equal(potential.compute(graph).forces, expected.forces)  # and no second warning, which would raise
 

@@ -252,7 +252,7 @@ def test_progress_counts_failures_too(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_model_named_twice_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[tuple[str, str, str]] = []
 
-    def load(name: str | Path, device: str, dtype: str) -> MorsePotential:
+    def load(name: str | Path, device: str, dtype: str, compile: bool | str = "auto") -> MorsePotential:
         loads.append((str(name), device, dtype))
         return MorsePotential()
 
@@ -275,7 +275,7 @@ def test_branches_of_a_file_are_reloaded_and_old_versions_dropped(
 ) -> None:
     loads: list[str] = []
 
-    def load(name: str | Path, device: str, dtype: str) -> MorsePotential:
+    def load(name: str | Path, device: str, dtype: str, compile: bool | str = "auto") -> MorsePotential:
         loads.append(str(name))
         return MorsePotential()
 

@@ -30,7 +30,7 @@ TOY_SHA256 = hashlib.sha256(TOY.encode()).hexdigest()
 def model_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that is taken for a model, so that references to files are tested without weights."""
 
-    def load(file: Path, device: str, dtype: str) -> MorsePotential:
+    def load(file: Path, device: str, dtype: str, compile: bool | str = "auto") -> MorsePotential:
         potential = MorsePotential(device=device)
         potential.info = ModelInfo(name=file.stem, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
         return potential

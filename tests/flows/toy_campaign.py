@@ -21,9 +21,15 @@ def layered(metal: str) -> Structure:
 
 
 def tetrahedral(metal: str) -> Structure:
-    """LiMO2 with every atom between four others: far too open for a potential of pairs."""
+    """LiMO2 with every atom between four others: too open for a potential of pairs, it relaxes to the layered one."""
     coordinates = [[0, 0, 0], [0.5, 0.5, 0.5], [0.0, 0.5, 0.25], [0.5, 0.0, 0.75]]
     return Structure(Lattice.tetragonal(3.1, 4.4), [metal, "Li", "O", "O"], coordinates)
+
+
+def planar(metal: str) -> Structure:
+    """LiMO2 in flat layers, which no small push can leave: far above the hull."""
+    coordinates = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0], [0, 0.5, 0]]
+    return Structure(Lattice.tetragonal(3.9, 3.9), [metal, "Li", "O", "O"], coordinates)
 
 
 def rocksalt(metal: str) -> Structure:
@@ -44,6 +50,7 @@ def candidates() -> dict[str, Structure]:
     """Candidates by id, winners first."""
     found = {f"Li{metal}O2": layered(metal) for metal in ("Co", "Ni", "Mn")}
     found["LiNiO2-open"] = tetrahedral("Ni")
+    found["LiNiO2-flat"] = planar("Ni")
     found["LiCoO2-supercell"] = layered("Co") * [1, 1, 2]
     found["LiCoXe2"] = Structure(layered("Co").lattice, ["Co", "Li", "Xe", "Xe"], layered("Co").frac_coords)
     overlap = layered("Ni")
@@ -70,7 +77,7 @@ def write_campaign(folder: Path, **sections: Mapping[str, Any]) -> Path:
     content: dict[str, dict[str, Any]] = {
         "campaign": {"name": "toy", "candidates": ["structures/candidates.json"]},
         "model": {"name": MORSE, "dtype": "float64", "threads": 1},
-        "relax": {"fmax": 0.05, "rattle": 1e-4},  # a larger push would free the open structure from its saddle
+        "relax": {"fmax": 0.05, "rattle": 1e-4},  # a larger push would free the flat structure from its saddle
         "hull": {"competing": ["structures/competing.json"], "max_energy_above_hull": 0.6, "library": "none"},
         "charged": {"max_energy_above_hull": 1.0},
         "electrode": {"min_voltage": 0.0, "max_voltage": 20.0},
