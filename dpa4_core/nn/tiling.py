@@ -65,15 +65,13 @@ class Tiling:
 def cut(dst: Tensor, n_atoms: int, *, keep: bool = True, edges_per_tile: int = EDGES_PER_TILE) -> Tiling:
     """Cut edges sorted by ``dst`` [n_edges] between centres; a centre with more edges gets a tile of its own."""
     counts = torch.bincount(dst, minlength=n_atoms).tolist()
-    # as many tiles as there are threads, also for a small system
-    most = min(edges_per_tile, -(-len(dst) // torch.get_num_threads()))
     tiles: list[Tile] = []
     centres: list[tuple[int, int, int]] = []
     start = stop = 0
     for atom, count in enumerate(counts):
         if not count:
             continue
-        if centres and stop + count - start > most:
+        if centres and stop + count - start > edges_per_tile:
             tiles.append(Tile(len(tiles), start, stop, tuple(centres)))
             centres, start = [], stop
         centres.append((atom, stop - start, stop - start + count))
