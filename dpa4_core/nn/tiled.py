@@ -9,6 +9,7 @@ the features and the geometry only.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -287,6 +288,8 @@ def tiled_messages(
 
 
 _pools: dict[int, ThreadPoolExecutor] = {}
+if hasattr(os, "register_at_fork"):  # not on Windows; threads do not live on in a forked process
+    os.register_at_fork(after_in_child=_pools.clear)
 
 
 def _n_workers(tiles: tuple[Tile, ...]) -> int:
