@@ -1,5 +1,7 @@
 """Shared fixtures. No test downloads, but for those that ask for the DPA4-Neo weights."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,9 @@ import torch
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.registry import fetch
 
+os.environ["COLUMNS"] = (
+    "200"  # the console of the command takes its width when it is imported, by whichever test is first
+)
 torch.set_num_threads(1)  # the tests' tensors are tiny: more threads only wait for each other
 
 

@@ -322,7 +322,7 @@ def test_screen_prints_progress_ranking_and_files(screened: tuple[Path, Result])
     path, result = screened
     folder = path.parent / "runs" / "toy"
     assert result.exit_code == 0, result.output
-    assert "10 candidates" in result.stderr
+    assert "11 candidates" in result.stderr
     assert "3 go on, 1 rejected" in result.stderr
     assert "LiMnO₂" in result.stdout
     assert "no redox-active transition metal" in result.stdout
@@ -413,7 +413,7 @@ def test_dry_run_computes_and_writes_nothing(tmp_path: Path, monkeypatch: pytest
     assert "competing phases" in result.stdout
     assert not (tmp_path / "runs").exists()
     plan = json.loads(dpa4("screen", path, "--dry-run", "--json").stdout)
-    assert plan["chemical_systems"] == {"Co-Li-O": 1, "Li-Mn-O": 1, "Li-Ni-O": 2}
+    assert plan["chemical_systems"] == {"Co-Li-O": 1, "Li-Mn-O": 1, "Li-Ni-O": 3}
 
 
 def test_interrupted_screen_says_how_to_continue_and_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def test_run_is_continued_without_its_files(prepared: PreparedRun, tmp_path: Pat
     shutil.rmtree(tmp_path / "structures")
     again = prepare_run(prepared.run.campaign, prepared.folder, stored_inputs=True)
     assert again.table.get_meta("campaign_hash") is not None
-    assert len(again.table.candidates()) == 10
+    assert len(again.table.candidates()) == 11
     again.table.set_meta("state", "complete")
     assert prepare_run(prepared.run.campaign, prepared.folder, stored_inputs=True).finished
     assert not prepare_run(prepared.run.campaign, prepared.folder, stored_inputs=True, retry_errors=True).finished
