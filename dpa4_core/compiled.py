@@ -6,7 +6,8 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import torch
 from rich.console import Console
@@ -42,7 +43,11 @@ class CompiledNetwork:
         self.model, self.mode = model, mode
         self._n_calls = 0
         self._ready = self._broken = False
-        self._run = torch.compile(self._energy_and_gradient, fullgraph=True, dynamic=True)
+
+    @cached_property
+    def _run(self) -> Callable[..., tuple[Tensor, Tensor]]:
+        """Made at its first use: the compiler takes a second to import, which most processes need not spend."""
+        return torch.compile(self._energy_and_gradient, fullgraph=True, dynamic=True)
 
     def wanted(self, device: torch.device) -> bool:
         """Whether this force call is a compiled one; counts it."""
