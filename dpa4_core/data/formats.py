@@ -23,7 +23,7 @@ import tarfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,24 +33,21 @@ from typing import IO, Any, BinaryIO, TextIO, TypeVar, cast
 
 import ase.db
 import ase.io
-from ase import Atoms
 from ase.io.formats import UnknownFileTypeError
-from ase.io.jsonio import decode
 from ase.io.trajectory import Trajectory
 
+from dpa4_core.data.identifiers import identifier
 from dpa4_core.data.json_rows import json_rows
+from dpa4_core.data.json_structures import HAS_PYMATGEN, holds_structure, is_database, structure_of
+from dpa4_core.data.poscar import poscar_atoms
 from dpa4_core.data.system import StructureError
+from dpa4_core.data.xyz import xyz_frame, xyz_frames
 
 T = TypeVar("T")
 
 WHOLE_JSON = 16 * 2**20
 """Characters up to which a JSON file is read at once; larger ones are read row by row."""
 _ROWS_AT_ONCE = 1000
-
-HAS_PYMATGEN = importlib.util.find_spec("pymatgen") is not None
-
-ID_KEYS = ("id", "material_id", "mp_id", "entry_id", "task_id", "name")
-"""Keys that name a row of a JSON list or a frame of an extended XYZ file, first match wins."""
 
 OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
@@ -229,7 +226,7 @@ def _cif_block(block: str) -> Any:
 def _read_poscar(stream: IO[bytes], stem: str) -> Iterator[Unread]:
     with _text(stream) as text:
         content = text.read()
-    yield Unread("", partial(_attempt, stem, lambda: ase.io.read(io.StringIO(content), format="vasp")))
+    yield Unread("", partial(_attempt, stem, partial(poscar_atoms, content)))
 
 
 def _read_xyz(stream: IO[bytes], stem: str) -> Iterator[Unread]:
@@ -243,44 +240,6 @@ def _xyz_entry(frame: list[str], name: str) -> NamedStructure:
     if entry.structure is None:
         return entry
     return dataclasses.replace(entry, name=identifier(entry.structure.info, name))
-
-
-def xyz_frames(stream: Iterator[str]) -> Iterator[list[str]]:
-    """Lines of each frame. A line that holds one integer, and is no comment, begins a new one."""
-    frame: list[str] = []
-    for line in stream:
-        is_comment = len(frame) == 1 and _is_count(frame[0])
-        if _is_count(line) and not is_comment:
-            if frame:
-                yield frame
-            frame = []
-        if frame or line.strip():
-            frame.append(line)
-    if frame:
-        yield frame
-
-
-def _is_count(line: str) -> bool:
-    return line.strip().isdecimal()
-
-
-def xyz_frame(lines: list[str]) -> Atoms:
-    """The atoms of one frame of an (extended) XYZ file."""
-    if not _is_count(lines[0]):
-        raise StructureError(f"the frame begins with {lines[0].strip()[:40]!r} and not with the number of atoms")
-    n_atoms = int(lines[0])
-    n_found = sum(bool(line.strip()) for line in lines[2:])
-    if n_found < n_atoms or n_atoms == 0:
-        raise StructureError(f"the frame announces {n_atoms} atoms and holds {n_found}")
-    atoms = ase.io.read(io.StringIO("".join(lines)), format="extxyz")
-    assert isinstance(atoms, Atoms)  # one, not a list, by the default index
-    return atoms
-
-
-def identifier(labels: Mapping[str, Any], otherwise: str) -> str:
-    """The name that a row gives itself."""
-    found = (labels[key] for key in ID_KEYS if isinstance(labels.get(key), str | int))
-    return str(next(found, otherwise))
 
 
 def _read_json(stream: IO[bytes], stem: str) -> Iterator[Unread]:
@@ -303,7 +262,7 @@ def _large_json(head: str, text: TextIO, stem: str) -> Iterator[Unread]:
 
 
 def _whole_json(data: Any, stem: str) -> Iterator[Unread]:
-    if isinstance(data, dict) and _looks_like_database(data):
+    if isinstance(data, dict) and is_database(data):
         raise StructureError("an ASE database in a compressed file or archive is not read; unpack it")
     if isinstance(data, dict) and holds_structure(data):
         yield _json_row(data, "", stem)
@@ -341,38 +300,6 @@ def _is_json_database(path: Path) -> bool:
     with path.open("rb") as stream:
         stream.seek(max(0, path.stat().st_size - 200))
         return b'"nextid"' in stream.read()
-
-
-def _looks_like_database(data: Mapping[str, Any]) -> bool:
-    return "ids" in data and "nextid" in data
-
-
-def holds_structure(row: Mapping[str, Any]) -> bool:
-    """Whether a row of a JSON file has a key that `structure_of` understands."""
-    return any(key in row for key in ("structure", "sites", "lattice", "species", "atoms_json"))
-
-
-def structure_of(row: Any) -> Any:
-    """From {"structure": ...}, pymatgen's dictionaries, or {lattice, species, frac_coords | coords}."""
-    if not isinstance(row, dict) or not holds_structure(row):
-        raise StructureError("the entry has neither a structure nor sites nor lattice, species and frac_coords")
-    if "structure" in row:
-        return structure_of(row["structure"])
-    if "atoms_json" in row:
-        return decode(row["atoms_json"])
-    if "sites" in row:
-        if not HAS_PYMATGEN:
-            raise StructureError("structures in pymatgen's JSON need pymatgen; run `pip install pymatgen`")
-        core = importlib.import_module("pymatgen.core")
-        return (core.Structure if "lattice" in row else core.Molecule).from_dict(row)
-    lattice, species = row["lattice"], row["species"]
-    cartesian = "frac_coords" not in row
-    coordinates = row["coords"] if cartesian else row["frac_coords"]
-    if HAS_PYMATGEN:
-        core = importlib.import_module("pymatgen.core")
-        return core.Structure(lattice, species, coordinates, coords_are_cartesian=cartesian)
-    where = {"positions" if cartesian else "scaled_positions": coordinates}
-    return Atoms(species, cell=lattice, pbc=True, **where)
 
 
 def _read_database(path: Path, kind: str = "db") -> Iterator[Unread]:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from dpa4_core.data.archives import archive_entries, is_archive
 from dpa4_core.data.formats import (
-    ID_KEYS,
     KNOWN_FORMATS,
     PARSE_ERRORS,
     NamedStructure,
@@ -24,6 +23,7 @@ from dpa4_core.data.formats import (
     stem,
     unknown_format,
 )
+from dpa4_core.data.identifiers import ID_KEYS
 from dpa4_core.data.structures import StructureError, to_system
 
 __all__ = [

@@ -21,7 +21,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from pymatgen.core import Lattice, Molecule, Structure
 
-from dpa4_core.data import formats
+from dpa4_core.data import formats, json_structures
 from dpa4_core.data.readers import read_structures
 from dpa4_core.data.structures import StructureError, to_system
 
@@ -162,7 +162,7 @@ def test_json_of_pymatgen_may_be_one_structure_a_list_or_a_mapping(tmp_path: Pat
 
 
 def test_rows_without_pymatgen_become_atoms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "HAS_PYMATGEN", False)
+    monkeypatch.setattr(json_structures, "HAS_PYMATGEN", False)
     row, theirs = read_structures(_write(tmp_path / "rows.json", [ROW, ROCKSALT.as_dict()]))
     assert row.structure.get_chemical_formula() == "CoLiO2" and row.structure.pbc.all()
     assert "pip install pymatgen" in str(theirs.error)

@@ -9,8 +9,9 @@ from typing import Any
 
 from ase.io.trajectory import Trajectory
 
-from dpa4_core.data.formats import database_rows, identifier, stem
+from dpa4_core.data.formats import database_rows, stem
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, attempt, frame_of_atoms
+from dpa4_core.data.identifiers import identifier
 
 
 def read_database(path: Path, keys: LabelKeys, source: str, kind: str = "db") -> Iterator[Frame | BrokenFrame]:

@@ -11,8 +11,9 @@ from typing import Any
 from ase import Atoms
 from ase.io.jsonio import decode
 
-from dpa4_core.data.formats import ID_KEYS, stem
+from dpa4_core.data.formats import stem
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, attempt, labelled_frame
+from dpa4_core.data.identifiers import ID_KEYS
 from dpa4_core.data.system import StructureError
 
 ROW_ID_KEYS = (*ID_KEYS, "sid")

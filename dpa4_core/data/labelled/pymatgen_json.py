@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 from ase.data import atomic_numbers
 
-from dpa4_core.data.formats import holds_structure, identifier, read_text, stem, structure_of
+from dpa4_core.data.formats import read_text, stem
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, attempt, labelled_frame
+from dpa4_core.data.identifiers import identifier
+from dpa4_core.data.json_structures import holds_structure, structure_of
 from dpa4_core.data.labelled.ase_files import read_database
 from dpa4_core.data.system import StructureError, System
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_KBAR

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from dpa4_core.data.formats import OPENERS, PARSE_ERRORS, identifier, stem, xyz_frame, xyz_frames
+from dpa4_core.data.formats import OPENERS, PARSE_ERRORS, stem
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, attempt, broken_rest, frame_of_atoms
+from dpa4_core.data.identifiers import identifier
+from dpa4_core.data.xyz import xyz_frame, xyz_frames
 
 
 def read_xyz(path: Path, keys: LabelKeys, source: str) -> Iterator[Frame | BrokenFrame]:
