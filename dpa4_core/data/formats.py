@@ -158,10 +158,12 @@ def stem(path: Path) -> str:
 
 
 def reason(error: Exception) -> str:
-    """The first line of what a parser said."""
+    """The first line of what a parser said; a sentence of ours as it is."""
     lines = str(error).strip().splitlines()
+    if isinstance(error, StructureError) and lines:
+        return lines[0]
     message = lines[0][:120] if lines else "the text ends early or is not in this format"
-    return message if isinstance(error, StructureError) else f"{type(error).__name__}: {message}"
+    return f"{type(error).__name__}: {message}"
 
 
 def _attempt(name: str, read: Callable[[], Any]) -> NamedStructure:

@@ -7,6 +7,7 @@ by then, shapes and finite numbers are checked here.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -35,6 +36,13 @@ _SYNONYMS = {
     "stress": ("stress",),
     "virial": ("virial", "virials"),
 }
+_LOOK_ALIKES = {
+    "energy": re.compile(r"energ|toten|^e_?(0|tot|total|dft|pot|ref)?$|(^|_)e_?(dft|tot|total)$", re.IGNORECASE),
+    "forces": re.compile(r"forc|grad|^f(_|$)", re.IGNORECASE),
+    "stress": re.compile(r"stress|virial|^sigma$", re.IGNORECASE),
+}
+"""Keys that look like a label without having its name."""
+
 MAX_ASYMMETRY = 0.1
 """Of the largest component of a stress label; a smaller asymmetry is noise and is averaged away."""
 
@@ -54,6 +62,7 @@ class Frame:
             the ``group`` or ``config_type`` that the file notes.
         source: the file, as the user gave it.
         left_out: a sentence for each label that was there but cannot be used.
+        look_alikes: label that is missing, and a key of the file that may be it, such as energy and ``energy_dft``.
     """
 
     system: System
@@ -65,6 +74,7 @@ class Frame:
     group: str = ""
     source: str = ""
     left_out: tuple[str, ...] = ()
+    look_alikes: tuple[tuple[str, str], ...] = ()
 
     @property
     def has_labels(self) -> bool:
@@ -90,9 +100,9 @@ class LabelKeys:
     """How the labels are called in extended XYZ files, ASE databases and trajectories.
 
     What is None is found by itself: ``energy``, ``forces`` (or ``force``), ``stress`` and ``virial`` (or ``virials``),
-    or the same with the prefix ``REF_``, ``ref_``, ``DFT_`` or ``dft_``. All labels of a frame have the same prefix,
-    since others may belong to another method: the one under which there are energy and forces; where that does not
-    decide, a prefix comes before none.
+    or the same with the prefix ``REF_``, ``ref_``, ``DFT_`` or ``dft_``, in upper or lower case as in the files of
+    GPUMD. All labels of a frame have the same prefix, since others may belong to another method: the one under which
+    there are energy and forces; where that does not decide, a prefix comes before none.
 
     Attributes:
         energy: key of the total energy in eV.
@@ -113,20 +123,40 @@ class LabelKeys:
     def find(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The labels among everything that a frame carries, under their plain names."""
         automatic = {name: synonyms for name, synonyms in _SYNONYMS.items() if getattr(self, name) is None}
+        spelled = {key.lower(): key for key in fields if isinstance(key, str)}
+
+        def key_of(name: str) -> str | None:
+            return name if name in fields else spelled.get(name.lower())
 
         def wealth(prefix: str) -> tuple[int, bool]:
-            there = {name for name, synonyms in automatic.items() if any(prefix + key in fields for key in synonyms)}
+            there = {name for name, synonyms in automatic.items() if any(key_of(prefix + key) for key in synonyms)}
             return len(there & {"energy", "forces"}), bool(there)
 
         prefix = max(_PREFIXES, key=wealth)  # the first of equals
         found = {}
         for name in _SYNONYMS:
             chosen = getattr(self, name)
-            candidates = [prefix + key for key in automatic[name]] if chosen is None else [chosen]
-            key = next((key for key in candidates if key in fields), None)
+            key: str | None
+            if chosen is not None:
+                key = chosen if chosen in fields else None
+            else:
+                key = next(filter(None, (key_of(prefix + synonym) for synonym in automatic[name])), None)
             if key is not None:
                 found[name] = fields[key]
         return found
+
+    def look_alikes(self, fields: Mapping[str, Any], n_atoms: int) -> tuple[tuple[str, str], ...]:
+        """Labels that are not among ``fields`` by any known name, each with the keys that may be them."""
+        found = self.find(fields)
+        missing = {name for name in ("energy", "forces") if name not in found and getattr(self, name) is None}
+        if not {"stress", "virial"} & set(found) and self.stress is None and self.virial is None:
+            missing.add("stress")
+        pairs = []
+        for key, value in fields.items() if missing else ():
+            for name in sorted(missing):
+                if isinstance(key, str) and _LOOK_ALIKES[name].search(key) and _has_size(value, name, n_atoms):
+                    pairs.append((name, key))
+        return tuple(pairs)
 
     def find_properties(self, fields: Mapping[str, Any]) -> dict[str, float]:
         """The extra labels that are finite numbers."""
@@ -142,6 +172,7 @@ def labelled_frame(
     source: str = "",
     fields: Mapping[str, Any] | None = None,
     properties: Mapping[str, float] | None = None,
+    look_alikes: tuple[tuple[str, str], ...] = (),
 ) -> Frame:
     """A frame from a structure and its labels, those that cannot be used left out with a sentence.
 
@@ -153,6 +184,7 @@ def labelled_frame(
         source: see `Frame`.
         fields: everything else that the file says about the frame; names the group.
         properties: see `Frame`.
+        look_alikes: see `Frame`.
 
     Raises:
         StructureError: the structure cannot be used.
@@ -195,6 +227,7 @@ def labelled_frame(
         group=_group(system, fields or {}),
         source=source,
         left_out=tuple(left_out),
+        look_alikes=look_alikes,
     )
 
 
@@ -211,6 +244,7 @@ def frame_of_atoms(
         source=source,
         fields=everything,
         properties=keys.find_properties(everything),
+        look_alikes=keys.look_alikes(everything, len(atoms)),
     )
 
 
@@ -234,6 +268,13 @@ def scalar(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return float(array.reshape(())) if array.size == 1 and value is not None else None
+
+
+def _has_size(value: Any, name: str, n_atoms: int) -> bool:
+    """Whether a value has as many numbers as the label."""
+    array = np.asarray(value)
+    sizes = {"energy": (1,), "forces": (3 * n_atoms,), "stress": (6, 9)}[name]
+    return array.dtype.kind in "if" and array.size in sizes
 
 
 def reduced_formula(numbers: Iterable[int]) -> str:

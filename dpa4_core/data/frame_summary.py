@@ -34,6 +34,9 @@ BOND_RANGE = (0.55, 1.6)
 MAX_LISTED = 1000
 """Entries that are listed of each kind; all are counted."""
 
+MAX_LOOK_ALIKES = 10
+"""Keys that are named because they look like a missing label."""
+
 MAX_REMEMBERED = 2_000_000
 """Frames whose fingerprints are kept to find duplicates."""
 
@@ -107,6 +110,7 @@ class SummaryBuilder:
         self._stress_check = StressCheck()
         self._suspicious: list[tuple[str, str]] = []
         self._broken: list[tuple[str, str]] = []
+        self._look_alikes: Counter[tuple[str, str]] = Counter()
         self._large_energy: str | None = None
 
     def add(self, frame: Frame | BrokenFrame) -> None:
@@ -119,6 +123,7 @@ class SummaryBuilder:
             self._note_broken(frame.name, sentence)
         system = frame.system
         self._counts["frames"] += 1
+        self._look_alikes.update(frame.look_alikes)
         self._elements.update(np.unique(system.numbers).tolist())
         self._groups.add(frame.group)
         self._sizes.add(system.n_atoms)
@@ -237,6 +242,11 @@ class SummaryBuilder:
             found.append("no frame has an energy, forces or a stress; check what the labels are called")
         elif counts["energy"] < counts["frames"]:
             found.append(f"{counts['frames'] - counts['energy']} of {counts['frames']} frames have no energy")
+        for (label, key), times in self._look_alikes.most_common(MAX_LOOK_ALIKES):
+            found.append(
+                f"{times} of {counts['frames']} frames have no {label} but {key!r}, which may be it and was not used; "
+                f"if it is, set data.keys.{label} = {key!r}"
+            )
         if self._large_energy:
             found.append(
                 f"energies beyond {MAX_ENERGY_PER_ATOM:g} eV per atom in {counts['large energy']} of "

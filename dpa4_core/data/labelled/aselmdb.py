@@ -51,4 +51,5 @@ def _frame_of_row(record: bytes, keys: LabelKeys, name: str, source: str) -> Fra
         source=source,
         fields=fields,
         properties=keys.find_properties(fields),
+        look_alikes=keys.look_alikes(fields, len(atoms)),
     )
