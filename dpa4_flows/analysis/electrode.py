@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Composition, Structure
 
 from dpa4_flows.analysis.frames import u_state
+from dpa4_flows.analysis.host_matching import HostMatch, match_hosts
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
 
 ION_CHARGES: dict[str, int] = {
@@ -65,6 +66,8 @@ Metals outside the table are taken as redox-inactive. Oxidation of the anions is
 TOPOTACTIC_LIMIT = 0.5
 """Å; layered, spinel and olivine hosts relax by 0.1 to 0.35 Å, a tetrahedral host that turns octahedral by 0.8 Å."""
 
+_SMALL_DISPLACEMENT = 0.1  # Å; no other setting of the cell would be looked for
+
 UNRELIABLE_CHANGE_PERCENT = 10.0  # of the length or of the axial ratio (c/a) on removing the ion
 
 _MAH_PER_G = 96485.33212 / 3.6  # one mole of electrons per gram, mAh
@@ -95,7 +98,7 @@ class ElectrodeProperties:
             ratio of its largest and smallest stretch (c/a) grows by more than 10 %: layers drift apart, as the model
             has no dispersion to hold them. A cell that contracts can be trusted.
         host_displacement: largest displacement of a host atom on charging, Å, beyond what the change of the cell
-            carries along; None if the two cells do not list the same host atoms in the same order.
+            carries along; None if the two cells hold different numbers of host atoms.
         warnings: what to know before quoting these numbers.
     """
 
@@ -164,7 +167,7 @@ def electrode_properties(
     Args:
         discharged: relaxed structure with the working ion.
         charged: relaxed structure with fewer or no working ions; may hold another number of formula units,
-            but only with the same setting of the cell do its lattice parameters say something.
+            but only with the same number does the shape of the cell say something.
         energy_discharged: uncorrected total energy of the discharged cell, eV.
         energy_charged: uncorrected total energy of the charged cell, eV.
         energy_per_ion_metal: uncorrected energy of the working-ion metal, eV/atom, by the same model.
@@ -187,13 +190,14 @@ def electrode_properties(
     capacity_grav = n_ions * charge * _MAH_PER_G / float(discharged.composition.weight)
     capacity_vol = n_ions * charge * _MAH_PER_G / (float(discharged.volume) * _CM3_PER_ANGSTROM3_MOL)
     volume_change = 100.0 * (units * float(charged.volume) / float(discharged.volume) - 1.0)
-    stretches = _stretches(discharged, charged, units)
+    match = _match(discharged, charged, working_ion)
+    stretches = _stretches(discharged, charged, units, match)
     largest = 100.0 * (max(stretches, key=lambda stretch: abs(stretch - 1.0)) - 1.0)
     distortion = 100.0 * (stretches[0] / stretches[-1] - 1.0)
     expansion = 100.0 * (stretches[0] - 1.0)
     drifts_apart = expansion > UNRELIABLE_CHANGE_PERCENT or (largest > 0 and distortion > UNRELIABLE_CHANGE_PERCENT)
     reliable = not bool(drifts_apart)
-    displacement = host_displacement(discharged, charged, working_ion)
+    displacement = None if match is None else match.displacement
     return ElectrodeProperties(
         working_ion=working_ion,
         discharged_formula=discharged.composition.reduced_formula,
@@ -216,18 +220,19 @@ def host_displacement(discharged: Structure, charged: Structure, working_ion: st
     """Largest displacement of a host atom between two cells, Å, the change of the cell and a rigid shift taken off.
 
     An insertion reaction is topotactic: the host keeps its framework. Layers that swell or glide move with the
-    cell and do not count; atoms that change their neighbours do. None if the host atoms differ in number or order.
+    cell and do not count; atoms that change their neighbours do. Order, oxidation states and the setting of the
+    charged cell do not matter. None if the cells hold different numbers of host atoms.
     """
-    host = [i for i, site in enumerate(discharged) if site.specie.symbol != working_ion]
-    kept = [i for i, site in enumerate(charged) if site.specie.symbol != working_ion]
-    if [discharged[i].specie for i in host] != [charged[i].specie for i in kept]:
-        return None
-    shift = charged.frac_coords[kept] - discharged.frac_coords[host]
-    shift -= np.round(shift)
-    for _ in range(3):  # the rigid shift is only known modulo the lattice, atom by atom
-        shift -= shift.mean(axis=0)
-        shift -= np.round(shift)
-    return float(np.linalg.norm(shift @ charged.lattice.matrix, axis=1).max())
+    match = _match(discharged, charged, working_ion)
+    return None if match is None else match.displacement
+
+
+def _match(discharged: Structure, charged: Structure, working_ion: str) -> HostMatch | None:
+    hosts = [
+        Structure.from_sites([site for site in structure if site.specie.symbol != working_ion])
+        for structure in (discharged, charged)
+    ]
+    return match_hosts(hosts[0], hosts[1], good_enough=_SMALL_DISPLACEMENT)
 
 
 def redox_bound(composition: Composition, working_ion: str) -> RedoxBound:
@@ -280,7 +285,7 @@ def _host_ratio(discharged: Structure, charged: Structure, working_ion: str) -> 
     return ratios[0]
 
 
-def _stretches(discharged: Structure, charged: Structure, units: float) -> NDArray[np.float64]:
+def _stretches(discharged: Structure, charged: Structure, units: float, match: HostMatch | None) -> NDArray[np.float64]:
     """Principal stretches of the cell on charging, largest first.
 
     They are the singular values of the deformation that maps one cell on the other, so that a layered host
@@ -289,7 +294,8 @@ def _stretches(discharged: Structure, charged: Structure, units: float) -> NDArr
     """
     if abs(units - 1.0) > 1e-8:
         return np.full(3, (units * float(charged.volume) / float(discharged.volume)) ** (1 / 3))
-    deformation = np.linalg.solve(discharged.lattice.matrix, charged.lattice.matrix)
+    lattice = charged.lattice if match is None else match.lattice
+    deformation = np.linalg.solve(discharged.lattice.matrix, lattice.matrix)
     return np.asarray(np.linalg.svd(deformation, compute_uv=False), dtype=np.float64)
 
 

@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pymatgen.apps.battery.analyzer import BatteryAnalyzer
 from pymatgen.apps.battery.insertion_battery import InsertionElectrode
@@ -198,4 +199,89 @@ def test_only_atoms_that_leave_their_framework_count_as_displaced(compounds):
     assert host_displacement(structure, moved, "Li") == pytest.approx(0.8 * (1 - 1 / n), abs=1e-6)
     properties = electrode_properties(structure, moved, -190.0, -165.0, -1.9, "Li")
     assert any(w.startswith("not_topotactic: host atoms move by up to 0.77 Å") for w in properties.warnings)
-    assert host_displacement(structure, Structure.from_sites(moved[::-1]), "Li") is None
+
+
+def _moved_host(structure, *, amount):
+    """A charged host, strained, shifted as a whole, with one atom moved by ``amount`` Å."""
+    host = remove_ions(structure, "Li")
+    host.apply_strain([0.04, -0.02, 0.03])
+    host.translate_sites(range(len(host)), [0.4, 0.6, 0.1])
+    host.translate_sites([2], [amount, 0.0, 0.0], frac_coords=False)
+    return host
+
+
+def _shuffled(host):
+    order = np.random.default_rng(1).permutation(len(host))
+    return Structure.from_sites([host[i] for i in order])
+
+
+def _decorated(host):
+    return host.copy().add_oxidation_state_by_guess()
+
+
+def _unwrapped(host):
+    images = np.random.default_rng(2).integers(-2, 3, (len(host), 3))
+    return Structure(host.lattice, host.species, host.frac_coords + images)
+
+
+def _labelled(host):
+    return host.copy(site_properties={"magmom": [0.1 * i for i in range(len(host))]})
+
+
+def _other_setting(host):
+    """The same crystal with axes c, a, −b and rotated in space."""
+    turned = Structure(
+        Lattice([[0, 0, 1], [1, 0, 0], [0, -1, 0]] @ host.lattice.matrix),
+        host.species,
+        host.cart_coords,
+        coords_are_cartesian=True,
+    )
+    return Structure(Lattice.from_parameters(*turned.lattice.parameters), turned.species, turned.frac_coords)
+
+
+def _skewed(host):
+    """The same lattice spanned by a, b, a + c."""
+    return Structure(
+        Lattice([[1, 0, 0], [0, 1, 0], [1, 0, 1]] @ host.lattice.matrix),
+        host.species,
+        host.cart_coords,
+        coords_are_cartesian=True,
+    )
+
+
+DISGUISES = [
+    _shuffled,
+    _decorated,
+    _unwrapped,
+    _labelled,
+    _other_setting,
+    _skewed,
+    lambda host: _decorated(_shuffled(host)),
+]
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
+@pytest.mark.parametrize("formula", ["LiFePO4", "LiCoO2", "LiMn2O4"])
+def test_displacement_and_stretch_do_not_depend_on_order_labels_or_setting(compounds, formula, disguise):
+    structure = compounds[formula]
+    n = len(remove_ions(structure, "Li"))
+    for amount in (0.0, 0.3):
+        host = _moved_host(structure, amount=amount)
+        plain = electrode_properties(structure, host, -190.0, -165.0, -1.9, "Li")
+        same = electrode_properties(structure, disguise(host), -190.0, -165.0, -1.9, "Li")
+        assert plain.host_displacement == pytest.approx(amount * (1 - 1 / n), abs=1e-6)
+        assert same.host_displacement == pytest.approx(plain.host_displacement, abs=1e-6)
+        assert same.interlayer_change_percent == pytest.approx(plain.interlayer_change_percent, abs=1e-4)
+
+
+def test_a_decorated_discharged_structure_is_its_plain_one(compounds):
+    decorated = _decorated(compounds["LiCoO2"])
+    host = remove_ions(compounds["LiCoO2"], "Li")
+    found = electrode_properties(decorated, _decorated(host), -100.0, -80.0, -1.9, "Li")
+    assert found.host_displacement == pytest.approx(0.0, abs=1e-9)
+
+
+def test_other_host_atoms_have_no_displacement(compounds):
+    host = remove_ions(compounds["LiFePO4"], "Li")
+    assert host_displacement(compounds["LiFePO4"], host * (2, 1, 1), "Li") is None
+    assert host_displacement(compounds["LiFePO4"], compounds["LiCoO2"], "Li") is None
