@@ -16,6 +16,7 @@ from jobflow import SETTINGS, JobStore
 from maggma.stores import JSONStore, MemoryStore
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import write_bytes
 
 
 class JobStoreError(DPA4Error):
@@ -37,10 +38,7 @@ class AtomicJSONStore(JSONStore):
         documents = list(self.query())
         for document in documents:
             document.pop("_id")
-        path = Path(self.paths[0])
-        new = path.with_suffix(".new")
-        new.write_bytes(orjson.dumps(documents, option=orjson.OPT_SERIALIZE_NUMPY))
-        new.replace(path)
+        write_bytes(self.paths[0], orjson.dumps(documents, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def complete_job_store(folder: str | Path) -> JobStore:

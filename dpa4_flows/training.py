@@ -5,11 +5,10 @@ reports.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ from typing import Any
 import torch
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import replacing_text
+from dpa4_core.locks import holder, locked
 from dpa4_core.train.config import SourceConfig, TrainConfig
 from dpa4_core.train.log import read_log
 from dpa4_core.train.outcome import assess
 from dpa4_core.train.trainer import TrainResult, train
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
-from dpa4_flows.report.files import replacing
 from dpa4_flows.toml_text import toml_text
 
 CONFIG_FILE, LOG_FILE, MODEL_FILE = "config.toml", "log.jsonl", "model.dpa4"
@@ -109,14 +109,7 @@ def is_training_folder(folder: Path) -> bool:
 
 def is_running(folder: Path) -> bool:
     """Whether a process trains in ``folder``, as far as its file system knows."""
-    try:
-        with (folder / LOCK_FILE).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    return holder(folder / LOCK_FILE) is not None
 
 
 def read_run(folder: str | Path) -> TrainingRun:
@@ -171,28 +164,16 @@ def run_training(
         if notify is not None:
             notify(record)
 
-    with _alone(Path(config.output)) if is_first else nullcontext():
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    with nullcontext() if not is_first else locked(output / LOCK_FILE, f"a model is being trained in {output}"):
         return train(config, notify=heard, restart=restart)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in ``folder``; the system gives the lock back when the process ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DPA4Error(f"another process trains in {folder}; wait for it or choose another folder") from None
-        except OSError:
-            pass  # a file system without locks
-        yield
 
 
 def write_config(config: TrainConfig) -> Path:
     """Write the configuration into the folder of the run; `TrainConfig.from_toml` reads it to the same value."""
     path = Path(config.output) / CONFIG_FILE
-    with replacing(path) as stream:
+    with replacing_text(path) as stream:
         stream.write("# The whole configuration of this run; `dpa4 train` with this file continues or repeats it.\n")
         stream.write(toml_text(config.to_dict()))
     return path

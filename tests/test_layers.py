@@ -12,9 +12,11 @@ MAY_IMPORT = {
     "units": set(),
     "errors": set(),
     "memory": set(),
-    "data": {"units", "errors", "memory", "data"},
+    "files": {"errors"},
+    "locks": {"errors"},
+    "data": {"units", "errors", "memory", "files", "data"},
     "nn": {"units", "nn"},
-    "model": {"units", "errors", "nn", "model"},
+    "model": {"units", "errors", "files", "nn", "model"},
     "compiled": {"errors", "memory", "model"},
     "potential": {"units", "errors", "memory", "data", "nn", "model", "compiled"},
 }

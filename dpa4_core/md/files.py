@@ -8,12 +8,10 @@ later belongs to steps that will be made again, and is cut off or skipped.
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -23,14 +21,10 @@ from ase import Atoms
 from ase.io.trajectory import Trajectory, TrajectoryReader
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import replacing, replacing_text
 from dpa4_core.md.integrators import State
 from dpa4_core.md.result import Sample
 from dpa4_core.md.settings import TRAJECTORY_SUFFIXES
-
-try:
-    import fcntl
-except ImportError:  # Windows: two processes can write one run there
-    fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
 """Of the restart file."""
@@ -91,11 +85,9 @@ class Checkpoint(NamedTuple):
     def write(self, path: Path) -> None:
         """Replace ``path``."""
         header = {"format": FORMAT, **self._replace(state={})._asdict()}
-        part = path.with_name(f".{path.name}.part")
-        with part.open("wb") as stream:
+        with replacing(path) as part, part.open("wb") as stream:
             arrays: dict[str, Any] = {"header": np.array(json.dumps(header)), **self.state}
             np.savez(stream, **arrays)
-        part.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
@@ -113,26 +105,6 @@ class Checkpoint(NamedTuple):
         if header.pop("format", None) != FORMAT:
             raise DPA4Error(f"{path} is of another version of this program; use overwrite to start anew")
         return cls(**{**header, "state": state})
-
-
-@contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Hold the lock file of a run; the operating system gives it back when the process ends, however it ends.
-
-    Raises:
-        DPA4Error: another process holds it.
-    """
-    if fcntl is None:
-        yield
-        return
-    with path.open("w") as stream:
-        try:
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
-            raise DPA4Error(f"another process is writing this run ({path} is locked); wait for it") from error
-        yield
 
 
 class Frames(Protocol):
@@ -231,12 +203,10 @@ class Log:
             return
         if n_rows:
             self.samples = _read_rows(path, n_rows)
-        part = path.with_name(f".{path.name}.part")
-        with part.open("w", newline="") as stream:
+        with replacing_text(path) as stream:
             writer = csv.writer(stream)
             writer.writerow(Sample._fields)
             writer.writerows(_texts(sample) for sample in self.samples)
-        part.replace(path)
         self._stream = path.open("a", newline="")
 
     def write(self, sample: Sample) -> None:
@@ -265,10 +235,3 @@ def _read_rows(path: Path, n_rows: int) -> list[Sample]:
     if len(samples) < n_rows:
         raise DPA4Error(f"{path} has {len(samples)} rows, its restart file says {n_rows}; use overwrite to start anew")
     return samples
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replace ``path``."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=1))
-    part.replace(path)

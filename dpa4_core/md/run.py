@@ -18,8 +18,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from dpa4_core.calculator import MIN_DISTANCE_RATIO, DPA4Calculator
 from dpa4_core.data.structures import StructureError, check_system, from_system, to_system
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import write_json
 from dpa4_core.loaded import as_potential
-from dpa4_core.md.files import Checkpoint, Frames, Log, Paths, held, open_frames, write_json
+from dpa4_core.locks import locked
+from dpa4_core.md.files import Checkpoint, Frames, Log, Paths, open_frames
 from dpa4_core.md.integrators import Motion, Moving, kinetic_temperature, start
 from dpa4_core.md.progress import step_bar
 from dpa4_core.md.result import Average, Drift, MDResult, Sample, Thermo
@@ -124,7 +126,7 @@ class Run:
         paths, found = self.paths, None
         if paths is not None:
             paths.trajectory.parent.mkdir(parents=True, exist_ok=True)
-            files.enter_context(held(paths.lock))
+            files.enter_context(locked(paths.lock, "this run is being written"))
             found = self._earlier(paths, overwrite)
         if found is not None:
             self.motion.restore(found.state)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import replacing, write_json
 from dpa4_core.model.info import ModelInfo
 
 HUB = os.environ.get("DPA4_HUB", "https://huggingface.co")
@@ -254,18 +255,15 @@ def fetch(name: str, report: Callable[[str], Any] | None = None) -> Path:
     for source in entry.sources:
         if report is not None:
             report(f"fetching {entry.name} from {source}")
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as folder:
-            target = Path(folder) / entry.file_name
-            try:
-                source.fetch(target)
-            except (OSError, urllib.error.URLError, zipfile.BadZipFile, KeyError) as error:
-                failures.append(f"{source}: {error}")
-                continue
-            checksum = sha256_of(target)
-            if expected and checksum != expected:
-                failures.append(f"{source}: checksum {checksum[:12]}… instead of {expected[:12]}…")
-                continue
-            target.replace(path)
+        try:
+            with replacing(path) as part:
+                source.fetch(part)
+                checksum = sha256_of(part)
+                if expected and checksum != expected:
+                    raise OSError(f"checksum {checksum[:12]}… instead of {expected[:12]}…")
+        except (OSError, urllib.error.URLError, zipfile.BadZipFile, KeyError) as error:
+            failures.append(f"{source}: {error}")
+            continue
         if not entry.sha256:
             _record(entry.name, checksum)
         return path
@@ -308,8 +306,4 @@ def sha256_of(path: Path) -> str:
 
 
 def _record(name: str, checksum: str) -> None:
-    path = cache_dir() / "checksums.json"
-    checksums = known_checksums() | {name: checksum}
-    scratch = path.with_suffix(f".{os.getpid()}")
-    scratch.write_text(json.dumps(checksums, indent=1, sort_keys=True))
-    scratch.replace(path)
+    write_json(cache_dir() / "checksums.json", known_checksums() | {name: checksum}, sort_keys=True)

@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from dpa4_core.files import write_text
+
 
 class RunLog:
     """Appends records to ``log.jsonl``; every record has a ``kind`` and all but the first a ``step``.
@@ -39,9 +41,7 @@ class RunLog:
         if self.path is None or not self.path.exists():
             return
         kept = [record for record in read_log(self.path) if record.get("step", 0) <= step]
-        scratch = self.path.with_name(self.path.name + ".part")
-        scratch.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        scratch.replace(self.path)
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from dpa4_core.data.frames import Frame
 from dpa4_core.errors import DPA4Error
 from dpa4_core.evaluate import Metrics, evaluate
+from dpa4_core.files import replacing, write_json
 from dpa4_core.potential import load
 from dpa4_core.train.checkpoint import read_state
 from dpa4_core.train.config import TrainConfig
@@ -70,14 +70,15 @@ def assess(folder: str | Path, *, device: str = "cpu", notify: Callable[[str], N
             ("stress", validation.parity.stress),
         ):
             arrays[f"{name}_reference"], arrays[f"{name}_predicted"] = pair
-        np.savez_compressed(folder / "parity.npz", **arrays)
+        with replacing(folder / "parity.npz") as part, part.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)
     plain = {
         "model": "model.dpa4",
         "validation": None if validation is None else _plain(validation),
         "train": _plain(train),
         "base": outcome.base,
     }
-    (folder / "metrics.json").write_text(json.dumps(plain, indent=1))
+    write_json(folder / "metrics.json", plain)
     return outcome
 
 

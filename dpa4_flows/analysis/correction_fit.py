@@ -38,6 +38,7 @@ from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEn
 from ruamel.yaml import YAML
 from scipy.optimize import brentq
 
+from dpa4_core.files import replacing_text
 from dpa4_flows.analysis.corrections import corrections_of, short_name
 from dpa4_flows.analysis.frames import check_same_frame
 from dpa4_flows.analysis.schemes import SchemeError, find_scheme, refit_name
@@ -247,7 +248,7 @@ def write_refit(content: Mapping[str, Any], path: Path) -> None:
     yaml.width = 1000
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as stream:
+    with replacing_text(path) as stream:
         stream.write(_HEADER)
         yaml.dump(dict(content), stream)
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
+from dpa4_core.files import replacing
 from dpa4_flows.analysis.phonons import PhononBands, q_words
 
 Array = NDArray[np.float64]
@@ -181,9 +182,9 @@ class PhononCalculation:
 
     def save(self, path: Path) -> None:
         """Write a phonopy YAML file with the force constants, for phonopy and its plots."""
-        part = path.with_name(f".{path.name}.part.yaml")
-        self.phonopy.save(part, settings={"force_constants": True, "force_sets": False, "displacements": False})
-        part.replace(path)
+        settings = {"force_constants": True, "force_sets": False, "displacements": False}
+        with replacing(path) as part:
+            self.phonopy.save(part, settings=settings)
 
 
 def _wave(pattern: Array, phase: Array) -> Array:

@@ -14,7 +14,6 @@ the path of its file, or by name once the file lies in the cache folder (`refit_
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from dpa4_core.files import write_bytes
 from dpa4_core.model.registry import cache_dir
 from dpa4_flows.results import digest
 
@@ -85,10 +85,7 @@ def scheme_name(scheme: str) -> str:
     """
     found = find_scheme(scheme)
     if found.model_sha256 and found.file is not None and not (path := refit_path(found.name)).is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}")
-        partial.write_bytes(found.file.read_bytes())
-        partial.replace(path)
+        write_bytes(path, found.file.read_bytes())
     return found.name
 
 

@@ -6,10 +6,6 @@ whatever changes in the campaign; verdicts belong to exactly one campaign, model
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +16,8 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from pymatgen.core import Structure
 
+from dpa4_core.files import write_bytes
+from dpa4_core.locks import locked
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.schemes import REFIT, find_scheme
 from dpa4_flows.campaigns.battery import REFIT_FILE, STAGES, BatteryRun
@@ -154,14 +152,14 @@ def prepare_run(
         if library is not None:
             borrow(library, table, stored_phases(table))
         if (scheme := find_scheme(corrections)).model_sha256 and scheme.file is not None and scheme.file != refit:
-            shutil.copyfile(scheme.file, refit)
+            write_bytes(refit, scheme.file.read_bytes())
         _start(prepared, candidates, info, engine, identity)
         table.set_meta("inputs", inputs)
         table.set_meta("state", "running")
         if campaign_file is not None:
             target = folder / CAMPAIGN_COPY
             if campaign_file.resolve() != target:
-                shutil.copyfile(campaign_file, target)
+                write_bytes(target, campaign_file.read_bytes())
     return prepared
 
 
@@ -191,63 +189,21 @@ def table_files(folder: Path) -> list[Path]:
 def run_lock(folder: Path) -> Iterator[None]:
     """Keep every other process from starting the run of ``folder`` while the block runs.
 
-    A second start would clear the verdicts of the first. A lock whose process on this host has ended is ignored.
+    A second start would clear the verdicts of the first.
 
     Raises:
-        ConfigError: another process has the lock.
+        LockedError: another process has the lock.
     """
     folder = folder.resolve()
     made = [f for f in (folder, *folder.parents) if not f.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK_FILE
-    own = {"pid": os.getpid(), "host": socket.gethostname()}
-    while True:
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                json.dump(own, file)
-            break
-        except FileExistsError:
-            _drop_stale_lock(path, own)
     try:
-        yield
+        with locked(folder / LOCK_FILE, "this run is being computed"):
+            yield
     finally:
-        path.unlink(missing_ok=True)
         with suppress(OSError):  # something is in it
             for empty in made:
                 empty.rmdir()
-
-
-def _drop_stale_lock(path: Path, own: dict[str, Any]) -> None:
-    """Remove a lock that nobody holds, or say who holds it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        holder = json.loads(text)
-        pid, host = int(holder["pid"]), str(holder["host"])
-    except FileNotFoundError:
-        return  # given back just now
-    except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"{path} is no lock of this program; delete it if nothing runs in {path.parent}") from None
-    if host != own["host"] or _is_alive(pid):
-        raise ConfigError(
-            f"this run is being computed by process {pid} on {host}: wait for it, see `dpa4 status {path.parent}`; "
-            f"if that process has ended, delete {path}"
-        )
-    stale = path.with_name(f"{path.name}.{own['pid']}")
-    try:
-        path.rename(stale)  # of two processes that found it stale, one gets it
-    except FileNotFoundError:
-        return
-    stale.unlink()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # somebody else's
-    return True
 
 
 def open_run(folder: Path) -> ResultsTable:

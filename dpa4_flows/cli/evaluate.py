@@ -15,6 +15,7 @@ from dpa4_core.data.frames import LabelKeys
 from dpa4_core.errors import DPA4Error
 from dpa4_core.evaluate import FrameErrors, Metrics
 from dpa4_core.evaluate import evaluate as compare
+from dpa4_core.files import replacing_text
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
@@ -168,7 +169,7 @@ def _write_csv(path: Path, frames: list[FrameErrors]) -> None:
         "force_max": ("force_max_mev_per_angstrom", 1e3),
         "stress_mae": ("stress_mae_gpa", EV_PER_ANGSTROM3_TO_GPA),
     }
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    with replacing_text(path) as stream:
         writer = csv.writer(stream)
         writer.writerow(["name", "group", "source", "n_atoms", *(title for title, _ in columns.values())])
         for frame in frames:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dpa4_core.files import replacing_text
 from dpa4_flows.cli.outputs import Computed
 from dpa4_flows.makers.hull import HullSet
 from dpa4_flows.report.figures import FigureBlock
@@ -49,7 +50,7 @@ def result_rows(
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """One line for each structure; lists are joined by semicolons."""
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    with replacing_text(path) as stream:
         writer = csv.writer(stream)
         writer.writerow(_COLUMNS)
         for row in rows:

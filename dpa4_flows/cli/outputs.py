@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pymatgen.core import IMolecule, IStructure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import replacing, write_json
 
 _FORMATS = {
     ".extxyz": "extxyz",
@@ -102,16 +102,12 @@ def write_structures(path: Path, results: Sequence[Computed]) -> int:
     good = [result for result in results if result.error is None]
     if kind == "vasp" and len(good) > 1:
         raise DPA4Error(f"{path} can hold one structure, not {len(good)}; write extxyz, cif or json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
     if kind == "json":
-        part.write_text(json.dumps([_json_row(result) for result in results], indent=1))
+        write_json(path, [_json_row(result) for result in results])
     elif good:
         frames = [_frame(result, with_results=kind == "extxyz") for result in good]
-        ase.io.write(part, frames if kind != "vasp" else frames[0], format=kind)
-    else:
-        return 0
-    part.replace(path)
+        with replacing(path) as part:
+            ase.io.write(part, frames if kind != "vasp" else frames[0], format=kind)
     return len(good)
 
 

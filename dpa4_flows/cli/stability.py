@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,6 +15,7 @@ from pymatgen.core import Structure
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import write_json
 from dpa4_flows.calculations import RATTLE
 from dpa4_flows.cli.console import err, print_json, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
@@ -238,9 +238,7 @@ def _write(
 ) -> list[Path]:
     """Answers and structures; each file whole or not at all."""
     path = folder / ANSWERS
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(answer, indent=1, default=str))
-    part.replace(path)
+    write_json(path, answer, default=str)
     written = [path]
     for name, structures in structures_to_write(inputs, good, documents).items():
         if structures:

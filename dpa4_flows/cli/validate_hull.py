@@ -16,6 +16,7 @@ from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEn
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import replacing_text
 from dpa4_flows.analysis.hull import phase_positions
 from dpa4_flows.analysis.hull_comparison import (
     ON_HULL,
@@ -282,12 +283,10 @@ def _plain(comparison: Comparison) -> dict[str, Any]:
 
 
 def _write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as stream:
+    with replacing_text(path) as stream:
         writer = csv.writer(stream)
         writer.writerow(["corrections", *ComparedPhase.__dataclass_fields__])
         for comparison in comparisons:
             for phase in comparison.phases:
                 values = [f"{v:.6f}" if isinstance(v, float) else v for v in asdict(phase).values()]
                 writer.writerow([comparison.scheme, *values])
-    part.replace(path)

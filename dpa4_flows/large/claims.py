@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from dpa4_core.files import write_text
+
 logger = logging.getLogger(__name__)
 
 LEASE_S = 60.0
@@ -77,9 +79,7 @@ class Worker:
         """Tell the others the counts, and that this process lives."""
         with self._lock:
             text = json.dumps({**self._facts, "seconds": time.time() - self._facts["started"]})
-            part = self._path.with_suffix(".part")
-            part.write_text(text)
-            part.replace(self._path)
+            write_text(self._path, text)
 
     def now(self) -> float:
         """Time of the file system, which is the same on all machines, in s since 1970."""

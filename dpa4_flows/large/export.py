@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 import ase.io
 import numpy as np
@@ -17,6 +17,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import replacing
 from dpa4_flows.large.folder import RunFolder
 from dpa4_flows.large.rows import SCHEMA, Row, row_atoms, to_table
 
@@ -44,11 +45,8 @@ def export_run(run: RunFolder, path: Path) -> int:
     write = WRITERS.get(path.suffix.lower())
     if write is None:
         raise DPA4Error(f"cannot tell the format from {path.name!r}; end the name in {', '.join(WRITERS)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    written = write(run, part)
-    part.replace(path)
-    return written
+    with replacing(path) as part:
+        return write(run, part)
 
 
 def _write_parquet(run: RunFolder, path: Path) -> int:
@@ -64,7 +62,7 @@ def _write_parquet(run: RunFolder, path: Path) -> int:
 
 def _write_csv(run: RunFolder, path: Path) -> int:
     written = 0
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with _text(path) as file:
         writer = csv.DictWriter(file, _NUMBERS)
         writer.writeheader()
         for row in run.rows(_NUMBERS):
@@ -75,7 +73,7 @@ def _write_csv(run: RunFolder, path: Path) -> int:
 
 def _write_json(run: RunFolder, path: Path) -> int:
     written = 0
-    with path.open("w", encoding="utf-8") as file:
+    with _text(path) as file:
         for row in run.rows():
             file.write(("[\n" if not written else ",\n") + json.dumps(row))
             written += 1
@@ -85,7 +83,7 @@ def _write_json(run: RunFolder, path: Path) -> int:
 
 def _write_extxyz(run: RunFolder, path: Path) -> int:
     written = 0
-    with path.open("w", encoding="utf-8") as file:
+    with _text(path) as file:
         for row in _successful(run.rows()):
             atoms = row_atoms(row)
             keys = ("name", "source", "energy_per_atom", "fmax", "n_steps", "converged")
@@ -101,6 +99,10 @@ def _write_extxyz(run: RunFolder, path: Path) -> int:
             ase.io.write(file, atoms, format="extxyz")
             written += 1
     return written
+
+
+def _text(path: Path) -> TextIO:
+    return path.open("w", newline="", encoding="utf-8", errors="backslashreplace")  # names need not be text
 
 
 def _successful(rows: Iterator[Row]) -> Iterator[Row]:

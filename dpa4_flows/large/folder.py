@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from typing import Any
 
 from dpa4_core.data.readers import RUN_FILE
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import write_json
 from dpa4_flows.large.inputs import fingerprint, first_difference, write_index
 from dpa4_flows.large.rows import SCHEMA, Row, read_attempts, read_journal, read_shard
 from dpa4_flows.model_ref import ModelRef
@@ -240,11 +240,8 @@ def _create(path: Path, task: Task, inputs: Sequence[Path], counted: Callable[[i
         "code_version": code_version(),
         "inputs": [str(p) for p in inputs[:100]],
     }
-    part = path / f".{RUN_FILE}.{os.getpid()}.part"
-    part.write_text(json.dumps(stored, indent=1))
     if not is_run_folder(path):  # of two that start together both write the same
-        part.replace(path / RUN_FILE)
-    part.unlink(missing_ok=True)
+        write_json(path / RUN_FILE, stored)
 
 
 def _refuse_others(run: RunFolder, task: Task, inputs: Sequence[Path]) -> None:

@@ -7,7 +7,6 @@ structures in it are done.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 
 from dpa4_core.data.readers import Entry, iter_entries, walk
 from dpa4_core.data.structures import StructureError
+from dpa4_core.files import replacing
 
 _SCHEMA = pa.schema(
     [
@@ -93,24 +93,22 @@ def write_index(path: Path, inputs: Sequence[Path], counted: Callable[[int], Non
         StructureError: there is no structure.
     """
     total, identity = 0, hashlib.sha256()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with pq.ParquetWriter(part, _SCHEMA, compression="zstd") as writer:
-        for files in _chunks(list_files(inputs)):
-            rows = []
-            for file in files:
-                _digest(identity, file)
-                n_entries = 0
-                for _ in iter_entries(file.path(inputs)):
-                    n_entries += 1
-                    total += 1
-                    if total % 1000 == 0:
-                        counted(total)
-                rows.append({**file.__dict__, "n_entries": n_entries})
-            writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
-    if not total:
-        part.unlink()
-        raise StructureError(f"there is no structure in {', '.join(map(str, inputs))[:200]}")
-    part.replace(path)
+    with replacing(path) as part:
+        with pq.ParquetWriter(part, _SCHEMA, compression="zstd") as writer:
+            for files in _chunks(list_files(inputs)):
+                rows = []
+                for file in files:
+                    _digest(identity, file)
+                    n_entries = 0
+                    for _ in iter_entries(file.path(inputs)):
+                        n_entries += 1
+                        total += 1
+                        if total % 1000 == 0:
+                            counted(total)
+                    rows.append({**file.__dict__, "n_entries": n_entries})
+                writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
+        if not total:
+            raise StructureError(f"there is no structure in {', '.join(map(str, inputs))[:200]}")
     return total, identity.hexdigest()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from ase.data import chemical_symbols
 from pymatgen.core import Composition
 
 from dpa4_core.data.structures import StructureError, System, to_system
+from dpa4_core.files import replacing
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import RelaxResult
 from dpa4_flows.calculations import calculation_key, system_hash
@@ -196,13 +196,8 @@ def write_shard(path: Path, rows: Iterable[Row], facts: Mapping[str, Any]) -> No
         facts: what the file says about its origin, under the key ``dpa4`` of its metadata.
     """
     table = to_table(sorted(rows, key=lambda row: row["index"]), facts)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         pq.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    synchronise_folder(path.parent)
 
 
 def to_table(rows: Sequence[Row], facts: Mapping[str, Any]) -> pa.Table:
@@ -215,19 +210,6 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(_ROW_GROUP, columns=columns):
             yield from batch.to_pylist()
-
-
-def synchronise_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut, where the system can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:  # some network file systems refuse it for folders
-        pass
-    finally:
-        os.close(descriptor)
 
 
 def row_atoms(row: Row) -> Atoms:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
+from dpa4_core.files import write_bytes
 from dpa4_flows.makers.references import document_entry
 from dpa4_flows.provenance import code_version
 from dpa4_flows.reference.store import ReferenceStore, canonical_system, library_folder
@@ -108,9 +109,7 @@ def export_entries(
         "entries": entries,
     }
     text = json.dumps(content, default=float).encode()
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(gzip.compress(text) if path.name.endswith(".gz") else text)
-    part.replace(path)
+    write_bytes(path, gzip.compress(text) if path.name.endswith(".gz") else text)
     return len(entries)
 
 

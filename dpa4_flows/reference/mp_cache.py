@@ -10,9 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import os
 import re
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import WriteError, replacing
 from dpa4_core.model import registry
 
 ENDPOINT = "https://api.materialsproject.org/"
@@ -158,9 +157,9 @@ class ResponseCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(path, (json.dumps(row, separators=(",", ":")) for row in (header, *documents)))
-        except OSError as error:
+        except (WriteError, OSError) as error:
             raise MaterialsProjectError(
-                f"cannot write the cache of Materials Project answers in {path.parent} ({error.strerror or error}); "
+                f"cannot write the cache of Materials Project answers in {path.parent} ({error}); "
                 "set DPA4_CACHE to a folder that can be written"
             ) from error
 
@@ -173,19 +172,13 @@ class ResponseCache:
 
 def _write(path: Path, lines: Iterator[str]) -> None:
     """Write lines to a file that has its name only when it is whole and on the disk."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as raw:
-            with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed:
-                for line in lines:
-                    packed.write(line.encode() + b"\n")
-            raw.flush()
-            os.fsync(raw.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with (
+        replacing(path) as part,
+        part.open("wb") as raw,
+        gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed,
+    ):
+        for line in lines:
+            packed.write(line.encode() + b"\n")
 
 
 def _header(path: Path) -> CachedQuery | None:

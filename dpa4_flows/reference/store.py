@@ -25,6 +25,7 @@ from pymatgen.core import Element, Structure
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.locks import locked_names
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.registry import cache_dir
 from dpa4_flows.calculations import plain_structure
@@ -34,7 +35,6 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import code_version
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.light_entries import light_entry, stored_entry
-from dpa4_flows.reference.locks import hold_systems
 from dpa4_flows.reference.sources import PhaseSource
 from dpa4_flows.reference.table import Answer, PhaseRow, ReferenceTable, usable_problem
 from dpa4_flows.results import digest
@@ -136,10 +136,10 @@ class ReferenceStore:
         done: set[str] = set()
         n_computed = 0
         # first all that nobody else is at, in one go; then, one at a time, what is left by those we waited for
-        with hold_systems(lock, systems, wait=False) as free:
+        with locked_names(lock, systems, wait=False) as free:
             n_computed += self._relax(free, retry_errors, on_work, done)
         for system in sorted(set(systems) - set(free)):
-            with hold_systems(lock, [system], wait=True):
+            with locked_names(lock, [system], wait=True):
                 n_computed += self._relax([system], retry_errors, on_work, done)
         rows = self.table.phases(systems)
         states = self.table.states([row.key for row in rows])

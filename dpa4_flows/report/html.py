@@ -11,13 +11,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from dpa4_core.files import replacing_text
 from dpa4_flows.report import sections
 from dpa4_flows.report.caveats import model_caveats
 from dpa4_flows.report.collect import Row, Snapshot, take_snapshot
 from dpa4_flows.report.figures import FigureBlock, funnel_figure, score_figure
 from dpa4_flows.report.figures_battery import battery_figures, known_results
 from dpa4_flows.report.figures_hull import MAX_FIGURES, hull_figures
-from dpa4_flows.report.files import replacing
 from dpa4_flows.report.known_materials import DPA4_SOURCE, LITERATURE_SOURCE, range_text
 from dpa4_flows.report.labels import formula_html, stage_title
 from dpa4_flows.report.page import render_page, script_json
@@ -38,7 +38,7 @@ def write_report(table: ResultsTable, path: str | Path) -> None:
         path: HTML file.
     """
     page = render(take_snapshot(table))
-    with replacing(path) as stream:
+    with replacing_text(path) as stream:
         stream.write(page)
 
 

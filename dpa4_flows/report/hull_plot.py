@@ -16,6 +16,7 @@ from pymatgen.analysis.phase_diagram import PDEntry, PDPlotter, PhaseDiagram
 from pymatgen.core import Composition, Element
 from pymatgen.util.string import latexify
 
+from dpa4_core.files import replacing, write_text
 from dpa4_flows.report.figures import FigureBlock
 from dpa4_flows.report.figures_hull import ON_HULL, hull_figures, system_elements
 
@@ -64,7 +65,7 @@ def write_hull_html(path: Path, summary: Summary, frame: str, further: Sequence[
     )
     title = "Hull of " + ", ".join(drawn) if drawn else "No hull"
     page = _PAGE.format(title=html.escape(title), plotly=get_plotlyjs(), figures=figures, frame=html.escape(frame))
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return [*drawn, *(block.name for block in further)]
 
 
@@ -95,9 +96,8 @@ def write_hull_png(path: Path, name: str, system: Mapping[str, Any], frame: str)
         axes.set_axis_off()
         axes.set_aspect("equal")
     axes.set_title(f"{'–'.join(elements)}\n{textwrap.fill(frame, _TITLE_WIDTH)}", fontsize=8)
-    part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, dpi=160, format="png")
-    part.replace(path)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=160, format="png")
 
 
 def _draw_phases(axes: Any, name: str, system: Mapping[str, Any]) -> Any:

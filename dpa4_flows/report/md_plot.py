@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
+from dpa4_core.files import replacing, replacing_text
 from dpa4_core.md import Thermo
 from dpa4_flows.report.figures import PALETTE, plot_text
-from dpa4_flows.report.files import replacing
 
 MAX_POINTS = 4000
 """Points of a curve; longer logs are thinned."""
@@ -81,7 +81,7 @@ def write_md_html(path: Path, runs: Mapping[str, Course], words: str) -> None:
         figure=figure.to_html(full_html=False, include_plotlyjs=False),
         caption=html.escape(_CAPTION + words),
     )
-    with replacing(path) as stream:
+    with replacing_text(path) as stream:
         stream.write(page)
 
 
@@ -103,9 +103,8 @@ def write_md_png(path: Path, runs: Mapping[str, Course], words: str) -> None:
     axes[-1].set_xlabel("time (ps)")
     axes[0].legend(fontsize=7)
     figure.suptitle(textwrap.fill(words, 100), fontsize=8)
-    part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, dpi=160, format="png")
-    part.replace(path)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=160, format="png")
 
 
 def _title(runs: Mapping[str, Course]) -> str:

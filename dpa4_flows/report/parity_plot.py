@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import replacing, write_text
 from dpa4_flows.analysis.hull_comparison import ComparedPhase
 from dpa4_flows.report.figures import PALETTE, plot_text
 
@@ -48,14 +49,13 @@ def write_parity_plot(path: Path, phases: Sequence[ComparedPhase], *, expected: 
         np.array([[p.above_hull_expected, p.above_hull_found] for p in phases]),
     ]
     limits = [_limits(panels[0]), (-0.02 * SHOWN_ABOVE_HULL, SHOWN_ABOVE_HULL)]
-    part = path.with_name(f".{path.name}.part")
     if path.suffix.lower() == ".png":
-        _png(part, panels, limits, expected, found)
+        with replacing(path) as part:
+            _png(part, panels, limits, expected, found)
     else:
         names = [f"<b>{plot_text(p.formula)}</b><br>{plot_text(p.name)}" for p in phases]
         figure = _page(panels, limits, names, plot_text(expected), plot_text(found))
-        part.write_text(figure.to_html(full_html=True, include_plotlyjs=True), encoding="utf-8")
-    part.replace(path)
+        write_text(path, figure.to_html(full_html=True, include_plotlyjs=True))
 
 
 def _limits(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
 
+from dpa4_core.files import write_text
 from dpa4_flows.report.figures import STABILITY_SCALE, base_figure, plot_text
 
 PH_RANGE = (-2.0, 16.0)
@@ -49,9 +50,7 @@ def write_pourbaix_html(
         for title, phase, diagram in diagrams
     )
     page = _PAGE.format(plotly=get_plotlyjs(), figures=figures, concentration=concentration, words=html.escape(words))
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(path)
+    write_text(path, page)
 
 
 def pourbaix_figure(phase: PourbaixEntry, diagram: PourbaixDiagram) -> go.Figure:

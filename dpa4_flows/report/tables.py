@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dpa4_core.files import replacing_text
 from dpa4_flows.report.collect import INPUT, Row, Snapshot, take_snapshot
-from dpa4_flows.report.files import replacing
 from dpa4_flows.report.labels import (
     HISTORY_ONLY,
     OUTCOME_TITLES,
@@ -141,7 +141,7 @@ def write_csv(table: ResultsTable, path: str | Path) -> None:
     preceded by an apostrophe.
     """
     snapshot = take_snapshot(table)
-    with replacing(path) as stream:
+    with replacing_text(path) as stream:
         write_csv_rows(snapshot, stream)
 
 
@@ -156,7 +156,7 @@ def export(table: ResultsTable, path: str | Path) -> None:
     if suffix not in (".csv", ".json", ".extxyz"):
         raise ResultsError(f"cannot export to {path.name}: choose a name that ends in .csv, .json or .extxyz")
     snapshot = take_snapshot(table)
-    with replacing(path) as stream:
+    with replacing_text(path) as stream:
         match suffix:
             case ".csv":
                 write_csv_rows(snapshot, stream)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dpa4_core.files import replacing_text
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.provenance import code_version
 from dpa4_flows.report.figures_training import curve_figures, parity_figures
-from dpa4_flows.report.files import replacing
 from dpa4_flows.report.labels import duration
 from dpa4_flows.report.page import render_page
 from dpa4_flows.report.sections import flatten
@@ -78,7 +78,7 @@ def write_training_report(folder: str | Path, path: Path | None = None) -> Path:
             with np.load(folder / PARITY_FILE) as stored:
                 arrays = {name: stored[name] for name in stored.files}
     path = path or folder / REPORT_FILE
-    with replacing(path) as stream:
+    with replacing_text(path) as stream:
         stream.write(render(run, metrics, arrays))
     return path
 

@@ -19,7 +19,7 @@ from pymatgen.core import SETTINGS, Composition
 from toy_materials_project import DOCUMENTS, KEY, ToyMaterialsProject
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.reference import mp_cache, mp_http, mp_server
+from dpa4_flows.reference import mp_http, mp_server
 from dpa4_flows.reference.materials_project import MaterialsProject, MaterialsProjectError
 from dpa4_flows.reference.mp_cache import Query, ResponseCache, cache_dir, cached_queries
 
@@ -436,7 +436,7 @@ def test_a_writer_that_dies_leaves_the_old_answer(tmp_path, monkeypatch):
     def die(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mp_cache.os, "fsync", die)
+    monkeypatch.setattr(os, "fsync", die)
     with pytest.raises(KeyboardInterrupt):
         cache.store(query, "1", [{"n": 2}])
     assert cache.load(query, "1")[1] == [{"n": 1}]

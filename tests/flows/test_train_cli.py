@@ -260,7 +260,7 @@ def test_run_that_is_stopped_by_a_signal_goes_on_with_the_same_command(data: Pat
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
     assert '"running"' in dpa4("status", tmp_path / "run", "--json").stdout
-    assert "another process trains in" in refused(*command[3:])
+    assert f"run by process {process.pid} on " in refused(*command[3:])
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 75

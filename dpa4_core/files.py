@@ -1,0 +1,171 @@
+"""Files that are replaced as a whole: whatever happens, the old content or the new one is there, never a part.
+
+Content is written beside its place, brought to the disk, and renamed; then the folder is brought to the disk too, so
+that not even a power cut leaves a name without its content.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from dpa4_core.errors import DPA4Error
+
+_REFUSALS = {
+    errno.ENOSPC: "the disk is full; make room and run the same command again",
+    errno.EDQUOT: "your quota on this disk is used up; make room and run the same command again",
+    errno.EFBIG: "files may not become that large here; raise the limit (`ulimit -f`) and run the same command again",
+    errno.EROFS: "this disk cannot be written; give a place on another one",
+    errno.EACCES: "you may not write there; give a place where you may",
+    errno.EPERM: "you may not write there; give a place where you may",
+    errno.EIO: "the disk reports a fault; use another one",
+}
+_ABANDONED_S = 3600.0  # a file that nobody has written to for so long is of a process that was killed
+_KEPT_OF_NAME = 60  # characters: at most 240 bytes, so that what is added still fits into a name
+
+
+class WriteError(DPA4Error):
+    """A file cannot be written; one sentence with the remedy."""
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A path beside ``path``; what the block writes there takes the place of ``path`` if it ends without error.
+
+    Folders on the way are made. A link stays one, and the file that it points to is replaced.
+
+    Raises:
+        WriteError: no room, no permission, or a disk that cannot be written.
+    """
+    path = Path(path)
+    final = Path(os.path.realpath(path))
+    with _explained(path, final.parent):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(final)
+        part = final.with_name(f"{_prefix(final)}{uuid.uuid4().hex[:8]}.part")
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        mode = part.stat().st_mode  # what the user's mask makes of it
+        try:
+            yield part
+            part.chmod(mode)  # some writers make a file of their own, for its owner only
+            synchronise(part)
+            part.replace(final)
+        finally:
+            part.unlink(missing_ok=True)
+        synchronise(final.parent)
+
+
+@contextmanager
+def replacing_text(path: str | Path) -> Iterator[TextIO]:
+    r"""A text stream (UTF-8, line ends as written) that takes the place of ``path`` if the block ends without error.
+
+    Characters that UTF-8 has no bytes for, as in file names that are not text, are written as ``\udc80``.
+
+    Raises:
+        WriteError: as `replacing`.
+    """
+    with (
+        replacing(path) as part,
+        part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
+        yield stream
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Replace ``path`` by ``text``; see `replacing_text`."""
+    with replacing_text(path) as stream:
+        stream.write(text)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Replace ``path`` by ``content``; see `replacing`."""
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
+def write_json(path: str | Path, content: Any, **options: Any) -> None:
+    """Replace ``path`` by ``content`` as JSON; see `replacing_text`.
+
+    Args:
+        path: the file.
+        content: what `json.dumps` takes.
+        options: of `json.dumps`.
+    """
+    write_text(path, json.dumps(content, **{"indent": 1, **options}))
+
+
+def append(descriptor: int, content: bytes) -> None:
+    """Add all of ``content`` to an open file, or nothing.
+
+    A full disk may take a part; that part is cut off again, so that what follows does not join a torn line.
+
+    Args:
+        descriptor: opened for appending; no other process writes to the file.
+        content: what to add.
+
+    Raises:
+        OSError: not everything could be written.
+    """
+    before = os.fstat(descriptor).st_size
+    left = memoryview(content)
+    try:
+        while left:
+            written = os.write(descriptor, left)
+            if not written:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            left = left[written:]
+    except OSError:
+        with suppress(OSError):  # the first error says more
+            os.ftruncate(descriptor, before)
+        raise
+
+
+def synchronise(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # of network file systems, for folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _explained(path: Path, folder: Path) -> Iterator[None]:
+    """Say what a refusal of the file system means for ``path``; errors of another kind, or of files in other folders
+    than the one it goes into, stay as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        sentence = _REFUSALS.get(error.errno or 0)
+        named = error.filename
+        if sentence is None or (
+            named is not None and folder not in (Path(os.fsdecode(named)), Path(os.fsdecode(named)).parent)
+        ):
+            raise
+        raise WriteError(f"{path} cannot be written: {sentence}") from error
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name[:_KEPT_OF_NAME]}."
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what processes that were killed have begun to write in place of ``path``."""
+    prefix, now = _prefix(path), time.time()
+    with os.scandir(path.parent) as files:
+        for file in files:
+            if file.name.startswith(prefix) and file.name.endswith(".part"):
+                with suppress(OSError):  # gone by now, or of another user
+                    if now - file.stat().st_mtime > _ABANDONED_S:
+                        Path(file.path).unlink()
