@@ -18,6 +18,7 @@ from dpa4_core.ase_potential import ASEPotential
 from dpa4_core.errors import DPA4Error
 from dpa4_core.loaded import as_potential
 from dpa4_core.model.info import ModelInfo
+from dpa4_core.model.registry import REGISTRY, lookup, split_branch
 from dpa4_core.potential import PotentialLike
 
 _FILE_SUFFIXES = (".pt", ".dpa4", ".safetensors")
@@ -53,7 +54,16 @@ class ModelRef(MSONable):
 
     @property
     def is_file(self) -> bool:
-        return self.name.endswith(_FILE_SUFFIXES)
+        """Whether the name is a path, which may end in ``#BRANCH``; the file need not be here."""
+        if self.name in REGISTRY or self.name.startswith("hub:"):
+            return False
+        path, _ = split_branch(self.name)
+        return path.suffix in _FILE_SUFFIXES or path.is_file() or (":" not in self.name and len(path.parts) > 1)
+
+    @property
+    def is_import(self) -> bool:
+        """Whether the name is ``"package.module:callable"``."""
+        return ":" in self.name and not self.name.startswith("hub:") and not self.is_file
 
     def load(self) -> PotentialLike:  # type: ignore[override]  # MSONable.load reads a JSON file instead
         """The potential; loaded once per process, identity, device and dtype.
@@ -63,7 +73,7 @@ class ModelRef(MSONable):
                 potential.
         """
         device = "cuda" if self.device == "auto" and torch.cuda.is_available() else self.device.replace("auto", "cpu")
-        if ":" in self.name and not self.is_file:
+        if self.is_import:
             with _lock:
                 if self.name not in _imported:
                     _imported[self.name] = _import_potential(self.name)
@@ -78,16 +88,33 @@ class ModelRef(MSONable):
             )
         return potential
 
+    def located(self) -> ModelRef:
+        """The same model, with the absolute path of a file that is here, so that a job in another folder finds it.
+        Loads nothing.
+
+        Raises:
+            DPA4Error: a name that is neither a path nor that of a published model.
+        """
+        if not self.is_file:
+            if not self.is_import:
+                lookup(self.name)
+            return self
+        path, branch = split_branch(self.name)
+        return dataclasses.replace(self, name=_absolute(path, branch)) if path.is_file() else self
+
     def resolve(self) -> ModelRef:
         """The same model with its checksum filled in and, for a file, with the absolute path: what a job in
         another folder or process needs to find exactly this model. Loads the model.
         """
-        name = str(Path(self.name).expanduser().resolve()) if self.is_file else self.name
-        return dataclasses.replace(self, name=name, sha256=self.info().sha256)
+        return dataclasses.replace(self.located(), sha256=self.info().sha256)
 
     def info(self) -> ModelInfo:
         """Identity card of the model: checksum, level of theory, corrections, elements. Loads the model."""
         return _info(self.name, self.load())
+
+
+def _absolute(path: Path, branch: str | None) -> str:
+    return f"{path.resolve()}#{branch}" if branch else str(path.resolve())
 
 
 def _info(name: str, potential: PotentialLike) -> ModelInfo:

@@ -7,6 +7,7 @@ published file is not known here, the one of the first fetch is recorded and ver
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import http.client
 import json
@@ -207,7 +208,11 @@ def lookup(name: str) -> RegistryEntry:
         owner, repository, file = name.removeprefix("hub:").split("/", 2)
         hub_file = HubFile(f"{owner}/{repository}", file)
         return RegistryEntry(name, (hub_file,), "unknown (see the model card)", "", "see the model card")
-    raise DPA4Error(f"unknown model {name!r}; give a path to a .pt or .dpa4 file or one of {', '.join(REGISTRY)}")
+    close = difflib.get_close_matches(name.lower(), REGISTRY, n=1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
+    raise DPA4Error(
+        f"unknown model {name!r}{meant}; give a path to a .pt or .dpa4 file or one of {', '.join(REGISTRY)}"
+    )
 
 
 def known_checksums() -> dict[str, str]:

@@ -40,6 +40,7 @@ from dpa4_flows.campaigns.funnel import (
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.chunks import fan_out
 from dpa4_flows.makers.hull import hull_document
+from dpa4_flows.makers.model_reference import as_model
 from dpa4_flows.makers.references import (
     ReferenceMaker,
     chemical_system,
@@ -77,7 +78,7 @@ class BatteryRun(MSONable):
     Args:
         table: absolute path of the results table.
         shared_table: it lies on a network file system and several machines write to it.
-        model: potential, with its checksum.
+        model: potential, best with its checksum.
         campaign: the campaign file.
         corrections: name of the correction scheme, chosen.
     """
@@ -87,6 +88,9 @@ class BatteryRun(MSONable):
     campaign: BatteryCampaign
     corrections: str
     shared_table: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", as_model(self.model))
 
     def scheme(self) -> str:
         """Name of the correction scheme. A refit is read from the run folder, since a worker need not have it in its

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -27,10 +27,9 @@ from dpa4_flows.calculations import (
     relaxation_key,
     static_settings,
 )
-from dpa4_flows.makers.model_reference import takes_model
+from dpa4_flows.makers.model_reference import ModelField, takes_model
 from dpa4_flows.makers.sources import CANDIDATES, find_structures, structures_of_files
 from dpa4_flows.makers.writer import ResultWriter
-from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import ChunkSummary, RelaxationDocument
 
@@ -59,7 +58,7 @@ class BatchMaker(Maker, ABC):
     """
 
     name: str = "DPA4 batch"
-    model: ModelRef = field(default_factory=ModelRef)
+    model: ModelField = ModelField()
     max_atoms_per_batch: int | None = None
     retry_errors: bool = False
     shared_table: bool = False

@@ -1,7 +1,7 @@
 """Formation energies of well-measured compounds by one model: how far they are from experiment, and the corrections
 that bring them nearest.
 
-flow = CorrectionRefitMaker(model=ModelRef("my.dpa4")).make("refit.sqlite", file="my-corrections.yaml")
+flow = CorrectionRefitMaker(model="my.dpa4").make("refit.sqlite", file="my-corrections.yaml")
 run_local(flow, "refit")
 ConvexHullMaker(..., corrections="my-corrections.yaml")
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jobflow import Flow, JobOrder, Maker, job
+from jobflow import Flow, JobOrder, job
 from pydantic import Field
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
@@ -28,6 +28,7 @@ from dpa4_flows.analysis.correction_fit import (
 from dpa4_flows.analysis.hull import phase_positions
 from dpa4_flows.analysis.schemes import refit_path, scheme_name
 from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.model_reference import WholeMaker
 from dpa4_flows.makers.references import document_entry
 from dpa4_flows.provenance import provenance
 from dpa4_flows.reference.library import ReferencePhase, bundled_elements, load_phases
@@ -88,14 +89,15 @@ class CorrectionRefitDocument(Document):
 
 
 @dataclass
-class CorrectionRefitMaker(Maker):
+class CorrectionRefitMaker(WholeMaker):
     """Flow that relaxes well-measured compounds and their elements, and fits a correction scheme to them.
 
     The scheme belongs to the model that it was fitted to and is refused for any other.
 
     Args:
         name: name of the flow.
-        relax_maker: relaxes compounds and elements; its model is what the corrections are for.
+        model: potential that the corrections are for.
+        relax_maker: relaxes compounds and elements.
         files: files of further compounds with a measured formation energy in pymatgen's table.
     """
 

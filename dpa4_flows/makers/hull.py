@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobflow import Flow, Job, JobOrder, Maker, job
+from jobflow import Flow, Job, JobOrder, job
 from pydantic import Field
 from pymatgen.core import Structure
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
@@ -26,6 +26,7 @@ from dpa4_flows.analysis.hull_warnings import scheme_warnings, system_warnings
 from dpa4_flows.analysis.thermodynamics import at_temperature, gibbs_entries
 from dpa4_flows.calculations import RATTLE
 from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.model_reference import WholeMaker
 from dpa4_flows.makers.references import (
     ReferenceEntries,
     ReferenceMaker,
@@ -62,7 +63,7 @@ def _pushed_relaxation() -> BatchRelaxMaker:
 
 
 @dataclass
-class ConvexHullMaker(Maker):
+class ConvexHullMaker(WholeMaker):
     """Flow that relaxes structures and their competing phases with one model and places them on the hull.
 
     The competing phases are the bundled elements and the phases in ``files``: a distance is only as good as
@@ -71,6 +72,7 @@ class ConvexHullMaker(Maker):
 
     Args:
         name: name of the flow.
+        model: potential of all relaxations.
         relax_maker: relaxes candidates and competing phases; by default pushes atoms off saddle points.
         files: files of competing phases.
         corrections: ``"auto"`` takes the scheme that fits the model; ``"none"``, ``"MP2020"``, ``"OMat24"``.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from jobflow import Maker, job
@@ -16,8 +16,7 @@ from dpa4_core.data.batching import default_budget
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import PotentialLike
 from dpa4_flows.calculations import relaxation_key
-from dpa4_flows.makers.model_reference import takes_model
-from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.makers.model_reference import ModelField, takes_model
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas_stability import StabilityPart, StabilityParts
 
@@ -38,7 +37,7 @@ class PartMaker(Maker, ABC, Generic[P]):
     """
 
     name: str = "part"
-    model: ModelRef = field(default_factory=ModelRef)
+    model: ModelField = ModelField()
     max_atoms_per_batch: int | None = None
 
     @abstractmethod

@@ -1,19 +1,19 @@
 """atomate2's phonon flow with DPA4 filled in, for those who want its documents and its jobs.
 
-    flow = DPA4PhononMaker.from_model("dpa4-neo", min_length=12).make(structure)
+    flow = DPA4PhononMaker(model="dpa4-neo", min_length=12).make(structure)
 
 `BatchPhononMaker` gives the same frequencies with the displaced supercells of many structures in the same force calls.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from dpa4_flows.extras import require_extra
-from dpa4_flows.makers.elastic_flow import TIGHT_FMAX
-from dpa4_flows.makers.relax import DPA4RelaxMaker, DPA4StaticMaker
-from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.makers.inherited import DPA4FlowMaker
+from dpa4_flows.makers.model_reference import ModelLike
+from dpa4_flows.makers.relax import DPA4RelaxMaker, DPA4StaticMaker, tight_relax_maker
 
 try:
     from atomate2.forcefields.flows.phonons import PhononMaker
@@ -23,21 +23,26 @@ except ModuleNotFoundError:
 
 
 @dataclass
-class DPA4PhononMaker(PhononMaker):
+class DPA4PhononMaker(DPA4FlowMaker, PhononMaker):
     """``atomate2.forcefields.flows.phonons.PhononMaker`` whose sub-Makers compute with DPA4.
 
     Args:
         name: name of the flow.
+        model: potential of all sub-Makers.
+        bulk_relax_maker: relaxes the crystal before its atoms are displaced; None for a crystal that is relaxed.
+        static_energy_maker: energy of the crystal; None leaves it out.
+        phonon_displacement_maker: forces in the displaced supercells.
 
-    The other fields are those of atomate2; `from_model` fills them in. Needs ``pip install 'dpa4-flows[phonons]'``.
+    The other fields are those of atomate2. Needs ``pip install 'dpa4-flows[phonons]'``.
     """
 
     name: str = "DPA4 phonon"
+    bulk_relax_maker: DPA4RelaxMaker | None = field(default_factory=tight_relax_maker)
+    static_energy_maker: DPA4StaticMaker | None = field(default_factory=DPA4StaticMaker)
+    phonon_displacement_maker: DPA4StaticMaker = field(default_factory=DPA4StaticMaker)
 
     @classmethod
-    def from_model(
-        cls, model: ModelRef | str = "dpa4-neo", *, relax_initial_structure: bool = True, **fields: Any
-    ) -> Self:
+    def from_model(cls, model: ModelLike = "dpa4-neo", *, relax_initial_structure: bool = True, **fields: Any) -> Self:
         """A phonon flow with one model.
 
         Args:
@@ -45,12 +50,6 @@ class DPA4PhononMaker(PhononMaker):
             relax_initial_structure: relax the crystal before its atoms are displaced.
             fields: further fields of atomate2's PhononMaker, ``min_length=12`` for example.
         """
-        reference = ModelRef(model) if isinstance(model, str) else model
-        return cls(
-            bulk_relax_maker=DPA4RelaxMaker(model=reference, relax_kwargs={"fmax": TIGHT_FMAX})
-            if relax_initial_structure
-            else None,
-            static_energy_maker=DPA4StaticMaker(model=reference),
-            phonon_displacement_maker=DPA4StaticMaker(model=reference),
-            **fields,
-        )
+        if not relax_initial_structure:
+            fields["bulk_relax_maker"] = None
+        return cls(model=model, **fields)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobflow import Flow, Maker, Response, job
+from jobflow import Flow, Response, job
 from pymatgen.core import Composition, Structure
 from pymatgen.entries.computed_entries import ComputedEntry
 
@@ -21,6 +21,7 @@ from dpa4_flows.analysis.schemes import SchemeError, find_scheme, scheme_name
 from dpa4_flows.calculations import plain_structure
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.chunks import chunk_flow
+from dpa4_flows.makers.model_reference import WholeMaker, takes_model
 from dpa4_flows.reference.library import ReferencePhase, bundled_elements, load_phases, select_for_chemsys
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import ChunkSummary, RelaxationDocument
@@ -34,11 +35,12 @@ _STRUCTURES = "reference_structures"  # meta entry: {key: structure}; a worker n
 
 
 @dataclass
-class ReferenceMaker(Maker):
+class ReferenceMaker(WholeMaker):
     """Relax the competing phases of chemical systems: bundled elements and whatever the files hold.
 
     Args:
         name: name of the job.
+        model: potential.
         relax_maker: the Maker that relaxes the candidates, so that model and settings are the same.
         files: files of competing phases, see `load_phases`.
         chunk_size: structures per job.
@@ -49,7 +51,7 @@ class ReferenceMaker(Maker):
     files: list[str] = field(default_factory=list)
     chunk_size: int = 100
 
-    @job
+    @takes_model(job)
     def make(
         self, table: str, chemical_systems: list[str] | None = None, structures: list[Structure] | None = None
     ) -> Response | ChunkSummary:

@@ -4,7 +4,8 @@ document. The model may be the output of a training job in the same flow.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,28 @@ from ase.calculators.calculator import Calculator
 from atomate2.forcefields.jobs import ForceFieldRelaxMaker, ForceFieldStaticMaker, forcefield_job
 from atomate2.forcefields.md import ForceFieldMDMaker
 from atomate2.forcefields.schemas import ForceFieldMoleculeTaskDocument, ForceFieldTaskDocument
+from atomate2.forcefields.utils import MLFF
 from pydantic import Field
 from pymatgen.core import Molecule, Structure
 
 from dpa4_core.calculator import DPA4Calculator
-from dpa4_flows.makers.model_reference import takes_model
-from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.makers.inherited import refuse_changed
+from dpa4_flows.makers.model_reference import ModelField, takes_model
 from dpa4_flows.provenance import code_version, provenance
 from dpa4_flows.schemas import Provenance
 
 FMAX = 0.02
 """eV/Å. atomate2's own default, 0.1, leaves errors of several meV/atom."""
+
+TIGHT_FMAX = 1e-3
+"""eV/Å, for strains and phonons; atomate2's own 1e-5 is beyond the precision of float32."""
+
+_NO_FORCE_FIELD = (MLFF.Forcefield, str(MLFF.Forcefield), MLFF.Forcefield.value)  # atomate2 puts them into the fields
+_WITHOUT_EFFECT: Mapping[str, str] = {
+    "force_field_name": "give model=..., or use atomate2's own Maker for another force field",
+    "calculator_meta": "give model='package.module:callable' for an ASE calculator",
+    "calculator_kwargs": "give model=ModelRef(name, device=..., dtype=...)",
+}
 
 
 class DPA4TaskDocument(ForceFieldTaskDocument):
@@ -44,9 +56,10 @@ TaskDocument = DPA4TaskDocument | DPA4MoleculeTaskDocument
 class _DPA4Mixin:
     """The calculator from the process-wide cache, and the model in the documents."""
 
-    model: ModelRef = field(default_factory=ModelRef)
+    model: ModelField = ModelField()
 
     def __post_init__(self) -> None:
+        refuse_changed(self, _WITHOUT_EFFECT, _NO_FORCE_FIELD)
         given: dict[str, Any] = dict(getattr(self, "task_document_kwargs", None) or {})
         self.task_document_kwargs: dict[str, Any] = {}
         super().__post_init__()  # type: ignore[misc]
@@ -127,6 +140,11 @@ class DPA4RelaxMaker(_RelaxMixin, ForceFieldRelaxMaker):
     """
 
     name: str = "DPA4 relax"
+
+
+def tight_relax_maker(relax_cell: bool = True) -> DPA4RelaxMaker:
+    """Relaxes tightly enough for strains and phonons."""
+    return DPA4RelaxMaker(relax_cell=relax_cell, relax_kwargs={"fmax": TIGHT_FMAX})
 
 
 @dataclass

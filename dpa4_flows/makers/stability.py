@@ -1,6 +1,6 @@
 """Is my compound stable? Against other phases, against strain, against displacements of its atoms.
 
-flow = StabilityMaker(model=ModelRef("dpa4-neo")).make(structures)
+flow = StabilityMaker(model="dpa4-neo").make(structures)
 responses = run_local(flow, "stability")
 for document in responses[flow.output.uuid][1].output.documents:
     print(document.formula, document.verdict, document.reasons)
@@ -12,7 +12,7 @@ was killed, or asks for one more part, computes what is missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,8 +26,8 @@ from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.elastic import BatchElasticMaker
 from dpa4_flows.makers.follow import Descent, ModeFollower
 from dpa4_flows.makers.hull import CACHE, ConvexHullMaker, HullSet
+from dpa4_flows.makers.model_reference import ModelField, with_model
 from dpa4_flows.makers.phonons import BatchPhononMaker
-from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import provenance
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import Document, Provenance, RelaxationDocument
@@ -76,7 +76,7 @@ class StabilityMaker(Maker):
     """
 
     name: str = "stability"
-    model: ModelRef = field(default_factory=ModelRef)
+    model: ModelField = ModelField()
     fmax: float = 1e-3
     max_steps: int = 1000
     hull: ConvexHullMaker | None = field(default_factory=lambda: ConvexHullMaker(store=CACHE))
@@ -95,13 +95,13 @@ class StabilityMaker(Maker):
         """
         if self.phonons is not None:
             require_extra("phonons", "a calculation of phonons")
+        self.settings()  # refuses a part with another model before there is a job
         path = str(Path(table).resolve())
         jobs: list[Flow | Job] = []
         hull_output = None
         if self.hull is not None:
-            relax_maker = replace(self.hull.relax_maker, model=self.model)
             free = [free_crystal(s)[0] for s in structures] if isinstance(structures, list) else structures
-            hull = replace(self.hull, relax_maker=relax_maker).make(free, path)
+            hull = with_model(self.hull, self.model).make(free, path)
             jobs.append(hull)
             hull_output = hull.output
         for stage in self.stages:
@@ -140,11 +140,11 @@ class StabilityMaker(Maker):
 
     def _elastic(self) -> BatchElasticMaker:
         assert self.elastic is not None
-        return replace(self.elastic, model=self.model)
+        return with_model(self.elastic, self.model)
 
     def _phonons(self) -> BatchPhononMaker:
         assert self.phonons is not None
-        return replace(self.phonons, model=self.model)
+        return with_model(self.phonons, self.model)
 
     def _follow(self) -> ModeFollower:
         return ModeFollower(self.relaxation, self._phonons(), self.max_follow_steps)

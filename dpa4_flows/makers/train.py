@@ -20,7 +20,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.evaluate import Metrics, evaluate
 from dpa4_core.model.property import read_property_model
 from dpa4_core.train.config import TrainConfig
-from dpa4_flows.makers.model_reference import takes_model
+from dpa4_flows.makers.model_reference import ModelField, takes_model
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import provenance
 from dpa4_flows.report.training import write_training_report
@@ -115,9 +115,15 @@ class FineTuneMaker(TrainMaker):
     """
 
     name: str = "DPA4 fine-tune"
-    base: ModelRef = field(default_factory=ModelRef)
+    base: ModelField = ModelField()
 
-    @takes_model(job(output_schema=TrainingDocument), field="base")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        named = self.config.get("base")
+        if named is not None and ModelRef(named).located().name != self.base.name:
+            raise DPA4Error(f"config names the base {named!r}: give it as base={named!r} instead")
+
+    @takes_model(job(output_schema=TrainingDocument))
     def make(
         self,
         train_data: str | list[str] | None = None,
@@ -130,13 +136,7 @@ class FineTuneMaker(TrainMaker):
     def configuration(
         self, train_data: str | list[str] | None = None, validation_data: str | list[str] | None = None
     ) -> TrainConfig:
-        """The whole configuration of the run; the checksum of the base model is checked.
-
-        Raises:
-            DPA4Error: ``config`` names another base.
-        """
-        if self.config.get("base") not in (None, self.base.name):
-            raise DPA4Error(f"config names the base {self.config['base']!r}; give it as base=ModelRef(...)")
+        """The whole configuration of the run; the checksum of the base model is checked."""
         base = self.base.resolve()
         maker = TrainMaker(self.name, {**self.config, "base": base.name}, self.folder)
         return maker.configuration(train_data, validation_data)
@@ -154,7 +154,7 @@ class EvaluateMaker(Maker):
     """
 
     name: str = "DPA4 evaluate"
-    model: ModelRef = field(default_factory=ModelRef)
+    model: ModelField = ModelField()
     max_atoms_per_batch: int | None = None
     keys: dict[str, Any] = field(default_factory=dict)
 

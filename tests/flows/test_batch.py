@@ -311,8 +311,8 @@ def test_kill_loses_only_what_is_in_flight(table: ResultsTable) -> None:
     structures = [primitive(m, 4.2 + 0.01 * i) for i in range(30) for m in ("Mg", "Ca")]
     ids = put_candidates(table, structures)
     code = (
-        "from dpa4_flows.makers.batch import *\n"
-        "m = BatchRelaxMaker(model=ModelRef('toy_potentials:SlowMorse'), max_atoms_per_batch=8)\n"
+        "from dpa4_flows import BatchRelaxMaker\n"
+        "m = BatchRelaxMaker(model='toy_potentials:SlowMorse', max_atoms_per_batch=8)\n"
         f"m.make.original(m, table={str(table.path)!r}, ids={ids!r})"
     )
     paths = os.pathsep.join(sys.path)

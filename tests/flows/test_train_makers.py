@@ -135,7 +135,7 @@ def test_wrong_checksum_of_the_base_is_refused_before_training(trained: Training
     wrong = FineTuneMaker(base=ModelRef(trained.model.name, sha256="0" * 64), config={"run": {"steps": 1}})
     with pytest.raises(DPA4Error, match="has sha256"):
         wrong.run(data)
-    with pytest.raises(DPA4Error, match="give it as base=ModelRef"):
+    with pytest.raises(DPA4Error, match="give it as base='other.dpa4'"):
         FineTuneMaker(config={"base": "other.dpa4"}).run(data)
 
 
