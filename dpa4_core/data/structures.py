@@ -210,14 +210,16 @@ def _from_pymatgen_structure(structure: Any) -> System:
     periodic = any(structure.lattice.pbc)
     numbers = _pymatgen_numbers(structure)
     # Structure.charge would fall back on oxidation states, which are labels and need not add up
-    charge = structure._charge
+    charge, spin = structure._charge, structure.properties.get("spin")
+    if not isinstance(spin, int):  # a label of another code
+        spin = None
     return System(
         numbers=numbers,
         positions=np.array(structure.cart_coords, dtype=np.float64).reshape(-1, 3),
         cell=np.array(structure.lattice.matrix, dtype=np.float64) if periodic else np.zeros((3, 3)),
         periodic=periodic,
         fixed=_selective_dynamics(structure)[0],
-        charge_spin=_charge_and_spin(numbers, charge, None) if charge else None,
+        charge_spin=_charge_and_spin(numbers, charge, spin) if charge or spin is not None else None,
     )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from ase import Atoms
 from ase.io.trajectory import Trajectory, TrajectoryReader
 
+from dpa4_core.data.site_data import with_cartesian_constraints
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import replacing, replacing_text
 from dpa4_core.md.integrators import State
@@ -140,7 +141,7 @@ class _TextFrames:
 
     def write(self, atoms: Atoms) -> None:
         text = io.StringIO()
-        ase.io.write(text, atoms, format="extxyz")
+        ase.io.write(text, with_cartesian_constraints(atoms), format="extxyz")
         self._stream.write(text.getvalue().encode())
         self._stream.flush()
 

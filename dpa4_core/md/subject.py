@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.constraints import FixCartesian
 
+from dpa4_core.data.site_data import as_atoms, with_cartesian_constraints
 from dpa4_core.data.structures import System
 from dpa4_core.md.settings import MDSettings
 from dpa4_core.model.info import ModelInfo
@@ -19,7 +20,9 @@ from dpa4_core.potential import PotentialLike
 def movable_atoms(structure: Any, system: System) -> Atoms:
     """A copy of ``structure`` that may be moved."""
     if isinstance(structure, Atoms):
-        return structure.copy()
+        return as_atoms(structure)
+    if not isinstance(structure, System):
+        return with_cartesian_constraints(as_atoms(structure))
     atoms = Atoms(numbers=system.numbers, positions=system.positions, cell=system.cell, pbc=system.periodic)
     if system.charge_spin is not None:
         atoms.info.update(zip(("charge", "spin"), system.charge_spin, strict=True))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ase.io
 import numpy as np
@@ -14,11 +15,19 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
-from pymatgen.core import IMolecule, IStructure
-from pymatgen.io.ase import AseAtomsAdaptor
 
+from dpa4_core.data.site_data import (
+    SITE_DATA,
+    as_atoms,
+    fixed_along_lattice,
+    site_data,
+    with_cartesian_constraints,
+)
+from dpa4_core.data.structures import constraint_problem
 from dpa4_core.errors import DPA4Error
-from dpa4_core.files import replacing, write_json
+from dpa4_core.files import replacing, write_json, write_text
+from dpa4_flows.site_conversion import structure_fields
+from dpa4_flows.structure_texts import cif_text, poscar_text
 
 _FORMATS = {
     ".extxyz": "extxyz",
@@ -28,6 +37,15 @@ _FORMATS = {
     ".poscar": "vasp",
     ".json": "json",
 }
+
+HOLDS: dict[str, frozenset[str]] = {
+    "extxyz": frozenset(SITE_DATA),
+    "json": frozenset(SITE_DATA),
+    "cif": frozenset({"oxidation states", "isotopes"}),
+    "vasp": frozenset({"constraints", "isotopes"}),
+}
+"""What each format keeps of `SITE_DATA`."""
+_APPROXIMATE = "constraints as they are (partly fixed atoms are fixed as a whole)"
 
 
 @dataclass(frozen=True)
@@ -91,53 +109,85 @@ def output_format(path: Path) -> str:
     return _FORMATS[path.suffix.lower()]
 
 
-def write_structures(path: Path, results: Sequence[Computed]) -> int:
-    """Write all results that have numbers; JSON also holds the failed ones with their errors. Returns how many were
-    written.
+class Written(NamedTuple):
+    """What became of an output file.
+
+    Attributes:
+        n_structures: structures in it.
+        notes: a sentence for what the format cannot hold.
+    """
+
+    n_structures: int
+    notes: list[str]
+
+
+def write_structures(path: Path, results: Sequence[Computed]) -> Written:
+    """Write all results that have numbers; JSON also holds the failed ones with their errors.
 
     Raises:
-        DPA4Error: the format holds one structure only.
+        DPA4Error: the format holds one structure only, or no structure without lattice vectors.
     """
     kind = output_format(path)
     good = [result for result in results if result.error is None]
     if kind == "vasp" and len(good) > 1:
         raise DPA4Error(f"{path} can hold one structure, not {len(good)}; write extxyz, cif or json")
+    if kind != "json" and not good:
+        return Written(0, [])
+    frames = [_frame(result) for result in good]
+    for result, atoms in zip(good, frames, strict=True):
+        if kind in ("vasp", "cif") and atoms.cell.rank < 3:
+            raise DPA4Error(
+                f"{path} cannot hold {result.name}, which has no three lattice vectors; write extxyz or json"
+            )
     if kind == "json":
         write_json(path, [_json_row(result) for result in results])
-    elif good:
-        frames = [_frame(result, with_results=kind == "extxyz") for result in good]
+    elif kind == "extxyz":
+        with_numbers = [_with_results(atoms, result) for atoms, result in zip(frames, good, strict=True)]
         with replacing(path) as part:
-            ase.io.write(part, frames if kind != "vasp" else frames[0], format=kind)
-    return len(good)
+            ase.io.write(part, [with_cartesian_constraints(atoms) for atoms in with_numbers], format="extxyz")
+    else:
+        text = cif_text if kind == "cif" else poscar_text
+        write_text(path, "\n".join(text(atoms, result.name) for atoms, result in zip(frames, good, strict=True)))
+    return Written(len(good), _lost(path, kind, frames))
 
 
-def _frame(result: Computed, *, with_results: bool) -> Atoms:
-    structure = result.structure
-    atoms: Atoms = (
-        structure.copy() if isinstance(structure, Atoms) else AseAtomsAdaptor.get_atoms(structure, msonable=False)
-    )
-    atoms.calc = None
+def _lost(path: Path, kind: str, frames: Sequence[Atoms]) -> list[str]:
+    """One sentence if something that a structure says about its sites is not in the file."""
+    counts = Counter(what for atoms in frames for what in site_data(atoms) if what not in HOLDS[kind])
+    counts.update(_APPROXIMATE for atoms in frames if not _holds_constraints(kind, atoms))
+    if not counts:
+        return []
+    better = [suffix for suffix in ("extxyz", "json") if suffix != kind]
+    where = "" if len(frames) == 1 else f" of {max(counts.values())} of {len(frames)} structures"
+    return [f"{path.name} does not hold the {', '.join(counts)}{where}; write {' or '.join(better)} to keep them"]
+
+
+def _holds_constraints(kind: str, atoms: Atoms) -> bool:
+    """Whether the constraints are in the file as they are, if the format has any."""
+    if "constraints" not in HOLDS[kind] or not atoms.constraints:
+        return True
+    return constraint_problem(atoms) is None if kind == "extxyz" else fixed_along_lattice(atoms)[1]
+
+
+def _frame(result: Computed) -> Atoms:
+    atoms = as_atoms(result.structure)
     atoms.info["name"] = result.name
-    if with_results:
-        atoms.info |= {key: value for key, value in (result.numbers or {}).items() if value is not None}
-        known: dict[str, Any] = {"energy": result.energy, "forces": result.forces}
-        if result.stress is not None:
-            known["stress"] = full_3x3_to_voigt_6_stress(result.stress)
-        atoms.calc = SinglePointCalculator(atoms, **{key: value for key, value in known.items() if value is not None})
+    return atoms
+
+
+def _with_results(atoms: Atoms, result: Computed) -> Atoms:
+    atoms.info |= {key: value for key, value in (result.numbers or {}).items() if value is not None}
+    known: dict[str, Any] = {"energy": result.energy, "forces": result.forces}
+    if result.stress is not None:
+        known["stress"] = full_3x3_to_voigt_6_stress(result.stress)
+    atoms.calc = SinglePointCalculator(atoms, **{key: value for key, value in known.items() if value is not None})
     return atoms
 
 
 def _json_row(result: Computed) -> dict[str, Any]:
     row = result.row()
     if result.error is None:
-        structure = result.structure
-        if isinstance(structure, Atoms):
-            adaptor = AseAtomsAdaptor.get_structure if structure.pbc.any() else AseAtomsAdaptor.get_molecule
-            plain = structure.copy()
-            plain.calc = None
-            structure = adaptor(plain)
-        assert isinstance(structure, IStructure | IMolecule)
-        row["structure"] = structure.as_dict()
+        row["structure"] = structure_fields(as_atoms(result.structure))
         row["forces"] = None if result.forces is None else np.asarray(result.forces).tolist()
         row["stress"] = None if result.stress is None else np.asarray(result.stress).tolist()
     return row

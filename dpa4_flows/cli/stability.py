@@ -242,7 +242,8 @@ def _write(
     written = [path]
     for name, structures in structures_to_write(inputs, good, documents).items():
         if structures:
-            write_structures(folder / name, structures)
+            for note in write_structures(folder / name, structures).notes:
+                warn("mind", note)
             written.append(folder / name)
     return written
 

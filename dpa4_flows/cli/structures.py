@@ -26,7 +26,7 @@ from dpa4_flows.calculations import relax_settings, static_settings
 from dpa4_flows.cli.console import err, number, out, plural, print_json, say, warn
 from dpa4_flows.cli.large import RunOptions, run_large, run_task
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
-from dpa4_flows.cli.outputs import Computed, formula_of, is_run_target, output_format, write_structures
+from dpa4_flows.cli.outputs import Computed, Written, formula_of, is_run_target, output_format, write_structures
 from dpa4_flows.large.launch import Resources
 from dpa4_flows.model_ref import ModelRef
 
@@ -323,7 +323,7 @@ def _load(model: str, device: str, dtype: str, threads: int) -> PotentialLike:
 
 def _finish(results: list[Computed], output: Path | None, columns: dict[str, tuple[str, int]], as_json: bool) -> None:
     """Write the file, show the summary, list what failed; exit with 3 if something did, with 1 if everything did."""
-    written = write_structures(output, results) if output is not None else 0
+    written = Written(0, []) if output is None else write_structures(output, results)
     failed = [r for r in results if r.error is not None]
     unconverged = [r for r in results if (r.numbers or {}).get("converged") is False]
     if as_json:
@@ -331,7 +331,9 @@ def _finish(results: list[Computed], output: Path | None, columns: dict[str, tup
     else:
         _print_table(results, columns)
         if output is not None:
-            say(f"wrote {plural(written, 'structure')} to {output}")
+            say(f"wrote {plural(written.n_structures, 'structure')} to {output}")
+    for note in written.notes:
+        warn("mind", note)
     for r in failed:
         error = r.error or ""
         warn("failed", error if r.name in error else f"{r.name}: {error}", "bold red")

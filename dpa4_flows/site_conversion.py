@@ -1,0 +1,103 @@
+"""pymatgen structures with everything that ase.Atoms say about their sites; the way back is `site_data.as_atoms`."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import complete_cell
+from pymatgen.core import Lattice, Molecule, Species, Structure
+
+from dpa4_core.data.site_data import OXIDATION_STATES, fixed_along_lattice
+from dpa4_core.data.structures import to_system
+
+_COLUMNS = {"initial_magmoms": "magmom", "initial_charges": "charge"}
+_ELSEWHERE = ("numbers", "positions", OXIDATION_STATES)
+
+
+def as_pymatgen(structure: Any) -> Structure | Molecule:
+    """``structure`` as a pymatgen object of plain values, which JSON can hold; a crystal if any axis is periodic.
+
+    Args:
+        structure: ase.Atoms, or a pymatgen object, which is given back as it is.
+
+    Raises:
+        StructureError: as `to_system`.
+    """
+    if not isinstance(structure, Atoms):
+        return structure
+    atoms, system = structure, to_system(structure)
+    properties = {
+        _COLUMNS.get(name, name): [_or_none(value) for value in column.tolist()]
+        for name, column in atoms.arrays.items()
+        if name not in _ELSEWHERE
+    }
+    info = plain(atoms.info)
+    charge = None if system.charge_spin is None else system.charge_spin[0]
+    if not atoms.pbc.any():
+        spin = None if system.charge_spin is None else system.charge_spin[1]
+        return Molecule(
+            _species(atoms),
+            atoms.positions,
+            charge=charge or 0,
+            spin_multiplicity=spin or None,
+            charge_spin_check=False,
+            site_properties=properties,
+            properties=info,
+        )
+    fixed, _ = fixed_along_lattice(atoms)
+    if fixed.any():
+        properties["selective_dynamics"] = (~fixed).tolist()
+    return Structure(
+        Lattice(complete_cell(atoms.cell), pbc=tuple(atoms.pbc.tolist())),
+        _species(atoms),
+        atoms.positions,
+        coords_are_cartesian=True,
+        charge=charge,
+        site_properties=properties,
+        properties=info,
+    )
+
+
+def structure_fields(structure: Any) -> dict[str, Any]:
+    """The dictionary of pymatgen for a structure of any kind, in plain values."""
+    with warnings.catch_warnings():  # a total charge need not be the sum of the oxidation states, which are labels
+        warnings.simplefilter("ignore")
+        fields: dict[str, Any] = plain(as_pymatgen(structure).as_dict())
+    return fields
+
+
+def plain(value: Any) -> Any:
+    """A value with arrays as lists and without what JSON cannot hold."""
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items() if _is_plain(entry)}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value if _is_plain(entry)]
+    return value
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(
+        value, str | bool | int | float | list | tuple | Mapping | np.ndarray | np.generic
+    )
+
+
+def _species(atoms: Atoms) -> list[Any]:
+    symbols = atoms.get_chemical_symbols()
+    if OXIDATION_STATES not in atoms.arrays:
+        return symbols
+    states = atoms.arrays[OXIDATION_STATES].tolist()
+    return [
+        symbol if _or_none(state) is None else Species(symbol, state)
+        for symbol, state in zip(symbols, states, strict=True)
+    ]
+
+
+def _or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
