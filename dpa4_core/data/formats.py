@@ -12,8 +12,6 @@ from __future__ import annotations
 import bz2
 import dataclasses
 import gzip
-import importlib
-import importlib.util
 import io
 import json
 import lzma
@@ -23,7 +21,7 @@ import tarfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -36,10 +34,12 @@ import ase.io
 from ase.io.formats import UnknownFileTypeError
 from ase.io.trajectory import Trajectory
 
+from dpa4_core.data.cif import read_block
 from dpa4_core.data.identifiers import identifier
 from dpa4_core.data.json_rows import json_rows
 from dpa4_core.data.json_structures import HAS_PYMATGEN, holds_structure, is_database, structure_of
 from dpa4_core.data.poscar import poscar_atoms
+from dpa4_core.data.star import split_blocks, title_of
 from dpa4_core.data.system import StructureError
 from dpa4_core.data.xyz import xyz_frame, xyz_frames
 
@@ -84,11 +84,13 @@ class NamedStructure:
         name: identifier in the file, or the name of the file with the number of the entry if it has several.
         structure: ase.Atoms, pymatgen Structure or Molecule; None if it could not be read.
         error: why it cannot be used, in one sentence that names the file; None if it can.
+        warnings: what to know of its content before using it, one sentence each.
     """
 
     name: str
     structure: Any
     error: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -200,29 +202,17 @@ def _numbered(entries: Iterator[T]) -> Iterator[tuple[str, T]]:
 
 def _read_cif(stream: IO[bytes], stem: str) -> Iterator[Unread]:
     with _text(stream) as text:
-        for part, block in _numbered(_cif_blocks(text)):
-            title = block.split(maxsplit=1)[0][len("data_") :]
-            name = f"{stem}:{title}" if part else stem
-            yield Unread(part, partial(_attempt, name, partial(_cif_block, block)))
+        for part, block in _numbered(split_blocks(text)):
+            name = f"{stem}:{title_of(block)}" if part else stem
+            yield Unread(part, partial(_cif_entry, name, block))
 
 
-def _cif_blocks(lines: Iterable[str]) -> Iterator[str]:
-    """The blocks with atoms; a line that begins with ``data_`` begins a block."""
-    block: list[str] = []
-    for line in chain(lines, ["data_"]):
-        if line[:5].lower() == "data_":
-            text = "".join(block)
-            if "_atom_site_" in text.lower():
-                yield text
-            block = []
-        block.append(line)
-
-
-def _cif_block(block: str) -> Any:
-    if not HAS_PYMATGEN:
-        return ase.io.read(io.StringIO(block), format="cif")
-    parser = importlib.import_module("pymatgen.io.cif").CifParser.from_str(block)
-    return parser.parse_structures(primitive=False, on_error="raise")[0]
+def _cif_entry(name: str, block: list[str]) -> NamedStructure:
+    entry = _attempt(name, partial(read_block, block, pymatgen=HAS_PYMATGEN))
+    if entry.structure is None:
+        return entry
+    structure, said = entry.structure
+    return NamedStructure(name, structure, warnings=said)
 
 
 def _read_poscar(stream: IO[bytes], stem: str) -> Iterator[Unread]:
@@ -371,6 +361,7 @@ StreamReader = Callable[[IO[bytes], str], Iterator[Unread]]
 
 STREAM_READERS: dict[str, StreamReader] = {
     ".cif": _read_cif,
+    ".mcif": _read_cif,
     ".vasp": _read_poscar,
     ".poscar": _read_poscar,
     ".contcar": _read_poscar,

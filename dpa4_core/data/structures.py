@@ -24,6 +24,7 @@ from dpa4_core.data.system import (
     array_problem,
     check_system,
     formula,
+    partial_occupancy,
 )
 
 __all__ = [
@@ -185,7 +186,7 @@ def _from_ase(atoms: Atoms) -> System:
         present = {str(kind) for kind in atoms.arrays.get("spacegroup_kinds", occupancy)}
         for kind, species in occupancy.items():
             if str(kind) in present and (len(species) > 1 or any(abs(x - 1) > 1e-8 for x in species.values())):
-                raise StructureError(_partial_occupancy(species.items()))
+                raise StructureError(partial_occupancy(species.items()))
     periodic = bool(atoms.pbc.any())
     charge, spin = atoms.info.get("charge"), atoms.info.get("spin")
     charge_spin = None
@@ -241,16 +242,11 @@ def _pymatgen_numbers(structure: Any) -> NDArray[np.int64]:
     numbers = np.empty(len(structure), dtype=np.int64)
     for i, site in enumerate(structure):
         if not site.is_ordered:
-            raise StructureError(_partial_occupancy(site.species.items()))
+            raise StructureError(partial_occupancy(site.species.items()))
         if isinstance(site.specie, dummy):
             raise StructureError(f"site {i} holds {site.specie}, which is not an element; replace or remove it")
         numbers[i] = site.specie.Z
     return numbers
-
-
-def _partial_occupancy(species: Iterable[tuple[Any, float]]) -> str:
-    shares = ", ".join(f"{name} {share:g}" for name, share in species)
-    return f"a site is partially occupied ({shares}); choose an ordered arrangement first"
 
 
 def _charge_and_spin(numbers: NDArray[np.int64], charge: Any, spin: Any) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import vesin
@@ -102,6 +103,12 @@ def array_problem(system: System) -> str | None:
         i = int(np.flatnonzero(unknown)[0])
         return f"atom {i} has atomic number {system.numbers[i]}, which is not an element; replace or remove it"
     return None
+
+
+def partial_occupancy(species: Iterable[tuple[Any, float]]) -> str:
+    """What to say of a site that holds these shares of species."""
+    shares = ", ".join(f"{name} {share:g}" for name, share in species)
+    return f"a site is partially occupied ({shares}); choose an ordered arrangement first"
 
 
 def symbol(number: int) -> str:
