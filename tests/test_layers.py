@@ -13,10 +13,11 @@ MAY_IMPORT = {
     "errors": set(),
     "memory": set(),
     "files": {"errors"},
+    "strict": {"errors"},
     "locks": {"errors"},
     "data": {"units", "errors", "memory", "files", "data"},
     "nn": {"units", "nn"},
-    "model": {"units", "errors", "files", "nn", "model"},
+    "model": {"units", "errors", "files", "strict", "nn", "model"},
     "compiled": {"errors", "memory", "model"},
     "potential": {"units", "errors", "memory", "data", "nn", "model", "compiled"},
 }

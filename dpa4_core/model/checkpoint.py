@@ -1,37 +1,41 @@
 """Reading and writing models: official ``.pt`` files and our own ``.dpa4`` files.
 
 A ``.dpa4`` file is a safetensors file: tensors plus the configuration, the identity card and the format version as
-JSON in its header. Nothing in either format is executed on reading.
+JSON in its header, sealed with a digest. Nothing in either format is executed on reading, and no network is built
+before its configuration is within bounds and asks for the tensors that the file holds.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import pickle
-import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from ase.data import atomic_numbers
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import replacing, write_bytes
 from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.lora import has_adapters
 from dpa4_core.model.official import from_official, to_official
 from dpa4_core.model.registry import RegistryEntry, resolve, sha256_of, split_branch
+from dpa4_core.model.sealed import read_sealed, sealed_bytes
+from dpa4_core.model.shapes import check_tensors, expected_shapes
+from dpa4_core.model.torch_file import read_torch, what_it_is
+from dpa4_core.strict import build, parsed, typed
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_SEALED_SINCE = 2
 _IDENTITY = ("name", "level_of_theory", "corrections", "trained_for", "licence")
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: lambda content: content,  # version 2 has a digest of texts and tensors, nothing else is new
+}
 """Step from each old format version of the header to the next one."""
 _KINDS = {
     "dpa4": "holds a potential; use dpa4_core.load or predict",
@@ -59,50 +63,50 @@ def read_model(
         start = handle.read(9)
     if start[8:9] == b"{":  # safetensors: eight bytes of header length, then JSON
         return _read_own(path, dtype)
-    if not start.startswith((b"PK", b"\x80")):  # a zip archive or a bare pickle, the two forms that torch writes
-        raise DPA4Error(f"model file {path} is damaged or not a torch checkpoint; download or copy it again")
+    if not start.startswith(b"PK"):  # the zip archive that torch writes
+        raise DPA4Error(f"model file {path} is {what_it_is(path)}")
     return _read_official(path, dtype, head, entry)
 
 
 def _read_official(
     path: Path, dtype: torch.dtype | None, head: str | None, entry: RegistryEntry | None
 ) -> tuple[DPA4, ModelInfo]:
-    try:
-        with warnings.catch_warnings():  # torch warns about the protocol of a foreign pickle before it refuses it
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DPA4Error(
-            f"model file {path} holds more than tensors and plain values (a pickle?) and is refused for safety; "
-            "use a checkpoint that torch can read with weights_only=True"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise DPA4Error(f"model file {path} is damaged or not a torch checkpoint; download or copy it again") from error
+    content = read_torch(path)
     state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or "model_params" not in (state.get("_extra_state") or {}):
+    extra = state.get("_extra_state") if isinstance(state, dict) else None
+    if not isinstance(extra, dict) or not isinstance(extra.get("model_params"), dict):
         raise DPA4Error(f"model file {path} is a torch file but not a DPA4 checkpoint (no model_params inside)")
+    assert isinstance(state, dict)
     try:
         model, params = from_official(state, dtype, head)
+        about = typed(dict[str, Any], params.get("info") or {}, "info")
+        train = typed(dict[str, Any], extra.get("train_infos") or {}, "train_infos")
+        observed = typed(tuple[str, ...], about.get("observed_type") or model.config.elements, "info.observed_type")
+        if unknown := [symbol for symbol in observed if symbol not in atomic_numbers]:
+            raise DPA4Error(f"info.observed_type names {unknown[0]!r}, which is no element")
+        training = {
+            "step": typed(int, train.get("step", 0), "train_infos.step"),
+            "lr": typed(float, train.get("lr", 0), "train_infos.lr"),
+        }
     except DPA4Error as error:
         raise DPA4Error(f"{path}: {error}") from error
-    train = state["_extra_state"].get("train_infos") or {}
-    about = params.get("info") or {}
-    observed = about.get("observed_type") or model.config.elements
     info = ModelInfo(
         **{"name": path.stem} | {key: str(about[key]) for key in _IDENTITY if about.get(key)},
         sha256=sha256_of(path),
         elements=tuple(sorted(atomic_numbers[symbol] for symbol in observed)),
         n_parameters=sum(p.numel() for p in model.parameters()),
         source=str(path),
-        training={"step": int(train.get("step", 0)), "lr": float(train.get("lr", 0))},
+        training=training,
     )
     return model, entry.describe(info) if entry is not None else info
 
 
 def _read_own(path: Path, dtype: torch.dtype | None) -> tuple[DPA4, ModelInfo]:
     content, tensors = read_container(path, "dpa4", ("config", "info"))
-    model = DPA4(DPA4Config.from_dict(content["config"]), dtype or stored_dtype(tensors))
-    fill(model, tensors, path)
+    config = build(DPA4Config, content["config"], f"model file {path}")
+    check_tensors(tensors, expected_shapes(config), path)
+    model = DPA4(config, dtype or stored_dtype(tensors))
+    fill(model, tensors)
     return model, stored_info(content, path)
 
 
@@ -112,24 +116,26 @@ def read_container(path: Path, kind: str, keys: tuple[str, ...]) -> tuple[dict[s
     Raises:
         DPA4Error: damaged, of another kind, or written by a newer version.
     """
-    try:
-        with safe_open(path, framework="pt") as handle:
-            header = handle.metadata() or {}
-            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError) as error:
-        raise DPA4Error(f"model file {path} is damaged ({error}); copy or convert it again") from error
-    found = header.get("format", "")
+    texts, tensors, sealed = read_sealed(path, "copy or convert it again")
+    found = texts.pop("format", "")
     if found != kind:
         what = _KINDS.get(found, f"not a {'DPA4' if kind == 'dpa4' else kind} model")
         raise DPA4Error(f"model file {path} is a safetensors file but {what}")
-    if lacking := [key for key in ("format_version", *keys) if key not in header]:
+    if lacking := [key for key in ("format_version", *keys) if key not in texts]:
         raise DPA4Error(f"model file {path} lacks {lacking[0]!r} in its header; convert or save it again")
-    version = int(header["format_version"])
+    number = texts.pop("format_version")
+    if not (number.isdecimal() and 1 <= int(number[:9]) < 10**8):
+        raise DPA4Error(f"model file {path} is damaged (format version {number[:20]!r}); copy or convert it again")
+    version = int(number)
     if version > FORMAT_VERSION:
         raise DPA4Error(
             f"model file {path} has format version {version}; update dpa4-flows (it reads {FORMAT_VERSION})"
         )
-    content: dict[str, Any] = {key: json.loads(header[key]) for key in keys}
+    if unknown := sorted(set(texts) - set(keys)):
+        raise DPA4Error(f"model file {path} has the unknown entry {unknown[0]!r} in its header; copy it again")
+    if version >= _SEALED_SINCE and not sealed:
+        raise DPA4Error(f"model file {path} lacks the digest of its content; copy or convert it again")
+    content: dict[str, Any] = {key: parsed(texts[key], f"{key!r} in the header of {path}") for key in keys}
     for step in range(version, FORMAT_VERSION):
         content = UPGRADES[step](content)
     return content, tensors
@@ -137,27 +143,19 @@ def read_container(path: Path, kind: str, keys: tuple[str, ...]) -> tuple[dict[s
 
 def stored_dtype(tensors: dict[str, Tensor], prefix: str = "") -> torch.dtype:
     """Precision of the weights in a file of ours."""
-    key = f"{prefix}species.table"
-    return tensors[key].dtype if key in tensors else torch.float32
+    return tensors[f"{prefix}species.table"].dtype
 
 
 def stored_info(content: dict[str, Any], path: Path) -> ModelInfo:
     """Identity card of a file of ours."""
-    return ModelInfo(
-        **content["info"] | {"elements": tuple(content["info"]["elements"]), "sha256": sha256_of(path)},
+    return dataclasses.replace(
+        build(ModelInfo, content["info"], f"model file {path}, identity card"), sha256=sha256_of(path)
     )
 
 
-def fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load ``tensors``, which must be those of ``model``, in its precision."""
+def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load ``tensors``, which were checked, in the precision of ``model``."""
     expected = model.state_dict()
-    if missing := sorted(set(expected) ^ set(tensors)):
-        raise DPA4Error(f"model file {path} has missing or unknown tensors, first {missing[0]!r}")
-    if wrong := [key for key in expected if expected[key].shape != tensors[key].shape]:
-        raise DPA4Error(
-            f"tensor {wrong[0]!r} of {path} has shape {tuple(tensors[wrong[0]].shape)}, "
-            f"its configuration asks for {tuple(expected[wrong[0]].shape)}"
-        )
     model.load_state_dict({key: value.to(expected[key].dtype) for key, value in tensors.items()})
 
 
@@ -169,10 +167,9 @@ def write_model(model: DPA4, info: ModelInfo, path: Path) -> Path:
 def write_container(path: Path, kind: str, model: nn.Module, content: dict[str, Any]) -> Path:
     """Write tensors and ``content``, plain JSON types, as a file of ours; the inverse of `read_container`."""
     _check_merged(model)
-    header = {"format": kind, "format_version": str(FORMAT_VERSION)}
-    header |= {key: json.dumps(value) for key, value in content.items()}
-    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    _write_whole(path, lambda target: save_file(tensors, target, metadata=header))
+    texts = {"format": kind, "format_version": str(FORMAT_VERSION)}
+    texts |= {key: json.dumps(value) for key, value in content.items()}
+    write_bytes(path, sealed_bytes(texts, model.state_dict()))
     return path
 
 
@@ -183,7 +180,8 @@ def write_official(model: DPA4, info: ModelInfo, path: str | Path) -> Path:
     observed = [symbols[number] for number in info.elements] or list(model.config.elements)
     about = {"observed_type": observed} | {key: getattr(info, key) for key in _IDENTITY}
     state = to_official(model, about, info.training)
-    _write_whole(Path(path), lambda target: torch.save({"model": state}, target))
+    with replacing(path) as part, part.open("wb") as stream:
+        torch.save({"model": state}, stream)
     return Path(path)
 
 
@@ -208,13 +206,3 @@ def convert(source: str | Path, target: str | Path) -> Path:
 def _check_merged(model: nn.Module) -> None:
     if has_adapters(model):
         raise DPA4Error("a model with adapters cannot be stored; call merge_adapters on a copy first")
-
-
-def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        scratch = Path(folder) / path.name
-        write(scratch)
-        (Path(folder) / "mode").touch()
-        scratch.chmod((Path(folder) / "mode").stat().st_mode)  # safetensors writes for the owner only
-        scratch.replace(path)

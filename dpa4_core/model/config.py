@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 from ase.data import chemical_symbols
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.nn.feedforward import auto_width
+from dpa4_core.strict import AtMost, Within, build, check_fields
 
 UNIVERSAL_ELEMENTS = tuple(chemical_symbols[1:119])
 """Type map of the published checkpoints: all 118 elements, trained or not."""
@@ -17,17 +18,32 @@ UNIVERSAL_ELEMENTS = tuple(chemical_symbols[1:119])
 MAX_LMAX = 10
 """Largest degree with a quadrature in the tables; published models go to 6."""
 
+NEWEST_VERSION = 1.2
+"""Of the descriptor, as far as it is known here."""
+
+_MAX_TABLE = 100_000_000
+"""Numbers in the tables of all blocks together, 0.4 GB in float32; DPA4-Pro has a million."""
+
+# ten times and more what published models have; a file that asks for more is not a model
+Width = Annotated[int, Within(0, 16_384)]
+Widths = Annotated[tuple[Width, ...], AtMost(16)]
+
 
 @dataclass(frozen=True)
 class RadialConfig:
     """Radial functions. ``basis_envelope`` is the exponent on the basis, None for no envelope there."""
 
     basis: Literal["bessel", "gaussian"] = "bessel"
-    n_radial: int = 16
+    n_radial: Annotated[int, Within(1, 1024)] = 16
     trainable: bool = True
-    hidden: tuple[int, ...] = (0,)
-    basis_envelope: int | None = 7
-    message_envelope: int = 5
+    hidden: Widths = (0,)
+    basis_envelope: Annotated[int, Within(1, 32)] | None = 7
+    message_envelope: Annotated[int, Within(1, 32)] = 5
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.basis == "gaussian" and self.n_radial < 2:
+            raise DPA4Error("n_radial must be at least 2 with Gaussians, got 1")
 
 
 @dataclass(frozen=True)
@@ -42,13 +58,21 @@ class NormConfig:
     ffn_pre: bool = True
     ffn_post: bool = False
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True)
 class BridgeConfig:
     """ZBL zone bridging: below ``inner`` Å the network is blind, beyond ``outer`` Å it sees everything."""
 
-    inner: float = 0.5
-    outer: float = 0.8
+    inner: Annotated[float, Within(0.0, 20.0)] = 0.5
+    outer: Annotated[float, Within(0.0, 20.0)] = 0.8
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.inner < self.outer:
+            raise DPA4Error(f"outer must exceed inner, got {self.outer} and {self.inner} Å")
 
 
 @dataclass(frozen=True)
@@ -78,45 +102,39 @@ class DPA4Config:
         eps: regularisation of lengths, Å.
     """
 
-    elements: tuple[str, ...] = UNIVERSAL_ELEMENTS
-    cutoff: float = 6.0
-    channels: int = 64
-    lmax: int = 3
-    n_blocks: int = 3
-    mixing_layers: int = 4
-    mixer_rank: int = 1
-    n_focus: int = 1
+    elements: Annotated[tuple[str, ...], AtMost(len(UNIVERSAL_ELEMENTS))] = UNIVERSAL_ELEMENTS
+    cutoff: Annotated[float, Within(0.1, 20.0)] = 6.0
+    channels: Annotated[int, Within(1, 2048)] = 64
+    lmax: Annotated[int, Within(1, MAX_LMAX)] = 3
+    n_blocks: Annotated[int, Within(1, 64)] = 3
+    mixing_layers: Annotated[int, Within(1, 32)] = 4
+    mixer_rank: Annotated[int, Within(0, 16)] = 1
+    n_focus: Annotated[int, Within(1, 32)] = 1
     message_node: bool = True
-    ffn_blocks: int = 1
-    ffn_hidden: int = 0
+    ffn_blocks: Annotated[int, Within(1, 16)] = 1
+    ffn_hidden: Width = 0
     ffn_grid: Literal["rotations", "sphere"] = "rotations"
     ffn_product: Literal["glu", "branch"] = "branch"
     readout: Literal["none", "mlp"] = "mlp"
-    fitting_hidden: tuple[int, ...] = (0,)
+    fitting_hidden: Widths = (0,)
     radial: RadialConfig = field(default_factory=RadialConfig)
     norms: NormConfig = field(default_factory=NormConfig)
-    charge_spin: tuple[int, int] | None = None
+    charge_spin: tuple[Annotated[int, Within(-100, 99)], Annotated[int, Within(0, 99)]] | None = None
     bridge: BridgeConfig | None = None
-    version: float = 1.1
-    eps: float = 1e-7
+    version: Annotated[float, Within(1.0, NEWEST_VERSION)] = 1.1
+    eps: Annotated[float, Within(0.0, 0.1)] = 1e-7
 
     def __post_init__(self) -> None:
+        check_fields(self)
         unknown = [e for e in self.elements if e not in chemical_symbols[1:]]
         if unknown or len(set(self.elements)) != len(self.elements) or not self.elements:
             raise DPA4Error(f"elements must be distinct chemical symbols, got {unknown or self.elements}")
-        for part in (self, self.radial):
-            _check_choices(part)
-        if self.charge_spin is not None and len(self.charge_spin) != 2:
-            raise DPA4Error(f"charge_spin must be (charge, spin multiplicity), got {self.charge_spin}")
-        if self.lmax > MAX_LMAX:
-            raise DPA4Error(f"lmax must be at most {MAX_LMAX}, got {self.lmax}")
-        positive = ("channels", "lmax", "n_blocks", "mixing_layers", "n_focus", "ffn_blocks")
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise DPA4Error(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.cutoff <= 0 or self.mixer_rank < 0:
+        n_l, size = self.lmax + 1, (self.lmax + 1) ** 2
+        mixer = 2 * self.mixer_rank**2 * (2 * self.lmax**2 + 2 * self.lmax + 1) * (2 * self.lmax + 1) * size
+        if self.n_blocks * (mixer + 3 * size * (3 * n_l - 2) * size) > _MAX_TABLE:
             raise DPA4Error(
-                f"cutoff must be positive and mixer_rank not negative, got {self.cutoff}, {self.mixer_rank}"
+                f"{self.n_blocks} blocks of lmax {self.lmax} with mixer_rank {self.mixer_rank} need tables of more "
+                "than 0.4 GB; lower one of them"
             )
 
     @property
@@ -150,32 +168,8 @@ class DPA4Config:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> DPA4Config:
-        """Build from plain types; unknown keys are errors, at every level."""
-        parts: dict[str, type] = {"radial": RadialConfig, "norms": NormConfig, "bridge": BridgeConfig}
-        data = dict(data)
-        for name, kind in parts.items():
-            if isinstance(data.get(name), dict):
-                data[name] = _strict(kind, data[name])
-        for name in ("elements", "fitting_hidden", "charge_spin"):
-            if isinstance(data.get(name), list):
-                data[name] = tuple(data[name])
-        config: DPA4Config = _strict(cls, data)
-        return config
-
-
-def _check_choices(part: Any) -> None:
-    """Fields with a fixed set of values hold one of them."""
-    for name, hint in get_type_hints(type(part)).items():
-        if get_origin(hint) is Literal and getattr(part, name) not in get_args(hint):
-            raise DPA4Error(f"{name} must be one of {', '.join(get_args(hint))}, got {getattr(part, name)!r}")
-
-
-def _strict(kind: type, data: dict[str, Any]) -> Any:
-    known = {f.name for f in dataclasses.fields(kind)}
-    if unknown := sorted(set(data) - known):
-        raise DPA4Error(f"unknown key {unknown[0]!r} in {kind.__name__}; choose from {', '.join(sorted(known))}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-    return kind(**values)
+        """Build from plain types; unknown keys, wrong types and numbers out of bounds are errors, at every level."""
+        return build(cls, data, "model configuration")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

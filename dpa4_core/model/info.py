@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from dpa4_core.strict import AtMost, Within
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class ModelInfo:
     trained_for: str = "unknown"
     licence: str = "unknown"
     source: str = ""
-    elements: tuple[int, ...] = ()
-    n_parameters: int = 0
+    elements: Annotated[tuple[Annotated[int, Within(1, 118)], ...], AtMost(118)] = ()
+    n_parameters: Annotated[int, Within(0, 1e12)] = 0
     training: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

@@ -147,7 +147,11 @@ def merge_adapters(model: nn.Module) -> None:
 
 
 def fold_adapters(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of an official checkpoint with every adapter added to its base matrix and removed; a new dictionary."""
+    """Tensors of an official checkpoint with every adapter added to its base matrix and removed; a new dictionary.
+
+    Raises:
+        DPA4Error: factors that do not fit their matrix.
+    """
     folded = dict(tensors)
     for key in [key for key in tensors if key.endswith(".lora_scaling")]:
         layer = key.removesuffix("lora_scaling")
@@ -155,8 +159,14 @@ def fold_adapters(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         for name_a, name_b, name_w in _PAIRS:
             if layer + name_a not in folded:
                 continue
-            a, b = folded.pop(layer + name_a).double(), folded.pop(layer + name_b).double()
-            folded[layer + name_w] = folded[layer + name_w].double() + _update(a, b, scale.double())
+            if layer + name_b not in folded or layer + name_w not in folded:
+                raise DPA4Error(f"checkpoint has half an adapter, {layer + name_a!r}; use another checkpoint")
+            a, b, weight = folded.pop(layer + name_a), folded.pop(layer + name_b), folded[layer + name_w]
+            shapes = a.shape, b.shape, weight.shape
+            fits = min(map(len, shapes)) >= 2 and a.shape[-2] == b.shape[-1] and scale.numel() == 1
+            if not fits or (*a.shape[:-2], a.shape[-1], b.shape[-2]) != tuple(weight.shape) or len(a.shape) != b.ndim:
+                raise DPA4Error(f"adapter {layer + name_a!r} does not fit its matrix; use another checkpoint")
+            folded[layer + name_w] = weight.double() + _update(a.double(), b.double(), scale.double())
     return folded
 
 

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from dpa4_core.errors import DPA4Error
-from dpa4_core.model.config import BridgeConfig, DPA4Config, NormConfig, RadialConfig
+from dpa4_core.model.config import NEWEST_VERSION, BridgeConfig, DPA4Config, NormConfig, RadialConfig
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.lora import fold_adapters
+from dpa4_core.model.shapes import expected_shapes
 from dpa4_core.nn.layout import packed_degrees, reduced_degrees, reduced_index
+from dpa4_core.strict import typed
 
 # ours → official, applied in order to the name of one of our parameters; official names start at `atomic_model.`
 _NAMES: tuple[tuple[str, str], ...] = (
@@ -93,6 +95,23 @@ _OFF: dict[str, Any] = {
     "readout_layers": 1,
     "exclude_types": [],
 }
+_Flags = tuple[bool, bool, bool]
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("channels", "lmax", "mmax", "kmax", "n_blocks", "mixing_layers", "so2_layers", "n_focus"), int),
+    **dict.fromkeys(("focus_dim", "radial_so2_rank", "ffn_blocks", "ffn_neurons", "n_radial"), int),
+    **dict.fromkeys(("message_node_so3", "ffn_so3_grid", "add_chg_spin_ebd"), bool),
+    **dict.fromkeys(("radial_so2_mode", "so3_readout", "basis_type"), str),
+    **dict.fromkeys(("rcut", "eps"), float),
+    "radial_mlp": tuple[int, ...],
+    "env_exp": int | tuple[int, int],
+    "edge_norm": bool | _Flags,
+    "grid_mlp": bool | _Flags,
+    "grid_branch": int | tuple[int, int, int],
+    "s2_activation": tuple[bool, bool],
+    "sandwich_norm": tuple[bool, bool, bool, bool],
+    "default_chg_spin": tuple[float, float] | None,
+}
+"""Types of the descriptor options that are read; their bounds are those of `DPA4Config`."""
 # keys that do not change the function
 _INERT = {"type", "sel", "seed", "precision", "use_amp", "random_gamma", "trainable", "type_map", "ntypes"}
 _FITTING_OFF: dict[str, Any] = {
@@ -138,7 +157,6 @@ _CONSTANTS = re.compile(
     r"|kernel_compact_index|kernel_dense_index|wigner_calc\..*|gie\..*|mean|stddev|_empty_tensor|min_nbor_dist"
     r"|dens_force_rmsd|atomic_numbers|version_tensor)$"
 )
-_NEWEST_VERSION = 1.2
 
 
 def official_name(name: str, config: DPA4Config) -> str:
@@ -160,7 +178,7 @@ def _triple(value: Any) -> list[Any]:
 
 def _effective_one(option: str, value: Any, lmax: int) -> None:
     """Orders kept by the released models are one; a larger value with lmax = 1 means the same."""
-    if min(int(value), lmax) != 1:
+    if min(value, lmax) != 1:
         raise DPA4Error(
             f"option {option}={value!r} is outside the released DPA4 models and is not supported; only 1 is"
         )
@@ -175,13 +193,16 @@ def config_from_official(params: dict[str, Any], version: float) -> DPA4Config:
     kind = str(params.get("type", "dpa4")).lower()
     if kind not in ("dpa4", "sezm"):
         raise DPA4Error(f"model type {kind!r} is not DPA4; only checkpoints of type 'dpa4' can be loaded")
-    fitting = params.get("fitting_net", {})
+    fitting = typed(dict[str, Any], params.get("fitting_net", {}), "fitting_net")
     _refuse_unknown("fitting_net", _take_off("fitting_net", fitting, _FITTING_OFF), _FITTING_INERT)
     lora_free = {key: value for key, value in params.items() if key != "lora"}  # adapters are folded in
     _refuse_unknown("model", _take_off("model", lora_free, _MODEL_OFF), _MODEL_INERT)
-    given = _take_off("descriptor", params["descriptor"], _OFF)
-    lmax = int(given.pop("lmax", 3))
-    channels = int(given.pop("channels", 64))
+    if lacking := [key for key in ("descriptor", "type_map") if key not in params]:
+        raise DPA4Error(f"the checkpoint lacks {lacking[0]!r} among its model_params")
+    given = _take_off("descriptor", typed(dict[str, Any], params["descriptor"], "descriptor"), _OFF)
+    for option in given.keys() & _TYPES.keys():
+        given[option] = typed(_TYPES[option], given[option], f"descriptor option {option}")
+    lmax, channels = given.pop("lmax", 3), given.pop("channels", 64)
     _effective_one("mmax", given.pop("mmax", 1), lmax)
     _effective_one("kmax", given.pop("kmax", 1), lmax)
     if (width := given.pop("focus_dim", 0)) not in (0, channels):
@@ -191,11 +212,11 @@ def config_from_official(params: dict[str, Any], version: float) -> DPA4Config:
     layers = given.pop("mixing_layers", 4)
     layers = given.pop("so2_layers", layers)
 
-    mode, rank = given.pop("radial_so2_mode", "degree_channel"), int(given.pop("radial_so2_rank", 1))
+    mode, rank = given.pop("radial_so2_mode", "degree_channel"), given.pop("radial_so2_rank", 1)
     if mode not in ("none", "degree_channel") or (mode == "degree_channel" and rank < 1):
         raise DPA4Error(f"descriptor option radial_so2_mode={mode!r} with radial_so2_rank={rank} is not supported")
 
-    message_node = bool(given.pop("message_node_so3", False))
+    message_node = given.pop("message_node_so3", False)
     grid_mlp, grid_branch = _triple(given.pop("grid_mlp", False)), _triple(given.pop("grid_branch", 0))
     if message_node and (grid_branch[1] or grid_mlp[1]):
         raise DPA4Error(f"descriptor option grid_branch={grid_branch} on the message-node product is not supported")
@@ -204,7 +225,7 @@ def config_from_official(params: dict[str, Any], version: float) -> DPA4Config:
             f"descriptor options grid_branch={grid_branch}, grid_mlp={grid_mlp} are not supported in the FFN"
         )
     s2_activation = list(given.pop("s2_activation", [False, True]))
-    rotations = bool(given.pop("ffn_so3_grid", False))
+    rotations = given.pop("ffn_so3_grid", False)
     if s2_activation[0] or not (rotations or s2_activation[1]):
         raise DPA4Error(f"descriptor option s2_activation={s2_activation} is not supported; only [False, True] is")
     readout = given.pop("so3_readout", "none")
@@ -218,35 +239,44 @@ def config_from_official(params: dict[str, Any], version: float) -> DPA4Config:
         charge_spin = (int(charge), int(spin))
     bridge = None
     if str(params.get("bridging_method", "none")).lower() == "zbl":
-        bridge = BridgeConfig(params.get("bridging_r_inner", 0.5), params.get("bridging_r_outer", 0.8))
+        radii = (params.get("bridging_r_inner", 0.5), params.get("bridging_r_outer", 0.8))
+        bridge = BridgeConfig(*(typed(float, radius, "bridging_r_inner and bridging_r_outer") for radius in radii))
     elif str(params.get("bridging_method", "none")).lower() != "none":
         raise DPA4Error(f"option bridging_method={params['bridging_method']!r} is not supported; only 'zbl' is")
 
     config = DPA4Config(
-        elements=tuple(params["type_map"]),
-        cutoff=float(given.pop("rcut", 6.0)),
+        elements=typed(tuple[str, ...], params["type_map"], "type_map"),
+        cutoff=given.pop("rcut", 6.0),
         channels=channels,
         lmax=lmax,
-        n_blocks=int(given.pop("n_blocks", 3)),
-        mixing_layers=int(layers),
+        n_blocks=given.pop("n_blocks", 3),
+        mixing_layers=layers,
         mixer_rank=rank if mode == "degree_channel" else 0,
-        n_focus=int(given.pop("n_focus", 1)),
+        n_focus=given.pop("n_focus", 1),
         message_node=message_node,
-        ffn_blocks=int(given.pop("ffn_blocks", 1)),
-        ffn_hidden=int(given.pop("ffn_neurons", 0)),
+        ffn_blocks=given.pop("ffn_blocks", 1),
+        ffn_hidden=given.pop("ffn_neurons", 0),
         ffn_grid="rotations" if rotations else "sphere",
         ffn_product="branch" if grid_branch[2] else "glu",
         readout=readout,
-        fitting_hidden=tuple(fitting.get("neuron", [0])),
+        fitting_hidden=typed(tuple[int, ...], fitting.get("neuron", [0]), "fitting_net option neuron"),
         radial=_radial_from_official(given),
         norms=_norms_from_official(given),
         charge_spin=charge_spin,
         bridge=bridge,
         version=version,
-        eps=float(given.pop("eps", 1e-7)),
+        eps=given.pop("eps", 1e-7),
     )
     _refuse_unknown("descriptor", given, _INERT)
     return config
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_tensors(item) for item in value.values())
+    if isinstance(value, list | tuple | set):
+        return any(_holds_tensors(item) for item in value)
+    return isinstance(value, Tensor)
 
 
 def _take_off(place: str, options: dict[str, Any], off: dict[str, Any]) -> dict[str, Any]:
@@ -270,18 +300,18 @@ def _refuse_unknown(place: str, options: dict[str, Any], inert: set[str]) -> Non
 
 
 def _radial_from_official(given: dict[str, Any]) -> RadialConfig:
-    basis, _, fixed = str(given.pop("basis_type", "bessel")).partition("/")
+    basis, _, fixed = given.pop("basis_type", "bessel").partition("/")
     if basis not in ("bessel", "gaussian") or fixed not in ("", "fix"):
         raise DPA4Error(f"descriptor option basis_type={basis!r} is not supported; only 'bessel' and 'gaussian' are")
     exponents = given.pop("env_exp", [7, 5])
     on_basis, on_message = exponents if isinstance(exponents, (list, tuple)) else (0, exponents)
     return RadialConfig(
         basis=basis,  # type: ignore[arg-type]
-        n_radial=int(given.pop("n_radial", 16)),
+        n_radial=given.pop("n_radial", 16),
         trainable=not fixed,
         hidden=tuple(given.pop("radial_mlp", [0])),
-        basis_envelope=int(on_basis) or None,
-        message_envelope=int(on_message),
+        basis_envelope=on_basis or None,
+        message_envelope=on_message,
     )
 
 
@@ -354,7 +384,9 @@ def select_branch(state: dict[str, Any], head: str | None) -> tuple[dict[str, An
         DPA4Error: a multi-task file without a choice of branch, or an unknown branch.
     """
     params = state["_extra_state"]["model_params"]
-    branches = params.get("model_dict")
+    if _holds_tensors(params):
+        raise DPA4Error("model_params of the checkpoint hold tensors where options belong")
+    branches = typed(dict[str, dict[str, Any]] | None, params.get("model_dict"), "model_dict")
     branch = head or "Default"
     if branches is not None:
         if head not in branches:
@@ -372,6 +404,8 @@ def select_branch(state: dict[str, Any], head: str | None) -> tuple[dict[str, An
             continue
         if not key.startswith(prefix):
             raise DPA4Error(f"checkpoint has the unknown entry {key!r} outside of {prefix}*")
+        if not isinstance(value, Tensor):
+            raise DPA4Error(f"entry {key!r} of the checkpoint is no tensor")
         tensors[key.removeprefix(prefix)] = value
     return params, tensors
 
@@ -389,26 +423,33 @@ def from_official(
         DPA4Error: unsupported options, missing or unknown tensors, wrong shapes; the message names them.
     """
     params, tensors = select_branch(state, head)
-    version = float(tensors.get("atomic_model.descriptor.version_tensor", torch.tensor(1.0)))
-    if version > _NEWEST_VERSION:
-        raise DPA4Error(f"descriptor version {version} is newer than {_NEWEST_VERSION}, the newest known here")
+    stored = tensors.get("atomic_model.descriptor.version_tensor", torch.tensor(1.0))
+    if stored.numel() != 1:
+        raise DPA4Error("the descriptor version of the checkpoint is no single number")
+    version = float(stored)
+    if version > NEWEST_VERSION:
+        raise DPA4Error(f"descriptor version {version} is newer than {NEWEST_VERSION}, the newest known here")
     config = config_from_official(params, version)
-    stored = tensors.get(official_name("species.table", config), torch.zeros(0)).dtype
+    precision = tensors.get(official_name("species.table", config), torch.zeros(0)).dtype
     tensors = fold_adapters(tensors)
-    model = DPA4(config, dtype or stored)
     own: dict[str, Tensor] = {}
-    for name, target in model.state_dict().items():
+    for name, shape in expected_shapes(config).items():  # before anything is built
         official = official_name(name, config)
         if official not in tensors:
             raise DPA4Error(f"checkpoint lacks the tensor {official!r} that its configuration asks for")
-        value = tensors.pop(official)
-        if value.shape != target.shape:
-            raise DPA4Error(f"tensor {official!r} has shape {tuple(value.shape)}, expected {tuple(target.shape)}")
-        own[name] = value.to(target.dtype)
+        value = own[name] = tensors.pop(official)
+        if value.shape != shape:
+            raise DPA4Error(f"tensor {official!r} has shape {tuple(value.shape)}, expected {tuple(shape)}")
+        if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
+            raise DPA4Error(f"tensor {official!r} holds values that are not finite numbers; use another checkpoint")
     unknown = [key for key in tensors if not _CONSTANTS.search(key)]
     if unknown:
         raise DPA4Error(f"checkpoint has the unknown tensor {unknown[0]!r} and {len(unknown) - 1} more unknown ones")
-    model.load_state_dict(own)
+    if dtype is None and precision not in (torch.float32, torch.float64):
+        precision = torch.float32
+    model = DPA4(config, dtype or precision)
+    dtypes = {name: target.dtype for name, target in model.state_dict().items()}
+    model.load_state_dict({name: value.to(dtypes[name]) for name, value in own.items()})
     return model, params
 
 

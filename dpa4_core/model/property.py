@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.checkpoint import fill, read_container, stored_dtype, stored_info, write_container
-from dpa4_core.model.config import DPA4Config
+from dpa4_core.model.config import DPA4Config, Widths
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
+from dpa4_core.model.shapes import check_tensors, expected_shapes
+from dpa4_core.model.torch_file import what_it_is
 from dpa4_core.nn.feedforward import FittingNet, auto_width
 from dpa4_core.nn.segment import segment_sum
+from dpa4_core.strict import build, check_fields
 
 FORMAT = "dpa4-property"
 
@@ -39,13 +42,12 @@ class PropertyConfig:
     name: str
     unit: str = ""
     kind: Literal["intensive", "extensive"] = "intensive"
-    hidden: tuple[int, ...] = (0,)
+    hidden: Widths = (0,)
     mean: float = 0.0
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.kind not in ("intensive", "extensive"):
-            raise DPA4Error(f"kind must be intensive or extensive, got {self.kind!r}")
+        check_fields(self)
         if not (math.isfinite(self.mean) and math.isfinite(self.scale) and self.scale > 0):
             raise DPA4Error(f"mean must be finite and scale positive, got {self.mean} and {self.scale}")
 
@@ -130,15 +132,16 @@ def read_property_model(path: str | Path, dtype: torch.dtype | None = torch.floa
     if not path.is_file():
         raise DPA4Error(f"model file {path} does not exist; give the path of a property model")
     with path.open("rb") as handle:
-        if handle.read(9)[:2] == b"PK":
-            raise DPA4Error(f"model file {path} is a torch checkpoint, not a property model; use dpa4_core.load")
+        start = handle.read(9)
+    if start[:2] == b"PK":
+        raise DPA4Error(f"model file {path} is a torch checkpoint, not a property model; use dpa4_core.load")
+    if start[8:9] != b"{":
+        raise DPA4Error(f"model file {path} is {what_it_is(path)}")
     content, tensors = read_container(path, FORMAT, ("config", "head", "info"))
-    head = dict(content["head"])
-    known = {field.name for field in dataclasses.fields(PropertyConfig)}
-    if wrong := sorted(set(head) ^ known):
-        raise DPA4Error(f"model file {path} has missing or unknown keys for its head, first {wrong[0]!r}")
-    config = PropertyConfig(**head | {"hidden": tuple(head["hidden"])})
-    backbone = DPA4(DPA4Config.from_dict(content["config"]), dtype or stored_dtype(tensors, "backbone."))
-    model = PropertyModel(backbone, config)
-    fill(model, tensors, path)
+    config = build(DPA4Config, content["config"], f"model file {path}")
+    head = build(PropertyConfig, content["head"], f"model file {path}, head")
+    check_tensors(tensors, expected_shapes(config, lambda backbone: PropertyModel(backbone, head)), path)
+    backbone = DPA4(config, dtype or stored_dtype(tensors, "backbone."))
+    model = PropertyModel(backbone, head)
+    fill(model, tensors)
     return model, stored_info(content, path)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from dpa4_core.nn.chunked import chunked
 from dpa4_core.nn.grid import MessageNodeProduct
 from dpa4_core.nn.layout import packed_degrees, reduced_degrees
-from dpa4_core.nn.linear import SO2Linear, SO3Linear, truncated_normal, uniform
+from dpa4_core.nn.linear import SO2Linear, SO3Linear, normal, truncated_normal, uniform
 from dpa4_core.nn.norm import ScaleNorm
 from dpa4_core.nn.rotation import spread_rows
 from dpa4_core.nn.segment import segment_max, segment_sum
@@ -183,19 +183,18 @@ class SO2Convolution(nn.Module):
         self.degree_mixer = DegreeMixer(lmax, hidden, mixer_rank, dtype) if mixer_rank else None
         self.mixing = nn.ModuleList(SO2Linear(lmax, n_focus, width, dtype) for _ in range(mixing_layers))
         self.gates = nn.ParameterList(
-            nn.Parameter(0.01 * torch.randn(width, n_focus * lmax * width, dtype=dtype))
-            for _ in range(mixing_layers - 1)
+            normal(width, n_focus * lmax * width, std=0.01, dtype=dtype) for _ in range(mixing_layers - 1)
         )
         if n_focus > 1:
             self.focus_norm = ScaleNorm((n_focus, width), dtype) if normalise_focus else nn.Identity()
-            self.focus_weight = nn.Parameter(0.01 * torch.randn(width, n_focus, dtype=dtype))
+            self.focus_weight = normal(width, n_focus, std=0.01, dtype=dtype)
         self.qk_norm = ScaleNorm((n_focus, width), dtype)
         self.query = uniform(width, hidden, bound=1 / math.sqrt(width), dtype=dtype)
         self.key = uniform(width, hidden, bound=1 / math.sqrt(width), dtype=dtype)
-        self.logit_weight = nn.Parameter(0.01 * torch.randn(width, n_focus, 1, dtype=dtype))
+        self.logit_weight = normal(width, n_focus, 1, std=0.01, dtype=dtype)
         self.floor_raw = nn.Parameter(torch.full((n_focus, 1), 0.5413, dtype=dtype))
         self.gate_norm = ScaleNorm((n_focus, width), dtype)
-        self.gate_weight = nn.Parameter(0.01 * torch.randn(width, n_focus, 1, dtype=dtype))
+        self.gate_weight = normal(width, n_focus, 1, std=0.01, dtype=dtype)
         self.message_node = MessageNodeProduct(lmax, n_focus, width, dtype) if message_node else None
 
     def attention(self, scalars: Tensor, edges: EdgeData) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dpa4_core.nn.linear import normal
 from dpa4_core.nn.norm import ScaleNorm
 from dpa4_core.nn.segment import segment_outer, segment_sum
 from dpa4_core.nn.tiling import Tiling
@@ -19,9 +20,9 @@ class SpeciesTable(nn.Module):
 
     def __init__(self, n_species: int, width: int, dtype: torch.dtype) -> None:
         super().__init__()
-        table = torch.randn(n_species + 1, width, dtype=dtype) / math.sqrt(n_species + width)
-        table[-1] = 0.0
-        self.table = nn.Parameter(table)
+        self.table = normal(n_species + 1, width, std=1 / math.sqrt(n_species + width), dtype=dtype)
+        with torch.no_grad():
+            self.table[-1] = 0.0
 
     def forward(self, species: Tensor) -> Tensor:
         return self.table.index_select(0, species)
@@ -34,10 +35,10 @@ class ChargeSpinEmbedding(nn.Module):
 
     def __init__(self, channels: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.charge = nn.Parameter(torch.randn(200, channels, dtype=dtype) / math.sqrt(199 + channels))
-        self.spin = nn.Parameter(torch.randn(100, channels, dtype=dtype) / math.sqrt(99 + channels))
-        self.weight = nn.Parameter(torch.randn(2 * channels, channels, dtype=dtype) / math.sqrt(3 * channels))
-        self.bias = nn.Parameter(torch.randn(channels, dtype=dtype))
+        self.charge = normal(200, channels, std=1 / math.sqrt(199 + channels), dtype=dtype)
+        self.spin = normal(100, channels, std=1 / math.sqrt(99 + channels), dtype=dtype)
+        self.weight = normal(2 * channels, channels, std=1 / math.sqrt(3 * channels), dtype=dtype)
+        self.bias = normal(channels, std=1.0, dtype=dtype)
 
     def forward(self, charge_spin: Tensor) -> Tensor:
         """[n_systems, 2] int64 → [n_systems, C]."""
@@ -70,7 +71,7 @@ class EnvironmentFiLM(nn.Module):
         self.eps = eps
 
         def dense(n_in: int, n_out: int) -> nn.Parameter:
-            return nn.Parameter(torch.randn(n_in, n_out, dtype=dtype) / math.sqrt(n_in + n_out))
+            return normal(n_in, n_out, std=1 / math.sqrt(n_in + n_out), dtype=dtype)
 
         self.species = SpeciesTable(n_species, species, dtype)
         self.radial_1, self.radial_2 = dense(n_radial, radial), dense(radial, radial)

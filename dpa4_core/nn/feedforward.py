@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dpa4_core.nn.grid import FieldProduct, by_degree, contract
-from dpa4_core.nn.linear import SO3Linear
+from dpa4_core.nn.linear import SO3Linear, normal
 
 
 def auto_width(channels: int) -> int:
@@ -64,9 +64,9 @@ class FittingNet(nn.Module):
         widths = [channels, *hidden]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for n_in, n_out in pairwise(widths):
-            self.weights.append(nn.Parameter(torch.randn(n_in, 2 * n_out, dtype=dtype) / math.sqrt(n_in + 2 * n_out)))
-            self.biases.append(nn.Parameter(torch.randn(2 * n_out, dtype=dtype)))
-        self.out = nn.Parameter(torch.randn(widths[-1], 1, dtype=dtype) / math.sqrt(widths[-1] + 1))
+            self.weights.append(normal(n_in, 2 * n_out, std=1 / math.sqrt(n_in + 2 * n_out), dtype=dtype))
+            self.biases.append(normal(2 * n_out, std=1.0, dtype=dtype))
+        self.out = normal(widths[-1], 1, std=1 / math.sqrt(widths[-1] + 1), dtype=dtype)
 
     def forward(self, descriptor: Tensor) -> Tensor:
         """[n, C] → [n]."""

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dpa4_core.nn.layout import packed_degrees
-from dpa4_core.nn.linear import uniform
+from dpa4_core.nn.linear import normal, uniform
 from dpa4_core.nn.rotation import Harmonics, edge_frame
 
 N_FRAMES = 3  # k = 0, −1, +1
@@ -165,7 +165,7 @@ class MessageNodeProduct(nn.Module):
         k = N_FRAMES
         self.frame_expand = uniform(lmax + 1, width, k * width, bound=1 / math.sqrt(width), dtype=dtype)
         self.frame_contract = uniform(lmax + 1, k * width, width, bound=1 / math.sqrt(k * width), dtype=dtype)
-        self.scalar_gate = nn.Parameter(0.01 * torch.randn(2 * width, n_focus * width, dtype=dtype))
+        self.scalar_gate = normal(2 * width, n_focus * width, std=0.01, dtype=dtype)
         self.residual_scale = nn.Parameter(torch.full((n_focus, width), 1e-3, dtype=dtype))
 
     def forward(self, message: Tensor, node: Tensor, focus: int) -> Tensor:
@@ -192,7 +192,7 @@ class FieldProduct(nn.Module):
         super().__init__()
         self.kind, self.lmax, self.hidden = kind, lmax, hidden
         self.grid = RotationGrid(lmax, dtype) if rotations else SphereGrid(lmax, dtype)
-        self.scalar_gate = nn.Parameter(0.01 * torch.randn(2 * hidden, hidden, dtype=dtype))
+        self.scalar_gate = normal(2 * hidden, hidden, std=0.01, dtype=dtype)
         inner = {"glu": 0, "branch": hidden, "mlp": 2 * hidden}[kind]
         if inner:
             bound = 1 / math.sqrt(inner)

@@ -10,6 +10,14 @@ from torch import Tensor, nn
 from dpa4_core.nn.layout import degree_slice
 
 
+def normal(*shape: int, std: float, dtype: torch.dtype) -> nn.Parameter:
+    """Normal with the given standard deviation."""
+    weight = torch.empty(*shape, dtype=dtype)
+    if weight.is_meta:  # only the shape is wanted, and random numbers without values import the compiler
+        return nn.Parameter(weight)
+    return nn.Parameter(std * torch.randn(*shape, dtype=dtype))
+
+
 def truncated_normal(*shape: int, std: float, dtype: torch.dtype) -> nn.Parameter:
     """Normal with the given standard deviation, cut at three of them."""
     weight = torch.empty(*shape, dtype=dtype)

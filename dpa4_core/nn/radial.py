@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dpa4_core.nn.linear import normal
 from dpa4_core.nn.norm import ScaleNorm
 
 
@@ -32,7 +33,7 @@ class BesselBasis(nn.Module):
 
     def __init__(self, n_radial: int, cutoff: float, dtype: torch.dtype) -> None:
         super().__init__()
-        frequencies = torch.arange(1, n_radial + 1, dtype=torch.float64) * (math.pi / cutoff)
+        frequencies = torch.arange(1, n_radial + 1, dtype=torch.float64, device="cpu") * (math.pi / cutoff)
         self.frequencies = nn.Parameter(frequencies.to(dtype)[None])
 
     def forward(self, length: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ class GaussianBasis(nn.Module):
     def __init__(self, n_radial: int, cutoff: float, dtype: torch.dtype, *, trainable: bool) -> None:
         super().__init__()
         self.sigma = cutoff / (n_radial - 1)
-        centres = torch.linspace(0.0, cutoff, n_radial, dtype=torch.float64)
+        centres = torch.linspace(0.0, cutoff, n_radial, dtype=torch.float64, device="cpu")
         self.frequencies = nn.Parameter(centres.to(dtype)[None], requires_grad=trainable)
 
     def forward(self, length: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ class RadialMLP(nn.Module):
         super().__init__()
         widths = [n_radial, *hidden, n_out]
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(a, b, dtype=dtype) / math.sqrt(a + b)) for a, b in pairwise(widths)
+            normal(a, b, std=1 / math.sqrt(a + b), dtype=dtype) for a, b in pairwise(widths)
         )
         self.norms = nn.ModuleList(ScaleNorm((w,), dtype) if normalise else nn.Identity() for w in hidden)
 

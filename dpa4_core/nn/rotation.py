@@ -81,8 +81,8 @@ class Harmonics(nn.Module):
         self.lmax = lmax
         value, slope = _polynomials(lmax)
         degrees = packed_degrees(lmax)
-        orders = torch.arange(packed_size(lmax)) - degrees**2 - degrees
-        tangent_norm = torch.zeros(packed_size(lmax), dtype=torch.float64)
+        orders = torch.arange(packed_size(lmax), device="cpu") - degrees**2 - degrees
+        tangent_norm = torch.zeros(packed_size(lmax), dtype=torch.float64, device="cpu")
         tangent_norm[1:] = torch.sqrt(2.0 / (degrees[1:] * (degrees[1:] + 1)).double())
         tables = {
             "q_coefficients": torch.from_numpy(value),

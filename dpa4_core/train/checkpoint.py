@@ -1,21 +1,30 @@
-"""The whole state of a run in one file: tensors and plain values, nothing that is executed on reading."""
+"""The whole state of a run in one file, sealed with a digest: tensors and plain values, nothing that is executed on
+reading. The state before it is kept as well, for the day on which the last one cannot be read.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import replacing
+from dpa4_core.model.config import DPA4Config
+from dpa4_core.model.sealed import read_sealed, sealed_bytes
+from dpa4_core.model.shapes import expected_shapes
+from dpa4_core.strict import Within, build, parsed
+from dpa4_core.train.packing import Budget
 
-_VERSION = 1
+CHECKPOINT = "checkpoint.safetensors"
+_VERSION, _READABLE, _UNSEALED = "2", ("1", "2"), "1"
+_REMEDY = "delete it to start the run again"
+
+Count = Annotated[int, Within(0, 2**53)]
 
 
 @dataclass(frozen=True)
@@ -31,18 +40,99 @@ class TrainState:
     tensors: dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class ScheduleState:
+    """See `dpa4_core.train.schedule.Schedule.state`."""
+
+    n_steps: Annotated[int, Within(1, 2**53)]
+    end: Annotated[int, Within(1, 2**53)]
+    start: Count | None
+    start_lr: Annotated[float, Within(0.0, 1e6)]
+
+
+@dataclass(frozen=True)
+class StoredValues:
+    """The schema of the plain values of a run; see `dpa4_core.train.trainer.Trainer.save`."""
+
+    config: dict[str, Any]
+    network: DPA4Config
+    head: dict[str, Any] | None
+    info: dict[str, Any]
+    notes: dict[str, Any]
+    shift: tuple[float, ...]
+    cutoff: Annotated[float, Within(0.1, 20.0)]
+    data: str
+    budget: Budget
+    schedule: ScheduleState
+    meter: dict[str, float]
+    step: Count
+    epoch: Count
+    steps_in_epoch: Count
+    bad_validations: Count
+    n_skipped: Count
+    seconds: Annotated[float, Within(0.0, 1e12)]
+    best: float | None
+    best_errors: dict[str, float]
+
+
+class Found(NamedTuple):
+    """The state that a run goes on from, its file, and, if that is not the last one, why; else "" ."""
+
+    state: TrainState
+    path: Path
+    why: str
+
+
 def write_state(state: TrainState, path: Path) -> None:
-    """Replace ``path`` by ``state``; whenever the process dies, the old or the new file is there, whole."""
-    scratch = path.with_name(path.name + ".part")
-    header = {"format": "dpa4-training", "version": str(_VERSION), "values": json.dumps(state.values)}
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.tensors.items()}
+    """Replace ``path`` by ``state`` and keep what was there as the previous one.
+
+    Whenever the process dies, the old or the new file is there, whole, under one of the two names.
+
+    Raises:
+        WriteError: a full disk, say.
+    """
+    texts = {"format": "dpa4-training", "version": _VERSION, "values": json.dumps(state.values)}
+    content = sealed_bytes(texts, state.tensors)
+    with replacing(path) as part_file:
+        part_file.write_bytes(content)
+        if path.exists():
+            path.replace(previous_of(path))
+
+
+def previous_of(path: Path) -> Path:
+    """Where the checkpoint before ``path`` is kept."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a checkpoint ``path`` or one before it."""
+    return path.exists() or previous_of(path).exists()
+
+
+def forget(path: Path) -> None:
+    """Remove ``path`` and the one before it."""
+    for file in (path, previous_of(path)):
+        file.unlink(missing_ok=True)
+
+
+def latest_state(path: Path) -> Found:
+    """The state in ``path``, or the one before it if that cannot be read.
+
+    Raises:
+        DPA4Error: neither can be read; the sentence is about ``path``.
+    """
+    older = previous_of(path)
+    if not path.exists() and older.exists():
+        return Found(read_state(older), older, f"{path} is missing")
     try:
-        save_file(tensors, scratch, metadata=header)
-        with scratch.open("rb+") as file:
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except (SafetensorError, OSError) as error:
-        raise DPA4Error(f"{path} cannot be written ({error}); make room and run the same command again") from error
+        return Found(read_state(path), path, "")
+    except DPA4Error as error:
+        if not older.exists():
+            raise
+        try:
+            return Found(read_state(older), older, str(error).removesuffix(f"; {_REMEDY}"))
+        except DPA4Error:
+            raise error from None
 
 
 def read_state(path: Path) -> TrainState:
@@ -51,15 +141,36 @@ def read_state(path: Path) -> TrainState:
     Raises:
         DPA4Error: damaged file, or one of another kind or version.
     """
+    texts, tensors, sealed = read_sealed(path, _REMEDY)
+    version = texts.get("version", "")
+    if texts.get("format") != "dpa4-training" or version not in _READABLE or "values" not in texts:
+        raise DPA4Error(f"{path} is no training checkpoint of this version; {_REMEDY}")
+    if not sealed and version != _UNSEALED:
+        raise DPA4Error(f"{path} is damaged (it lacks the digest of its content); {_REMEDY}")
+    return TrainState(parsed(texts["values"], f"the state in {path}"), tensors)
+
+
+def check_state(state: TrainState, path: Path) -> None:
+    """Compare what a checkpoint holds with its schema and its weights with its network, before that is built.
+
+    Raises:
+        DPA4Error: unknown or missing values, numbers out of bounds, weights that do not belong to the network.
+    """
     try:
-        with safe_open(path, framework="pt") as handle:
-            header = handle.metadata() or {}
-            tensors: dict[str, Tensor] = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise DPA4Error(f"{path} is damaged ({error}); delete it to start the run again") from error
-    if header.get("format") != "dpa4-training" or header.get("version") != str(_VERSION):
-        raise DPA4Error(f"{path} is no training checkpoint of this version; delete it to start the run again")
-    return TrainState(json.loads(header["values"]), tensors)
+        values = build(StoredValues, state.values, str(path))
+    except DPA4Error as error:
+        raise DPA4Error(f"{error}; {_REMEDY}") from error
+    weights = part("model", state.tensors)
+    # adapters stand beside matrices, which are called base then; a property model has its backbone under that name
+    plain = {
+        name.removeprefix("backbone.").replace(".base.", "."): tensor.shape
+        for name, tensor in weights.items()
+        if ".adapter" not in name and not name.startswith("head.")
+    }
+    if plain != expected_shapes(values.network):
+        raise DPA4Error(f"{path} does not belong to this model; {_REMEDY}")
+    if wrong := [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]:
+        raise DPA4Error(f"tensor {wrong[0]!r} of {path} holds values that are not finite; {_REMEDY}")
 
 
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import tomllib
-import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from ase.data import atomic_numbers
 
@@ -18,11 +16,10 @@ from dpa4_core.data.frames import LabelKeys
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.config import PRESETS, DPA4Config
 from dpa4_core.model.property import PropertyConfig
+from dpa4_core.strict import build
 from dpa4_core.train.loss import LossConfig
 from dpa4_core.train.optimizer import OptimizerConfig
 from dpa4_core.train.schedule import LR_NEW, ScheduleConfig
-
-T = TypeVar("T")
 
 LR_FINE_TUNE, LR_ADAPTERS = 1e-4, 5e-4
 """Learning rates where none is given and a run starts from weights: all of them trained, or adapters on them."""
@@ -45,6 +42,11 @@ class SourceConfig:
     path: str
     name: str = ""
     weight: float = 1.0
+
+    @staticmethod
+    def from_short(path: str) -> dict[str, str]:
+        """A bare path stands for a source with weight 1."""
+        return {"path": path}
 
     def __post_init__(self) -> None:
         if not self.weight > 0:
@@ -263,7 +265,10 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, where: str = "the configuration") -> TrainConfig:
         """Build from plain types; unknown keys and wrong types are errors that name the key."""
-        return build(cls, data, where)
+        try:
+            return build(cls, data, where)
+        except DPA4Error as error:
+            raise TrainConfigError(str(error)) from error
 
     @classmethod
     def from_toml(cls, path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -329,91 +334,6 @@ def _located(source: Any, folder: Path) -> Any:
     if isinstance(source, dict) and "path" in source:
         return source | {"path": _located(source["path"], folder)}
     return source
-
-
-def build(kind: type[T], data: Any, where: str) -> T:
-    """An instance of the dataclass ``kind`` from plain types, strictly."""
-    if isinstance(data, kind):
-        return data
-    if kind is SourceConfig and isinstance(data, str):
-        data = {"path": data}
-    if not isinstance(data, Mapping):
-        raise TrainConfigError(f"{where}: expected a table for {kind.__name__}, got {data!r}")
-    hints = get_type_hints(kind)
-    known = [f.name for f in dataclasses.fields(kind) if f.init]  # type: ignore[arg-type]
-    for key in data:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            meant = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
-            raise TrainConfigError(f"{where}: unknown key {key!r}; {meant}")
-    values = {key: _value(hints[key], value, f"{where}, {key}") for key, value in data.items()}
-    lacking = [
-        f.name
-        for f in dataclasses.fields(kind)  # type: ignore[arg-type]
-        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    if lacking:
-        raise TrainConfigError(f"{where}: {lacking[0]!r} is missing")
-    try:
-        return kind(**values)
-    except DPA4Error as error:
-        raise TrainConfigError(f"{where}: {error}") from error
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    origin = get_origin(hint)
-    if origin is Literal:
-        if value in get_args(hint):
-            return value
-        raise TrainConfigError(f"{where}: must be one of {', '.join(map(str, get_args(hint)))}, not {value!r}")
-    if origin in (Union, types.UnionType):
-        return _union(get_args(hint), value, where)
-    if origin is tuple:
-        inner = get_args(hint)
-        items = _as_list(value)
-        if len(inner) == 2 and inner[1] is Ellipsis:
-            return tuple(_value(inner[0], item, where) for item in items)
-        if len(items) != len(inner):
-            raise TrainConfigError(f"{where}: expected {len(inner)} values, got {len(items)}")
-        return tuple(_value(part, item, where) for part, item in zip(inner, items, strict=True))
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise TrainConfigError(f"{where}: expected a table, got {value!r}")
-        inner_kind = get_args(hint)[1]
-        return {str(key): _value(inner_kind, item, f"{where}.{key}") for key, item in value.items()}
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return build(hint, value, where)
-    if hint is Any:
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
-        return value
-    raise TrainConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
-
-
-def _union(options: tuple[Any, ...], value: Any, where: str) -> Any:
-    if value is None and type(None) in options:
-        return None
-    problems = []
-    for option in options:
-        if option is type(None):
-            continue
-        try:
-            return _value(option, value, where)
-        except TrainConfigError as error:
-            problems.append(error)
-    raise (
-        problems[-1]
-        if len(problems) == 1
-        else TrainConfigError(f"{where}: {value!r} fits none of {', '.join(_called(option) for option in options)}")
-    )
-
-
-def _called(option: Any) -> str:
-    if get_origin(option) is Literal:
-        return " or ".join(repr(choice) for choice in get_args(option))
-    return getattr(option, "__name__", str(option))
 
 
 def check_same(config: TrainConfig, stored: dict[str, Any], folder: Path) -> None:

@@ -47,6 +47,9 @@ class Dataset:
 
 def with_split(data: Dataset, validation: Indices) -> Dataset:
     """The same frames with those for validation as they were when the run began, whatever the rule says today."""
+    known = validation.ndim == 1 and validation.dtype.kind == "i"
+    if not (known and ((validation >= 0) & (validation < data.store.n_frames)).all()):
+        raise DPA4Error("the frames set aside for validation are not among the data; start the run again")
     free = np.union1d(data.train, data.validation)
     return dataclasses.replace(data, train=np.setdiff1d(free, validation), validation=validation)
 

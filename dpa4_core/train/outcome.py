@@ -15,7 +15,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.evaluate import Metrics, evaluate
 from dpa4_core.files import replacing, write_json
 from dpa4_core.potential import load
-from dpa4_core.train.checkpoint import read_state
+from dpa4_core.train.checkpoint import CHECKPOINT, check_state, exists, latest_state
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.dataset import Dataset, prepare, with_split
 from dpa4_core.train.log import read_log
@@ -94,10 +94,11 @@ def validation_frames(folder: str | Path) -> list[Frame]:
 
 def _run_of(folder: Path) -> tuple[TrainConfig, Dataset]:
     """Configuration and data of the run in ``folder``, which must have a model."""
-    checkpoint = folder / "checkpoint.safetensors"
-    if not ((folder / "model.dpa4").exists() and checkpoint.exists()):
+    checkpoint = folder / CHECKPOINT
+    if not ((folder / "model.dpa4").exists() and exists(checkpoint)):
         raise DPA4Error(f"{folder} holds no trained model yet; let the run reach its first validation")
-    state = read_state(checkpoint)
+    state = latest_state(checkpoint).state
+    check_state(state, checkpoint)
     config = TrainConfig.from_dict(state.values["config"], where=str(checkpoint))
     data = prepare(config, folder / STORE, state.values["cutoff"], known_key=state.values["data"])
     return config, with_split(data, state.tensors["data/validation"].numpy())

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dpa4_core.strict import Within
 
 Indices = NDArray[np.int64]
 
@@ -27,9 +30,9 @@ class Budget:
         parts: batches per step, processes times accumulation.
     """
 
-    atoms: int
-    edges: int
-    parts: int = 1
+    atoms: Annotated[int, Within(1, 1e12)]
+    edges: Annotated[int, Within(0, 1e12)]
+    parts: Annotated[int, Within(1, 1e9)] = 1
 
 
 def plan_epoch(n_atoms: Indices, n_edges: Indices, budget: Budget, *, seed: int, epoch: int) -> Iterator[list[Indices]]:

@@ -28,9 +28,11 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.lora import has_adapters, merge_adapters
 from dpa4_core.model.property import PropertyConfig, PropertyModel, write_property_model
 from dpa4_core.potential import DTYPES
+from dpa4_core.strict import build
+from dpa4_core.train import checkpoint
 from dpa4_core.train import network as networks
 from dpa4_core.train.budget import choose_budget, padding_for, within_budget
-from dpa4_core.train.checkpoint import TrainState, load_exactly, part, prefixed, read_state, write_state
+from dpa4_core.train.checkpoint import CHECKPOINT, TrainState, load_exactly, part, prefixed, write_state
 from dpa4_core.train.clip import clip_gradients
 from dpa4_core.train.clock import Clock, stop_signals
 from dpa4_core.train.config import TrainConfig, check_same
@@ -126,10 +128,10 @@ class Trainer:
         )  # reading the data takes time as well
         self.folder = Path(config.output)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.checkpoint = self.folder / "checkpoint.safetensors"
+        self.checkpoint = self.folder / CHECKPOINT
         self.model_path = self.folder / "model.dpa4"
         self.log = RunLog(self.folder / "log.jsonl" if processes.is_first else None)
-        stored = read_state(self.checkpoint) if self.checkpoint.exists() and not restart else None
+        stored = self._stored() if checkpoint.exists(self.checkpoint) and not restart else None
         if stored is not None:
             check_same(config, stored.values["config"], self.folder)
         if processes.device.type == "cuda":
@@ -188,6 +190,14 @@ class Trainer:
 
     # ---- beginning
 
+    def _stored(self) -> TrainState:
+        """The state to go on from; where the last one is damaged, the one before it, and that is said."""
+        state, path, why = checkpoint.latest_state(self.checkpoint)
+        checkpoint.check_state(state, path)
+        if why:
+            self.notify({"kind": "damaged", "why": why, "step": state.values["step"]})
+        return state
+
     def _prepare(self, cutoff: float, known_key: str | None) -> Dataset:
         """The data: the first process reads them, the others wait and open what it wrote."""
         place = self.folder / STORE
@@ -224,9 +234,10 @@ class Trainer:
                 lambda done, total: self.notify({"kind": "comparing", "frames": done, "of": total}),
             )
         values = stored.values
-        info = ModelInfo(**(values["info"] | {"elements": tuple(values["info"]["elements"])}))
-        backbone = DPA4(DPA4Config.from_dict(values["network"]), DTYPES[self.config.run.dtype])
-        head = PropertyConfig(**_tuples(values["head"])) if values["head"] else None
+        where = str(self.checkpoint)
+        info = build(ModelInfo, values["info"], f"{where}, info")
+        backbone = DPA4(build(DPA4Config, values["network"], where), DTYPES[self.config.run.dtype])
+        head = build(PropertyConfig, values["head"], f"{where}, head") if values["head"] else None
         module = networks.restore(backbone, dataclasses.replace(self.config, property=head))
         load_exactly(module, part("model", stored.tensors), self.checkpoint)
         return networks.Network(module, info, dict(values["notes"]), list(values["shift"]))
@@ -243,7 +254,7 @@ class Trainer:
             self.schedule = Schedule(self.config.schedule, self._planned_steps())
             self.processes.wait()
             if self.processes.is_first:  # data and configuration are sound: nothing of an earlier run is needed
-                self.checkpoint.unlink(missing_ok=True)
+                checkpoint.forget(self.checkpoint)
                 self.model_path.unlink(missing_ok=True)
             self.log.cut(-1)  # what a run without a checkpoint left behind
             self._record("start", **self._about())
@@ -605,10 +616,6 @@ def _marked_last(items: Iterator[T]) -> Iterator[tuple[T, bool]]:
         yield current, False
         current = following
     yield current, True
-
-
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def _peak_memory_gib(device: torch.device) -> float:

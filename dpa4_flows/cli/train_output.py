@@ -78,6 +78,9 @@ class TrainingDisplay:
         if kind == "start":
             self._end = record["end"]
             print_start(record, self._console)
+        elif kind == "damaged":
+            text = f"{record['why']}; the run goes on from the checkpoint before it, at step {record['step']}"
+            _warn(self._console, "damaged", text)
         elif kind == "resume":
             self._resume(record)
         elif kind == "train":

@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def test_half_written_file_is_never_taken_for_a_model(tmp_path, monkeypatch):
     def fail(*_args, **_kwargs):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("dpa4_core.model.checkpoint.save_file", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="No space left"):
         dpa4.save(potential, target)
     assert list(tmp_path.iterdir()) == []

@@ -119,10 +119,10 @@ def test_a_damaged_or_missing_file_is_refused_in_a_sentence(tmp_path):
     content = path.read_bytes()
     for size in (0, 5, 2000, len(content) - 1):
         path.write_bytes(content[:size])
-        with pytest.raises(DPA4Error, match=r"gap\.dpa4 is damaged"):
+        with pytest.raises(DPA4Error, match=r"gap\.dpa4 is (damaged|empty)"):
             load_property(path)
     path.write_bytes(content.replace(b'\\"scale\\"', b'\\"scala\\"'))
-    with pytest.raises(DPA4Error, match="keys for its head, first 'scala'"):
+    with pytest.raises(DPA4Error, match="does not match the digest"):
         load_property(path)
     with pytest.raises(DPA4Error, match="does not exist"):
         load_property(tmp_path / "nowhere.dpa4")

@@ -1,10 +1,12 @@
 """A run that was stopped, in whatever way, goes on as if it had not been."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,6 @@ from toy_training import configured, environment, of_kind, python, recorded, scr
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.checkpoint import read_model
-from dpa4_core.train import checkpoint as checkpoint_module
 from dpa4_core.train import dataset as dataset_module
 from dpa4_core.train import trainer as trainer_module
 from dpa4_core.train.checkpoint import TrainState, read_state, write_state
@@ -203,11 +204,10 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     write_state(TrainState({"step": 1}, {"a": torch.zeros(1)}), tmp_path / "state")
 
     def full(*arguments, **options):
-        (tmp_path / "state.part").write_bytes(b"half")
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module, "save_file", full)
-    with pytest.raises(DPA4Error, match="No space.*make room"):
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DPA4Error, match="disk is full; make room"):
         write_state(TrainState({"step": 2}, {"a": torch.zeros(1)}), tmp_path / "state")
     assert read_state(tmp_path / "state").values == {"step": 1}
 
