@@ -306,7 +306,7 @@ def _radial_from_official(given: dict[str, Any]) -> RadialConfig:
     exponents = given.pop("env_exp", [7, 5])
     on_basis, on_message = exponents if isinstance(exponents, (list, tuple)) else (0, exponents)
     return RadialConfig(
-        basis=basis,  # type: ignore[arg-type]
+        basis=basis,
         n_radial=given.pop("n_radial", 16),
         trainable=not fixed,
         hidden=tuple(given.pop("radial_mlp", [0])),
