@@ -38,7 +38,14 @@ class AtomicJSONStore(JSONStore):
         documents = list(self.query())
         for document in documents:
             document.pop("_id")
-        write_bytes(self.paths[0], orjson.dumps(documents, option=orjson.OPT_SERIALIZE_NUMPY))
+        write_bytes(self.paths[0], orjson.dumps(documents, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def _plain(value: Any) -> float:
+    """The number behind a kind of number that some YAML readers give, and with them jobs of atomate2."""
+    if isinstance(value, float):
+        return float(value)
+    raise TypeError(f"{value!r} cannot be written as JSON")
 
 
 def complete_job_store(folder: str | Path) -> JobStore:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from atomate2.forcefields.utils import ForceFieldMixin
 
@@ -43,8 +43,10 @@ def refuse_changed(maker: Any, without_effect: Mapping[str, str], unset: Collect
 class DPA4FlowMaker(WholeMaker):
     """Base of atomate2's force-field flows with DPA4 in every sub-Maker."""
 
+    _without_effect: ClassVar[Mapping[str, str]] = {}
+
     def __post_init__(self, model: ModelLike | None) -> None:
-        refuse_changed(self, {"code": "leave it out, jobs of DPA4 are read as those of a force field"})
+        refuse_changed(self, self._without_effect)
         for field in fields(self):
             part = getattr(self, field.name)
             if not isinstance(part, ForceFieldMixin):

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from dpa4_flows.extras import require_extra
 from dpa4_flows.makers.inherited import DPA4FlowMaker
@@ -35,6 +36,11 @@ class DPA4PhononMaker(DPA4FlowMaker, PhononMaker):
 
     The other fields are those of atomate2. Needs ``pip install 'dpa4-flows[phonons]'``.
     """
+
+    _without_effect: ClassVar[Mapping[str, str]] = {
+        "code": "leave it out, jobs of DPA4 are read as those of a force field",
+        "socket": "use BatchPhononMaker to compute all displacements in one job",  # atomate2 cannot read such a job
+    }
 
     name: str = "DPA4 phonon"
     bulk_relax_maker: DPA4RelaxMaker | None = field(default_factory=tight_relax_maker)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from atomate2.forcefields.flows.elastic import ElasticMaker
+from atomate2.forcefields.flows.eos import ForceFieldEosMaker
+from atomate2.forcefields.flows.mpmorph import FastQuenchMLFFMDMaker, MPMorphMLFFMDMaker, SlowQuenchMLFFMDMaker
+from jobflow import Flow, Job
 from monty.json import MontyDecoder, MontyEncoder
 from pymatgen.core import Structure
 from toy_campaign import MORSE, rocksalt
@@ -19,6 +25,7 @@ from dpa4_flows.engines import run_local
 from dpa4_flows.makers.elastic import BatchElasticMaker
 from dpa4_flows.makers.elastic_flow import DPA4ElasticMaker
 from dpa4_flows.makers.phonons import BatchPhononMaker
+from dpa4_flows.makers.relax import DPA4MDMaker, DPA4RelaxMaker, DPA4StaticMaker
 from dpa4_flows.model_ref import ModelRef
 
 pytest.importorskip("phonopy")
@@ -75,3 +82,82 @@ def test_phonons_agree(crystal: Structure, tmp_path: Path) -> None:
     assert row.entropy_j_mol_k == pytest.approx(document.entropies[room] / 2, rel=0.005)
     assert row.heat_capacity_j_mol_k == pytest.approx(document.heat_capacities[room] / 2, rel=0.005)
     assert not document.has_imaginary_modes and part.verdict == "stable"
+
+
+def relaxing(**options: Any) -> DPA4RelaxMaker:
+    return DPA4RelaxMaker(model=MORSE, relax_kwargs={"fmax": 1e-3}, **options)
+
+
+STATIC = DPA4StaticMaker(model=MORSE)
+MD = DPA4MDMaker(model=MORSE, n_steps=2, time_step=1.0)
+DOUBLED = [[2, 0, 0], [0, 2, 0], [0, 0, 2]]
+
+
+def phonon_flow(crystal: Structure) -> Flow:
+    from atomate2.forcefields.flows.phonons import PhononMaker
+
+    maker = PhononMaker(bulk_relax_maker=relaxing(), static_energy_maker=STATIC, phonon_displacement_maker=STATIC)
+    return maker.make(crystal, supercell_matrix=DOUBLED)
+
+
+def quasi_harmonic_flow(crystal: Structure) -> Flow:
+    from atomate2.forcefields.flows.qha import ForceFieldQhaMaker
+
+    from dpa4_flows.makers.phonon_flow import DPA4PhononMaker
+
+    return ForceFieldQhaMaker(
+        initial_relax_maker=relaxing(),
+        eos_relax_maker=relaxing(relax_cell=False),
+        phonon_maker=DPA4PhononMaker(model=MORSE, bulk_relax_maker=None),
+        linear_strain=(-0.02, 0.02),
+        number_of_frames=5,
+    ).make(crystal, supercell_matrix=DOUBLED)
+
+
+def gruneisen_flow(crystal: Structure) -> Flow:
+    from atomate2.forcefields.flows.gruneisen import GruneisenMaker
+
+    from dpa4_flows.makers.phonon_flow import DPA4PhononMaker
+
+    return GruneisenMaker(
+        bulk_relax_maker=relaxing(),
+        const_vol_relax_maker=relaxing(relax_cell=False),
+        phonon_maker=DPA4PhononMaker(model=MORSE, bulk_relax_maker=None, static_energy_maker=None, min_length=6.0),
+        mesh=200,
+    ).make(crystal)
+
+
+FLOWS: dict[str, Callable[[Structure], Flow | Job]] = {
+    "equation of state": lambda crystal: ForceFieldEosMaker(
+        initial_relax_maker=relaxing(), eos_relax_maker=relaxing(relax_cell=False), static_maker=STATIC
+    ).make(crystal),
+    "equation of state in one job": lambda crystal: ForceFieldEosMaker(
+        initial_relax_maker=relaxing(), eos_relax_maker=relaxing(relax_cell=False), socket=True
+    ).make(crystal),
+    "elastic": lambda crystal: ElasticMaker(
+        bulk_relax_maker=relaxing(), elastic_relax_maker=relaxing(relax_cell=False)
+    ).make(crystal),
+    "elastic in one job": lambda crystal: DPA4ElasticMaker(model=MORSE, socket=True).make(crystal),
+    "amorphous": lambda crystal: MPMorphMLFFMDMaker.from_temperature_and_steps(
+        300, 2, 2, md_maker=MD, quench_maker=FastQuenchMLFFMDMaker(relaxing(), STATIC, relax_maker2=relaxing())
+    ).make(crystal),
+    "slow quench": lambda crystal: SlowQuenchMLFFMDMaker(
+        md_maker=MD,
+        quench_start_temperature=900,
+        quench_end_temperature=300,
+        quench_temperature_step=300,
+        quench_n_steps=2,
+    ).make(crystal),
+}
+SLOW_FLOWS = {"phonon": phonon_flow, "quasi-harmonic": quasi_harmonic_flow, "Grüneisen": gruneisen_flow}
+
+
+@pytest.mark.parametrize("kind", [*FLOWS, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW_FLOWS)])
+def test_flow_of_atomate2_computes_everything_with_our_model(kind: str, crystal: Structure, tmp_path: Path) -> None:
+    flow = (FLOWS | SLOW_FLOWS)[kind](crystal)
+    replies = run_local(flow, tmp_path)
+    outputs = [reply.output for by_index in replies.values() for reply in by_index.values()]
+    documents = [d for output in outputs for d in (output if isinstance(output, list) else [output])]
+    names = [document.forcefield_name for document in documents if hasattr(document, "forcefield_name")]
+    assert MORSE in names
+    assert all(name == MORSE for name in names if isinstance(name, str))  # others are references to these

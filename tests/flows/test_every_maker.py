@@ -167,8 +167,9 @@ def test_flow_of_dpa4_refuses_another_force_field(cls: Any) -> None:
     assert cls.from_model(MORSE).as_dict() == cls(model=MORSE).as_dict()
     assert cls.from_model(MORSE, relax_initial_structure=False).bulk_relax_maker is None
     if "code" in cls.__dataclass_fields__:
-        with pytest.raises(DPA4Error, match="^code has no effect"):
-            cls(code="vasp")
+        for field, value in (("code", "vasp"), ("socket", True)):
+            with pytest.raises(DPA4Error, match=f"^{field} has no effect"):
+                cls(**{field: value})
 
 
 def test_lists_of_this_file_are_not_empty() -> None:

@@ -42,6 +42,16 @@ def test_kill_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     assert [document["uuid"] for document in again.query()] == ["a"]
 
 
+def test_numbers_of_yaml_readers_are_written(tmp_path: Path) -> None:
+    class Number(float):
+        """As ruamel.yaml reads one."""
+
+    store = AtomicJSONStore(tmp_path / "outputs.json")
+    store.connect()
+    store.update({"uuid": "a", "index": 1, "output": Number(0.1)})
+    assert json.loads((tmp_path / "outputs.json").read_text())[0]["output"] == 0.1
+
+
 def test_store_in_memory_cannot_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SETTINGS, "JOB_STORE", JobStore(MemoryStore()))
     with pytest.raises(JobStoreError, match="no job store that workers share"):
