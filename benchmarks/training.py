@@ -102,7 +102,9 @@ def serve_ours(arguments: argparse.Namespace, mode: str, answer: Any) -> None:
     items = []
     for number, frame in enumerate(frames(arguments.frames, arguments.molecules)):
         n = len(frame["numbers"])
-        system = System(frame["numbers"], frame["positions"], frame["cell"], True, np.zeros((n, 3), dtype=bool))
+        system = System(
+            frame["numbers"], frame["positions"], frame["cell"], np.ones(3, dtype=bool), np.zeros((n, 3), dtype=bool)
+        )
         labels = {"energy": float(frame["energy"]), "forces": frame["forces"], "stress": frame["stress"]}
         items.append(LabelledFrame(Frame(system, **labels, name=f"water:{number}")))
     compiled, mixed = "compiled" in mode, "bf16" in mode

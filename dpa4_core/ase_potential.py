@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dpa4_core.data.graph import Graph
 from dpa4_core.memory import is_out_of_memory
-from dpa4_core.potential import Output
+from dpa4_core.potential import Output, within_span
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class ASEPotential:
     The calculator finds its own neighbours, so the edges of the graph are ignored and ``cutoff`` is only as
     long as a neighbour search needs. A system for which the calculator raises gets NaN in all its results, which
     `predict` and `relax` turn into an error for that structure; what the calculator does not offer (energies
-    per atom, stress) is NaN too.
+    per atom, stress) is NaN too. It sees missing lattice vectors as missing, and gives no stress then.
 
     Args:
         calculator: ASE calculator with energies and forces; stresses where cells are to be relaxed.
@@ -46,6 +46,7 @@ class ASEPotential:
         energy, atom_energies, forces, stress = (
             torch.from_numpy(np.concatenate(part)) for part in zip(*results, strict=True)
         )
+        stress = within_span(stress, graph)
         virial = -stress * graph.volume().to(stress)[:, None, None]
         return Output(energy, atom_energies, forces, virial, stress)
 
@@ -60,7 +61,7 @@ class ASEPotential:
             forces = np.asarray(atoms.get_forces(), dtype=np.float64).reshape(n, 3)
             if "energies" in offered:
                 atom_energies = np.asarray(atoms.get_potential_energies(), dtype=np.float64).reshape(n)
-            if "stress" in offered and atoms.pbc.all():
+            if "stress" in offered and atoms.pbc.any() and atoms.cell.rank == 3:
                 stress = np.asarray(atoms.get_stress(voigt=False), dtype=np.float64).reshape(1, 3, 3)
         except Exception as error:  # calculators raise whatever their authors chose
             if is_out_of_memory(error):
@@ -81,7 +82,7 @@ def _split(graph: Graph) -> list[Atoms]:
             numbers=graph.atomic_numbers[mine].cpu().numpy(),
             positions=graph.positions[mine].detach().cpu().numpy(),
             cell=graph.cell[i].detach().cpu().numpy(),
-            pbc=bool(graph.periodic[i]),
+            pbc=graph.pbc[i].cpu().numpy(),
         )
         if graph.charge_spin is not None:
             charge, spin = graph.charge_spin[i].tolist()

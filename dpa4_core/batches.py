@@ -24,7 +24,7 @@ class Prediction:
     Attributes:
         energy: eV; NaN with an error.
         forces: [n, 3] eV/Å.
-        stress: [3, 3] eV/Å³, positive under tension; None without periodicity.
+        stress: [3, 3] eV/Å³, positive under tension, zero along open axes (see `Output`); None without periodicity.
         atom_energies: [n] eV; None if the potential has no energies per atom.
         error: one sentence; None if the numbers are there.
     """

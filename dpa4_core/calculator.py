@@ -24,7 +24,8 @@ MIN_DISTANCE_RATIO = 0.1
 class DPA4Calculator(Calculator):
     """ASE calculator with energy, energies per atom, forces and, for periodic systems, stress.
 
-    One periodic direction makes the whole cell periodic: leave vacuum where there shall be none. Total charge
+    Axes are periodic or not as ``atoms.pbc`` says; the stress of slabs and chains is zero along open axes, and refers
+    to the volume of the cell, in which a missing vector counts as 1 Å. Total charge
     and spin multiplicity are read from ``atoms.info["charge"]`` and ``atoms.info["spin"]``; only models that
     were trained with them respond. Models given by name or path are loaded once per process, and copies share
     the network.

@@ -36,7 +36,10 @@ class Output(NamedTuple):
         atom_energies: [n_atoms] eV.
         forces: [n_atoms, 3] eV/Å.
         virial: [n_systems, 3, 3] eV, first index of the gradient.
-        stress: [n_systems, 3, 3] eV/Å³, symmetric, positive under tension; NaN without periodicity.
+        stress: [n_systems, 3, 3] eV/Å³, symmetric, positive under tension; NaN without periodicity. Zero along
+            open axes: strains of a slab or chain are those of its periodic vectors. The volume is that of the cell,
+            also where it holds vacuum; a missing vector counts as 1 Å (see `Graph.volume`), so that the stress of a
+            slab without a third vector is its energy per area and strain in eV/Å².
     """
 
     energy: Tensor
@@ -62,7 +65,8 @@ class PotentialLike(Protocol):
 def derive(atom_energies: Tensor, edge_vec: Tensor, graph: Graph, *, create_graph: bool = False) -> Output:
     """Forces, virial and stress by one gradient of the total energy with respect to the edge vectors.
 
-    F_k = Σ_{dst=k} g_e − Σ_{src=k} g_e, W = −Σ g_e ⊗ v_e, stress = −(W + Wᵀ)/2V with g_e = ∂E/∂v_e.
+    F_k = Σ_{dst=k} g_e − Σ_{src=k} g_e, W = −Σ g_e ⊗ v_e, stress = −P (W + Wᵀ) P/2V with g_e = ∂E/∂v_e and the
+    projection P onto the span of the periodic vectors.
 
     Args:
         atom_energies: [n_atoms] eV, a function of ``edge_vec`` [n_edges, 3] float64, which requires grad.
@@ -81,9 +85,15 @@ def assemble(atom_energies: Tensor, gradient: Tensor, edge_vec: Tensor, graph: G
     forces = segment_sum(gradient, graph.dst, graph.n_atoms) - segment_sum(gradient, graph.src, graph.n_atoms)
     pair = -gradient[:, :, None] * edge_vec[:, None, :]
     virial = segment_sum(pair, graph.system_idx[graph.dst], graph.n_systems)
-    stress = -0.5 * (virial + virial.transpose(1, 2)) / graph.volume()[:, None, None]
+    stress = within_span(-0.5 * (virial + virial.transpose(1, 2)) / graph.volume()[:, None, None], graph)
     energy = segment_sum(atom_energies, graph.system_idx, graph.n_systems)
     return Output(energy, atom_energies, forces, virial, stress)
+
+
+def within_span(stress: Tensor, graph: Graph) -> Tensor:
+    """The part of ``stress`` [n_systems, 3, 3] within the span of the periodic vectors; all of it for a crystal."""
+    span = graph.span()
+    return torch.where(graph.pbc.all(1)[:, None, None], stress, span @ stress @ span)
 
 
 def species_table(config: DPA4Config) -> Tensor:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pymatgen.core import Molecule, Structure
+from pymatgen.core import Composition, Element, Molecule, Species, Structure
 
+from dpa4_core.data.isotopes import ISOTOPE_MASSES
 from dpa4_core.data.structures import StructureError, System, to_system
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import Prediction
@@ -29,10 +30,13 @@ _DECIMALS = 8  # Å; a change of 1e-8 Å is no other structure
 
 
 def plain_structure(structure: Structure | Molecule) -> Structure | Molecule:
-    """Copy with nothing but what decides a calculation: lattice, species, coordinates, charge, fixed coordinates.
+    """Copy with nothing but what decides a calculation: lattice, species, coordinates, charge, what is fixed, masses.
 
     Files bring virials, forces and labels of other codes, as arrays that no JSON document can hold.
     """
+    structure = with_written_masses(structure)
+    masses = structure.site_properties.get("masses")
+    properties: dict[str, Any] = {} if masses is None else {"masses": masses}
     if isinstance(structure, Molecule):
         return Molecule(
             structure.species_and_occu,
@@ -40,9 +44,9 @@ def plain_structure(structure: Structure | Molecule) -> Structure | Molecule:
             charge=structure.charge,
             spin_multiplicity=int(structure.spin_multiplicity),
             charge_spin_check=False,
+            site_properties=properties,
         )
     fixed = structure.site_properties.get("selective_dynamics")
-    properties = {}
     if fixed is not None:
         properties["selective_dynamics"] = [None if free is None else np.asarray(free).tolist() for free in fixed]
     return Structure(
@@ -54,9 +58,32 @@ def plain_structure(structure: Structure | Molecule) -> Structure | Molecule:
     )
 
 
+def with_written_masses(structure: Structure | Molecule) -> Structure | Molecule:
+    """``structure`` with masses that are not the standard ones in the site property ``masses`` (u), D and T as H.
+
+    pymatgen writes its isotopes D and T into every document as hydrogen; a site property survives.
+    """
+    try:
+        masses = to_system(structure).masses
+    except StructureError:  # no potential can see it
+        return structure
+    if masses is None and "masses" not in structure.site_properties:
+        return structure
+    written = structure.copy()
+    for site in written:
+        if getattr(site.specie, "element", site.specie).name in ISOTOPE_MASSES:
+            charged = isinstance(site.specie, Species)
+            site.species = Composition({Species("H", site.specie.oxi_state) if charged else Element("H"): 1})
+    if masses is None:
+        written.remove_site_property("masses")
+    else:
+        written.add_site_property("masses", masses.tolist())
+    return written
+
+
 def input_hash(structure: Structure | Molecule) -> str:
-    """Hash of what a potential sees of ``structure``: elements, positions, cell, fixed coordinates, charge
-    and spin.
+    """Hash of what a potential sees of ``structure``, elements, positions, cell, periodicity, fixed coordinates, charge
+    and spin, and of masses that are not the standard ones.
 
     Sites keep their order, and nothing is reduced to a primitive cell: the hash names one calculation, not
     one material. A structure that no potential can see (partial occupancy, ...) is hashed as written.
@@ -71,13 +98,16 @@ def input_hash(structure: Structure | Molecule) -> str:
 def system_hash(system: System) -> str:
     """`input_hash` of a structure that is in arrays already."""
     positions, cell = (np.round(x, _DECIMALS) + 0.0 for x in (system.positions, system.cell))  # + 0.0: no minus zero
+    # a crystal, a molecule and standard masses have the hashes that they had before there was anything else
+    masses = [] if system.masses is None else [np.round(system.masses, _DECIMALS).tolist()]
     return digest(
         system.numbers.tolist(),
         positions.tolist(),
         cell.tolist(),
-        system.periodic,
+        system.pbc.tolist() if system.periodic and not system.pbc.all() else system.periodic,
         np.flatnonzero(system.fixed).tolist(),
         system.charge_spin,
+        *masses,
     )
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import complete_cell
 from pymatgen.core import Lattice, Molecule, Species, Structure
 
 from dpa4_core.data.site_data import OXIDATION_STATES, fixed_along_lattice
 from dpa4_core.data.structures import to_system
+from dpa4_core.data.system import complete_cell
 
 _COLUMNS = {"initial_magmoms": "magmom", "initial_charges": "charge"}
 _ELSEWHERE = ("numbers", "positions", OXIDATION_STATES)
@@ -53,7 +53,7 @@ def as_pymatgen(structure: Any) -> Structure | Molecule:
     if fixed.any():
         properties["selective_dynamics"] = (~fixed).tolist()
     return Structure(
-        Lattice(complete_cell(atoms.cell), pbc=tuple(atoms.pbc.tolist())),
+        Lattice(complete_cell(system.cell), pbc=tuple(atoms.pbc.tolist())),
         _species(atoms),
         atoms.positions,
         coords_are_cartesian=True,

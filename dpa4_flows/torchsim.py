@@ -32,9 +32,9 @@ from dpa4_core.potential import PotentialLike
 class TorchSimModel(ModelInterface):
     """A potential as torch-sim's model; energies, forces, stress and energies per atom of a batch of systems.
 
-    One periodic direction makes the whole cell periodic, as everywhere in this package: leave vacuum where there shall
-    be none. The stress of systems without periodicity is NaN. Charge and spin multiplicity are read from the state's
-    system extras ``charge`` and ``spin``.
+    Axes are periodic or not as the state's ``pbc`` says. The stress of slabs and chains is zero along open axes; that
+    of systems without periodicity is NaN. Charge and spin multiplicity are read from the state's system extras
+    ``charge`` and ``spin``.
 
     Args:
         potential: a potential, or the name or path of one.
@@ -95,11 +95,11 @@ def _graph(state: ts.SimState, cutoff: float) -> Graph:
 
 def batched_graph(state: ts.SimState, cutoff: float) -> Graph:
     """The graph by the search that takes all systems at once and leaves the arrays where they are, on a GPU."""
-    cell, periodic = _rows(state)
+    cell, pbc = _rows(state)
     nodes: dict[str, Any] = {
         "positions": state.positions.double().contiguous(),
         "cell": cell,
-        "periodic": torch.full((state.n_systems,), periodic, device=state.positions.device),
+        "pbc": pbc.expand(state.n_systems, 3).contiguous(),
         "system_idx": state.system_idx.long(),
     }
     src, dst, shift = neighbours_cuda.batched_edges(**nodes, radius=cutoff, min_length=MIN_EDGE_LENGTH)
@@ -114,14 +114,15 @@ def batched_graph(state: ts.SimState, cutoff: float) -> Graph:
     )
 
 
-def _rows(state: ts.SimState) -> tuple[Tensor, bool]:
-    """Cells with lattice vectors in rows, zeros without periodicity; and whether there is any."""
-    cell, periodic = state.cell.transpose(1, 2).double().contiguous(), bool(state.pbc.any())
-    return cell if periodic else torch.zeros_like(cell), periodic
+def _rows(state: ts.SimState) -> tuple[Tensor, Tensor]:
+    """Cells with lattice vectors in rows, zeros without periodicity; and which of them repeat the systems, [3]."""
+    cell = state.cell.transpose(1, 2).double().contiguous()
+    pbc = torch.as_tensor(state.pbc, dtype=torch.bool, device=cell.device)
+    return torch.where(pbc.any(), cell, 0.0), pbc
 
 
 def _systems(state: ts.SimState) -> list[System]:
-    cell, periodic = _rows(state)
+    cell, pbc = _rows(state)
     ends = torch.bincount(state.system_idx, minlength=state.n_systems).cumsum(0).tolist()
     positions = state.positions.detach().double().cpu().numpy()
     numbers = state.atomic_numbers.long().cpu().numpy()
@@ -133,7 +134,7 @@ def _systems(state: ts.SimState) -> list[System]:
             numbers=numbers[begin:end],
             positions=positions[begin:end],
             cell=cells[i],
-            periodic=periodic,
+            pbc=pbc.cpu().numpy(),
             fixed=np.zeros((end - begin, 3), dtype=bool),
             charge_spin=pairs[i],
         )

@@ -143,9 +143,9 @@ def _begin(atoms: Atoms, settings: MDSettings) -> _Member:
 
 def _batches(runs: dict[int, Run], budget: int) -> list[list[int]]:
     """Runs that share a batch: at the same step, with the same periodicity, within the budget of atoms."""
-    groups: dict[tuple[int, bool], list[int]] = defaultdict(list)
+    groups: dict[tuple[int, bytes], list[int]] = defaultdict(list)
     for i, run in runs.items():
-        groups[run.step, bool(run.atoms.pbc.any())].append(i)
+        groups[run.step, run.atoms.pbc.tobytes()].append(i)  # a state of torch-sim has one periodicity
     return [
         [group[k] for k in part]
         for group in groups.values()

@@ -200,8 +200,7 @@ def labelled_frame(
         given.pop("virial", None)
     usable: dict[str, Any] = {}
     left_out = []
-    directions = np.atleast_1d(getattr(structure, "pbc", True))
-    if directions.any() and not directions.all():  # the volume of a slab is arbitrary, and so is its stress
+    if system.periodic and not system.pbc.all():  # the volume of a slab is arbitrary, and so is its stress
         for key in ("stress", "virial"):
             if given.pop(key, None) is not None:
                 left_out.append(

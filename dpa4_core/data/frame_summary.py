@@ -179,13 +179,13 @@ class SummaryBuilder:
 
     def _look_at_structure(self, name: str, system: System) -> None:
         """Closest pair, atoms without neighbours, volume."""
-        if system.periodic:
-            volume = abs(float(np.linalg.det(system.cell))) / system.n_atoms
+        if system.pbc.all():
+            volume = system.volume / system.n_atoms
             if not VOLUME_RANGE[0] < volume < VOLUME_RANGE[1]:
                 self._suspect(name, f"the cell has {volume:.3g} Å³ per atom; check that it is in Å")
                 return  # a neighbour list could be enormous
         search = vesin.NeighborList(cutoff=ISOLATION, full_list=False, n_threads=1)
-        pairs, distances = search.compute(system.positions, system.cell, system.periodic, "Pd")
+        pairs, distances = search.compute(system.positions, system.cell, system.pbc, "Pd")
         lonely = np.setdiff1d(np.arange(system.n_atoms), pairs)
         if len(lonely):
             atom = f"atom {lonely[0]} ({symbol(system.numbers[lonely[0]])})"

@@ -27,8 +27,9 @@ class Graph:
 
     Attributes:
         positions: [n_atoms, 3] float64, Å.
-        cell: [n_systems, 3, 3] float64, Å, rows are lattice vectors; zeros for a system without periodicity.
-        periodic: [n_systems] bool; a system is periodic in all directions or in none.
+        cell: [n_systems, 3, 3] float64, Å, rows are lattice vectors; zeros for a system without periodicity,
+            and for a missing vector along an axis without.
+        pbc: [n_systems, 3] bool, which lattice vectors repeat a system.
         atomic_numbers: [n_atoms] int64.
         system_idx: [n_atoms] int64, ascending.
         src: [n_edges] int64.
@@ -40,7 +41,7 @@ class Graph:
 
     positions: Tensor
     cell: Tensor
-    periodic: Tensor
+    pbc: Tensor
     atomic_numbers: Tensor
     system_idx: Tensor
     src: Tensor
@@ -75,7 +76,31 @@ class Graph:
         image = torch.einsum("ei,eij->ej", self.shift, self.cell[self.system_idx[self.dst]])
         return self.positions[self.src] + image - self.positions[self.dst]
 
+    @property
+    def periodic(self) -> Tensor:
+        """Whether any axis repeats a system, [n_systems] bool."""
+        return self.pbc.any(1)
+
     def volume(self) -> Tensor:
-        """Cell volumes [n_systems], Å³; NaN for systems without periodicity."""
-        volume = torch.linalg.det(self.cell).abs()
-        return torch.where(self.periodic, volume, torch.nan)
+        """Cell volumes [n_systems], Å³; NaN for systems without periodicity.
+
+        A missing vector counts as 1 Å perpendicular to the others, see `System.volume`.
+        """
+        missing = torch.diag_embed((self.cell == 0).all(2).to(self.cell))
+        gram = self.cell @ self.cell.transpose(1, 2) + missing  # its determinant is the square of the volume
+        open_volume = torch.where(self.pbc.any(1), torch.linalg.det(gram).clamp(min=0).sqrt(), torch.nan)
+        return torch.where(self.pbc.all(1), torch.linalg.det(self.cell).abs(), open_volume)
+
+    def span(self) -> Tensor:
+        """Projection [n_systems, 3, 3] onto the span of the periodic lattice vectors; 1 for a crystal."""
+        return dual_vectors(self.cell, self.pbc).transpose(1, 2) @ torch.where(self.pbc[:, :, None], self.cell, 0.0)
+
+
+def dual_vectors(cell: Tensor, pbc: Tensor) -> Tensor:
+    """Vectors d_i [n_systems, 3, 3] (rows) within the span of the periodic lattice vectors c_j, d_i · c_j = δ_ij.
+
+    Zero for axes without periodicity. With ``M`` the periodic rows, others zero, it is (M Mᵀ + 1_open)⁻¹ M.
+    """
+    repeats = torch.where(pbc[:, :, None], cell, 0.0)
+    gram = repeats @ repeats.transpose(1, 2) + torch.diag_embed((~pbc).to(cell))
+    return torch.linalg.inv_ex(gram).inverse @ repeats

@@ -47,7 +47,7 @@ def build_graph(
     if device.type == "cuda" and neighbours_cuda.AVAILABLE and systems:
         nodes = graph_without_edges(systems).to(device)
         src, dst, shift = neighbours_cuda.batched_edges(
-            nodes.positions, nodes.cell, nodes.periodic, nodes.system_idx, radius, MIN_EDGE_LENGTH
+            nodes.positions, nodes.cell, nodes.pbc, nodes.system_idx, radius, MIN_EDGE_LENGTH
         )
         return dataclasses.replace(nodes, src=src, dst=dst, shift=shift)
     pairs, shifts = _vesin_edges(systems, radius)
@@ -69,7 +69,7 @@ def graph_without_edges(systems: Sequence[System]) -> Graph:
     return Graph(
         positions=torch.from_numpy(np.concatenate([none, *(system.positions for system in systems)])),
         cell=torch.from_numpy(np.concatenate([none, *(system.cell for system in systems)]).reshape(-1, 3, 3)),
-        periodic=torch.tensor([system.periodic for system in systems], dtype=torch.bool),
+        pbc=torch.from_numpy(np.array([system.pbc for system in systems], dtype=bool).reshape(-1, 3)),
         atomic_numbers=torch.from_numpy(
             np.concatenate([np.zeros(0, dtype=np.int64), *(system.numbers for system in systems)])
         ),
@@ -91,7 +91,7 @@ def _vesin_edges(systems: Sequence[System], radius: float) -> tuple[NDArray[np.i
     offset = 0
     for system in systems:
         search = threaded if system.n_atoms >= _THREADED_FROM else single
-        pair, shift, distance = search.compute(system.positions, system.cell, system.periodic, "PSd", copy=False)
+        pair, shift, distance = search.compute(system.positions, system.cell, system.pbc, "PSd", copy=False)
         if len(distance) and distance.min() <= MIN_EDGE_LENGTH:
             keep = distance > MIN_EDGE_LENGTH
             pair, shift = pair[keep], shift[keep]
@@ -103,6 +103,8 @@ def _vesin_edges(systems: Sequence[System], radius: float) -> tuple[NDArray[np.i
 
 def _refuse_overflow(system: System) -> None:
     # the integer cell grid of vesin ends the process (SIGFPE) when a system is 1e6 Å long
-    span = np.abs(system.cell) if system.periodic else np.ptp(system.positions, axis=0) if system.n_atoms else ()
-    if not np.max(span, initial=0.0) <= MAX_LENGTH:
+    span = np.abs(system.cell).max()
+    if system.n_atoms and not system.pbc.all():
+        span = max(span, np.ptp(system.positions, axis=0).max())
+    if not span <= MAX_LENGTH:
         raise StructureError(f"the system is longer than {MAX_LENGTH:g} Å or not finite; check that it is in Å")

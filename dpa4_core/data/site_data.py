@@ -30,8 +30,8 @@ SITE_DATA = (
 
 _COLUMNS = {"magmom": "initial_magmoms", "charge": "initial_charges"}
 """Site properties of pymatgen under ASE's names; others keep theirs."""
-_ELSEWHERE = ("selective_dynamics", "forces")
-"""Constraints, and results of an earlier calculation, which are not those of the structure now."""
+_ELSEWHERE = ("selective_dynamics", "masses", "forces")
+"""What `to_system` reads, and results of an earlier calculation, which are not those of the structure now."""
 
 
 def as_atoms(structure: Any) -> Atoms:
@@ -57,6 +57,8 @@ def as_atoms(structure: Any) -> Atoms:
             column = np.nan_to_num(column).astype(np.int64) if name == "tags" else column
             atoms.set_array(_COLUMNS.get(name, name), column)
     _set_species(atoms, structure)
+    if system.masses is not None:
+        atoms.set_masses(system.masses)
     if "selective_dynamics" in structure.site_properties:
         movable = structure.site_properties["selective_dynamics"]
         atoms.set_constraint(fractional_constraints(atoms, [~_flags(free) for free in movable]))
@@ -161,7 +163,7 @@ def _lattice_mask(mask: NDArray[np.bool_], cell: NDArray[np.float64]) -> NDArray
 
 
 def _set_species(atoms: Atoms, structure: Any) -> None:
-    """Oxidation states, spins and isotopes, which pymatgen keeps in the species."""
+    """Oxidation states and spins, which pymatgen keeps in the species."""
     species = [site.specie for site in structure]
     oxidation = [getattr(kind, "oxi_state", None) for kind in species]
     if any(state is not None for state in oxidation):
@@ -169,10 +171,6 @@ def _set_species(atoms: Atoms, structure: Any) -> None:
     spins = [getattr(kind, "spin", None) for kind in species]
     if any(spin is not None for spin in spins) and "initial_magmoms" not in atoms.arrays:
         atoms.set_array("initial_magmoms", np.array([np.nan if s is None else float(s) for s in spins]))
-    isotopes = [getattr(getattr(kind, "element", kind), "name", "") for kind in species]
-    if any(name in ISOTOPE_MASSES for name in isotopes) and "masses" not in atoms.arrays:
-        standard = atoms.get_masses()
-        atoms.set_masses([ISOTOPE_MASSES.get(name, mass) for name, mass in zip(isotopes, standard, strict=True)])
 
 
 def _says_something(atoms: Atoms, name: str) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpa4_core.data.graph import Graph
+from dpa4_core.data.graph import Graph, dual_vectors
 from dpa4_core.data.neighbours import MIN_EDGE_LENGTH, build_graph, graph_without_edges
 from dpa4_core.data.structures import System
 
@@ -81,11 +81,10 @@ class SkinList:
         """Which lists [n_systems] may lack an edge; also those that were never searched."""
         if not self.skin:
             return torch.ones_like(nodes.periodic)
-        # rows h of a cell become h Fᵀ; identity where there is no cell
+        # the periodic rows h of a cell become h Fᵀ; nothing happens perpendicular to them
         eye = torch.eye(3, dtype=torch.float64, device=nodes.device)
-        periodic = nodes.periodic[:, None, None]
-        old = torch.where(periodic, self._old_cell, eye)
-        transposed = torch.linalg.solve(old, torch.where(periodic, nodes.cell, eye))
+        change = torch.where(nodes.pbc[:, :, None], nodes.cell - self._old_cell, 0.0)
+        transposed = eye + dual_vectors(self._old_cell, nodes.pbc).transpose(1, 2) @ change
         affine = torch.einsum("ni,nij->nj", self._old_positions, transposed[nodes.system_idx])
         squares = (nodes.positions - affine).square().sum(1)
         farthest = torch.zeros_like(nodes.cell[:, 0, 0]).scatter_reduce(0, nodes.system_idx, squares, "amax").sqrt()
@@ -119,7 +118,7 @@ def _selected(graph: Graph, atoms: Tensor, systems: Tensor) -> Graph:
     return Graph(
         positions=graph.positions[atoms],
         cell=graph.cell[systems],
-        periodic=graph.periodic[systems],
+        pbc=graph.pbc[systems],
         atomic_numbers=graph.atomic_numbers[atoms],
         system_idx=(torch.cumsum(systems, 0) - 1)[graph.system_idx[atoms]],
         src=number[graph.src[edges]],

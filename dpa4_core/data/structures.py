@@ -5,6 +5,7 @@ pymatgen is recognised through ``sys.modules``: an object of a package that was 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 from collections.abc import Iterable
@@ -16,8 +17,10 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixCartesian, FixScaled
 from numpy.typing import NDArray
 
+from dpa4_core.data.isotopes import ISOTOPE_MASSES
 from dpa4_core.data.system import (
     MAX_LENGTH,
+    MIN_CELL_HEIGHT,
     MIN_DISTANCE_RATIO,
     StructureError,
     System,
@@ -25,6 +28,7 @@ from dpa4_core.data.system import (
     check_system,
     formula,
     partial_occupancy,
+    unusual_masses,
 )
 
 __all__ = [
@@ -32,7 +36,6 @@ __all__ = [
     "MIN_DISTANCE_RATIO",
     "StructureError",
     "System",
-    "cell_problem",
     "check_system",
     "constraint_problem",
     "formula",
@@ -72,15 +75,17 @@ def structure_list(structures: Any) -> list[Any]:
 def to_system(structure: Any) -> System:
     """Arrays of an ``ase.Atoms``, a pymatgen ``Structure`` or ``Molecule``, or a `System` itself.
 
-    One periodic direction makes the whole cell periodic. Fixed coordinates come from the ASE constraints
-    ``FixAtoms``, ``FixCartesian`` and ``FixScaled`` and from the pymatgen site property
+    Periodicity is that of every axis, ``atoms.pbc`` or ``lattice.pbc``; along an open axis a vector may be missing
+    (zero), and one that lies within the span of the others counts as missing. Fixed coordinates come from the ASE
+    constraints ``FixAtoms``, ``FixCartesian`` and ``FixScaled`` and from the pymatgen site property
     ``selective_dynamics``; see `constraint_problem` for the others. Charge and spin multiplicity come from
     ``atoms.info["charge"]`` and ``["spin"]`` or from the pymatgen object; labels of other codes in the ``info``
-    of a crystal, such as fractional ones, are ignored.
+    of a crystal, such as fractional ones, are ignored. Masses are those set on ``ase.Atoms``, those of pymatgen's
+    isotopes D and T, and the site property ``masses``.
 
     Raises:
         StructureError: not a structure, no atoms, partial occupancy, unknown species, NaN, malformed selective
-            dynamics, impossible charge or spin.
+            dynamics, impossible charge, spin or mass.
     """
     if isinstance(structure, System):
         system = structure
@@ -96,25 +101,41 @@ def to_system(structure: Any) -> System:
         )
     if problem := array_problem(system):
         raise StructureError(problem)
+    if system.periodic and not system.pbc.all():
+        system = dataclasses.replace(system, cell=_without_dependent_vectors(system.cell, system.pbc))
     return system
+
+
+def _without_dependent_vectors(cell: NDArray[np.float64], pbc: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The cell with zeros for vectors along open axes that lie within the span of the others, or nearly so."""
+    kept = np.where(pbc[:, None], cell, 0.0)
+    for axis in np.flatnonzero(~pbc):
+        beyond = cell[axis] - cell[axis] @ np.linalg.pinv(kept) @ kept
+        if np.linalg.norm(beyond) > MIN_CELL_HEIGHT:
+            kept[axis] = cell[axis]
+    return kept
 
 
 def from_system(template: Any, system: System) -> Any:
     """A copy of ``template`` with the positions and cell of ``system``.
 
-    Type, order of sites, site properties, constraints, tags and info are those of ``template``; an ASE
-    calculator is not copied, since its results belong to the old geometry.
+    Type, order of sites, species, masses, site properties, constraints, tags, info and the vectors along axes
+    without periodicity are those of ``template``; an ASE calculator is not copied, since its results belong to the
+    old geometry.
     """
     if isinstance(template, System):
-        return system
+        if system.pbc.all():
+            return system
+        return dataclasses.replace(system, cell=_periodic_vectors_of(system, template.cell))
     if isinstance(template, Atoms):
         atoms = template.copy()
-        if system.periodic:
-            atoms.set_cell(system.cell, scale_atoms=False)
+        atoms.set_cell(_periodic_vectors_of(system, template.cell.array), scale_atoms=False)
         atoms.set_positions(system.positions, apply_constraint=False)
         return atoms
     if isinstance(template, _pymatgen("structure", "IStructure")):
-        lattice = type(template.lattice)(system.cell, pbc=template.lattice.pbc)
+        lattice = type(template.lattice)(
+            _periodic_vectors_of(system, template.lattice.matrix), pbc=template.lattice.pbc
+        )
         if not isinstance(template, _pymatgen("structure", "Structure")):  # an IStructure cannot be changed
             return type(template)(
                 lattice,
@@ -157,20 +178,9 @@ def constraint_problem(structure: Any) -> str | None:
     return None
 
 
-def cell_problem(structure: Any) -> str | None:
-    """Why the cell of ``structure`` must not relax: it has axes without periodicity, whose vacuum would close."""
-    if isinstance(structure, Atoms):
-        axes = structure.pbc
-    elif isinstance(structure, _pymatgen("structure", "IStructure")):
-        axes = structure.lattice.pbc
-    else:
-        return None
-    if all(axes) or not any(axes):
-        return None
-    return (
-        "the structure is periodic along some axes only, so its cell cannot relax; use relax_cell=False, or pbc=True "
-        "to treat the vacuum as part of the crystal"
-    )
+def _periodic_vectors_of(system: System, cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``cell`` with the vectors of ``system`` along its periodic axes."""
+    return np.where(system.pbc[:, None], system.cell, cell)
 
 
 def _pymatgen(module: str, name: str) -> Any:
@@ -188,6 +198,9 @@ def _from_ase(atoms: Atoms) -> System:
             if str(kind) in present and (len(species) > 1 or any(abs(x - 1) > 1e-8 for x in species.values())):
                 raise StructureError(partial_occupancy(species.items()))
     periodic = bool(atoms.pbc.any())
+    masses = None
+    if "masses" in atoms.arrays:
+        masses = unusual_masses(numbers, _mass_column(atoms.arrays["masses"]))
     charge, spin = atoms.info.get("charge"), atoms.info.get("spin")
     charge_spin = None
     if charge is not None or spin is not None:
@@ -201,9 +214,10 @@ def _from_ase(atoms: Atoms) -> System:
         numbers=numbers,
         positions=atoms.positions.astype(np.float64),
         cell=np.array(atoms.cell, dtype=np.float64) if periodic else np.zeros((3, 3)),
-        periodic=periodic,
+        pbc=np.array(atoms.pbc, dtype=bool),
         fixed=_ase_fixed(atoms)[0],
         charge_spin=charge_spin,
+        masses=masses,
     )
 
 
@@ -218,9 +232,10 @@ def _from_pymatgen_structure(structure: Any) -> System:
         numbers=numbers,
         positions=np.array(structure.cart_coords, dtype=np.float64).reshape(-1, 3),
         cell=np.array(structure.lattice.matrix, dtype=np.float64) if periodic else np.zeros((3, 3)),
-        periodic=periodic,
+        pbc=np.array(structure.lattice.pbc, dtype=bool),
         fixed=_selective_dynamics(structure)[0],
         charge_spin=_charge_and_spin(numbers, charge, spin) if charge or spin is not None else None,
+        masses=_pymatgen_masses(structure, numbers),
     )
 
 
@@ -231,9 +246,10 @@ def _from_pymatgen_molecule(molecule: Any) -> System:
         numbers=numbers,
         positions=np.array(molecule.cart_coords, dtype=np.float64).reshape(-1, 3),
         cell=np.zeros((3, 3)),
-        periodic=False,
+        pbc=np.zeros(3, dtype=bool),
         fixed=np.zeros((len(numbers), 3), dtype=bool),
         charge_spin=None if charge_spin == (0, 1) else charge_spin,
+        masses=_pymatgen_masses(molecule, numbers),
     )
 
 
@@ -247,6 +263,27 @@ def _pymatgen_numbers(structure: Any) -> NDArray[np.int64]:
             raise StructureError(f"site {i} holds {site.specie}, which is not an element; replace or remove it")
         numbers[i] = site.specie.Z
     return numbers
+
+
+def _pymatgen_masses(structure: Any, numbers: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Masses [n] in u that are not the standard ones; the site property is preferred to the species."""
+    masses = np.full(len(numbers), np.nan)
+    for i in np.flatnonzero(numbers == 1):
+        species = structure[int(i)].specie
+        # an isotope calls itself H in every text, and its mass is that of the nucleus
+        masses[i] = ISOTOPE_MASSES.get(getattr(species, "element", species).name, np.nan)
+    if (column := structure.site_properties.get("masses")) is not None:
+        given = _mass_column(column)
+        masses = np.where(np.isnan(given), masses, given)
+    return unusual_masses(numbers, masses)
+
+
+def _mass_column(column: Any) -> NDArray[np.float64]:
+    """Masses [n] in u; NaN where there is none."""
+    try:
+        return np.array([np.nan if mass is None else float(mass) for mass in column], dtype=np.float64)
+    except (TypeError, ValueError):
+        raise StructureError("a mass is not a number; give masses in u, or remove the column masses") from None
 
 
 def _charge_and_spin(numbers: NDArray[np.int64], charge: Any, spin: Any) -> tuple[int, int]:

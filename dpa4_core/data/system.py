@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import vesin
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import atomic_masses, chemical_symbols, covalent_radii
 from numpy.typing import NDArray
 
 from dpa4_core.errors import DPA4Error
@@ -41,22 +41,64 @@ class System:
     Attributes:
         numbers: [n] int64 atomic numbers.
         positions: [n, 3] float64, Å, not wrapped into the cell.
-        cell: [3, 3] float64, Å, rows are lattice vectors; zeros without periodicity.
-        periodic: in all directions or in none.
+        cell: [3, 3] float64, Å, rows are lattice vectors; zeros without periodicity. A vector along an axis without
+            periodicity has no meaning for the energy; zero if it is missing (slabs and chains).
+        pbc: [3] bool, which lattice vectors repeat the structure.
         fixed: [n, 3] bool, Cartesian coordinates that must not move.
         charge_spin: total charge (e) and spin multiplicity, or None where the structure says nothing.
+        masses: [n] float64, u; None where all have the standard masses of ``ase.data``.
     """
 
     numbers: NDArray[np.int64]
     positions: NDArray[np.float64]
     cell: NDArray[np.float64]
-    periodic: bool
+    pbc: NDArray[np.bool_]
     fixed: NDArray[np.bool_]
     charge_spin: tuple[int, int] | None = None
+    masses: NDArray[np.float64] | None = None
 
     @property
     def n_atoms(self) -> int:
         return len(self.numbers)
+
+    @property
+    def periodic(self) -> bool:
+        """Whether any axis repeats the structure; a crystal is periodic along all three."""
+        return bool(self.pbc.any())
+
+    @property
+    def volume(self) -> float:
+        """Å³; NaN without periodicity.
+
+        A missing vector counts as 1 Å perpendicular to the others: a volume is then the area of a slab times 1 Å, or
+        the length of a chain times 1 Å².
+        """
+        return abs(float(np.linalg.det(complete_cell(self.cell)))) if self.periodic else float("nan")
+
+
+def complete_cell(cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The cell [3, 3] with unit vectors, perpendicular to the others and to each other, in place of zero vectors."""
+    missing = ~cell.any(axis=1)
+    if not missing.any():
+        return cell
+    complete = cell.copy()
+    complete[missing] = np.linalg.svd(cell)[2][3 - np.count_nonzero(missing) :]
+    return complete
+
+
+def standard_masses(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Masses [n] in u of the natural mixtures of isotopes (``ase.data``)."""
+    return np.array(atomic_masses[numbers], dtype=np.float64)
+
+
+def unusual_masses(numbers: NDArray[np.int64], masses: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """``masses`` [n] in u as a `System` has them: None where all are the standard ones.
+
+    NaN stands for the standard mass of an atom. A difference of 1e-7 is rounding of a file.
+    """
+    standard = standard_masses(numbers)
+    masses = np.where(np.isnan(masses), standard, masses)
+    return None if np.allclose(masses, standard, rtol=1e-7, atol=0) else masses
 
 
 def formula(system: System) -> str:
@@ -102,6 +144,9 @@ def array_problem(system: System) -> str | None:
     if unknown.any():
         i = int(np.flatnonzero(unknown)[0])
         return f"atom {i} has atomic number {system.numbers[i]}, which is not an element; replace or remove it"
+    if system.masses is not None and not ((system.masses > 0) & np.isfinite(system.masses)).all():
+        i = int(np.flatnonzero(~((system.masses > 0) & np.isfinite(system.masses)))[0])
+        return f"the mass of atom {i} ({symbol(system.numbers[i])}) is {system.masses[i]:g} u; it must be positive"
     return None
 
 
@@ -127,14 +172,34 @@ def _extent_problem(system: System) -> str | None:
     if max(longest, farthest) > MAX_LENGTH:
         what = "a lattice vector is" if longest > MAX_LENGTH else "a position is"
         return f"{what} {max(longest, farthest):.3g} Å long (limit {MAX_LENGTH:g}); check that the file is in Å"
-    volume = abs(float(np.linalg.det(system.cell)))
-    areas = np.linalg.norm(np.cross(system.cell[[1, 2, 0]], system.cell[[2, 0, 1]]), axis=1)
-    if volume < MIN_VOLUME_PER_ATOM * system.n_atoms or (volume < MIN_CELL_HEIGHT * areas).any():
-        return (
-            f"the cell is singular or too small ({volume:.3g} Å³ for {system.n_atoms} atoms); "
-            "give three independent lattice vectors in Å, or switch periodicity off"
-        )
+    if system.pbc.all():
+        volume, singular = _heights_problem(system.cell, system.pbc)
+        if singular or volume < MIN_VOLUME_PER_ATOM * system.n_atoms:
+            return (
+                f"the cell is singular or too small ({volume:.3g} Å³ for {system.n_atoms} atoms); "
+                "give three independent lattice vectors in Å, or switch periodicity off along axes that have none"
+            )
+    else:  # what stands along open axes decides nothing
+        repeats = np.where(system.pbc[:, None], system.cell, 0.0)
+        missing = system.pbc & ~repeats.any(axis=1)
+        if missing.any() or _heights_problem(complete_cell(repeats), system.pbc)[1]:
+            return (
+                f"the lattice vectors of the periodic axes ({axis_names(system.pbc)}) are missing, too short or "
+                "parallel; give them in Å, or switch periodicity off along axes that have none"
+            )
     return None
+
+
+def axis_names(axes: NDArray[np.bool_]) -> str:
+    """Of the axes that hold: "a, b"."""
+    return ", ".join(name for name, holds in zip("abc", axes, strict=True) if holds)
+
+
+def _heights_problem(cell: NDArray[np.float64], pbc: NDArray[np.bool_]) -> tuple[float, bool]:
+    """Volume in Å³, and whether opposite faces along a periodic axis nearly touch."""
+    volume = abs(float(np.linalg.det(cell)))
+    areas = np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
+    return volume, bool((volume <= MIN_CELL_HEIGHT * areas[pbc]).any())
 
 
 def _overlap_problem(system: System, min_distance_ratio: float) -> str | None:
@@ -143,7 +208,7 @@ def _overlap_problem(system: System, min_distance_ratio: float) -> str | None:
     radii = covalent_radii[system.numbers]
     cutoff = max(2 * min_distance_ratio * float(radii.max()), _OVERLAP_SEARCH)
     search = vesin.NeighborList(cutoff=cutoff, full_list=False, n_threads=1)
-    pairs, distances = search.compute(system.positions, system.cell, system.periodic, "Pd")
+    pairs, distances = search.compute(system.positions, system.cell, system.pbc, "Pd")
     if len(distances) == 0:
         return None
     sums = radii[pairs].sum(axis=1)

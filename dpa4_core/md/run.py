@@ -205,9 +205,9 @@ class Run:
     def record(self) -> None:
         """Add a frame and a row."""
         atoms, settings = self.atoms, self.settings
-        periodic = bool(atoms.pbc.any())
+        crystal = bool(atoms.pbc.all())  # what stands along an open axis is no volume that a pressure could act on
         pressure = np.nan
-        if periodic:
+        if crystal:
             stress = atoms.get_stress(voigt=False, include_ideal_gas=True)
             pressure = -float(np.trace(stress)) / 3 * EV_PER_ANGSTROM3_TO_GPA
         sample = Sample(
@@ -218,7 +218,7 @@ class Run:
             conserved_energy=self.motion.conserved_energy(),
             temperature=kinetic_temperature(atoms),
             pressure_gpa=pressure,
-            volume=float(atoms.get_volume()) if periodic else np.nan,
+            volume=float(atoms.get_volume()) if crystal else np.nan,
         )
         self.log.write(sample)
         if self._frames is None:

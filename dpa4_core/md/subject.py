@@ -23,7 +23,9 @@ def movable_atoms(structure: Any, system: System) -> Atoms:
         return as_atoms(structure)
     if not isinstance(structure, System):
         return with_cartesian_constraints(as_atoms(structure))
-    atoms = Atoms(numbers=system.numbers, positions=system.positions, cell=system.cell, pbc=system.periodic)
+    atoms = Atoms(numbers=system.numbers, positions=system.positions, cell=system.cell, pbc=system.pbc)
+    if system.masses is not None:
+        atoms.set_masses(system.masses)
     if system.charge_spin is not None:
         atoms.info.update(zip(("charge", "spin"), system.charge_spin, strict=True))
     atoms.set_constraint([FixCartesian(i, mask) for i, mask in enumerate(system.fixed) if mask.any()])
@@ -49,7 +51,8 @@ def identity_of(system: System, atoms: Atoms, potential: PotentialLike, settings
     if settings.keep_velocities:
         content.append(atoms.get_momenta())
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in content))
-    digest.update(str((system.periodic, system.charge_spin)).encode())
+    periodicity = system.pbc.tolist() if system.periodic and not system.pbc.all() else system.periodic
+    digest.update(str((periodicity, system.charge_spin)).encode())
     model = model_card(potential)
     del model["device"], model["level_of_theory"]
     named = {"structure": digest.hexdigest()} | {f"model_{key}": value for key, value in model.items()}

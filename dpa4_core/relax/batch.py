@@ -97,12 +97,12 @@ class Batch:
         only_stress_bad = torch.isfinite(checksum) & ~torch.isfinite(stress_size)
         forces = torch.where(state.fixed | ~good[system_idx, None], 0.0, out.forces)
         stress = torch.where((moves & good)[:, None, None], out.stress, 0.0)
-        slope = generalised_forces(state.systems, at, forces, stress, system_idx, pressure=self.pressure)
+        volume = graph.volume()
+        slope = generalised_forces(state.systems, at, forces, stress, system_idx, volume=volume, pressure=self.pressure)
         slope = GeneralisedForces(self._projection.atoms(slope.forces), self._projection.cells(slope.cell_forces))
 
         lonely = _lonely_atoms(graph)
         n_lonely = torch.where(state.n_calls == 0, lonely, state.n_lonely)
-        volume = graph.volume()
         rows = slope.cell_forces.square().sum(2).amax(1)
         now = Snapshot(
             positions=at.positions,
@@ -134,7 +134,7 @@ class Batch:
             torch.linalg.matrix_norm(state.systems.log_deformation),
             (~only_stress_bad).double(),
             (lonely - n_lonely).clamp(min=0).double(),
-            self._span(at, graph.periodic),
+            self._span(at, graph.pbc),
         )
         return Statistics(*torch.stack(statistics).cpu().numpy())
 
@@ -193,11 +193,12 @@ class Batch:
         self._projection = Projection([task.freedom for task in tasks], counts.tolist(), self.device)
         self._any_fixed = any(bool(task.system.fixed.any()) for task in tasks)
 
-    def _span(self, at: Geometry, periodic: Tensor) -> Tensor:
+    def _span(self, at: Geometry, pbc: Tensor) -> Tensor:
         index = self._system_idx[:, None].expand(-1, 3)
         low = torch.full_like(at.cell[:, 0], torch.inf).scatter_reduce(0, index, at.positions, "amin")
         high = torch.full_like(at.cell[:, 0], -torch.inf).scatter_reduce(0, index, at.positions, "amax")
-        return torch.where(periodic, at.cell.abs().amax((1, 2)), (high - low).amax(1))
+        vectors = at.cell.abs().amax((1, 2))
+        return torch.where(pbc.all(1), vectors, torch.maximum(vectors, (high - low).amax(1)))
 
     def _at_rest(self, systems: list[System]) -> Motion:
         n_systems = len(systems)

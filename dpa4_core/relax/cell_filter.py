@@ -23,7 +23,7 @@ class DeformedSystems(BatchState, per_atom=("positions",)):
     Attributes:
         positions: [n_atoms, 3] Å, positions ``q`` in the undeformed cell.
         log_deformation: [n_systems, 3, 3] ``U``, zero for a cell that stays.
-        reference_cell: [n_systems, 3, 3] Å, undeformed cell; zeros without periodicity.
+        reference_cell: [n_systems, 3, 3] Å, undeformed cell; zeros without periodicity and for missing vectors.
         cell_moves: [n_systems] bool.
         n_atoms: [n_systems] float64, number of atoms.
 
@@ -81,6 +81,7 @@ def generalised_forces(
     stress: Tensor,
     system_idx: Tensor,
     *,
+    volume: Tensor,
     pressure: float,
 ) -> GeneralisedForces:
     """Forces on the optimiser's coordinates.
@@ -91,13 +92,13 @@ def generalised_forces(
         forces: [n_atoms, 3] eV/Å, zero on coordinates that must not move.
         stress: [n_systems, 3, 3] eV/Å³; ignored where the cell stays.
         system_idx: [n_atoms] system of every atom.
+        volume: [n_systems] Å³, that which the stress refers to.
         pressure: external pressure, eV/Å³.
 
     """
     moves = systems.cell_moves[:, None, None]
     eye = torch.eye(3, dtype=stress.dtype, device=stress.device)
-    volume = torch.linalg.det(at.cell).abs()[:, None, None]
-    virial = torch.where(moves, -volume * (stress + pressure * eye), 0.0)
+    virial = torch.where(moves, -volume[:, None, None] * (stress + pressure * eye), 0.0)
     inverse_transposed = torch.linalg.inv(at.deformation).transpose(1, 2)
     cell_forces = log_gradient(systems.log_deformation, virial @ inverse_transposed)
     return GeneralisedForces(

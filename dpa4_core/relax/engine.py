@@ -48,8 +48,8 @@ def relax(
     constraints, selective dynamics) stay where they are, in a moving cell at their fractional coordinates. Without
     periodicity only positions relax.
 
-    The cell of a structure that is periodic along some axes only is not relaxed: with ``relax_cell`` it is an
-    error.
+    The cell of a slab or chain is strained within the span of its periodic vectors; those along open axes stay as they
+    are. ``max_volume_change`` is then a change of area or length, and a pressure is an error.
 
     Args:
         structures: any mix of ase.Atoms and pymatgen Structure and Molecule, or a single one.

@@ -89,6 +89,6 @@ def _pairs(system: System, ratio: float) -> tuple[np.ndarray, np.ndarray, np.nda
     """Pairs [n, 2] that may be within ``ratio``, their images [n, 3] and distances over sums of covalent radii [n]."""
     radii = covalent_radii[system.numbers]
     search = vesin.NeighborList(cutoff=2 * ratio * float(radii.max()), full_list=False, n_threads=1)
-    pairs, shifts, distances = search.compute(system.positions, system.cell, system.periodic, "PSd")
+    pairs, shifts, distances = search.compute(system.positions, system.cell, system.pbc, "PSd")
     pairs = pairs.astype(np.int64)
     return pairs, shifts.astype(np.int64), distances / radii[pairs].sum(axis=1)

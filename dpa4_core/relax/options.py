@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from dpa4_core.data.batching import check_budget
 from dpa4_core.data.structures import MIN_DISTANCE_RATIO
@@ -44,7 +43,7 @@ class RelaxOptions:
     def __post_init__(self) -> None:
         self.limits()
         self.make_optimizer()
-        self.cell_projection()
+        cell_projection(self.cell)
         check_budget(self.max_atoms_per_batch)
         if not math.isfinite(self.pressure_gpa):
             raise DPA4Error(f"pressure_gpa must be a finite number, not {self.pressure_gpa}")
@@ -64,10 +63,6 @@ class RelaxOptions:
     @property
     def cell_moves(self) -> bool:
         return self.relax_cell and self.cell_mode != "fixed"
-
-    def cell_projection(self) -> NDArray[np.float64] | None:
-        """Strains that are allowed, see `projection.cell_projection`."""
-        return cell_projection(self.cell)
 
     def make_optimizer(self) -> Optimizer:
         """The optimiser with its longest step."""

@@ -36,19 +36,31 @@ class Freedom:
     symmetry: Symmetry | None = None
 
 
-def cell_projection(cell: str | ArrayLike) -> NDArray[np.float64] | None:
+def cell_projection(cell: str | ArrayLike, span: NDArray[np.float64] | None = None) -> NDArray[np.float64] | None:
     """Projection [9, 9] of strains onto those that ``cell`` allows; None if it allows all or the cell is fixed.
+
+    Slabs and chains are strained within the span of their periodic vectors: "volume" keeps an area or a length, "shape"
+    scales the plane.
 
     Args:
         cell: "full", "fixed", "volume" (stays constant), "shape" (stays the same), or a mask of the components of the
             strain that may change, 6 (xx, yy, zz, yz, xz, xy) or 3 × 3 of them.
+        span: [3, 3] projection onto the span of the periodic vectors; None for a crystal.
+
+    Raises:
+        DPA4Error: no such mode or mask.
+        StructureError: a mask that goes beyond the span and cannot be cut down to it.
 
     """
+    within = np.eye(3) if span is None else span
+    plane = np.asarray(np.kron(within, within), dtype=np.float64)
     if isinstance(cell, str):
         if cell not in CELL_MODES:
             raise DPA4Error(f"unknown cell {cell!r}; choose from {', '.join(CELL_MODES)}, or give a mask of 6 or 3 × 3")
-        trace = np.outer(np.eye(3).ravel(), np.eye(3).ravel()) / 3
-        return {"volume": np.eye(9) - trace, "shape": trace}.get(cell)
+        if cell == "full":
+            return None if span is None else plane
+        trace = np.outer(within, within) / np.trace(within)
+        return {"volume": plane - trace, "shape": trace}.get(cell)
     mask = np.asarray(cell)
     if mask.shape == (6,):
         full = np.zeros((3, 3), dtype=mask.dtype)
@@ -60,25 +72,37 @@ def cell_projection(cell: str | ArrayLike) -> NDArray[np.float64] | None:
             "a mask of the cell has 6 numbers (xx, yy, zz, yz, xz, xy) or 3 × 3 symmetric ones, each 0 or 1 and not "
             f"all 0 (for that use cell='fixed'), not {np.asarray(cell).tolist()}"
         )
-    return np.diag(mask.ravel().astype(np.float64))
+    allowed = np.diag(mask.ravel().astype(np.float64))
+    both = allowed @ plane
+    if not np.allclose(both, plane @ allowed, atol=1e-6) or not both.any():
+        raise StructureError(
+            "the mask of the cell does not fit axes without periodicity that are not along x, y or z, or it allows "
+            "strains along them only; use another mask, or cell='full'"
+        )
+    return both
 
 
-def freedom(
-    system: System, cell: NDArray[np.float64] | None, *, keep_symmetry: bool, symprec: float
-) -> tuple[System, Freedom]:
+def freedom(system: System, cell: str | ArrayLike, *, keep_symmetry: bool, symprec: float) -> tuple[System, Freedom]:
     """What may move in ``system``, and the system itself, made exactly symmetric where symmetry is kept.
+
+    ``cell`` is that of `cell_projection`.
 
     Raises:
         StructureError: a symmetry that cannot be found, or that the mask of the cell breaks.
 
     """
+    span = None
+    if system.periodic and not system.pbc.all():
+        repeats = system.cell[system.pbc]
+        span = np.linalg.pinv(repeats) @ repeats
+    strains = cell_projection(cell, span)
     if not keep_symmetry:
-        return system, Freedom(cell)
+        return system, Freedom(strains)
     system, symmetry = symmetrised(system, symprec)
     both = symmetry.cell
-    if cell is not None:
-        both = cell @ symmetry.cell
-        if not np.allclose(both, symmetry.cell @ cell, atol=1e-6):
+    if strains is not None:
+        both = strains @ symmetry.cell
+        if not np.allclose(both, symmetry.cell @ strains, atol=1e-6):
             raise StructureError(
                 f"the mask of the cell breaks space group {symmetry.number}; use another mask, or keep_symmetry=False"
             )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dpa4_core.data.batching import default_budget
-from dpa4_core.data.structures import System, from_system
+from dpa4_core.data.structures import from_system
 from dpa4_core.memory import is_out_of_memory, release_memory
 from dpa4_core.potential import PotentialLike
 from dpa4_core.relax.batch import Batch
@@ -107,7 +107,7 @@ def _record(tasks: list[Task], statistics: Statistics) -> None:
 def _result(task: Task, found: Found, verdict: Verdict, check: Check) -> RelaxResult:
     if not verdict.failed and (problem := check(found.system)):
         verdict = Verdict.failure(f"the structure relaxed into one that cannot be computed: {problem}")
-    volume_change = _volume_change(task.system, found.system)
+    volume_change = found.system.volume / task.system.volume - 1
     return RelaxResult(
         structure=from_system(task.structure, found.system),
         energy=found.energy,
@@ -123,10 +123,3 @@ def _result(task: Task, found: Found, verdict: Verdict, check: Check) -> RelaxRe
         volume_change=volume_change,
         flags=flags(task.system, found.system, volume_change),
     )
-
-
-def _volume_change(before: System, after: System) -> float:
-    """Volume of the cell over that before, minus one; NaN without periodicity."""
-    if not before.periodic:
-        return float("nan")
-    return abs(float(np.linalg.det(after.cell)) / float(np.linalg.det(before.cell))) - 1

@@ -12,6 +12,7 @@ from ase.spacegroup.symmetrize import refine_symmetry
 from numpy.typing import NDArray
 
 from dpa4_core.data.structures import StructureError, System
+from dpa4_core.data.system import complete_cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,17 +38,19 @@ def symmetrised(system: System, symprec: float) -> tuple[System, Symmetry]:
     """The structure with its symmetry made exact, and that symmetry.
 
     Args:
-        system: a crystal.
+        system: a crystal, or a slab, whose number is that of a crystal of such slabs.
         symprec: Å within which the symmetry holds.
 
     Raises:
         StructureError: not a crystal, fixed atoms, or the symmetry cannot be found.
 
     """
-    if not system.periodic:
-        raise StructureError("keep_symmetry=True needs a crystal; relax molecules and clusters without it")
+    if np.count_nonzero(system.pbc) < 2:
+        raise StructureError("keep_symmetry=True needs a crystal or a slab; relax chains and molecules without it")
     if system.fixed.any():
         raise StructureError("keep_symmetry=True does not go with fixed atoms; drop one of them")
+    if not system.pbc.all():
+        return _symmetrised_slab(system, symprec)
     atoms = Atoms(numbers=system.numbers, positions=system.positions, cell=system.cell, pbc=True)
     found = _dataset(atoms, symprec)
     refine_symmetry(atoms, symprec)
@@ -59,6 +62,21 @@ def symmetrised(system: System, symprec: float) -> tuple[System, Symmetry]:
         )
     system = dataclasses.replace(system, positions=atoms.positions.copy(), cell=atoms.cell.array.copy())
     return system, _averages(system, exact)
+
+
+def _symmetrised_slab(system: System, symprec: float) -> tuple[System, Symmetry]:
+    """As `symmetrised`: the operations of the slab are those of a crystal of slabs far apart, one above the other."""
+    open_axis = ~system.pbc
+    normal = complete_cell(np.where(open_axis[:, None], 0.0, system.cell))[open_axis][0]
+    heights = system.positions @ normal
+    # longer than the slab and than its vectors: no operation can turn it over onto another axis
+    period = 2 * float(np.ptp(heights)) + 2 * float(np.linalg.norm(system.cell[system.pbc], axis=1).max()) + 10
+    up = (period / 2 - heights.mean()) * normal
+    cell = np.where(open_axis[:, None], period * normal, system.cell)
+    apart = dataclasses.replace(system, positions=system.positions + up, cell=cell, pbc=np.ones(3, dtype=bool))
+    exact, symmetry = symmetrised(apart, symprec)
+    cell = np.where(open_axis[:, None], system.cell, exact.cell)
+    return dataclasses.replace(system, positions=exact.positions - up, cell=cell), symmetry
 
 
 def _dataset(atoms: Atoms, symprec: float) -> spglib.SpglibDataset:

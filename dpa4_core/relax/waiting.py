@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from dpa4_core.data.structures import (
     StructureError,
     System,
-    cell_problem,
     check_system,
     constraint_problem,
     to_system,
@@ -59,7 +58,6 @@ class Waiting:
         self._items = iter(items)
         self._elements = elements
         self._options = options
-        self._cell = options.cell_projection()
         self._window = window
         self._n_atoms = n_atoms
         self._queue: deque[Task] = deque()
@@ -109,13 +107,22 @@ class Waiting:
         system = to_system(structure)
         problem = (
             constraint_problem(structure)
-            or (cell_problem(structure) if options.cell_moves else None)
             or self.check(system)
+            or (_pressure_problem(system) if options.pressure_gpa else None)
         )
         if problem:
             raise StructureError(problem)
-        system, free = freedom(system, self._cell, keep_symmetry=options.keep_symmetry, symprec=options.symprec)
+        system, free = freedom(system, options.cell, keep_symmetry=options.keep_symmetry, symprec=options.symprec)
         return Task(key, structure, system, free, [] if options.keep_trajectory else None)
+
+
+def _pressure_problem(system: System) -> str | None:
+    if system.pbc.all() or not system.periodic:
+        return None
+    return (
+        "a pressure acts on a volume, and the structure is not periodic along all axes; leave the pressure out, or set "
+        "pbc=True to treat its vacuum as part of a crystal"
+    )
 
 
 def refused(structure: Any, problem: str) -> RelaxResult:

@@ -74,14 +74,14 @@ def sample_elements(potential: PotentialLike) -> list[int]:
 
 
 def as_systems(
-    structures: Sequence[Any] | None, potential: PotentialLike, *, only_periodic: bool = False
+    structures: Sequence[Any] | None, potential: PotentialLike, *, only_crystals: bool = False
 ) -> dict[str, System]:
     """Labelled systems of the user's structures, or the samples when there are none."""
     if structures is None:
         systems = sample_systems(potential)
     else:
         systems = {f"structure {k}": to_system(structure) for k, structure in enumerate(structures)}
-    return {name: system for name, system in systems.items() if system.periodic or not only_periodic}
+    return {name: system for name, system in systems.items() if system.pbc.all() or not only_crystals}
 
 
 def moved(system: System, positions: np.ndarray, cell: np.ndarray | None = None) -> System:
@@ -95,7 +95,7 @@ def open_system(numbers: Sequence[int], positions: np.ndarray) -> System:
         numbers=np.array(numbers, dtype=np.int64),
         positions=np.array(positions, dtype=np.float64),
         cell=np.zeros((3, 3)),
-        periodic=False,
+        pbc=np.zeros(3, dtype=bool),
         fixed=np.zeros((len(numbers), 3), dtype=bool),
         charge_spin=None,
     )
@@ -121,7 +121,7 @@ def supercell(system: System, repeats: tuple[int, int, int]) -> System:
         numbers=np.tile(system.numbers, copies),
         positions=(shifts[:, None, :] + system.positions[None, :, :]).reshape(-1, 3),
         cell=np.array(repeats)[:, None] * system.cell,
-        periodic=True,
+        pbc=np.ones(3, dtype=bool),
         fixed=np.tile(system.fixed, (copies, 1)),
         charge_spin=system.charge_spin,
     )
@@ -145,5 +145,5 @@ def _random_packing(numbers: list[int], periodic: bool, rng: np.random.Generator
                 positions.append(trial)
             if len(positions) == len(numbers):
                 packed = open_system(numbers, np.array(positions))
-                return dataclasses.replace(packed, cell=cell, periodic=True) if periodic else packed
+                return dataclasses.replace(packed, cell=cell, pbc=np.ones(3, dtype=bool)) if periodic else packed
         edge *= 1.05

@@ -16,6 +16,7 @@ from dpa4_core.testing.symmetry import (
     check_extensivity,
     check_input_untouched,
     check_isolated_atom,
+    check_open_axes,
     check_permutation,
     check_rotation,
     check_self_images,
@@ -45,6 +46,7 @@ ON_STRUCTURES: tuple[Callable[..., None], ...] = (
     check_batch_equals_single,
     check_systems_do_not_couple,
     check_extensivity,
+    check_open_axes,
     check_input_untouched,
 )
 ON_OWN_SYSTEMS: tuple[Callable[..., None], ...] = (

@@ -11,6 +11,7 @@ import torch
 
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.neighbours import build_graph
+from dpa4_core.data.system import System, complete_cell
 from dpa4_core.potential import PotentialLike
 from dpa4_core.testing.compare import TOLERANCE, assert_close, assert_same
 from dpa4_core.testing.samples import (
@@ -51,7 +52,7 @@ def check_translation(
     rng = np.random.default_rng(2)
     for label, system in as_systems(structures, potential).items():
         shifted = moved(system, system.positions + rng.normal(scale=3.0, size=3))
-        hops = rng.integers(-2, 3, size=(len(system.numbers), 3)) @ system.cell
+        hops = (rng.integers(-2, 3, size=(len(system.numbers), 3)) * system.pbc) @ system.cell
         before, after, hopped = evaluate(potential, [system, shifted, moved(system, system.positions + hops)])
         assert_same(after, before, tolerance, f"translated {label}")
         assert_same(hopped, before, tolerance, f"{label} with atoms moved by lattice vectors")
@@ -110,9 +111,18 @@ def check_extensivity(
     potential: PotentialLike, structures: Sequence[Any] | None = None, *, tolerance: float = TOLERANCE
 ) -> None:
     """A supercell has the energy of its cells, the same forces in each and the same stress."""
-    for label, system in as_systems(structures, potential, only_periodic=True).items():
+    for label, system in as_systems(structures, potential, only_crystals=True).items():
         for repeats in ((2, 1, 1), (1, 2, 2)):
             _compare_supercell(potential, system, repeats, tolerance, label)
+
+
+def check_open_axes(
+    potential: PotentialLike, structures: Sequence[Any] | None = None, *, tolerance: float = TOLERANCE
+) -> None:
+    """An open axis sees no images: a slab or chain in any cell is that in a crystal with wide gaps."""
+    for label, crystal in as_systems(structures, potential, only_crystals=True).items():
+        for pbc in ((True, True, False), (False, True, True), (False, False, True)):
+            _compare_with_gaps(potential, crystal, np.array(pbc), tolerance, label)
 
 
 def check_self_images(potential: PotentialLike, *, tolerance: float = TOLERANCE) -> None:
@@ -136,7 +146,7 @@ def check_isolated_atom(potential: PotentialLike, *, tolerance: float = TOLERANC
     crystal = sample_systems(potential)["triclinic crystal"]
     for number in sorted(set(sample_elements(potential))):
         atom = open_system([number], np.array([[0.3, -0.2, 0.1]]))
-        boxed = dataclasses.replace(atom, cell=2.5 * potential.cutoff * np.eye(3), periodic=True)
+        boxed = dataclasses.replace(atom, cell=2.5 * potential.cutoff * np.eye(3), pbc=np.ones(3, dtype=bool))
         (alone,) = evaluate(potential, [atom])
         expected = Evaluation(alone.energy, np.array([alone.energy]), np.zeros((1, 3)), np.zeros((3, 3)), None)
         label = f"isolated atom Z = {number}"
@@ -168,6 +178,25 @@ def check_input_untouched(
 def _tensors(graph: Graph) -> dict[str, torch.Tensor]:
     values = {field.name: getattr(graph, field.name) for field in dataclasses.fields(graph)}
     return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+
+
+def _compare_with_gaps(
+    potential: PotentialLike, crystal: System, pbc: np.ndarray, tolerance: float, label: str
+) -> None:
+    """``crystal`` repeated along ``pbc`` [3] alone, with its vectors along the other axes and without them."""
+    tight = dataclasses.replace(crystal, pbc=pbc)
+    bare = dataclasses.replace(tight, cell=np.where(pbc[:, None], crystal.cell, 0.0))
+    normals = complete_cell(bare.cell)
+    gap = 2.5 * potential.cutoff + np.ptp(crystal.positions @ normals.T, axis=0)
+    apart = dataclasses.replace(crystal, cell=np.where(pbc[:, None], crystal.cell, gap[:, None] * normals))
+    in_gaps, in_cell, without = evaluate(potential, [apart, tight, bare])
+    assert in_gaps.stress is not None
+    span = np.linalg.pinv(crystal.cell[pbc]) @ crystal.cell[pbc]
+    stress = span @ in_gaps.stress @ span
+    axes = " and ".join("abc"[axis] for axis in np.flatnonzero(~pbc))
+    for result, system, how in ((in_cell, tight, "in a tight cell"), (without, bare, "without a vector there")):
+        expected = in_gaps._replace(stress=stress * (apart.volume / system.volume))
+        assert_same(result, expected, tolerance, f"{label} open along {axes} {how}")
 
 
 def _compare_supercell(

@@ -70,7 +70,7 @@ class BatchMaker:
         arrays = store.arrays
         self._energy = arrays["target"] if target else arrays["energy"]
         self._has_forces = arrays["has_forces"] & (not target)
-        self._has_stress = ~np.isnan(arrays["stress"][:, 0, 0]) & arrays["periodic"] & (not target)
+        self._has_stress = ~np.isnan(arrays["stress"][:, 0, 0]) & arrays["pbc"].all(1) & (not target)
         self._species_of = species_table(config).numpy()
         self._cache: dict[int, Edges] = {}
         self._room = cache_gib * 2**30
@@ -125,7 +125,7 @@ class BatchMaker:
             "force_weight": np.repeat(weight, n_atoms) * has_forces,
             "virial_weight": weight * has_stress,
             "n_atoms": n_atoms.astype(np.float64),
-            "volume": np.where(arrays["periodic"][indices], volume, 1.0),
+            "volume": np.where(arrays["pbc"][indices].all(1), volume, 1.0),
         }
         species = self._species_of[arrays["numbers"][rows]]
         system_idx = np.repeat(np.arange(len(indices)), n_atoms)

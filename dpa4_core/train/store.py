@@ -21,7 +21,7 @@ from dpa4_core.errors import DPA4Error
 STORE = "frames.store"
 """Name of the store in the folder of a run."""
 
-_VERSION = 1
+_VERSION = 2  # 1 knew periodicity along all axes or none
 _CHUNK = 4096  # frames in memory while writing
 
 # name: (dtype, shape of one row, rows per "frame" or per "atom")
@@ -29,7 +29,7 @@ _ARRAYS: dict[str, tuple[str, tuple[int, ...], str]] = {
     "n_atoms": ("int64", (), "frame"),
     "n_edges": ("int64", (), "frame"),
     "cell": ("float64", (3, 3), "frame"),
-    "periodic": ("bool", (), "frame"),
+    "pbc": ("bool", (3,), "frame"),
     "charge_spin": ("int64", (2,), "frame"),
     "energy": ("float64", (), "frame"),
     "stress": ("float64", (3, 3), "frame"),
@@ -99,7 +99,7 @@ class FrameStore:
             numbers=np.array(self.arrays["numbers"][atoms]),
             positions=positions,
             cell=np.array(self.arrays["cell"][index]),
-            periodic=bool(self.arrays["periodic"][index]),
+            pbc=np.array(self.arrays["pbc"][index]),
             fixed=np.zeros(positions.shape, dtype=bool),
             charge_spin=None if unspecified else (charge, spin),
         )
@@ -215,7 +215,7 @@ def _columns(chunk: list[LabelledFrame], cutoff: float) -> dict[str, NDArray[Any
         "n_atoms": np.array([system.n_atoms for system in systems]),
         "n_edges": np.array([build_graph([system], cutoff).n_edges for system in systems]),
         "cell": np.array([system.cell for system in systems]),
-        "periodic": np.array([system.periodic for system in systems]),
+        "pbc": np.array([system.pbc for system in systems]),
         "charge_spin": np.array([system.charge_spin or UNSPECIFIED_CHARGE_SPIN for system in systems]),
         "energy": np.array([np.nan if frame.energy is None else frame.energy for frame in frames]),
         "stress": np.array([nothing if frame.stress is None else frame.stress for frame in frames]),

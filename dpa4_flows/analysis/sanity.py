@@ -61,8 +61,8 @@ def check_candidate(
 
 
 def _volume_reasons(system: System, volume_ratio: tuple[float, float]) -> list[str]:
-    if not system.periodic:
-        return ["it is not periodic; a campaign needs crystals"]
+    if not system.pbc.all():
+        return ["it is not periodic along all axes; this campaign needs crystals"]
     radii = np.maximum(covalent_radii[system.numbers], MIN_RADIUS)
     spheres = float((4.0 / 3.0 * np.pi * radii**3).sum())
     ratio = abs(float(np.linalg.det(system.cell))) / spheres

@@ -104,7 +104,7 @@ class Rows:
             "numbers": after.numbers.tolist(),
             "positions": after.positions.ravel().tolist(),
             "cell": after.cell.ravel().tolist() if after.periodic else None,
-            "pbc": _pbc(final),
+            "pbc": after.pbc.tolist(),
             "energy": energy,
             "energy_per_atom": energy / after.n_atoms,
             "forces": _flat(result.forces) if self._with_forces else None,
@@ -113,8 +113,8 @@ class Rows:
         if after.charge_spin is not None:
             row["charge"], row["spin"] = after.charge_spin
         if after.periodic:
-            row["volume"] = _volume(after)
-            row["volume_change"] = _volume(after) / _volume(before) - 1
+            row["volume"] = after.volume
+            row["volume_change"] = after.volume / before.volume - 1
         if isinstance(result, Prediction):
             largest = None if result.forces is None else float(np.linalg.norm(result.forces, axis=1).max())
             return row | {"fmax": largest, "n_steps": 0, "n_force_calls": 1} | _SINGLE_POINT
@@ -228,17 +228,6 @@ def row_atoms(row: Row) -> Atoms:
 def _reduced_formula(system: System) -> str:
     counts = Counter(chemical_symbols[number] for number in system.numbers)
     return str(Composition(counts).reduced_formula)
-
-
-def _pbc(structure: Any) -> list[bool]:
-    if isinstance(structure, Atoms):
-        return [bool(axis) for axis in structure.pbc]
-    lattice = getattr(structure, "lattice", None)
-    return [False] * 3 if lattice is None else [bool(axis) for axis in lattice.pbc]
-
-
-def _volume(system: System) -> float:
-    return float(abs(np.linalg.det(system.cell)))
 
 
 def _flat(array: Any) -> list[float] | None:

@@ -37,7 +37,7 @@ def system(data, name: str) -> System:
         numbers=numbers,
         positions=data[f"{name}/positions"],
         cell=data[f"{name}/cell"] if periodic else np.zeros((3, 3)),
-        periodic=periodic,
+        pbc=np.full(3, periodic),
         fixed=np.zeros((len(numbers), 3), dtype=bool),
         charge_spin=None if condition is None else tuple(int(v) for v in condition.ravel()),
     )

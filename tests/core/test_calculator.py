@@ -114,7 +114,7 @@ def test_copies_share_the_potential() -> None:
         (Atoms("Kr"), "element Kr is not in this potential"),
         (Atoms("H2", positions=[[0, 0, 0], [0, 0, 1e-3]]), "overlap"),
         (Atoms("H", positions=[[np.nan, 0, 0]]), "NaN"),
-        (Atoms("H", cell=[3, 3, 0], pbc=[True, True, False]), "singular"),
+        (Atoms("H", cell=[3, 3, 0], pbc=True), "singular"),
     ],
 )
 def test_atoms_that_cannot_be_computed_raise(atoms: Atoms, sentence: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +12,14 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.neighborlist import primitive_neighbor_list
+from torch import Tensor
 
 from dpa4_core.data import neighbours_cuda
 from dpa4_core.data.batching import pack
 from dpa4_core.data.graph import UNSPECIFIED_CHARGE_SPIN, Graph
 from dpa4_core.data.neighbours import MIN_EDGE_LENGTH, build_graph
 from dpa4_core.data.structures import StructureError, to_system
+from dpa4_core.data.system import complete_cell
 
 
 def _frames() -> dict[str, Atoms]:
@@ -28,9 +32,20 @@ def _frames() -> dict[str, Atoms]:
         "left-handed": Atoms("H", cell=[[4, 0, 0], [0, -4, 0], [0, 0, 4.0]], pbc=True),
         "cluster": molecule("CH3CH2OH"),
         "lonely atom": Atoms("H"),
-        "partial periodicity counts as full": Atoms(
-            "H5", positions=rng.normal(size=(5, 3)), cell=[3, 4, 20], pbc=[True, False, False]
+        "chain": Atoms("H5", positions=rng.normal(size=(5, 3)), cell=[3, 4, 20], pbc=[True, False, False]),
+        "chain along the third axis, others missing": Atoms(
+            "H5",
+            positions=rng.normal(size=(5, 3)) * 3,
+            cell=[[0, 0, 0], [0, 0, 0], [1, 2, 2]],
+            pbc=[False, False, True],
         ),
+        "slab thicker than its cell": Atoms(
+            "C9", positions=rng.normal(size=(9, 3)) * 5 - 80, cell=skewed, pbc=[True, False, True]
+        ),
+        "slab without a third vector": Atoms(
+            "C4", positions=rng.normal(size=(4, 3)) * 4, cell=[[2, 0, 0], [1, 2, 0], [0, 0, 0]], pbc=[True, True, False]
+        ),
+        "slab whose third vector lies in the plane": Atoms("C", cell=[[2, 0, 0], [1, 2, 0], [4, 1, 0]], pbc=[1, 1, 0]),
         "cluster with a cell": Atoms("O9", positions=rng.normal(size=(9, 3)) * 3 + 50, cell=[2, 2, 2]),
         "supercell": bulk("Cu").repeat(3),
         "two atoms in one place": Atoms("HH", positions=[[0, 0, 0], [0, 0, 0]], cell=[5, 5, 5], pbc=True),
@@ -45,9 +60,8 @@ def _edges_of(graph: Graph, k: int) -> list[tuple[int, ...]]:
 
 
 def _edges_of_ase(atoms: Atoms, cutoff: float) -> list[tuple[int, ...]]:
-    periodic = bool(atoms.pbc.any())
-    cell = atoms.cell.array if periodic else np.eye(3)
-    i, j, shift, distance = primitive_neighbor_list("ijSd", [periodic] * 3, cell, atoms.positions, cutoff * (1 + 1e-14))
+    cell = complete_cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0))
+    i, j, shift, distance = primitive_neighbor_list("ijSd", atoms.pbc, cell, atoms.positions, cutoff * (1 + 1e-14))
     kept = distance > MIN_EDGE_LENGTH
     return sorted(map(tuple, np.column_stack([i, j, shift])[kept].tolist()))
 
@@ -130,9 +144,28 @@ def _batched(device: str, cutoff: float) -> tuple[list[Atoms], Graph]:
     frames = list(_frames().values())
     graph = build_graph([to_system(atoms) for atoms in frames], cutoff).to(device)
     edges = neighbours_cuda.batched_edges(
-        graph.positions, graph.cell, graph.periodic, graph.system_idx, cutoff, MIN_EDGE_LENGTH
+        graph.positions, graph.cell, graph.pbc, graph.system_idx, cutoff, MIN_EDGE_LENGTH
     )
     return frames, dataclasses.replace(graph, src=edges.src, dst=edges.dst, shift=edges.shift)
+
+
+def test_list_of_the_gpu_puts_boxes_around_atoms_along_open_axes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(positions: Tensor, cell: Tensor, pbc: Tensor, system_idx: Tensor, ends: Tensor, radius: float) -> Any:
+        pairs, shifts = [], []
+        for k, (begin, end) in enumerate(pairwise(ends.tolist())):
+            mine, box, open_axes = positions[begin:end].numpy(), cell[k].numpy(), ~pbc[k].numpy()
+            inside = (mine @ np.linalg.inv(box))[:, open_axes]
+            assert ((inside > 0) & (inside < 1)).all()  # nothing needs to be wrapped
+            np.testing.assert_allclose((box @ box.T)[open_axes][:, ~open_axes], 0.0, atol=1e-9)
+            i, j, shift = primitive_neighbor_list("ijS", ~open_axes, box, mine, radius)
+            pairs.append(torch.from_numpy(np.stack([i, j]) + begin))
+            shifts.append(torch.from_numpy(shift))
+        return torch.cat(pairs, dim=1), torch.cat(shifts)
+
+    monkeypatch.setattr(neighbours_cuda, "_search", search)
+    frames, graph = _batched("cpu", 4.0)
+    for k, atoms in enumerate(frames):
+        assert _edges_of(graph, k) == _edges_of_ase(atoms, 4.0)
 
 
 @pytest.mark.skipif(not neighbours_cuda.AVAILABLE, reason="the extra 'cuda' is not installed")

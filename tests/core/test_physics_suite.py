@@ -32,7 +32,7 @@ def failed(potential: PotentialLike) -> dict[str, str]:
 def test_morse_potential_passes_every_check() -> None:
     results = run_physics_suite(MorsePotential())
     assert [result.message for result in results if not result.passed] == []
-    assert len(results) == 13
+    assert len(results) == 14
 
 
 def test_morse_potential_is_a_potential() -> None:
@@ -46,7 +46,9 @@ def test_morse_potential_is_a_potential() -> None:
 def test_suite_runs_on_structures_of_the_user() -> None:
     rattled = bulk("NaCl", "rocksalt", a=5.6) * (2, 1, 1)
     rattled.rattle(0.1, seed=3)
-    results = run_physics_suite(MorsePotential(), [rattled, molecule("CH3OH")])
+    slab = rattled.copy()
+    slab.pbc = (True, False, True)
+    results = run_physics_suite(MorsePotential(), [rattled, molecule("CH3OH"), slab])
     assert all(result.passed for result in results), "\n".join(map(str, results))
 
 

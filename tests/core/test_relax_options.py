@@ -111,7 +111,7 @@ def test_symmetric_and_shapeless_structures_share_a_batch() -> None:
 
 
 def test_average_over_a_space_group_is_a_projection() -> None:
-    _, free = freedom(to_system(rutile()), None, keep_symmetry=True, symprec=0.01)
+    _, free = freedom(to_system(rutile()), "full", keep_symmetry=True, symprec=0.01)
     symmetry = free.symmetry
     assert symmetry is not None
     np.testing.assert_allclose(symmetry.cell @ symmetry.cell, symmetry.cell, atol=1e-12)

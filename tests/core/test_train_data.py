@@ -50,7 +50,7 @@ def test_frames_arrive_as_they_are(tmp_path):
     assert store.elements == (8, 12)
     for i, atoms in enumerate(frames):
         system, original = store.system(i), to_system(atoms)
-        assert system.numbers.tolist() == original.numbers.tolist() and system.periodic == original.periodic
+        assert system.numbers.tolist() == original.numbers.tolist() and system.pbc.tolist() == original.pbc.tolist()
         np.testing.assert_allclose(system.positions, atoms.positions, atol=1e-7)  # the file has eight digits
         np.testing.assert_allclose(system.cell, np.array(atoms.cell) if system.periodic else 0, atol=1e-7)
         assert arrays["energy"][i] == pytest.approx(atoms.calc.results["energy"], abs=1e-7)

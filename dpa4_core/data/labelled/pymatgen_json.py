@@ -112,6 +112,6 @@ def _simple_crystal(data: Mapping[str, Any]) -> System | None:
         numbers=np.array(numbers, dtype=np.int64),
         positions=fractional @ cell,
         cell=cell,
-        periodic=True,
+        pbc=np.ones(3, dtype=bool),
         fixed=np.zeros((len(numbers), 3), dtype=bool),
     )
