@@ -45,6 +45,9 @@ def as_atoms(structure: Any) -> Atoms:
     """
     if isinstance(structure, Atoms):
         atoms: Atoms = structure.copy()
+        states = np.asarray(atoms.info.get(OXIDATION_STATES))
+        if states.dtype.kind in "if" and states.shape == (len(atoms),):
+            atoms.set_array(OXIDATION_STATES, np.asarray(atoms.info.pop(OXIDATION_STATES), dtype=np.float64))
         return atoms
     system = to_system(structure)
     lattice = getattr(structure, "lattice", None)
@@ -67,6 +70,16 @@ def as_atoms(structure: Any) -> Atoms:
     if system.charge_spin is not None:
         atoms.info["charge"], atoms.info["spin"] = system.charge_spin
     return atoms
+
+
+def with_states_in_info(atoms: Atoms) -> Atoms:
+    """``atoms``, or a copy whose oxidation states are in ``info``: ASE's trajectories hold no arrays but its own."""
+    if OXIDATION_STATES not in atoms.arrays:
+        return atoms
+    copy = atoms.copy()
+    copy.info[OXIDATION_STATES] = atoms.arrays[OXIDATION_STATES].tolist()
+    copy.calc = atoms.calc
+    return copy
 
 
 def site_data(atoms: Atoms) -> list[str]:
@@ -98,6 +111,14 @@ def fractional_constraints(atoms: Atoms, fixed: Sequence[NDArray[np.bool_]]) -> 
     return [*partly, FixAtoms(whole)] if whole else partly
 
 
+def cartesian_constraints(fixed: NDArray[np.bool_]) -> list[FixConstraint]:
+    """Constraints of ASE for fixed coordinates [n, 3] along x, y and z."""
+    whole = np.flatnonzero(fixed.all(axis=1))
+    partly = np.flatnonzero(fixed.any(axis=1) & ~fixed.all(axis=1))
+    constraints: list[FixConstraint] = [FixCartesian(int(i), fixed[i]) for i in partly]
+    return [*constraints, FixAtoms(whole)] if len(whole) else constraints
+
+
 def with_cartesian_constraints(atoms: Atoms) -> Atoms:
     """A copy in which every fixed coordinate is one along x, y or z: what extended XYZ can hold.
 
@@ -105,10 +126,7 @@ def with_cartesian_constraints(atoms: Atoms) -> Atoms:
     """
     calculator, copy = atoms.calc, atoms.copy()
     fixed = to_system(atoms).fixed
-    whole = np.flatnonzero(fixed.all(axis=1))
-    partly = np.flatnonzero(fixed.any(axis=1) & ~fixed.all(axis=1))
-    constraints: list[FixConstraint] = [FixCartesian(int(i), fixed[i]) for i in partly]
-    copy.set_constraint([*constraints, FixAtoms(whole)] if len(whole) else constraints)
+    copy.set_constraint(cartesian_constraints(fixed))
     copy.calc = calculator
     return copy
 

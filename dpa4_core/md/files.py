@@ -20,7 +20,7 @@ import numpy as np
 from ase import Atoms
 from ase.io.trajectory import Trajectory, TrajectoryReader
 
-from dpa4_core.data.site_data import with_cartesian_constraints
+from dpa4_core.data.site_data import with_cartesian_constraints, with_states_in_info
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import replacing, replacing_text
 from dpa4_core.md.integrators import State
@@ -172,7 +172,7 @@ class _ASEFrames:
         if self._surplus:
             self._surplus -= 1
             return
-        self._stream.write(atoms)
+        self._stream.write(with_states_in_info(atoms))
 
     def size(self) -> int:
         return 0

@@ -21,6 +21,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from pymatgen.core import Composition
 
+from dpa4_core.data.site_data import OXIDATION_STATES, as_atoms, cartesian_constraints, site_data
 from dpa4_core.data.structures import StructureError, System, to_system
 from dpa4_core.files import replacing
 from dpa4_core.predict import Prediction
@@ -45,6 +46,11 @@ SCHEMA = pa.schema(
         ("pbc", pa.list_(pa.bool_())),  # [3]
         ("charge", pa.int16()),
         ("spin", pa.int16()),  # multiplicity
+        ("fixed", pa.list_(pa.bool_())),  # [3 n], Cartesian coordinates that stay; null where all may move
+        ("magmoms", pa.list_(pa.float64())),  # [n] or [3 n], initial moments of the input, μB; null without
+        ("tags", pa.list_(pa.int64())),  # [n]; null without
+        ("oxidation_states", pa.list_(pa.float64())),  # [n], null for a site without; null without any
+        ("masses", pa.list_(pa.float64())),  # [n], u; null where all are the standard ones
         ("energy", pa.float64()),  # eV
         ("energy_per_atom", pa.float64()),
         ("forces", pa.list_(pa.float64())),  # [3 n], eV/Å
@@ -110,6 +116,7 @@ class Rows:
             "forces": _flat(result.forces) if self._with_forces else None,
             "stress": _flat(result.stress),
         }
+        row |= _site_columns(final, after)
         if after.charge_spin is not None:
             row["charge"], row["spin"] = after.charge_spin
         if after.periodic:
@@ -214,6 +221,7 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row
 
 def row_atoms(row: Row) -> Atoms:
     """The structure of a row, without its results."""
+    n = len(row["numbers"])
     atoms = Atoms(
         numbers=row["numbers"],
         positions=np.reshape(row["positions"], (-1, 3)),
@@ -222,7 +230,41 @@ def row_atoms(row: Row) -> Atoms:
     )
     if row.get("charge") is not None:
         atoms.info |= {"charge": row["charge"], "spin": row["spin"]}
+    for column, name in _SITE_ARRAYS.items():
+        if row.get(column) is not None:  # shards of earlier versions do not have them
+            array = np.array([np.nan if value is None else value for value in row[column]])
+            atoms.set_array(name, array if len(array) == n else array.reshape(n, -1))
+    if row.get("fixed") is not None:
+        atoms.set_constraint(cartesian_constraints(np.reshape(row["fixed"], (n, 3))))
     return atoms
+
+
+_SITE_ARRAYS = {
+    "magmoms": "initial_magmoms",
+    "tags": "tags",
+    "oxidation_states": OXIDATION_STATES,
+    "masses": "masses",
+}
+"""Columns of a row under ASE's names."""
+
+
+def _site_columns(structure: Any, system: System) -> Row:
+    """What the structure says about its sites, as far as it says anything."""
+    atoms = as_atoms(structure)
+    said = site_data(atoms)
+    columns: Row = {"fixed": system.fixed.ravel().tolist()} if system.fixed.any() else {}
+    wanted = {"magmoms": "magnetic moments", "tags": "tags", "oxidation_states": "oxidation states"}
+    for column, what in wanted.items():
+        if what in said:
+            columns[column] = [_number(value) for value in atoms.arrays[_SITE_ARRAYS[column]].ravel().tolist()]
+    if {"isotopes", "masses"} & set(said):
+        columns["masses"] = atoms.get_masses().tolist()
+    return columns
+
+
+def _number(value: float) -> float | None:
+    """The journal is JSON, which has no NaN."""
+    return None if math.isnan(value) else value
 
 
 def _reduced_formula(system: System) -> str:

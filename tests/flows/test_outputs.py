@@ -20,8 +20,16 @@ from dpa4_core.data.readers import read_structures
 from dpa4_core.data.site_data import OXIDATION_STATES, SITE_DATA, as_atoms, fixed_along_lattice, site_data
 from dpa4_core.data.structures import to_system
 from dpa4_core.errors import DPA4Error
+from dpa4_core.md import MDSettings, md
+from dpa4_core.testing import MorsePotential
+from dpa4_flows.calculations import static_settings
 from dpa4_flows.cli.app import app
 from dpa4_flows.cli.outputs import HOLDS, Computed, output_format, write_structures
+from dpa4_flows.large.export import export_run
+from dpa4_flows.large.folder import Task, prepare_folder
+from dpa4_flows.large.rows import row_atoms
+from dpa4_flows.large.worker import RunWorker
+from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.site_conversion import as_pymatgen
 
 FILES = ["out.extxyz", "out.json", "out.cif", "out.vasp"]
@@ -41,7 +49,7 @@ def _constrained(atoms: Atoms) -> None:
 
 def _isotopes(atoms: Atoms) -> None:
     masses = atoms.get_masses()
-    masses[4:] = ISOTOPE_MASSES["D"]
+    masses[4:] = ISOTOPE_MASSES["D"], ISOTOPE_MASSES["T"]
     atoms.set_masses(masses)
 
 
@@ -208,3 +216,36 @@ def test_the_command_says_what_a_file_does_not_hold(tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     assert "out.cif does not hold the tags" in " ".join(result.output.split())
+
+
+RUN_DATA = tuple(what for what in SITE_DATA if what not in ("constraints", "open axes"))
+
+
+@pytest.mark.parametrize("what", [*RUN_DATA, "constraints", "open axes"])
+def test_rows_of_large_runs_hold_all_site_data(tmp_path: Path, what: str) -> None:
+    atoms = crystal()
+    SET[what](atoms)
+    atoms.write(tmp_path / "in.extxyz")
+    task = Task("static", ModelRef(MORSE).resolve(), static_settings(dtype="float64"), with_forces=True)
+    run = prepare_folder(tmp_path / "run", task, [tmp_path / "in.extxyz"])
+    RunWorker(run, [tmp_path / "in.extxyz"], MorsePotential()).work()
+    (row,) = run.rows()
+    assert row["error"] is None
+    np.testing.assert_allclose(SEEN[what](row_atoms(row)), SEEN[what](atoms), atol=1e-6)
+    export_run(run, tmp_path / "out.extxyz")
+    np.testing.assert_allclose(SEEN[what](as_atoms(_read(tmp_path / "out.extxyz"))), SEEN[what](atoms), atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["traj", "extxyz"])
+@pytest.mark.parametrize("as_given", [lambda atoms: atoms, as_pymatgen], ids=["ase", "pymatgen"])
+def test_trajectories_hold_all_site_data(tmp_path: Path, suffix: str, as_given: Any) -> None:
+    atoms = crystal()
+    for what in set(SITE_DATA) - {"masses"}:
+        SET[what](atoms)
+    settings = MDSettings(ensemble="nve", temperature=10, time_ps=2e-4, timestep_fs=0.1, every=1)
+    path = tmp_path / f"run.{suffix}"
+    md(as_given(atoms), MorsePotential(), settings, output=path)
+    last = as_atoms(read_structures(path)[-1].structure)
+    assert site_data(last) == site_data(atoms)
+    for what in site_data(atoms):
+        np.testing.assert_allclose(SEEN[what](last), SEEN[what](atoms), atol=1e-6)
