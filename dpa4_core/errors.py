@@ -6,3 +6,15 @@ from __future__ import annotations
 class DPA4Error(ValueError):
     """Base of errors caused by input: a wrong file, name, key or structure. Commands print the sentence and exit
     with 1."""
+
+
+def words_of(error: BaseException) -> str:
+    """What an error of another library says, as a phrase on one line, without the names of a programming language."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+    if isinstance(error, KeyError):  # its text is nothing but the key
+        return f"{error} is missing"
+    lines = str(error).strip().splitlines()
+    return " ".join(lines[0].split())[:200] if lines else "no reason was given"

@@ -21,7 +21,7 @@ from monty.serialization import loadfn
 from pymongo.errors import PyMongoError
 from ruamel.yaml.error import YAMLError
 
-from dpa4_core.errors import DPA4Error
+from dpa4_core.errors import DPA4Error, words_of
 from dpa4_flows.stores import complete_job_store, load_job_store
 
 CONNECT_TIMEOUT_MS = 5000
@@ -88,8 +88,7 @@ def open_launchpad(launchpad_file: str | Path | None = None) -> Iterator[LaunchP
     except PyMongoError as error:
         where = f"the LaunchPad file {path}" if path else "localhost (no LaunchPad file found)"
         raise EngineError(
-            f"the FireWorks database of {where} does not answer ({type(error).__name__}): "
-            "start it or correct host and port"
+            f"the FireWorks database of {where} does not answer: start it or correct host and port"
         ) from error
     finally:
         launchpad.connection.close()
@@ -107,7 +106,7 @@ def _launchpad(path: Path | None) -> LaunchPad:
         }
         return LaunchPad.from_dict({**settings, "strm_lvl": "WARNING", "mongoclient_kwargs": options})
     except (AttributeError, KeyError, TypeError, ValueError, YAMLError, PyMongoError) as error:
-        raise EngineError(f"{path} is no LaunchPad file ({type(error).__name__}); `lpad init` writes one") from error
+        raise EngineError(f"{path} is no LaunchPad file; `lpad init` writes one") from error
 
 
 def submit_fireworks(
@@ -183,5 +182,4 @@ def _log_to(path: Path) -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+    return words_of(error)

@@ -14,22 +14,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from dpa4_core.data.formats import (
-    ONE_STRUCTURE,
-    OPENERS,
-    PARSE_ERRORS,
-    PATH_READERS,
-    NamedStructure,
-    Unread,
-    reason,
-    stem,
-    stream_reader,
-)
+from dpa4_core.data.bounded import LARGEST_MEMBER, decompressed, whole
+from dpa4_core.data.formats import ONE_STRUCTURE, PATH_READERS, NamedStructure, Unread, stem, stream_reader
+from dpa4_core.data.parse_errors import PARSE_ERRORS, reason
 from dpa4_core.data.system import StructureError
 
 _TAR_SUFFIXES = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
-LARGEST_MEMBER = 64 * 2**20
-"""Bytes of a member that holds one structure; more is a mistake or an attack."""
 
 
 def is_archive(name: str) -> bool:
@@ -65,9 +55,8 @@ def _member_entries(name: str, stream_of: Callable[[], IO[bytes]]) -> Iterator[U
         yield Unread(part, partial(NamedStructure, stem(file), None, problem))
         return
     try:
-        opener = OPENERS.get(file.suffix.lower())
-        with stream_of() as raw, opener(raw, "rb") if opener else raw as stream:
-            bounded = _bounded(stream) if reader in ONE_STRUCTURE else stream
+        with stream_of() as raw, decompressed(file.name, raw) as stream:
+            bounded = io.BytesIO(whole(stream, LARGEST_MEMBER, "the member")) if reader in ONE_STRUCTURE else stream
             for unread in reader(bounded, stem(file)):
                 found += 1
                 yield Unread(f"{part}{unread.part}", unread.read)
@@ -76,14 +65,6 @@ def _member_entries(name: str, stream_of: Callable[[], IO[bytes]]) -> Iterator[U
         problem = reason(error)
     if problem:
         yield Unread(f"{part}:end" if found else part, partial(NamedStructure, stem(file), None, problem))
-
-
-def _bounded(stream: IO[bytes]) -> IO[bytes]:
-    """The whole of a small stream; an error for a large one, also if it grows out of a few compressed bytes."""
-    content = stream.read(LARGEST_MEMBER + 1)
-    if len(content) > LARGEST_MEMBER:
-        raise StructureError(f"the member has more than {LARGEST_MEMBER // 2**20} MiB, too much for one structure")
-    return io.BytesIO(content)
 
 
 def _tar_members(path: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:

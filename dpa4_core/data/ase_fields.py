@@ -18,17 +18,19 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 from dpa4_core.data.bounded import parse_json, storable
-from dpa4_core.data.plain_fields import built, numbers_of, plain_value
+from dpa4_core.data.plain_fields import built, numbers_of, numbers_of_any, plain_integers, plain_value
 from dpa4_core.data.system import StructureError
 
-_DTYPES = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128".split()
+NUMBER_TYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64", "complex64", "complex128"),
 )
+"""Types of arrays that are read, by the names of NumPy; no objects, no text."""
 _CONSTRAINTS = ("FixAtoms", "FixCartesian", "FixScaled")
 """What a relaxation keeps. The others are made too, where they are data alone, so that it can refuse them by name."""
-_OTHER_CONSTRAINTS = frozenset(
-    "FixBondLengths FixBondLength FixedLine FixedPlane FixInternals FixCom FixSubsetCom FixLinearTriatomic Hookean "
-    "FixedMode ExternalForce MirrorForce MirrorTorque".split()
+_OTHER_CONSTRAINTS = (
+    *("FixBondLengths", "FixBondLength", "FixedLine", "FixedPlane", "FixInternals", "FixCom", "FixSubsetCom"),
+    *("FixLinearTriatomic", "Hookean", "FixedMode", "ExternalForce", "MirrorForce", "MirrorTorque"),
 )
 _PER_ATOM = {"forces": (3,), "magmoms": (), "charges": (), "energies": (), "stresses": (6,)}
 
@@ -68,7 +70,7 @@ def _array(description: Any, buffer: bytes | None) -> NDArray[Any]:
         raise StructureError("an array is not described by its shape, type and numbers")
     shape, name, content = description
     size = announced_size(shape)
-    if name not in _DTYPES:
+    if name not in NUMBER_TYPES:
         raise StructureError(f"an array is of the type {storable(str(name), 40)!r}, which is not one of numbers")
     dtype = np.dtype(name)
     if buffer is not None:
@@ -110,18 +112,6 @@ def array_of_bytes(buffer: bytes, start: Any, shape: Any, dtype: np.dtype[Any]) 
     return flat.astype(dtype).reshape(shape)
 
 
-def plain_integers(content: Any, what: str) -> NDArray[np.int64]:
-    """A list [n] of integers or flags.
-
-    Raises:
-        StructureError: it is none.
-    """
-    numbers = numbers_of(content, (-1,), what)
-    if not np.isfinite(numbers).all() or (numbers != np.round(numbers)).any() or (abs(numbers) > 2**53).any():
-        raise StructureError(f"{what} does not consist of whole numbers")
-    return numbers.astype(np.int64)
-
-
 def atoms_of_fields(fields: Mapping[str, Any]) -> Atoms:
     """The structure, with its calculated values, of a row of ASE's files.
 
@@ -138,7 +128,7 @@ def atoms_of_fields(fields: Mapping[str, Any]) -> Atoms:
     numbers = plain_integers(fields["numbers"], "the list of atomic numbers")
     n_atoms = len(numbers)
     positions = _per_atom(fields["positions"], (3,), n_atoms, "positions")
-    if n_atoms and not (-1 <= numbers.min() and numbers.max() < 2**31):
+    if n_atoms and not (numbers.min() >= -1 and numbers.max() < 2**31):
         raise StructureError("an atomic number is far from any element")
     cell = fields.get("cell")
     atoms = built(
@@ -156,8 +146,10 @@ def atoms_of_fields(fields: Mapping[str, Any]) -> Atoms:
         "initial_charges": (),
     }.items():
         if fields.get(name) is not None:
-            array = np.asarray(numbers_of_any(fields[name], name)) if shape is None else _per_atom(
-                fields[name], shape, n_atoms, name
+            array = (
+                np.asarray(numbers_of_any(fields[name], name))
+                if shape is None
+                else _per_atom(fields[name], shape, n_atoms, name)
             )
             if len(array) != n_atoms:
                 raise StructureError(f"there are {len(array)} {name} for {n_atoms} atoms")
@@ -167,25 +159,11 @@ def atoms_of_fields(fields: Mapping[str, Any]) -> Atoms:
     info = fields.get("info")
     if isinstance(info, Mapping):
         atoms.info.update(plain_value(info))
-    results = {
-        name: _result(name, fields[name], n_atoms) for name in all_properties if fields.get(name) is not None
-    }
+    results = {name: _result(name, fields[name], n_atoms) for name in all_properties if fields.get(name) is not None}
     if results:
         atoms.calc = SinglePointCalculator(atoms, **results)
         atoms.calc.name = storable(str(fields.get("calculator") or "unknown"))
     return atoms
-
-
-def numbers_of_any(value: Any, what: str) -> NDArray[np.float64]:
-    """An array of numbers of any shape.
-
-    Raises:
-        StructureError: the value is not made of numbers.
-    """
-    try:
-        return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise StructureError(f"{what} does not consist of numbers") from error
 
 
 def _per_atom(value: Any, shape: tuple[int, ...], n_atoms: int, what: str) -> NDArray[np.float64]:

@@ -24,6 +24,9 @@ from dpa4_core.data.system import StructureError
 LARGEST_ENTRY = 128 * 2**20
 """Bytes of one structure as text: 100,000 sites in pymatgen's wordy JSON with properties are some 40 MB."""
 
+LARGEST_FILE = 4 * 2**30
+"""Bytes of a file that can only be read as a whole: JSON databases and training sets; Python takes ten times that."""
+
 LARGEST_MEMBER = 64 * 2**20
 """Bytes of a member of an archive that holds one structure: a CIF of 100,000 atoms has 10 MB."""
 
@@ -39,6 +42,12 @@ FREE_EXPANSION = 32 * 2**20
 MOST_COLUMNS = 1000
 """Columns of a line of atoms that a header may announce: descriptors of some hundred numbers exist."""
 
+LONGEST_SENTENCE = 1000
+"""Characters of a reason with the path that it names."""
+
+LONGEST_SOURCE = 5000
+"""Characters of the path of an entry: 4096 of the file, and where in it."""
+
 DEEPEST_JSON = 100
 """Lists and mappings inside of each other: structures need 8; what converts a value calls itself for each level."""
 
@@ -51,7 +60,7 @@ OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".
 class _Bounded(io.RawIOBase):
     """A stream of uncompressed bytes that refuses to grow too far out of the bytes that it comes from."""
 
-    def __init__(self, stream: IO[bytes], compressed: Callable[[], int]) -> None:
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, compressed: Callable[[], int]) -> None:
         self._stream, self._compressed, self._count = stream, compressed, 0
 
     def readable(self) -> bool:
@@ -113,13 +122,13 @@ def decompressed(name: str, stream: IO[bytes]) -> Iterator[IO[bytes]]:
         yield io.BufferedReader(_Bounded(unpacked, lambda: counted.count))
 
 
-def bounded_stream(stream: IO[bytes], compressed: Callable[[], int]) -> IO[bytes]:
+def bounded_stream(stream: IO[bytes] | gzip.GzipFile, compressed: Callable[[], int]) -> IO[bytes]:
     """A stream that fails where it has grown too far out of ``compressed()`` bytes."""
     return io.BufferedReader(_Bounded(stream, compressed))
 
 
 def whole(stream: IO[bytes], limit: int = LARGEST_ENTRY, what: str = "the file") -> bytes:
-    """All bytes of a stream that holds one structure.
+    """All bytes of a stream that can only be read at once.
 
     Raises:
         StructureError: there are more than ``limit``.
@@ -129,7 +138,7 @@ def whole(stream: IO[bytes], limit: int = LARGEST_ENTRY, what: str = "the file")
         parts.append(part)
         size += len(part)
         if size > limit:
-            raise StructureError(f"{what} has more than {limit // 2**20} MiB, too much for one structure")
+            raise StructureError(f"{what} has more than {limit // 2**20} MiB, the most that is read at once; split it")
     return b"".join(parts)
 
 
@@ -224,9 +233,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def storable(text: str, limit: int = LONGEST_NAME) -> str:
-    """The text so that every file, table and terminal can hold it: valid UTF-8, one line, of bounded length.
+    r"""The text so that every file, table and terminal can hold it: valid UTF-8, one line, of bounded length.
 
-    What cannot be stored (parts of characters, zeros, line ends) is spelled out, ``\\ud800``, so that names that differ
+    What cannot be stored (parts of characters, zeros, line ends) is spelled out, ``\ud800``, so that names that differ
     stay different; a text that is too long ends with a checksum of itself.
     """
     text = text.encode("utf-8", "backslashreplace").decode()

@@ -9,71 +9,45 @@ elsewhere; all other formats become ase.Atoms. Nothing is ever unpickled.
 
 from __future__ import annotations
 
-import bz2
 import dataclasses
-import gzip
 import io
-import json
-import lzma
 import re
-import sqlite3
-import tarfile
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TextIO, TypeVar, cast
+from typing import IO, Any, TextIO, TypeVar
 
-import ase.db
 import ase.io
-from ase.io.formats import UnknownFileTypeError
-from ase.io.trajectory import Trajectory
 
+from dpa4_core.data.ase_database import DatabaseRow, json_database_rows, sqlite_rows
+from dpa4_core.data.bounded import (
+    LARGEST_ENTRY,
+    LARGEST_FILE,
+    OPENERS,
+    Lines,
+    open_bytes,
+    parse_json,
+    storable,
+    text_of,
+    whole_text,
+)
 from dpa4_core.data.cif import read_block
 from dpa4_core.data.identifiers import identifier
 from dpa4_core.data.json_rows import json_rows
 from dpa4_core.data.json_structures import HAS_PYMATGEN, holds_structure, is_database, structure_of
+from dpa4_core.data.parse_errors import PARSE_ERRORS, reason
 from dpa4_core.data.poscar import poscar_atoms
 from dpa4_core.data.star import split_blocks, title_of
 from dpa4_core.data.system import StructureError
+from dpa4_core.data.trajectory import open_trajectory
 from dpa4_core.data.xyz import xyz_frame, xyz_frames
 
 T = TypeVar("T")
 
 WHOLE_JSON = 16 * 2**20
 """Characters up to which a JSON file is read at once; larger ones are read row by row."""
-_ROWS_AT_ONCE = 1000
-
-OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-
-# what the parsers of ASE, pymatgen and the standard library raise on files that they do not understand
-PARSE_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,  # a damaged header that announces terabytes
-    OSError,
-    RuntimeError,
-    StopIteration,
-    SyntaxError,  # of XML, and of array headers
-    TypeError,
-    ValueError,
-    UnknownFileTypeError,
-    ase.io.ParseError,
-    sqlite3.Error,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    lzma.LZMAError,
-    tokenize.TokenError,  # of array headers
-    zlib.error,
-)
 
 
 @dataclass(frozen=True)
@@ -137,8 +111,7 @@ def _read_stream(path: Path) -> Iterator[Unread]:
     if reader is _read_json and _is_json_database(path):
         yield from _read_database(path, kind="json")
         return
-    opener = OPENERS.get(path.suffix.lower(), open)
-    with opener(path, "rb") as stream:
+    with open_bytes(path) as stream:
         yield from reader(stream, stem(path))
 
 
@@ -159,38 +132,18 @@ def stem(path: Path) -> str:
     return stem if dot and known else name
 
 
-def reason(error: Exception) -> str:
-    """The first line of what a parser said; a sentence of ours as it is."""
-    lines = str(error).strip().splitlines()
-    if isinstance(error, StructureError) and lines:
-        return lines[0]
-    message = lines[0][:120] if lines else "the text ends early or is not in this format"
-    return f"{type(error).__name__}: {message}"
-
-
-def _attempt(name: str, read: Callable[[], Any]) -> NamedStructure:
+def _attempt(form: str, name: str, read: Callable[[], Any]) -> NamedStructure:
     """One entry, or the reason why it cannot be read."""
     try:
         return NamedStructure(name, read())
     except PARSE_ERRORS as error:
-        return NamedStructure(name, None, reason(error))
+        return NamedStructure(name, None, reason(error, form))
 
 
 def read_text(path: Path) -> str:
     """The whole of a plain or compressed text file."""
-    opener = OPENERS.get(path.suffix.lower(), open)
-    with opener(path, "rb") as stream:
-        return stream.read().decode("utf-8-sig", errors="replace")
-
-
-@contextmanager
-def _text(stream: IO[bytes]) -> Iterator[io.TextIOWrapper]:
-    """The stream as text; who opened it closes it, also when its entries are not read to the end."""
-    text = io.TextIOWrapper(cast("BinaryIO", stream), encoding="utf-8-sig", errors="replace")
-    try:
-        yield text
-    finally:
-        text.detach()
+    with open_bytes(path) as stream:
+        return whole_text(stream, LARGEST_FILE)
 
 
 def _numbered(entries: Iterator[T]) -> Iterator[tuple[str, T]]:
@@ -201,14 +154,14 @@ def _numbered(entries: Iterator[T]) -> Iterator[tuple[str, T]]:
 
 
 def _read_cif(stream: IO[bytes], stem: str) -> Iterator[Unread]:
-    with _text(stream) as text:
-        for part, block in _numbered(split_blocks(text)):
+    with text_of(stream) as text:
+        for part, block in _numbered(split_blocks(Lines(text))):
             name = f"{stem}:{title_of(block)}" if part else stem
             yield Unread(part, partial(_cif_entry, name, block))
 
 
 def _cif_entry(name: str, block: list[str]) -> NamedStructure:
-    entry = _attempt(name, partial(read_block, block, pymatgen=HAS_PYMATGEN))
+    entry = _attempt("CIF", name, partial(read_block, block, pymatgen=HAS_PYMATGEN))
     if entry.structure is None:
         return entry
     structure, said = entry.structure
@@ -216,29 +169,27 @@ def _cif_entry(name: str, block: list[str]) -> NamedStructure:
 
 
 def _read_poscar(stream: IO[bytes], stem: str) -> Iterator[Unread]:
-    with _text(stream) as text:
-        content = text.read()
-    yield Unread("", partial(_attempt, stem, partial(poscar_atoms, content)))
+    yield Unread("", partial(_attempt, "POSCAR", stem, partial(poscar_atoms, whole_text(stream))))
 
 
 def _read_xyz(stream: IO[bytes], stem: str) -> Iterator[Unread]:
-    with _text(stream) as text:
-        for part, frame in _numbered(xyz_frames(text)):
+    with text_of(stream) as text:
+        for part, frame in _numbered(xyz_frames(Lines(text))):
             yield Unread(part, partial(_xyz_entry, frame, f"{stem}{part}"))
 
 
 def _xyz_entry(frame: list[str], name: str) -> NamedStructure:
-    entry = _attempt(name, partial(xyz_frame, frame))
+    entry = _attempt("XYZ", name, partial(xyz_frame, frame))
     if entry.structure is None:
         return entry
     return dataclasses.replace(entry, name=identifier(entry.structure.info, name))
 
 
 def _read_json(stream: IO[bytes], stem: str) -> Iterator[Unread]:
-    with _text(stream) as text:
+    with text_of(stream) as text:
         head = text.read(WHOLE_JSON)
         if len(head) < WHOLE_JSON:
-            yield from _whole_json(json.loads(head), stem)
+            yield from _whole_json(parse_json(head), stem)
         else:
             yield from _large_json(head, text, stem)
 
@@ -247,8 +198,8 @@ def _large_json(head: str, text: TextIO, stem: str) -> Iterator[Unread]:
     for key, row in json_rows(head, text):
         if isinstance(key, str) and not isinstance(row, dict):
             raise StructureError(
-                f"a JSON file of this size must be a list or a mapping of structures, and {key[:40]!r} is none; "
-                "split it or write JSON lines"
+                "a JSON file of this size must be a list or a mapping of structures, and "
+                f"{storable(key, 40)!r} is none; split it or write JSON lines"
             )
         yield _json_row(row, f":{key}", str(key) if isinstance(key, str) else f"{stem}:{key}")
 
@@ -260,7 +211,7 @@ def _whole_json(data: Any, stem: str) -> Iterator[Unread]:
         yield _json_row(data, "", stem)
     elif isinstance(data, dict):
         for name, row in data.items():
-            yield Unread(f":{name}", partial(_attempt, str(name), partial(structure_of, row)))
+            yield Unread(f":{name}", partial(_attempt, "JSON", str(name), partial(structure_of, row)))
     elif isinstance(data, list):
         for number, row in enumerate(data):
             yield _json_row(row, f":{number}", f"{stem}:{number}")
@@ -268,20 +219,20 @@ def _whole_json(data: Any, stem: str) -> Iterator[Unread]:
 
 def _json_row(row: Any, part: str, otherwise: str) -> Unread:
     name = identifier(row if isinstance(row, dict) else {}, otherwise)
-    return Unread(part, partial(_attempt, name, partial(structure_of, row)))
+    return Unread(part, partial(_attempt, "JSON", name, partial(structure_of, row)))
 
 
 def _read_json_lines(stream: IO[bytes], stem: str) -> Iterator[Unread]:
-    with _text(stream) as text:
-        for number, line in enumerate(line for line in text if line.strip()):
+    with text_of(stream) as text:
+        for number, line in enumerate(line for line in Lines(text, LARGEST_ENTRY) if line.strip()):
             yield Unread(f":{number}", partial(_json_line, line, f"{stem}:{number}"))
 
 
 def _json_line(line: str, name: str) -> NamedStructure:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except PARSE_ERRORS as error:
-        return NamedStructure(name, None, reason(error))
+        return NamedStructure(name, None, reason(error, "JSON"))
     return _json_row(row, "", name).read()
 
 
@@ -295,65 +246,28 @@ def _is_json_database(path: Path) -> bool:
 
 
 def _read_database(path: Path, kind: str = "db") -> Iterator[Unread]:
-    if kind != "db":  # ASE reads such a file as a whole
-        for row in database_rows(path, kind):
-            yield Unread(f":{row.id}", partial(_row_entry, partial(_itself, row), f"{stem(path)}:{row.id}"))
-        return
-    database = ase.db.connect(path, type=kind, use_lock_file=False)
-    for number in _row_numbers(path):
-        yield Unread(f":{number}", partial(_row_entry, partial(database.get, id=number), f"{stem(path)}:{number}"))
+    for number, read in database_rows(path, kind):
+        yield Unread(f":{number}", partial(_row_entry, read, f"{stem(path)}:{number}"))
 
 
-def _itself(row: Any) -> Any:
-    return row
-
-
-def _row_entry(find: Callable[[], Any], name: str) -> NamedStructure:
+def _row_entry(read: Callable[[], DatabaseRow], name: str) -> NamedStructure:
     try:
-        row = find()
+        row = read()
     except PARSE_ERRORS as error:
-        return NamedStructure(name, None, reason(error))
-    return _attempt(identifier(row.key_value_pairs, name), row.toatoms)
+        return NamedStructure(name, None, reason(error, "database"))
+    return _attempt("database", identifier(row.key_value_pairs, name), row.atoms)
 
 
-def _row_numbers(path: Path) -> Iterator[int]:
-    """Identifiers of the rows of an SQLite database in their order; ASE's own selection reads all rows at once."""
-    _refuse_foreign(path)
-    last = -1
-    while True:
-        with closing(_connect(path)) as connection:
-            found = connection.execute(
-                "SELECT id FROM systems WHERE id > ? ORDER BY id LIMIT ?", (last, _ROWS_AT_ONCE)
-            ).fetchall()
-        if not found:
-            return
-        yield from (number for (number,) in found)
-        last = found[-1][0]
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-
-
-def _refuse_foreign(path: Path) -> None:
-    """ASE would write its tables into any other SQLite file."""
-    with closing(_connect(path)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'systems'").fetchone():
-            raise StructureError("the file is an SQLite database but not one of ASE")
-
-
-def database_rows(path: Path, kind: str = "db") -> Iterator[Any]:
-    """Rows of an ASE database in an SQLite (``db``) or ``json`` file, which is not touched."""
-    if kind == "db":
-        _refuse_foreign(path)
-    yield from ase.db.connect(path, type=kind, use_lock_file=False).select()
+def database_rows(path: Path, kind: str = "db") -> Iterator[tuple[int, Callable[[], DatabaseRow]]]:
+    """Number of each row of an ASE database in an SQLite (``db``) or ``json`` file, and a function that reads it."""
+    return sqlite_rows(path) if kind == "db" else json_database_rows(path)
 
 
 def _read_trajectory(path: Path) -> Iterator[Unread]:
-    with Trajectory(path) as frames:
+    with open_trajectory(path) as frames:
         for number in range(len(frames)):
             part = f":{number}" if len(frames) > 1 else ""
-            yield Unread(part, partial(_attempt, f"{stem(path)}{part}", partial(frames.__getitem__, number)))
+            yield Unread(part, partial(_attempt, "trajectory", f"{stem(path)}{part}", partial(frames.frame, number)))
 
 
 StreamReader = Callable[[IO[bytes], str], Iterator[Unread]]

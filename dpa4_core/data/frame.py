@@ -17,7 +17,7 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
-from dpa4_core.data.formats import PARSE_ERRORS, reason
+from dpa4_core.data.parse_errors import PARSE_ERRORS, reason
 from dpa4_core.data.structures import to_system
 from dpa4_core.data.system import StructureError, System, check_system, symbol
 
@@ -247,17 +247,17 @@ def frame_of_atoms(
     )
 
 
-def attempt(name: str, source: str, build: Callable[[], Frame]) -> Frame | BrokenFrame:
-    """One frame, or the reason why it cannot be read."""
+def attempt(name: str, source: str, build: Callable[[], Frame], form: str = "") -> Frame | BrokenFrame:
+    """One frame, or the reason why it cannot be read; the format as in `reason`."""
     try:
         return build()
     except PARSE_ERRORS as error:
-        return BrokenFrame(name, f"{source}, {name}: {reason(error)}")
+        return BrokenFrame(name, f"{source}, {name}: {reason(error, form)}")
 
 
-def broken_rest(name: str, source: str, error: Exception) -> BrokenFrame:
+def broken_rest(name: str, source: str, error: Exception, form: str = "") -> BrokenFrame:
     """What is left of a file after an error that no later frame survives."""
-    return BrokenFrame(name, f"{source} cannot be read from {name} on: {reason(error)}")
+    return BrokenFrame(name, f"{source} cannot be read from {name} on: {reason(error, form)}")
 
 
 def scalar(value: Any) -> float | None:

@@ -17,7 +17,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dpa4_core.data.formats import OPENERS, PARSE_ERRORS, reason, stem, unknown_format
+from dpa4_core.data.bounded import OPENERS
+from dpa4_core.data.formats import stem, unknown_format
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, frame_of_atoms, labelled_frame
 from dpa4_core.data.labelled.ase_files import read_database, read_trajectory
 from dpa4_core.data.labelled.deepmd import is_deepmd_system, read_deepmd_system
@@ -25,6 +26,7 @@ from dpa4_core.data.labelled.lmdb_files import read_lmdb
 from dpa4_core.data.labelled.pymatgen_json import read_json
 from dpa4_core.data.labelled.text import read_xyz
 from dpa4_core.data.labelled.vasp import read_outcar, read_vasprun
+from dpa4_core.data.parse_errors import PARSE_ERRORS, reason
 from dpa4_core.data.system import StructureError
 from dpa4_core.errors import DPA4Error
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
 from ase import Atoms
-from ase.io.jsonio import decode
 
+from dpa4_core.data.ase_fields import arrays_of, atoms_of_fields, decode_fields
+from dpa4_core.data.plain_fields import checked_species, numbers_of, structure_of_fields, structure_of_lists
 from dpa4_core.data.system import StructureError
 
 HAS_PYMATGEN = importlib.util.find_spec("pymatgen") is not None
@@ -32,17 +32,24 @@ def structure_of(row: Any) -> Any:
     if "structure" in row:
         return structure_of(row["structure"])
     if "atoms_json" in row:
-        return decode(row["atoms_json"])
+        stored = row["atoms_json"]
+        fields = decode_fields(stored) if isinstance(stored, str) else arrays_of(stored)
+        if not isinstance(fields, dict):
+            raise StructureError("the entry has no structure under atoms_json")
+        return atoms_of_fields(fields)
     if "sites" in row:
         if not HAS_PYMATGEN:
             raise StructureError("structures in pymatgen's JSON need pymatgen; run `pip install pymatgen`")
-        core = importlib.import_module("pymatgen.core")
-        return (core.Structure if "lattice" in row else core.Molecule).from_dict(row)
-    lattice, species = row["lattice"], row["species"]
+        return structure_of_fields(row)
     cartesian = "frac_coords" not in row
-    coordinates = row["coords"] if cartesian else row["frac_coords"]
+    missing = [key for key in ("lattice", "species", "coords" if cartesian else "frac_coords") if key not in row]
+    if missing:
+        raise StructureError(f"the entry has no {missing[0]}; a structure needs lattice, species and frac_coords")
+    lattice, species, coordinates = row["lattice"], row["species"], row["coords" if cartesian else "frac_coords"]
     if HAS_PYMATGEN:
-        core = importlib.import_module("pymatgen.core")
-        return core.Structure(lattice, species, coordinates, coords_are_cartesian=cartesian)
-    where = {"positions" if cartesian else "scaled_positions": coordinates}
-    return Atoms(species, cell=lattice, pbc=True, **where)
+        return structure_of_lists(lattice, species, coordinates, cartesian=cartesian)
+    kinds, places = checked_species(species), numbers_of(coordinates, (-1, 3), "the list of coordinates")
+    cell = numbers_of(lattice, (3, 3), "the lattice")
+    if len(kinds) != len(places):
+        raise StructureError(f"there are {len(kinds)} species and {len(places)} coordinates; give one of each per site")
+    return Atoms(kinds, cell=cell, pbc=True, positions=places if cartesian else places @ cell)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,11 +90,14 @@ def structure_of_lists(lattice: Any, species: Any, coordinates: Any, *, cartesia
     parsed: dict[Any, Any] = {}
     for number, kind in enumerate(kinds):
         if kind not in parsed:
-            parsed[kind] = _attempt(lambda kind=kind: core.Composition({core.periodic_table.get_el_sp(kind): 1}))
+            parsed[kind] = _attempt(partial(_composition, core, kind))
         if parsed[kind] is None:
             raise StructureError(f"site {number} holds {storable(str(kind), 40)!r}, which is not an element")
     return built(
-        core.Structure, lattice_of_fields(lattice), [parsed[kind] for kind in kinds], places,
+        core.Structure,
+        lattice_of_fields(lattice),
+        [parsed[kind] for kind in kinds],
+        places,
         coords_are_cartesian=cartesian,
     )
 
@@ -155,6 +159,30 @@ def numbers_of(value: Any, shape: tuple[int, ...], what: str) -> NDArray[np.floa
     return array
 
 
+def numbers_of_any(value: Any, what: str) -> NDArray[np.float64]:
+    """An array of numbers of any shape.
+
+    Raises:
+        StructureError: the value is not made of numbers.
+    """
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise StructureError(f"{what} does not consist of numbers") from error
+
+
+def plain_integers(content: Any, what: str) -> NDArray[np.int64]:
+    """A list [n] of integers or flags.
+
+    Raises:
+        StructureError: it is none.
+    """
+    numbers = numbers_of(content, (-1,), what)
+    if not np.isfinite(numbers).all() or (numbers != np.round(numbers)).any() or (abs(numbers) > 2**53).any():
+        raise StructureError(f"{what} does not consist of whole numbers")
+    return numbers.astype(np.int64)
+
+
 def plain_value(value: Any, depth: int = 0) -> Any:
     """Numbers, flags, text, lists and mappings of a value; what was the recipe of an object loses its name.
 
@@ -168,7 +196,8 @@ def plain_value(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, np.ndarray | np.generic):
-        return value if np.asarray(value).dtype.kind in "biuf" else None
+        kind = np.asarray(value).dtype.kind
+        return value if kind in "biuf" else plain_value(value.tolist(), depth + 1) if kind == "U" else None
     if isinstance(value, list | tuple):
         return [plain_value(entry, depth + 1) for entry in value]
     if not isinstance(value, Mapping):
@@ -207,7 +236,7 @@ def _species_of_sites(core: Any, sites: Sequence[Mapping[str, Any]]) -> list[Any
     for number, site in enumerate(sites):
         key = tuple(_species_key(kind, number) for kind in site["species"])
         if key not in known:
-            known[key] = _attempt(lambda key=key: core.Composition(dict(_species(core, *kind) for kind in key)))
+            known[key] = _attempt(partial(_mixture, core, key))
         if known[key] is None:
             names = ", ".join(name for name, *_ in key)
             raise StructureError(f"site {number} holds {names!r}, which is not an element")
@@ -241,6 +270,14 @@ def _species(
         return core.Element(name), occupancy
     make = core.Species if core.Element.is_valid_symbol(name) else core.DummySpecies
     return make(name, oxidation_state, spin=spin), occupancy
+
+
+def _composition(core: Any, kind: str | int) -> Any:
+    return core.Composition({core.periodic_table.get_el_sp(kind): 1})
+
+
+def _mixture(core: Any, key: tuple[tuple[str, float | None, float | None, float, bool], ...]) -> Any:
+    return core.Composition(dict(_species(core, *kind) for kind in key))
 
 
 def _coordinates(sites: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:

@@ -13,17 +13,17 @@ from functools import partial
 from pathlib import Path
 
 from dpa4_core.data.archives import archive_entries, is_archive
+from dpa4_core.data.bounded import LONGEST_SENTENCE, LONGEST_SOURCE, storable
 from dpa4_core.data.formats import (
     KNOWN_FORMATS,
-    PARSE_ERRORS,
     NamedStructure,
     Unread,
     reader_of,
-    reason,
     stem,
     unknown_format,
 )
 from dpa4_core.data.identifiers import ID_KEYS
+from dpa4_core.data.parse_errors import PARSE_ERRORS, reason
 from dpa4_core.data.structures import StructureError, to_system
 
 __all__ = [
@@ -75,7 +75,7 @@ def read_structures(path: str | Path) -> list[NamedStructure]:
         except StructureError as error:
             if not path.is_dir():
                 raise
-            entries.append(NamedStructure(stem(file), None, str(error)))
+            entries.append(_failed(stem(file), str(error)))
     return entries
 
 
@@ -157,7 +157,7 @@ def _until_broken(path: Path, label: str) -> Iterator[Entry]:
             last = entry.source
     except StructureError as error:
         source = label if last is None else f"{label}:end"
-        yield Entry(source, partial(NamedStructure, stem(path), None, str(error)))
+        yield Entry(storable(source, LONGEST_SOURCE), partial(_failed, stem(path), str(error)))
 
 
 def _file_entries(path: Path, label: str) -> Iterator[Entry]:
@@ -188,7 +188,7 @@ def _file_entries(path: Path, label: str) -> Iterator[Entry]:
         if unread is None:
             break
         count += 1
-        yield Entry(f"{label}{unread.part}", partial(_checked, unread, path))
+        yield Entry(storable(f"{label}{unread.part}", LONGEST_SOURCE), partial(_checked, unread, path))
     if not count:
         raise StructureError(f"{path} holds no structure")
 
@@ -203,10 +203,16 @@ def _checked(unread: Unread, path: Path) -> NamedStructure:
             to_system(entry.structure)
         except StructureError as problem:
             error = str(problem)
+    name = storable(entry.name)
     if error is None:
-        return entry
-    where = unread.part[1:] if unread.part.startswith("/") else entry.name  # of an archive the member
-    return dataclasses.replace(entry, error=f"{path.name}, {where}: {error}")
+        return dataclasses.replace(entry, name=name)
+    where = unread.part[1:] if unread.part.startswith("/") else name  # of an archive the member
+    return dataclasses.replace(_failed(name, f"{path.name}, {where}: {error}"), structure=entry.structure)
+
+
+def _failed(name: str, error: str) -> NamedStructure:
+    """An entry that cannot be used, in words that every file can hold."""
+    return NamedStructure(storable(name), None, storable(error, LONGEST_SENTENCE))
 
 
 @contextmanager

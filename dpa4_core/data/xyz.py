@@ -20,6 +20,8 @@ from ase.io.extxyz import key_val_str_to_dict, per_config_properties
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
+from dpa4_core.data.bounded import LARGEST_ENTRY
+from dpa4_core.data.plain_fields import plain_value
 from dpa4_core.data.species import atoms_of
 from dpa4_core.data.system import StructureError
 
@@ -42,12 +44,16 @@ _BOOLEANS = {"T": True, "F": False, "1": True, "0": False, "TRUE": True, "FALSE"
 def xyz_frames(stream: Iterator[str]) -> Iterator[list[str]]:
     """Lines of each frame. A line that holds one integer, and is no comment, begins a new one."""
     frame: list[str] = []
+    size = 0
     for line in stream:
         is_comment = len(frame) == 1 and _is_count(frame[0])
         if _is_count(line) and not is_comment:
             if frame:
                 yield frame
-            frame = []
+            frame, size = [], 0
+        size += len(line)
+        if size > LARGEST_ENTRY:
+            raise StructureError(f"a frame has more than {LARGEST_ENTRY // 2**20} MiB without the beginning of another")
         if frame or line.strip():
             frame.append(line)
     if frame:
@@ -80,7 +86,7 @@ def xyz_frame(lines: list[str]) -> Atoms:
         raise StructureError("Properties names no column of species (species:S:1) or no positions (pos:R:3)")
     atoms = atoms_of([str(name) for name in species.tolist()], positions)
     _set_cell(atoms, fields)
-    atoms.info = fields
+    atoms.info = plain_value(fields)
     if (movable := columns.pop("move_mask", None)) is not None:
         _constrain(atoms, movable)
     _set_arrays(atoms, columns)

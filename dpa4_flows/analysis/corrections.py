@@ -31,6 +31,7 @@ from pymatgen.entries.computed_entries import (
     ComputedStructureEntry,
 )
 
+from dpa4_core.errors import words_of
 from dpa4_flows.analysis.frames import applies_u, check_fitted_to, hubbards, is_pbe, run_type, u_state
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
 from dpa4_flows.analysis.schemes import PUBLISHED, Scheme, find_scheme
@@ -143,7 +144,7 @@ def corrected_entry(
     try:
         adjustments = _compatibility(found, with_u).get_adjustments(entry)
     except (CompatibilityError, ValueError, KeyError, IndexError) as error:
-        problem = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        problem = words_of(error)
         return CorrectedEntry(None, f"corrections {scheme} do not apply to {composition.reduced_formula}: {problem}")
     entry.energy_adjustments = [_without_settings(adjustment, scheme) for adjustment in adjustments]
     corrections = corrections_of(entry)

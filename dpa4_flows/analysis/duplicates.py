@@ -20,6 +20,7 @@ from pymatgen.analysis.structure_matcher import ElementComparator, StructureMatc
 from pymatgen.core import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.schemas import RelaxationDocument
 
 _SYMPREC = 0.1  # Å; loose, so that noise of 0.01 Å does not hide a symmetry
@@ -100,7 +101,7 @@ def relaxed_duplicates(
     for name, document in documents.items():
         if document.converged and document.structure is not None and document.energy_per_atom is not None:
             energies[name] = document.energy_per_atom
-            structures[name] = Structure.from_dict(document.structure)
+            structures[name] = structure_of_fields(document.structure)
     alike: dict[str, list[str]] = {}
     for name, first in group_duplicates(structures, ltol=ltol, stol=stol, angle_tol=angle_tol).items():
         alike.setdefault(first, []).append(name)

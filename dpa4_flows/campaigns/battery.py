@@ -21,6 +21,7 @@ from monty.json import MSONable
 from pymatgen.core import Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.duplicates import group_duplicates, relaxed_duplicates
 from dpa4_flows.analysis.electrode import ElectrodeError, electrode_properties
@@ -247,7 +248,7 @@ def delithiate(run: BatteryRun) -> StageSummary:
 def charged_structures(table: ResultsTable, ids: list[str]) -> list[Structure]:
     """Hosts without working ions as the stage ``delithiate`` left them; a source of chunk jobs."""
     results = table.stage("delithiate", ids)
-    return [Structure.from_dict((results[i].document or {})["structure"]) for i in ids]
+    return [structure_of_fields((results[i].document or {})["structure"]) for i in ids]
 
 
 @job(output_schema=StageSummary)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from pymatgen.core import Structure
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.electrode import ElectrodeError, ElectrodeProperties, redox_bound, remove_ions
 from dpa4_flows.analysis.hull import HullResult
 from dpa4_flows.analysis.sanity import check_candidate
@@ -49,7 +50,7 @@ def judge_sanity(candidate: Candidate, campaign: BatteryCampaign, elements: Coll
     )
     if candidate.structure is None:
         return _rejected(result, candidate.error or "the candidate has no structure")
-    structure = Structure.from_dict(candidate.structure)
+    structure = structure_of_fields(candidate.structure)
     result.values = {"n_atoms": len(structure)}
     ion = campaign.campaign.working_ion
     reasons = check_candidate(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,8 @@ from ase import Atoms
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
+from dpa4_core.data.bounded import LARGEST_FILE, open_bytes, parse_json, storable, whole_text
+from dpa4_core.data.parse_errors import PARSE_ERRORS, reason
 from dpa4_core.data.readers import ID_KEYS, NamedStructure, read_structures
 from dpa4_flows.calculations import plain_structure
 from dpa4_flows.campaigns.config import ConfigError
@@ -46,14 +46,14 @@ def _labels(file: Path) -> dict[str, dict[str, Any]]:
     if not file.is_file() or not name.endswith((".json", ".json.gz")):
         return {}
     try:
-        content = file.read_bytes()
-        data = json.loads(gzip.decompress(content) if name.endswith(".gz") else content)
-    except (ValueError, OSError, EOFError) as error:
-        raise ConfigError(f"{file} is not valid JSON: {error}") from None
+        with open_bytes(file) as stream:
+            data = parse_json(whole_text(stream, LARGEST_FILE))
+    except PARSE_ERRORS as error:
+        raise ConfigError(f"{file} cannot be read: {reason(error, 'JSON')}") from None
     rows = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
     labels: dict[str, dict[str, Any]] = {}
     for row in rows:
-        for name in {str(row[key]) for key in ID_KEYS if key in row}:
+        for name in {storable(str(row[key])) for key in ID_KEYS if key in row}:
             if name in labels:  # readers number what repeats, as in a trajectory; an id that somebody gave is unique
                 raise ConfigError(f"candidate id {name!r} occurs twice in {file}; rename one")
             labels[name] = row
@@ -74,11 +74,13 @@ def _candidate(named: NamedStructure, labels: dict[str, Any], file: Path) -> Can
         structure = plain_structure(structure)
         structure.remove_oxidation_states()  # labels of the file, not of the relaxed structure
     tags = labels.get("tags") or []
+    if not isinstance(tags, str | list):
+        tags = [tags]
     return Candidate(
         candidate_id=named.name,
-        formula=str(formula or named.name),
+        formula=storable(str(formula or named.name)),
         structure=structure.as_dict() if error is None else None,
-        source=str(labels.get("source") or file.name),
-        tags=tags.split() if isinstance(tags, str) else [str(tag) for tag in tags],
+        source=storable(str(labels.get("source") or file.name)),
+        tags=[storable(str(tag)) for tag in (tags.split() if isinstance(tags, str) else tags)],
         error=error,
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pydantic import Field
 from pymatgen.core import Structure
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.results import ResultsError, ResultsTable
 from dpa4_flows.schemas import Document, RelaxationDocument, StageResult
 
@@ -117,7 +118,7 @@ def judge_relaxation(
 def relaxed_structure(document: RelaxationDocument) -> Structure:
     """Relaxed structure of a converged calculation."""
     assert document.structure is not None, document.key
-    return Structure.from_dict(document.structure)
+    return structure_of_fields(document.structure)
 
 
 def calculation_keys(table: ResultsTable, stage: str, ids: Sequence[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pymatgen.core import Structure
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.model import registry
 from dpa4_flows.analysis.duplicates import group_duplicates
 from dpa4_flows.campaigns.battery import BatteryRun
@@ -97,7 +98,7 @@ def plan_campaign(campaign: BatteryCampaign, folder: Path) -> Plan:
     verdicts = [judge_sanity(candidate, campaign, elements) for candidate in candidates]
     alive = {verdict.candidate_id for verdict in verdicts if verdict.goes_on}
     structures = {
-        c.candidate_id: Structure.from_dict(c.structure)
+        c.candidate_id: structure_of_fields(c.structure)
         for c in candidates
         if c.candidate_id in alive and c.structure is not None
     }

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from pymatgen.core import Structure
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.files import write_bytes
 from dpa4_core.locks import locked
 from dpa4_core.model.info import ModelInfo
@@ -174,7 +174,7 @@ def _read_inputs(
 ) -> tuple[list[Candidate], list[ReferencePhase], dict[str, list[str]]]:
     """Candidates, competing phases, and what identifies the files and the library that they came from."""
     candidates = read_candidates(campaign.campaign.candidates)
-    systems = {chemical_system(Structure.from_dict(c.structure)) for c in candidates if c.structure is not None}
+    systems = {chemical_system(structure_of_fields(c.structure)) for c in candidates if c.structure is not None}
     phases = find_phases(systems, campaign.hull.competing)
     further = {} if library is None else further_phases(library, systems, phases)
     return candidates, [*phases, *further.values()], input_checksums(campaign) | {"library": sorted(further)}

@@ -81,4 +81,4 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     text = " ".join(str(error).split())
-    return text or f"{type(error).__name__} without a message; run again with --debug"
+    return text or "the program failed without saying why; run again with --debug"

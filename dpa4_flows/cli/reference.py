@@ -8,10 +8,11 @@ from typing import Annotated
 
 import torch
 import typer
-from pymatgen.core import Composition, Element, Structure
+from pymatgen.core import Composition, Element
 from rich.markup import escape
 from rich.table import Table
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.calculations import RATTLE
 from dpa4_flows.campaigns.bundled import find_campaign
@@ -257,7 +258,7 @@ def _campaign_library(campaign: BatteryCampaign) -> Path | None:
 
 def _campaign_systems(campaign: BatteryCampaign) -> list[str]:
     candidates = read_candidates(campaign.campaign.candidates)
-    return sorted({chemical_system(Structure.from_dict(c.structure)) for c in candidates if c.structure is not None})
+    return sorted({chemical_system(structure_of_fields(c.structure)) for c in candidates if c.structure is not None})
 
 
 def _choose(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pymatgen.core import Structure
 from rich.markup import escape
 from rich.table import Table
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.cli.console import number, out, plural, say
 from dpa4_flows.cli.outputs import Computed
 from dpa4_flows.cli.structures import MAX_ROWS
@@ -89,12 +89,12 @@ def structures_to_write(
             continue
         name = inputs[position].name
         facts: dict[str, Any] = {"verdict": document.verdict, "converged": document.relaxed.converged}
-        structure = Structure.from_dict(document.relaxed.structure)
+        structure = structure_of_fields(document.relaxed.structure)
         energy = document.relaxed.energy_per_atom * len(structure)
         relaxed.append(Computed(name, structure, facts, energy=energy))
         way = document.followed
         if way is not None and way.structure is not None:
-            end = Structure.from_dict(way.structure)
+            end = structure_of_fields(way.structure)
             facts = {"space_group": way.space_group, "verdict": way.verdict, "converged": way.converged}
             lower.append(Computed(name, end, facts, energy=way.steps[-1].energy_per_atom * len(end)))
     return {"relaxed.extxyz": relaxed, "lower.extxyz": lower}

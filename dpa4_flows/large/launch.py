@@ -151,7 +151,7 @@ def _start(order: dict[str, object], resources: Resources, log: Path) -> subproc
     }
     with log.open("ab") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dpa4_flows.large"],
+            [sys.executable, "-P", "-m", "dpa4_flows.large"],  # -P: no module comes from the current folder
             stdin=subprocess.PIPE,
             stdout=stream,
             stderr=subprocess.STDOUT,

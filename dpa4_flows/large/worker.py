@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpa4_core.data.formats import reason
 from dpa4_core.data.readers import Entry
-from dpa4_core.errors import DPA4Error
+from dpa4_core.errors import DPA4Error, words_of
 from dpa4_core.potential import PotentialLike
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import RelaxResult, relax_stream
@@ -217,7 +216,7 @@ class RunWorker:
             raise
         except Exception as problem:  # whatever a potential may raise
             logger.exception("%s failed", entry.source)
-            row = self._rows.unusable(index, entry.source, item.name, f"the computation failed: {reason(problem)}")
+            row = self._rows.unusable(index, entry.source, item.name, f"the computation failed: {words_of(problem)}")
         self._store(slice_, row)
 
     def _claim(self, number: int) -> _Slice | None:

@@ -15,6 +15,7 @@ from jobflow import Maker, job
 from pymatgen.core import Molecule, Structure
 
 from dpa4_core.data.batching import default_budget
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import PotentialLike
 from dpa4_core.predict import predict
@@ -117,7 +118,7 @@ class BatchMaker(Maker, ABC):
         if structures is None:
             wanted: list[Structure | Molecule] = list(find_structures(results, ids or [], source))
         else:
-            wanted = [Structure.from_dict(s) if isinstance(s, dict) else s for s in structures]
+            wanted = [structure_of_fields(s) if isinstance(s, dict) else s for s in structures]
         return self.run(results, wanted)
 
     def run(self, table: ResultsTable, structures: Sequence[Structure | Molecule]) -> ChunkSummary:

@@ -15,6 +15,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.provenance import provenance
 from dpa4_flows.results import ResultsTable
@@ -192,7 +193,7 @@ def bulk_document(
 
 def lattice_constant(document: StabilityDocument) -> float:
     """Edge of the conventional cell along x, Å."""
-    structure = Structure.from_dict(document.relaxed.structure)
+    structure = structure_of_fields(document.relaxed.structure)
     return float(SpacegroupAnalyzer(structure, symprec=0.01).get_conventional_standard_structure().lattice.a)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pymatgen.core import Structure
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.stability import primitive_cell, space_group
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.phonons import BatchPhononMaker
@@ -93,7 +94,7 @@ class ModeFollower:
         self, descents: Sequence[Descent], table: ResultsTable
     ) -> list[tuple[Structure, RelaxationDocument, int] | None]:
         """The lowest structure along the mode of each crystal, its relaxation and the number of directions."""
-        tried = [[Structure.from_dict(s) for s in descent.phonons.along_mode] for descent in descents]
+        tried = [[structure_of_fields(s) for s in descent.phonons.along_mode] for descent in descents]
         self.relax_maker.run(table, [structure for group in tried for structure in group])
         found: list[tuple[Structure, RelaxationDocument, int] | None] = []
         for descent, group in zip(descents, tried, strict=True):
@@ -140,7 +141,7 @@ def _lowest(documents: Sequence[RelaxationDocument], below: float) -> tuple[Stru
     equals = []
     for document in lower:
         if (document.energy_per_atom or 0.0) <= lowest + SAME_ENERGY_EV:
-            structure = Structure.from_dict(document.structure or {})
+            structure = structure_of_fields(document.structure or {})
             equals.append((_primitive(structure), document))
     return min(equals, key=lambda pair: (not pair[1].converged, len(pair[0]), pair[1].energy_per_atom))
 

@@ -13,6 +13,7 @@ from jobflow import Flow, Response, job
 from pymatgen.core import Composition, Structure
 from pymatgen.entries.computed_entries import ComputedEntry
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.corrections import CorrectedEntry, corrected_entry
@@ -107,7 +108,7 @@ def put_phases(table: ResultsTable, phases: Iterable[ReferencePhase]) -> None:
 def stored_phases(table: ResultsTable, chemical_systems: Iterable[str] | None = None) -> list[ReferencePhase]:
     """Phases that `put_phases` stored, all or as far as they lie in one of the chemical systems."""
     rows = table.get_meta(_COMPETING, [])
-    phases = [ReferencePhase(**{**row, "structure": Structure.from_dict(row["structure"])}) for row in rows]
+    phases = [ReferencePhase(**{**row, "structure": structure_of_fields(row["structure"])}) for row in rows]
     return phases if chemical_systems is None else select_for_chemsys(phases, chemical_systems)
 
 
@@ -138,7 +139,7 @@ def add_references(table: ResultsTable, phases: Iterable[ReferencePhase], maker:
 def reference_structures(table: ResultsTable, ids: list[str]) -> list[Structure]:
     """Input structures of competing phases by the keys of their relaxations; a source of chunk jobs."""
     structures = table.get_meta(_STRUCTURES, {})
-    return [Structure.from_dict(structures[key]) for key in ids]
+    return [structure_of_fields(structures[key]) for key in ids]
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def document_entry(document: RelaxationDocument, scheme: str, entry_id: str) -> 
     if document.error is not None or document.structure is None or document.energy is None:
         return CorrectedEntry(None, document.error or "no energy was stored")
     return corrected_entry(
-        Structure.from_dict(document.structure),
+        structure_of_fields(document.structure),
         document.energy,
         scheme=scheme,
         entry_id=entry_id,

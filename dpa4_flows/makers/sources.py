@@ -12,6 +12,7 @@ from ase import Atoms
 from pymatgen.core import Molecule, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.data.readers import iter_entries
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.results import ResultsTable
@@ -33,7 +34,7 @@ def find_structures(table: ResultsTable, ids: Sequence[str], source: str = CANDI
         DPA4Error: an id without a structure, or a source that cannot be imported.
     """
     if source == CANDIDATES:
-        return [Structure.from_dict(structure) for structure in _candidates(table, ids)]
+        return [structure_of_fields(structure) for structure in _candidates(table, ids)]
     return _function(source)(table, list(ids))
 
 

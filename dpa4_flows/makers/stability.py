@@ -20,6 +20,7 @@ from jobflow import Flow, Job, JobOrder, Maker, job
 from pydantic import Field
 from pymatgen.core import Structure
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.stability import hull_verdict, overall_verdict, space_group
 from dpa4_flows.extras import require_extra
 from dpa4_flows.makers.batch import BatchRelaxMaker
@@ -305,7 +306,7 @@ def free_crystal(structure: Structure) -> tuple[Structure, list[str]]:
 
 
 def _structure(document: RelaxationDocument) -> Structure:
-    return Structure.from_dict(document.structure or {})
+    return structure_of_fields(document.structure or {})
 
 
 def _lower_on_hull(hull: HullPart | None, document: RelaxationDocument) -> list[str]:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pymatgen.core import Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
+from dpa4_core.data.parse_errors import reason
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.reference.library import LibraryError, read_rows
 
 
@@ -42,14 +43,14 @@ def _entry(row: Any, position: int, path: Path) -> ComputedStructureEntry:
         )
     try:
         return ComputedStructureEntry(
-            Structure.from_dict(row["structure"]),
+            structure_of_fields(row["structure"]),
             float(row["energy"]),
             correction=_correction(row),
             entry_id=row.get("entry_id"),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise LibraryError(
-            f"row {position} of {path} is no readable entry of pymatgen ({type(error).__name__}: {error})"
+            f"row {position} of {path} is no readable entry of pymatgen: {reason(error, 'JSON')}"
         ) from error
 
 

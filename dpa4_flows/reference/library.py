@@ -7,13 +7,19 @@ to DFT, and every phase of a hull is computed by the model in use.
 from __future__ import annotations
 
 import gzip
-import json
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pymatgen.core import DummySpecies, Structure
+
+from dpa4_core.data.bounded import LARGEST_FILE, bounded_stream, parse_json, whole_text
+from dpa4_core.data.parse_errors import reason
+from dpa4_core.data.plain_fields import structure_of_fields, structure_of_lists
+from dpa4_core.data.system import StructureError
+from dpa4_core.errors import words_of
 
 _ELEMENTS_FILE = Path(__file__).parents[1] / "data" / "elements.json.gz"
 _NAME_KEYS = ("id", "name", "entry_id", "material_id")
@@ -92,13 +98,22 @@ def read_rows(path: Path) -> list[tuple[str | None, Any]]:
         LibraryError: the file is missing or not JSON, or holds no list of phases.
     """
     try:
-        raw = path.read_bytes()
-        content = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
+        content = parse_json(_text(path))
     except OSError as error:
-        raise LibraryError(f"cannot read the phases in {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
-        raise LibraryError(f"{path} is not a JSON file of phases: {error}") from error
+        raise LibraryError(f"cannot read the phases in {path}: {words_of(error)}") from error
+    except (ValueError, EOFError, zlib.error) as error:
+        raise LibraryError(f"{path} is not a JSON file of phases: {reason(error, 'JSON')}") from error
     return _rows(content, path)
+
+
+def _text(path: Path) -> str:
+    """The text of a plain or gzipped file, whatever its name."""
+    with path.open("rb") as stream:
+        if stream.peek(2)[:2] != b"\x1f\x8b":
+            return whole_text(stream, LARGEST_FILE)
+        size = path.stat().st_size
+        with gzip.open(stream) as unpacked, bounded_stream(unpacked, lambda: size) as bounded:
+            return whole_text(bounded, LARGEST_FILE)
 
 
 def _read(path: Path) -> Iterator[ReferencePhase]:
@@ -129,7 +144,7 @@ def _phase(row: Any, name: str | None, position: int, path: Path) -> ReferencePh
         formula = structure.composition.reduced_formula
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise LibraryError(
-            f"row {position} of {path} has no readable structure ({type(error).__name__}: {error}); give "
+            f"row {position} of {path} has no readable structure: {reason(error, 'JSON')}; give "
             "lattice, species and frac_coords, or a pymatgen dictionary"
         ) from error
     given = next((str(row[key]) for key in _NAME_KEYS if row.get(key) not in (None, "")), name)
@@ -143,12 +158,12 @@ def _phase(row: Any, name: str | None, position: int, path: Path) -> ReferencePh
 
 def _structure(data: Any) -> Structure:
     structure = (
-        Structure.from_dict(data)
+        structure_of_fields(data)
         if "sites" in data
-        else Structure(data["lattice"], data["species"], data["frac_coords"])
+        else structure_of_lists(data["lattice"], data["species"], data["frac_coords"], cartesian=False)
     )
     if len(structure) == 0:
-        raise ValueError("no atoms")
+        raise StructureError("no atoms")
     if dummies := [str(species) for species in structure.elements if isinstance(species, DummySpecies)]:
-        raise ValueError(f"{dummies[0]} is not an element")
+        raise StructureError(f"{dummies[0]} is not an element")
     return structure

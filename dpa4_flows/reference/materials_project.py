@@ -16,8 +16,11 @@ from typing import Any, TypeVar
 from pymatgen.core import Element, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
+from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_core.errors import words_of
 from dpa4_flows.reference.mp_cache import CachedQuery, MaterialsProjectError, Query, ResponseCache, cache_dir
 from dpa4_flows.reference.mp_server import Server
+from dpa4_flows.reference.plain_entries import entry_of_fields
 
 __all__ = ["MPPhase", "MaterialsProject", "MaterialsProjectError"]
 
@@ -236,7 +239,7 @@ def _phase(document: dict[str, Any], version: str) -> MPPhase:
         entry = entries[name] if name in entries else next(iter(entries.values()))
         return MPPhase(
             material_id=str(document["material_id"]),
-            structure=Structure.from_dict(entry["structure"]),
+            structure=structure_of_fields(entry["structure"]),
             energy_above_hull=float(document["energy_above_hull"]),
             thermo_type=str(document["thermo_type"]),
             deprecated=bool(document.get("deprecated")),
@@ -257,9 +260,7 @@ def _entry(row: dict[str, Any]) -> ComputedStructureEntry:
         for key in ("data", "parameters")
     }
     adjustments = row["energy_adjustments"] or []  # without them the energy would lose its corrections in silence
-    entry = ComputedStructureEntry.from_dict(
-        {**row, **kept, "energy": float(row["energy"]), "energy_adjustments": adjustments}
-    )
+    entry = entry_of_fields({**row, **kept, "energy_adjustments": adjustments})
     served = float(row.get("correction") or 0.0)
     if abs(entry.correction - served) > _CORRECTION_TOLERANCE * len(entry.structure):
         raise ValueError(f"adjustments add up to {entry.correction} eV, not to the correction {served} eV")
@@ -271,7 +272,7 @@ def _parse(read: Callable[[], _Parsed], document: Any, version: str) -> _Parsed:
         return read()
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration) as error:
         name = document.get("material_id", "without id") if isinstance(document, dict) else "without fields"
-        problem = f"it lacks {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        problem = f"it lacks {error}" if isinstance(error, KeyError) else words_of(error)
         raise MaterialsProjectError(
             f"cannot read document {name} of the Materials Project (database {version}): {problem}; its format "
             "changed, update mp-api and dpa4-flows"

@@ -115,7 +115,7 @@ class _PoliteAdapter(HTTPAdapter):
                 _ = response.content  # the body may break off too
             except (requests.ConnectionError, Timeout, ChunkedEncodingError, ContentDecodingError) as error:
                 failure = MaterialsProjectError(
-                    f"cannot reach the Materials Project at {self._endpoint} ({type(error).__name__}); check the "
+                    f"cannot reach the Materials Project at {self._endpoint}: {_broken(error)}; check the "
                     f"network and its proxy; {_HINT}"
                 )
             else:
@@ -163,3 +163,12 @@ def _retry_after(response: requests.Response) -> float:
     """Seconds that the server asks to wait; 0 where it does not say a number."""
     text = response.headers.get("Retry-After", "")
     return float(text) if text.isdigit() else 0.0
+
+
+def _broken(error: Exception) -> str:
+    """What kept a request from its answer."""
+    if isinstance(error, Timeout):
+        return "it does not answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "there is no connection"
+    return "its answer broke off" if isinstance(error, ChunkedEncodingError) else "its answer is damaged"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from requests.exceptions import RequestException
 
+from dpa4_core.errors import words_of
 from dpa4_flows.reference.mp_cache import MaterialsProjectError
 from dpa4_flows.reference.mp_http import PAUSES_S, check_endpoint, find_key, session, without_key
 
@@ -80,7 +81,7 @@ class Server:
             except Exception as error:  # noqa: BLE001  whatever the client trips over is an unreadable answer
                 raise MaterialsProjectError(
                     f"the Materials Project client cannot read the answer of {self.endpoint} "
-                    f"({type(error).__name__}: {self._safe(str(error))}); its format may have changed: update mp-api"
+                    f"({self._safe(words_of(error))}); its format may have changed: update mp-api"
                 ) from None
         return documents
 
@@ -103,8 +104,8 @@ class Server:
             except Exception as error:  # noqa: BLE001  its heartbeat checks nothing: any error may come out
                 if pause is None:
                     raise MaterialsProjectError(
-                        f"the Materials Project client cannot start at {self.endpoint} ({type(error).__name__}: "
-                        f"{self._safe(str(error))}); try again later, or update mp-api"
+                        f"the Materials Project client cannot start at {self.endpoint} ("
+                        f"{self._safe(words_of(error))}); try again later, or update mp-api"
                     ) from None
                 time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from pymatgen.core import Element, Structure
+from pymatgen.core import Element
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
 from dpa4_core.locks import locked_names
 from dpa4_core.model.info import ModelInfo
@@ -270,7 +271,7 @@ class ReferenceStore:
         documents = self.table.calculations(entry.data["key"] for entry in references.entries)
         entries: list[ComputedEntry] = [
             ComputedStructureEntry(
-                Structure.from_dict(documents[entry.data["key"]].structure or {}),
+                structure_of_fields(documents[entry.data["key"]].structure or {}),
                 entry.uncorrected_energy,
                 energy_adjustments=list(entry.energy_adjustments),
                 parameters=entry.parameters,

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from pymatgen.core import Structure
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.results import ResultsTable
 
@@ -121,7 +122,7 @@ class ReferenceTable(ResultsTable):
     def structures(self, keys: Sequence[str]) -> dict[str, Structure]:
         """Structures of phases as they were read, by key."""
         found = self._select("phases", "key", list(keys), column="structure")
-        return {key: Structure.from_dict(json.loads(text)) for key, text in found.items()}
+        return {key: structure_of_fields(json.loads(text)) for key, text in found.items()}
 
     def answers(self) -> list[Answer]:
         """What all sources told so far."""

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
-from pymatgen.core import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.report.collect import Row, Snapshot
 from dpa4_flows.report.figures import (
     PALETTE,
@@ -86,7 +86,7 @@ def _space_groups(snapshot: Snapshot, ids: Sequence[str]) -> dict[str, int]:
         if candidate.structure is None:
             continue
         stored = candidate.structure
-        structure = Structure.from_dict(stored | {"sites": [site | {"properties": {}} for site in stored["sites"]]})
+        structure = structure_of_fields(stored | {"sites": [site | {"properties": {}} for site in stored["sites"]]})
         with warnings.catch_warnings(), contextlib.suppress(SymmetryUndeterminedError):
             warnings.filterwarnings("ignore", "Set OLD_ERROR_HANDLING", DeprecationWarning)  # of spglib 2.7
             numbers[candidate.candidate_id] = int(SpacegroupAnalyzer(structure, _SYMPREC).get_space_group_number())

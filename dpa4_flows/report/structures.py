@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TextIO
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz as write_ase_extxyz
-from pymatgen.core import Structure
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.report.collect import Row, Snapshot
 from dpa4_flows.schemas import RelaxationDocument, StageResult
 
@@ -89,7 +89,7 @@ def _atoms(frame: Frame) -> Atoms:
     row, stage, calculation = frame
     stored = calculation.structure or {}
     # without site properties: files carry some that ASE refuses, and none is a result
-    structure = Structure.from_dict(stored | {"sites": [site | {"properties": {}} for site in stored["sites"]]})
+    structure = structure_of_fields(stored | {"sites": [site | {"properties": {}} for site in stored["sites"]]})
     atoms = Atoms(
         numbers=[site.specie.Z for site in structure],
         positions=structure.cart_coords,

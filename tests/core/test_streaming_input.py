@@ -19,7 +19,7 @@ import pytest
 from ase.build import bulk
 from pymatgen.core import Lattice, Structure
 
-from dpa4_core.data import archives, formats
+from dpa4_core.data import archives, ase_database, formats
 from dpa4_core.data.json_rows import json_rows
 from dpa4_core.data.readers import RUN_FILE, NamedStructure, iter_entries, iter_structures, read_structures
 
@@ -61,7 +61,7 @@ def test_a_tarball_gives_its_members_and_a_broken_one_fails_alone(tmp_path: Path
     assert [named.error is None for named in found.values()] == [True, False, True, False, True, True]
     assert found["in/set/a.cif"].structure == Structure.from_str(CIF, fmt="cif")
     assert str(found["in/set/broken.cif"].error).startswith(f"set.{suffix}, set/broken.cif: ")
-    assert "EOFError" in str(found["in/set/cut.cif.gz"].error)
+    assert "the text ends early" in str(found["in/set/cut.cif.gz"].error)
     assert len(read_structures(path)) == 6
 
 
@@ -158,9 +158,8 @@ def test_json_rows_equal_those_of_the_library(size: int, monkeypatch: pytest.Mon
             list(json_rows(broken, io.StringIO()))
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_rows_of_a_database_are_found_without_reading_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(ase_database, "_ROWS_AT_ONCE", 2)
     with ase.db.connect(tmp_path / "rows.db") as database:
         for i in range(5):
             database.write(bulk("Cu", a=3.6 + 0.1 * i), name=f"cu{i}")

@@ -8,14 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ase import Atoms
-from ase.io.jsonio import decode
-
+from dpa4_core.data.ase_fields import atoms_of_fields, decode_fields
+from dpa4_core.data.bounded import LARGEST_ENTRY
 from dpa4_core.data.formats import stem
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, attempt, labelled_frame
 from dpa4_core.data.identifiers import ID_KEYS
+from dpa4_core.data.plain_fields import plain_integers
 from dpa4_core.data.system import StructureError
 
+_STRUCTURE = ("numbers", "positions", "cell", "pbc")
 ROW_ID_KEYS = (*ID_KEYS, "sid")
 
 
@@ -23,16 +24,32 @@ def read_ase_rows(transaction: Any, path: Path, keys: LabelKeys, source: str) ->
     """Rows in order of their number; ``nextid``, ``metadata`` and ``deleted_ids`` are no rows."""
     numbers = [int(key) for key in transaction.cursor().iternext(values=False) if bytes(key).isdigit()]
     deleted = transaction.get(b"deleted_ids")
-    gone = set(_decoded(deleted)) if deleted is not None else set()
+    gone = _numbers_of(deleted)
     for number in sorted(numbers):
         if number not in gone:
             name = f"{stem(path)}:{number}"
             record = bytes(transaction.get(str(number).encode()))
-            yield attempt(name, source, partial(_frame_of_row, record, keys, name, source))
+            yield attempt(name, source, partial(_frame_of_row, record, keys, name, source), "database")
+
+
+def _numbers_of(record: Any) -> set[int]:
+    """The numbers of deleted rows, none without the list."""
+    if record is None:
+        return set()
+    deleted = _decoded(bytes(record))
+    return set(plain_integers(deleted, "the list of deleted rows").tolist())
 
 
 def _decoded(record: bytes) -> Any:
-    return decode(zlib.decompress(record).decode(), always_array=False)
+    unpacked = zlib.decompressobj()
+    text = unpacked.decompress(record, LARGEST_ENTRY)
+    if unpacked.unconsumed_tail:
+        raise StructureError(
+            f"the row grows beyond {LARGEST_ENTRY // 2**20} MiB when unpacked, too much for a structure"
+        )
+    if not unpacked.eof:
+        raise StructureError("the row is cut off")
+    return decode_fields(text.decode("utf-8", errors="replace"))
 
 
 def _frame_of_row(record: bytes, keys: LabelKeys, name: str, source: str) -> Frame:
@@ -41,7 +58,8 @@ def _frame_of_row(record: bytes, keys: LabelKeys, name: str, source: str) -> Fra
         raise StructureError("the row is no mapping")
     extra = [row[key] for key in ("data", "key_value_pairs") if isinstance(row.get(key), dict)]
     fields = {key: value for mapping in (*extra, row) for key, value in mapping.items()}
-    atoms = Atoms(row["numbers"], row["positions"], cell=row.get("cell"), pbc=row.get("pbc", False))
+    # the labels are found under their names, so that the structure needs none
+    atoms = atoms_of_fields({key: row[key] for key in _STRUCTURE if key in row})
     atoms.info = {key: fields[key] for key in ("charge", "spin") if key in fields}
     own = next((fields[key] for key in ROW_ID_KEYS if isinstance(fields.get(key), str)), None)
     return labelled_frame(

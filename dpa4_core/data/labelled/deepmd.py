@@ -6,6 +6,7 @@ mixed systems ``real_atom_types.npy`` gives the element of each atom in each fra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,8 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from dpa4_core.data.formats import PARSE_ERRORS
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, attempt, broken_rest, labelled_frame
+from dpa4_core.data.parse_errors import PARSE_ERRORS
 from dpa4_core.data.system import StructureError
 
 _LABELS = {"energy": "energy", "forces": "force", "virial": "virial"}
@@ -40,7 +41,7 @@ def read_deepmd_system(folder: Path, keys: LabelKeys, source: str) -> Iterator[F
         try:
             arrays = _load_set(set_folder, keys)
         except PARSE_ERRORS as error:
-            yield broken_rest(name, source, error)
+            yield broken_rest(name, source, error, "arrays")
             continue
         for number in range(len(arrays["coord"])):
             label = f"{name}:{number}"
@@ -81,16 +82,33 @@ def deepmd_frame(
 
 def _load_set(folder: Path, keys: LabelKeys) -> dict[str, NDArray[Any]]:
     names = ["coord", "box", "real_atom_types", *_LABELS.values(), *keys.properties]
-    arrays = {
-        name: np.load(folder / f"{name}.npy", allow_pickle=False)
-        for name in names
-        if (folder / f"{name}.npy").is_file()
-    }
+    arrays = {name: _load_array(folder / f"{name}.npy") for name in names if (folder / f"{name}.npy").is_file()}
     n_frames = len(arrays["coord"])
     for name, array in arrays.items():
         if len(array) != n_frames:
             raise StructureError(f"{name}.npy has {len(array)} rows and coord.npy {n_frames}")
     return arrays
+
+
+def _load_array(path: Path) -> NDArray[Any]:
+    """The numbers of a .npy file, whose header must announce as many as there are.
+
+    Raises:
+        StructureError: they are no numbers, or the file is cut off.
+    """
+    with path.open("rb") as stream:
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(stream)
+        if dtype.hasobject:
+            raise StructureError(f"{path.name} holds Python objects, which are not read")
+        left = path.stat().st_size - stream.tell()
+    if dtype.kind not in "biuf" or min(shape, default=1) < 0 or not shape:
+        raise StructureError(f"{path.name} does not hold rows of numbers")
+    if math.prod(shape) * dtype.itemsize > left:
+        raise StructureError(f"{path.name} announces {math.prod(shape)} numbers and ends before them; copy it again")
+    array: NDArray[Any] = np.load(path, allow_pickle=False)
+    return array
 
 
 def _frame_of_set(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dpa4_core.data.bounded import check_depth
 from dpa4_core.data.formats import stem
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, attempt
 from dpa4_core.data.labelled.deepmd import deepmd_frame
@@ -22,11 +23,11 @@ METADATA = b"__metadata__"
 def read_deepmd_records(transaction: Any, path: Path, keys: LabelKeys, source: str) -> Iterator[Frame | BrokenFrame]:
     """Records in order of their key; the element list is in the metadata or in the record itself."""
     unpack = partial(optional_package("msgpack", "a DeePMD LMDB data set").unpackb, raw=False, strict_map_key=False)
-    metadata = _plain(unpack(bytes(transaction.get(METADATA))))
+    metadata = _unpacked(unpack, bytes(transaction.get(METADATA)))
     type_map = metadata.get("type_map") if isinstance(metadata, dict) else None
 
     def read(record: bytes, name: str) -> Frame:
-        arrays = _plain(unpack(record))
+        arrays = _unpacked(unpack, record)
         if not isinstance(arrays, dict):
             raise StructureError("the record is no mapping")
         return _frame_of_record(arrays, type_map, keys, name, source)
@@ -65,6 +66,12 @@ def _frame_of_record(
     )
 
 
+def _unpacked(unpack: Callable[[bytes], Any], record: bytes) -> Any:
+    value = unpack(record)
+    check_depth(value)
+    return _plain(value)
+
+
 def _plain(value: Any) -> Any:
     """Numbers and arrays in place of {type, shape, data}, in whatever depth and with text or bytes as keys."""
     if isinstance(value, dict):
@@ -80,5 +87,7 @@ def _array(kind: Any, shape: Any, data: Any) -> NDArray[Any]:
     dtype = np.dtype(kind.decode() if isinstance(kind, bytes) else kind)
     if dtype.hasobject:
         raise StructureError("the record holds Python objects, which are not read")
+    if dtype.kind not in "biuf":
+        raise StructureError("an array of the record does not hold numbers")
     flat = np.frombuffer(data, dtype=dtype) if isinstance(data, bytes) else np.asarray(data, dtype=dtype)
     return flat.reshape(shape)

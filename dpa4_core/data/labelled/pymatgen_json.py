@@ -6,7 +6,6 @@ Structures are read without pymatgen where they are simple, which is some twenty
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from ase.data import atomic_numbers
 
+from dpa4_core.data.bounded import parse_json
 from dpa4_core.data.formats import read_text, stem
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, attempt, labelled_frame
 from dpa4_core.data.identifiers import identifier
@@ -28,7 +28,7 @@ _ROW_ID_KEYS = ("matpes_id", "frame_id")
 
 def read_json(path: Path, keys: LabelKeys, source: str) -> Iterator[Frame | BrokenFrame]:
     """Rows of a JSON file, whose kind is told by its content; the file is read as a whole."""
-    data = json.loads(read_text(path))
+    data = parse_json(read_text(path))
     if isinstance(data, dict) and "ids" in data and "nextid" in data:
         yield from read_database(path, keys, source, kind="json")
         return
@@ -36,7 +36,7 @@ def read_json(path: Path, keys: LabelKeys, source: str) -> Iterator[Frame | Brok
     if rows and not any(isinstance(row, dict) and holds_structure(row) for _, row in rows):
         raise StructureError("the file holds no structures; leave it out, or give rows a structure and labels")
     for name, row in rows:
-        yield attempt(name, source, partial(_frame_of_row, row, keys, name, source))
+        yield attempt(name, source, partial(_frame_of_row, row, keys, name, source), "JSON")
 
 
 def _rows(data: Any, otherwise: str) -> Iterator[tuple[str, Any]]:

@@ -6,24 +6,25 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from dpa4_core.data.formats import OPENERS, PARSE_ERRORS, stem
+from dpa4_core.data.bounded import Lines, open_bytes, text_of
+from dpa4_core.data.formats import stem
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, attempt, broken_rest, frame_of_atoms
 from dpa4_core.data.identifiers import identifier
+from dpa4_core.data.parse_errors import PARSE_ERRORS
 from dpa4_core.data.xyz import xyz_frame, xyz_frames
 
 
 def read_xyz(path: Path, keys: LabelKeys, source: str) -> Iterator[Frame | BrokenFrame]:
     """Frames in order of the file; only one is in memory."""
-    opener = OPENERS.get(path.suffix.lower(), open)
     names: set[str] = set()  # a trajectory repeats the identifier of its system
     number = 0
     try:
-        with opener(path, "rt", encoding="utf-8", errors="replace") as stream:
-            for number, lines in enumerate(xyz_frames(stream)):
+        with open_bytes(path) as stream, text_of(stream) as text:
+            for number, lines in enumerate(xyz_frames(Lines(text))):
                 name = f"{stem(path)}:{number}"
-                yield attempt(name, source, partial(_frame, lines, keys, name, source, names))
+                yield attempt(name, source, partial(_frame, lines, keys, name, source, names), "XYZ")
     except PARSE_ERRORS as error:
-        yield broken_rest(f"{stem(path)}:{number}", source, error)
+        yield broken_rest(f"{stem(path)}:{number}", source, error, "XYZ")
 
 
 def _frame(lines: list[str], keys: LabelKeys, name: str, source: str, names: set[str]) -> Frame:

@@ -14,8 +14,9 @@ from pathlib import Path
 import ase.io
 from ase import Atoms
 
-from dpa4_core.data.formats import PARSE_ERRORS, read_text
+from dpa4_core.data.formats import read_text
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, attempt, broken_rest, frame_of_atoms
+from dpa4_core.data.parse_errors import PARSE_ERRORS
 
 
 def read_vasprun(path: Path, keys: LabelKeys, source: str) -> Iterator[Frame | BrokenFrame]:
@@ -38,7 +39,8 @@ def _steps(path: Path, keys: LabelKeys, source: str, kind: str) -> Iterator[Fram
             yield attempt(name, source, partial(_frame, atoms, keys, name, source))
             number += 1
     except PARSE_ERRORS as error:
-        yield broken_rest(f"{path.parent.name}/{path.name}:{number}", source, error)
+        form = "vasprun.xml" if kind == "vasp-xml" else "OUTCAR"
+        yield broken_rest(f"{path.parent.name}/{path.name}:{number}", source, error, form)
 
 
 def _frame(atoms: Atoms, keys: LabelKeys, name: str, source: str) -> Frame:
