@@ -162,12 +162,21 @@ def _columns(path: Path) -> tuple[str, ...]:
         if kind != ("table",):
             raise StructureError("the file is an SQLite database but not one of ASE")
         found = {row[1] for row in connection.execute("PRAGMA table_info(systems)")}
-        version = None
-        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'information' AND type = 'table'").fetchone():
-            version = connection.execute("SELECT value FROM information WHERE name = 'version'").fetchone()
-    if version is None or not str(version[0]).isdecimal() or int(version[0]) < _OLDEST:
+        version = _version(connection)
+    if not version.isdecimal() or int(version) < _OLDEST:
         raise StructureError("the database is of an old version of ASE; run `python -m ase.db.convert` on it")
     return tuple(name for name in (*_ARRAYS, *_VALUES) if name in found)
+
+
+def _version(connection: sqlite3.Connection) -> str:
+    """Of ASE's tables; the oldest have none. Where its page is damaged, rows on other pages can still be read."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'information' AND type = 'table'").fetchone():
+        return ""
+    try:
+        found = connection.execute("SELECT value FROM information WHERE name = 'version'").fetchone()
+    except sqlite3.DatabaseError:
+        return str(_OLDEST)
+    return "" if found is None else str(found[0])[:9]
 
 
 def _blob(content: Any, kind: str, name: str) -> Any:

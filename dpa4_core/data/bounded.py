@@ -16,6 +16,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -36,7 +37,7 @@ LONGEST_LINE = 16 * 2**20
 MOST_EXPANSION = 200
 """Bytes out of one compressed byte: text of structures gives 3 to 30, copies of one structure 100."""
 
-FREE_EXPANSION = 32 * 2**20
+FREE_EXPANSION = 16 * 2**20
 """Bytes up to which the expansion does not matter: short texts of copies are small, however well they compress."""
 
 MOST_COLUMNS = 1000
@@ -147,7 +148,7 @@ def whole_text(stream: IO[bytes], limit: int = LARGEST_ENTRY, what: str = "the f
     return whole(stream, limit, what).decode("utf-8-sig", errors="replace")
 
 
-class Lines:
+def bounded_lines(text: IO[str], limit: int = LONGEST_LINE) -> Iterator[str]:
     """The lines of a text, one by one.
 
     Args:
@@ -157,21 +158,10 @@ class Lines:
     Raises:
         StructureError: a line is longer.
     """
-
-    def __init__(self, text: IO[str], limit: int = LONGEST_LINE) -> None:
-        self._text, self._limit, self._number = text, limit, 0
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = self._text.readline(self._limit)
-        if not line:
-            raise StopIteration
-        self._number += 1
-        if len(line) >= self._limit and not line.endswith("\n"):
-            raise StructureError(f"line {self._number} has more than {self._limit // 2**20} million characters")
-        return line
+    for number, line in enumerate(iter(partial(text.readline, limit), ""), 1):
+        if len(line) == limit and line[-1] != "\n":
+            raise StructureError(f"line {number} has more than {limit:,} characters")
+        yield line
 
 
 @contextmanager
@@ -242,4 +232,4 @@ def storable(text: str, limit: int = LONGEST_NAME) -> str:
     text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
     if len(text) <= limit:
         return text
-    return f"{text[: limit - 12]}...{zlib.crc32(text.encode()):08x}"
+    return f"{text[: limit - 11]}...{zlib.crc32(text.encode()):08x}"

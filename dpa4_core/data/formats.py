@@ -10,7 +10,6 @@ elsewhere; all other formats become ase.Atoms. Nothing is ever unpickled.
 from __future__ import annotations
 
 import dataclasses
-import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,14 +18,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, TextIO, TypeVar
 
-import ase.io
-
 from dpa4_core.data.ase_database import DatabaseRow, json_database_rows, sqlite_rows
 from dpa4_core.data.bounded import (
     LARGEST_ENTRY,
     LARGEST_FILE,
     OPENERS,
-    Lines,
+    bounded_lines,
     open_bytes,
     parse_json,
     storable,
@@ -155,7 +152,7 @@ def _numbered(entries: Iterator[T]) -> Iterator[tuple[str, T]]:
 
 def _read_cif(stream: IO[bytes], stem: str) -> Iterator[Unread]:
     with text_of(stream) as text:
-        for part, block in _numbered(split_blocks(Lines(text))):
+        for part, block in _numbered(split_blocks(bounded_lines(text))):
             name = f"{stem}:{title_of(block)}" if part else stem
             yield Unread(part, partial(_cif_entry, name, block))
 
@@ -174,7 +171,7 @@ def _read_poscar(stream: IO[bytes], stem: str) -> Iterator[Unread]:
 
 def _read_xyz(stream: IO[bytes], stem: str) -> Iterator[Unread]:
     with text_of(stream) as text:
-        for part, frame in _numbered(xyz_frames(Lines(text))):
+        for part, frame in _numbered(xyz_frames(bounded_lines(text))):
             yield Unread(part, partial(_xyz_entry, frame, f"{stem}{part}"))
 
 
@@ -224,7 +221,7 @@ def _json_row(row: Any, part: str, otherwise: str) -> Unread:
 
 def _read_json_lines(stream: IO[bytes], stem: str) -> Iterator[Unread]:
     with text_of(stream) as text:
-        for number, line in enumerate(line for line in Lines(text, LARGEST_ENTRY) if line.strip()):
+        for number, line in enumerate(line for line in bounded_lines(text, LARGEST_ENTRY) if line.strip()):
             yield Unread(f":{number}", partial(_json_line, line, f"{stem}:{number}"))
 
 

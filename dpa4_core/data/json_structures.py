@@ -6,10 +6,9 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from ase import Atoms
-
 from dpa4_core.data.ase_fields import arrays_of, atoms_of_fields, decode_fields
 from dpa4_core.data.plain_fields import checked_species, numbers_of, structure_of_fields, structure_of_lists
+from dpa4_core.data.species import atoms_of
 from dpa4_core.data.system import StructureError
 
 HAS_PYMATGEN = importlib.util.find_spec("pymatgen") is not None
@@ -52,4 +51,6 @@ def structure_of(row: Any) -> Any:
     cell = numbers_of(lattice, (3, 3), "the lattice")
     if len(kinds) != len(places):
         raise StructureError(f"there are {len(kinds)} species and {len(places)} coordinates; give one of each per site")
-    return Atoms(kinds, cell=cell, pbc=True, positions=places if cartesian else places @ cell)
+    atoms = atoms_of([str(kind) for kind in kinds], places if cartesian else places @ cell)
+    atoms.cell, atoms.pbc = cell, True
+    return atoms

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from dpa4_core.data.bounded import LARGEST_ENTRY
 from dpa4_core.data.system import StructureError
 
 _QUOTED = re.compile(r"""(?:'((?:[^']|'(?=\S))*)'|"((?:[^"]|"(?=\S))*)")(?=\s|$)""")
@@ -116,14 +117,17 @@ def split_blocks(lines: Iterable[str]) -> Iterator[list[str]]:
     A line that begins with ``data_`` begins a block, unless it stands in a text field.
     """
     block: list[str] = []
-    has_sites, in_text = False, False
+    has_sites, in_text, size = False, False, 0
     for line in lines:
+        size += len(line)
+        if size > LARGEST_ENTRY:
+            raise StructureError(f"a data block has more than {LARGEST_ENTRY // 2**20} MiB, as no crystal has")
         if line.startswith(";"):
             in_text = not in_text
         elif not in_text and _DATA.match(line):
             if has_sites:
                 yield block
-            block, has_sites = [], False
+            block, has_sites, size = [], False, 0
         elif not in_text and not has_sites and _SITES.match(line):
             has_sites = True
         block.append(line)

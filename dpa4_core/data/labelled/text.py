@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from dpa4_core.data.bounded import Lines, open_bytes, text_of
+from dpa4_core.data.bounded import bounded_lines, open_bytes, text_of
 from dpa4_core.data.formats import stem
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, attempt, broken_rest, frame_of_atoms
 from dpa4_core.data.identifiers import identifier
@@ -20,7 +20,7 @@ def read_xyz(path: Path, keys: LabelKeys, source: str) -> Iterator[Frame | Broke
     number = 0
     try:
         with open_bytes(path) as stream, text_of(stream) as text:
-            for number, lines in enumerate(xyz_frames(Lines(text))):
+            for number, lines in enumerate(xyz_frames(bounded_lines(text))):
                 name = f"{stem(path)}:{number}"
                 yield attempt(name, source, partial(_frame, lines, keys, name, source, names), "XYZ")
     except PARSE_ERRORS as error:
