@@ -10,15 +10,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import socket
 import sqlite3
+import tempfile
+import uuid
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monty.json import MSONable
+
 from dpa4_flows.schemas import Candidate, RankedCandidate, RelaxationDocument, StageResult
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Since 2 a table has a run id; tables of version 1 get one when they are opened for writing."""
+
 _QUERY_CHUNK = 500  # SQLite's oldest limit on bound variables is 999
 
 _SCHEMA = """
@@ -44,6 +54,43 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class TableRef(MSONable):
+    """Where jobs find a results table, and which one it is: the table of a job's own run, never just any at its place.
+
+    Attributes:
+        path: absolute.
+        run_id: of the table; None in jobs of an older version, which take what is there.
+        shared: see `ResultsTable`.
+    """
+
+    path: str
+    run_id: str | None = None
+    shared: bool = False
+
+    def open(self) -> ResultsTable:
+        """The table, which the submission has made.
+
+        Raises:
+            ResultsError: it cannot be seen from this host, or is that of another run.
+        """
+        return ResultsTable(self.path, shared=self.shared, create=False, run_id=self.run_id)
+
+
+def table_for_jobs(table: str | Path | TableRef, *, shared: bool = False) -> TableRef:
+    """What to give to jobs: makes the table of a path, where jobs are made, since jobs only open it."""
+    return table if isinstance(table, TableRef) else ResultsTable(Path(table).resolve(), shared=shared).ref()
+
+
+def open_for_job(table: str | TableRef, *, shared: bool = False) -> ResultsTable:
+    """The table of a job; a bare path is that of a job of an older version.
+
+    Raises:
+        ResultsError: see `TableRef.open`.
+    """
+    return (table if isinstance(table, TableRef) else TableRef(str(table), shared=shared)).open()
+
+
 class ResultsTable:
     """Calculations, candidates, stage verdicts and ranking of one run.
 
@@ -51,41 +98,95 @@ class ResultsTable:
     as one call.
 
     Args:
-        path: SQLite file; made with its folder if missing.
+        path: SQLite file; made with its folder if missing, unless it is opened to be read or by a job.
         shared: True for a file on a network file system: rollback journal instead of the write-ahead log, which
             needs shared memory and works on one machine only.
         read_only: True to look at an existing file, which may lie where the user cannot write.
+        create: False in jobs, for which a table that is not there is an error.
+        run_id: with ``create=False``, that of the table that is meant.
+
+    Attributes:
+        run_id: a table keeps it as long as it lives; None in one of version 1 that was only read.
 
     Raises:
-        ResultsError: the file is not a results table, or of a newer version.
+        ResultsError: the file is not a results table, or of a newer version; with ``create=False`` also one that is
+            not there or has another id.
     """
 
-    def __init__(self, path: str | Path, *, shared: bool = False, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        shared: bool = False,
+        read_only: bool = False,
+        create: bool = True,
+        run_id: str | None = None,
+    ) -> None:
         self.path = Path(path)
         self.shared = shared
         self.read_only = read_only
-        if not read_only:
+        self._copy: Path | None = None
+        if not create:
+            self._check_that_it_is_here(run_id)
+        elif not read_only:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._explained():
+                sqlite3.connect(self.path).close()  # makes the file; from here on nothing else does
         with self._connect() as connection:
             if not read_only:
                 connection.executescript(_SCHEMA)
             row = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
             if row is None and read_only:
                 raise ResultsError(f"results table {self.path} holds nothing yet; start the run again")
-            if row is None:
-                connection.execute(
-                    "INSERT OR IGNORE INTO meta VALUES ('schema_version', ?)", (json.dumps(SCHEMA_VERSION),)
-                )
-            elif json.loads(row[0]) != SCHEMA_VERSION:
+            stored_version = SCHEMA_VERSION if row is None else json.loads(row[0])
+            if stored_version not in (1, SCHEMA_VERSION):
                 raise ResultsError(
-                    f"results table {self.path} has version {row[0]}, this program reads {SCHEMA_VERSION}; "
+                    f"results table {self.path} has version {stored_version}, this program reads {SCHEMA_VERSION}; "
                     "start the run in a new folder"
                 )
+            if not read_only:
+                connection.executemany(
+                    "INSERT OR IGNORE INTO meta VALUES (?, ?)",
+                    [("run_id", json.dumps(uuid.uuid4().hex)), ("schema_version", json.dumps(SCHEMA_VERSION))],
+                )
+                if stored_version != SCHEMA_VERSION:
+                    connection.execute(
+                        "UPDATE meta SET value = ? WHERE name = 'schema_version'", (json.dumps(SCHEMA_VERSION),)
+                    )
+            row = connection.execute("SELECT value FROM meta WHERE name = 'run_id'").fetchone()
+            self.run_id: str | None = None if row is None else json.loads(row[0])
+
+    def ref(self) -> TableRef:
+        """What jobs need to find this table and no other."""
+        return TableRef(str(self.path.resolve()), self.run_id, self.shared)
+
+    def _check_that_it_is_here(self, run_id: str | None) -> None:
+        """Refuse a table that is not there or not the one that is meant; writes nothing."""
+        folder, host = self.path.parent, socket.gethostname()
+        if not folder.is_dir():
+            problem = f"there is no run folder {folder} on {host}"
+        elif not self.path.is_file():
+            problem = f"the run folder {folder} holds no {self.path.name} on {host}"
+        elif run_id is not None and ResultsTable(self.path, read_only=True).run_id != run_id:
+            problem = f"the run folder {folder} is on {host} that of another run"
+        else:
+            return
+        raise ResultsError(
+            f"{problem}: mount the folder of the run there under the same path, or start the run again in a folder "
+            "that all workers share"
+        )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise ResultsError(f"results table {self.path} cannot be used: {error}") from error
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
         try:
-            connection = self._reading() if self.read_only else sqlite3.connect(self.path, timeout=60.0)
+            connection = self._reading() if self.read_only else self._writing()
         except sqlite3.DatabaseError as error:
             raise ResultsError(f"results table {self.path} cannot be used: {error}") from error
         try:
@@ -99,26 +200,44 @@ class ResultsTable:
         finally:
             connection.close()
 
+    def _writing(self) -> sqlite3.Connection:
+        """A connection to the file, which is there: one that has gone is not made anew, empty."""
+        uri = f"{self.path.resolve().as_uri()}?mode=rw"
+        return sqlite3.connect(uri, uri=True, timeout=60.0)
+
     def _reading(self) -> sqlite3.Connection:
         """A connection that cannot write.
 
         SQLite reads a table with a write-ahead log only where it can put the index of the log. Where it cannot, and
-        no log is left, nobody writes, and the file is read as it is.
+        no log is left, nobody writes, and the file is read as it is; with a log, that of a process that was killed,
+        a copy is.
         """
+        if self._copy is not None:
+            return sqlite3.connect(self._copy / self.path.name)
         uri = f"{self.path.resolve().as_uri()}?mode=ro"
-        connection = sqlite3.connect(uri, uri=True, timeout=60.0)
+        connection = None
         try:
+            connection = sqlite3.connect(uri, uri=True, timeout=60.0)
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
         except sqlite3.OperationalError:
-            connection.close()
+            if connection is not None:
+                connection.close()
             log = self.path.with_name(self.path.name + "-wal")
             if log.exists() and log.stat().st_size:
-                raise
+                return self._copied(log)
             return sqlite3.connect(f"{uri}&immutable=1", uri=True)
         except sqlite3.DatabaseError:
-            connection.close()
+            if connection is not None:
+                connection.close()
             raise
         return connection
+
+    def _copied(self, log: Path) -> sqlite3.Connection:
+        self._copy = Path(tempfile.mkdtemp(prefix="dpa4-"))
+        weakref.finalize(self, shutil.rmtree, self._copy, ignore_errors=True)
+        for file in (self.path, log):
+            shutil.copyfile(file, self._copy / file.name)
+        return sqlite3.connect(self._copy / self.path.name)
 
     # ---- meta ------------------------------------------------------------------------------------------------------
 
@@ -216,8 +335,18 @@ class ResultsTable:
         results = [StageResult.model_validate_json(row[0]) for row in rows]
         return {r.candidate_id: r for r in results}
 
-    def survivors(self, stage: str) -> list[str]:
-        """Ids that passed ``stage``, flagged ones included, in input order."""
+    def survivors(self, stage: str, order: Sequence[str] = ()) -> list[str]:
+        """Ids that passed ``stage``, flagged ones included, in input order.
+
+        Args:
+            stage: name of the stage.
+            order: all stages in their order; then everybody who came as far as ``stage`` must have been judged.
+
+        Raises:
+            ResultsError: a candidate is without the verdict of a stage that it came to.
+        """
+        if order:
+            self._require_verdicts(order[: order.index(stage) + 1])
         with self._connect() as connection:
             rows = connection.execute(
                 "SELECT s.candidate_id FROM stages s JOIN candidates c USING (candidate_id) "
@@ -225,6 +354,24 @@ class ResultsTable:
                 (stage,),
             ).fetchall()
         return [row[0] for row in rows]
+
+    def _require_verdicts(self, stages: Sequence[str]) -> None:
+        """Refuse to go on when a candidate was lost on the way."""
+        came = "SELECT candidate_id FROM candidates"
+        bound: tuple[str, ...] = ()
+        with self._connect() as connection:
+            if connection.execute("SELECT 1 FROM candidates LIMIT 1").fetchone() is None:
+                raise ResultsError(f"results table {self.path} holds no candidates; start the run again")
+            for stage in stages:
+                # names are ours, values are bound
+                query = f"{came} EXCEPT SELECT candidate_id FROM stages WHERE stage = ? ORDER BY candidate_id"  # noqa: S608
+                if lost := connection.execute(query, (*bound, stage)).fetchall():
+                    raise ResultsError(
+                        f"{len(lost)} candidates in {self.path} have no verdict of the stage {stage}, {lost[0][0]!r} "
+                        "is the first: a job before has not done its work; start the run again"
+                    )
+                came = "SELECT candidate_id FROM stages WHERE stage = ? AND status IN ('passed', 'flagged')"
+                bound = (stage,)
 
     def clear_stages(self) -> None:
         """Forget verdicts and ranking, not calculations: they are recomputed in seconds and may follow new criteria."""

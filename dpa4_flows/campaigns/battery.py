@@ -53,7 +53,7 @@ from dpa4_flows.makers.references import (
 from dpa4_flows.makers.sources import find_structures
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import energy_frame, provenance
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.results import ResultsError, ResultsTable, TableRef
 from dpa4_flows.schemas import ChunkSummary, RankedCandidate, StageResult
 
 STAGES = (
@@ -78,6 +78,7 @@ class BatteryRun(MSONable):
 
     Args:
         table: absolute path of the results table.
+        run_id: of the table.
         shared_table: it lies on a network file system and several machines write to it.
         model: potential, best with its checksum.
         campaign: the campaign file.
@@ -89,6 +90,12 @@ class BatteryRun(MSONable):
     campaign: BatteryCampaign
     corrections: str
     shared_table: bool = False
+    run_id: str | None = None
+
+    @property
+    def ref(self) -> TableRef:
+        """What jobs open."""
+        return TableRef(self.table, self.run_id, self.shared_table)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", as_model(self.model))
@@ -101,7 +108,12 @@ class BatteryRun(MSONable):
         return scheme_name(str(file)) if self.corrections.startswith(REFIT) and file.is_file() else self.corrections
 
     def open(self) -> ResultsTable:
-        return ResultsTable(self.table, shared=self.shared_table)
+        """The results table, which is there.
+
+        Raises:
+            ResultsError: it cannot be seen from this host, or is that of another run.
+        """
+        return self.ref.open()
 
     def relax_maker(self, name: str) -> BatchRelaxMaker:
         """Relaxes candidates, charged hosts and competing phases: only equal settings give comparable energies."""
@@ -135,14 +147,16 @@ class ScreeningMaker(Maker):
         chunk_size = run.campaign.engine.chunk_size
         relaxation = fan_out(
             run.relax_maker("relax"),
-            run.table,
+            run.ref,
             survivors_of="duplicates",
+            order=list(STAGES),
             chunk_size=chunk_size,
         )
         charging = fan_out(
             run.relax_maker("relax charged"),
-            run.table,
+            run.ref,
             survivors_of="delithiate",
+            order=list(STAGES),
             source=CHARGED_SOURCE,
             chunk_size=chunk_size,
         )
@@ -169,16 +183,17 @@ def check_sanity(run: BatteryRun) -> StageSummary:
     """Stage ``sanity``: reads every candidate of the table."""
     table = run.open()
     elements = run.model.info().elements
-    return write_verdicts(
-        table, "sanity", [verdicts.judge_sanity(c, run.campaign, elements) for c in table.candidates()]
-    )
+    candidates = table.candidates()
+    if not candidates:
+        raise ResultsError(f"results table {table.path} holds no candidates; start the run again")
+    return write_verdicts(table, "sanity", [verdicts.judge_sanity(c, run.campaign, elements) for c in candidates])
 
 
 @job(output_schema=StageSummary)
 def drop_duplicates(run: BatteryRun) -> StageSummary:
     """Stage ``duplicates``: the first of equal structures stands for all of them."""
     table = run.open()
-    ids = table.survivors("sanity")
+    ids = table.survivors("sanity", STAGES)
     representatives = group_duplicates(dict(zip(ids, find_structures(table, ids), strict=True)))
     return write_verdicts(table, "duplicates", [verdicts.judge_duplicate(i, r) for i, r in representatives.items()])
 
@@ -187,7 +202,7 @@ def drop_duplicates(run: BatteryRun) -> StageSummary:
 def judge_relaxed(run: BatteryRun) -> StageSummary:
     """Stage ``relax``: what did not converge leaves here and never enters a hull."""
     table = run.open()
-    ids = table.survivors("duplicates")
+    ids = table.survivors("duplicates", STAGES)
     structures = dict(zip(ids, find_structures(table, ids), strict=True))
     return _judge_relaxations(run, table, "relax", structures, run.campaign.relax.max_volume_change_percent)
 
@@ -196,7 +211,7 @@ def judge_relaxed(run: BatteryRun) -> StageSummary:
 def drop_relaxed_duplicates(run: BatteryRun) -> StageSummary:
     """Stage ``relaxed_duplicates``: of candidates that relaxed to one minimum the lowest stands for all."""
     table = run.open()
-    documents = stored(table, calculation_keys(table, "relax", table.survivors("relax")))
+    documents = stored(table, calculation_keys(table, "relax", table.survivors("relax", STAGES)))
     window = run.campaign.relax.duplicate_window
     representatives = relaxed_duplicates(documents, energy_window=window) if documents else {}
     return write_verdicts(
@@ -214,7 +229,7 @@ def compute_references(run: BatteryRun) -> Response | ChunkSummary:
     They come from the table, since a worker need not have the files.
     """
     table = run.open()
-    systems = {chemical_system(s) for s in find_structures(table, table.survivors("relaxed_duplicates"))}
+    systems = {chemical_system(s) for s in find_structures(table, table.survivors("relaxed_duplicates", STAGES))}
     maker = ReferenceMaker(
         relax_maker=run.relax_maker("competing phases"),
         chunk_size=run.campaign.engine.chunk_size,
@@ -227,7 +242,7 @@ def judge_stability(run: BatteryRun) -> StageSummary:
     """Stage ``hull``: distance of the discharged phases to the hull of competing phases by the same model."""
     table = run.open()
     limit = run.campaign.hull.max_energy_above_hull
-    left = set(table.survivors("relaxed_duplicates"))
+    left = set(table.survivors("relaxed_duplicates", STAGES))
     return _judge_hull(run, table, "hull", "relaxed_duplicates", limit, rivals=left)
 
 
@@ -235,7 +250,7 @@ def judge_stability(run: BatteryRun) -> StageSummary:
 def delithiate(run: BatteryRun) -> StageSummary:
     """Stage ``delithiate``: take all working ions out of the relaxed structures."""
     table = run.open()
-    ids = table.survivors("hull")
+    ids = table.survivors("hull", STAGES)
     documents = stored(table, calculation_keys(table, "relax", ids))
     ion = run.campaign.campaign.working_ion
     return write_verdicts(
@@ -255,7 +270,7 @@ def charged_structures(table: ResultsTable, ids: list[str]) -> list[Structure]:
 def judge_charged(run: BatteryRun) -> StageSummary:
     """Stage ``relax_charged``: verdicts on the relaxed hosts; their volume is judged with the electrode."""
     table = run.open()
-    ids = table.survivors("delithiate")
+    ids = table.survivors("delithiate", STAGES)
     structures = dict(zip(ids, charged_structures(table, ids), strict=True))
     return _judge_relaxations(run, table, "relax_charged", structures, None)
 
@@ -264,7 +279,7 @@ def judge_charged(run: BatteryRun) -> StageSummary:
 def judge_electrodes(run: BatteryRun) -> StageSummary:
     """Stage ``electrode``: voltage from uncorrected energies, in which the +U of host and electrode cancels."""
     table = run.open()
-    ids = table.survivors("relax_charged")
+    ids = table.survivors("relax_charged", STAGES)
     discharged = stored(table, calculation_keys(table, "relax", ids))
     charged = stored(table, calculation_keys(table, "relax_charged", ids))
     ion = run.campaign.campaign.working_ion
@@ -316,7 +331,7 @@ def judge_charged_stability(run: BatteryRun) -> StageSummary:
 def rank(run: BatteryRun) -> dict[str, int]:
     """Score and order what is left, and close the run."""
     table = run.open()
-    ids = table.survivors("charged_hull")
+    ids = table.survivors("charged_hull", STAGES)
     results = {stage: table.stage(stage) for stage in STAGES}
     rows: list[dict[str, Any]] = []
     for candidate in table.candidates(ids):
@@ -374,7 +389,7 @@ def _judge_hull(
     The charged hosts are those of the stage relax_charged, the discharged phases those of the stage relax. ``rivals``
     are the ids whose phases stand against the others; the rest is judged and competes with nothing.
     """
-    ids = table.survivors(after)
+    ids = table.survivors(after, STAGES)
     computed = list(dict.fromkeys([*ids, *sorted(rivals)]))
     documents = stored(table, calculation_keys(table, "relax" if stage == "hull" else "relax_charged", computed))
     scheme = run.scheme()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -139,6 +139,7 @@ def prepare_run(
         for file in table_files(folder):
             file.unlink(missing_ok=True)
     table = ResultsTable(path, shared=shared)
+    run = replace(run, run_id=table.run_id)
     finished = table.get_meta("campaign_hash") == identity and table.get_meta("state") == "complete"
     if retry_errors:
         finished = False

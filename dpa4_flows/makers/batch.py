@@ -30,8 +30,9 @@ from dpa4_flows.calculations import (
 )
 from dpa4_flows.makers.model_reference import ModelField, takes_model
 from dpa4_flows.makers.sources import CANDIDATES, find_structures, structures_of_files
+from dpa4_flows.makers.table_reference import takes_table
 from dpa4_flows.makers.writer import ResultWriter
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.results import ResultsTable, TableRef, open_for_job
 from dpa4_flows.schemas import ChunkSummary, RelaxationDocument
 
 logger = logging.getLogger(__name__)
@@ -82,10 +83,11 @@ class BatchMaker(Maker, ABC):
         """Key under which this Maker stores the result of ``structure``; see `relaxation_key`."""
         return relaxation_key(structure, self.model, self.settings())
 
+    @takes_table
     @takes_model(job(output_schema=ChunkSummary))
     def make(
         self,
-        table: str,
+        table: str | TableRef,
         ids: list[str] | None = None,
         structures: list[Structure | Molecule] | None = None,
         source: str = CANDIDATES,
@@ -96,14 +98,14 @@ class BatchMaker(Maker, ABC):
         """Compute one chunk; its structures are named by ``ids``, given as ``structures``, or a part of ``files``.
 
         Args:
-            table: path of the results table, absolute where other machines work on it.
+            table: the results table, or its path; made here, where the job is made, if missing.
             ids: what to compute, see `find_structures`.
             structures: pymatgen structures or their dictionaries, instead of ``ids``.
             source: where ``ids`` are found.
             files: files, archives and folders that the worker can read, instead of ``ids``.
             start, stop: which of the structures in ``files``, counted over all of them; all by default.
         """
-        results = ResultsTable(table, shared=self.shared_table)
+        results = open_for_job(table, shared=self.shared_table)
         if files is not None:
             found, errors = structures_of_files(files, start, stop)
             for error in errors:

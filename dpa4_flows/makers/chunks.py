@@ -9,7 +9,7 @@ from jobflow import Flow, Response, job
 
 from dpa4_flows.makers.batch import BatchMaker
 from dpa4_flows.makers.sources import CANDIDATES, count_atoms
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.results import TableRef, open_for_job
 from dpa4_flows.schemas import ChunkSummary
 
 MAX_CHUNKS = 200
@@ -44,7 +44,7 @@ def split(ids: Sequence[str], n_atoms: Sequence[int], chunk_size: int, max_chunk
 
 def chunk_flow(
     maker: BatchMaker,
-    table: str,
+    table: str | TableRef,
     ids: Sequence[str],
     *,
     source: str = CANDIDATES,
@@ -55,16 +55,16 @@ def chunk_flow(
 
     Args:
         maker: computes one chunk.
-        table: path of the results table.
+        table: the results table.
         ids: what to compute; see `find_structures` for these and ``source``.
         source: where ``ids`` are found.
         chunk_size: structures per job; at most `MAX_CHUNKS` jobs are made.
         name: name of the flow and prefix of its jobs; the Maker's name by default.
     """
     name = name or maker.name
-    n_atoms = count_atoms(ResultsTable(table, shared=maker.shared_table), ids, source)
-    parts = split(ids, n_atoms, chunk_size)
-    jobs = [maker.make(table=table, ids=part, source=source) for part in parts]
+    results = open_for_job(table, shared=maker.shared_table)
+    parts = split(ids, count_atoms(results, ids, source), chunk_size)
+    jobs = [maker.make(table=results.ref(), ids=part, source=source) for part in parts]
     for number, chunk in enumerate(jobs, start=1):
         chunk.name = f"{name} {number}/{len(jobs)}"
     # A gather, but of a bounded number of documents of five integers each: the references also order the
@@ -78,9 +78,10 @@ def chunk_flow(
 @job  # no output_schema: jobflow would apply it to the reference that stands for the replacing flow, and fail
 def fan_out(
     maker: BatchMaker,
-    table: str,
+    table: str | TableRef,
     ids: list[str] | None = None,
     survivors_of: str | None = None,
+    order: list[str] | None = None,
     source: str = CANDIDATES,
     chunk_size: int = 100,
 ) -> ChunkSummary | Response:
@@ -89,15 +90,19 @@ def fan_out(
 
     Args:
         maker: computes one chunk.
-        table: path of the results table.
+        table: the results table.
         ids: what to compute; by default the survivors of a stage, or all candidates.
         survivors_of: stage whose survivors are computed.
+        order: all stages in their order; then nobody may be without a verdict up to that stage.
         source: where ids are found.
         chunk_size: structures per job.
     """
     if ids is None:
-        results = ResultsTable(table, shared=maker.shared_table)
-        ids = results.survivors(survivors_of) if survivors_of else [c.candidate_id for c in results.candidates()]
+        results = open_for_job(table, shared=maker.shared_table)
+        if survivors_of:
+            ids = results.survivors(survivors_of, order or ())
+        else:
+            ids = [c.candidate_id for c in results.candidates()]
     if not ids:
         return ChunkSummary(n_requested=0, n_computed=0, n_reused=0, n_failed=0)
     return Response(replace=chunk_flow(maker, table, ids, source=source, chunk_size=chunk_size))

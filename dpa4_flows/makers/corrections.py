@@ -32,7 +32,7 @@ from dpa4_flows.makers.model_reference import WholeMaker
 from dpa4_flows.makers.references import document_entry
 from dpa4_flows.provenance import provenance
 from dpa4_flows.reference.library import ReferencePhase, bundled_elements, load_phases
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.results import ResultsTable, TableRef, open_for_job, table_for_jobs
 from dpa4_flows.schemas import Document, Provenance
 
 VALIDATION = "validation"
@@ -105,14 +105,14 @@ class CorrectionRefitMaker(WholeMaker):
     relax_maker: BatchRelaxMaker = field(default_factory=BatchRelaxMaker)
     files: list[str] = field(default_factory=list)
 
-    def make(self, table: str | Path = "refit.sqlite", file: str | Path | None = None) -> Flow:
+    def make(self, table: str | Path | TableRef = "refit.sqlite", file: str | Path | None = None) -> Flow:
         """Flow whose output is a `CorrectionRefitDocument`.
 
         Args:
             table: results table; what it holds from earlier runs is not computed again.
             file: .yaml file to write the scheme to; it is put in the cache in any case.
         """
-        path = str(Path(table).resolve())
+        path = table_for_jobs(table, shared=self.relax_maker.shared_table)
         compounds = [*bundled_compounds(), *load_phases(self.files)]
         phases = [*compounds, *elements_of(compounds)]
         relaxation = self.relax_maker.make(table=path, structures=[phase.structure for phase in phases])
@@ -124,11 +124,11 @@ class CorrectionRefitMaker(WholeMaker):
 
 @job(output_schema=CorrectionRefitDocument)
 def refit_corrections(
-    table: str, relax_maker: BatchRelaxMaker, files: list[str], file: str | None
+    table: str | TableRef, relax_maker: BatchRelaxMaker, files: list[str], file: str | None
 ) -> CorrectionRefitDocument:
     """Fit to what is in the table; see `CorrectionRefitMaker`."""
     compounds = [*bundled_compounds(), *load_phases(files)]
-    results = ResultsTable(table, shared=relax_maker.shared_table)
+    results = open_for_job(table, shared=relax_maker.shared_table)
     return refit_document(results, relax_maker, compounds, None if file is None else Path(file))
 
 

@@ -10,6 +10,7 @@ With ``store="cache"`` the competing phases come from the library that all hulls
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +38,8 @@ from dpa4_flows.makers.references import (
 )
 from dpa4_flows.provenance import energy_frame, provenance
 from dpa4_flows.reference.sources import default_sources
-from dpa4_flows.reference.store import BuildSummary, ReferenceStore
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.reference.store import BuildSummary, ReferenceStore, library_folder
+from dpa4_flows.results import ResultsError, TableRef, open_for_job, table_for_jobs
 from dpa4_flows.schemas import Document, EnergyFrame, HullDocument, Provenance, RelaxationDocument
 
 CACHE = "cache"
@@ -88,14 +89,14 @@ class ConvexHullMaker(WholeMaker):
     candidates_compete: bool = True
     store: str | None = None
 
-    def make(self, structures: list[Structure], table: str | Path = "hull.sqlite") -> Flow:
+    def make(self, structures: list[Structure], table: str | Path | TableRef = "hull.sqlite") -> Flow:
         """Flow whose output is a `HullSet`.
 
         Args:
             structures: structures, or the output of a job that gives a list of them.
             table: results table; what it holds from earlier runs is not computed again.
         """
-        path = str(Path(table).resolve())
+        path = table_for_jobs(table, shared=self.relax_maker.shared_table)
         files = [str(Path(file).resolve()) for file in self.files]
         relaxation = self.relax_maker.make(table=path, structures=structures)
         references: Flow | Job
@@ -121,7 +122,7 @@ def build_references(
 
 @job(output_schema=HullSet)
 def place_on_hull(
-    table: str,
+    table: str | TableRef,
     structures: list[Structure],
     relax_maker: BatchRelaxMaker,
     corrections: str,
@@ -134,14 +135,25 @@ def place_on_hull(
     Raises:
         FrameError: the table holds energies of another model or level of theory under the same phases.
     """
-    results = ResultsTable(table, shared=relax_maker.shared_table)
+    results = open_for_job(table, shared=relax_maker.shared_table)
     info = relax_maker.model.info()
     scheme = correction_scheme(info, corrections)
     keys = [relax_maker.key(structure) for structure in structures]
     stored = results.calculations(keys)
+    if lost := [structure for structure, key in zip(structures, keys, strict=True) if key not in stored]:
+        raise ResultsError(
+            f"{len(lost)} relaxations are not in {results.path}, that of {lost[0].reduced_formula} is the first; start "
+            "the flow again"
+        )
     if store is None:
         references, gaps = reference_entries(results, scheme), None
     else:
+        if ReferenceStore.find(relax_maker, _folder(store)) is None:  # the job before has made it
+            where = library_folder(_folder(store))
+            raise ResultsError(
+                f"there is no library of competing phases in {where} on {socket.gethostname()}: "
+                "name a folder that all workers share as store, or none"
+            )
         library = ReferenceStore.for_model(relax_maker, _folder(store))
         systems = {chemical_system(structure) for structure in structures}
         references, gaps = library.references(systems, scheme), library.gaps(systems)

@@ -17,7 +17,8 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import PotentialLike
 from dpa4_flows.calculations import relaxation_key
 from dpa4_flows.makers.model_reference import ModelField, takes_model
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.makers.table_reference import takes_table
+from dpa4_flows.results import ResultsTable, TableRef, open_for_job
 from dpa4_flows.schemas_stability import StabilityPart, StabilityParts
 
 P = TypeVar("P", bound=StabilityPart)
@@ -57,15 +58,16 @@ class PartMaker(Maker, ABC, Generic[P]):
     def _compute(self, structures: list[Structure], potential: PotentialLike, info: ModelInfo) -> list[P]:
         """The parts of ``structures``; one that fails has an error."""
 
+    @takes_table
     @takes_model(job(output_schema=StabilityParts))
-    def make(self, structures: list[Structure], table: str | None = None) -> StabilityParts:
+    def make(self, structures: list[Structure], table: str | TableRef | None = None) -> StabilityParts:
         """One job for relaxed crystals.
 
         Args:
             structures: relaxed crystals, or the output of a job that gives a list of them.
-            table: path of a results table that keeps finished parts.
+            table: a results table that keeps finished parts, or its path; made here if missing.
         """
-        return StabilityParts(parts=list(self.run(structures, None if table is None else ResultsTable(table))))
+        return StabilityParts(parts=list(self.run(structures, None if table is None else open_for_job(table))))
 
     def key(self, structure: Structure) -> str:
         """Key under which the part of ``structure`` is kept."""

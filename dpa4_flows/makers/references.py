@@ -23,8 +23,9 @@ from dpa4_flows.calculations import plain_structure
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.chunks import chunk_flow
 from dpa4_flows.makers.model_reference import WholeMaker, takes_model
+from dpa4_flows.makers.table_reference import takes_table
 from dpa4_flows.reference.library import ReferencePhase, bundled_elements, load_phases, select_for_chemsys
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.results import ResultsTable, TableRef, open_for_job
 from dpa4_flows.schemas import ChunkSummary, RelaxationDocument
 
 SOURCE = "dpa4_flows.makers.references:reference_structures"
@@ -52,23 +53,27 @@ class ReferenceMaker(WholeMaker):
     files: list[str] = field(default_factory=list)
     chunk_size: int = 100
 
+    @takes_table
     @takes_model(job)
     def make(
-        self, table: str, chemical_systems: list[str] | None = None, structures: list[Structure] | None = None
+        self,
+        table: str | TableRef,
+        chemical_systems: list[str] | None = None,
+        structures: list[Structure] | None = None,
     ) -> Response | ChunkSummary:
         """Find the phases, record them in the table, and relax those that are not there yet.
 
         Args:
-            table: path of the results table.
+            table: the results table, or its path; made here, where the job is made, if missing.
             chemical_systems: as ``"Co-Li-O"``.
             structures: instead, structures whose chemical systems are meant.
         """
         systems = set(chemical_systems or ()) | {chemical_system(structure) for structure in structures or ()}
         return self.replace(table, systems)
 
-    def replace(self, table: str, chemical_systems: Iterable[str]) -> Response | ChunkSummary:
+    def replace(self, table: str | TableRef, chemical_systems: Iterable[str]) -> Response | ChunkSummary:
         """What `make` returns, for use inside another job."""
-        results = ResultsTable(table, shared=self.relax_maker.shared_table)
+        results = open_for_job(table, shared=self.relax_maker.shared_table)
         return self.replace_phases(results, find_phases(chemical_systems, self.files))
 
     def replace_phases(self, table: ResultsTable, phases: Iterable[ReferencePhase]) -> Response | ChunkSummary:
@@ -77,7 +82,7 @@ class ReferenceMaker(WholeMaker):
         if not keys:
             return ChunkSummary(n_requested=0, n_computed=0, n_reused=0, n_failed=0)
         flow: Flow = chunk_flow(
-            self.relax_maker, str(table.path), keys, source=SOURCE, chunk_size=self.chunk_size, name=self.name
+            self.relax_maker, table.ref(), keys, source=SOURCE, chunk_size=self.chunk_size, name=self.name
         )
         return Response(replace=flow)
 

@@ -30,7 +30,7 @@ from dpa4_flows.makers.hull import CACHE, ConvexHullMaker, HullSet
 from dpa4_flows.makers.model_reference import ModelField, with_model
 from dpa4_flows.makers.phonons import BatchPhononMaker
 from dpa4_flows.provenance import provenance
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.results import ResultsTable, TableRef, open_for_job, table_for_jobs
 from dpa4_flows.schemas import Document, Provenance, RelaxationDocument
 from dpa4_flows.schemas_stability import (
     ElasticPart,
@@ -87,7 +87,7 @@ class StabilityMaker(Maker):
     max_atoms_per_batch: int | None = None
     shared_table: bool = False
 
-    def make(self, structures: list[Structure], table: str | Path = "stability.sqlite") -> Flow:
+    def make(self, structures: list[Structure], table: str | Path | TableRef = "stability.sqlite") -> Flow:
         """Flow whose output is a `StabilitySet`.
 
         Args:
@@ -97,7 +97,7 @@ class StabilityMaker(Maker):
         if self.phonons is not None:
             require_extra("phonons", "a calculation of phonons")
         self.settings()  # refuses a part with another model before there is a job
-        path = str(Path(table).resolve())
+        path = table_for_jobs(table, shared=self.shared_table)
         jobs: list[Flow | Job] = []
         hull_output = None
         if self.hull is not None:
@@ -284,16 +284,18 @@ class StabilityMaker(Maker):
 
 
 @job(output_schema=StageSummary)
-def run_stage(maker: StabilityMaker, stage: Stage, table: str, structures: list[Structure]) -> StageSummary:
+def run_stage(maker: StabilityMaker, stage: Stage, table: str | TableRef, structures: list[Structure]) -> StageSummary:
     """One stage of `StabilityMaker`, whose results go to the table."""
-    return maker.run_stage(stage, ResultsTable(table, shared=maker.shared_table), structures)
+    return maker.run_stage(stage, open_for_job(table, shared=maker.shared_table), structures)
 
 
 @job(output_schema=StabilitySet)
-def assess(maker: StabilityMaker, table: str, structures: list[Structure], hull: HullSet | None = None) -> StabilitySet:
+def assess(
+    maker: StabilityMaker, table: str | TableRef, structures: list[Structure], hull: HullSet | None = None
+) -> StabilitySet:
     """The documents of `StabilityMaker`, from what the stages before put into the table."""
     placed = HullSet.model_validate(hull) if isinstance(hull, dict) else hull
-    return maker.assess(ResultsTable(table, shared=maker.shared_table), structures, placed)
+    return maker.assess(open_for_job(table, shared=maker.shared_table), structures, placed)
 
 
 def free_crystal(structure: Structure) -> tuple[Structure, list[str]]:

@@ -25,7 +25,7 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import Candidate, RelaxationDocument
+from dpa4_flows.schemas import Candidate, RelaxationDocument, StageResult
 
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
 
@@ -159,7 +159,9 @@ def add_twin(table: ResultsTable, energy_shift: float, name: str) -> None:
     per_atom = (document.energy_per_atom or 0.0) + energy_shift
     twin = {"key": name, "structure": relaxed.as_dict(), "energy_per_atom": per_atom, "energy": 8 * per_atom}
     table.put_calculations([document.model_copy(update=twin)])
-    table.put_stages([result.model_copy(update={"candidate_id": name, "calculation_keys": [name]})])
+    relaxed_too = result.model_copy(update={"candidate_id": name, "calculation_keys": [name]})
+    before = [StageResult(candidate_id=name, stage=stage, status="passed") for stage in ("sanity", "duplicates")]
+    table.put_stages([*before, relaxed_too])
 
 
 def test_candidates_that_relaxed_to_one_minimum_are_one(first: PreparedRun, tmp_path: Path) -> None:

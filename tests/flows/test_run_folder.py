@@ -52,7 +52,10 @@ def test_competing_phases_come_from_the_table_and_start_as_candidates_do(prepare
     table, campaign = prepared.table, prepared.run.campaign
     phases = find_phases(["Co-Li-O"], campaign.hull.competing)
     shutil.rmtree(tmp_path / "structures")
-    table.put_stages([StageResult(candidate_id="LiCoO2", stage="relaxed_duplicates", status="passed")])
+    ids = [candidate.candidate_id for candidate in table.candidates()]
+    judged = [(i, "sanity", "passed" if i == "LiCoO2" else "failed") for i in ids]
+    judged += [("LiCoO2", stage, "passed") for stage in ("duplicates", "relax", "relaxed_duplicates")]
+    table.put_stages([StageResult(candidate_id=i, stage=stage, status=status) for i, stage, status in judged])
     compute_references.original(prepared.run)
 
     assert [row["name"] for row in table.get_meta("references")] == [phase.name for phase in phases]
