@@ -121,6 +121,7 @@ class Candidate(Document):
     structure: dict[str, Any] | None = Field(None, description="Input structure as a pymatgen dictionary")
     source: str = Field("", description="File and entry, and where it came from")
     tags: list[str] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list, description="What its file made doubtful, one sentence each")
     error: str | None = Field(None, description="Why it cannot be used, one sentence")
 
 

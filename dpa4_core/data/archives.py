@@ -15,7 +15,15 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from dpa4_core.data.bounded import LARGEST_MEMBER, decompressed, whole
-from dpa4_core.data.formats import ONE_STRUCTURE, PATH_READERS, NamedStructure, Unread, stem, stream_reader
+from dpa4_core.data.formats import (
+    ONE_STRUCTURE,
+    PATH_READERS,
+    NamedStructure,
+    Unread,
+    stem,
+    stream_entries,
+    stream_reader,
+)
 from dpa4_core.data.parse_errors import PARSE_ERRORS, reason
 from dpa4_core.data.system import StructureError
 
@@ -57,7 +65,7 @@ def _member_entries(name: str, stream_of: Callable[[], IO[bytes]]) -> Iterator[U
     try:
         with stream_of() as raw, decompressed(file.name, raw) as stream:
             bounded = io.BytesIO(whole(stream, LARGEST_MEMBER, "the member")) if reader in ONE_STRUCTURE else stream
-            for unread in reader(bounded, stem(file)):
+            for unread in stream_entries(reader, bounded, stem(file)):
                 found += 1
                 yield Unread(f"{part}{unread.part}", unread.read)
         problem = "" if found else "the member holds no structure"

@@ -36,6 +36,7 @@ from dpa4_core.data.json_rows import json_rows
 from dpa4_core.data.json_structures import HAS_PYMATGEN, holds_structure, is_database, structure_of
 from dpa4_core.data.parse_errors import PARSE_ERRORS, reason
 from dpa4_core.data.poscar import poscar_atoms
+from dpa4_core.data.recognise import peeked, recognise
 from dpa4_core.data.star import split_blocks, title_of
 from dpa4_core.data.system import StructureError
 from dpa4_core.data.trajectory import open_trajectory
@@ -109,7 +110,16 @@ def _read_stream(path: Path) -> Iterator[Unread]:
         yield from _read_database(path, kind="json")
         return
     with open_bytes(path) as stream:
-        yield from reader(stream, stem(path))
+        yield from stream_entries(reader, stream, stem(path))
+
+
+def stream_entries(reader: StreamReader, stream: IO[bytes], stem: str) -> Iterator[Unread]:
+    """Entries of a stream by its reader, or by that of another text format which the content clearly has."""
+    head, stream = peeked(stream)
+    found = recognise(head)
+    if found is not None and reader not in _OF_CONTENT[found]:
+        reader = _OF_CONTENT[found][0]
+    yield from reader(stream, stem)
 
 
 def unknown_format(path: Path, known: str = "") -> str:
@@ -283,6 +293,14 @@ STREAM_READERS: dict[str, StreamReader] = {
     ".ndjson": _read_json_lines,
 }
 PATH_READERS: dict[str, Callable[[Path], Iterator[Unread]]] = {".db": _read_database, ".traj": _read_trajectory}
+_OF_CONTENT: dict[str, tuple[StreamReader, ...]] = {
+    "cif": (_read_cif,),
+    "poscar": (_read_poscar,),
+    "xyz": (_read_xyz,),
+    "json": (_read_json, _read_json_lines),
+    "jsonl": (_read_json_lines, _read_json),
+}
+"""Readers of what `recognise` finds, the first for files whose ending says another format."""
 ONE_STRUCTURE = (_read_poscar, _read_cif)
 """Readers of formats whose files are small."""
 KNOWN_FORMATS = ", ".join([*STREAM_READERS, *PATH_READERS, "POSCAR", "CONTCAR", "tar or zip archives of them"])

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from dpa4_core.data.archives import archive_entries, is_archive
 from dpa4_core.data.bounded import LONGEST_SENTENCE, LONGEST_SOURCE, storable
@@ -195,8 +196,10 @@ def _file_entries(path: Path, label: str) -> Iterator[Entry]:
 
 def _checked(unread: Unread, path: Path) -> NamedStructure:
     """The structure, with an error if it cannot be used."""
-    with _logged_warnings(path):
+    with _logged_warnings(path) as caught:
         entry = unread.read()
+    said = [storable(text, LONGEST_SENTENCE) for text in (*entry.warnings, *(w.text for w in caught if w.of_content))]
+    entry = dataclasses.replace(entry, warnings=tuple(dict.fromkeys(said)))
     error = entry.error
     if error is None:
         try:
@@ -207,7 +210,9 @@ def _checked(unread: Unread, path: Path) -> NamedStructure:
     if error is None:
         return dataclasses.replace(entry, name=name)
     where = unread.part[1:] if unread.part.startswith("/") else name  # of an archive the member
-    return dataclasses.replace(_failed(name, f"{path.name}, {where}: {error}"), structure=entry.structure)
+    return dataclasses.replace(
+        _failed(name, f"{path.name}, {where}: {error}"), structure=entry.structure, warnings=entry.warnings
+    )
 
 
 def _failed(name: str, error: str) -> NamedStructure:
@@ -215,10 +220,25 @@ def _failed(name: str, error: str) -> NamedStructure:
     return NamedStructure(storable(name), None, storable(error, LONGEST_SENTENCE))
 
 
+class _Warning(NamedTuple):
+    """What a parser said.
+
+    Attributes:
+        text: its words.
+        of_content: it is about the file and not about the code of the parser, whose warnings have classes of their own.
+    """
+
+    text: str
+    of_content: bool
+
+
 @contextmanager
-def _logged_warnings(path: Path) -> Iterator[None]:
+def _logged_warnings(path: Path) -> Iterator[list[_Warning]]:
+    """What was said within, complete at the end, and in the log."""
+    found: list[_Warning] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        yield
-    for text in dict.fromkeys(str(warning.message).strip() for warning in caught):
+        yield found
+        found += [_Warning(" ".join(str(w.message).split()), w.category is UserWarning) for w in caught]
+    for text in dict.fromkeys(warning.text for warning in found):
         logger.info("%s: %s", path, text)

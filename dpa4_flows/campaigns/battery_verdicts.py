@@ -68,13 +68,15 @@ def judge_sanity(candidate: Candidate, campaign: BatteryCampaign, elements: Coll
     result.values["capacity_bound"] = bound.capacity_ions
     result.units = {"capacity_bound": "mAh/g"}
     allowed = bound.capacity_redox if bound.redox_elements else None  # without a metal the anions are oxidised
+    warnings = list(candidate.warnings)
     if allowed is not None and allowed < bound.capacity_ions - 0.5:
         result.values["capacity_bound"] = allowed
-        result.status = "flagged"
-        result.reasons = [
+        warnings.append(
             f"the highest oxidation states of {', '.join(bound.redox_elements)} allow {allowed:.0f} "
             f"of the {bound.capacity_ions:.0f} mAh/g that removing all {ion} would give"
-        ]
+        )
+    if warnings:
+        result.status, result.reasons = "flagged", warnings
     return result
 
 

@@ -82,5 +82,6 @@ def _candidate(named: NamedStructure, labels: dict[str, Any], file: Path) -> Can
         structure=structure.as_dict() if error is None else None,
         source=storable(str(labels.get("source") or file.name)),
         tags=[storable(str(tag)) for tag in (tags.split() if isinstance(tags, str) else tags)],
+        warnings=list(named.warnings),
         error=error,
     )

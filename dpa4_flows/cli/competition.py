@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -104,6 +104,6 @@ def crystal(entry: Computed) -> Computed:
     if entry.error is not None:
         return entry
     try:
-        return Computed(entry.name, as_crystal(entry.structure))
+        return replace(entry, structure=as_crystal(entry.structure))
     except LibraryError as error:
-        return Computed(entry.name, error=str(error))
+        return replace(entry, structure=None, error=str(error))

@@ -20,7 +20,18 @@ from dpa4_flows.cli.hull_output import against_words, decomposition_words, resul
 from dpa4_flows.cli.hull_views import SHOWN_AS_ZERO, add_views, check_ion, print_views, view_figures, with_ion
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.reference import AskMP, Fmax, Library, MaxSteps, Rattle
-from dpa4_flows.cli.structures import MAX_ROWS, AsJson, Batch, Device, Dtype, Files, Model, Threads, read_inputs
+from dpa4_flows.cli.structures import (
+    MAX_ROWS,
+    AsJson,
+    Batch,
+    Device,
+    Dtype,
+    Files,
+    Model,
+    Threads,
+    read_inputs,
+    warn_of_inputs,
+)
 from dpa4_flows.makers.batch import BatchMaker, BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.makers.hull import HullSet, hull_phases, hull_set
 from dpa4_flows.makers.references import chemical_system, correction_scheme
@@ -174,6 +185,7 @@ def hull(
         remark(f"windows and potentials are drawn in .html files; {plot.name} has the hulls only")
     if plot is not None and not drawn:
         warn("not drawn", f"nothing for {plot}: a hull needs two elements, and all their references")
+    warn_of_inputs(inputs)
     _finish(rows, found, notes)
 
 

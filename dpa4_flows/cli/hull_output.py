@@ -33,7 +33,10 @@ def result_rows(
         documents: their calculations.
         found: their places on the hull.
     """
-    rows: list[dict[str, Any]] = [{"name": entry.name, "formula": None, "error": entry.error} for entry in inputs]
+    rows: list[dict[str, Any]] = [
+        {"name": entry.name, "formula": None, "warnings": list(entry.warnings), "error": entry.error}
+        for entry in inputs
+    ]
     for position, document, place, error in zip(computed, documents, found.documents, found.errors, strict=True):
         row = rows[position] | {
             "formula": document.formula,
@@ -43,6 +46,7 @@ def result_rows(
         row["relaxation"] = {"fmax": document.fmax, "n_steps": document.n_steps, "converged": document.converged}
         if place is not None:
             row |= place.model_dump(exclude={"frame", "provenance"})
+            row["warnings"] = [*inputs[position].warnings, *place.warnings]
             row |= {"level_of_theory": place.frame.level_of_theory, "correction": place.frame.correction}
         rows[position] = row
     return rows

@@ -103,7 +103,7 @@ def print_summary(summary: Summary, output: Path) -> None:
     say(f"{output}: {summary.n_done:,} of {summary.n_structures:,} structures done")
     say(f"  {good:,} fine, {summary.n_unconverged:,} not converged, {summary.n_failed:,} failed")
     if summary.n_flagged:
-        say(f"  {summary.n_flagged:,} deserve a look, see the column `flags`")
+        say(f"  {summary.n_flagged:,} deserve a look, see the columns `flags` and `warnings`")
     if summary.n_workers and not summary.complete:
         say(f"  {summary.n_workers} at work, {summary.per_second:.3g} structures/s, {_left(summary.seconds_left)}")
     for source, error in summary.failures:

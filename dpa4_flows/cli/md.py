@@ -23,7 +23,7 @@ from dpa4_core.potential import PotentialLike
 from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.outputs import Computed, formula_of
-from dpa4_flows.cli.structures import AsJson, Device, Dtype, Files, Model, Threads, read_inputs
+from dpa4_flows.cli.structures import AsJson, Device, Dtype, Files, Model, Threads, read_inputs, warn_of_inputs
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.report.md_plot import Course, write_md_html, write_md_png
 
@@ -125,6 +125,7 @@ def md(
         _print(jobs, settings)
         if drawn:
             say(f"wrote {plot}")
+    warn_of_inputs([job.entry for job in jobs])
     _finish(jobs)
 
 
@@ -220,7 +221,7 @@ def _draw(plot: Path, jobs: Sequence[_Job], words: str) -> bool:
 
 
 def _row(job: _Job) -> dict[str, object]:
-    row: dict[str, object] = {"name": job.entry.name, "error": job.problem}
+    row: dict[str, object] = {"name": job.entry.name, "warnings": list(job.entry.warnings), "error": job.problem}
     if job.result is not None:
         row |= {"formula": formula_of(job.entry.structure), "n_atoms": len(job.entry.structure)}
         row |= {"trajectory": str(job.trajectory), **job.result.summary()}

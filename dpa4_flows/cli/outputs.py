@@ -60,6 +60,7 @@ class Computed:
         forces: [n, 3] eV/Å.
         stress: [3, 3] eV/Å³.
         error: one sentence.
+        warnings: what the file made doubtful, one sentence each.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Computed:
     forces: NDArray[np.float64] | None = None
     stress: NDArray[np.float64] | None = None
     error: str | None = None
+    warnings: tuple[str, ...] = ()
 
     def row(self) -> dict[str, Any]:
         """Plain types for JSON, without the structure."""
@@ -78,6 +80,7 @@ class Computed:
             "n_atoms": None if self.structure is None else len(self.structure),
             "energy": self.energy,
             **(self.numbers or {}),
+            "warnings": list(self.warnings),
             "error": self.error,
         }
 
@@ -177,6 +180,8 @@ def _frame(result: Computed) -> Atoms:
 
 def _with_results(atoms: Atoms, result: Computed) -> Atoms:
     atoms.info |= {key: value for key, value in (result.numbers or {}).items() if value is not None}
+    if result.warnings:
+        atoms.info["warnings"] = "; ".join(result.warnings)
     known: dict[str, Any] = {"energy": result.energy, "forces": result.forces}
     if result.stress is not None:
         known["stress"] = full_3x3_to_voigt_6_stress(result.stress)

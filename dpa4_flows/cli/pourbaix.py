@@ -30,7 +30,7 @@ from dpa4_flows.cli.console import number, out, print_json, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.outputs import Computed
 from dpa4_flows.cli.reference import AskMP, Fmax, Library, MaxSteps, Rattle
-from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Files, Model, Threads, read_inputs
+from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Files, Model, Threads, read_inputs, warn_of_inputs
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.hull import HullPhases, hull_phases
 from dpa4_flows.makers.references import chemical_system, correction_scheme
@@ -152,6 +152,7 @@ def pourbaix(
                 _print(row)
         if plot is not None and diagrams:
             say(f"wrote {plot}")
+    warn_of_inputs(inputs)
     _finish(rows, notes)
 
 
@@ -173,7 +174,9 @@ def _sorted_out(
     inputs: Sequence[Computed], known: Sequence[ReferencedIon]
 ) -> tuple[list[dict[str, Any]], dict[int, tuple[Structure, list[ReferencedIon]]]]:
     """A row for each input, and by position the structures that have ions, with these."""
-    rows: list[dict[str, Any]] = [{"name": e.name, "formula": None, "error": e.error} for e in inputs]
+    rows: list[dict[str, Any]] = [
+        {"name": e.name, "formula": None, "warnings": list(e.warnings), "error": e.error} for e in inputs
+    ]
     wanted: dict[int, tuple[Structure, list[ReferencedIon]]] = {}
     for position, entry in enumerate(inputs):
         if entry.error is not None:

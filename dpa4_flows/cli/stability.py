@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
 from dpa4_flows.calculations import RATTLE
+from dpa4_flows.cli.competition import crystal
 from dpa4_flows.cli.console import err, print_json, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.outputs import Computed, write_structures
@@ -32,8 +33,6 @@ from dpa4_flows.makers.phonons import TEMPERATURES, BatchPhononMaker
 from dpa4_flows.makers.references import chemical_system, correction_scheme
 from dpa4_flows.makers.stability import StabilityMaker, Stage, free_crystal
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.reference.library import LibraryError
-from dpa4_flows.reference.sources import as_crystal
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.results import ResultsTable
 
@@ -122,7 +121,7 @@ def stability(
         raise DPA4Error("--follow-modes needs phonons: drop --no-phonons")
     if not no_phonons:
         require_extra("phonons", "a calculation of phonons (left out by --no-phonons)")
-    inputs = [_crystal(entry) for entry in read_inputs(files)]
+    inputs = [crystal(entry) for entry in read_inputs(files)]
     if threads:
         torch.set_num_threads(threads)
     reference = ModelRef(model, device=device, dtype=dtype)
@@ -176,16 +175,6 @@ def stability(
         for file in written:
             say(f"wrote {file}")
     _finish(rows, notes)
-
-
-def _crystal(entry: Computed) -> Computed:
-    """The input as a pymatgen structure; a molecule fails alone."""
-    if entry.error is not None:
-        return entry
-    try:
-        return Computed(entry.name, as_crystal(entry.structure))
-    except LibraryError as error:
-        return Computed(entry.name, error=str(error))
 
 
 def _on_hull(

@@ -25,13 +25,17 @@ def result_rows(inputs: Sequence[Computed], computed: Sequence[int], found: Stab
         computed: positions of the inputs that were computed.
         found: their answers.
     """
-    rows: list[dict[str, Any]] = [{"name": entry.name, "formula": None, "error": entry.error} for entry in inputs]
+    rows: list[dict[str, Any]] = [
+        {"name": entry.name, "formula": None, "warnings": list(entry.warnings), "error": entry.error}
+        for entry in inputs
+    ]
     starts: Any = {"along_mode": True}
     exclude: Any = {"phonons": starts, "followed": {"steps": {"__all__": {"phonons": starts}}}}
     for position, document, error in zip(computed, found.documents, found.errors, strict=True):
         rows[position]["error"] = error
         if document is not None:
             rows[position] |= document.model_dump(mode="json", exclude=exclude)
+            rows[position]["warnings"] = [*inputs[position].warnings, *document.warnings]
     return rows
 
 

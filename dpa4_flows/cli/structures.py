@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -125,16 +126,15 @@ def predict(
     for i, prediction in zip(good, predictions, strict=True):
         entry = inputs[i]
         if prediction.error is not None:
-            results[i] = Computed(entry.name, entry.structure, error=prediction.error)
+            results[i] = replace(entry, error=prediction.error)
             continue
         per_atom = prediction.forces
         largest = None if per_atom is None else float((per_atom**2).sum(axis=1).max() ** 0.5)
         pressure = (
             None if prediction.stress is None else -float(prediction.stress.trace()) / 3 * EV_PER_ANGSTROM3_TO_GPA
         )
-        results[i] = Computed(
-            name=entry.name,
-            structure=entry.structure,
+        results[i] = replace(
+            entry,
             numbers={
                 "energy_per_atom": prediction.energy / len(entry.structure),
                 "max_force": largest,
@@ -231,10 +231,10 @@ def relax(
     results = list(inputs)
     for i, result in zip(good, relaxed, strict=True):
         if result.error is not None:
-            results[i] = Computed(inputs[i].name, inputs[i].structure, error=result.error)
+            results[i] = replace(inputs[i], error=result.error)
             continue
-        results[i] = Computed(
-            name=inputs[i].name,
+        results[i] = replace(
+            inputs[i],
             structure=result.structure,
             numbers={
                 "energy_per_atom": result.energy / len(result.structure),
@@ -293,7 +293,7 @@ def _predict_property(
     for i, prediction in zip(good, predictions, strict=True):
         entry = inputs[i]
         numbers = None if prediction.error is not None else {head.name: prediction.value}
-        results[i] = Computed(entry.name, entry.structure, numbers=numbers, error=prediction.error)
+        results[i] = replace(entry, numbers=numbers, error=prediction.error)
     title = f"{head.name}, {head.unit}" if head.unit else head.name
     _finish(results, output, {head.name: (title, 4)}, as_json)
 
@@ -303,12 +303,23 @@ def read_inputs(files: Sequence[Path]) -> list[Computed]:
     found: list[Computed] = []
     for file in files:
         try:
-            found += [Computed(named.name, named.structure, error=named.error) for named in read_structures(file)]
+            found += [
+                Computed(named.name, named.structure, error=named.error, warnings=named.warnings)
+                for named in read_structures(file)
+            ]
         except StructureError as error:
             if len(files) == 1:
                 raise
             found.append(Computed(str(file), error=str(error)))
     return found
+
+
+def warn_of_inputs(inputs: Sequence[Computed]) -> None:
+    """What the files made doubtful, on stderr; what failed has its reason already."""
+    for entry in inputs:
+        if entry.error is None:
+            for text in entry.warnings:
+                warn("mind", f"{entry.name}: {text}")
 
 
 def _use_threads(threads: int) -> None:
@@ -341,6 +352,7 @@ def _finish(results: list[Computed], output: Path | None, columns: dict[str, tup
         numbers = r.numbers or {}
         reached = f"fmax {numbers['fmax']:.3g} eV/Å after {numbers['n_steps']} steps"
         warn("not converged", f"{r.name}: {reached}; raise --max-steps", "bold yellow")
+    warn_of_inputs(results)
     for r in results:
         if flags := (r.numbers or {}).get("flags"):
             warn("look at", f"{r.name}: {flags}")

@@ -24,7 +24,7 @@ from dpa4_flows.large.rows import SCHEMA, Row, row_atoms, to_table
 _ROWS_AT_ONCE = 1000
 _NUMBERS = [
     *("source", "name", "formula", "n_atoms", "energy", "energy_per_atom", "volume", "volume_change"),
-    *("fmax", "n_steps", "n_force_calls", "converged", "reason", "flags", "error", "key"),
+    *("fmax", "n_steps", "n_force_calls", "converged", "reason", "flags", "warnings", "error", "key"),
 ]
 """Columns of a CSV file: a number or a word each."""
 
@@ -66,7 +66,8 @@ def _write_csv(run: RunFolder, path: Path) -> int:
         writer = csv.DictWriter(file, _NUMBERS)
         writer.writeheader()
         for row in run.rows(_NUMBERS):
-            writer.writerow({**row, "flags": " ".join(row["flags"] or [])})
+            joined = {"flags": " ".join(row["flags"] or []), "warnings": "; ".join(row.get("warnings") or [])}
+            writer.writerow(row | joined)
             written += 1
     return written
 
@@ -90,6 +91,8 @@ def _write_extxyz(run: RunFolder, path: Path) -> int:
             atoms.info |= {key: row[key] for key in keys if row[key] is not None}
             if row["flags"]:
                 atoms.info["flags"] = " ".join(row["flags"])
+            if row.get("warnings"):
+                atoms.info["warnings"] = "; ".join(row["warnings"])
             known = {"energy": row["energy"]}
             if row["forces"] is not None:
                 known["forces"] = np.reshape(row["forces"], (-1, 3))

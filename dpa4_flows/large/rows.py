@@ -63,6 +63,7 @@ SCHEMA = pa.schema(
         ("converged", pa.bool_()),
         ("reason", pa.string()),
         ("flags", pa.list_(pa.string())),  # what deserves a look; empty where nothing does
+        ("warnings", pa.list_(pa.string())),  # what its file made doubtful; null in runs of older versions
         ("error", pa.string()),
     ]
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -80,9 +82,10 @@ def summarise(run: RunFolder) -> Summary:
     for number in range(run.n_slices):
         rows = {} if run.shard(number).exists() else run.journal_rows(number)
         if run.shard(number).exists():
-            table = pq.read_table(run.shard(number), columns=["source", "error", "converged", "flags"])
+            with pq.ParquetFile(run.shard(number)) as file:  # shards of older versions have no warnings
+                table = file.read(columns=["source", "error", "converged", "flags", "warnings"])
             done += table.num_rows
-            flagged += pc.sum(pc.greater(pc.list_value_length(table["flags"]), 0)).as_py() or 0
+            flagged += _count_any(table, "flags", "warnings")
             bad = table.filter(pc.invert(table["converged"]))
             n_failed = bad.num_rows - bad["error"].null_count
             failed, unconverged = failed + n_failed, unconverged + bad["error"].null_count
@@ -90,7 +93,7 @@ def summarise(run: RunFolder) -> Summary:
                 note(row["source"], row["error"])
             continue
         done += len(rows)
-        flagged += sum(bool(row.get("flags")) for row in rows.values())
+        flagged += sum(bool(row.get("flags") or row.get("warnings")) for row in rows.values())
         for row in (row for row in rows.values() if not row["converged"]):
             error = row.get("error")
             failed, unconverged = failed + (error is not None), unconverged + (error is None)
@@ -98,6 +101,16 @@ def summarise(run: RunFolder) -> Summary:
     at_work = [worker for worker in read_workers(run.path / "workers").values() if worker["alive"]]
     rate = sum(w["n_done"] / w["seconds"] for w in at_work if w["seconds"] > 0)
     return Summary(run.n_structures, done, failed, unconverged, flagged, len(at_work), rate, failures, slow)
+
+
+def _count_any(table: pa.Table, *columns: str) -> int:
+    """Rows in which one of these lists is not empty."""
+    found = [
+        pc.greater(pc.list_value_length(table[name]), 0).fill_null(False)
+        for name in columns
+        if name in table.column_names
+    ]
+    return int(pc.sum(reduce(pc.or_, found)).as_py() or 0)
 
 
 def count_done(run: RunFolder) -> int:

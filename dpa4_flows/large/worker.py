@@ -70,6 +70,7 @@ class _Item:
     source: str
     name: str
     structure: Any
+    warnings: tuple[str, ...] = ()
 
 
 class RunWorker:
@@ -155,7 +156,8 @@ class RunWorker:
         return relax_stream(items, self._potential, window=window, max_atoms_per_batch=self._max_atoms, **options)
 
     def _row(self, item: _Item, result: RelaxResult | Prediction) -> Row:
-        return self._rows.computed(item.index, item.source, item.name, item.structure, result)
+        row = self._rows.computed(item.index, item.source, item.name, item.structure, result)
+        return row | {"warnings": list(item.warnings)}
 
     def _items(self, free: set[int]) -> Iterator[tuple[_Item, Any]]:
         """Structures of the slices that this process could claim; broken entries are stored at once."""
@@ -183,7 +185,7 @@ class RunWorker:
         """The structure of an entry; None if it has none, and then its failure is stored."""
         named = entry.read()
         if named.error is None:
-            return _Item(slice_, index, entry.source, named.name, named.structure)
+            return _Item(slice_, index, entry.source, named.name, named.structure, named.warnings)
         self._store(slice_, self._rows.unusable(index, entry.source, named.name, named.error))
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -16,6 +17,8 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.data.readers import iter_entries
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.results import ResultsTable
+
+logger = logging.getLogger(__name__)
 
 CANDIDATES = "candidates"
 """The candidates of the table. Any other source is ``"package.module:function"``: a function of table and ids
@@ -62,7 +65,10 @@ def structures_of_files(
         named = entry.read()
         if named.error is not None:
             errors.append(f"{entry.source}: {named.error}")
-        elif isinstance(named.structure, Atoms):
+            continue
+        for text in named.warnings:
+            logger.warning("%s: %s", entry.source, text)
+        if isinstance(named.structure, Atoms):
             periodic = named.structure.pbc.any()
             convert = AseAtomsAdaptor.get_structure if periodic else AseAtomsAdaptor.get_molecule
             structures.append(convert(named.structure))

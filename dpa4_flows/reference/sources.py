@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from dpa4_flows.reference.library import (
     load_phases,
     select_for_chemsys,
 )
+
+logger = logging.getLogger(__name__)
 
 MATERIALS_PROJECT = "Materials Project"
 """Name of the source, as the library records it."""
@@ -187,6 +190,8 @@ def read_phases(path: Path) -> list[ReferencePhase]:
     for entry in entries:
         if entry.error is not None:
             raise LibraryError(f"{entry.name} in {path} cannot compete: {entry.error}")
+        for text in entry.warnings:
+            logger.warning("%s in %s: %s", entry.name, path, text)
         structure = as_crystal(entry.structure)
         role = "element" if structure.composition.is_element else "competing"
         phases.append(ReferencePhase(entry.name, structure, path.name, role))
