@@ -196,6 +196,26 @@ def measure(folder: Path, *, device: str = "auto", notify: Callable[[str], None]
     return found
 
 
+def worse_sentences(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """What a fine-tuned model does worse than its base, with the setting to change; a sentence per quantity.
+
+    Args:
+        metrics: content of ``metrics.json``.
+        config: of the run, plain types.
+    """
+    rate, sentences = config["schedule"]["lr"], []
+    words = {stem: (word, factor, unit) for stem, word, factor, unit in ERROR_UNITS}
+    for entry in metrics.get("warnings") or ():
+        word, factor, unit = words[entry["quantity"]]
+        weight = {"energy": "energy", "force": "forces", "stress": "virial"}[entry["quantity"]]
+        sentences.append(
+            f"the fine-tune made the {word} worse on the validation frames: {digits(entry['before'] * factor)} → "
+            f"{digits(entry['after'] * factor)} {unit}; lower the learning rate (--lr {rate / 3:.1g} in place of "
+            f"{rate:.1g}) or raise loss.{weight}, and begin again in another folder"
+        )
+    return sentences
+
+
 def error_row(record: Mapping[str, Any], kind: str = "mae") -> list[tuple[str, float | None, str]]:
     """Errors of a record or of metrics in the units that people read: word, value or None, unit."""
     return [

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import vesin
 from ase.data import covalent_radii
 
+from dpa4_core.data.force_check import ForceCheck
 from dpa4_core.data.frame import BrokenFrame, Frame, reduced_formula
 from dpa4_core.data.running import Extensivity, LogHistogram, Range
 from dpa4_core.data.stress_check import StressCheck
 from dpa4_core.data.system import MIN_DISTANCE_RATIO, System, symbol
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 
 MAX_FORCE = 50.0
 """eV/Å; equilibrium and AIMD frames stay below 20, overlapping atoms have hundreds."""
 
 MAX_ENERGY_PER_ATOM = 200.0
 """eV; plane-wave codes stay below, all-electron codes do not."""
+
+MAX_STRESS = 0.6
+"""eV/Å³, 96 GPa: solids at ambient conditions and their strained copies stay below."""
+
+MAX_DEVIATION, SPREADS = 1.0, 20.0
+"""eV/atom, and multiples of the median deviation: an energy further from the others of its formula stands out."""
 
 ISOLATION = 5.0
 """Å; an atom without a neighbour within has hardly any interaction to learn."""
@@ -84,14 +91,6 @@ class DataSummary:
     warnings: list[str]
 
 
-def summarise(frames: Iterable[Frame | BrokenFrame], *, max_force: float = MAX_FORCE) -> DataSummary:
-    """Read through ``frames`` once; see `SummaryBuilder`."""
-    builder = SummaryBuilder(max_force=max_force)
-    for frame in frames:
-        builder.add(frame)
-    return builder.result()
-
-
 class SummaryBuilder:
     """Collects frames one by one, so that a data set can be streamed; `result` may be asked at any time."""
 
@@ -107,7 +106,9 @@ class SummaryBuilder:
         self._seen: dict[bytes, float | None] = {}
         self._energy_values: Counter[float] = Counter()
         self._extensive = Extensivity()
-        self._stress_check = StressCheck()
+        self._stress_check, self._force_check = StressCheck(), ForceCheck()
+        self._largest_stress: tuple[float, str] = (0.0, "")
+        self._by_formula: dict[str, list[tuple[float, str]]] = {}
         self._suspicious: list[tuple[str, str]] = []
         self._broken: list[tuple[str, str]] = []
         self._look_alikes: Counter[tuple[str, str]] = Counter()
@@ -142,9 +143,13 @@ class SummaryBuilder:
                     f"the force on atom {atom} ({symbol(system.numbers[atom])}) is {norms[atom]:.4g} eV/Å "
                     f"(limit {self.max_force:g})",
                 )
+            self._force_check.add(frame)
         if frame.stress is not None:
             self._counts["stress"] += 1
             self._stress_check.add(frame)
+            largest = float(np.abs(frame.stress).max())
+            self._counts["large stress"] += largest > MAX_STRESS
+            self._largest_stress = max(self._largest_stress, (largest, frame.name))
 
     def result(self) -> DataSummary:
         """Everything so far."""
@@ -210,7 +215,10 @@ class SummaryBuilder:
         n_atoms = frame.system.n_atoms
         self._counts["energy"] += 1
         self._energies.add(energy / n_atoms)
-        self._extensive.add(reduced_formula(frame.system.numbers), n_atoms, energy)
+        formula = reduced_formula(frame.system.numbers)
+        self._extensive.add(formula, n_atoms, energy)
+        if self._counts["energy"] <= MAX_REMEMBERED:
+            self._by_formula.setdefault(formula, []).append((energy / n_atoms, frame.name))
         if abs(energy) / n_atoms > MAX_ENERGY_PER_ATOM:
             self._counts["large energy"] += 1
             self._large_energy = self._large_energy or f"{frame.name} with {energy / n_atoms:.4g} eV/atom"
@@ -273,6 +281,32 @@ class SummaryBuilder:
                     f"the closest atoms are typically {typical:.2f} of the sum of their covalent radii apart; check "
                     "that positions and cells are in Å"
                 )
-        if sentence := self._stress_check.verdict():
-            found.append(sentence)
+        if counts["large stress"]:
+            largest, name = self._largest_stress
+            found.append(
+                f"stresses beyond {MAX_STRESS:g} eV/Å³ ({MAX_STRESS * EV_PER_ANGSTROM3_TO_GPA:.0f} GPa) in "
+                f"{counts['large stress']} of {counts['stress']} frames, up to {largest:.4g} eV/Å³ "
+                f"({largest * EV_PER_ANGSTROM3_TO_GPA:.4g} GPa) in {name}; check the unit: numbers in GPa are 160 and "
+                "in kbar 1602 times too large, virials as many times as the cell has Å³"
+            )
+        found += [
+            sentence for check in (self._stress_check, self._force_check) if (sentence := check.verdict()) is not None
+        ]
+        if outliers := self._outliers():
+            found.append(
+                f"energies far apart from all others of their formula in {len(outliers)} of {counts['energy']} frames, "
+                f"first {outliers[0][1]} by {outliers[0][0]:+.3g} eV/atom; check how these frames were computed"
+            )
+        return found
+
+    def _outliers(self) -> list[tuple[float, str]]:
+        """Deviation in eV/atom and name of frames whose energy is far from all others of the same formula."""
+        found = []
+        for entries in self._by_formula.values():
+            if len(entries) < 8:
+                continue
+            values = np.array([value for value, _ in entries])
+            deviations = values - np.median(values)
+            limit = max(SPREADS * float(np.median(np.abs(deviations))), MAX_DEVIATION)
+            found += [(float(deviations[i]), entries[i][1]) for i in np.flatnonzero(np.abs(deviations) > limit)]
         return found

@@ -11,13 +11,12 @@ so the slope of ΔE + ½ (F₁ + F₂) · u against the first term is 1 where th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpa4_core.data.frame import BrokenFrame, Frame
+from dpa4_core.data.frame import Frame
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA, EV_PER_ANGSTROM3_TO_KBAR
 
 MAX_CRYSTALS, MAX_COPIES = 100, 40
@@ -86,19 +85,6 @@ class StressCheck:
             f"the stresses {told}: they are {factor:.4g} times the change of energy with strain in {len(pairs)} pairs "
             "of frames; stress must be in eV/Å³ and positive under tension"
         )
-
-
-def check_stress_sign(frames: Iterable[Frame | BrokenFrame]) -> str | None:
-    """One sentence if sign or unit of the stress contradict the energies of strained copies of a crystal.
-
-    Returns:
-        None if they agree, or if there are too few strained copies of the same crystal to tell.
-    """
-    check = StressCheck()
-    for frame in frames:
-        if isinstance(frame, Frame):
-            check.add(frame)
-    return check.verdict()
 
 
 def _all_terms(copies: list[Frame]) -> list[tuple[float, float]]:

@@ -64,7 +64,7 @@ class StoredValues:
     data: str
     budget: Budget
     schedule: ScheduleState
-    meter: dict[str, float]
+    meter: dict[str, Any]
     step: Count
     epoch: Count
     steps_in_epoch: Count
@@ -72,7 +72,7 @@ class StoredValues:
     n_skipped: Count
     seconds: Annotated[float, Within(0.0, 1e12)]
     best: float | None
-    best_errors: dict[str, float]
+    best_errors: dict[str, Any]  # not a number for what has no labels
 
 
 class Found(NamedTuple):

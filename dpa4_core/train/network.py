@@ -13,7 +13,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 from torch import nn
 
-from dpa4_core.batches import predict_batches
+from dpa4_core.batches import Prediction, predict_batches
 from dpa4_core.data.batching import default_budget, pack
 from dpa4_core.data.graph import UNSPECIFIED_CHARGE_SPIN
 from dpa4_core.data.neighbours import build_graph
@@ -25,12 +25,17 @@ from dpa4_core.model.offsets import OffsetFit, set_offsets, shift_offsets
 from dpa4_core.model.property import PropertyModel
 from dpa4_core.model.surgery import extend_elements, freeze
 from dpa4_core.potential import DTYPES, Potential, load, repulsion_energy
+from dpa4_core.train.base_check import compare
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.dataset import Dataset
 from dpa4_core.train.store import FrameStore
 
 _SAMPLE_ATOMS = {"cpu": 5000, "cuda": 50_000}
 """Atoms in the frames that a base model is evaluated on to shift its offsets: half a minute on a CPU."""
+
+
+_COMPARED_ATOMS = 500
+"""Atoms in the frames whose labels are compared with a base model that keeps its offsets."""
 
 
 @dataclass
@@ -41,12 +46,14 @@ class Network:
         module: a `DPA4`, or a `PropertyModel` around one.
         info: identity card of the model to be.
         notes: what was done to it, for the log.
+        doubts: what looks wrong in the labels beside what the base model says; see `dpa4_core.train.base_check`.
         shift: eV added to the offset of each species of a base model, empty without.
     """
 
     module: nn.Module
     info: ModelInfo
     notes: dict[str, Any] = field(default_factory=dict)
+    doubts: list[dict[str, Any]] = field(default_factory=list)
     shift: list[float] = field(default_factory=list)
 
     @property
@@ -116,6 +123,8 @@ def start(
         network.notes["offsets"] = _fit_offsets(config, network.backbone, data)
     elif config.finetune.offsets == "shift":
         network.notes["offsets"] = _shift_offsets(config, network, data, device, notify)
+    if config.base is not None and config.property is None and not network.shift:
+        _look_at_labels(config, network, data, device)
     adapted = _adapt(network.backbone, config)
     if adapted:
         network.notes["adapters"] = f"rank {config.finetune.lora_rank} on {len(adapted)} matrices"
@@ -192,17 +201,10 @@ def _shift_offsets(
     if not len(labelled):
         return "no energies, offsets stay"
     chosen = _sample(store, labelled, _SAMPLE_ATOMS[device.type], config.run.seed)
-    potential = Potential(model, network.info, device)
-    systems = {int(i): store.system(int(i)) for i in chosen}
-    predicted: dict[int, float] = {}
-
-    def settle(index: int, prediction: Any) -> None:
-        predicted[index] = prediction.energy
-        notify(len(predicted), len(systems))
-
-    predict_batches(systems, potential, default_budget(device), settle)
-    model.cpu()
-    difference = store.arrays["energy"][chosen] - np.array([predicted[int(i)] for i in chosen])
+    predictions = _predicted(network, store, chosen, device, notify)
+    network.doubts = compare([store.frame(int(i)) for i in chosen], predictions)
+    predicted = [prediction.energy for prediction in predictions]
+    difference = store.arrays["energy"][chosen] - np.array(predicted)
     finite = np.isfinite(difference)
     fit = OffsetFit(len(numbers))
     fit.add(torch.from_numpy(store.composition(numbers)[chosen][finite]), torch.from_numpy(difference[finite]))
@@ -216,6 +218,34 @@ def _shift_offsets(
         f"shifted by {text} eV; error of the base model {1e3 * before:.4g} meV/atom before, "
         f"{1e3 * result.rmse_per_atom:.4g} after ({result.n_frames} frames)"
     )
+
+
+def _predicted(
+    network: Network,
+    store: FrameStore,
+    chosen: NDArray[np.int64],
+    device: torch.device,
+    notify: Callable[[int, int], None],
+) -> list[Prediction]:
+    """What the base model says about the frames ``chosen``."""
+    potential = Potential(network.backbone, network.info, device)
+    systems = {int(i): store.system(int(i)) for i in chosen}
+    predicted: dict[int, Prediction] = {}
+
+    def settle(index: int, prediction: Prediction) -> None:
+        predicted[index] = prediction
+        notify(len(predicted), len(systems))
+
+    predict_batches(systems, potential, default_budget(device), settle)
+    network.backbone.cpu()
+    return [predicted[int(i)] for i in chosen]
+
+
+def _look_at_labels(config: TrainConfig, network: Network, data: Dataset, device: torch.device) -> None:
+    """Compare the labels of a handful of frames with the base model."""
+    chosen = _sample(data.store, data.train, _COMPARED_ATOMS, config.run.seed)
+    predictions = _predicted(network, data.store, chosen, device, lambda done, total: None)
+    network.doubts = compare([data.store.frame(int(i)) for i in chosen], predictions)
 
 
 def _sample(store: FrameStore, frames: NDArray[np.int64], max_atoms: int, seed: int) -> NDArray[np.int64]:

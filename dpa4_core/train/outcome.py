@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from dpa4_core.train.dataset import Dataset, prepare, with_split
 from dpa4_core.train.log import read_log
 from dpa4_core.train.store import STORE
 
+_WORSE = 1.05  # after over before; averages of weights differ by less from step to step
 _SAMPLE = 200  # training frames that are looked at: enough to see overfitting
 
 
@@ -32,11 +33,13 @@ class Outcome:
         validation: on the frames that were not trained on; None without any.
         train: on a sample of the training frames.
         base: errors on the validation frames before the first step, by name; None for a new model.
+        worse: what became worse than that, see `worse_than_base`.
     """
 
     validation: Metrics | None
     train: Metrics
     base: dict[str, float] | None
+    worse: list[dict[str, Any]]
 
 
 def assess(folder: str | Path, *, device: str = "cpu", notify: Callable[[str], None] = lambda text: None) -> Outcome:
@@ -61,7 +64,8 @@ def assess(folder: str | Path, *, device: str = "cpu", notify: Callable[[str], N
     if len(data.validation):
         notify(f"errors on {len(data.validation)} validation frames")
         validation = evaluate([data.store.frame(int(i)) for i in data.validation], potential, keep=True)
-    outcome = Outcome(validation, train, _before(folder / "log.jsonl"))
+    base = _before(folder / "log.jsonl")
+    outcome = Outcome(validation, train, base, [] if validation is None else worse_than_base(_plain(validation), base))
     if validation is not None and validation.parity is not None:
         arrays = {}
         for name, pair in (
@@ -77,9 +81,29 @@ def assess(folder: str | Path, *, device: str = "cpu", notify: Callable[[str], N
         "validation": None if validation is None else _plain(validation),
         "train": _plain(train),
         "base": outcome.base,
+        "warnings": outcome.worse,
     }
     write_json(folder / "metrics.json", plain)
     return outcome
+
+
+def worse_than_base(errors: Mapping[str, Any], base: Mapping[str, float] | None) -> list[dict[str, Any]]:
+    """What a fine-tuned model does worse on the validation frames than its base did: one entry per quantity.
+
+    Args:
+        errors: of the model, by name.
+        base: of the base model, its offsets shifted; None without one.
+
+    Returns:
+        ``code`` "worse_than_base", ``quantity``, and mean absolute errors ``before`` and ``after`` (eV/atom, eV/Å,
+        eV/Å³).
+    """
+    found = []
+    for quantity in ("energy", "force", "stress"):
+        before, after = (base or {}).get(f"{quantity}_mae"), errors.get(f"{quantity}_mae")
+        if before is not None and after is not None and after > _WORSE * before:
+            found.append({"code": "worse_than_base", "quantity": quantity, "before": before, "after": after})
+    return found
 
 
 def validation_frames(folder: str | Path) -> list[Frame]:

@@ -294,6 +294,7 @@ class Trainer:
             "n_parameters": sum(p.numel() for p in self.module.parameters()),
             "n_trained": sum(p.numel() for p in self.parameters),
             "notes": self.network.notes,
+            "doubts": self.network.doubts,
             "end": self.schedule.end,
             "budget": dataclasses.asdict(self.budget),
             "data": {

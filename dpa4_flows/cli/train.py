@@ -385,7 +385,7 @@ def _train(config: TrainConfig, *, restart: bool, tensorboard: bool, as_json: bo
                 "end": run.last_step,
                 "seconds": run.seconds,
                 "errors": result.errors,
-                **{key: metrics.get(key) for key in ("validation", "train", "base")},
+                **{key: metrics.get(key) for key in ("validation", "train", "base", "warnings")},
             }
         )
     elif interrupted:

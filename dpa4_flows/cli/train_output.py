@@ -29,6 +29,7 @@ from dpa4_flows.training import (
     error_row,
     is_running,
     read_run,
+    worse_sentences,
 )
 
 _SHOWN_TRAIN, _SHOWN_VALIDATION = 4, 8
@@ -204,6 +205,8 @@ def print_start(start: dict[str, Any], console: Console) -> None:
         if source["n_suspicious"]:
             name, sentence = source["suspicious"][0]
             _warn(console, "doubt", f"{plural(source['n_suspicious'], 'frame')} look odd, first {name}: {sentence}")
+    for doubt in start.get("doubts", ()):
+        _warn(console, "doubt", doubt["text"])
     replay = f", {data['n_replay']:,} mixed in from before" if data["n_replay"] else ""
     line(f"{data['n_train']:,} frames to train on, {data['n_validation']:,} to validate{replay}; {data['split']}")
     if data["n_left_out"]:
@@ -240,6 +243,8 @@ def print_outcome(run: TrainingRun, metrics: dict[str, Any], report: Path) -> No
             print_groups(found)
     if run.best is not None and run.best["step"] == 0:
         warn("note", "no validation was better than the base model; the file holds it with shifted offsets")
+    for sentence in worse_sentences(metrics, run.config):
+        warn("warning", sentence)
     model = _shown(run.folder / MODEL_FILE)
     skipped = f", {plural(len(run.skipped), 'step')} skipped" if run.skipped else ""
     say(f"finished: {run.step:,} steps in {duration(run.seconds)}{skipped}")

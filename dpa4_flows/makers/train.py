@@ -25,7 +25,7 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import provenance
 from dpa4_flows.report.training import write_training_report
 from dpa4_flows.schemas_training import ErrorRow, EvaluationDocument, MetricsDocument, TrainingDocument
-from dpa4_flows.training import MODEL_FILE, TrainingRun, measure, read_run, ready, run_training
+from dpa4_flows.training import MODEL_FILE, TrainingRun, measure, read_run, ready, run_training, worse_sentences
 
 MAX_GROUPS = 1000
 """Longer lists of groups do not belong into a document of a database."""
@@ -229,7 +229,11 @@ def _document(
         errors_before=measured.get("base"),
         **{name: None if part is None else metrics_document(part) for name, part in parts.items()},
         notes=run.start["notes"],
-        warnings=[sentence for source in data["sources"].values() for sentence in source["warnings"]],
+        warnings=[
+            *(sentence for source in data["sources"].values() for sentence in source["warnings"]),
+            *(doubt["text"] for doubt in run.start.get("doubts", ())),
+            *worse_sentences(measured, run.config),
+        ],
         configuration=config.to_dict(),
         provenance=provenance(info, {"steps": run.step, "seed": config.run.seed}, wall_time_s=wall_time_s),
     )

@@ -30,6 +30,7 @@ from dpa4_flows.training import (
     digits,
     error_row,
     read_run,
+    worse_sentences,
 )
 
 MAX_GROUPS = 300
@@ -104,12 +105,13 @@ def render(run: TrainingRun, metrics: Mapping[str, Any], arrays: Mapping[str, ND
         errors_basis=_errors_basis(run),
         element_errors=_element_table(validation.get("by_element") or {}),
         group_errors=_group_table(validation.get("by_group") or {}),
+        warnings=worse_sentences(metrics, run.config),
         caveats=_caveats(run),
         parity=parity,
         curves=curves,
         data_basis=_data_basis(run),
         sources=_source_table(run),
-        doubts=[(name, text) for name, source in _sources(run).items() for text in source["warnings"]],
+        doubts=_doubts(run),
         frame_lists=_frame_lists(run),
         speed=_speed(run),
         environment=_environment(run),
@@ -428,3 +430,9 @@ def _range(limits: list[float] | None, pattern: str) -> str:
 
 def _scaled(value: float | None, factor: float) -> str:
     return digits(None if value is None else value * factor)
+
+
+def _doubts(run: TrainingRun) -> list[tuple[str, str]]:
+    """What looks wrong in the data: its source, or the base model that it was compared with, and a sentence."""
+    found = [(name, text) for name, source in _sources(run).items() for text in source["warnings"]]
+    return found + [(str(run.config["base"]), doubt["text"]) for doubt in run.start.get("doubts", ())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.jsonio import encode
 from pymatgen.core import Structure
 
+from dpa4_core.data.frame_summary import DataSummary, SummaryBuilder
+from dpa4_core.data.frames import BrokenFrame, Frame
 from dpa4_core.predict import predict
 from dpa4_core.testing import MorsePotential
 
@@ -279,3 +281,11 @@ WRITERS: dict[str, Callable[[Path, list[Atoms]], Path]] = {
     "vasprun": _vasprun,
     "outcar": _outcar,
 }
+
+
+def summarise(frames: Iterable[Frame | BrokenFrame]) -> DataSummary:
+    """What a set of frames holds."""
+    builder = SummaryBuilder()
+    for frame in frames:
+        builder.add(frame)
+    return builder.result()

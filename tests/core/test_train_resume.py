@@ -244,3 +244,14 @@ def test_the_log_holds_json_only(tmp_path):
     log.cut(1)
     assert [r.get("step") for r in read_log(tmp_path / "log.jsonl")] == [1, None]
     assert RunLog(None).write("end", step=1) == {"kind": "end", "step": 1}
+
+
+def test_a_run_without_stresses_goes_on(tmp_path):
+    """Errors of what has no labels are no numbers."""
+    frames = toy_frames(12)
+    for atoms in frames:
+        atoms.calc.results.pop("stress", None)
+    config = configured(write(tmp_path, frames, "bare"), tmp_path / "run", run__steps=4, run__validate_every=2)
+    train(config)
+    assert np.isnan(read_state(tmp_path / "run" / "checkpoint.safetensors").values["best_errors"]["stress_mae"])
+    assert train(config).status == "finished" and len(validation_frames(tmp_path / "run")) > 0

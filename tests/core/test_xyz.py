@@ -11,8 +11,8 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian
+from labelled_files import summarise
 
-from dpa4_core.data.frame_summary import summarise
 from dpa4_core.data.frames import BrokenFrame, Frame, LabelKeys, read_frames
 from dpa4_core.data.isotopes import ISOTOPE_MASSES
 from dpa4_core.data.readers import read_structures

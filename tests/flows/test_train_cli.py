@@ -128,6 +128,19 @@ def test_fine_tuning_shows_the_errors_before_and_after(
     assert "before and after" in (tmp_path / "ft" / "report.html").read_text()
 
 
+def test_fine_tuning_that_makes_energies_worse_ends_with_a_warning(
+    trained: tuple[Path, Result], data: Path, tmp_path: Path
+) -> None:
+    changes = ("--set", "loss.energy=0", "--set", "run.ema=0", "--lr", "0.05")
+    short = ("--steps", 20, "--device", "cpu", "-o", tmp_path / "ft")
+    result = dpa4("finetune", data, "--base", trained[0] / "model.dpa4", *changes, *short)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "ft" / "metrics.json").read_text())
+    worse = found["validation"]["energy_mae"] > 1.05 * found["base"]["energy_mae"]
+    assert [entry["quantity"] for entry in found["warnings"]].count("energy") == worse
+    assert ("warning: the fine-tune made the energy worse" in result.stderr) == worse
+
+
 def test_property_head_is_trained_from_the_command_line(data: Path, tmp_path: Path) -> None:
     result = dpa4("train", data, *SHORT, "--property", "hardness:Å³", "-o", tmp_path / "p")
     assert result.exit_code == 0, result.output

@@ -156,6 +156,19 @@ def test_doubts_left_out_frames_and_skipped_steps_are_shown(folder: Path) -> Non
     assert EVIL not in page
 
 
+def test_what_became_worse_than_the_base_stands_in_the_colour_of_a_warning(folder: Path) -> None:
+    run = read_run(folder)
+    start = json.loads(json.dumps(run.start)) | {"doubts": [{"text": "the stresses look like kbar"}]}
+    start["config"]["base"], start["config"]["schedule"]["lr"] = "dpa4-neo", 3e-4
+    entry = {"code": "worse_than_base", "quantity": "energy", "before": 0.004, "after": 0.012}
+    page = render(TrainingRun(folder, start, run.train, run.validation), {"warnings": [entry]}, {})
+    text = _Page(page).text
+    for words in ("energy worse on the validation frames: 4 → 12 meV/atom", "--lr 0.0001 in place of 0.0003"):
+        assert words in text, words
+    assert "the stresses look like kbar" in text and '<b class="worse">' in page
+    assert '<b class="worse">' not in render(run, {"warnings": []}, {})
+
+
 def test_folder_without_a_run_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DPA4Error, match="holds no training run"):
         write_training_report(tmp_path)
