@@ -37,9 +37,11 @@ def digest_of(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of the content of a file, whatever the order in it, 64 hex digits."""
     total = hashlib.sha256(json.dumps(sorted(texts.items())).encode())
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name].detach().cpu()
         total.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        # a single number may have any stride and counts as contiguous still: only a copy has one of 1 for sure
+        flat = torch.empty(tensor.numel(), dtype=tensor.dtype).copy_(tensor.reshape(-1))
+        total.update(flat.view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

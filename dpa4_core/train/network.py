@@ -46,15 +46,15 @@ class Network:
         module: a `DPA4`, or a `PropertyModel` around one.
         info: identity card of the model to be.
         notes: what was done to it, for the log.
-        doubts: what looks wrong in the labels beside what the base model says; see `dpa4_core.train.base_check`.
         shift: eV added to the offset of each species of a base model, empty without.
+        doubts: what looks wrong in the labels beside what the base model says; see `dpa4_core.train.base_check`.
     """
 
     module: nn.Module
     info: ModelInfo
     notes: dict[str, Any] = field(default_factory=dict)
-    doubts: list[dict[str, Any]] = field(default_factory=list)
     shift: list[float] = field(default_factory=list)
+    doubts: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def backbone(self) -> DPA4:

@@ -254,6 +254,9 @@ def test_the_digest_knows_names_types_shapes_and_bytes():
         digest_of(texts, tensors | {"w": tensors["w"] + 1e-7}),
     ]
     assert len({reference, *changed}) == 6
+    odd = {"one": torch.zeros(1, dtype=torch.int64).as_strided((1,), (0,)), "none": torch.zeros(0)}
+    assert digest_of({}, odd) == digest_of({}, {"one": torch.tensor([0]), "none": torch.zeros(0)})
+    assert digest_of({}, {"t": torch.eye(3).T[1:].to(torch.bfloat16)}) != digest_of({}, odd)
 
 
 # ---- versions
