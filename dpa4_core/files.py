@@ -101,7 +101,7 @@ def write_json(path: str | Path, content: Any, **options: Any) -> None:
     write_text(path, json.dumps(content, **{"indent": 1, **options}))
 
 
-def append(descriptor: int, content: bytes) -> None:
+def append(descriptor: int, content: bytes, path: Path) -> None:
     """Add all of ``content`` to an open file, or nothing.
 
     A full disk may take a part; that part is cut off again, so that what follows does not join a torn line.
@@ -109,22 +109,24 @@ def append(descriptor: int, content: bytes) -> None:
     Args:
         descriptor: opened for appending; no other process writes to the file.
         content: what to add.
+        path: of the file, for the error.
 
     Raises:
-        OSError: not everything could be written.
+        WriteError: not everything could be written.
     """
     before = os.fstat(descriptor).st_size
     left = memoryview(content)
-    try:
-        while left:
-            written = os.write(descriptor, left)
-            if not written:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            left = left[written:]
-    except OSError:
-        with suppress(OSError):  # the first error says more
-            os.ftruncate(descriptor, before)
-        raise
+    with _explained(path, path.parent):
+        try:
+            while left:
+                written = os.write(descriptor, left)
+                if not written:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                left = left[written:]
+        except OSError:
+            with suppress(OSError):  # the first error says more
+                os.ftruncate(descriptor, before)
+            raise
 
 
 def synchronise(path: Path) -> None:

@@ -16,12 +16,13 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dpa4_core.files import write_text
+from dpa4_core.files import WriteError, write_text
+from dpa4_core.locks import holder, locked
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +53,18 @@ class Worker:
         }
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._alive = ExitStack()
         self._thread = threading.Thread(target=self._beat, name="dpa4-heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
-        self.write()
+        lock = _lock(self._path)
+        self._alive.enter_context(locked(lock, "this worker is at work"))
+        self._facts["locked"] = holder(lock) is not None  # not so where the file system keeps no locks
+        try:
+            self.write()
+        except BaseException:
+            self._alive.close()
+            raise
         self._thread.start()
         return self
 
@@ -65,8 +74,9 @@ class Worker:
         self._stop.set()
         self._thread.join()
         self._facts["state"] = "stopped"
-        with suppress(OSError):  # the error that ends the block matters more
+        with suppress(OSError, WriteError):  # the error that ends the block matters more
             self.write()
+        self._alive.close()
 
     def count(self, *, failed: bool, unconverged: bool) -> None:
         """One more structure is done."""
@@ -90,7 +100,7 @@ class Worker:
         while not self._stop.wait(BEAT_S):
             try:
                 self.write()
-            except OSError as error:  # a full disk: the worker itself will say so
+            except (OSError, WriteError) as error:  # a full disk: the worker itself will say so
                 logger.warning("no heartbeat: %s", error)
 
 
@@ -130,10 +140,13 @@ class Claims:
             return None
         try:
             with self._path(number, last + 1).open("x") as file:
+                self._own[number] = last + 1
                 file.write(self._worker.name)
         except (FileExistsError, FileNotFoundError):  # somebody was faster, or has ended the run
             return None
-        self._own[number] = last + 1
+        except OSError:  # a full disk: an empty lease would keep others away for a while
+            self.give_back(number)
+            raise
         return last + 1
 
     def _newest(self) -> dict[int, int]:
@@ -174,6 +187,8 @@ class Claims:
             return False  # given back
         if not owner:  # just being written, unless its writer died in between
             return age < LEASE_S
+        if owner == self._worker.name:  # nobody waits for himself
+            return self._own.get(number) == generation
         if owner not in alive:
             alive[owner] = _is_alive(self._workers / f"{owner}.json", now)
         return alive[owner]
@@ -189,6 +204,11 @@ def file_time(folder: Path) -> float:
         probe.unlink()
 
 
+def _lock(heartbeat: Path) -> Path:
+    """What a worker holds as long as it lives."""
+    return heartbeat.with_suffix(".lock")
+
+
 def _is_alive(path: Path, now: float) -> bool:
     try:
         facts = json.loads(path.read_text())
@@ -200,6 +220,8 @@ def _is_alive(path: Path, now: float) -> bool:
         return False
     if host != socket.gethostname():
         return True
+    if facts.get("locked"):  # the number of a process says little: in a container that started again it is the same
+        return holder(_lock(path)) is not None
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -7,6 +7,7 @@ structures in it are done.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,8 @@ from dpa4_core.files import replacing
 _SCHEMA = pa.schema(
     [
         ("input", pa.int32()),
-        ("label", pa.string()),
-        ("relative", pa.string()),
+        ("label", pa.binary()),  # names of files need not be text
+        ("relative", pa.binary()),
         ("size", pa.int64()),
         ("mtime_ns", pa.int64()),
         ("n_entries", pa.int64()),
@@ -105,7 +106,8 @@ def write_index(path: Path, inputs: Sequence[Path], counted: Callable[[int], Non
                         total += 1
                         if total % 1000 == 0:
                             counted(total)
-                    rows.append({**file.__dict__, "n_entries": n_entries})
+                    names = {"label": os.fsencode(file.label), "relative": os.fsencode(file.relative)}
+                    rows.append({**file.__dict__, **names, "n_entries": n_entries})
                 writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
         if not total:
             raise StructureError(f"there is no structure in {', '.join(map(str, inputs))[:200]}")
@@ -140,7 +142,8 @@ def read_index(path: Path) -> Iterator[InputFile]:
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(_FILES_AT_ONCE):
             for row in batch.to_pylist():
-                yield InputFile(**row)
+                names = {"label": os.fsdecode(row["label"]), "relative": os.fsdecode(row["relative"])}
+                yield InputFile(**{**row, **names})
 
 
 def numbered_entries(

@@ -23,7 +23,7 @@ from pymatgen.core import Composition
 
 from dpa4_core.data.site_data import OXIDATION_STATES, as_atoms, cartesian_constraints, site_data
 from dpa4_core.data.structures import StructureError, System, to_system
-from dpa4_core.files import replacing
+from dpa4_core.files import append, replacing
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import RelaxResult
 from dpa4_flows.calculations import calculation_key, system_hash
@@ -157,16 +157,22 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab", buffering=0)
+        self._path, self._file = path, path.open("ab", buffering=0)
         if self._file.tell():
-            self._file.write(b"\n")  # ends a line that was left half written
+            append(self._file.fileno(), b"\n", path)  # ends a line that was left half written
 
     def attempt(self, index: int) -> None:
         """Say that structure ``index`` is computed now, alone; see `read_attempts`."""
         self.append({"attempt": index})
 
     def append(self, row: Row) -> None:
-        self._file.write(json.dumps(row, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+        """Add a row, all of it or nothing.
+
+        Raises:
+            WriteError: the disk is full, or refuses for another reason.
+        """
+        line = json.dumps(row, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        append(self._file.fileno(), line, self._path)
 
     def close(self) -> None:
         self._file.close()
@@ -208,9 +214,35 @@ def write_shard(path: Path, rows: Iterable[Row], facts: Mapping[str, Any]) -> No
         pq.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP)
 
 
+def storable_row(row: Row) -> Row:
+    """``row`` as it can be stored: text that is none, as in names of files of another system, is written as codes.
+
+    Raises:
+        ValueError: a number that the columns do not take.
+    """
+    row = {key: _storable(value) for key, value in row.items()}
+    json.dumps(row, allow_nan=False)
+    try:
+        to_table([row], {})
+    except (pa.ArrowException, OverflowError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    return row
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    return (
+        [_storable(item) for item in value]
+        if isinstance(value, list) and value and isinstance(value[0], str)
+        else value
+    )
+
+
 def to_table(rows: Sequence[Row], facts: Mapping[str, Any]) -> pa.Table:
     """Rows as an Arrow table whose metadata tells the origin."""
-    return pa.Table.from_pylist(list(rows), schema=SCHEMA.with_metadata({"dpa4": json.dumps(facts)}))
+    rows = [{key: _storable(value) for key, value in row.items()} for row in rows]  # journals of an older version
+    return pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({"dpa4": json.dumps(facts)}))
 
 
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:

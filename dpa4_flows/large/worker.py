@@ -26,7 +26,7 @@ from dpa4_core.stream import predict_stream
 from dpa4_flows.large.claims import Claims, Worker
 from dpa4_flows.large.folder import INDEX_FILE, RunFolder, RunFolderError
 from dpa4_flows.large.inputs import numbered_entries
-from dpa4_flows.large.rows import Journal, Row, Rows, read_shard, write_shard
+from dpa4_flows.large.rows import Journal, Row, Rows, read_shard, storable_row, write_shard
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +144,7 @@ class RunWorker:
         finally:
             for slice_ in self._open.values():
                 slice_.journal.close()
+                self._claims.give_back(slice_.number)  # or this process would wait for itself
         return self._claimed
 
     def _results(
@@ -256,6 +257,11 @@ class RunWorker:
         return self._retry_since is not None or str(row["error"]).startswith("out of memory")
 
     def _store(self, slice_: _Slice, row: Row) -> None:
+        try:
+            row = storable_row(row)
+        except ValueError as problem:
+            names = (row["index"], str(row["source"]), str(row["name"]))
+            row = storable_row(self._rows.unusable(*names, f"the result cannot be stored: {words_of(problem)}"))
         slice_.journal.append(row)
         slice_.done.add(row["index"])
         failed = row.get("error") is not None
@@ -281,7 +287,15 @@ class RunWorker:
                 f"slice {slice_.number} of {self._run.path} has {len(rows)} results for {slice_.length} structures; "
                 f"delete its journals {[path.name for path in self._run.journals(slice_.number)]} and start again"
             )
-        write_shard(shard, rows.values(), self._run.facts())
+        try:
+            write_shard(shard, rows.values(), self._run.facts())
+        except (DPA4Error, OSError):
+            raise
+        except Exception as problem:  # nothing that computing once more would mend
+            raise RunFolderError(
+                f"slice {slice_.number} of {self._run.path} cannot be published ({words_of(problem)}); its results are "
+                "in the journal folder, and the same command tries again"
+            ) from problem
         for path in self._run.journals(slice_.number):
             path.unlink(missing_ok=True)
         self._claims.keep(slice_.number)

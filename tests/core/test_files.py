@@ -117,15 +117,15 @@ def test_a_line_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        append(descriptor, b"first line\n")
+        append(descriptor, b"first line\n", path)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))  # the next line does not fit any more
-        with pytest.raises(OSError, match="too large"):
-            append(descriptor, b"second line, longer\n")
+        with pytest.raises(WriteError, match="journal cannot be written: files may not become that large"):
+            append(descriptor, b"second line, longer\n", path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, previous)
     assert path.read_bytes() == b"first line\n"
-    append(descriptor, b"third\n")
+    append(descriptor, b"third\n", path)
     os.close(descriptor)
     assert path.read_bytes() == b"first line\nthird\n"
 
@@ -134,6 +134,6 @@ def test_a_line_that_the_system_takes_in_pieces_arrives_whole(tmp_path: Path, mo
     write = os.write
     monkeypatch.setattr(files.os, "write", lambda descriptor, content: write(descriptor, content[:3]))
     descriptor = os.open(tmp_path / "journal", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    append(descriptor, b"one whole line\n")
+    append(descriptor, b"one whole line\n", tmp_path / "journal")
     os.close(descriptor)
     assert (tmp_path / "journal").read_bytes() == b"one whole line\n"

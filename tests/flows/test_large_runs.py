@@ -40,7 +40,7 @@ from dpa4_flows.large import worker as worker_module
 from dpa4_flows.large.claims import Claims, Worker
 from dpa4_flows.large.folder import RunFolder, RunFolderError, Task, open_folder, prepare_folder
 from dpa4_flows.large.launch import Ended, Resources, run_workers, share
-from dpa4_flows.large.rows import Row, read_journal, read_shard, row_atoms
+from dpa4_flows.large.rows import Row, Rows, read_journal, read_shard, row_atoms
 from dpa4_flows.large.worker import RunWorker
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
@@ -388,8 +388,110 @@ def test_the_lease_of_a_process_that_is_gone_is_free_at_once(two: tuple[Claims, 
         process.wait()
     assert a.take(1) == 0
     heartbeat = workers / f"{(workers.parent / 'claims' / '000001.0').read_text()}.json"
-    heartbeat.write_text(json.dumps({**json.loads(heartbeat.read_text()), "pid": process.pid}))
+    facts = json.loads(heartbeat.read_text())
+    heartbeat.write_text(json.dumps({**facts, "locked": False, "pid": process.pid}))  # where nothing can be locked
     assert b.take(1) == 1
+
+
+def test_a_lease_ends_with_its_process_although_the_number_of_the_process_lives(
+    two: tuple[Claims, Claims, Path],
+) -> None:
+    """As after the restart of a container, where the new process has the number of the old one."""
+    a, b, workers = two
+    assert a.take(1) == 0
+    owner = (workers.parent / "claims" / "000001.0").read_text()
+    (workers / f"{owner}.lock").rename(workers / "other")
+    (workers / f"{owner}.lock").touch()
+    assert json.loads((workers / f"{owner}.json").read_text())["pid"] == os.getpid()
+    assert b.take(1) == 1
+
+
+def test_nobody_waits_for_a_lease_of_its_own(two: tuple[Claims, Claims, Path]) -> None:
+    a, b, _ = two
+    assert a.take(1) == 0
+    assert a.free([1]) == set() == b.free([1])
+    a.keep(1)  # it no longer works on it
+    assert a.free([1]) == {1} and b.free([1]) == set()
+
+
+def test_names_that_are_no_text_and_results_that_fit_no_column_do_not_lose_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    structure = AseAtomsAdaptor.get_structure(bulk("Cu"))
+    rows = [{"id": name, "structure": structure.as_dict()} for name in ("fine", "broken \ud83d", "also fine")]
+    (folder / "rows.json").write_text(json.dumps(rows))
+    ase.io.write(tmp_path / "nickel.extxyz", bulk("Ni"))
+    (tmp_path / "nickel.extxyz").rename(folder / os.fsdecode(b"caf\xe9.extxyz"))
+    run = prepare_folder(tmp_path / "run", single_points(), [folder])
+    RunWorker(run, [folder], MorsePotential()).work()
+    found = list(open_folder(run.path).rows())
+    assert [row["error"] for row in found] == [None] * 4
+    assert any("\\udce9" in row["source"] for row in found)
+    assert any("ud83d" in row["name"] for row in found)
+    assert Counter(row["formula"] for row in found) == {"Cu": 3, "Ni": 1}
+
+
+def test_a_result_that_no_column_takes_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_input(tmp_path / "in.extxyz", 3)
+    computed = Rows.computed
+
+    def odd(self: Rows, index: int, *arguments: Any) -> Row:
+        return computed(self, index, *arguments) | ({"charge": 10**9} if index == 1 else {})
+
+    monkeypatch.setattr(Rows, "computed", odd)
+    run = prepare_folder(tmp_path / "run", single_points(), [path])
+    RunWorker(run, [path], MorsePotential()).work()
+    errors = [row["error"] for row in run.rows()]
+    assert errors[0] is None and errors[2] is None
+    assert errors[1].startswith("the result cannot be stored: ")
+
+
+def test_a_shard_that_cannot_be_written_ends_the_process_and_the_next_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_input(tmp_path / "in.extxyz", 3)
+    run = prepare_folder(tmp_path / "run", single_points(), [path])
+    calls = []
+
+    def refuse(*arguments: Any) -> None:
+        calls.append(arguments)
+        raise ValueError("no such column")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_module, "write_shard", refuse)
+        with pytest.raises(RunFolderError, match="cannot be published"):
+            RunWorker(run, [path], MorsePotential()).work()
+    assert len(calls) == 1
+    assert not list((run.path / "claims").iterdir())
+    RunWorker(run, [path], MorsePotential()).work()
+    assert [row["error"] for row in run.rows()] == [None] * 3
+
+
+def test_a_full_disk_ends_a_run_with_a_sentence_and_loses_nothing_that_was_done(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "in.extxyz", 40)
+    code = f"""
+import resource, signal, sys
+from pathlib import Path
+from dpa4_core.errors import DPA4Error
+from dpa4_core.testing import MorsePotential
+from dpa4_flows.large.folder import open_folder
+from dpa4_flows.large.worker import RunWorker
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))  # of a file
+try:
+    RunWorker(open_folder(Path({str(tmp_path / "run")!r})), [Path({str(path)!r})], MorsePotential()).work()
+except DPA4Error as error:
+    sys.exit(str(error))
+"""
+    run = prepare_folder(tmp_path / "run", single_points(), [path])
+    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "cannot be written: files may not become that large" in failed.stderr, failed.stderr
+    assert failed.returncode == 1
+    before = sum(len(run.journal_rows(n)) for n in run.unfinished())
+    computed: list[Row] = []
+    RunWorker(run, [path], MorsePotential(), on_result=computed.append).work()
+    assert [row["error"] for row in run.rows()] == [None] * 40
+    assert before + len(computed) <= 41
 
 
 def test_a_process_that_lost_its_lease_publishes_nothing(tmp_path: Path) -> None:
