@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pymatgen.core import Composition, Element, Molecule, Species, Structure
+from pymatgen.core import Molecule, Structure
 
-from dpa4_core.data.isotopes import ISOTOPE_MASSES
 from dpa4_core.data.structures import StructureError, System, to_system
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import Prediction
@@ -21,6 +20,7 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import provenance
 from dpa4_flows.results import digest
 from dpa4_flows.schemas import RelaxationDocument
+from dpa4_flows.site_conversion import with_written_masses
 
 RATTLE = 0.02
 """Å: usual width of the push that takes atoms off saddle points; less than they move by themselves at 0 K."""
@@ -56,29 +56,6 @@ def plain_structure(structure: Structure | Molecule) -> Structure | Molecule:
         charge=structure._charge,
         site_properties=properties,
     )
-
-
-def with_written_masses(structure: Structure | Molecule) -> Structure | Molecule:
-    """``structure`` with masses that are not the standard ones in the site property ``masses`` (u), D and T as H.
-
-    pymatgen writes its isotopes D and T into every document as hydrogen; a site property survives.
-    """
-    try:
-        masses = to_system(structure).masses
-    except StructureError:  # no potential can see it
-        return structure
-    if masses is None and "masses" not in structure.site_properties:
-        return structure
-    written = structure.copy()
-    for site in written:
-        if getattr(site.specie, "element", site.specie).name in ISOTOPE_MASSES:
-            charged = isinstance(site.specie, Species)
-            site.species = Composition({Species("H", site.specie.oxi_state) if charged else Element("H"): 1})
-    if masses is None:
-        written.remove_site_property("masses")
-    else:
-        written.add_site_property("masses", masses.tolist())
-    return written
 
 
 def input_hash(structure: Structure | Molecule) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from pymatgen.core import Lattice, Molecule, Species, Structure
+from pymatgen.core import Composition, Element, Lattice, Molecule, Species, Structure
 
+from dpa4_core.data.isotopes import ISOTOPE_MASSES
 from dpa4_core.data.site_data import OXIDATION_STATES, fixed_along_lattice
-from dpa4_core.data.structures import to_system
-from dpa4_core.data.system import complete_cell
+from dpa4_core.data.structures import StructureError, to_system
+from dpa4_core.data.system import axis_names, complete_cell
 
 _COLUMNS = {"initial_magmoms": "magmom", "initial_charges": "charge"}
 _ELSEWHERE = ("numbers", "positions", OXIDATION_STATES)
@@ -63,11 +64,52 @@ def as_pymatgen(structure: Any) -> Structure | Molecule:
     )
 
 
+def crystal_problem(structure: Structure) -> str | None:
+    """Why ``structure`` is no crystal, for what has a meaning in crystals only: hulls, elastic tensors, phonons."""
+    pbc = np.array(structure.lattice.pbc)
+    if pbc.all():
+        return None
+    return (
+        f"the structure is periodic along {axis_names(pbc)} only, and this needs a crystal; set pbc to T T T if its "
+        "vacuum is meant to repeat"
+    )
+
+
+def with_written_masses(structure: Structure | Molecule) -> Structure | Molecule:
+    """``structure`` with masses that are not the standard ones in the site property ``masses`` (u), D and T as H.
+
+    pymatgen writes its isotopes D and T into every document as hydrogen; a site property survives.
+    """
+    try:
+        masses = to_system(structure).masses
+    except StructureError:  # no potential can see it
+        return structure
+    if masses is None and "masses" not in structure.site_properties:
+        return structure
+    written = structure.copy()
+    for site in written:
+        if getattr(site.specie, "element", site.specie).name in ISOTOPE_MASSES:
+            charged = isinstance(site.specie, Species)
+            site.species = Composition({Species("H", site.specie.oxi_state) if charged else Element("H"): 1})
+    if masses is None:
+        written.remove_site_property("masses")
+    else:
+        written.add_site_property("masses", masses.tolist())
+    return written
+
+
+def all_with_written_masses(argument: Any) -> Any:
+    """An argument of a job in which structures, alone or in a list, keep their isotopes when it becomes a document."""
+    if isinstance(argument, list):
+        return [all_with_written_masses(entry) for entry in argument]
+    return with_written_masses(argument) if isinstance(argument, Structure | Molecule) else argument
+
+
 def structure_fields(structure: Any) -> dict[str, Any]:
     """The dictionary of pymatgen for a structure of any kind, in plain values."""
     with warnings.catch_warnings():  # a total charge need not be the sum of the oxidation states, which are labels
         warnings.simplefilter("ignore")
-        fields: dict[str, Any] = plain(as_pymatgen(structure).as_dict())
+        fields: dict[str, Any] = plain(with_written_masses(as_pymatgen(structure)).as_dict())
     return fields
 
 

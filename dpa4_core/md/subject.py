@@ -20,7 +20,10 @@ from dpa4_core.potential import PotentialLike
 def movable_atoms(structure: Any, system: System) -> Atoms:
     """A copy of ``structure`` that may be moved."""
     if isinstance(structure, Atoms):
-        return as_atoms(structure)
+        atoms = as_atoms(structure)
+        if "masses" in atoms.arrays:  # with gaps, perhaps
+            atoms.set_masses("defaults" if system.masses is None else system.masses)
+        return atoms
     if not isinstance(structure, System):
         return with_cartesian_constraints(as_atoms(structure))
     atoms = Atoms(numbers=system.numbers, positions=system.positions, cell=system.cell, pbc=system.pbc)

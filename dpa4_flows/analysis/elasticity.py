@@ -22,6 +22,8 @@ from pymatgen.core import Structure
 from pymatgen.core.tensors import SquareTensor
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
+from dpa4_flows.analysis.isotopic_symmetry import density_g_cm3
+
 Array = NDArray[np.float64]
 
 GPA_PER_EV_A3 = 160.2176634
@@ -155,7 +157,7 @@ def fit_elastic_tensor(
     stability = mechanical_stability(c_ij, system)
     moduli = None
     if stability.eigenvalues_gpa[0] > 0:
-        moduli = elastic_moduli(c_ij, len(structure) / structure.volume, structure.density)
+        moduli = elastic_moduli(c_ij, len(structure) / structure.volume, density_g_cm3(structure))
     return ElasticResult(
         c_ij_gpa=c_ij,
         crystal_system=system,

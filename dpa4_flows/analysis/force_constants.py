@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
+from dpa4_core.data.structures import to_system
+from dpa4_core.data.system import standard_masses
 from dpa4_core.files import replacing
+from dpa4_flows.analysis.isotopic_symmetry import marked_by_mass, unmarked
 from dpa4_flows.analysis.phonons import PhononBands, q_words
 
 Array = NDArray[np.float64]
@@ -63,8 +66,9 @@ class PhononCalculation:
         symprec: float = SYMPREC,
         max_atoms: int = 1000,
     ) -> None:
-        analyzer = SpacegroupAnalyzer(structure, symprec=symprec)
-        self.primitive: Structure = analyzer.find_primitive()
+        analyzer = SpacegroupAnalyzer(marked_by_mass(structure), symprec=symprec)
+        self.primitive: Structure = unmarked(analyzer.find_primitive(), structure)
+        masses = to_system(self.primitive).masses
         conventional = analyzer.get_refined_structure()
         self.supercell_matrix, self.supercell_length = best_supercell(
             self.primitive.lattice, conventional.lattice, min_length
@@ -82,9 +86,17 @@ class PhononCalculation:
             cell=self.primitive.lattice.matrix,
             scaled_positions=self.primitive.frac_coords,
         )
-        self.phonopy = phonopy.Phonopy(
-            cell, supercell_matrix=self.supercell_matrix.T, primitive_matrix="P", symprec=symprec / 10
-        )
+        if masses is not None:
+            usual = standard_masses(np.array(cell.numbers))
+            cell.masses = np.where(masses == usual, cell.masses, masses)  # phonopy has a table of its own
+        with warnings.catch_warnings():
+            # said of cells that masses make larger than the elements would
+            warnings.filterwarnings("ignore", "Warning: Point group symmetries of supercell and primitive")
+            self.phonopy = phonopy.Phonopy(
+                cell, supercell_matrix=self.supercell_matrix.T, primitive_matrix="P", symprec=symprec / 10
+            )
+        # the symmetry of phonopy is that of the elements; waves of equal atoms with different masses have less
+        self._full_mesh = masses is not None
         self.phonopy.generate_displacements(distance=displacement)
         self.acoustic_noise_thz = float("nan")
         self.displaced = [
@@ -124,7 +136,7 @@ class PhononCalculation:
         with warnings.catch_warnings():
             # a mesh that would break the symmetry of a centred lattice is replaced by one that does not, and said so
             warnings.simplefilter("ignore")
-            self.phonopy.run_mesh(float(length), is_gamma_center=True)
+            self.phonopy.run_mesh(float(length), is_gamma_center=True, is_mesh_symmetry=not self._full_mesh)
         mesh = self.phonopy.mesh
         return self._bands(np.array(mesh.qpoints), np.array(mesh.frequencies), np.array(mesh.weights, dtype=float))
 
@@ -177,7 +189,15 @@ class PhononCalculation:
         for factors in _directions(len(waves)):
             shift = sum(factor * wave for factor, wave in zip(factors, waves, strict=True))
             shift = shift * (amplitude / np.linalg.norm(shift, axis=1).max())
-            found.append(Structure(box.lattice, box.species, box.cart_coords + shift, coords_are_cartesian=True))
+            found.append(
+                Structure(
+                    box.lattice,
+                    box.species,
+                    box.cart_coords + shift,
+                    coords_are_cartesian=True,
+                    site_properties=box.site_properties,
+                )
+            )
         return found
 
     def save(self, path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Literal
 from pymatgen.core import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
+from dpa4_flows.analysis.isotopic_symmetry import marked_by_mass, unmarked
+
 ON_HULL_EV = 5e-4
 """eV/atom: two relaxations of one phase differ by so much."""
 METASTABLE_EV = 0.1
@@ -54,5 +56,5 @@ def space_group(structure: Structure, symprec: float = SYMPREC) -> str:
 
 
 def primitive_cell(structure: Structure, symprec: float = SYMPREC) -> Structure:
-    """Symmetrised primitive cell."""
-    return SpacegroupAnalyzer(structure, symprec=symprec).find_primitive()
+    """Symmetrised primitive cell, with the masses of the structure."""
+    return unmarked(SpacegroupAnalyzer(marked_by_mass(structure), symprec=symprec).find_primitive(), structure)

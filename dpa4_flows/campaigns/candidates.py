@@ -8,7 +8,6 @@ from typing import Any
 
 from ase import Atoms
 from pymatgen.core import Structure
-from pymatgen.io.ase import AseAtomsAdaptor
 
 from dpa4_core.data.bounded import LARGEST_FILE, open_bytes, parse_json, storable, whole_text
 from dpa4_core.data.parse_errors import PARSE_ERRORS, reason
@@ -16,6 +15,7 @@ from dpa4_core.data.readers import ID_KEYS, NamedStructure, read_structures
 from dpa4_flows.calculations import plain_structure
 from dpa4_flows.campaigns.config import ConfigError
 from dpa4_flows.schemas import Candidate
+from dpa4_flows.site_conversion import as_pymatgen
 
 
 def read_candidates(files: Iterable[str | Path]) -> list[Candidate]:
@@ -64,7 +64,7 @@ def _candidate(named: NamedStructure, labels: dict[str, Any], file: Path) -> Can
     """Candidate with an ordered crystal in pymatgen's form, or with the reason why it has none."""
     structure, error = named.structure, named.error
     if error is None and isinstance(structure, Atoms) and structure.pbc.any():
-        structure = AseAtomsAdaptor.get_structure(structure)
+        structure = as_pymatgen(structure)
     if error is None and not isinstance(structure, Structure):
         error = f"{named.name} is not periodic; a campaign needs crystals"
     formula = labels.get("formula")

@@ -290,8 +290,8 @@ def _site_columns(structure: Any, system: System) -> Row:
     for column, what in wanted.items():
         if what in said:
             columns[column] = [_number(value) for value in atoms.arrays[_SITE_ARRAYS[column]].ravel().tolist()]
-    if {"isotopes", "masses"} & set(said):
-        columns["masses"] = atoms.get_masses().tolist()
+    if system.masses is not None:
+        columns["masses"] = system.masses.tolist()
     return columns
 
 

@@ -41,6 +41,7 @@ from dpa4_flows.reference.sources import default_sources
 from dpa4_flows.reference.store import BuildSummary, ReferenceStore, library_folder
 from dpa4_flows.results import ResultsError, TableRef, open_for_job, table_for_jobs
 from dpa4_flows.schemas import Document, EnergyFrame, HullDocument, Provenance, RelaxationDocument
+from dpa4_flows.site_conversion import all_with_written_masses
 
 CACHE = "cache"
 """Name of the library in the cache folder of the program, where a folder of another library may be given."""
@@ -97,6 +98,7 @@ class ConvexHullMaker(WholeMaker):
             table: results table; what it holds from earlier runs is not computed again.
         """
         path = table_for_jobs(table, shared=self.relax_maker.shared_table)
+        structures = all_with_written_masses(structures)
         files = [str(Path(file).resolve()) for file in self.files]
         relaxation = self.relax_maker.make(table=path, structures=structures)
         references: Flow | Job

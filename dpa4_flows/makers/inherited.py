@@ -7,9 +7,11 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, NoReturn
 
 from atomate2.forcefields.utils import ForceFieldMixin
+from pymatgen.core import Structure
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.makers.model_reference import ModelLike, WholeMaker
+from dpa4_flows.site_conversion import crystal_problem
 
 
 class MakerError(DPA4Error):
@@ -70,3 +72,13 @@ class DPA4FlowMaker(WholeMaker):
             MakerError: always.
         """
         raise MakerError(f"{cls.__name__} computes with DPA4 only: use {cls.__name__}(model=...)")
+
+    def make(self, structure: Any, *args: Any, **kwargs: Any) -> Any:
+        """The flow of atomate2, with its arguments.
+
+        Raises:
+            MakerError: a slab or chain.
+        """
+        if isinstance(structure, Structure) and (problem := crystal_problem(structure)):
+            raise MakerError(problem)
+        return super().make(structure, *args, **kwargs)

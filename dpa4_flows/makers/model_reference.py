@@ -22,6 +22,7 @@ from jobflow import Maker, OutputReference
 
 from dpa4_core.model.registry import sha256_of, split_branch
 from dpa4_flows.model_ref import ModelRef, ModelRefError
+from dpa4_flows.site_conversion import all_with_written_masses
 
 M = TypeVar("M", bound=Maker)
 ModelLike = ModelRef | str | Path | OutputReference
@@ -134,7 +135,7 @@ def with_model(maker: M, model: ModelRef | OutputReference) -> M:
 
 def takes_model(decorate: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     """A decorator for ``make`` in place of ``decorate``, for every Maker with a model in it: the job that it builds
-    also takes the keyword ``references``.
+    also takes the keyword ``references``. Masses of the structures that it is given are written into them.
 
     Args:
         decorate: ``job``, ``job(...)`` or a decorator made of it.
@@ -151,7 +152,8 @@ def takes_model(decorate: Callable[..., Any]) -> Callable[[Callable[..., Any]], 
         def build(self: Any, *args: Any, **kwargs: Any) -> Any:
             if references := _references(self):
                 kwargs.setdefault("references", references)
-            return make(self, *args, **kwargs)
+            written = {name: all_with_written_masses(value) for name, value in kwargs.items()}
+            return make(self, *map(all_with_written_masses, args), **written)
 
         return build
 

@@ -20,6 +20,7 @@ from dpa4_flows.makers.model_reference import ModelField, takes_model
 from dpa4_flows.makers.table_reference import takes_table
 from dpa4_flows.results import ResultsTable, TableRef, open_for_job
 from dpa4_flows.schemas_stability import StabilityPart, StabilityParts
+from dpa4_flows.site_conversion import crystal_problem
 
 P = TypeVar("P", bound=StabilityPart)
 
@@ -57,6 +58,10 @@ class PartMaker(Maker, ABC, Generic[P]):
     @abstractmethod
     def _compute(self, structures: list[Structure], potential: PotentialLike, info: ModelInfo) -> list[P]:
         """The parts of ``structures``; one that fails has an error."""
+
+    @abstractmethod
+    def _failed(self, sentence: str, info: ModelInfo) -> P:
+        """The part of a structure for which nothing was computed."""
 
     @takes_table
     @takes_model(job(output_schema=StabilityParts))
@@ -98,6 +103,10 @@ class PartMaker(Maker, ABC, Generic[P]):
         todo = {key: structure for key, structure in by_key.items() if key not in found}
         if todo:
             potential, info = self.model.load(), self.model.info()
+            problems = {key: problem for key, structure in todo.items() if (problem := crystal_problem(structure))}
+            for key, problem in problems.items():
+                found[key] = self._failed(problem, info)
+                del todo[key]
             for keys in self._groups(todo, potential):
                 parts = self._compute([todo[key] for key in keys], potential, info)
                 for key, part in zip(keys, parts, strict=True):

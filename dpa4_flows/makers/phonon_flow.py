@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from pymatgen.core import Structure
+
+from dpa4_core.data.structures import to_system
 from dpa4_flows.extras import require_extra
-from dpa4_flows.makers.inherited import DPA4FlowMaker
+from dpa4_flows.makers.inherited import DPA4FlowMaker, MakerError
 from dpa4_flows.makers.model_reference import ModelLike
 from dpa4_flows.makers.relax import DPA4RelaxMaker, DPA4StaticMaker, tight_relax_maker
 
@@ -59,3 +62,13 @@ class DPA4PhononMaker(DPA4FlowMaker, PhononMaker):
         if not relax_initial_structure:
             fields["bulk_relax_maker"] = None
         return cls(model=model, **fields)
+
+    def make(self, structure: Any, *args: Any, **kwargs: Any) -> Any:
+        """The flow of atomate2, with its arguments.
+
+        Raises:
+            MakerError: a slab or chain, or masses that are not the standard ones.
+        """
+        if isinstance(structure, Structure) and to_system(structure).masses is not None:
+            raise MakerError("atomate2's flow knows standard masses only; use BatchPhononMaker for isotopes")
+        return super().make(structure, *args, **kwargs)

@@ -27,6 +27,7 @@ from dpa4_flows.makers.table_reference import takes_table
 from dpa4_flows.reference.library import ReferencePhase, bundled_elements, load_phases, select_for_chemsys
 from dpa4_flows.results import ResultsTable, TableRef, open_for_job
 from dpa4_flows.schemas import ChunkSummary, RelaxationDocument
+from dpa4_flows.site_conversion import crystal_problem
 
 SOURCE = "dpa4_flows.makers.references:reference_structures"
 """Where chunk jobs find the structures of competing phases, whose ids are the keys of their relaxations."""
@@ -214,8 +215,11 @@ def document_entry(document: RelaxationDocument, scheme: str, entry_id: str) -> 
     """Corrected entry of a stored calculation, in the energy frame that its provenance states."""
     if document.error is not None or document.structure is None or document.energy is None:
         return CorrectedEntry(None, document.error or "no energy was stored")
+    structure = structure_of_fields(document.structure)
+    if problem := crystal_problem(structure):
+        return CorrectedEntry(None, problem)
     return corrected_entry(
-        structure_of_fields(document.structure),
+        structure,
         document.energy,
         scheme=scheme,
         entry_id=entry_id,

@@ -9,14 +9,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from ase import Atoms
 from pymatgen.core import Molecule, Structure
-from pymatgen.io.ase import AseAtomsAdaptor
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.data.readers import iter_entries
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.results import ResultsTable
+from dpa4_flows.site_conversion import as_pymatgen
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +67,7 @@ def structures_of_files(
             continue
         for text in named.warnings:
             logger.warning("%s: %s", entry.source, text)
-        if isinstance(named.structure, Atoms):
-            periodic = named.structure.pbc.any()
-            convert = AseAtomsAdaptor.get_structure if periodic else AseAtomsAdaptor.get_molecule
-            structures.append(convert(named.structure))
-        else:
-            structures.append(named.structure)
+        structures.append(as_pymatgen(named.structure))
     return structures, errors
 
 

@@ -42,6 +42,7 @@ from dpa4_flows.schemas_stability import (
     StabilityPart,
     StabilitySet,
 )
+from dpa4_flows.site_conversion import all_with_written_masses
 
 LOWER_EV = 2e-3
 """eV/atom; two relaxations of one structure differ by less."""
@@ -98,6 +99,7 @@ class StabilityMaker(Maker):
             require_extra("phonons", "a calculation of phonons")
         self.settings()  # refuses a part with another model before there is a job
         path = table_for_jobs(table, shared=self.shared_table)
+        structures = all_with_written_masses(structures)
         jobs: list[Flow | Job] = []
         hull_output = None
         if self.hull is not None:

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from ase import Atoms
 from pymatgen.core import SETTINGS, Structure
-from pymatgen.io.ase import AseAtomsAdaptor
 
 from dpa4_core.data.readers import read_structures
 from dpa4_core.data.structures import StructureError
@@ -25,6 +24,7 @@ from dpa4_flows.reference.library import (
     load_phases,
     select_for_chemsys,
 )
+from dpa4_flows.site_conversion import as_pymatgen, crystal_problem
 
 logger = logging.getLogger(__name__)
 
@@ -204,13 +204,12 @@ def as_crystal(structure: Any) -> Structure:
     Raises:
         LibraryError: it is no crystal.
     """
-    if isinstance(structure, Atoms) and structure.pbc.any():
-        plain = structure.copy()
-        plain.calc = None
-        return AseAtomsAdaptor.get_structure(plain)
-    if isinstance(structure, Structure):
-        return structure
-    raise LibraryError("a molecule has no place on the hull of crystals; give it a periodic cell")
+    crystal = as_pymatgen(structure) if isinstance(structure, Atoms) else structure
+    if not isinstance(crystal, Structure):
+        raise LibraryError("a molecule has no place on the hull of crystals; give it a periodic cell")
+    if problem := crystal_problem(crystal):
+        raise LibraryError(problem)
+    return crystal
 
 
 def default_sources(
