@@ -133,6 +133,8 @@ def _begin(atoms: Atoms, settings: MDSettings) -> _Member:
         raise DPA4Error("fixed atoms cannot share a batch; run this structure alone")
     if settings.ensemble == "npt" and np.linalg.det(atoms.cell) < 0:
         raise DPA4Error("the cell is left-handed, which the barostat of torch-sim does not know; run it alone")
+    if atoms.pbc.any() and atoms.cell.rank < 3:
+        raise DPA4Error("a lattice vector is missing, which torch-sim needs along open axes too; run it alone")
     prepare(atoms, settings)
     member = _Member(atoms)
     if settings.integrator == "langevin":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from pymatgen.core import Lattice, Structure
 
 from dpa4_core.calculator import DPA4Calculator
+from dpa4_core.data.frame import labelled_frame
+from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import from_system, to_system
 from dpa4_core.errors import DPA4Error
 from dpa4_core.md import MDSettings, md
@@ -22,6 +25,7 @@ from dpa4_core.predict import predict
 from dpa4_core.relax import relax
 from dpa4_core.relax.fragments import pieces
 from dpa4_core.testing import MorsePotential, check_open_axes
+from dpa4_core.train.store import LabelledFrame, build_store
 
 MORSE = MorsePotential(cutoff=5.0)
 
@@ -258,3 +262,16 @@ def test_energy_is_conserved_in_dynamics_of_slabs_and_chains(make: Any) -> None:
 def test_barostat_needs_a_crystal() -> None:
     with pytest.raises(DPA4Error, match="not periodic in all directions; use nvt"):
         md(tight_slab(), MORSE, MDSettings(ensemble="npt", time_ps=0.01))
+
+
+@open_structures
+def test_frames_of_training_keep_their_axes(make: Any, tmp_path: Path) -> None:
+    atoms = make()
+    labels = {"energy": -1.0, "forces": np.zeros((len(atoms), 3)), "stress": np.eye(3)}
+    frame = labelled_frame(atoms, labels, name="one", source="file", fields={})
+    assert frame.stress is None  # of whatever volume
+    store = build_store(tmp_path / "store", [LabelledFrame(frame)], cutoff=5.0, sources=["file"], key="key")
+    system, original = store.system(0), to_system(atoms)
+    assert system.pbc.tolist() == original.pbc.tolist()
+    np.testing.assert_array_equal(system.cell, original.cell)
+    assert store.arrays["n_edges"][0] == build_graph([original], 5.0).n_edges

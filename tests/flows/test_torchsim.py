@@ -65,8 +65,28 @@ def test_molecules_have_no_stress_and_do_not_see_images(morse):
     assert output["stress"].isnan().all()
 
 
+def slab(seed: int) -> Atoms:
+    """A crystal that is open along its second axis, in a cell as thick as itself."""
+    atoms = skewed(seed)
+    atoms.pbc = (True, False, True)
+    return atoms
+
+
+def test_slabs_see_no_images_along_their_open_axis(morse):
+    slabs = [slab(1), slab(2)]
+    output = TorchSimModel(morse)(ts.io.atoms_to_state(slabs, CPU, torch.float64))
+    for i, atoms in enumerate(slabs):
+        atoms.calc = DPA4Calculator(morse)
+        assert output["energy"][i].item() == pytest.approx(atoms.get_potential_energy(), abs=1e-10)
+        np.testing.assert_allclose(output["stress"][i].numpy(), atoms.get_stress(voigt=False), atol=1e-12)
+
+
 @pytest.mark.skipif(not AVAILABLE, reason="nvalchemi-toolkit-ops 0.5 is not installed")
-@pytest.mark.parametrize("systems", [[skewed(1), skewed(2)], [molecule("C6H6"), molecule("H2O")]], ids=["pbc", "open"])
+@pytest.mark.parametrize(
+    "systems",
+    [[skewed(1), skewed(2)], [slab(1), slab(2)], [molecule("C6H6"), molecule("H2O")]],
+    ids=["pbc", "slabs", "open"],
+)
 def test_the_search_for_gpus_finds_the_same_neighbours(systems, morse):
     """It runs on the CPU, too, so that its conventions can be compared here."""
     state = ts.io.atoms_to_state(systems, CPU, torch.float64)

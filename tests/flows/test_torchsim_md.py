@@ -129,12 +129,15 @@ def test_an_explosion_takes_no_companion_along(name, crystals, tmp_path):
 def test_what_cannot_share_a_batch_is_told(crystals):
     held = crystals[0].copy()
     held.set_constraint(FixAtoms([0]))
-    fine, fixed, argon = md_batch(
-        [crystals[0], held, bulk("Ar") * (2, 1, 1)], NamedMorse(), MDSettings(time_ps=0.002), [None] * 3
+    sheet = crystals[0].copy()
+    sheet.cell[2], sheet.pbc = 0.0, (True, True, False)
+    fine, fixed, argon, bare = md_batch(
+        [crystals[0], held, bulk("Ar") * (2, 1, 1), sheet], NamedMorse(), MDSettings(time_ps=0.002), [None] * 4
     )
     assert fine.result.n_steps == 2
     assert "run this structure alone" in fixed.error
     assert "element Ar" in argon.error
+    assert "a lattice vector is missing" in bare.error
     with pytest.raises(DPA4Error, match="no npt-full"):
         md_batch([crystals[0]], NamedMorse(), MDSettings(ensemble="npt"), [None])
 
