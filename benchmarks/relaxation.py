@@ -6,7 +6,8 @@
 
 Every structure is relaxed with every optimiser to the same fmax. The table has force calls per structure (mean, median,
 95th percentile), force calls weighted by atoms against FIRE, failures, and how many structures end more than
-2 meV/atom above or below FIRE. Files are those that `dpa4 relax` reads, or JSON with rows that hold a "structure".
+2 meV/atom above or below FIRE. A second table has what it costs to look for a way down at the end, by file, and how
+many structures went down. Files are those that `dpa4 relax` reads, or JSON with rows that hold a "structure".
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def measure(
 ) -> tuple[list[dpa4.RelaxResult], float]:
     """Results and seconds."""
     start = time.perf_counter()
-    results = dpa4.relax(structures, potential, fmax=fmax, optimizer=optimizer)
+    results = dpa4.relax(structures, potential, fmax=fmax, optimizer=optimizer, check_minimum=False)
     return results, time.perf_counter() - start
 
 
@@ -104,6 +105,28 @@ def row(
         f"| {(calls * sizes).sum() / (base * sizes).sum():.2f} | {failed} "
         f"| {(difference > TOLERANCE).sum()} | {(difference < -TOLERANCE).sum()} | {seconds:.0f} |"
     )
+
+
+def print_checks(groups: list[str], structures: list[Any], potential: PotentialLike, fmax: float) -> None:
+    """What looking for a way down costs and finds, for every group and for all."""
+    plain = dpa4.relax(structures, potential, fmax=fmax, check_minimum=False)
+    checked = dpa4.relax(structures, potential, fmax=fmax)
+    print("\n| start | structures | force calls | of the check | more, % | further down | went down | not verified |")
+    print("|---|---|---|---|---|---|---|---|")
+    for group in [*dict.fromkeys(groups), "all"]:
+        here = [i for i, name in enumerate(groups) if group in (name, "all")]
+        calls, check, total = (
+            np.array([getattr(part[i], name) for i in here])
+            for part, name in ((plain, "n_force_calls"), (checked, "n_check_calls"), (checked, "n_force_calls"))
+        )
+        gain = np.array([(plain[i].energy - checked[i].energy) / len(structures[i]) for i in here])
+        more = 100 * check.sum() / calls.sum()
+        open_ends = sum(checked[i].minimum != "verified" for i in here)
+        print(
+            f"| {group} | {len(here)} | {calls.mean():.1f} | {check.mean():.1f} | {more:.0f} "
+            f"| {(total - check - calls).mean():.1f} | {(gain > TOLERANCE).sum()} | {open_ends} |",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -141,6 +164,7 @@ def main() -> None:
             if higher > TOLERANCE or result.error:
                 name = getattr(structures[i], "formula", None) or structures[i].get_chemical_formula()
                 print(f"  {name} ({groups[i]}): {1000 * higher:+.1f} meV/atom; {result.reason}", flush=True)
+    print_checks(groups, structures, potential, arguments.fmax)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from dpa4_flows.site_conversion import with_written_masses
 RATTLE = 0.02
 """Å: usual width of the push that takes atoms off saddle points; less than they move by themselves at 0 K."""
 
-_DEFAULTS = {"optimizer": "auto", "max_step": None, "cell": "full", "keep_symmetry": False}
+_UNNAMED = {"optimizer": "auto", "max_step": None, "cell": "full", "keep_symmetry": False}
+"""Options that settings without ``check_minimum`` name only where they have another value."""
 _DECIMALS = 8  # Å; a change of 1e-8 Å is no other structure
 
 
@@ -134,10 +135,13 @@ def relax_settings(
     max_step: float | None = None,
     cell: str | list[int] = "full",
     keep_symmetry: bool = False,
+    check_minimum: bool = True,
 ) -> dict[str, Any]:
     """The settings of a relaxation as its key has them; arguments as in `dpa4_core.relax`.
 
-    Options that came later are left out where they have their default, so that keys of earlier results stay.
+    Every option is named, so that no later default finds the results of an earlier one. Without ``check_minimum`` they
+    are as they were before there was one, so that the results of that time are found again, by those who ask for
+    relaxations that are not checked, and by nobody else.
     """
     settings = {
         "calculation": "relax",
@@ -147,8 +151,10 @@ def relax_settings(
         "pressure_gpa": float(pressure_gpa),
         "dtype": dtype,
     }
-    later = {"optimizer": optimizer, "max_step": max_step, "cell": cell, "keep_symmetry": keep_symmetry}
-    return settings | {name: value for name, value in later.items() if value != _DEFAULTS[name]}
+    options = {"optimizer": optimizer, "max_step": max_step, "cell": cell, "keep_symmetry": keep_symmetry}
+    if check_minimum:
+        return settings | options | {"check_minimum": True}
+    return settings | {name: value for name, value in options.items() if value != _UNNAMED[name]}
 
 
 def static_settings(*, dtype: str) -> dict[str, Any]:
@@ -213,6 +219,7 @@ def relaxation_document(
             "n_steps": int(result.n_steps),
             "converged": bool(result.converged),
             "reason": result.reason,
+            "minimum": result.minimum,
         }
     return document.model_copy(update=values)
 

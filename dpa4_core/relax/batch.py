@@ -12,7 +12,6 @@ from torch import Tensor
 
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.skin_list import SkinList
-from dpa4_core.data.structures import System
 from dpa4_core.potential import PotentialLike
 from dpa4_core.relax.cell_filter import (
     DeformedSystems,
@@ -69,9 +68,8 @@ class Batch:
         """Add systems at rest; their first force call is the next one."""
         if not tasks:
             return
-        systems = [task.system for task in tasks]
-        self._neighbours.join(systems)
-        motion = self._at_rest(systems)
+        self._neighbours.join([task.geometry for task in tasks])
+        motion = self._at_rest(tasks)
         self._motion = self._motion.join(motion) if self._motion else motion
         self._index(self.tasks + list(tasks))
 
@@ -102,7 +100,7 @@ class Batch:
         slope = GeneralisedForces(self._projection.atoms(slope.forces), self._projection.cells(slope.cell_forces))
 
         lonely = _lonely_atoms(graph)
-        n_lonely = torch.where(state.n_calls == 0, lonely, state.n_lonely)
+        n_lonely = torch.where(state.n_lonely < 0, lonely, state.n_lonely)
         rows = slope.cell_forces.square().sum(2).amax(1)
         now = Snapshot(
             positions=at.positions,
@@ -124,14 +122,15 @@ class Batch:
             now=now,
             best=state.best.replace_where(now, better[system_idx], better),
         )
+        strain = state.strain + state.systems.log_deformation
         statistics = (  # in the order of Statistics
             state.n_steps.double(),
             out.energy,
             now.fmax,
             torch.where(good, max_force, torch.nan),
             volume,
-            torch.exp(state.systems.log_deformation.diagonal(dim1=1, dim2=2).sum(1)),
-            torch.linalg.matrix_norm(state.systems.log_deformation),
+            torch.exp(strain.diagonal(dim1=1, dim2=2).sum(1)),
+            torch.linalg.matrix_norm(strain),
             (~only_stress_bad).double(),
             (lonely - n_lonely).clamp(min=0).double(),
             self._span(at, graph.pbc),
@@ -200,7 +199,8 @@ class Batch:
         vectors = at.cell.abs().amax((1, 2))
         return torch.where(pbc.all(1), vectors, torch.maximum(vectors, (high - low).amax(1)))
 
-    def _at_rest(self, systems: list[System]) -> Motion:
+    def _at_rest(self, tasks: Sequence[Task]) -> Motion:
+        systems = [task.geometry for task in tasks]
         n_systems = len(systems)
         positions = self._tensor(np.concatenate([system.positions for system in systems]))
         cell = self._tensor(np.stack([system.cell for system in systems]))
@@ -219,9 +219,10 @@ class Batch:
             fixed=self._tensor(np.concatenate([system.fixed for system in systems])),
             forces=zeros,
             cell_forces=zeros_cell,
-            n_steps=torch.zeros(n_systems, dtype=torch.int64, device=self.device),
-            n_calls=torch.zeros(n_systems, dtype=torch.int64, device=self.device),
-            n_lonely=torch.zeros(n_systems, dtype=torch.int64, device=self.device),
+            n_steps=self._tensor(np.array([task.n_steps for task in tasks], dtype=np.int64)),
+            n_calls=self._tensor(np.array([task.n_calls for task in tasks], dtype=np.int64)),
+            n_lonely=torch.full((n_systems,), -1, dtype=torch.int64, device=self.device),
+            strain=self._tensor(np.stack([np.zeros((3, 3)) if task.strain is None else task.strain for task in tasks])),
             systems=DeformedSystems(
                 positions=positions,
                 log_deformation=zeros_cell,

@@ -39,6 +39,7 @@ class RelaxOptions:
     cell: str | ArrayLike = "full"
     keep_symmetry: bool = False
     symprec: float = 0.01
+    check_minimum: bool = True
 
     def __post_init__(self) -> None:
         self.limits()

@@ -82,6 +82,15 @@ def cell_projection(cell: str | ArrayLike, span: NDArray[np.float64] | None = No
     return both
 
 
+def allowed_strains(system: System, cell: str | ArrayLike) -> NDArray[np.float64] | None:
+    """`cell_projection` of one structure with its own open axes."""
+    span = None
+    if system.periodic and not system.pbc.all():
+        repeats = system.cell[system.pbc]
+        span = np.linalg.pinv(repeats) @ repeats
+    return cell_projection(cell, span)
+
+
 def freedom(system: System, cell: str | ArrayLike, *, keep_symmetry: bool, symprec: float) -> tuple[System, Freedom]:
     """What may move in ``system``, and the system itself, made exactly symmetric where symmetry is kept.
 
@@ -91,11 +100,7 @@ def freedom(system: System, cell: str | ArrayLike, *, keep_symmetry: bool, sympr
         StructureError: a symmetry that cannot be found, or that the mask of the cell breaks.
 
     """
-    span = None
-    if system.periodic and not system.pbc.all():
-        repeats = system.cell[system.pbc]
-        span = np.linalg.pinv(repeats) @ repeats
-    strains = cell_projection(cell, span)
+    strains = allowed_strains(system, cell)
     if not keep_symmetry:
         return system, Freedom(strains)
     system, symmetry = symmetrised(system, symprec)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+Minimum = Literal["verified", "saddle", "not_checked"]
+"""What is known about the end of a relaxation; see `RelaxResult.minimum`."""
 
 
 class RelaxStep(NamedTuple):
@@ -48,7 +51,12 @@ class RelaxResult:
         volume_change: relative change of the volume of the cell; NaN without periodicity.
         flags: what deserves a look, also in a converged structure: "dissociated" (more pieces than before, or pieces
             that are endless in fewer directions), "close_contact" (atoms nearer than 0.65 of the sum of their
-            covalent radii), "large_volume_change" (by more than half).
+            covalent radii), "large_volume_change" (by more than half), "saddle" (see ``minimum``).
+        minimum: "verified": no way down was found around it. "saddle": there is one, which the relaxation did not go,
+            since the symmetry is kept or it was out of steps, or which led nowhere. "not_checked": not asked for, or
+            not converged.
+        n_check_calls: force calls that went into the check, part of ``n_force_calls``; those of going further down are
+            not in it.
 
     """
 
@@ -65,3 +73,5 @@ class RelaxResult:
     n_force_calls: int = 0
     volume_change: float = float("nan")
     flags: tuple[str, ...] = ()
+    minimum: Minimum = "not_checked"
+    n_check_calls: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from dpa4_core.relax.optimizer import OptimizerState
 from dpa4_core.relax.projection import Freedom
 from dpa4_core.relax.results import RelaxStep
 
+if TYPE_CHECKING:
+    from dpa4_core.relax.minimum import MinimumCheck
+
 
 @dataclass(frozen=True)
 class Task:
@@ -28,7 +31,11 @@ class Task:
         system: the same in arrays, made exactly symmetric where symmetry is kept.
         freedom: what may move.
         trajectory: filled call by call, if asked for.
-        n_lost_calls: force calls of starts that memory cut short.
+        at: where it goes on, if it has been in the batch before; else ``system``.
+        n_steps, n_calls: made before it joins the batch, also in starts that memory cut short.
+        n_records: entries of ``trajectory`` from before.
+        strain: [3, 3] logarithm of the deformation before.
+        check: of the minimum that it reached; None while it has reached none.
 
     """
 
@@ -37,7 +44,22 @@ class Task:
     system: System
     freedom: Freedom
     trajectory: list[RelaxStep] | None = None
-    n_lost_calls: int = 0
+    at: System | None = None
+    n_steps: int = 0
+    n_calls: int = 0
+    n_records: int = 0
+    strain: NDArray[np.float64] | None = None
+    check: MinimumCheck | None = None
+
+    @property
+    def geometry(self) -> System:
+        """What joins the batch."""
+        return self.system if self.at is None else self.at
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether one force call is wanted, where forces need not vanish."""
+        return self.check is not None and not self.check.descending
 
 
 @dataclass(frozen=True)
@@ -79,6 +101,7 @@ class Motion(BatchState, per_atom=("forces", "fixed")):
         n_steps: [n_systems] steps made.
         n_calls: [n_systems] force calls made.
         n_lonely: [n_systems] atoms without neighbours at the first force call.
+        strain: [n_systems, 3, 3] logarithm of the deformation before the reference cell.
 
     """
 
@@ -92,6 +115,7 @@ class Motion(BatchState, per_atom=("forces", "fixed")):
     n_steps: Tensor
     n_calls: Tensor
     n_lonely: Tensor
+    strain: Tensor
 
 
 class Statistics(NamedTuple):

@@ -15,9 +15,10 @@ from dpa4_core.potential import PotentialLike
 from dpa4_core.relax.batch import Batch
 from dpa4_core.relax.fragments import flags
 from dpa4_core.relax.limits import Verdict
+from dpa4_core.relax.minimum import End, MinimumChecks
 from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.relax.results import RelaxResult, RelaxStep
-from dpa4_core.relax.state import Found, Statistics, Task
+from dpa4_core.relax.state import Statistics, Task
 from dpa4_core.relax.waiting import Check, Waiting
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 
@@ -32,6 +33,7 @@ def stream(
     budget = options.max_atoms_per_batch or default_budget(potential.device)
     waiting = Waiting(items, potential.elements, options, window=window, n_atoms=BATCHES_AHEAD * budget)
     limits = options.limits()
+    checks = MinimumChecks(options, limits)
     batch = Batch(
         potential,
         relax_cell=options.cell_moves,
@@ -47,18 +49,24 @@ def stream(
             release_memory()
             if len(batch.tasks) > 1:  # alone, a structure may be larger than the budget
                 budget = min(budget, max(1, batch.n_atoms // 2))
-            yield from _make_room(batch, waiting)
+            yield from _make_room(batch, waiting, checks)
             continue
         _record(batch.tasks, statistics)
-        finished = limits.finished(statistics)
+        finished = limits.finished(statistics) | [task.is_probe for task in batch.tasks]
+        going_on = []
         for place in np.flatnonzero(finished):
-            verdict = limits.verdict(statistics, int(place))
-            task, found = batch.tasks[place], batch.found(int(place), best=not verdict.converged)
-            yield task.key, _result(task, found, verdict, waiting.check)
+            task, verdict = batch.tasks[place], limits.verdict(statistics, int(place))
+            found = batch.found(int(place), best=not (verdict.converged or task.is_probe))
+            after = checks.after(task, found, verdict)
+            if isinstance(after, Task):
+                going_on.append(after)
+            else:
+                yield task.key, _result(task, after, waiting.check)
         if finished.any():
             batch.leave(finished)
         if batch.tasks:
             batch.step()
+        batch.join(going_on)
 
 
 def _refill(batch: Batch, waiting: Waiting, budget: int) -> Iterator[tuple[Hashable, RelaxResult]]:
@@ -81,17 +89,18 @@ def _compute(batch: Batch) -> Statistics | None:
     return None
 
 
-def _make_room(batch: Batch, waiting: Waiting) -> Iterator[tuple[Hashable, RelaxResult]]:
+def _make_room(batch: Batch, waiting: Waiting, checks: MinimumChecks) -> Iterator[tuple[Hashable, RelaxResult]]:
     """Send half of the batch back to start again later; a structure alone in it has failed."""
     going = np.arange(len(batch.tasks)) >= len(batch.tasks) // 2
     tasks = [task for task, goes in zip(batch.tasks, going, strict=True) if goes]
     if len(batch.tasks) == 1:
-        verdict = Verdict.failure(f"out of memory for {batch.n_atoms} atoms on {batch.device}")
-        yield tasks[0].key, _result(tasks[0], batch.found(0, best=True), verdict, waiting.check)
+        failure = Verdict.failure(f"out of memory for {batch.n_atoms} atoms on {batch.device}")
+        end = checks.interrupted(tasks[0], batch.found(0, best=True), failure)
+        yield tasks[0].key, _result(tasks[0], end, waiting.check)
     else:
         waiting.give_back(
             [
-                dataclasses.replace(task, n_lost_calls=task.n_lost_calls + batch.found(int(place), best=False).n_calls)
+                dataclasses.replace(task, n_calls=batch.found(int(place), best=False).n_calls)
                 for place, task in zip(np.flatnonzero(going), tasks, strict=True)
             ]
         )
@@ -104,7 +113,8 @@ def _record(tasks: list[Task], statistics: Statistics) -> None:
             task.trajectory.append(RelaxStep(*map(float, step)))
 
 
-def _result(task: Task, found: Found, verdict: Verdict, check: Check) -> RelaxResult:
+def _result(task: Task, end: End, check: Check) -> RelaxResult:
+    found, verdict, minimum = end.found, end.verdict, end.minimum
     if not verdict.failed and (problem := check(found.system)):
         verdict = Verdict.failure(f"the structure relaxed into one that cannot be computed: {problem}")
     volume_change = found.system.volume / task.system.volume - 1
@@ -119,7 +129,9 @@ def _result(task: Task, found: Found, verdict: Verdict, check: Check) -> RelaxRe
         reason=verdict.reason,
         error=verdict.reason if verdict.failed else None,
         trajectory=task.trajectory,
-        n_force_calls=found.n_calls + task.n_lost_calls,
+        n_force_calls=found.n_calls,
         volume_change=volume_change,
-        flags=flags(task.system, found.system, volume_change),
+        flags=(*flags(task.system, found.system, volume_change), *(["saddle"] if minimum == "saddle" else [])),
+        minimum="not_checked" if verdict.failed else minimum,
+        n_check_calls=end.n_check_calls,
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dpa4_core.data.structures import StructureError, System
 from dpa4_core.data.system import complete_cell
+from dpa4_core.relax.operations import cartesian, targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,17 +96,13 @@ def _averages(system: System, dataset: spglib.SpglibDataset) -> Symmetry:
     cell = np.zeros((9, 9))
     n_operations = len(dataset.rotations)
     for rotation, translation in zip(dataset.rotations, dataset.translations, strict=True):
-        cartesian = system.cell.T @ rotation @ np.linalg.inv(system.cell.T)
-        cell += np.kron(cartesian, cartesian) / n_operations
-        images = fractional @ rotation.T + translation
-        apart = images[:, None] - fractional
-        apart = np.linalg.norm((apart - apart.round()) @ system.cell, axis=2)
-        apart[system.numbers[:, None] != system.numbers] = np.inf
-        target = apart.argmin(axis=1)  # the operation takes atom k to atom target[k]
-        if len(np.unique(target)) != n:
+        rotated = cartesian(system.cell, rotation)
+        cell += np.kron(rotated, rotated) / n_operations
+        target = targets(system.cell, fractional, system.numbers, rotation, translation)
+        if target is None:
             raise StructureError("a symmetry operation does not map the atoms onto each other; use another symprec")
         keys = np.concatenate([keys, target * n + np.arange(n)])
-        weights = np.concatenate([weights, np.broadcast_to(cartesian / n_operations, (n, 3, 3))])
+        weights = np.concatenate([weights, np.broadcast_to(rotated / n_operations, (n, 3, 3))])
         if len(keys) > 100_000:  # supercells have thousands of operations
             keys, weights = _merged(keys, weights)
     keys, weights = _merged(keys, weights)

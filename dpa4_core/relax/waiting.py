@@ -93,7 +93,9 @@ class Waiting:
     def give_back(self, tasks: list[Task]) -> None:
         """Put tasks in front again; they start anew, their trajectories too."""
         for task in reversed(tasks):
-            self._queue.appendleft(dataclasses.replace(task, trajectory=None if task.trajectory is None else []))
+            if task.trajectory is not None:
+                task = dataclasses.replace(task, trajectory=task.trajectory[: task.n_records])
+            self._queue.appendleft(task)
 
     def check(self, system: System) -> str | None:
         """Why ``system`` cannot be computed; None if it can."""

@@ -124,6 +124,7 @@ class BatteryRun(MSONable):
             fmax=settings.fmax,
             max_steps=settings.max_steps,
             rattle=settings.rattle,
+            check_minimum=settings.check_minimum,
             max_atoms_per_batch=self.campaign.engine.max_atoms_per_batch,
             shared_table=self.shared_table,
         )

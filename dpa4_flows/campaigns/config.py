@@ -122,6 +122,7 @@ class RelaxSection(Section):
     fmax: float = Field(0.02, gt=0, le=1, description="Largest generalised force, eV/Å")
     max_steps: int = Field(500, ge=1, description="Optimiser steps before a structure counts as unconverged")
     rattle: float = Field(RATTLE, ge=0, le=0.2, description="Width of the random displacements before relaxing, Å")
+    check_minimum: bool = Field(True, description="Look for a way down from where forces vanish, and go it")
     max_volume_change_percent: float = Field(30.0, gt=0, description="Larger changes on relaxation are flagged, %")
     duplicate_window: float = Field(
         0.01, ge=0, le=0.1, description="Equal structures this close in energy after relaxation are one, eV/atom"

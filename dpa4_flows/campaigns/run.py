@@ -220,6 +220,11 @@ def open_run(folder: Path) -> ResultsTable:
     return ResultsTable(path, read_only=True)
 
 
+def _as_it_was(stored: dict[str, Any]) -> dict[str, Any]:
+    """Stored settings with what was done before there was a choice: nobody looked for a way down."""
+    return stored | {"relax": {"check_minimum": False} | stored.get("relax", {})}
+
+
 def stored_campaign(folder: Path) -> tuple[BatteryCampaign, Engine]:
     """Campaign and engine of an existing run.
 
@@ -231,7 +236,7 @@ def stored_campaign(folder: Path) -> tuple[BatteryCampaign, Engine]:
     if stored is None:
         raise ConfigError(f"the run in {folder} was never started; use `dpa4 screen CAMPAIGN.toml`")
     try:
-        campaign = BatteryCampaign.model_validate(stored)
+        campaign = BatteryCampaign.model_validate(_as_it_was(stored))
     except ValidationError as error:
         problem = error.errors()[0]
         message = problem.get("ctx", {}).get("error", problem["msg"])

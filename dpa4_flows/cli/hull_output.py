@@ -44,6 +44,7 @@ def result_rows(
             "energy_per_atom": document.energy_per_atom,
         }
         row["relaxation"] = {"fmax": document.fmax, "n_steps": document.n_steps, "converged": document.converged}
+        row["relaxation"]["minimum"] = document.minimum
         if place is not None:
             row |= place.model_dump(exclude={"frame", "provenance"})
             row["warnings"] = [*inputs[position].warnings, *place.warnings]

@@ -241,6 +241,7 @@ def _campaign_maker(campaign: BatteryCampaign, max_atoms_per_batch: int | None) 
         fmax=campaign.relax.fmax,
         max_steps=campaign.relax.max_steps,
         rattle=campaign.relax.rattle,
+        check_minimum=campaign.relax.check_minimum,
         max_atoms_per_batch=max_atoms_per_batch or campaign.engine.max_atoms_per_batch,
     )
 

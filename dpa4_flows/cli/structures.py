@@ -171,6 +171,13 @@ def relax(
         ),
     ] = "full",
     keep_symmetry: Annotated[bool, typer.Option("--keep-symmetry", help="Keep the space group of the start.")] = False,
+    check_minimum: Annotated[
+        bool,
+        typer.Option(
+            "--check-minimum/--no-check-minimum",
+            help="Look for a way down from where forces vanish, and go it (with --keep-symmetry: say so).",
+        ),
+    ] = True,
     model: Model = "dpa4-neo",
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -210,6 +217,7 @@ def relax(
         "max_step": max_step,
         "cell": _strains(cell),
         "keep_symmetry": keep_symmetry,
+        "check_minimum": check_minimum,
     }
     RelaxOptions(**what)  # refuses what makes no sense before anything is read
     if large and output is not None:
@@ -241,6 +249,7 @@ def relax(
                 "fmax": result.fmax,
                 "n_steps": result.n_steps,
                 "converged": bool(result.converged),
+                "minimum": result.minimum,
                 "flags": " ".join(result.flags) or None,
             },
             energy=result.energy,

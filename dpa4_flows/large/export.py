@@ -24,7 +24,7 @@ from dpa4_flows.large.rows import SCHEMA, Row, row_atoms, to_table
 _ROWS_AT_ONCE = 1000
 _NUMBERS = [
     *("source", "name", "formula", "n_atoms", "energy", "energy_per_atom", "volume", "volume_change"),
-    *("fmax", "n_steps", "n_force_calls", "converged", "reason", "flags", "warnings", "error", "key"),
+    *("fmax", "n_steps", "n_force_calls", "converged", "reason", "minimum", "flags", "warnings", "error", "key"),
 ]
 """Columns of a CSV file: a number or a word each."""
 
@@ -87,8 +87,8 @@ def _write_extxyz(run: RunFolder, path: Path) -> int:
     with _text(path) as file:
         for row in _successful(run.rows()):
             atoms = row_atoms(row)
-            keys = ("name", "source", "energy_per_atom", "fmax", "n_steps", "converged")
-            atoms.info |= {key: row[key] for key in keys if row[key] is not None}
+            keys = ("name", "source", "energy_per_atom", "fmax", "n_steps", "converged", "minimum")
+            atoms.info |= {key: row[key] for key in keys if row.get(key) is not None}
             if row["flags"]:
                 atoms.info["flags"] = " ".join(row["flags"])
             if row.get("warnings"):

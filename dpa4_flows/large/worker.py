@@ -40,7 +40,7 @@ alone that ended a process, after which it has failed."""
 
 RELAX_OPTIONS = (
     *("fmax", "max_steps", "relax_cell", "pressure_gpa"),
-    *("optimizer", "max_step", "cell", "keep_symmetry"),
+    *("optimizer", "max_step", "cell", "keep_symmetry", "check_minimum"),
 )
 """Settings that are options of `relax_stream`; the others say what is computed in which precision."""
 
@@ -153,7 +153,7 @@ class RunWorker:
         if self._run.task.calculation == "static":
             return predict_stream(items, self._potential, window=window, max_atoms_per_batch=self._max_atoms)
         settings = self._run.task.settings
-        options = {name: settings[name] for name in RELAX_OPTIONS if name in settings}
+        options = {"check_minimum": False} | {name: settings[name] for name in RELAX_OPTIONS if name in settings}
         return relax_stream(items, self._potential, window=window, max_atoms_per_batch=self._max_atoms, **options)
 
     def _row(self, item: _Item, result: RelaxResult | Prediction) -> Row:

@@ -168,7 +168,8 @@ class BatchRelaxMaker(BatchMaker):
         max_steps: optimiser steps before a structure counts as unconverged.
         relax_cell: relax the cell too.
         pressure_gpa: external pressure, GPa.
-        optimizer, max_step, cell, keep_symmetry: see `dpa4_core.relax`; a mask of the cell is a list of six.
+        optimizer, max_step, cell, keep_symmetry, check_minimum: see `dpa4_core.relax`; a mask of the cell is a list of
+            six.
         rattle: width of the random displacements that a relaxation starts with, Å; always the same for one structure. A
             relaxation keeps the symmetry that it starts with, also on top of a barrier.
 
@@ -185,6 +186,7 @@ class BatchRelaxMaker(BatchMaker):
     max_step: float | None = None
     cell: str | list[int] = "full"
     keep_symmetry: bool = False
+    check_minimum: bool = True
 
     def settings(self) -> dict[str, Any]:
         pushed = {"rattle": float(self.rattle)} if self.rattle else {}
@@ -198,6 +200,7 @@ class BatchRelaxMaker(BatchMaker):
             max_step=self.max_step,
             cell=self.cell,
             keep_symmetry=self.keep_symmetry,
+            check_minimum=self.check_minimum,
         )
         return pushed | settings
 
@@ -224,6 +227,7 @@ class BatchRelaxMaker(BatchMaker):
             max_step=self.max_step,
             cell=self.cell,
             keep_symmetry=self.keep_symmetry,
+            check_minimum=self.check_minimum,
             max_atoms_per_batch=self._budget(potential),
             on_result=finished,
         )

@@ -73,6 +73,7 @@ class BatchElasticMaker(PartMaker[ElasticPart]):
                 fmax=self.fmax,
                 max_steps=self.max_steps,
                 relax_cell=False,
+                check_minimum=False,  # a strained cell that went down elsewhere has the stress of another structure
                 max_atoms_per_batch=self._budget(potential),
             )
         )

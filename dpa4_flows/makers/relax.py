@@ -18,6 +18,8 @@ from pydantic import Field
 from pymatgen.core import Molecule, Structure
 
 from dpa4_core.calculator import DPA4Calculator
+from dpa4_core.relax import relax
+from dpa4_core.relax.results import Minimum
 from dpa4_flows.makers.inherited import refuse_changed
 from dpa4_flows.makers.model_reference import ModelField, takes_model
 from dpa4_flows.provenance import code_version, provenance
@@ -41,12 +43,14 @@ class DPA4TaskDocument(ForceFieldTaskDocument):
     """atomate2's document of a periodic structure, and which model computed it."""
 
     dpa4: Provenance = Field(description="Model, settings and code behind this document")
+    minimum: Minimum = Field("not_checked", description="Whether no way down was found around the end")
 
 
 class DPA4MoleculeTaskDocument(ForceFieldMoleculeTaskDocument):
     """atomate2's document of a molecule, and which model computed it."""
 
     dpa4: Provenance = Field(description="Model, settings and code behind this document")
+    minimum: Minimum = Field("not_checked", description="Whether no way down was found around the end")
 
 
 TaskDocument = DPA4TaskDocument | DPA4MoleculeTaskDocument
@@ -73,12 +77,13 @@ class _DPA4Mixin:
         """Name of the model, which atomate2 stores as ``forcefield_name``."""
         return self.model.info().name
 
-    def _stamp(self, document: Any, settings: dict[str, Any]) -> TaskDocument:
+    def _stamp(self, document: Any, settings: dict[str, Any], minimum: Minimum = "not_checked") -> TaskDocument:
         """``document`` with provenance, and an entry that says where its energy comes from."""
         info = self.model.info()
         molecule = isinstance(document, ForceFieldMoleculeTaskDocument)
         fields = {name: getattr(document, name) for name in type(document).model_fields}
         fields["forcefield_version"] = code_version()
+        fields["minimum"] = minimum
         fields["dpa4"] = provenance(info, {**settings, "dtype": self.model.dtype})
         if molecule:
             fields["molecule"] = document.output.mol_or_struct  # atomate2 0.1.5 leaves it empty
@@ -111,7 +116,8 @@ class _RelaxMixin(_DPA4Mixin):
             prev_dir: not used; there because other atomate2 Makers have it.
         """
         compute: Any = ForceFieldRelaxMaker.make
-        documents = compute.original(self, structure, prev_dir)
+        several = isinstance(structure, list)
+        documents = [compute.original(self, one, prev_dir) for one in (structure if several else [structure])]
         names = (
             "relax_cell",
             "relax_shape",
@@ -122,9 +128,12 @@ class _RelaxMixin(_DPA4Mixin):
             "optimizer_kwargs",
         )
         settings = {name: getattr(self, name) for name in names}
-        if isinstance(documents, list):
-            return [self._stamp(document, settings) for document in documents]
-        return self._stamp(documents, settings)
+        stamped = [self._stamp(document, settings, minimum) for document, minimum in map(self._lowest, documents)]
+        return stamped if several else stamped[0]
+
+    def _lowest(self, document: Any) -> tuple[Any, Minimum]:
+        """The document, or that of what lies below it, and what is known about its end."""
+        return document, "not_checked"
 
 
 @dataclass
@@ -134,17 +143,42 @@ class DPA4RelaxMaker(_RelaxMixin, ForceFieldRelaxMaker):
     Args:
         name: name of the job.
         model: potential.
+        check_minimum: look for a way down from the end, and go it; see `dpa4_core.relax`.
 
     The other fields are those of ``atomate2.forcefields.jobs.ForceFieldRelaxMaker``, for example
     ``relax_kwargs={"fmax": 1e-3}``.
     """
 
     name: str = "DPA4 relax"
+    check_minimum: bool = True
+
+    def _lowest(self, document: Any) -> tuple[Any, Minimum]:
+        if not (self.check_minimum and document.is_force_converged):
+            return document, "not_checked"
+        reached = (
+            document.output.mol_or_struct if hasattr(document.output, "mol_or_struct") else document.output.structure
+        )
+        (result,) = relax(
+            [reached],
+            self.model.load(),
+            fmax=self.relax_kwargs["fmax"],
+            max_steps=self.steps,
+            relax_cell=self.relax_cell,
+            cell="full" if self.relax_shape or not self.relax_cell else "shape",
+            keep_symmetry=self.fix_symmetry,
+            symprec=self.symprec or 0.01,
+        )
+        if result.n_steps == 0 or not result.converged:
+            return document, result.minimum
+        compute: Any = ForceFieldRelaxMaker.make
+        lower = compute.original(self, result.structure)
+        lower.input = document.input
+        return lower, result.minimum
 
 
 def tight_relax_maker(relax_cell: bool = True) -> DPA4RelaxMaker:
-    """Relaxes tightly enough for strains and phonons."""
-    return DPA4RelaxMaker(relax_cell=relax_cell, relax_kwargs={"fmax": TIGHT_FMAX})
+    """Relaxes tightly enough for strains and phonons, which ask about the structure that is given, saddle or not."""
+    return DPA4RelaxMaker(relax_cell=relax_cell, relax_kwargs={"fmax": TIGHT_FMAX}, check_minimum=False)
 
 
 @dataclass

@@ -137,6 +137,7 @@ class StabilityMaker(Maker):
             model=self.model,
             fmax=self.fmax,
             max_steps=self.max_steps,
+            check_minimum=self.phonons is None,  # phonons judge the structure that was asked for
             max_atoms_per_batch=self.max_atoms_per_batch,
             shared_table=self.shared_table,
         )

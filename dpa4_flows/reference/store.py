@@ -108,7 +108,7 @@ class ReferenceStore:
         info = ModelInfo(**{**facts, "elements": tuple(facts["elements"])})
         model = ModelRef(table.get_meta("model_name"), sha256=info.sha256, dtype=settings["dtype"])
         values = {name: settings[name] for name in ("fmax", "max_steps", "relax_cell", "pressure_gpa")}
-        values["rattle"] = settings.get("rattle", 0.0)
+        values |= {"rattle": settings.get("rattle", 0.0), "check_minimum": settings.get("check_minimum", False)}
         return cls(table, BatchRelaxMaker(model=model, **values), info)
 
     # ---- building --------------------------------------------------------------------------------------------------

@@ -47,6 +47,15 @@ def test_relaxation_gives_the_result_of_the_core(copper: Structure, tmp_path: Pa
     assert not (tmp_path / "final_atoms_object.xyz").exists()
 
 
+def test_relaxation_leaves_a_saddle_and_says_so(tmp_path: Path) -> None:
+    cubic = Structure(Lattice.cubic(2.5), ["Cu"], [[0, 0, 0]])
+    held = output(DPA4RelaxMaker(model=TOY, check_minimum=False).make(cubic), tmp_path)
+    free = output(DPA4RelaxMaker(model=TOY).make(cubic), tmp_path)
+    assert (held.minimum, free.minimum) == ("not_checked", "verified")
+    assert free.output.energy < held.output.energy - 0.01
+    assert free.input.structure == held.input.structure
+
+
 def test_document_names_the_model(copper: Structure, tmp_path: Path) -> None:
     document = output(DPA4StaticMaker(model=TOY).make(copper), tmp_path)
     assert document.forcefield_name == TOY.name

@@ -1,0 +1,275 @@
+"""The softest direction of a structure at rest, from a few force calls.
+
+Lanczos steps on B⁻¹H, with the Hessian H from differences of forces and the springs B of `springs`, which make all
+stable directions about equally stiff. Every force call counts for all symmetry operations of the structure: where it
+tells H·x, it tells H·(g x) = g (H·x) for each operation g. So a single call gives all of H in a cubic perovskite, and
+few calls where symmetry could hold a structure on a saddle point. Directions that keep the symmetry are left out, since
+the relaxation has gone down along them; a structure without symmetry is searched in all directions.
+
+Coordinates are displacements [3·n_atoms] and n_atoms × strain [9], as in `cell_filter`, at the structure at rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dpa4_core.data.neighbours import build_graph
+from dpa4_core.data.structures import System
+from dpa4_core.relax.cell_filter import DeformedSystems, displace, generalised_forces, geometry
+from dpa4_core.relax.operations import Operations, operations
+from dpa4_core.relax.preconditioner import preconditioner
+from dpa4_core.relax.springs import SpringOptions, springs
+
+Vector = NDArray[np.float64]
+
+SPRING_CUTOFF = 6.0
+"""Å; springs longer than this weigh nothing."""
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Of the search.
+
+    Attributes:
+        push: Å, longest displacement of an atom; eV/Å² from differences of float32 forces are then good to 0.01.
+        downhill: eV/Å²; a curvature below minus this is a way down.
+        unseen: stiffness in units of the springs that directions are given that no call has looked at, when the search
+            asks whether they could turn the curvature negative.
+        max_calls: force calls.
+        symprec: Å within which the operations hold.
+        exact: error of the springs, relative, up to which an operation counts.
+        same: smallest weight of a new direction, as a part of the largest.
+
+    """
+
+    push: float = 0.01
+    downhill: float = 0.02
+    unseen: float = 0.06
+    max_calls: int = 6
+    symprec: float = 0.01
+    exact: float = 0.03
+    same: float = 1e-3
+
+
+class Space:
+    """What may move around one structure at rest, and how stiff the springs make it.
+
+    Args:
+        system: the structure.
+        cell: [9, 9] projection of the strains that are allowed; None if the cell stays.
+        pressure: external pressure, eV/Å³.
+        options: of the search.
+
+    """
+
+    def __init__(
+        self, system: System, cell: NDArray[np.float64] | None, pressure: float, options: SearchOptions
+    ) -> None:
+        self.system = system
+        self.pressure = pressure
+        n = system.n_atoms
+        self.cell_moves = system.periodic and cell is not None
+        strains = np.zeros((9, 9))
+        every = operations(system, options.symprec)
+        if self.cell_moves:
+            assert cell is not None
+            swap = np.arange(9).reshape(3, 3).T.ravel()
+            symmetric = 0.5 * (np.eye(9) + np.eye(9)[swap])
+            strains = cell @ symmetric
+            every = every.keeping(strains)
+        self._strains = strains
+        self._free = ~system.fixed
+        self._rigid = _rigid(system)
+        graph = build_graph([system], SPRING_CUTOFF)
+        model = springs(graph, torch.from_numpy(self._free), torch.tensor([self.cell_moves]), options=SpringOptions())
+        self._model, self._solver = model, preconditioner(model)
+        self.operations = self._exact(every, options.exact)
+        self._at_rest = DeformedSystems(
+            positions=torch.from_numpy(system.positions),
+            log_deformation=torch.zeros(1, 3, 3, dtype=torch.float64),
+            reference_cell=torch.from_numpy(system.cell)[None],
+            cell_moves=torch.tensor([self.cell_moves]),
+            n_atoms=torch.tensor([float(n)], dtype=torch.float64),
+        )
+        self._system_idx = torch.zeros(n, dtype=torch.int64)
+
+    def _exact(self, every: Operations, tolerance: float) -> Operations:
+        """Those that the springs have, too: what holds within ``symprec`` only would tell wrong curvatures."""
+        probe = np.random.default_rng(0).normal(size=3 * self.system.n_atoms + 9)
+        probe[-9:] = self._strains @ probe[-9:]
+        probe[:-9] *= self._free.ravel()
+        stiff = self.stiffened(probe)
+        images, expected = every.of(probe), every.of(stiff)
+        wrong = [np.linalg.norm(self.stiffened(image) - out) for image, out in zip(images, expected, strict=True)]
+        return every.only(np.array(wrong) <= tolerance * np.linalg.norm(stiff))
+
+    def allowed(self, vectors: Vector) -> Vector:
+        """The part of ``vectors`` [..., 3·n_atoms + 9] that may move, is no rigid motion and breaks the symmetry."""
+        out = np.concatenate(
+            [np.where(self._free.ravel(), vectors[..., :-9], 0.0), vectors[..., -9:] @ self._strains.T], -1
+        )
+        out = out - (out @ self._rigid) @ self._rigid.T
+        if len(self.operations) > 1 and self.operations.is_group:
+            out = out - self.operations.of(out).mean(0)
+        return out
+
+    def stiffened(self, vector: Vector) -> Vector:
+        """B times a vector."""
+        return _joined(*self._model.multiply(*_split(vector)))
+
+    def softened(self, vector: Vector) -> Vector:
+        """B⁻¹ times a vector."""
+        return _joined(*self._solver.solve(*_split(vector)))
+
+    def moved(self, step: Vector) -> System:
+        """The structure after a step."""
+        atoms, strain = _split(step)
+        strain = strain / self.system.n_atoms
+        q = displace(self._at_rest, strain, atoms, torch.from_numpy(self.system.fixed), self._system_idx)
+        there = geometry(self._deformed(strain, q), self._system_idx)
+        return dataclasses.replace(self.system, positions=there.positions.numpy(), cell=there.cell[0].numpy())
+
+    def forces(self, step: Vector, forces: Vector, stress: Vector | None) -> Vector:
+        """Forces on the coordinates after ``step``, from those on atoms [n_atoms, 3] and the stress [3, 3]."""
+        atoms, strain = _split(step)
+        systems = self._deformed(strain / self.system.n_atoms, self._at_rest.positions + atoms)
+        there = geometry(systems, self._system_idx)
+        at = torch.from_numpy(np.where(self._free, forces, 0.0))
+        tensor = torch.zeros(1, 3, 3, dtype=torch.float64) if stress is None else torch.from_numpy(stress)[None]
+        volume = torch.tensor([dataclasses.replace(self.system, cell=there.cell[0].numpy()).volume])
+        slope = generalised_forces(systems, there, at, tensor, self._system_idx, volume=volume, pressure=self.pressure)
+        return _joined(*slope)
+
+    def _deformed(self, strain: torch.Tensor, positions: torch.Tensor) -> DeformedSystems:
+        rest = self._at_rest
+        return DeformedSystems(positions, strain, rest.reference_cell, rest.cell_moves, rest.n_atoms)
+
+
+class Softest:
+    """The search around one structure at rest; asks for a force call and learns from it, in turn.
+
+    Args:
+        space: what may move.
+        forces: [n_atoms, 3] eV/Å of the structure at rest.
+        stress: [3, 3] eV/Å³ there; None without periodicity.
+        seed: of the first direction.
+        options: of the search.
+
+    Attributes:
+        curvature: eV/Å², the lowest found; infinite before the first call.
+        direction: [3·n_atoms + 9] along which it is.
+        finished: whether there is nothing more to ask.
+
+    """
+
+    def __init__(
+        self, space: Space, forces: Vector, stress: Vector | None, *, seed: int, options: SearchOptions
+    ) -> None:
+        self._space = space
+        self._options = options
+        self._rest = space.forces(np.zeros(3 * space.system.n_atoms + 9), forces, stress)
+        self.curvature = np.inf
+        self.direction = np.zeros_like(self._rest)
+        self.n_calls = 0
+        self._known: list[tuple[Vector, ...]] = []
+        self._step = np.zeros_like(self._rest)
+        self._propose(self._start(np.random.default_rng(seed)), scale=1.0)
+
+    @property
+    def downhill(self) -> bool:
+        """Whether a way down was found."""
+        return self.curvature < -self._options.downhill
+
+    def next(self) -> System:
+        """The structure of the next force call."""
+        return self._space.moved(self._step)
+
+    def learn(self, forces: Vector, stress: Vector | None) -> None:
+        """Take in the force call of `next`."""
+        space, step = self._space, self._step
+        hessian = space.allowed(self._rest - space.forces(step, forces, stress))
+        softened = space.allowed(space.softened(hessian))
+        images = space.operations.of(np.stack([step, space.stiffened(step), hessian, softened]))
+        self._known.append(tuple(images.transpose(1, 0, 2)))
+        self.n_calls += 1
+        x, bx, hx, cx = (np.concatenate(parts).T for parts in zip(*self._known, strict=True))
+        weight, mixing = np.linalg.eigh(x.T @ bx)
+        kept = weight > self._options.same * weight[-1]
+        mixing = mixing[:, kept] / np.sqrt(weight[kept])
+        basis, stiff, force, soft = x @ mixing, bx @ mixing, hx @ mixing, cx @ mixing
+        small = basis.T @ force
+        small = 0.5 * (small + small.T)
+        values, vectors = np.linalg.eigh(small)
+        self.direction = basis @ vectors[:, 0]
+        self.curvature = float(values[0] / (self.direction @ self.direction))
+        coupling = force - stiff @ small
+        worst = small - coupling.T @ (soft - basis @ small) / self._options.unseen
+        safe = np.linalg.eigvalsh(0.5 * (worst + worst.T))[0] > 0
+        self.finished = self.downhill or (bool(safe) and self.n_calls >= 2) or self.n_calls >= self._options.max_calls
+        if not self.finished:
+            self._propose(softened - basis @ (stiff.T @ softened), scale=float(np.abs(softened).max()))
+
+    def _start(self, rng: np.random.Generator) -> Vector:
+        """A random direction that holds stiff motions and soft ones: either may be the one that gives way."""
+        space = self._space
+        stiff, soft = (space.allowed(rng.normal(size=len(self._rest))) for _ in range(2))
+        soft = space.allowed(space.softened(soft))
+        sizes = [float(vector @ space.stiffened(vector)) for vector in (stiff, soft)]
+        return sum(vector / np.sqrt(size) for vector, size in zip((stiff, soft), sizes, strict=True) if size > 1e-12)
+
+    def _propose(self, direction: Vector, *, scale: float) -> None:
+        """Ask for a call along ``direction``, unless it is nothing beside ``scale``."""
+        self.finished = float(np.abs(direction).max()) <= 1e-3 * scale
+        if self.finished:
+            return
+        balanced = self._balanced(direction)
+        self._step = self._options.push / float(np.abs(balanced).max()) * balanced
+
+    def _balanced(self, direction: Vector) -> Vector:
+        """A direction with the same images, but the same weight in all directions that these span.
+
+        A random direction may have so little of one kind of motion that its curvature drowns in the noise.
+        """
+        pushed = self._space.stiffened(direction)
+        images, stiff = self._space.operations.of(direction), self._space.operations.of(pushed)
+        weight, mixing = np.linalg.eigh(images @ stiff.T)
+        kept = weight > self._options.same * weight[-1]
+        basis = images.T @ (mixing[:, kept] / np.sqrt(weight[kept]))
+        along = basis.T @ pushed
+        return basis @ (along / np.sqrt(weight[kept]))
+
+    def down(self, length: float, strain: float) -> System:
+        """The structure a little way down: no atom by more than ``length`` Å, no strain of more than ``strain``."""
+        direction = self.direction if self._rest @ self.direction >= 0 else -self.direction
+        n = self._space.system.n_atoms
+        atoms = np.linalg.norm(direction[:-9].reshape(n, 3), axis=1).max() / length
+        cell = np.abs(direction[-9:]).max() / (n * strain)
+        return self._space.moved(direction / max(atoms, cell))
+
+
+def _split(vector: Vector) -> tuple[torch.Tensor, torch.Tensor]:
+    whole = torch.from_numpy(np.ascontiguousarray(vector))
+    return whole[:-9].reshape(-1, 3), whole[-9:].reshape(1, 3, 3)
+
+
+def _joined(atoms: torch.Tensor, strain: torch.Tensor) -> Vector:
+    return torch.cat((atoms.reshape(-1), strain.reshape(-1))).numpy()
+
+
+def _rigid(system: System) -> Vector:
+    """Orthonormal rigid motions [3·n_atoms + 9, n] that cost no energy: none of a structure with fixed atoms."""
+    n = system.n_atoms
+    if system.fixed.any():
+        return np.zeros((3 * n + 9, 0))
+    motions = [np.tile(axis, (n, 1)) for axis in np.eye(3)]
+    if not system.periodic:
+        centred = system.positions - system.positions.mean(0)
+        motions += [np.cross(axis, centred) for axis in np.eye(3)]
+    left, size, _ = np.linalg.svd(np.stack([motion.ravel() for motion in motions], axis=1), full_matrices=False)
+    left = left[:, size > 1e-6 * size[0]]
+    return np.concatenate([left, np.zeros((9, left.shape[1]))])

@@ -1,0 +1,211 @@
+"""Relaxations end in minima, and say so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.constraints import FixAtoms
+from torch import Tensor
+
+from dpa4_core import relax
+from dpa4_core.data.graph import Graph
+from dpa4_core.data.structures import to_system
+from dpa4_core.potential import Output
+from dpa4_core.relax.softest import SearchOptions, Softest, Space
+from dpa4_core.testing import MorsePotential
+
+MORSE = MorsePotential()
+
+
+class DoubleWell(MorsePotential):
+    """Morse pairs, and for titanium a well around the centre of the other atoms of its cell: a toy ferroelectric.
+
+    E = ¼ barrier · (|u|²/width² − 1)² with ``u`` from the mean position of the others; lowest at a distance of width.
+    """
+
+    barrier, width = 4.0, 0.3
+
+    def compute(self, graph: Graph) -> Output:
+        out = super().compute(graph)
+        titanium = (graph.atomic_numbers == 22)[:, None]
+        counts = self._per_system((~titanium).double(), graph)
+        mean = self._per_system(torch.where(titanium, 0.0, graph.positions), graph) / counts
+        u = torch.where(titanium, (graph.positions - mean[graph.system_idx]) / self.width, 0.0)
+        depth = u.square().sum(1, keepdim=True) - 1
+        well = torch.where(titanium, 0.25 * self.barrier * depth.square(), 0.0)
+        pull = -self.barrier * depth * u / self.width
+        others = self._per_system(pull, graph) / counts
+        forces = out.forces + pull - torch.where(titanium, 0.0, others[graph.system_idx])
+        return out._replace(energy=out.energy + self._per_system(well, graph)[:, 0], forces=forces)
+
+    @staticmethod
+    def _per_system(values: Tensor, graph: Graph) -> Tensor:
+        return values.new_zeros(graph.n_systems, values.shape[1]).index_add(0, graph.system_idx, values)
+
+
+def perovskite() -> Atoms:
+    """Cubic, with atoms in those cells that put their mean position onto titanium."""
+    scaled = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 1], [0.5, 1, 0.5], [1, 0.5, 0.5]]
+    return Atoms("BaTiO3", scaled_positions=scaled, cell=3 * [4.0], pbc=True)
+
+
+def off_centre(structure: Atoms) -> float:
+    """Å between titanium and the mean of the others."""
+    return float(np.linalg.norm(structure.positions[1] - np.delete(structure.positions, 1, axis=0).mean(0)))
+
+
+def square_lattice() -> Atoms:
+    """Simple cubic copper, which shears into a close packing."""
+    return Atoms("Cu", cell=3 * [2.5], pbc=True)
+
+
+def falls_when_pushed(structure: Atoms, energy: float, **options: object) -> float:
+    """eV by which a relaxation from displaced atoms and a strained cell ends lower."""
+    rng = np.random.default_rng(0)
+    pushed = structure.copy()
+    pushed.positions += rng.normal(scale=0.02, size=pushed.positions.shape)
+    if options.get("relax_cell", True) and pushed.pbc.all():
+        pushed.set_cell(pushed.cell.array @ (np.eye(3) + 0.01 * rng.normal(size=(3, 3))), scale_atoms=True)
+    (result,) = relax([pushed], MORSE, check_minimum=False, max_steps=2000, **options)  # type: ignore[arg-type]
+    return energy - result.energy
+
+
+def test_an_atom_held_in_the_middle_by_symmetry_moves_off_centre() -> None:
+    (held,) = relax([perovskite()], DoubleWell(), relax_cell=False, check_minimum=False)
+    (free,) = relax([perovskite()], DoubleWell(), relax_cell=False)
+    assert held.converged and held.minimum == "not_checked" and held.n_check_calls == 0
+    assert free.converged and free.minimum == "verified" and free.flags == ()
+    assert off_centre(held.structure) < 1e-9 and off_centre(free.structure) > 0.1
+    assert free.energy < held.energy - 0.01
+    assert free.n_force_calls == free.n_steps + 1 + free.n_check_calls
+
+
+def test_one_force_call_finds_the_way_down_in_a_cubic_perovskite() -> None:
+    (kept,) = relax([perovskite()], DoubleWell(), relax_cell=False, keep_symmetry=True)
+    assert (kept.minimum, kept.n_check_calls) == ("saddle", 1)
+
+
+@pytest.mark.parametrize("start", [square_lattice(), square_lattice() * (2, 1, 1)], ids=["primitive", "doubled"])
+def test_a_lattice_that_shears_downhill_is_left(start: Atoms) -> None:
+    (held,) = relax([start], MORSE, check_minimum=False)
+    (free,) = relax([start], MORSE, max_steps=2000)
+    assert held.converged and free.converged and free.minimum == "verified"
+    assert falls_when_pushed(held.structure, held.energy) > 0.01
+    assert free.energy < held.energy - 0.01
+    assert falls_when_pushed(free.structure, free.energy) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "start",
+    [bulk("Cu", a=3.7), bulk("Cu", a=3.7, cubic=True), bulk("MgO", "rocksalt", a=4.3), molecule("H2O")],
+    ids=["primitive", "conventional", "rocksalt", "molecule"],
+)
+def test_a_minimum_comes_back_as_it_was_to_the_last_bit(start: Atoms) -> None:
+    (before,) = relax([start], MORSE, check_minimum=False)
+    (after,) = relax([start], MORSE)
+    assert after.minimum == "verified"
+    assert 1 <= after.n_check_calls <= SearchOptions().max_calls
+    assert after.energy == before.energy and after.n_steps == before.n_steps
+    np.testing.assert_array_equal(after.structure.positions, before.structure.positions)
+    np.testing.assert_array_equal(after.structure.cell.array, before.structure.cell.array)
+    np.testing.assert_array_equal(after.forces, before.forces)
+
+
+def test_the_batch_does_not_change_what_is_found() -> None:
+    structures = [square_lattice(), bulk("Cu", a=3.7), bulk("MgO", "rocksalt", a=4.3), bulk("Cu", "bcc", a=2.9)]
+    together = relax(structures, MORSE, max_steps=2000)
+    alone = relax(structures, MORSE, max_steps=2000, max_atoms_per_batch=1)
+    for one, many in zip(alone, together, strict=True):
+        assert one.minimum == many.minimum == "verified"
+        assert one.n_check_calls == many.n_check_calls
+        assert one.energy == pytest.approx(many.energy, abs=1e-3)
+
+
+def test_kept_symmetry_stays_and_the_saddle_is_said() -> None:
+    (saddle,) = relax([square_lattice()], MORSE, keep_symmetry=True)
+    (minimum,) = relax([bulk("Cu", a=3.7)], MORSE, keep_symmetry=True)
+    (silent,) = relax([square_lattice()], MORSE, keep_symmetry=True, check_minimum=False)
+    assert (saddle.converged, saddle.minimum, saddle.flags) == (True, "saddle", ("saddle",))
+    assert (minimum.minimum, minimum.flags) == ("verified", ())
+    assert (silent.minimum, silent.flags) == ("not_checked", ())
+    np.testing.assert_array_equal(saddle.structure.positions, silent.structure.positions)
+
+
+def test_fixed_atoms_stay_where_they_are() -> None:
+    start = perovskite()
+    start.set_constraint(FixAtoms([0, 2, 3, 4]))
+    (free,) = relax([start], DoubleWell(), relax_cell=False)
+    np.testing.assert_array_equal(free.structure.positions[[0, 2, 3, 4]], start.positions[[0, 2, 3, 4]])
+    assert off_centre(free.structure) > 0.1
+    start.set_constraint(FixAtoms(range(5)))
+    (nothing,) = relax([start], DoubleWell(), relax_cell=False)
+    assert (nothing.minimum, nothing.n_check_calls) == ("verified", 0)
+
+
+def test_a_cell_stays_within_its_mask_on_the_way_down() -> None:
+    start = bulk("Cu", "bcc", a=2.9, cubic=True)
+    (result,) = relax([start], MORSE, cell=(1, 1, 0, 0, 0, 0), max_steps=2000)
+    changed = np.abs(result.structure.cell.array - start.cell.array)
+    assert changed[2].max() < 1e-9 and changed[:2, 2].max() < 1e-9
+
+
+def test_without_steps_left_the_saddle_is_said() -> None:
+    (held,) = relax([square_lattice()], MORSE, check_minimum=False)
+    (result,) = relax([square_lattice()], MORSE, max_steps=held.n_steps)
+    assert (result.converged, result.minimum, result.flags) == (True, "saddle", ("saddle",))
+    assert result.energy == held.energy
+    (unfinished,) = relax([square_lattice()], MORSE, max_steps=held.n_steps + 1)
+    assert not unfinished.converged or unfinished.minimum == "saddle"
+
+
+def test_a_single_point_is_not_checked() -> None:
+    (result,) = relax([bulk("Cu", a=3.7)], MORSE, max_steps=0, fmax=100.0)
+    assert (result.converged, result.minimum, result.n_force_calls) == (True, "not_checked", 1)
+
+
+class FailsOffRest(MorsePotential):
+    """Gives numbers for the first force calls only."""
+
+    calls_left = 0
+
+    def compute(self, graph: Graph) -> Output:
+        out = super().compute(graph)
+        self.calls_left -= 1
+        return out if self.calls_left >= 0 else out._replace(energy=out.energy * torch.nan)
+
+
+def test_a_check_that_cannot_be_computed_costs_nothing_but_the_verdict() -> None:
+    (held,) = relax([square_lattice()], MORSE, check_minimum=False)
+    potential = FailsOffRest()
+    potential.calls_left = held.n_force_calls
+    (unchecked,) = relax([square_lattice()], potential)
+    assert (unchecked.converged, unchecked.minimum, unchecked.energy) == (True, "not_checked", held.energy)
+    potential.calls_left = held.n_force_calls + 2  # fails on the way down
+    (stuck,) = relax([square_lattice()], potential)
+    assert (stuck.converged, stuck.minimum, stuck.flags, stuck.energy) == (True, "saddle", ("saddle",), held.energy)
+
+
+def test_curvatures_are_those_of_the_hessian() -> None:
+    """Of bcc copper in two atoms: the search ends at the lowest eigenvalue among motions that break its symmetry."""
+    (held,) = relax([bulk("Cu", "bcc", a=2.9, cubic=True)], MORSE, check_minimum=False, relax_cell=False, fmax=1e-4)
+    system = to_system(held.structure)
+    options = SearchOptions(push=1e-4)
+    search = Softest(Space(system, None, 0.0, options), held.forces, held.stress, seed=0, options=options)
+    while not search.finished:
+        (call,) = relax([search.next()], MORSE, max_steps=0, relax_cell=False)
+        search.learn(call.forces, call.stress)
+    h = 1e-4
+    hessian = []
+    for i in range(6):
+        rows = []
+        for sign in (1, -1):
+            moved = held.structure.copy()
+            moved.positions.flat[i] += sign * h
+            (call,) = relax([moved], MORSE, max_steps=0, relax_cell=False)
+            rows.append(call.forces.ravel())
+        hessian.append((rows[1] - rows[0]) / (2 * h))
+    optical = np.linalg.eigvalsh(np.array(hessian))[np.abs(np.linalg.eigvalsh(np.array(hessian))) > 1e-4]
+    assert search.curvature == pytest.approx(optical.min(), rel=1e-3)
