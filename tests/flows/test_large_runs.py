@@ -662,7 +662,8 @@ def test_options_of_a_relaxation_reach_both_kinds_of_output(tmp_path: Path) -> N
         assert np.abs(cell[:, 2] - start[i].cell[:, 2]).max() > 1e-3
         assert rows[i]["flags"] == []
     settings = open_folder(tmp_path / "run").task.settings
-    assert settings["cell"] == [0, 0, 1, 0, 0, 0] and settings["max_step"] == 0.1 and "keep_symmetry" not in settings
+    assert settings["cell"] == [0, 0, 1, 0, 0, 0] and settings["max_step"] == 0.1
+    assert settings["keep_symmetry"] is False and settings["check_minimum"] is True
     wrong = dpa4("relax", path, "-o", tmp_path / "other", "-m", MORSE, "--cell", "fixed", "--pressure", 5)
     assert wrong.exit_code == 1 and "has no effect" in wrong.stderr and not (tmp_path / "other").exists()
 
