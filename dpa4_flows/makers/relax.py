@@ -163,8 +163,8 @@ class DPA4RelaxMaker(_RelaxMixin, ForceFieldRelaxMaker):
             self.model.load(),
             fmax=self.relax_kwargs["fmax"],
             max_steps=self.steps,
-            relax_cell=self.relax_cell,
-            cell="full" if self.relax_shape or not self.relax_cell else "shape",
+            relax_cell=self.relax_cell or self.relax_shape,
+            cell="volume" if self.relax_shape else "full",
             keep_symmetry=self.fix_symmetry,
             symprec=self.symprec or 0.01,
         )

@@ -47,11 +47,13 @@ def test_relaxation_gives_the_result_of_the_core(copper: Structure, tmp_path: Pa
     assert not (tmp_path / "final_atoms_object.xyz").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Only FixAtoms and FixCartesian is supported")  # of atomate2 with fix_symmetry
 def test_relaxation_leaves_a_saddle_and_says_so(tmp_path: Path) -> None:
     cubic = Structure(Lattice.cubic(2.5), ["Cu"], [[0, 0, 0]])
     held = output(DPA4RelaxMaker(model=TOY, check_minimum=False).make(cubic), tmp_path)
     free = output(DPA4RelaxMaker(model=TOY).make(cubic), tmp_path)
-    assert (held.minimum, free.minimum) == ("not_checked", "verified")
+    kept = output(DPA4RelaxMaker(model=TOY, fix_symmetry=True).make(cubic), tmp_path)
+    assert (held.minimum, free.minimum, kept.minimum) == ("not_checked", "verified", "saddle")
     assert free.output.energy < held.output.energy - 0.01
     assert free.input.structure == held.input.structure
 
