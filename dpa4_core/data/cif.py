@@ -25,7 +25,7 @@ from dpa4_core.data.cif_sites import Site, SiteTable, read_sites
 from dpa4_core.data.cif_symmetry import Symmetry, crystal_family_number, named_order, read_symmetry
 from dpa4_core.data.isotopes import ISOTOPE_MASSES
 from dpa4_core.data.operations import Operations
-from dpa4_core.data.star import Block, number, parse_block
+from dpa4_core.data.star import Block, number, parse_block, shown
 from dpa4_core.data.system import StructureError
 
 _LEAST_CONTACT = 0.75
@@ -69,14 +69,14 @@ def _cell_parameters(block: Block) -> list[float]:
             raise StructureError(f"the file has no {key}; add the lengths and angles of the cell")
         value = found["a"] if text is None else number(text)
         if value is None or not 0 < value < float("inf"):
-            raise StructureError(f"{key} is {text!r}, not a length in Å; correct it")
+            raise StructureError(f"{key} is {shown(text)}, not a length in Å; correct it")
         found[name] = value
     for name in ("alpha", "beta", "gamma"):
         key = f"_cell_angle_{name}"
         text = block.text(key)
         value = (120.0 if hexagonal and name == "gamma" else 90.0) if text is None else number(text)
         if value is None or not 0 < value < 180:
-            raise StructureError(f"{key} is {text!r}, not an angle from 0° to 180°; correct it")
+            raise StructureError(f"{key} is {shown(text)}, not an angle from 0° to 180°; correct it")
         found[name] = value
     a, b, c = (np.cos(np.radians(found[name])) for name in ("alpha", "beta", "gamma"))
     if 1 + 2 * a * b * c - a * a - b * b - c * c < 1e-8:

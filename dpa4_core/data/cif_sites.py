@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from dpa4_core.data.bounded import storable
 from dpa4_core.data.cif_species import (
     Reading,
     element_of_label,
     element_of_type,
     elements_named,
     refuse_label,
+    several_elements,
 )
-from dpa4_core.data.star import Block, Loop, Value, number
+from dpa4_core.data.star import Block, Loop, Value, number, shown
 from dpa4_core.data.system import StructureError
 
 LEAST_TOLERANCE = 1e-4
@@ -90,15 +92,21 @@ def read_sites(block: Block) -> SiteTable:
     guessed, full = [], []
     for row in range(cell.n_rows):
         symbol = cell.known("_atom_site_type_symbol", row)
-        label = cell.known("_atom_site_label", row) or cell.known("_atom_site_id", row) or symbol or f"row {row + 1}"
+        raw = cell.known("_atom_site_label", row) or cell.known("_atom_site_id", row) or symbol or f"row {row + 1}"
+        label = storable(raw, 40)
         if cell.known("_atom_site_calc_flag", row) == "dum":
             table.warnings.append(f"the site {label} is a dummy and left out")
             continue
+        if symbol and several_elements(symbol):
+            raise StructureError(
+                f"the site {label} is partially occupied by several elements ({storable(symbol, 40)}); choose an "
+                "ordered arrangement first"
+            )
         reading = element_of_type(symbol, allowed) if symbol else element_of_label(label, allowed)
         if reading is None:
             raise refuse_label(label, symbol)
         if reading.guessed:
-            guessed.append(f"{symbol or label} as {reading.element}")
+            guessed.append(f"{storable(symbol or label, 40)} as {reading.element}")
         occupancy = _occupancy(cell.value("_atom_site_occupancy", row), label)
         if occupancy == 0:
             table.warnings.append(f"the site {label} has an occupancy of 0 and is left out")
@@ -118,7 +126,7 @@ def read_sites(block: Block) -> SiteTable:
                 attached=cell.count("_atom_site_attached_hydrogens", row) or 0.0,
                 reading=reading,
                 multiplicity=_multiplicity(cell, row),
-                moment=None if moments is None else moments.get(label, np.zeros(3)),
+                moment=None if moments is None else moments.get(raw, np.zeros(3)),
             )
         )
     if guessed:
@@ -179,7 +187,9 @@ def _occupancy(value: Value | None, label: str) -> float:
         return 1.0
     occupancy = number(value)
     if occupancy is None or not 0 <= occupancy <= 1 + _FULL:
-        raise StructureError(f"the occupancy of site {label} is {value.text!r}, not a number from 0 to 1; correct it")
+        raise StructureError(
+            f"the occupancy of site {label} is {shown(value.text)}, not a number from 0 to 1; correct it"
+        )
     return occupancy
 
 
@@ -191,7 +201,7 @@ def _coordinates(cell: _Cells, row: int, label: str) -> tuple[NDArray[np.float64
             raise StructureError(f"the site {label} has no coordinates; add them, or remove the site")
         found = number(value)
         if found is None or not math.isfinite(found):
-            raise StructureError(f"the coordinate {value.text!r} of site {label} is not a number; correct it")
+            raise StructureError(f"the coordinate {shown(value.text)} of site {label} is not a number; correct it")
         fractions[i], tolerance[i] = _meant(value.text, found)
     return fractions, tolerance
 
@@ -256,6 +266,6 @@ def _moments(block: Block) -> dict[str, NDArray[np.float64]] | None:
     for row, label in enumerate(loop.column(labels)):
         values = [number(column(row)) if column(row).known else 0.0 for column in columns]
         if any(value is None for value in values):
-            raise StructureError(f"the magnetic moment of {label.text} is not three numbers; correct it")
+            raise StructureError(f"the magnetic moment of {shown(label.text)} is not three numbers; correct it")
         found[label.text.strip()] = np.array(values, dtype=np.float64)
     return found

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from ase.data import chemical_symbols
 
+from dpa4_core.data.star import shown
 from dpa4_core.data.system import StructureError
 
 ELEMENTS = frozenset({*chemical_symbols[1:], "D", "T"})
 _OF_LABELS = frozenset({*chemical_symbols[1:97], "D"})
 """Nobody solves structures of Nh and Og, while NH and OG occur in labels; T1 is a tetrahedral site, not tritium."""
-_WATER = re.compile(r"(wat(er)?|hoh|dod|h2o|d2o|oh2)(?![a-z])", re.IGNORECASE)
+_WATER = re.compile(r"(wat(er)?|hoh|dod|h2o|d2o|oh2|o-[hd])(?![a-z])", re.IGNORECASE)
 _BOUND_HYDROGEN = re.compile(r"O(H|h|W|w)(?![a-z])")
 _NOT_ATOMS = frozenset({"cg", "cen", "cent", "cnt", "cntr", "dum", "dummy", "du", "va", "vac", "void"})
 _SCATTERING = ("val", "iv")  # Cval, Siva: valence form factors of International Tables
@@ -51,14 +52,29 @@ def element_of_type(text: str, allowed: Collection[str]) -> Reading | None:
     match = re.match(r"[A-Za-z]+", text)
     if match is None:
         return None
-    if match[0].capitalize() in ELEMENTS:
-        return Reading(match[0].capitalize())
     if _WATER.match(text):
-        return Reading("O", group=text)
-    atoms = parse_formula(re.sub(r"[-+].*", "", text)) or {}
+        return Reading("O", group=text[:40])
+    symbol = match[0].capitalize()
+    if symbol in (_OF_LABELS if match[0].isupper() else ELEMENTS) and not _is_group(match[0], symbol, allowed):
+        return Reading(symbol)
+    if symbol == "T":
+        return Reading("T")
+    atoms = _counted(re.sub(r"[-+].*", "", text)) or {}
     if len(atoms) > 1:
-        return Reading(next((symbol for symbol in atoms if symbol not in ("H", "D")), "H"), group=text)
+        return Reading(next((symbol for symbol in atoms if symbol not in ("H", "D")), "H"), group=text[:40])
     return _element(match[0], allowed)
+
+
+def _is_group(word: str, symbol: str, allowed: Collection[str]) -> bool:
+    """Whether ``PO`` of ``PO4`` is phosphorus with oxygen, as the elements of the file say, and not polonium."""
+    return len(word) == 2 and word.isupper() and symbol not in allowed and {*word} <= {*allowed}
+
+
+def several_elements(text: str) -> bool:
+    """Whether a type symbol is a mixture: ``Nb,Zr``, ``0.8Nb + 0.2Zr``, ``Fe/Mn``."""
+    parts = re.split(r"[,/|&]|\s\+\s", text)
+    names = [re.sub(r"^[\d.\s]*", "", part).strip() for part in parts]
+    return len(names) > 1 and all(re.match(r"[A-Z][a-z]?", name) for name in names)
 
 
 def element_of_label(text: str, allowed: Collection[str]) -> Reading | None:
@@ -67,7 +83,7 @@ def element_of_label(text: str, allowed: Collection[str]) -> Reading | None:
     if match is None:
         return None
     if _WATER.match(text.strip()):
-        return Reading("O", group=text.strip())
+        return Reading("O", group=text.strip()[:40])
     return _element(match[1], allowed)
 
 
@@ -160,8 +176,9 @@ def refuse_label(label: str, symbol: str | None) -> StructureError:
     """What to say of a site whose element is not understood."""
     if symbol is None:
         return StructureError(
-            f"the label {label!r} of a site does not begin with an element; add a column _atom_site_type_symbol"
+            f"the label {shown(label)} of a site does not begin with an element; add a column _atom_site_type_symbol"
         )
     return StructureError(
-        f"the site {label!r} has the type symbol {symbol!r}, which is not an element; correct it or remove the site"
+        f"the site {shown(label)} has the type symbol {shown(symbol)}, which is not an element; correct it or "
+        "remove the site"
     )

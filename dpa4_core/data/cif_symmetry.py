@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from dpa4_core.data.bounded import storable
 from dpa4_core.data.operations import IDENTITY, Operations, hall_operations, parse_operations
 from dpa4_core.data.space_groups import (
     METRIC_TOLERANCE,
@@ -22,7 +23,7 @@ from dpa4_core.data.space_groups import (
     number_of,
     settings_of_symbol,
 )
-from dpa4_core.data.star import Block, Loop
+from dpa4_core.data.star import Block, Loop, shown
 from dpa4_core.data.system import StructureError
 
 _OPERATIONS = (
@@ -44,6 +45,7 @@ _SYMBOLS = (
     "_symmetry_space_group_name_h-m_",
 )
 _NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number", "_symmetry_int_tables_number_")
+_KNOWN_NUMBERS = frozenset(map(str, range(1, 231)))
 _CODE = "_space_group_it_coordinate_system_code"
 _MAGNETIC = ("_space_group_magn_number_bns", "_space_group_magn_name_bns", "_space_group_magn_number_og")
 
@@ -79,7 +81,7 @@ def read_symmetry(block: Block, cell: NDArray[np.float64]) -> Symmetry:
         named = _named(block, cell)
         if named is None and (magnetic := block.text(*_MAGNETIC)):
             raise StructureError(
-                f"the magnetic group {magnetic} comes without operations; list them as "
+                f"the magnetic group {shown(magnetic)} comes without operations; list them as "
                 "_space_group_symop_magn_operation.xyz"
             )
         return named or Symmetry([("P 1", IDENTITY)], said=False)
@@ -93,7 +95,7 @@ def named_order(block: Block) -> tuple[str, int] | None:
     found = _settings(block)[1]
     hall = hall_operations(block.text(*_HALL) or "")
     if hall is not None:
-        return f"{block.text(*_HALL)}", hall.point_order
+        return str(block.text(*_HALL))[:40], hall.point_order
     return (found[0].name, found[0].operations.point_order) if found else None
 
 
@@ -144,28 +146,28 @@ def _settings(block: Block) -> tuple[list[str], list[Setting]]:
         if found := settings_of_symbol(symbol, code):
             return symbols, found
     number = block.text(*_NUMBERS)
-    if number is not None and number.isdecimal() and 1 <= int(number) <= 230:
-        return symbols, settings_of_symbol(number, code)
+    if number in _KNOWN_NUMBERS:
+        return symbols, settings_of_symbol(str(number), code)
     return symbols, []
 
 
 def _named(block: Block, cell: NDArray[np.float64]) -> Symmetry | None:
-    hall, number = block.text(*_HALL), block.text(*_NUMBERS)
+    hall, number = block.text(*_HALL) or "", block.text(*_NUMBERS)
     symbols, settings = _settings(block)
-    of_hall = hall_operations(hall) if hall else None
+    of_hall = hall_operations(hall)
     if not (hall or symbols or number):
         return None
     if of_hall is None and not settings:
-        shown = symbols[0] if symbols else hall or number
+        named = symbols[0] if symbols else hall or number
         raise StructureError(
-            f"the space group {shown!r} is not understood; list its symmetry operations as "
+            f"the space group {shown(named)} is not understood; list its symmetry operations as "
             "_space_group_symop_operation_xyz, or give the symbol of International Tables"
         )
     symbol_understood = any(settings_of_symbol(symbol) for symbol in symbols)
     by_symbol = [(setting.name, setting.operations) for setting in settings]
     found = Symmetry(by_symbol)
     if of_hall is not None:
-        found.candidates = [(f"{hall} (Hall)", of_hall)]
+        found.candidates = [(f"{storable(hall, 40)} (Hall)", of_hall)]
         contradicts = (
             symbol_understood
             and of_hall.keys() not in [operations.keys() for _, operations in by_symbol]
@@ -174,33 +176,45 @@ def _named(block: Block, cell: NDArray[np.float64]) -> Symmetry | None:
         if contradicts:
             found.candidates += by_symbol
             found.refusal = (
-                f"the Hall symbol {hall!r} and the Hermann-Mauguin symbol {symbols[0]!r} name different space groups; "
-                "remove the wrong one"
+                f"the Hall symbol {shown(hall)} and the Hermann-Mauguin symbol {shown(symbols[0])} name different "
+                "space groups; remove the wrong one"
             )
-    elif symbols and not symbol_understood:
+    elif hall:
+        found.warnings.append(f"the Hall symbol {shown(hall)} is not understood; {settings[0].name} is used")
+    if of_hall is None and symbols and not symbol_understood:
         found.warnings.append(
-            f"the space group symbol {symbols[0]!r} is not understood; the number {number} is used, {settings[0].name}"
+            f"the space group symbol {shown(symbols[0])} is not understood; the number {number} is used, "
+            f"{settings[0].name}"
         )
-    elif symbols and number and number.isdecimal() and int(number) != settings[0].number:
+    elif symbol_understood and number and number != str(settings[0].number):
         found.warnings.append(
-            f"the space group number {number} is not that of {symbols[0]!r} ({settings[0].number}); the symbol is used"
+            f"the space group number {number[:40]} is not that of {shown(symbols[0])} ({settings[0].number}); the "
+            "symbol is used"
         )
-    fitting = [(name, group) for name, group in found.candidates if metric_misfit(group, cell) <= METRIC_TOLERANCE]
+    found.candidates = _fitting(found.candidates, cell)
+    if of_hall is None and len(found.candidates) > 1:
+        origins = {name.partition(":")[2] for name, _ in found.candidates} >= {"1", "2"}
+        found.open = "no origin choice" if origins and symbol_understood else "no setting"
+    return found
+
+
+def _fitting(candidates: list[tuple[str, Operations]], cell: NDArray[np.float64]) -> list[tuple[str, Operations]]:
+    """The candidates whose symmetry the cell has, each once.
+
+    Raises:
+        StructureError: the cell has none of them.
+    """
+    fitting = [(name, group) for name, group in candidates if metric_misfit(group, cell) <= METRIC_TOLERANCE]
     if not fitting:
         raise StructureError(
-            f"the space group {found.candidates[0][0]} does not fit the cell ({_shown_cell(cell)}); correct one of them"
+            f"the space group {candidates[0][0]} does not fit the cell ({_shown_cell(cell)}); correct one of them"
         )
-    found.candidates = distinct(fitting)
-    if of_hall is None and len(found.candidates) > 1:
-        by_number = not symbol_understood
-        origins = {name.partition(":")[2] for name, _ in found.candidates} >= {"1", "2"}
-        found.open = "no origin choice" if origins and not by_number else "no setting"
-    return found
+    return distinct(fitting)
 
 
 def _shown_cell(cell: NDArray[np.float64]) -> str:
     lengths = np.linalg.norm(cell, axis=1)
     cosines = (cell @ cell.T) / np.outer(lengths, lengths)
     angles = np.degrees(np.arccos(np.clip(cosines[[1, 0, 0], [2, 2, 1]], -1, 1)))
-    shown = [f"{name} = {value:.4g}" for name, value in zip("abc", lengths, strict=True)]
-    return ", ".join([*shown, *(f"{name} = {value:.4g}°" for name, value in zip("αβγ", angles, strict=True))])
+    parts = [f"{name} = {value:.4g}" for name, value in zip("abc", lengths, strict=True)]
+    return ", ".join([*parts, *(f"{name} = {value:.4g}°" for name, value in zip("αβγ", angles, strict=True))])

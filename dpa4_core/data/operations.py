@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from dpa4_core.data.bounded import storable
 from dpa4_core.data.system import StructureError
 
 UNIT = 55440
@@ -124,7 +125,7 @@ _TERM = re.compile(r"([+-]?)(?:(\d+(?:\.\d*)?|\.\d+)(?:/(\d+))?)?\*?([xyz])?")
 
 
 def _parse(text: str) -> NDArray[np.int64]:
-    refusal = StructureError(f"{text.strip()[:60]!r} is not a symmetry operation such as 'x,1/2-y,z+1/2'")
+    refusal = StructureError(f"{storable(text.strip(), 60)!r} is not a symmetry operation such as 'x,1/2-y,z+1/2'")
     parts = re.sub(r"[\s'\"]", "", text.lower()).split(",")
     reversal = 1
     if len(parts) == 4 and parts[3] in ("1", "+1", "-1", "m", "-m", "+m"):

@@ -8,12 +8,13 @@ Grammar: Hall, Allen & Brown, Acta Cryst. A47 (1991) 655; https://www.iucr.org/r
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from dpa4_core.data.bounded import LARGEST_ENTRY
+from dpa4_core.data.bounded import LARGEST_ENTRY, storable
 from dpa4_core.data.system import StructureError
 
 _QUOTED = re.compile(r"""(?:'((?:[^']|'(?=\S))*)'|"((?:[^"]|"(?=\S))*)")(?=\s|$)""")
@@ -105,7 +106,9 @@ class Block:
             values = self.items.get(name) or [v for loop in self.loops if name in loop.names for v in loop.column(name)]
             known = [value.text.strip() for value in values if value.known]
             if len(set(known)) > 1 and name in self.items:
-                raise StructureError(f"{name} is given twice, as {known[0]!r} and as {known[1]!r}; keep one of them")
+                raise StructureError(
+                    f"{name} is given twice, as {shown(known[0])} and as {shown(known[1])}; keep one of them"
+                )
             if known:
                 return known[0]
         return None
@@ -233,11 +236,17 @@ def _kind(word: str) -> str:
     return "stop" if word.lower() == "stop_" else "value"
 
 
+def shown(text: str | None) -> str:
+    """A value of a file for a sentence: in quotes and short."""
+    return repr(storable(text or "", 40))
+
+
 def number(value: Value | str) -> float | None:
     """A number without its standard uncertainty, ``0.123(4)``, also a fraction ``1/3``; None if it is none."""
     text = value if isinstance(value, str) else value.text
     match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d{1,3})?)(?:\(\d+\))?", text.strip())
     if match:
-        return float(re.sub("[dD]", "e", match[1]))
+        found = float(re.sub("[dD]", "e", match[1]))
+        return found if math.isfinite(found) else None
     match = re.fullmatch(r"([+-]?\d{1,3})/(\d{1,3})", text.strip())
     return int(match[1]) / int(match[2]) if match and int(match[2]) else None

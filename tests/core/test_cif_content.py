@@ -115,11 +115,36 @@ def test_text_field_without_end_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "element"),
-    [("Fe3+", "Fe"), ("O2-", "O"), ("O-2", "O"), ("CL", "Cl"), ("na+", "Na"), ("D", "D"), ("T", "T"), ("Cval", "C")],
+    [
+        ("Fe3+", "Fe"),
+        ("O2-", "O"),
+        ("O-2", "O"),
+        ("CL", "Cl"),
+        ("na+", "Na"),
+        ("D", "D"),
+        ("T", "T"),
+        ("Cval", "C"),
+        ("CO", "Co"),
+    ],
 )
 def test_type_symbols_name_elements(text: str, element: str) -> None:
     reading = element_of_type(text, ())
     assert reading is not None and reading.element == element and reading.group is None
+
+
+@pytest.mark.parametrize("text", ["Wat", "OH", "O-H", "H2O", "NH4", "NO3", "SO4"])
+def test_type_that_stands_for_several_atoms_is_refused(text: str) -> None:
+    lines = cif(["Ca 0 0 0", "O 0.5 0.5 0.5"], CUBIC, [P1])
+    lines[-1] = f"X1 {text} 0.5 0.5 0.5\n"
+    said = refusal(lines)
+    assert f"X1 ({text}) stands for a group of atoms" in said
+
+
+@pytest.mark.parametrize("text", ["Nb,Zr", "'0.8Nb + 0.2Zr'", "Fe/Mn"])
+def test_type_of_several_elements_is_refused(text: str) -> None:
+    lines = cif(["Ca 0 0 0"], CUBIC, [P1])
+    lines[-1] = f"X1 {text} 0 0 0\n"
+    assert "X1 is partially occupied by several elements" in refusal(lines)
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_group_that_is_named_makes_all_atoms(
             CUBIC,
             "different space groups",
         ),
-        (["_space_group_magn.number_BNS 62.448"], CUBIC, "magnetic group 62.448 comes without operations"),
+        (["_space_group_magn.number_BNS 62.448"], CUBIC, "magnetic group '62.448' comes without operations"),
     ],
 )
 def test_symmetry_that_is_not_understood_is_refused_by_name(
@@ -216,6 +216,15 @@ def test_unique_axis_follows_from_the_angles() -> None:
         first, second = structure.frac_coords
         (axis,) = np.flatnonzero(np.abs(first - second) < 1e-9)
         assert axis == int(np.flatnonzero(np.array(angles) != 90)[0])
+
+
+def test_name_that_is_not_understood_gives_way_to_one_that_is() -> None:
+    for lines, words in (
+        (["_space_group_name_Hall 'bogus'", "_space_group_name_H-M_alt 'F m -3 m'"], "Hall symbol 'bogus'"),
+        (["_space_group_name_H-M_alt 'F m x'", "_space_group_IT_number 225"], "'F m x' is not understood"),
+    ):
+        structure, (warning,) = read(cif(ROCKSALT, CUBIC, lines))
+        assert len(structure) == 8 and words in warning and "F m -3 m" in warning
 
 
 def test_operations_come_before_the_name() -> None:
