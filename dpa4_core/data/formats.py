@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -31,9 +31,17 @@ from dpa4_core.data.bounded import (
     whole_text,
 )
 from dpa4_core.data.cif import read_block
-from dpa4_core.data.identifiers import identifier
+from dpa4_core.data.identifiers import ID_KEYS, identifier
+from dpa4_core.data.json_layout import CONTAINERS, Row, rows_of
 from dpa4_core.data.json_rows import json_rows
-from dpa4_core.data.json_structures import HAS_PYMATGEN, holds_structure, is_database, structure_of
+from dpa4_core.data.json_structures import (
+    HAS_PYMATGEN,
+    STRUCTURE_KEYS,
+    holds_structure,
+    is_database,
+    structure_of,
+)
+from dpa4_core.data.optimade import is_other_line
 from dpa4_core.data.parse_errors import PARSE_ERRORS, reason
 from dpa4_core.data.poscar import poscar_atoms
 from dpa4_core.data.recognise import peeked, recognise
@@ -48,6 +56,10 @@ WHOLE_JSON = 16 * 2**20
 """Characters up to which a JSON file is read at once; larger ones are read row by row."""
 
 
+LABELS = (*ID_KEYS, "formula", "tags", "source", "role")
+"""Keys of a row of a JSON file that are handed on with its structure."""
+
+
 @dataclass(frozen=True)
 class NamedStructure:
     """One entry of a file.
@@ -57,12 +69,14 @@ class NamedStructure:
         structure: ase.Atoms, pymatgen Structure or Molecule; None if it could not be read.
         error: why it cannot be used, in one sentence that names the file; None if it can.
         warnings: what to know of its content before using it, one sentence each.
+        labels: what its row of a JSON file says of it, by those of `LABELS` that it has.
     """
 
     name: str
     structure: Any
     error: str | None = None
     warnings: tuple[str, ...] = ()
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -202,36 +216,49 @@ def _read_json(stream: IO[bytes], stem: str) -> Iterator[Unread]:
 
 
 def _large_json(head: str, text: TextIO, stem: str) -> Iterator[Unread]:
-    for key, row in json_rows(head, text):
-        if isinstance(key, str) and not isinstance(row, dict):
-            raise StructureError(
-                "a JSON file of this size must be a list or a mapping of structures, and "
-                f"{storable(key, 40)!r} is none; split it or write JSON lines"
-            )
-        yield _json_row(row, f":{key}", str(key) if isinstance(key, str) else f"{stem}:{key}")
+    """Rows of a list, of a mapping, or of a list or mapping under one of `CONTAINERS`; others tell of the file."""
+    others: list[str] = []
+    is_inside = False
+    for outer, key, row in json_rows(head, text, {*CONTAINERS, *STRUCTURE_KEYS}):
+        part = f"{key}" if outer is None else f"{outer}/{key}"
+        if outer is None and isinstance(key, str) and not holds_structure(row):
+            inner = [] if not isinstance(row, dict) else [each for each in rows_of({key: row}) if each.group]
+            yield from (_json_row(each, stem) for each in inner)
+            is_inside = is_inside or bool(inner)
+            others.append(key)
+            continue
+        is_inside = is_inside or outer is not None
+        is_number = isinstance(key, int) or (outer in STRUCTURE_KEYS and key.isdecimal())  # of a list, of a table
+        yield _json_row(Row(part, None if is_number else str(key), row), stem)
+    if others and not is_inside:
+        raise StructureError(
+            f"{storable(others[0], 40)!r} and {len(others) - 1} more keys of the file are no structures; a JSON file "
+            f"of this size must be a list or a mapping of structures, also under {', '.join(CONTAINERS)}"
+        )
 
 
 def _whole_json(data: Any, stem: str) -> Iterator[Unread]:
     if isinstance(data, dict) and is_database(data):
         raise StructureError("an ASE database in a compressed file or archive is not read; unpack it")
-    if isinstance(data, dict) and holds_structure(data):
-        yield _json_row(data, "", stem)
-    elif isinstance(data, dict):
-        for name, row in data.items():
-            yield Unread(f":{name}", partial(_attempt, "JSON", str(name), partial(structure_of, row)))
-    elif isinstance(data, list):
-        for number, row in enumerate(data):
-            yield _json_row(row, f":{number}", f"{stem}:{number}")
+    for row in rows_of(data):
+        yield _json_row(row, stem)
 
 
-def _json_row(row: Any, part: str, otherwise: str) -> Unread:
-    name = identifier(row if isinstance(row, dict) else {}, otherwise)
-    return Unread(part, partial(_attempt, "JSON", name, partial(structure_of, row)))
+def _json_row(row: Row, stem: str) -> Unread:
+    return Unread(f":{row.part}" if row.part else "", partial(_json_entry, row, row.name(stem)))
+
+
+def _json_entry(row: Row, name: str) -> NamedStructure:
+    entry = _attempt("JSON", name, partial(structure_of, row.value))
+    labels = row.value if isinstance(row.value, dict) else {}
+    return dataclasses.replace(entry, labels={key: labels[key] for key in LABELS if key in labels})
 
 
 def _read_json_lines(stream: IO[bytes], stem: str) -> Iterator[Unread]:
     with text_of(stream) as text:
         for number, line in enumerate(line for line in bounded_lines(text, LARGEST_ENTRY) if line.strip()):
+            if is_other_line(line):
+                continue
             yield Unread(f":{number}", partial(_json_line, line, f"{stem}:{number}"))
 
 
@@ -240,7 +267,8 @@ def _json_line(line: str, name: str) -> NamedStructure:
         row = parse_json(line)
     except PARSE_ERRORS as error:
         return NamedStructure(name, None, reason(error, "JSON"))
-    return _json_row(row, "", name).read()
+    named = Row("", None, row)
+    return _json_entry(named, named.name(name))
 
 
 def _is_json_database(path: Path) -> bool:

@@ -7,14 +7,23 @@ from typing import Any
 
 import numpy as np
 
-ID_KEYS = ("id", "material_id", "mp_id", "entry_id", "task_id", "name")
-"""Keys that name a row of a JSON list or a frame of an extended XYZ file, first match wins."""
+ID_KEYS = (
+    *("id", "frame_id", "matpes_id", "sid", "material_id", "mp_id", "mat_id", "entry_id", "task_id", "jid", "name"),
+)
+"""Keys that name a row of a JSON list or a frame of an extended XYZ file, the most particular first."""
 
 
 def identifier(labels: Mapping[str, Any], otherwise: str) -> str:
-    """The name that a row gives itself, by the first of `ID_KEYS` that is a text or a whole number."""
-    found = (labels[key] for key in ID_KEYS if _is_name(labels.get(key)))
-    return str(next(found, otherwise))
+    """The name that a row gives itself, by the first of `ID_KEYS` that is a text or a whole number.
+
+    A row without one may have it in its ``data``, as the entries of Alexandria do.
+    """
+    inner = labels.get("data")
+    for fields in (labels, inner if isinstance(inner, Mapping) else {}):
+        for key in ID_KEYS:
+            if _is_name(fields.get(key)):
+                return str(fields[key])
+    return otherwise
 
 
 def _is_name(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TextIO
 
 _CHUNK = 2**20
@@ -11,31 +11,48 @@ _LARGEST_ROW = 256 * 2**20  # characters; what cannot be decoded within that is 
 _DECODER = json.JSONDecoder()
 
 
-def json_rows(head: str, stream: TextIO) -> Iterator[tuple[int | str, object]]:
-    """Key or number of each row, and the row.
+def json_rows(
+    head: str, stream: TextIO, containers: Collection[str] = ()
+) -> Iterator[tuple[str | None, int | str, object]]:
+    """Rows one by one: None, key or number, and the row; or container, key or number in it, and the row.
 
     Args:
         head: the beginning of the text.
         stream: the rest of it.
+        containers: keys of a mapping whose lists and mappings are read row by row as well.
 
     Raises:
         ValueError: the text is not JSON from some row on.
     """
     reader = _Reader(head, stream)
-    opening = reader.next_character()
-    if opening not in ("[", "{"):
+    if reader.peek() not in _OPENING:
         raise ValueError("expected a list or a mapping")
-    closing, number = ("]" if opening == "[" else "}"), 0
+    for key in _items(reader):
+        if key in containers and reader.peek() in _OPENING:
+            assert isinstance(key, str)
+            yield from ((key, inner, reader.value()) for inner in _items(reader))
+        else:
+            yield None, key, reader.value()
+
+
+_OPENING = {"[": "]", "{": "}"}
+
+
+def _items(reader: _Reader) -> Iterator[int | str]:
+    """The number or key of each value of a list or mapping; whoever asks for the next one has read the value."""
+    opening = reader.next_character()
+    closing, number = _OPENING[opening], 0
+    if reader.peek() == closing:
+        reader.next_character()
+        return
     while True:
-        if reader.peek() == closing and not number:
-            return
         key: int | str = number
         if opening == "{":
             name = reader.value()
             if not isinstance(name, str) or reader.next_character() != ":":
                 raise ValueError(f"expected a name and a colon before row {number}")
             key = name
-        yield key, reader.value()
+        yield key
         number += 1
         mark = reader.next_character()
         if mark == closing:

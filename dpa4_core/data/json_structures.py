@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpa4_core.data.ase_fields import arrays_of, atoms_of_fields, decode_fields
+from dpa4_core.data.bounded import storable
+from dpa4_core.data.flat_rows import flat_atoms, is_flat
+from dpa4_core.data.optimade import is_optimade, optimade_atoms
 from dpa4_core.data.plain_fields import checked_species, numbers_of, structure_of_fields, structure_of_lists
 from dpa4_core.data.species import atoms_of
 from dpa4_core.data.system import StructureError
@@ -19,17 +22,51 @@ def is_database(data: Mapping[str, Any]) -> bool:
     return "ids" in data and "nextid" in data
 
 
-def holds_structure(row: Mapping[str, Any]) -> bool:
-    """Whether a row of a JSON file has a key that `structure_of` understands."""
-    return any(key in row for key in ("structure", "sites", "lattice", "species", "atoms_json"))
+STRUCTURE_KEYS = (
+    *("structure", "computed_structure_entry", "final_structure", "relaxed_structure", "optimized_structure"),
+    "initial_structure",
+)
+"""Keys under which a row of a JSON file has its structure, or a computed entry with one."""
+
+
+def holds_structure(row: Any) -> bool:
+    """Whether a row of a JSON file has something that `structure_of` understands."""
+    if not isinstance(row, Mapping):
+        return False
+    keys = (*STRUCTURE_KEYS, "sites", "lattice", "species", "atoms_json")
+    return any(key in row for key in keys) or is_optimade(row) or is_flat(row) or is_jarvis(row)
+
+
+def is_jarvis(row: Mapping[str, Any]) -> bool:
+    """Whether a row is one of JARVIS, with a lattice and coordinates under ``atoms``."""
+    atoms = row.get("atoms")
+    return isinstance(atoms, Mapping) and {"lattice_mat", "coords", "elements"} <= set(atoms)
 
 
 def structure_of(row: Any) -> Any:
-    """From {"structure": ...}, pymatgen's dictionaries, or {lattice, species, frac_coords | coords}."""
-    if not isinstance(row, dict) or not holds_structure(row):
+    """From a row with a structure, a computed entry, pymatgen's dictionaries, {lattice, species, frac_coords | coords},
+    plain arrays by ASE's names, or a structure of OPTIMADE or JARVIS.
+
+    Raises:
+        StructureError: it is nothing of these, or a field is not what it should be.
+    """
+    if not holds_structure(row):
+        if isinstance(row, Mapping) and isinstance(row.get("error"), str):  # of a result that there is not
+            raise StructureError(f"the row has no structure, only a reason: {storable(row['error'], 200)}")
         raise StructureError("the entry has neither a structure nor sites nor lattice, species and frac_coords")
-    if "structure" in row:
-        return structure_of(row["structure"])
+    under = [key for key in STRUCTURE_KEYS if row.get(key) is not None]
+    if "structure" in under or len(under) == 1:
+        return structure_of(row[under[0]])
+    if under:
+        raise StructureError(f"the row has {len(under)} structures ({', '.join(under)}); keep the one that is meant")
+    if is_optimade(row):
+        return optimade_atoms(row)
+    if is_flat(row):
+        return flat_atoms(row)
+    if is_jarvis(row):
+        atoms = row["atoms"]
+        where = "coords" if atoms.get("cartesian") else "frac_coords"
+        return structure_of({"lattice": atoms["lattice_mat"], "species": atoms["elements"], where: atoms["coords"]})
     if "atoms_json" in row:
         stored = row["atoms_json"]
         fields = decode_fields(stored) if isinstance(stored, str) else arrays_of(stored)

@@ -16,6 +16,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
+from dpa4_core.data.labelled.pymatgen_json import STRESS_UNIT
 from dpa4_core.data.site_data import (
     SITE_DATA,
     as_atoms,
@@ -195,4 +196,5 @@ def _json_row(result: Computed) -> dict[str, Any]:
         row["structure"] = structure_fields(as_atoms(result.structure))
         row["forces"] = None if result.forces is None else np.asarray(result.forces).tolist()
         row["stress"] = None if result.stress is None else np.asarray(result.stress).tolist()
+        row["stress_unit"] = STRESS_UNIT
     return row

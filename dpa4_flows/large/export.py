@@ -16,10 +16,12 @@ import pyarrow.parquet as pq
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from dpa4_core.data.flat_rows import flat_atoms
+from dpa4_core.data.labelled.pymatgen_json import STRESS_UNIT
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import replacing
 from dpa4_flows.large.folder import RunFolder
-from dpa4_flows.large.rows import SCHEMA, Row, row_atoms, to_table
+from dpa4_flows.large.rows import SCHEMA, Row, to_table
 
 _ROWS_AT_ONCE = 1000
 _NUMBERS = [
@@ -76,7 +78,7 @@ def _write_json(run: RunFolder, path: Path) -> int:
     written = 0
     with _text(path) as file:
         for row in run.rows():
-            file.write(("[\n" if not written else ",\n") + json.dumps(row))
+            file.write(("[\n" if not written else ",\n") + json.dumps(row | {"stress_unit": STRESS_UNIT}))
             written += 1
         file.write("\n]\n" if written else "[]\n")
     return written
@@ -86,7 +88,7 @@ def _write_extxyz(run: RunFolder, path: Path) -> int:
     written = 0
     with _text(path) as file:
         for row in _successful(run.rows()):
-            atoms = row_atoms(row)
+            atoms = flat_atoms(row)
             keys = ("name", "source", "energy_per_atom", "fmax", "n_steps", "converged", "minimum")
             atoms.info |= {key: row[key] for key in keys if row.get(key) is not None}
             if row["flags"]:

@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ase import Atoms
 from ase.data import chemical_symbols
 from pymatgen.core import Composition
 
-from dpa4_core.data.site_data import OXIDATION_STATES, as_atoms, cartesian_constraints, site_data
+from dpa4_core.data.site_data import OXIDATION_STATES, as_atoms, site_data
 from dpa4_core.data.structures import StructureError, System, to_system
 from dpa4_core.files import append, replacing
 from dpa4_core.predict import Prediction
@@ -252,26 +251,6 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(_ROW_GROUP, columns=columns):
             yield from batch.to_pylist()
-
-
-def row_atoms(row: Row) -> Atoms:
-    """The structure of a row, without its results."""
-    n = len(row["numbers"])
-    atoms = Atoms(
-        numbers=row["numbers"],
-        positions=np.reshape(row["positions"], (-1, 3)),
-        cell=None if row["cell"] is None else np.reshape(row["cell"], (3, 3)),
-        pbc=row["pbc"],
-    )
-    if row.get("charge") is not None:
-        atoms.info |= {"charge": row["charge"], "spin": row["spin"]}
-    for column, name in _SITE_ARRAYS.items():
-        if row.get(column) is not None:  # shards of earlier versions do not have them
-            array = np.array([np.nan if value is None else value for value in row[column]])
-            atoms.set_array(name, array if len(array) == n else array.reshape(n, -1))
-    if row.get("fixed") is not None:
-        atoms.set_constraint(cartesian_constraints(np.reshape(row["fixed"], (n, 3))))
-    return atoms
 
 
 _SITE_ARRAYS = {

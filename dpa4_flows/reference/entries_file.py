@@ -8,6 +8,7 @@ from typing import Any
 
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
+from dpa4_core.data.identifiers import identifier
 from dpa4_core.data.parse_errors import reason
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.reference.library import LibraryError, read_rows
@@ -24,9 +25,10 @@ def read_entries(path: Path) -> dict[str, ComputedStructureEntry]:
         LibraryError: the file or a row cannot be read, or an id occurs twice.
     """
     found: dict[str, ComputedStructureEntry] = {}
-    for position, (name, row) in enumerate(read_rows(path)):
-        entry = _entry(row, position, path)
-        key = str(entry.entry_id or name or f"{entry.composition.reduced_formula}-{position}")
+    for position, row in enumerate(read_rows(path)):
+        entry = _entry(row.value, position, path)
+        key = row.key if row.key is not None else identifier(row.value, "")
+        key = key or f"{entry.composition.reduced_formula}-{position}"
         if key in found:
             raise LibraryError(f"the id {key!r} occurs twice in {path}; rename one")
         found[key] = entry

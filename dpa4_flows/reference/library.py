@@ -16,13 +16,15 @@ from typing import Any
 from pymatgen.core import DummySpecies, Structure
 
 from dpa4_core.data.bounded import LARGEST_FILE, bounded_stream, parse_json, whole_text
+from dpa4_core.data.identifiers import identifier
+from dpa4_core.data.json_layout import Row, rows_of
+from dpa4_core.data.json_structures import structure_of
 from dpa4_core.data.parse_errors import reason
-from dpa4_core.data.plain_fields import structure_of_fields, structure_of_lists
 from dpa4_core.data.system import StructureError
 from dpa4_core.errors import words_of
+from dpa4_flows.site_conversion import as_pymatgen, crystal_problem
 
 _ELEMENTS_FILE = Path(__file__).parents[1] / "data" / "elements.json.gz"
-_NAME_KEYS = ("id", "name", "entry_id", "material_id")
 
 
 class LibraryError(ValueError):
@@ -54,10 +56,9 @@ class ReferencePhase:
 def load_phases(paths: Iterable[str | Path]) -> list[ReferencePhase]:
     """Phases of JSON files (.json or .json.gz), in file order.
 
-    A file holds a list, a list under ``entries``, ``phases`` or ``structures``, or a dictionary from name to
-    phase. A phase is a pymatgen structure or entry as a dictionary, or a row with ``structure``, which in
-    turn is a pymatgen dictionary or has ``lattice`` (3×3, Å, rows), ``species`` and ``frac_coords``. ``id``,
-    ``source`` and ``role`` are optional.
+    A file holds a list, a list under ``entries``, ``phases`` or ``structures``, or a dictionary from name to phase. A
+    phase is anything that `dpa4_core.data.json_structures.structure_of` reads; an id, ``source`` and ``role`` are
+    optional.
 
     Raises:
         LibraryError: a file is missing or not JSON, or a row is no phase.
@@ -91,8 +92,8 @@ def missing_elements(phases: Sequence[ReferencePhase], chemical_systems: Iterabl
     return {system: symbols for system, symbols in missing.items() if symbols}
 
 
-def read_rows(path: Path) -> list[tuple[str | None, Any]]:
-    """(name or None, phase as JSON has it) for all phases of a file, in any layout of `load_phases`.
+def read_rows(path: Path) -> list[Row]:
+    """All phases of a file as JSON has them, in any layout of `dpa4_core.data.json_layout`.
 
     Raises:
         LibraryError: the file is missing or not JSON, or holds no list of phases.
@@ -103,7 +104,9 @@ def read_rows(path: Path) -> list[tuple[str | None, Any]]:
         raise LibraryError(f"cannot read the phases in {path}: {words_of(error)}") from error
     except (ValueError, EOFError, zlib.error) as error:
         raise LibraryError(f"{path} is not a JSON file of phases: {reason(error, 'JSON')}") from error
-    return _rows(content, path)
+    if not isinstance(content, list | Mapping):
+        raise LibraryError(f"{path} holds no list of phases")
+    return list(rows_of(content))
 
 
 def _text(path: Path) -> str:
@@ -117,53 +120,43 @@ def _text(path: Path) -> str:
 
 
 def _read(path: Path) -> Iterator[ReferencePhase]:
-    for position, (name, row) in enumerate(read_rows(path)):
-        yield _phase(row, name, position, path)
+    for position, row in enumerate(read_rows(path)):
+        yield _phase(row, position, path)
 
 
-def _rows(content: Any, path: Path) -> list[tuple[str | None, Any]]:
-    """(name or None, phase) pairs of any of the layouts."""
-    if isinstance(content, Mapping):
-        for key in ("entries", "phases", "structures"):
-            if isinstance(content.get(key), (list, Mapping)):
-                return _rows(content[key], path)
-        if "structure" in content or "lattice" in content:
-            return [(None, content)]
-        return [(str(name), row) for name, row in content.items()]
-    if isinstance(content, list):
-        return [(None, row) for row in content]
-    raise LibraryError(f"{path} holds {type(content).__name__}, not a list of phases")
-
-
-def _phase(row: Any, name: str | None, position: int, path: Path) -> ReferencePhase:
-    if not isinstance(row, Mapping):
-        raise LibraryError(f"row {position} of {path} is {type(row).__name__}, not a phase with a structure")
-    data = row.get("structure", row)
+def _phase(row: Row, position: int, path: Path) -> ReferencePhase:
+    where = f"row {row.part or position} of {path}"
+    if not isinstance(row.value, Mapping):
+        raise LibraryError(f"{where} is no phase with a structure")
     try:
-        structure = _structure(data)
-        formula = structure.composition.reduced_formula
+        structure = as_crystal(structure_of(row.value))
+        if len(structure) == 0:
+            raise StructureError("no atoms")
+        if dummies := [str(species) for species in structure.elements if isinstance(species, DummySpecies)]:
+            raise StructureError(f"{dummies[0]} is not an element")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise LibraryError(
-            f"row {position} of {path} has no readable structure: {reason(error, 'JSON')}; give "
+            f"{where} has no readable structure: {reason(error, 'JSON')}; give "
             "lattice, species and frac_coords, or a pymatgen dictionary"
         ) from error
-    given = next((str(row[key]) for key in _NAME_KEYS if row.get(key) not in (None, "")), name)
+    name = row.key if row.key is not None else identifier(row.value, "")
     return ReferencePhase(
-        name=given if given is not None else f"{formula}-{position}",
+        name=name or f"{structure.composition.reduced_formula}-{position}",
         structure=structure,
-        source=str(row.get("source") or path.name),
-        role=str(row.get("role") or ("element" if structure.composition.is_element else "competing")),
+        source=str(row.value.get("source") or path.name),
+        role=str(row.value.get("role") or ("element" if structure.composition.is_element else "competing")),
     )
 
 
-def _structure(data: Any) -> Structure:
-    structure = (
-        structure_of_fields(data)
-        if "sites" in data
-        else structure_of_lists(data["lattice"], data["species"], data["frac_coords"], cartesian=False)
-    )
-    if len(structure) == 0:
-        raise StructureError("no atoms")
-    if dummies := [str(species) for species in structure.elements if isinstance(species, DummySpecies)]:
-        raise StructureError(f"{dummies[0]} is not an element")
-    return structure
+def as_crystal(structure: Any) -> Structure:
+    """A pymatgen structure of what a file held.
+
+    Raises:
+        LibraryError: it is no crystal.
+    """
+    crystal = as_pymatgen(structure)
+    if not isinstance(crystal, Structure):
+        raise LibraryError("a molecule has no place on the hull of crystals; give it a periodic cell")
+    if problem := crystal_problem(crystal):
+        raise LibraryError(problem)
+    return crystal

@@ -11,8 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from ase import Atoms
-from pymatgen.core import SETTINGS, Structure
+from pymatgen.core import SETTINGS
 
 from dpa4_core.data.readers import read_structures
 from dpa4_core.data.structures import StructureError
@@ -20,11 +19,11 @@ from dpa4_flows.bundled import bundled_compounds
 from dpa4_flows.reference.library import (
     LibraryError,
     ReferencePhase,
+    as_crystal,
     bundled_elements,
     load_phases,
     select_for_chemsys,
 )
-from dpa4_flows.site_conversion import as_pymatgen, crystal_problem
 
 logger = logging.getLogger(__name__)
 
@@ -196,20 +195,6 @@ def read_phases(path: Path) -> list[ReferencePhase]:
         role = "element" if structure.composition.is_element else "competing"
         phases.append(ReferencePhase(entry.name, structure, path.name, role))
     return phases
-
-
-def as_crystal(structure: Any) -> Structure:
-    """A pymatgen structure of what a file held.
-
-    Raises:
-        LibraryError: it is no crystal.
-    """
-    crystal = as_pymatgen(structure) if isinstance(structure, Atoms) else structure
-    if not isinstance(crystal, Structure):
-        raise LibraryError("a molecule has no place on the hull of crystals; give it a periodic cell")
-    if problem := crystal_problem(crystal):
-        raise LibraryError(problem)
-    return crystal
 
 
 def default_sources(

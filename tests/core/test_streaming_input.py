@@ -151,7 +151,7 @@ def test_json_rows_equal_those_of_the_library(size: int, monkeypatch: pytest.Mon
     monkeypatch.setattr("dpa4_core.data.json_rows._CHUNK", size)
     for data in ([], [1, 23, "a,]", {"x": [None, 1.5e-3]}], {"a": 1, "b}": [2]}, [12345]):
         text = json.dumps(data, indent=1)
-        rows = dict(json_rows(text[:3], io.StringIO(text[3:])))
+        rows = {key: row for _, key, row in json_rows(text[:3], io.StringIO(text[3:]))}
         assert rows == (data if isinstance(data, dict) else dict(enumerate(data)))
     for broken in ("[1 2]", "[1, 2", "3", '{"a" 1}', "[1,]"):
         with pytest.raises(ValueError):

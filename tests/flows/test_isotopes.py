@@ -16,6 +16,7 @@ from scipy.constants import atomic_mass, e
 from toy_campaign import MORSE
 
 from dpa4_core import predict, relax
+from dpa4_core.data.flat_rows import flat_atoms
 from dpa4_core.data.isotopes import ISOTOPE_MASSES
 from dpa4_core.data.site_data import as_atoms
 from dpa4_core.data.structures import to_system
@@ -24,7 +25,7 @@ from dpa4_core.md import MDSettings
 from dpa4_core.md.subject import identity_of, movable_atoms
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.calculations import input_hash, plain_structure, relaxation_document, system_hash
-from dpa4_flows.large.rows import Rows, row_atoms
+from dpa4_flows.large.rows import Rows
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.elastic import BatchElasticMaker
 from dpa4_flows.makers.phonons import BatchPhononMaker
@@ -163,7 +164,7 @@ def test_rows_of_large_runs_hold_masses(hydride: Structure, deuteride: Callable[
     (result,) = relax([structure], MODEL.load(), max_steps=0)
     rows = Rows(MODEL.resolve(), {"calculation": "relax"}, with_forces=False)
     row = rows.computed(0, "file", "name", structure, result)
-    np.testing.assert_allclose(row_atoms(json.loads(json.dumps(row))).get_masses(), [atomic_masses[3], D])
+    np.testing.assert_allclose(flat_atoms(json.loads(json.dumps(row))).get_masses(), [atomic_masses[3], D])
     (result,) = relax([hydride], MODEL.load(), max_steps=0)
     assert "masses" not in rows.computed(0, "file", "name", hydride, result)
 

@@ -29,6 +29,7 @@ from toy_campaign import MORSE
 from toy_potentials import ForbiddenMorse
 from typer.testing import CliRunner, Result
 
+from dpa4_core.data.flat_rows import flat_atoms
 from dpa4_core.data.graph import Graph
 from dpa4_core.potential import Output
 from dpa4_core.relax import relax
@@ -40,7 +41,7 @@ from dpa4_flows.large import worker as worker_module
 from dpa4_flows.large.claims import Claims, Worker
 from dpa4_flows.large.folder import RunFolder, RunFolderError, Task, open_folder, prepare_folder
 from dpa4_flows.large.launch import Ended, Resources, run_workers, share
-from dpa4_flows.large.rows import Row, Rows, read_journal, read_shard, row_atoms
+from dpa4_flows.large.rows import Row, Rows, read_journal, read_shard
 from dpa4_flows.large.worker import RunWorker
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
@@ -211,7 +212,7 @@ def test_every_kind_of_structure_becomes_a_row_and_comes_back(tmp_path: Path) ->
     assert rows[0]["cell"] is None and rows[0]["stress"] is None and rows[0]["volume"] is None
     assert (rows[0]["charge"], rows[0]["spin"]) == (1, 2)
     for i, atoms in enumerate([water, slab, AseAtomsAdaptor.get_atoms(rock)]):
-        back = row_atoms(rows[i])
+        back = flat_atoms(rows[i])
         np.testing.assert_allclose(back.positions, atoms.positions, atol=1e-8)
         np.testing.assert_allclose(back.cell, atoms.cell, atol=1e-8)
         assert back.get_chemical_symbols() == atoms.get_chemical_symbols()

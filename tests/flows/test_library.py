@@ -71,7 +71,7 @@ def test_many_files_keep_their_order():
     [
         (b"no json", "is not a JSON file"),
         (b"\x1f\x8b\x08broken", "cannot read|is not a JSON file"),
-        (b"3", "holds int"),
+        (b"3", "holds no list of phases"),
         (b"[3]", "row 0"),
         (b'[{"id": "a"}]', "row 0 .* no readable structure"),
         (b'[{"structure": {"lattice": [[1]], "species": ["Li"], "frac_coords": [[0,0,0]]}}]', "row 0"),

@@ -15,6 +15,7 @@ from pymatgen.core import Lattice, Structure
 from toy_campaign import MORSE
 from typer.testing import CliRunner
 
+from dpa4_core.data.flat_rows import flat_atoms
 from dpa4_core.data.readers import read_structures
 from dpa4_core.data.structures import to_system
 from dpa4_core.errors import DPA4Error
@@ -22,7 +23,7 @@ from dpa4_core.relax import relax
 from dpa4_flows.analysis.sanity import check_candidate
 from dpa4_flows.calculations import input_hash, system_hash
 from dpa4_flows.cli import app
-from dpa4_flows.large.rows import Rows, row_atoms
+from dpa4_flows.large.rows import Rows
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.elastic import BatchElasticMaker
 from dpa4_flows.makers.elastic_flow import DPA4ElasticMaker
@@ -97,7 +98,7 @@ def test_rows_of_large_runs_give_back_the_axes(make: Any) -> None:
     (result,) = relax([atoms], MODEL.load(), fmax=0.05)
     rows = Rows(MODEL.resolve(), {"calculation": "relax"}, with_forces=False)
     row = json.loads(json.dumps(rows.computed(0, "file", "name", atoms, result)))
-    back = row_atoms(row)
+    back = flat_atoms(row)
     assert back.pbc.tolist() == atoms.pbc.tolist()
     np.testing.assert_allclose(back.cell.array, result.structure.cell.array)
     assert row["volume_change"] == pytest.approx(result.volume_change)

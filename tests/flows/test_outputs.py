@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.constraints import FixAtoms, FixCartesian, FixScaled
 from pymatgen.core import Lattice, Molecule, Species, Structure
+from pymatgen.entries.computed_entries import ComputedStructureEntry
 from toy_campaign import MORSE
 from typer.testing import CliRunner
 
+from dpa4_core.data.flat_rows import flat_atoms
+from dpa4_core.data.frames import Frame, read_frames
 from dpa4_core.data.isotopes import ISOTOPE_MASSES
-from dpa4_core.data.readers import read_structures
+from dpa4_core.data.json_structures import structure_of
+from dpa4_core.data.readers import iter_structures, read_structures
 from dpa4_core.data.site_data import OXIDATION_STATES, SITE_DATA, as_atoms, fixed_along_lattice, site_data
-from dpa4_core.data.structures import to_system
+from dpa4_core.data.structures import StructureError, to_system
 from dpa4_core.errors import DPA4Error
 from dpa4_core.md import MDSettings, md
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.calculations import static_settings
+from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.cli.app import app
 from dpa4_flows.cli.outputs import HOLDS, Computed, output_format, write_structures
 from dpa4_flows.large.export import export_run
 from dpa4_flows.large.folder import Task, prepare_folder
-from dpa4_flows.large.rows import row_atoms
 from dpa4_flows.large.worker import RunWorker
+from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.reference.catalogue import export_entries
+from dpa4_flows.reference.entries_file import read_entries
+from dpa4_flows.reference.library import ReferencePhase, as_crystal, load_phases
+from dpa4_flows.reference.sources import read_phases
+from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.site_conversion import as_pymatgen
 
 FILES = ["out.extxyz", "out.json", "out.cif", "out.vasp"]
@@ -231,7 +243,7 @@ def test_rows_of_large_runs_hold_all_site_data(tmp_path: Path, what: str) -> Non
     RunWorker(run, [tmp_path / "in.extxyz"], MorsePotential()).work()
     (row,) = run.rows()
     assert row["error"] is None
-    np.testing.assert_allclose(SEEN[what](row_atoms(row)), SEEN[what](atoms), atol=1e-6)
+    np.testing.assert_allclose(SEEN[what](flat_atoms(row)), SEEN[what](atoms), atol=1e-6)
     export_run(run, tmp_path / "out.extxyz")
     np.testing.assert_allclose(SEEN[what](as_atoms(_read(tmp_path / "out.extxyz"))), SEEN[what](atoms), atol=1e-6)
 
@@ -249,3 +261,93 @@ def test_trajectories_hold_all_site_data(tmp_path: Path, suffix: str, as_given: 
     assert site_data(last) == site_data(atoms)
     for what in site_data(atoms):
         np.testing.assert_allclose(SEEN[what](last), SEEN[what](atoms), atol=1e-6)
+
+
+def test_all_readers_call_a_row_the_same(tmp_path: Path) -> None:
+    first = ComputedStructureEntry(
+        Structure(Lattice.cubic(4.2), ["Cs", "Cl"], [[0, 0, 0], [0.5] * 3]), -4, entry_id="e"
+    )
+    second = {**first.as_dict(), "entry_id": None, "name": "n-2"}
+    rows = [{**first.as_dict(), "name": "n", "material_id": "m-1"}, second]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({"entries": rows}))
+    names = ["m-1", "n-2"]
+    assert [entry.name for entry in read_structures(path)] == names
+    assert [frame.name for frame in read_frames(path)] == names
+    assert [candidate.candidate_id for candidate in read_candidates([path])] == names
+    assert [phase.name for phase in load_phases([path])] == names
+    assert list(read_entries(path)) == names
+
+
+class Made:
+    """A source of phases."""
+
+    name, version, reach, surveys = "made up", "1", float("inf"), True
+
+    def __init__(self, structures: list[Structure]) -> None:
+        self._phases = [ReferencePhase(f"p{i}", structure, "made up") for i, structure in enumerate(structures)]
+
+    def phases(self, chemical_system: str) -> list[ReferencePhase]:
+        return [phase for phase in self._phases if phase.elements <= set(chemical_system.split("-"))]
+
+    def answered_by(self) -> str:
+        return self.version
+
+
+WRITERS = [
+    *("predict.json", "predict.extxyz", "predict.cif", "run.json", "run.extxyz"),
+    *("export.json", "export.json.gz", "md.traj", "md-text.extxyz"),
+]
+READERS: dict[str, Any] = {
+    "structures": lambda path: [as_atoms(entry.structure) for entry in read_structures(path)],
+    "stream": lambda path: [as_atoms(entry.structure) for entry in iter_structures(path)],
+    "candidates": lambda path: [as_atoms(structure_of(c.structure)) for c in read_candidates([path])],
+    "phases": lambda path: [as_atoms(phase.structure) for phase in read_phases(path)],
+    "frames": lambda path: [
+        Atoms(f.system.numbers, f.system.positions, cell=f.system.cell, pbc=f.system.pbc) for f in read_frames(path)
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of every command that writes structures, each of rock salt and caesium chloride."""
+    folder = tmp_path_factory.mktemp("written")
+    frames = [bulk("MgO", "rocksalt", a=4.2, cubic=True), bulk("MgO", "cesiumchloride", a=2.6)]
+    results = [Computed(f"s{i}", atoms, energy=-3.5, stress=np.eye(3) * 0.01) for i, atoms in enumerate(frames)]
+    for name in WRITERS[:3]:
+        write_structures(folder / name, results)
+    ase.io.write(folder / "in.extxyz", frames)
+    task = Task("static", ModelRef(MORSE).resolve(), static_settings(dtype="float64"), with_forces=True)
+    run = prepare_folder(folder / "run", task, [folder / "in.extxyz"])
+    RunWorker(run, [folder / "in.extxyz"], MorsePotential()).work()
+    for name in WRITERS[3:5]:
+        export_run(run, folder / name)
+    maker = BatchRelaxMaker(model=ModelRef(MORSE), fmax=1.0, max_steps=200)
+    store = ReferenceStore.for_model(maker, folder / "library")
+    store.build(["Mg-O"], [Made([as_crystal(atoms) for atoms in frames])])
+    for name in WRITERS[5:7]:
+        assert export_entries(store, folder / name, "none") == 2
+    for name in WRITERS[7:]:
+        settings = MDSettings(ensemble="nve", time_ps=1e-4, timestep_fs=0.1)
+        md(frames[1], MorsePotential(), settings, output=folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_our_commands_write_our_commands_read(written: Path, name: str, reader: str) -> None:
+    if name.endswith(".cif") and reader == "frames":
+        with pytest.raises(StructureError, match="has no known format"):
+            list(read_frames(written / name))
+        return
+    found = READERS[reader](written / name)
+    assert {len(atoms) for atoms in found} == ({2} if name.startswith("md") else {2, 8})
+    assert all(atoms.pbc.all() and set(atoms.symbols) == {"Mg", "O"} for atoms in found)
+
+
+@pytest.mark.parametrize("name", ["predict.json", "predict.extxyz"])
+def test_stresses_that_we_write_are_read_in_our_unit(written: Path, name: str) -> None:
+    for frame in read_frames(written / name):
+        assert isinstance(frame, Frame) and frame.stress is not None and frame.energy == -3.5
+        np.testing.assert_allclose(frame.stress, np.eye(3) * 0.01, atol=1e-12)

@@ -12,12 +12,11 @@ from dpa4_core.data.ase_fields import atoms_of_fields, decode_fields
 from dpa4_core.data.bounded import LARGEST_ENTRY
 from dpa4_core.data.formats import stem
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, attempt, labelled_frame
-from dpa4_core.data.identifiers import ID_KEYS
+from dpa4_core.data.identifiers import identifier
 from dpa4_core.data.plain_fields import plain_integers
 from dpa4_core.data.system import StructureError
 
 _STRUCTURE = ("numbers", "positions", "cell", "pbc")
-ROW_ID_KEYS = (*ID_KEYS, "sid")
 
 
 def read_ase_rows(transaction: Any, path: Path, keys: LabelKeys, source: str) -> Iterator[Frame | BrokenFrame]:
@@ -61,11 +60,11 @@ def _frame_of_row(record: bytes, keys: LabelKeys, name: str, source: str) -> Fra
     # the labels are found under their names, so that the structure needs none
     atoms = atoms_of_fields({key: row[key] for key in _STRUCTURE if key in row})
     atoms.info = {key: fields[key] for key in ("charge", "spin") if key in fields}
-    own = next((fields[key] for key in ROW_ID_KEYS if isinstance(fields.get(key), str)), None)
+    own = identifier({key: value for key, value in fields.items() if isinstance(value, str)}, "")
     return labelled_frame(
         atoms,
         keys.find(fields),
-        name=name if own is None else f"{name} ({own})",
+        name=f"{name} ({own})" if own else name,
         source=source,
         fields=fields,
         properties=keys.find_properties(fields),

@@ -17,13 +17,14 @@ from ase.data import atomic_numbers
 from dpa4_core.data.bounded import parse_json
 from dpa4_core.data.formats import read_text, stem
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, attempt, labelled_frame
-from dpa4_core.data.identifiers import identifier
+from dpa4_core.data.json_layout import Row, rows_of
 from dpa4_core.data.json_structures import holds_structure, structure_of
 from dpa4_core.data.labelled.ase_files import read_database
 from dpa4_core.data.system import StructureError, System
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_KBAR
 
-_ROW_ID_KEYS = ("matpes_id", "frame_id")
+STRESS_UNIT = "eV/Å³"
+"""What a row says under ``stress_unit`` if its stress is not VASP's but positive under tension, as ours are."""
 
 
 def read_json(path: Path, keys: LabelKeys, source: str) -> Iterator[Frame | BrokenFrame]:
@@ -32,49 +33,42 @@ def read_json(path: Path, keys: LabelKeys, source: str) -> Iterator[Frame | Brok
     if isinstance(data, dict) and "ids" in data and "nextid" in data:
         yield from read_database(path, keys, source, kind="json")
         return
-    rows = list(_rows(data, stem(path)))
-    if rows and not any(isinstance(row, dict) and holds_structure(row) for _, row in rows):
+    rows = [(row.name(stem(path)), _with_material(row)) for row in rows_of(data)]
+    if rows and not any(holds_structure(row) for _, row in rows):
         raise StructureError("the file holds no structures; leave it out, or give rows a structure and labels")
     for name, row in rows:
         yield attempt(name, source, partial(_frame_of_row, row, keys, name, source), "JSON")
 
 
-def _rows(data: Any, otherwise: str) -> Iterator[tuple[str, Any]]:
-    """Name and row of each frame; the frames of MPtrj learn the name of their material."""
-    if isinstance(data, list):
-        for number, row in enumerate(data):
-            labels = row if isinstance(row, dict) else {}
-            own = next((labels[key] for key in _ROW_ID_KEYS if isinstance(labels.get(key), str)), None)
-            yield own or identifier(labels, f"{otherwise}:{number}"), row
-    elif isinstance(data, dict) and holds_structure(data):
-        yield identifier(data, otherwise), data
-    elif isinstance(data, dict):
-        for name, entry in data.items():
-            if isinstance(entry, dict) and not holds_structure(entry):
-                for frame, row in entry.items():
-                    yield frame, {"material_id": name, **row} if isinstance(row, dict) else row
-            else:
-                yield name, entry
+def _with_material(row: Row) -> Any:
+    """The row; the frames of MPtrj learn the name of their material."""
+    return {"material_id": row.group, **row.value} if row.group and isinstance(row.value, dict) else row.value
 
 
 def _frame_of_row(row: Any, keys: LabelKeys, name: str, source: str) -> Frame:
-    if not isinstance(row, dict) or not holds_structure(row):
+    if not holds_structure(row):
         raise StructureError("the row holds no structure")
     provenance = row.get("provenance")
     fields = {**(provenance if isinstance(provenance, dict) else {}), **row}
     labels: dict[str, Any] = {key: value for key, value in keys.find(row).items() if key != "virial"}
     if "energy" not in labels and keys.energy is None:
         labels["energy"] = row.get(f"{keys.energy_choice}_total_energy")
-    if labels.get("stress") is not None:
+    if labels.get("stress") is not None and row.get("stress_unit") != STRESS_UNIT:
         labels["stress"] = _from_kbar(labels["stress"])
+    structure = _structure(row)
     return labelled_frame(
-        _structure(row),
+        structure,
         labels,
         name=name,
         source=source,
         fields=fields,
         properties=keys.find_properties(fields),
+        look_alikes=keys.look_alikes(fields, _n_atoms(structure)),
     )
+
+
+def _n_atoms(structure: Any) -> int:
+    return structure.n_atoms if isinstance(structure, System) else len(structure)
 
 
 def _from_kbar(stress: Any) -> Any:
