@@ -218,19 +218,24 @@ def _read_json(stream: IO[bytes], stem: str) -> Iterator[Unread]:
 def _large_json(head: str, text: TextIO, stem: str) -> Iterator[Unread]:
     """Rows of a list, of a mapping, or of a list or mapping under one of `CONTAINERS`; others tell of the file."""
     others: list[str] = []
-    is_inside = False
+    is_inside = is_mapping = False
     for outer, key, row in json_rows(head, text, {*CONTAINERS, *STRUCTURE_KEYS}):
         part = f"{key}" if outer is None else f"{outer}/{key}"
         if outer is None and isinstance(key, str) and not holds_structure(row):
-            inner = [] if not isinstance(row, dict) else [each for each in rows_of({key: row}) if each.group]
+            inner = [each for each in rows_of({key: row}) if each.group]
             yield from (_json_row(each, stem) for each in inner)
             is_inside = is_inside or bool(inner)
             others.append(key)
             continue
-        is_inside = is_inside or outer is not None
+        is_inside, is_mapping = is_inside or outer is not None, is_mapping or (outer is None and isinstance(key, str))
         is_number = isinstance(key, int) or (outer in STRUCTURE_KEYS and key.isdecimal())  # of a list, of a table
         yield _json_row(Row(part, None if is_number else str(key), row), stem)
-    if others and not is_inside:
+    if is_mapping and not is_inside:  # then they should have been structures too
+        for key in others:
+            yield Unread(
+                f":{key}", partial(NamedStructure, storable(key), None, f"{storable(key, 40)!r} is no structure")
+            )
+    elif others and not is_inside:
         raise StructureError(
             f"{storable(others[0], 40)!r} and {len(others) - 1} more keys of the file are no structures; a JSON file "
             f"of this size must be a list or a mapping of structures, also under {', '.join(CONTAINERS)}"

@@ -66,8 +66,9 @@ def _structure_column(data: Mapping[str, Any]) -> str | None:
     """The column of structures of a table that pandas wrote by columns, {column: {index: value}}."""
     for key in STRUCTURE_KEYS:
         column = data.get(key)
-        is_table = isinstance(column, Mapping) and bool(column) and not holds_structure(column)
-        if is_table and all(map(holds_structure, column.values())):
+        if not isinstance(column, Mapping) or not column or holds_structure(column):
+            continue
+        if all(map(holds_structure, column.values())):
             return key
     return None
 
@@ -80,8 +81,9 @@ def _rows_of_table(data: Mapping[str, Any], column: str) -> Iterator[Row]:
 
 def _rows_of_mapping(data: Mapping[str, Any]) -> Iterator[Row]:
     for name, value in data.items():
-        if isinstance(value, Mapping) and not holds_structure(value) and any(map(holds_structure, value.values())):
-            for inner, row in value.items():
-                yield Row(f"{name}/{inner}", str(inner), row, str(name))
+        if isinstance(value, list) and any(map(holds_structure, value)):
+            yield from (Row(f"{name}/{number}", None, row, str(name)) for number, row in enumerate(value))
+        elif isinstance(value, Mapping) and not holds_structure(value) and any(map(holds_structure, value.values())):
+            yield from (Row(f"{name}/{inner}", str(inner), row, str(name)) for inner, row in value.items())
         else:
             yield Row(str(name), str(name), value)

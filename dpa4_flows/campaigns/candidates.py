@@ -29,8 +29,9 @@ def read_candidates(files: Iterable[str | Path]) -> list[Candidate]:
     found: dict[str, tuple[Candidate, Path]] = {}
     for file in map(Path, files):
         for named in read_structures(file):
-            # readers number what repeats, as in a trajectory; an id that somebody gave is unique
-            name = storable(identifier(named.labels, named.name))
+            name, own = named.name, identifier(named.labels, "")
+            if own and name.startswith(f"{own}:"):  # readers number what repeats; an id that somebody gave is unique
+                name = own
             if name in found:
                 other = found[name][1]
                 where = f"twice in {file}" if other == file else f"in {other} and in {file}"

@@ -65,6 +65,7 @@ LAYOUTS: dict[str, tuple[Any, list[str]]] = {
     ),
     "a table by index": ({"initial_structure": {"wbm-1-1": PLAIN, "wbm-1-2": PLAIN}}, ["wbm-1-1", "wbm-1-2"]),
     "mappings in a mapping": ({"bulk": {"MgO": ENTRY}, "slabs": {"MgO-100": ENTRY}}, ["MgO", "MgO-100"]),
+    "lists in a mapping": ({"rocksalt": [ENTRY, PLAIN], "other": [SECOND]}, ["e-0", "rows:rocksalt/1", "e-1"]),
     "names alone": ({"one": PLAIN, "two": ENTRY}, ["one", "two"]),
     "an answer of OPTIMADE": ({"data": [optimade("a"), optimade("b")], "meta": {}, "links": {}}, ["a", "b"]),
     "one resource of OPTIMADE": ({"data": optimade("a"), "meta": {}}, ["a"]),
@@ -111,6 +112,14 @@ def test_a_large_table_is_named_by_its_entries(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(formats, "WHOLE_JSON", 40)
     content = {"material_id": {"0": "a", "1": "b"}, "computed_structure_entry": {"0": ENTRY, "1": SECOND}}
     assert [entry.name for entry in _read(tmp_path / "rows.json", content)] == ["e-0", "e-1"]
+
+
+def test_a_broken_entry_of_a_large_mapping_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "WHOLE_JSON", 40)
+    (tmp_path / "a.json").write_text(json.dumps({"one": PLAIN, "two": {"x": 1}, "three": 5, "four": PLAIN}))
+    errors = {entry.name: entry.error for entry in read_structures(tmp_path / "a.json")}
+    assert [name for name, error in errors.items() if error is None] == ["one", "four"]
+    assert "'two' is no structure" in str(errors["two"]) and "'three' is no structure" in str(errors["three"])
 
 
 def test_a_large_file_without_structures_says_where_they_may_be(
