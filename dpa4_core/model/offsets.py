@@ -68,15 +68,12 @@ class OffsetFit:
         stacked = torch.cat([self._triangle, *self._rows])
         self._triangle, self._rows = torch.linalg.qr(stacked, mode="r").R, []
 
-    def solve(self, ridge: float = 0.0, fixed: Mapping[int, float] | None = None) -> OffsetResult:
+    def solve(self, fixed: Mapping[int, float] | None = None) -> OffsetResult:
         """The offsets of least norm among the best ones, so that inseparable elements share in proportion to counts.
 
         Args:
-            ridge: adds ridge·Σ b² to the sum of squares.
             fixed: offsets in eV that are given, by species; the others are fitted to the rest.
         """
-        if ridge < 0:
-            raise DPA4Error(f"ridge must not be negative, got {ridge}")
         self._fold()
         matrix, target = self._triangle[:, :-1].clone(), self._triangle[:, -1]
         offsets = torch.zeros(self.n_species, dtype=torch.float64)
@@ -85,9 +82,6 @@ class OffsetFit:
             offsets[species], free[species] = value, False
         target = target - matrix @ offsets
         matrix[:, ~free] = 0.0
-        if ridge:
-            matrix = torch.cat([matrix, math.sqrt(ridge) * torch.eye(self.n_species, dtype=torch.float64)])
-            target = torch.cat([target, target.new_zeros(self.n_species)])
         u, singular, vt = torch.linalg.svd(matrix, full_matrices=False)
         # rounding of a triangle that many frames went through, relative to the largest singular value
         cut = torch.finfo(torch.float64).eps * max(self.n_frames, self.n_species)

@@ -92,7 +92,7 @@ def start(
         info = ModelInfo(name=config.name, trained_for="see the training data of its owner")
         network = Network(model, info)
     else:
-        network = _from_base(config, symbols, dtype)
+        network = _from_base(config, symbols)
     about = {"level_of_theory": config.level_of_theory, "corrections": config.corrections, "licence": config.licence}
     known: dict[str, Any] = {key: value for key, value in about.items() if value not in ("", "unknown")}
     if config.base is not None and "level_of_theory" not in known:
@@ -146,7 +146,7 @@ def _adapt(model: DPA4, config: TrainConfig) -> list[str]:
     return adapted
 
 
-def _from_base(config: TrainConfig, symbols: list[str], dtype: torch.dtype) -> Network:
+def _from_base(config: TrainConfig, symbols: list[str]) -> Network:
     assert config.base is not None
     base = load(config.base, dtype=config.run.dtype)
     model, info = base.model.requires_grad_(True), base.info
@@ -159,7 +159,7 @@ def _from_base(config: TrainConfig, symbols: list[str], dtype: torch.dtype) -> N
         model, info = extend_elements(model, info, new, like)
         notes["new elements"] = ", ".join(f"{s} like {like[s]}" if s in like else f"{s} from scratch" for s in new)
     training = {"base": info.name, "base_sha256": base.info.sha256, "fine_tuned_on": symbols}
-    return Network(model.to(dtype), dataclasses.replace(info, training=training), notes)
+    return Network(model, dataclasses.replace(info, training=training), notes)
 
 
 def restore(network: DPA4, config: TrainConfig) -> nn.Module:

@@ -85,21 +85,18 @@ def route(official_name: str, shape: Iterable[int]) -> Route:
 def parameter_groups(
     named_parameters: Iterable[tuple[str, Parameter]],
     official: Callable[[str], str],
-    lr_scale: Callable[[str], float] = lambda name: 1.0,
 ) -> list[dict[str, Any]]:
     """Groups of the trainable parameters for `HybridMuon`, sorted by name.
 
     Args:
         named_parameters: as a module lists them.
         official: name of a parameter in an official checkpoint, see `dpa4_core.model.official.official_name`.
-        lr_scale: factor on the learning rate of a parameter, by our name: new heads, layer-wise rates.
     """
-    members: dict[tuple[Route, float], list[tuple[str, Parameter]]] = {}
+    members: dict[Route, list[tuple[str, Parameter]]] = {}
     for name, parameter in sorted(named_parameters, key=lambda item: item[0]):
         if parameter.requires_grad:
-            key = route(official(name), parameter.shape), lr_scale(name)
-            members.setdefault(key, []).append((name, parameter))
-    return [{"params": members[key], "route": key[0], "lr_scale": key[1]} for key in sorted(members)]
+            members.setdefault(route(official(name), parameter.shape), []).append((name, parameter))
+    return [{"params": members[key], "route": key} for key in sorted(members)]
 
 
 def orthogonalise(matrices: Tensor, precision: torch.dtype) -> Tensor:
@@ -140,7 +137,7 @@ class HybridMuon(torch.optim.Optimizer):
         self.precision = precision
         if not groups:
             raise DPA4Error("no parameter is trainable; unfreeze some or add adapters")
-        super().__init__(groups, {"lr": lr, "lr_scale": 1.0, "step": 0})
+        super().__init__(groups, {"lr": lr, "step": 0})
         self.set_lr(lr)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -160,9 +157,9 @@ class HybridMuon(torch.optim.Optimizer):
                 self.state[parameter] = {slot: torch.zeros_like(parameter) for slot in _SLOTS[group["route"]]}
 
     def set_lr(self, lr: float) -> None:
-        """Learning rate of the next steps; each group multiplies it by its ``lr_scale``."""
+        """Learning rate of the next steps."""
         for group in self.param_groups:
-            group["lr"] = lr * group["lr_scale"]
+            group["lr"] = lr
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -319,19 +319,18 @@ def _run(
 ) -> None:
     is_first = os.environ.get("RANK", "0") == "0"
     try:
-        config = configuration(inputs, flags, default_base)
-    except ValueError:
-        if is_first:
-            raise
-        raise typer.Exit(USER_ERROR) from None  # the first process says it
-    try:
         with _signals_stop():
+            config = configuration(inputs, flags, default_base)
             if dry_run:
-                _plan(config, as_json=as_json)
+                _plan(config, as_json=as_json, shown=is_first)
             elif is_first:
                 _train(config, restart=restart, tensorboard=tensorboard, as_json=as_json)
             elif run_training(config, restart=restart).status == "interrupted":
                 raise typer.Exit(INTERRUPTED)
+    except ValueError:
+        if is_first:
+            raise
+        raise typer.Exit(USER_ERROR) from None  # all processes find the same, and the first one says it
     except KeyboardInterrupt:
         if is_first:
             remark("stopped; the same command goes on")
@@ -405,8 +404,8 @@ def _is_finished(folder: Path) -> bool:
         return False
 
 
-def _plan(config: TrainConfig, *, as_json: bool) -> None:
-    """Everything up to the first step, in a folder that is thrown away."""
+def _plan(config: TrainConfig, *, as_json: bool, shown: bool) -> None:
+    """Everything up to the first step, in a folder that is thrown away; one of several processes shows it."""
     start: dict[str, Any] = {}
     with (
         tempfile.TemporaryDirectory(prefix="dpa4-dry-run-") as scratch,
@@ -419,6 +418,8 @@ def _plan(config: TrainConfig, *, as_json: bool) -> None:
                 start.update(record, config=config.to_dict())
 
         Trainer(replace(config, output=scratch), join(config.run.device), heard)
+    if not shown:
+        return
     if as_json:
         print_json(start)
         return

@@ -86,13 +86,6 @@ def test_noise_is_fitted_per_atom_and_its_size_reported():
     assert result.rmse_per_atom == pytest.approx(residual.square().mean().sqrt().item(), rel=1e-8)
 
 
-def test_ridge_is_the_textbook_one():
-    counts = compositions(50)
-    rows = (counts / counts.sum(1, keepdim=True)).numpy()
-    expected = np.linalg.solve(rows.T @ rows + 0.3 * np.eye(5), rows.T @ (rows @ TRUE.numpy()))
-    np.testing.assert_allclose(fitted(counts, counts @ TRUE, ridge=0.3).offsets, expected, rtol=1e-9)
-
-
 def test_frames_without_a_label_are_left_out_and_nothing_gives_zero():
     counts = compositions(100)
     energies = counts @ TRUE

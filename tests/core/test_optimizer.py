@@ -117,20 +117,19 @@ def test_route_follows_the_last_word_of_the_name(name, shape, expected):
     assert route(name, shape) == expected
 
 
-def test_groups_are_sorted_trainable_and_split_by_learning_rate():
+def test_groups_are_sorted_and_trainable():
     parameters = example()
     parameters["b.weight"].requires_grad_(False)
     shuffled = dict(reversed(parameters.items()))
-    groups = parameter_groups(shuffled.items(), lambda name: name, lambda name: 0.1 if name == "c.weight" else 1.0)
-    assert [(g["route"], g["lr_scale"], [n for n, _ in g["params"]]) for g in groups] == [
-        ("adam", 1.0, ["d.bias"]),
-        ("adamw", 1.0, ["e.adamw_w"]),
-        ("muon", 0.1, ["c.weight"]),
-        ("muon", 1.0, ["a.weight"]),
+    groups = parameter_groups(shuffled.items(), lambda name: name)
+    assert [(g["route"], [n for n, _ in g["params"]]) for g in groups] == [
+        ("adam", ["d.bias"]),
+        ("adamw", ["e.adamw_w"]),
+        ("muon", ["a.weight", "c.weight"]),
     ]
     optimizer = HybridMuon(groups)
     optimizer.set_lr(1e-2)
-    assert [g["lr"] for g in optimizer.param_groups] == [1e-2, 1e-2, 1e-3, 1e-2]
+    assert [g["lr"] for g in optimizer.param_groups] == [1e-2] * 3
 
 
 def test_polar_factor_equals_the_singular_value_decomposition():

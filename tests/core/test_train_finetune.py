@@ -332,3 +332,15 @@ def test_charges_that_the_network_does_not_see_are_named(tmp_path):
     assert trainer_of(config).network.notes["charge and spin"].startswith("2 frames")
     seeing = configured(write(tmp_path, frames), tmp_path / "seeing", run__steps=1, model__charge_spin=[0, 1])
     assert "charge and spin" not in trainer_of(seeing).network.notes
+
+
+def test_offsets_keep_all_their_digits_in_single_precision(tmp_path):
+    """An all-electron energy of 10⁵ eV has no room for meV in float32."""
+    base = base_file(tmp_path)
+    shift = {"O": -2041.123456, "Mg": -54321.654321}
+    data = write(tmp_path, answered(toy_structures(12), base, shift), "new")
+    train(finetuned(data, tmp_path / "run", base, run__dtype="float32", run__steps=1, run__ema=0.0))
+    before, after = (read_model(path, dtype=None)[0] for path in (base, tmp_path / "run" / "model.dpa4"))
+    assert after.dtype == torch.float32 and after.out_bias.dtype == torch.float64
+    moved = (after.out_bias - before.out_bias).ravel().tolist()
+    assert moved == pytest.approx([shift[symbol] for symbol in after.config.elements], abs=5e-4)

@@ -19,8 +19,10 @@ from rich.console import Console
 from toy_labels import FLAGS, NETWORK, write_toy
 from typer.testing import CliRunner, Result
 
+from dpa4_core.errors import DPA4Error
 from dpa4_core.train.config import TrainConfig
 from dpa4_flows.cli import app
+from dpa4_flows.cli import train as train_module
 from dpa4_flows.cli.train import Flags, configuration
 from dpa4_flows.cli.train_output import TrainingDisplay
 from dpa4_flows.toml_text import toml_text
@@ -240,6 +242,19 @@ def test_mistakes_are_one_sentence(data: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("RANK", "1")
     silent = dpa4("train", data, "--preset", "tiny")
     assert (silent.exit_code, silent.output) == (1, "")
+
+
+def test_of_several_processes_the_first_says_what_is_wrong(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise DPA4Error("the data hold Xx")
+
+    monkeypatch.setattr(train_module, "run_training", refuse)
+    for rank, said in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        result = dpa4("train", data, *SHORT, "-o", tmp_path / "ranks")
+        assert result.exit_code == 1 and ("the data hold Xx" in result.stderr) == said, result.output
 
 
 def _empty_log(folder: Path) -> Path:
