@@ -49,6 +49,10 @@ class ResultsError(RuntimeError):
     """The results table cannot be used; one sentence that names the file."""
 
 
+class EmptyTableError(ResultsError):
+    """Nothing was written into the table, as on a disk that was full when it was made."""
+
+
 def digest(*parts: Any) -> str:
     """SHA-256 over the canonical JSON of ``parts``, 64 hex digits."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -135,9 +139,11 @@ class ResultsTable:
         with self._connect() as connection:
             if not read_only:
                 connection.executescript(_SCHEMA)
-            row = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
+            begun = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is not None
+            version = "SELECT value FROM meta WHERE name = 'schema_version'"
+            row = connection.execute(version).fetchone() if begun else None
             if row is None and read_only:
-                raise ResultsError(f"results table {self.path} holds nothing yet; start the run again")
+                raise EmptyTableError(f"results table {self.path} holds nothing yet; start the run again")
             stored_version = SCHEMA_VERSION if row is None else json.loads(row[0])
             if stored_version not in (1, SCHEMA_VERSION):
                 raise ResultsError(

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from dpa4_core.errors import DPA4Error
-from dpa4_core.files import replacing_text
+from dpa4_core.files import WriteError, replacing_text
 from dpa4_core.locks import holder, locked
 from dpa4_core.train.config import SourceConfig, TrainConfig
 from dpa4_core.train.log import read_log
@@ -191,7 +191,11 @@ def measure(folder: Path, *, device: str = "auto", notify: Callable[[str], None]
             return {}
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        assess(folder, device=device, notify=notify)
+        try:
+            assess(folder, device=device, notify=notify)
+        except WriteError as error:  # a folder of somebody else, or on a disk that is only read
+            notify(f"errors of the model are left out: {error}")
+            return {}
     found: dict[str, Any] = json.loads(metrics.read_text())
     return found
 

@@ -18,7 +18,7 @@ from dpa4_flows.campaigns.battery_verdicts import judge_duplicate, judge_sanity
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import BatteryCampaign
 from dpa4_flows.campaigns.library import campaign_library, further_phases
-from dpa4_flows.campaigns.run import TABLE_FILE, choose_corrections, model_of, open_run
+from dpa4_flows.campaigns.run import TABLE_FILE, choose_corrections, is_begun, model_of, open_run
 from dpa4_flows.makers.references import find_phases
 from dpa4_flows.reference.library import missing_elements
 from dpa4_flows.reference.store import ReferenceStore
@@ -146,7 +146,7 @@ def _work(
     if present:
         maker = run.relax_maker(name)
         keys = {maker.key(structure) for structure in structures}
-        if (folder / TABLE_FILE).is_file():
+        if is_begun(folder):
             stored |= open_run(folder).existing_keys(keys)
         if library is not None:
             stored |= library.table.existing_keys(keys)

@@ -36,7 +36,7 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import code_version
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.store import ReferenceStore
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.results import EmptyTableError, ResultsTable
 from dpa4_flows.schemas import Candidate
 
 TABLE_FILE = "results.sqlite"
@@ -125,7 +125,7 @@ def prepare_run(
     run = BatteryRun(table=str(path), model=model, campaign=campaign, corrections=corrections, shared_table=shared)
     library, remarks = campaign_library(run)
     notes += remarks
-    if library is not None and path.is_file():  # what an interrupted run, or workers elsewhere, have computed
+    if library is not None and is_begun(folder):  # what an interrupted run, or workers elsewhere, have computed
         notes += give_back(library, open_run(folder))
     inputs = open_run(folder).get_meta("inputs") if stored_inputs else None
     if inputs is None:  # also in the folder of an older version
@@ -205,6 +205,19 @@ def run_lock(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # something is in it
             for empty in made:
                 empty.rmdir()
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether the table of a run is in the folder; one that a full disk kept from being made is none.
+
+    Raises:
+        ResultsError: the table cannot be read.
+    """
+    try:
+        open_run(folder)
+    except (ConfigError, EmptyTableError):
+        return False
+    return True
 
 
 def open_run(folder: Path) -> ResultsTable:

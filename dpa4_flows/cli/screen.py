@@ -22,6 +22,7 @@ from dpa4_flows.campaigns.run import (
     Engine,
     PreparedRun,
     finish_run,
+    is_begun,
     open_run,
     prepare_run,
     run_lock,
@@ -241,7 +242,7 @@ def _refuse_second_start(folder: Path, launchpad: Path | None) -> None:
         ConfigError: Fireworks of the run are still to run.
         EngineError: the run was submitted and its database does not answer.
     """
-    if not (folder / TABLE_FILE).is_file():
+    if not is_begun(folder):
         return
     table = open_run(folder)
     ids = table.get_meta("fireworks")
