@@ -31,13 +31,16 @@ LARGEST_FILE = 4 * 2**30
 LARGEST_MEMBER = 64 * 2**20
 """Bytes of a member of an archive that holds one structure: a CIF of 100,000 atoms has 10 MB."""
 
+LINE_COST = 60
+"""Bytes that a line takes in memory beside its characters: millions of empty lines are no small entry."""
+
 LONGEST_LINE = 16 * 2**20
 """Characters of one line of CIF, POSCAR or XYZ: the longest are comments of extended XYZ that hold whole matrices."""
 
 MOST_EXPANSION = 200
 """Bytes out of one compressed byte: text of structures gives 3 to 30, copies of one structure 100."""
 
-FREE_EXPANSION = 16 * 2**20
+FREE_EXPANSION = 2 * 2**20
 """Bytes up to which the expansion does not matter: short texts of copies are small, however well they compress."""
 
 MOST_COLUMNS = 1000

@@ -204,15 +204,14 @@ def _checked(unread: Unread, path: Path) -> NamedStructure:
     if error is None:
         try:
             to_system(entry.structure)
-        except StructureError as problem:
-            error = str(problem)
+        except PARSE_ERRORS as problem:
+            error = reason(problem)
     name = storable(entry.name)
-    if error is None:
-        return dataclasses.replace(entry, name=name)
-    where = unread.part[1:] if unread.part.startswith("/") else name  # of an archive the member
-    return dataclasses.replace(
-        _failed(name, f"{path.name}, {where}: {error}"), structure=entry.structure, warnings=entry.warnings
-    )
+    if error is not None:
+        where = unread.part[1:] if unread.part.startswith("/") else name  # of an archive the member
+        error = storable(f"{path.name}, {where}: {error}", LONGEST_SENTENCE)
+    said = tuple(storable(text, LONGEST_SENTENCE) for text in entry.warnings)
+    return dataclasses.replace(entry, name=name, error=error, warnings=said)
 
 
 def _failed(name: str, error: str) -> NamedStructure:

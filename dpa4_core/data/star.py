@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from dpa4_core.data.bounded import LARGEST_ENTRY, storable
+from dpa4_core.data.bounded import LARGEST_ENTRY, LINE_COST, storable
 from dpa4_core.data.system import StructureError
 
 _QUOTED = re.compile(r"""(?:'((?:[^']|'(?=\S))*)'|"((?:[^"]|"(?=\S))*)")(?=\s|$)""")
@@ -122,7 +122,7 @@ def split_blocks(lines: Iterable[str]) -> Iterator[list[str]]:
     block: list[str] = []
     has_sites, in_text, size = False, False, 0
     for line in lines:
-        size += len(line)
+        size += len(line) + LINE_COST
         if size > LARGEST_ENTRY:
             raise StructureError(f"a data block has more than {LARGEST_ENTRY // 2**20} MiB, as no crystal has")
         if line.startswith(";"):

@@ -352,6 +352,8 @@ def _cartesian_mask(mask: NDArray[np.bool_], cell: NDArray[np.float64]) -> tuple
     """
     if mask.all() or not mask.any():
         return mask, None
+    if not np.isfinite(cell).all():  # which is refused, but not here
+        return np.ones(3, dtype=bool), None
     forbidden = np.linalg.pinv(cell).T[mask]
     projector = np.linalg.pinv(forbidden) @ forbidden
     cartesian = np.diag(projector) > 0.5

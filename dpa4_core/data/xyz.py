@@ -20,7 +20,7 @@ from ase.io.extxyz import key_val_str_to_dict, per_config_properties
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
-from dpa4_core.data.bounded import LARGEST_ENTRY
+from dpa4_core.data.bounded import LARGEST_ENTRY, LINE_COST
 from dpa4_core.data.plain_fields import plain_value
 from dpa4_core.data.species import atoms_of
 from dpa4_core.data.system import StructureError
@@ -51,7 +51,7 @@ def xyz_frames(stream: Iterator[str]) -> Iterator[list[str]]:
             if frame:
                 yield frame
             frame, size = [], 0
-        size += len(line)
+        size += len(line) + LINE_COST
         if size > LARGEST_ENTRY:
             raise StructureError(f"a frame has more than {LARGEST_ENTRY // 2**20} MiB without the beginning of another")
         if frame or line.strip():

@@ -57,7 +57,7 @@ def test_every_format_gives_the_same_arrays(tmp_path: Path, kind: str) -> None:
     assert len({frame.group for frame in frames}) == 1
 
 
-@pytest.mark.parametrize("kind", sorted(set(WRITERS) - {"aselmdb", "deepmd lmdb"}))  # LMDB trusts its pages
+@pytest.mark.parametrize("kind", sorted(WRITERS))
 def test_damaged_files_give_broken_frames_and_no_other_error(tmp_path: Path, kind: str) -> None:
     path = WRITERS[kind](tmp_path, FRAMES)
     files = [path] if path.is_file() else sorted(path.rglob("*.npy"))
@@ -295,13 +295,13 @@ def test_unusable_paths_are_refused(tmp_path: Path, name: str, content: bytes | 
 
 
 def test_a_missing_package_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = WRITERS["aselmdb"](tmp_path, FRAMES)
+    path = WRITERS["deepmd lmdb"](tmp_path, FRAMES)
 
     def missing(name: str) -> None:
         raise ImportError(name)
 
     monkeypatch.setattr(optional.importlib, "import_module", missing)
-    with pytest.raises(DPA4Error, match=r'needs lmdb; run `pip install "dpa4-flows\[formats\]"`'):
+    with pytest.raises(DPA4Error, match=r'needs msgpack; run `pip install "dpa4-flows\[formats\]"`'):
         list(read_frames(path))
 
 

@@ -31,9 +31,10 @@ from pymatgen.core import Lattice, Molecule, Structure
 from dpa4_core.data import bounded
 from dpa4_core.data.bounded import DEEPEST_JSON, storable
 from dpa4_core.data.frames import read_frames
+from dpa4_core.data.labelled.lmdb_pages import open_lmdb
 from dpa4_core.data.plain_fields import plain_value, structure_of_fields
 from dpa4_core.data.readers import iter_structures, read_structures
-from dpa4_core.data.structures import constraint_problem, to_system
+from dpa4_core.data.structures import StructureError, constraint_problem, to_system
 
 ROCKSALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg2+", "O2-"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 CELL = {"lattice": [[3.6, 0, 0], [0, 3.6, 0], [0, 0, 3.6]], "species": ["Cu"], "frac_coords": [[0, 0, 0]]}
@@ -388,6 +389,35 @@ def test_rows_of_an_lmdb_are_bounded_and_fail_alone(tmp_path: Path) -> None:
         strict=True,
     ):
         assert sentence in str(error)
+
+
+def test_pages_of_an_lmdb_are_read_as_its_library_reads_them(tmp_path: Path) -> None:
+    """Trees of several levels, keys that were deleted, values that fill many pages."""
+    random = np.random.default_rng(0)
+    content = {f"{i:05d}".encode(): random.bytes(int(random.integers(1, 60))) for i in range(3000)}
+    content |= {b"large": random.bytes(300_000), b"empty": b"", b"x" * 400: b"long key"}
+    path = tmp_path / "a.lmdb"
+    with lmdb.open(str(path), subdir=False, map_size=2**26) as environment:
+        with environment.begin(write=True) as transaction:
+            for key, value in content.items():
+                transaction.put(key, value)
+        with environment.begin(write=True) as transaction:
+            for number in range(0, 3000, 7):
+                transaction.delete(f"{number:05d}".encode())
+                del content[f"{number:05d}".encode()]
+    with open_lmdb(path) as database:
+        assert list(database.keys()) == sorted(content) and database.n_entries == len(content)
+        assert all(database.get(key) == value for key, value in content.items())
+        assert database.get(b"00000") is None and database.get(b"") is None and database.get(b"zzz") is None
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 9973):
+        path.write_bytes(whole[:place] + random.bytes(16) + whole[place + 16 :])
+        try:
+            with open_lmdb(path) as database:
+                for key in list(database.keys()):
+                    database.get(key)
+        except StructureError:
+            continue
 
 
 def test_headers_of_numpy_files_announce_what_is_there(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,29 +13,34 @@ from dpa4_core.data.bounded import LARGEST_ENTRY
 from dpa4_core.data.formats import stem
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, attempt, labelled_frame
 from dpa4_core.data.identifiers import identifier
+from dpa4_core.data.labelled.lmdb_pages import LmdbFile
 from dpa4_core.data.plain_fields import plain_integers
 from dpa4_core.data.system import StructureError
 
 _STRUCTURE = ("numbers", "positions", "cell", "pbc")
+_MOST_DIGITS = 19
 
 
-def read_ase_rows(transaction: Any, path: Path, keys: LabelKeys, source: str) -> Iterator[Frame | BrokenFrame]:
+def read_ase_rows(
+    database: LmdbFile, found: Sequence[bytes], path: Path, keys: LabelKeys, source: str
+) -> Iterator[Frame | BrokenFrame]:
     """Rows in order of their number; ``nextid``, ``metadata`` and ``deleted_ids`` are no rows."""
-    numbers = [int(key) for key in transaction.cursor().iternext(values=False) if bytes(key).isdigit()]
-    deleted = transaction.get(b"deleted_ids")
+    numbers = {int(key): key for key in found if len(key) < _MOST_DIGITS}
+    deleted = database.get(b"deleted_ids")
     gone = _numbers_of(deleted)
     for number in sorted(numbers):
         if number not in gone:
             name = f"{stem(path)}:{number}"
-            record = bytes(transaction.get(str(number).encode()))
-            yield attempt(name, source, partial(_frame_of_row, record, keys, name, source), "database")
+            yield attempt(
+                name, source, partial(_frame_of_row, database, numbers[number], keys, name, source), "database"
+            )
 
 
-def _numbers_of(record: Any) -> set[int]:
+def _numbers_of(record: bytes | None) -> set[int]:
     """The numbers of deleted rows, none without the list."""
     if record is None:
         return set()
-    deleted = _decoded(bytes(record))
+    deleted = _decoded(record)
     return set(plain_integers(deleted, "the list of deleted rows").tolist())
 
 
@@ -51,8 +56,8 @@ def _decoded(record: bytes) -> Any:
     return decode_fields(text.decode("utf-8", errors="replace"))
 
 
-def _frame_of_row(record: bytes, keys: LabelKeys, name: str, source: str) -> Frame:
-    row = _decoded(record)
+def _frame_of_row(database: LmdbFile, key: bytes, keys: LabelKeys, name: str, source: str) -> Frame:
+    row = _decoded(database.get(key) or b"")
     if not isinstance(row, dict):
         raise StructureError("the row is no mapping")
     extra = [row[key] for key in ("data", "key_value_pairs") if isinstance(row.get(key), dict)]

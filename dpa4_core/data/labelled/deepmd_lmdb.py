@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,28 +14,30 @@ from dpa4_core.data.bounded import check_depth
 from dpa4_core.data.formats import stem
 from dpa4_core.data.frame import BrokenFrame, Frame, LabelKeys, attempt
 from dpa4_core.data.labelled.deepmd import deepmd_frame
+from dpa4_core.data.labelled.lmdb_pages import LmdbFile
 from dpa4_core.data.labelled.optional import optional_package
 from dpa4_core.data.system import StructureError
 
 METADATA = b"__metadata__"
 
 
-def read_deepmd_records(transaction: Any, path: Path, keys: LabelKeys, source: str) -> Iterator[Frame | BrokenFrame]:
+def read_deepmd_records(
+    database: LmdbFile, found: Sequence[bytes], path: Path, keys: LabelKeys, source: str
+) -> Iterator[Frame | BrokenFrame]:
     """Records in order of their key; the element list is in the metadata or in the record itself."""
     unpack = partial(optional_package("msgpack", "a DeePMD LMDB data set").unpackb, raw=False, strict_map_key=False)
-    metadata = _unpacked(unpack, bytes(transaction.get(METADATA)))
+    metadata = _unpacked(unpack, database.get(METADATA) or b"")
     type_map = metadata.get("type_map") if isinstance(metadata, dict) else None
 
-    def read(record: bytes, name: str) -> Frame:
-        arrays = _unpacked(unpack, record)
+    def read(key: bytes, name: str) -> Frame:
+        arrays = _unpacked(unpack, database.get(key) or b"")
         if not isinstance(arrays, dict):
             raise StructureError("the record is no mapping")
         return _frame_of_record(arrays, type_map, keys, name, source)
 
-    for key, record in transaction.cursor():
-        if bytes(key).isdigit():
-            name = f"{stem(path)}:{int(key)}"
-            yield attempt(name, source, partial(read, bytes(record), name))
+    for key in found:
+        name = f"{stem(path)}:{key.decode().lstrip('0') or '0'}"
+        yield attempt(name, source, partial(read, key, name))
 
 
 def _frame_of_record(
