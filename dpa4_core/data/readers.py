@@ -210,8 +210,7 @@ def _checked(unread: Unread, path: Path) -> NamedStructure:
     if error is not None:
         where = unread.part[1:] if unread.part.startswith("/") else name  # of an archive the member
         error = storable(f"{path.name}, {where}: {error}", LONGEST_SENTENCE)
-    said = tuple(storable(text, LONGEST_SENTENCE) for text in entry.warnings)
-    return dataclasses.replace(entry, name=name, error=error, warnings=said)
+    return dataclasses.replace(entry, name=name, error=error)
 
 
 def _failed(name: str, error: str) -> NamedStructure:

@@ -276,9 +276,9 @@ def _recipe(content: bytes, turns: random.Random) -> bytes:
     """A value of JSON becomes the recipe of an object, another kind of value, or vanishes."""
     try:
         value = json.loads(content)
-    except ValueError:
+        places = list(_places(value))
+    except (ValueError, RecursionError):
         return _words(content, turns)
-    places = list(_places(value))
     if not places:
         return content
     holder, key = turns.choice(places)
