@@ -14,6 +14,7 @@ from pymatgen.core import Structure
 from toy_campaign import candidates, layered, write_campaign
 
 from dpa4_core.data.graph import Graph
+from dpa4_core.data.system import StructureError
 from dpa4_core.errors import DPA4Error
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
@@ -315,7 +316,7 @@ def test_candidate_keeps_source_tags_and_loses_oxidation_states(tmp_path: Path) 
 def test_unreadable_file_of_candidates_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "c.json"
     file.write_text("[{")
-    with pytest.raises(ConfigError, match="not valid JSON"):
+    with pytest.raises(StructureError, match="c.json: the text is not valid JSON from line 1"):
         read_candidates([file])
     with pytest.raises(DPA4Error, match="is not a run folder"):
         open_run(tmp_path)
