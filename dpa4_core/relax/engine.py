@@ -73,7 +73,8 @@ def relax(
             calls of FIRE. "fire" makes the steps of ASE's ``FIRE`` on a ``FrechetCellFilter``; "lbfgs" never hands
             over.
         max_step: Å, the longest displacement of an atom in a step ("fire": of all atoms together); by default 0.2.
-        cell: what of the cell relaxes: "full", "fixed" (as ``relax_cell=False``), "volume" (is constant), "shape" (is
+        cell: what of the cell relaxes: "full" (but lattice vectors across a gap of more than 8 Å, whose vacuum would
+            close), "all" (those too), "fixed" (as ``relax_cell=False``), "volume" (is constant), "shape" (is
             constant), or a mask of the components of the strain that may change, 6 (xx, yy, zz, yz, xz, xy) or 3 × 3.
         keep_symmetry: keep the space group of the start, made exact first; crystals without fixed atoms.
         symprec: Å within which the symmetry of the start holds.

@@ -17,8 +17,9 @@ from torch import Tensor
 from dpa4_core.data.structures import StructureError, System
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax.symmetry import Symmetry, symmetrised
+from dpa4_core.relax.vacuum import vacuum_axes
 
-CELL_MODES = ("full", "fixed", "volume", "shape")
+CELL_MODES = ("full", "fixed", "volume", "shape", "all")
 _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
@@ -29,11 +30,13 @@ class Freedom:
     Attributes:
         cell: [9, 9] projection of a strain, row by row; None for all strains.
         symmetry: that is kept; None for none.
+        holds_vacuum: whether a lattice vector that would move stays, since it crosses a vacuum.
 
     """
 
     cell: NDArray[np.float64] | None = None
     symmetry: Symmetry | None = None
+    holds_vacuum: bool = False
 
 
 def cell_projection(cell: str | ArrayLike, span: NDArray[np.float64] | None = None) -> NDArray[np.float64] | None:
@@ -43,7 +46,8 @@ def cell_projection(cell: str | ArrayLike, span: NDArray[np.float64] | None = No
     scales the plane.
 
     Args:
-        cell: "full", "fixed", "volume" (stays constant), "shape" (stays the same), or a mask of the components of the
+        cell: "full", "fixed", "volume" (stays constant), "shape" (stays the same), "all" (also vectors across a vacuum,
+            which ``span`` leaves out otherwise), or a mask of the components of the
             strain that may change, 6 (xx, yy, zz, yz, xz, xy) or 3 × 3 of them.
         span: [3, 3] projection onto the span of the periodic vectors; None for a crystal.
 
@@ -57,7 +61,7 @@ def cell_projection(cell: str | ArrayLike, span: NDArray[np.float64] | None = No
     if isinstance(cell, str):
         if cell not in CELL_MODES:
             raise DPA4Error(f"unknown cell {cell!r}; choose from {', '.join(CELL_MODES)}, or give a mask of 6 or 3 × 3")
-        if cell == "full":
+        if cell in ("full", "all"):
             return None if span is None else plane
         trace = np.outer(within, within) / np.trace(within)
         return {"volume": plane - trace, "shape": trace}.get(cell)
@@ -83,12 +87,20 @@ def cell_projection(cell: str | ArrayLike, span: NDArray[np.float64] | None = No
 
 
 def allowed_strains(system: System, cell: str | ArrayLike) -> NDArray[np.float64] | None:
-    """`cell_projection` of one structure with its own open axes."""
+    """`cell_projection` of one structure, whose open axes and vectors across a vacuum stay as they are."""
     span = None
-    if system.periodic and not system.pbc.all():
-        repeats = system.cell[system.pbc]
+    moving = system.pbc & ~held_vacuum(system, cell)
+    if system.periodic and not moving.any():
+        return np.zeros((9, 9))
+    if system.periodic and not moving.all():
+        repeats = system.cell[moving]
         span = np.linalg.pinv(repeats) @ repeats
     return cell_projection(cell, span)
+
+
+def held_vacuum(system: System, cell: str | ArrayLike) -> NDArray[np.bool_]:
+    """Which lattice vectors [3] stay since they cross a vacuum; a mask, and "all", say themselves what moves."""
+    return vacuum_axes(system) if isinstance(cell, str) and cell in ("full", "volume", "shape") else np.zeros(3, bool)
 
 
 def freedom(system: System, cell: str | ArrayLike, *, keep_symmetry: bool, symprec: float) -> tuple[System, Freedom]:
@@ -100,9 +112,9 @@ def freedom(system: System, cell: str | ArrayLike, *, keep_symmetry: bool, sympr
         StructureError: a symmetry that cannot be found, or that the mask of the cell breaks.
 
     """
-    strains = allowed_strains(system, cell)
+    strains, holds_vacuum = allowed_strains(system, cell), bool(held_vacuum(system, cell).any())
     if not keep_symmetry:
-        return system, Freedom(strains)
+        return system, Freedom(strains, holds_vacuum=holds_vacuum)
     system, symmetry = symmetrised(system, symprec)
     both = symmetry.cell
     if strains is not None:
@@ -111,7 +123,7 @@ def freedom(system: System, cell: str | ArrayLike, *, keep_symmetry: bool, sympr
             raise StructureError(
                 f"the mask of the cell breaks space group {symmetry.number}; use another mask, or keep_symmetry=False"
             )
-    return system, Freedom(both, symmetry)
+    return system, Freedom(both, symmetry, holds_vacuum)
 
 
 class Projection:

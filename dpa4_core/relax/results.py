@@ -12,6 +12,16 @@ Minimum = Literal["verified", "saddle", "not_checked"]
 """What is known about the end of a relaxation; see `RelaxResult.minimum`."""
 
 
+FLAG_SENTENCES = {
+    "dissociated": "it fell into pieces, or into layers or chains",
+    "close_contact": "two atoms are closer than 0.65 of the sum of their covalent radii",
+    "large_volume_change": "the volume changed by more than half",
+    "saddle": "it is on a saddle point: a way down was found and not gone",
+    "vacuum_kept": "its cell has a gap of more than 8 Å, and the lattice vector across it stayed (not with --cell all)",
+}
+"""What the flags of a `RelaxResult` mean."""
+
+
 class RelaxStep(NamedTuple):
     """One force call of a relaxation.
 
@@ -51,7 +61,8 @@ class RelaxResult:
         volume_change: relative change of the volume of the cell; NaN without periodicity.
         flags: what deserves a look, also in a converged structure: "dissociated" (more pieces than before, or pieces
             that are endless in fewer directions), "close_contact" (atoms nearer than 0.65 of the sum of their
-            covalent radii), "large_volume_change" (by more than half), "saddle" (see ``minimum``).
+            covalent radii), "large_volume_change" (by more than half), "saddle" (see ``minimum``), "vacuum_kept" (a
+            lattice vector across a gap of more than 8 Å did not relax). `FLAG_SENTENCES` has a sentence for each.
         minimum: "verified": no way down was found around it. "saddle": there is one, which the relaxation did not go,
             since the symmetry is kept or it was out of steps, or which led nowhere. "not_checked": not asked for, or
             not converged.

@@ -114,6 +114,7 @@ def _record(tasks: list[Task], statistics: Statistics) -> None:
 
 
 def _result(task: Task, end: End, check: Check) -> RelaxResult:
+    held = ["vacuum_kept"] if task.freedom.holds_vacuum else []
     found, verdict, minimum = end.found, end.verdict, end.minimum
     if not verdict.failed and (problem := check(found.system)):
         verdict = Verdict.failure(f"the structure relaxed into one that cannot be computed: {problem}")
@@ -131,7 +132,7 @@ def _result(task: Task, end: End, check: Check) -> RelaxResult:
         trajectory=task.trajectory,
         n_force_calls=found.n_calls,
         volume_change=volume_change,
-        flags=(*flags(task.system, found.system, volume_change), *(["saddle"] if minimum == "saddle" else [])),
+        flags=(*flags(task.system, found.system, volume_change), *(["saddle"] if minimum == "saddle" else []), *held),
         minimum="not_checked" if verdict.failed else minimum,
         n_check_calls=end.n_check_calls,
     )

@@ -114,7 +114,8 @@ class Waiting:
         )
         if problem:
             raise StructureError(problem)
-        system, free = freedom(system, options.cell, keep_symmetry=options.keep_symmetry, symprec=options.symprec)
+        cell = options.cell if options.cell_moves else "fixed"
+        system, free = freedom(system, cell, keep_symmetry=options.keep_symmetry, symprec=options.symprec)
         return Task(key, structure, system, free, [] if options.keep_trajectory else None)
 
 

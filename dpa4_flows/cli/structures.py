@@ -22,6 +22,7 @@ from dpa4_core.properties import load_property, predict_property
 from dpa4_core.relax import relax as relax_structures
 from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.relax.options import RelaxOptions
+from dpa4_core.relax.results import FLAG_SENTENCES
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.calculations import relax_settings, static_settings
 from dpa4_flows.cli.console import err, number, out, plural, print_json, say, warn
@@ -167,7 +168,7 @@ def relax(
     cell: Annotated[
         str,
         typer.Option(
-            help="full, fixed, volume or shape (constant), or strains that may change: 110001 (xx yy zz yz xz xy)."
+            help="full, all (vacuum too), fixed, volume or shape (constant), or strains: 110001 (xx yy zz yz xz xy)."
         ),
     ] = "full",
     keep_symmetry: Annotated[bool, typer.Option("--keep-symmetry", help="Keep the space group of the start.")] = False,
@@ -364,7 +365,7 @@ def _finish(results: list[Computed], output: Path | None, columns: dict[str, tup
     warn_of_inputs(results)
     for r in results:
         if flags := (r.numbers or {}).get("flags"):
-            warn("look at", f"{r.name}: {flags}")
+            warn("look at", f"{r.name}: {'; '.join(FLAG_SENTENCES[flag] for flag in flags.split())}")
     if failed or unconverged:
         raise typer.Exit(USER_ERROR if len(failed) == len(results) else SOME_FAILED)
 
