@@ -7,8 +7,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dpa4_core.relax.results import Minimum
-
 Status = Literal["passed", "failed", "flagged", "error"]
 """`flagged` goes on with a warning, `failed` was rejected by a criterion, `error` could not be computed."""
 
@@ -57,7 +55,7 @@ class RelaxationDocument(Document):
     n_steps: int = Field(0, description="Optimiser steps")
     converged: bool = Field(False, description="Whether fmax fell below the threshold")
     reason: str = Field("", description="Why the relaxation ended")
-    minimum: Minimum = Field(
+    minimum: Literal["verified", "saddle", "not_checked"] = Field(
         "not_checked", description="Whether no way down was found around the end: verified, saddle or not_checked"
     )
     error: str | None = Field(None, description="One sentence if the structure could not be computed")

@@ -20,10 +20,10 @@ from dpa4_core.data.system import complete_cell
 from dpa4_core.relax.limits import Limits, Verdict
 from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.relax.projection import allowed_strains
-from dpa4_core.relax.results import Minimum
 from dpa4_core.relax.softest import SearchOptions, Softest, Space
 from dpa4_core.relax.state import Found, Task
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_core.verdicts import Minimum
 
 SEARCH = SearchOptions()
 

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Minimum = Literal["verified", "saddle", "not_checked"]
-"""What is known about the end of a relaxation; see `RelaxResult.minimum`."""
-
-
-FLAG_SENTENCES = {
-    "dissociated": "it fell into pieces, or into layers or chains",
-    "close_contact": "two atoms are closer than 0.65 of the sum of their covalent radii",
-    "large_volume_change": "the volume changed by more than half",
-    "saddle": "it is on a saddle point: a way down was found and not gone",
-    "vacuum_kept": "its cell has a gap of more than 8 Å, and the lattice vector across it stayed (not with --cell all)",
-}
-"""What the flags of a `RelaxResult` mean."""
+from dpa4_core.verdicts import Minimum
 
 
 class RelaxStep(NamedTuple):

@@ -22,8 +22,8 @@ from dpa4_core.properties import load_property, predict_property
 from dpa4_core.relax import relax as relax_structures
 from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.relax.options import RelaxOptions
-from dpa4_core.relax.results import FLAG_SENTENCES
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_core.verdicts import FLAG_SENTENCES
 from dpa4_flows.calculations import relax_settings, static_settings
 from dpa4_flows.cli.console import err, number, out, plural, print_json, say, warn
 from dpa4_flows.cli.large import RunOptions, run_large, run_task

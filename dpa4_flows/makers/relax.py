@@ -19,7 +19,7 @@ from pymatgen.core import Molecule, Structure
 
 from dpa4_core.calculator import DPA4Calculator
 from dpa4_core.relax import relax
-from dpa4_core.relax.results import Minimum
+from dpa4_core.verdicts import Minimum
 from dpa4_flows.makers.inherited import refuse_changed
 from dpa4_flows.makers.model_reference import ModelField, takes_model
 from dpa4_flows.provenance import code_version, provenance

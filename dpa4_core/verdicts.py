@@ -1,0 +1,18 @@
+"""The words of a verdict on a relaxed structure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Minimum = Literal["verified", "saddle", "not_checked"]
+"""What is known about the end of a relaxation; see `dpa4_core.relax.RelaxResult`."""
+
+
+FLAG_SENTENCES = {
+    "dissociated": "it fell into pieces, or into layers or chains",
+    "close_contact": "two atoms are closer than 0.65 of the sum of their covalent radii",
+    "large_volume_change": "the volume changed by more than half",
+    "saddle": "it is on a saddle point: a way down was found and not gone",
+    "vacuum_kept": "its cell has a gap of more than 8 Å, and the lattice vector across it stayed (not with --cell all)",
+}
+"""What the flags of a `RelaxResult` mean."""
