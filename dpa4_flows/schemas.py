@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, hull_verdict, not_recorded
 
 Status = Literal["passed", "failed", "flagged", "error"]
 """`flagged` goes on with a warning, `failed` was rejected by a criterion, `error` could not be computed."""
@@ -73,7 +75,9 @@ class HullDocument(Document):
     formation_energy_per_atom: float = Field(
         description="Formation energy from the elements, eV/atom; at 0 K unless the frame names a temperature"
     )
-    energy_above_hull: float = Field(description="Distance to the hull, eV/atom; 0 means on the hull")
+    energy_above_hull: float | None = Field(
+        description="Distance to the hull, eV/atom; 0 means on the hull, null that nothing is known of it, see verdict"
+    )
     distance_to_competing: float | None = Field(
         None, description="Signed distance to the hull of the competing phases alone, eV/atom; negative means below it"
     )
@@ -81,14 +85,26 @@ class HullDocument(Document):
         default_factory=dict, description="Competing phases and their atomic fractions"
     )
     n_competing: int = Field(description="Competing phases considered in this chemical system")
-    references_complete: bool = Field(
-        description="False if an element or a known sub-system has no reference: the distance is a lower bound"
-    )
-    missing_references: list[str] = Field(default_factory=list, description="What is missing")
+    verdict: HullVerdict = Field(description="Stable, above the hull, or unknown, and why")
+    completeness: HullCompleteness = Field(description="What competed and who surveyed the phases of the system")
     competing_energies: str = Field("the same model", description="Who computed the competing phases")
     warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
     frame: EnergyFrame
     provenance: Provenance
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_version(cls, data: Any) -> Any:
+        """Documents that were stored before compounds were counted; whatever they said of stability is unknown."""
+        if not isinstance(data, dict) or "references_complete" not in data:
+            return data
+        data = dict(data)
+        del data["references_complete"]
+        completeness = not_recorded(data["chemsys"], data.pop("missing_references", []))
+        distance = data["energy_above_hull"]
+        verdict = hull_verdict(distance, data.get("distance_to_competing"), completeness)
+        known = None if verdict.code == "unknown" else distance
+        return {**data, "energy_above_hull": known, "completeness": completeness, "verdict": verdict}
 
 
 class ElectrodeDocument(Document):

@@ -8,8 +8,9 @@ from pydantic import Field
 
 from dpa4_flows.schemas import Document, HullDocument, Provenance
 
-PartVerdict = Literal["stable", "metastable", "marginal", "unstable", "unknown"]
-"""`marginal`: the calculation cannot decide; `metastable`: above the hull, but within reach of synthesis."""
+PartVerdict = Literal["stable", "metastable", "marginal", "unstable", "unknown", "not asked"]
+"""`marginal`: the calculation cannot decide; `metastable`: above the hull, but within reach of synthesis; `unknown`: it
+failed, or nothing is known that competes."""
 OverallVerdict = Literal["stable", "metastable", "undecided", "unstable"]
 
 
@@ -140,7 +141,10 @@ class StabilityDocument(Document):
     """Is it stable? Against other phases, against strain, against displacements; each part only if it was asked for."""
 
     formula: str = Field(description="Reduced formula")
-    verdict: OverallVerdict = Field(description="Of the parts that were asked for, the worst counts")
+    verdict: OverallVerdict = Field(description="The worst part counts; undecided where one was not asked")
+    verdicts: dict[str, PartVerdict] = Field(
+        default_factory=dict, description="Of hull, elastic and phonons; 'not asked' where a part was left out"
+    )
     reasons: list[str] = Field(description="One sentence for each part, beginning with its name and verdict")
     warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
     relaxed: RelaxedPart

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from pymatgen.entries.computed_entries import ComputedEntry
 from scipy.optimize import linprog
 from scipy.spatial import ConvexHull
 
+from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, Survey, Tally, hull_completeness, tally
 from dpa4_flows.analysis.corrections import corrections_of
 from dpa4_flows.analysis.frames import FrameError, check_same_frame
 
@@ -49,8 +52,8 @@ class HullResult:
             for a phase that would be new and stable.
         decomposition: competing phases below the candidate and their atomic fractions.
         n_competing: competing phases in its chemical system, elements included.
-        references_complete: False if an element has no reference; the distance is then a lower bound.
-        missing_references: those elements.
+        competing: these phases by composition and role, see `completeness.hull_completeness`.
+        missing_references: elements without a reference; the distance is then a lower bound.
         error: one sentence if there is no distance.
     """
 
@@ -65,9 +68,20 @@ class HullResult:
     distance_to_competing: float | None = None
     decomposition: dict[str, float] = field(default_factory=dict)
     n_competing: int = 0
-    references_complete: bool = True
+    competing: Tally = field(default_factory=Tally)
     missing_references: list[str] = field(default_factory=list)
     error: str | None = None
+
+    def completeness(self, missing_phases: Sequence[str] = (), survey: Survey | None = None) -> HullCompleteness:
+        """What stood against the candidate.
+
+        Args:
+            missing_phases: sentences on known phases of the system that have no energy.
+            survey: of the phases of the system.
+        """
+        return hull_completeness(
+            self.chemsys, self.competing, formula=self.formula, without_energy=missing_phases, survey=survey
+        )
 
 
 def phase_positions(
@@ -125,15 +139,25 @@ def hull_summary(
     chemical_systems: Sequence[str],
     competing: Sequence[ComputedEntry],
     candidates: Sequence[ComputedEntry] = (),
+    *,
+    completeness: Mapping[str, HullCompleteness] = MappingProxyType({}),
+    verdicts: Mapping[str, HullVerdict] = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
     """What lies on and above the hull of each chemical system, in plain JSON types for tables and figures.
 
+    Args:
+        chemical_systems: as ``"Co-Li-O"``.
+        competing: corrected entries of the competing phases and elements.
+        candidates: corrected entries of the candidates.
+        completeness: by chemical system, to go with its figures.
+        verdicts: by entry id of the candidates.
+
     Returns:
-        {chemsys: {"n_competing": int, "missing": [elements], "phases": [...]}} with chemsys as given. A phase
-        has entry_id, formula, source, candidate (bool), x (atomic fraction by element),
-        energy_per_atom_corrected, formation_energy_per_atom and energy_above_hull (eV/atom; None if an
-        element is missing), sorted by the distance. The hull is that of competing phases and candidates
-        together.
+        {chemsys: {"n_competing": int, "missing": [elements], "completeness": {...} or None, "phases": [...]}} with
+        chemsys as given. A phase has entry_id, formula, source, role, candidate (bool), verdict (code, of candidates),
+        x (atomic fraction by element), energy_per_atom_corrected, formation_energy_per_atom and energy_above_hull
+        (eV/atom; None if an element is missing), sorted by the distance. The hull is that of competing phases and
+        candidates together.
     """
     check_frames([*candidates, *competing])
     competitors = _by_elements(entry for entry in competing if _converged(entry))
@@ -149,10 +173,15 @@ def hull_summary(
             _phase(hull, entry, energy, candidate=id(entry) in own)
             for entry, energy in zip(hull.entries, energies, strict=True)
         ]
+        for phase in phases:
+            verdict = verdicts.get(phase["entry_id"]) if phase["candidate"] else None
+            phase["verdict"] = None if verdict is None else verdict.code
+        graded = completeness.get(chemsys)
         phases.sort(key=lambda p: (p["energy_above_hull"] is None, p["energy_above_hull"] or 0.0, p["formula"]))
         summary[chemsys] = {
             "n_competing": len(hull.entries) - len(rivals),
             "missing": hull.missing,
+            "completeness": None if graded is None else graded.model_dump(),
             "phases": phases,
         }
     return summary
@@ -225,6 +254,11 @@ class SystemHull:
             self.facets = [[self._lowest[i] for i in facet] for facet in corners]
             self._corners = self._fractions[corners]
             self.potentials = np.linalg.solve(self._corners, self._energies[corners][..., None])[..., 0]
+
+    @cached_property
+    def tally(self) -> Tally:
+        """The entries by composition and role."""
+        return tally((entry.composition, entry.data.get("role")) for entry in self.entries)
 
     def fractions(self, entries: Sequence[ComputedEntry]) -> NDArray[np.float64]:
         """Atomic fractions [n_entries, n_elements]."""
@@ -332,7 +366,7 @@ def _result(
         # products of the same hull as the distance; an entry on it gets what it competes with
         decomposition={} if error else (joint if above else hull).decomposition(entry),
         n_competing=len(hull.entries),
-        references_complete=not hull.missing,
+        competing=hull.tally,
         missing_references=list(hull.missing),
         error=error,
     )
@@ -344,6 +378,7 @@ def _phase(hull: SystemHull, entry: ComputedEntry, hull_energy: float | None, *,
         "entry_id": str(entry.entry_id),
         "formula": entry.composition.reduced_formula,
         "source": str(entry.data.get("source", "")),
+        "role": str(entry.data.get("role", "")),
         "candidate": candidate,
         "x": {symbol: float(value) for symbol, value in zip(hull.symbols, x, strict=True) if value > 0},
         "energy_per_atom_corrected": float(entry.energy_per_atom),

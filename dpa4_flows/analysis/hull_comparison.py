@@ -14,11 +14,9 @@ from pymatgen.core import Composition, Structure
 from pymatgen.entries.computed_entries import ComputedEntry
 from scipy.stats import kendalltau, spearmanr
 
+from dpa4_flows.analysis.completeness import ON_HULL
 from dpa4_flows.analysis.duplicates import group_duplicates
 from dpa4_flows.analysis.hull import phase_positions
-
-ON_HULL = 5e-4
-"""eV/atom: two relaxations of one phase differ by so much, so that less is on the hull."""
 
 _FEWEST_RANKED = 3  # two values are always in some order
 

@@ -21,6 +21,7 @@ from pymatgen.analysis.phase_diagram import GrandPotentialPhaseDiagram
 from pymatgen.core import Composition, Element
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry, GibbsComputedStructureEntry
 
+from dpa4_flows.analysis.completeness import ON_HULL
 from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.hull import CompetingPhases, SystemHull, check_frames
 
@@ -31,7 +32,6 @@ ION_CHARGES: dict[str, int] = {
 }
 """Elementary charges of the common ion of a metal, by which voltages are counted."""
 
-_ON_HULL = 1e-6  # eV/atom
 _TOUCHING = 1e-9  # eV/atom; facets that meet at a composition
 _SAME = 1e-6  # eV; corners of coplanar facets differ by rounding
 _BESIDE = 1e-4  # eV beyond a limit, where the products of the reaction are looked up
@@ -103,11 +103,15 @@ def chemical_potential_region(formula: str, entries: Sequence[ComputedEntry]) ->
         raise ThermodynamicsError(f"there is no entry of {name}")
     phase = min(candidates, key=lambda entry: entry.energy_per_atom)
     above = phase.energy_per_atom - (hull.energies([phase])[0] or 0.0)
-    if above > _ON_HULL:
+    if above > ON_HULL:
         raise ThermodynamicsError(
             f"{name} lies {above:.4f} eV/atom above the hull and is stable at no chemical potentials; it decomposes "
             f"into {', '.join(hull.decomposition(phase))}"
         )
+    if above > _TOUCHING:  # within what two relaxations differ by: it touches the hull, and its region is a point
+        energy = phase.energy - (above + _TOUCHING) * phase.composition.num_atoms
+        touching = ComputedEntry(phase.composition, energy, data=phase.data, entry_id=phase.entry_id)
+        hull = _hull(Composition(formula), [*hull.entries, touching])
     corners: list[np.ndarray] = []
     coexisting: list[set[str]] = []
     for potentials, facet in zip(hull.potentials - hull.references, hull.facets, strict=True):

@@ -23,6 +23,7 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.completeness import HullVerdict
 from dpa4_flows.analysis.duplicates import group_duplicates, relaxed_duplicates
 from dpa4_flows.analysis.electrode import ElectrodeError, electrode_properties
 from dpa4_flows.analysis.hull import hull_summary, phase_positions
@@ -49,6 +50,7 @@ from dpa4_flows.makers.references import (
     lowest_element,
     reference_entries,
     stored_phases,
+    stored_surveys,
 )
 from dpa4_flows.makers.sources import find_structures
 from dpa4_flows.model_ref import ModelRef
@@ -63,6 +65,7 @@ STAGES = (
 
 _TRUSTED_BY = {  # no dispersion in the model: see electrode
     "volume_change_percent": "volume_change_reliable",
+    "energy_above_hull": "energy_above_hull_reliable",
     "energy_above_hull_charged": "energy_above_hull_charged_reliable",
 }
 
@@ -411,16 +414,31 @@ def _judge_hull(
     competitors = [entry for i, entry in entries.items() if i in rivals]
     positions = phase_positions(list(judged_entries.values()), references.entries, rivals=competitors)
     frame = energy_frame(run.model, scheme)
+    surveys = stored_surveys(table)
+    hull_verdicts: dict[str, HullVerdict] = {}
     for i, position in zip(judged_entries, positions, strict=True):
-        missing = references.missing_in(position.chemsys)
-        remarks = [*warnings[i], *(f"not on the hull: {sentence}" for sentence in missing)]
-        result = verdicts.judge_hull(i, position, stage=stage, limit=limit, warnings=remarks, reliable=i in rivals)
+        missing, survey = references.missing_in(position.chemsys), surveys.get(position.chemsys)
+        result = verdicts.judge_hull(
+            i,
+            position,
+            stage=stage,
+            limit=limit,
+            missing_phases=missing,
+            survey=survey,
+            warnings=warnings[i],
+            reliable=i in rivals,
+        )
         result.provenance = origin
         if position.error is None and position.formation_energy_per_atom is not None:
-            result.document = hull_document(position, frame, origin, missing).model_dump(mode="json")
+            document = hull_document(position, frame, origin, missing, survey)
+            result.document, hull_verdicts[i] = document.model_dump(mode="json"), document.verdict
         result.calculation_keys = [documents[i].key]
         results.append(result)
     if stage == "hull":
         systems = sorted({position.chemsys for position in positions})
-        table.set_meta("hull_summary", hull_summary(systems, references.entries, list(entries.values())))
+        graded = {system: references.completeness(system, surveys.get(system)) for system in systems}
+        summary = hull_summary(
+            systems, references.entries, list(entries.values()), completeness=graded, verdicts=hull_verdicts
+        )
+        table.set_meta("hull_summary", summary)
     return write_verdicts(table, stage, results)

@@ -11,17 +11,15 @@ from collections.abc import Collection, Mapping, Sequence
 from pymatgen.core import Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_flows.analysis.completeness import Survey, hull_verdict
 from dpa4_flows.analysis.electrode import ElectrodeError, ElectrodeProperties, redox_bound, remove_ions
 from dpa4_flows.analysis.hull import HullResult
 from dpa4_flows.analysis.sanity import check_candidate
 from dpa4_flows.campaigns.config import BatteryCampaign
 from dpa4_flows.schemas import Candidate, ElectrodeDocument, Provenance, RelaxationDocument, StageResult
 
-ON_HULL = 1e-6
-"""eV/atom; below this a phase is stable, not decomposing."""
-
-FAR_BELOW = 0.02
-"""eV/atom; a phase that lies further below all others probably misses its competitors."""
+NOTICEABLY_BELOW = 0.02
+"""eV/atom; a phase that lies further below all others may miss competitors; beyond `FAR_BELOW` it does."""
 
 ELECTRODE_UNITS = {
     "average_voltage": "V",
@@ -137,17 +135,21 @@ def judge_hull(
     *,
     stage: str,
     limit: float,
+    missing_phases: Sequence[str] = (),
+    survey: Survey | None = None,
     warnings: Sequence[str] = (),
     reliable: bool = True,
 ) -> StageResult:
-    """Verdict on the distance to the hull.
+    """Verdict on the distance to the hull. One that is unknown, or a lower bound by far, does not rank.
 
     Args:
         candidate_id: the candidate.
         position: where its discharged or charged phase lies.
         stage: ``"hull"`` or ``"charged_hull"``; the second one adds ``_charged`` to the names of its values.
         limit: largest distance, eV/atom.
-        warnings: sentences about corrections and missing phases.
+        missing_phases: sentences on known phases of the system that have no energy.
+        survey: of the phases of the system.
+        warnings: sentences about corrections.
         reliable: False for a charged host whose structure the model cannot describe; its distance is marked so.
     """
     suffix = "" if stage == "hull" else "_charged"
@@ -155,8 +157,8 @@ def judge_hull(
     result = StageResult(
         candidate_id=candidate_id,
         stage=stage,
-        status="flagged" if warnings else "passed",
-        reasons=list(warnings),
+        status="flagged" if warnings or missing_phases else "passed",
+        reasons=[*warnings, *(f"not on the hull: {sentence}" for sentence in missing_phases)],
         thresholds={name: limit},
         units={name: "eV/atom", below: "eV/atom"},
     )
@@ -166,18 +168,19 @@ def judge_hull(
         result.reasons = [position.error or f"{position.formula} has no place on the hull"]
         return result
     products = products_text(position.formula, position.decomposition)
-    stable = distance < ON_HULL
+    completeness = position.completeness(missing_phases, survey)
+    verdict = hull_verdict(distance, position.distance_to_competing, completeness)
+    trusted = reliable and verdict.documented
     result.values = {
         name: distance,
         below: position.distance_to_competing,
-        "decomposition": "stable" if stable else products,
+        "decomposition": products if verdict.code == "above_hull" else verdict.sentence,
         "n_competing": position.n_competing,
+        f"{name}_reliable": trusted,
     }
     if stage == "hull":
         result.values["formation_energy_per_atom"] = position.formation_energy_per_atom
         result.units["formation_energy_per_atom"] = "eV/atom"
-    else:
-        result.values["energy_above_hull_charged_reliable"] = reliable
     what = "" if stage == "hull" else "the charged host "
     if distance > limit:
         return _rejected(
@@ -185,12 +188,19 @@ def judge_hull(
             f"{what}{position.formula} lies {distance:.3f} eV/atom above the hull, more than {limit:g}; "
             f"it would turn into {products}",
         )
-    if not position.references_complete:
+    if position.missing_references:
         result.status = "flagged"
         missing = ", ".join(position.missing_references)
         result.reasons.append(f"no reference for {missing}: the distance to the hull is a lower bound")
     margin = position.distance_to_competing
-    if margin is not None and margin < -FAR_BELOW:
+    if not verdict.documented:
+        result.status = "flagged"
+        result.reasons.append(
+            f"whether {what}{position.formula} is stable is {verdict.sentence}"
+            if verdict.code == "unknown"
+            else f"{what}{position.formula}: {verdict.sentence}; its distance to the hull does not rank"
+        )
+    elif margin is not None and margin < -NOTICEABLY_BELOW:
         result.status = "flagged"
         result.reasons.append(
             f"{what}{position.formula} lies {-margin:.3f} eV/atom below all competing phases: no competitor near its "

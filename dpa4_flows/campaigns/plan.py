@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from pymatgen.core import Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.model import registry
+from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, tally
 from dpa4_flows.analysis.duplicates import group_duplicates
 from dpa4_flows.campaigns.battery import BatteryRun
 from dpa4_flows.campaigns.battery_verdicts import judge_duplicate, judge_sanity
@@ -20,7 +21,7 @@ from dpa4_flows.campaigns.config import BatteryCampaign
 from dpa4_flows.campaigns.library import campaign_library, further_phases
 from dpa4_flows.campaigns.run import TABLE_FILE, choose_corrections, is_begun, model_of, open_run
 from dpa4_flows.makers.references import find_phases
-from dpa4_flows.reference.library import missing_elements
+from dpa4_flows.reference.library import ReferencePhase, select_for_chemsys
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.schemas import StageResult
 
@@ -48,7 +49,7 @@ class Plan:
         rejected: verdicts of the stages that need no computation.
         work: relaxations.
         chemical_systems: candidates by chemical system.
-        missing_elements: elements without a reference by chemical system.
+        completeness: what would compete in each chemical system, and what is missing there.
         notes: sentences for the user.
     """
 
@@ -60,13 +61,14 @@ class Plan:
     rejected: list[StageResult]
     work: list[Work]
     chemical_systems: dict[str, int]
-    missing_elements: dict[str, list[str]]
+    completeness: dict[str, HullCompleteness]
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields["work"] = [asdict(item) for item in self.work]
+        fields["completeness"] = {system: found.model_dump() for system, found in self.completeness.items()}
         fields["rejected"] = [
             {"candidate_id": r.candidate_id, "stage": r.stage, "reasons": r.reasons} for r in self.rejected
         ]
@@ -115,6 +117,7 @@ def plan_campaign(campaign: BatteryCampaign, folder: Path) -> Plan:
         notes += remarks
     if library is not None:
         phases += further_phases(library, systems, phases).values()
+    surveys = {} if library is None else library.surveys(systems)
     work = [
         _work("candidates", list(structures.values()), run, folder, present),
         _work("competing phases", [phase.structure for phase in phases], run, folder, present, library),
@@ -128,9 +131,16 @@ def plan_campaign(campaign: BatteryCampaign, folder: Path) -> Plan:
         rejected=rejected,
         work=work,
         chemical_systems=dict(sorted(systems.items())),
-        missing_elements=missing_elements(phases, systems),
+        completeness={system: _completeness(system, phases, surveys) for system in sorted(systems)},
         notes=notes,
     )
+
+
+def _completeness(system: str, phases: Sequence[ReferencePhase], surveys: Mapping[str, Survey]) -> HullCompleteness:
+    """What would compete in one chemical system if every phase gets an energy."""
+    inside = select_for_chemsys(phases, [system])
+    counted = tally((phase.structure.composition, phase.role) for phase in inside)
+    return hull_completeness(system, counted, survey=surveys.get(system))
 
 
 def _work(

@@ -19,6 +19,7 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.files import write_bytes
 from dpa4_core.locks import locked
 from dpa4_core.model.info import ModelInfo
+from dpa4_flows.analysis.completeness import Survey
 from dpa4_flows.analysis.schemes import REFIT, find_scheme
 from dpa4_flows.campaigns.battery import REFIT_FILE, STAGES, BatteryRun
 from dpa4_flows.campaigns.candidates import read_candidates
@@ -30,6 +31,7 @@ from dpa4_flows.makers.references import (
     correction_scheme,
     find_phases,
     put_phases,
+    put_surveys,
     stored_phases,
 )
 from dpa4_flows.model_ref import ModelRef
@@ -129,9 +131,9 @@ def prepare_run(
         notes += give_back(library, open_run(folder))
     inputs = open_run(folder).get_meta("inputs") if stored_inputs else None
     if inputs is None:  # also in the folder of an older version
-        candidates, phases, inputs = _read_inputs(campaign, library)
+        candidates, phases, surveys, inputs = _read_inputs(campaign, library)
     else:
-        candidates, phases = open_run(folder).candidates(), None
+        candidates, phases, surveys = open_run(folder).candidates(), None, {}
     if n_further := len(inputs.get("library", ())):
         notes.append(f'{n_further} competing phases are from the library; library = "none" in [hull] leaves them out')
     identity = campaign_hash(campaign, info.sha256, code_version(), inputs)
@@ -150,6 +152,7 @@ def prepare_run(
         table.set_meta("inputs", None)  # until all of them are there
         if phases is not None:
             put_phases(table, phases)
+            put_surveys(table, surveys)
         if library is not None:
             borrow(library, table, stored_phases(table))
         if (scheme := find_scheme(corrections)).model_sha256 and scheme.file is not None and scheme.file != refit:
@@ -172,13 +175,16 @@ def finish_run(prepared: PreparedRun) -> list[str]:
 
 def _read_inputs(
     campaign: BatteryCampaign, library: ReferenceStore | None
-) -> tuple[list[Candidate], list[ReferencePhase], dict[str, list[str]]]:
-    """Candidates, competing phases, and what identifies the files and the library that they came from."""
+) -> tuple[list[Candidate], list[ReferencePhase], dict[str, Survey], dict[str, list[str]]]:
+    """Candidates, competing phases, surveys of them, and what identifies the files and the library of all that."""
     candidates = read_candidates(campaign.campaign.candidates)
     systems = {chemical_system(structure_of_fields(c.structure)) for c in candidates if c.structure is not None}
     phases = find_phases(systems, campaign.hull.competing)
     further = {} if library is None else further_phases(library, systems, phases)
-    return candidates, [*phases, *further.values()], input_checksums(campaign) | {"library": sorted(further)}
+    surveys = {} if library is None else library.surveys(systems)
+    told = sorted(f"{system}: {survey.words}" for system, survey in surveys.items())
+    inputs = input_checksums(campaign) | {"library": sorted(further), "surveys": told}
+    return candidates, [*phases, *further.values()], surveys, inputs
 
 
 def table_files(folder: Path) -> list[Path]:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.completeness import HullCompleteness, Survey
 from dpa4_flows.cli.outputs import Computed
 from dpa4_flows.cli.reference_build import build_library
 from dpa4_flows.makers.hull import CACHE
 from dpa4_flows.makers.references import ReferenceEntries
-from dpa4_flows.reference.library import LibraryError, ReferencePhase, bundled_elements, select_for_chemsys
+from dpa4_flows.reference.library import (
+    MATERIALS_PROJECT,
+    LibraryError,
+    ReferencePhase,
+    bundled_elements,
+    select_for_chemsys,
+)
 from dpa4_flows.reference.mp_frame import check_materials_project_scale, materials_project_references
-from dpa4_flows.reference.sources import as_crystal, open_materials_project, read_phases
+from dpa4_flows.reference.sources import PhaseFile, as_crystal, open_materials_project, read_phases
 from dpa4_flows.reference.store import ReferenceStore
 
 MP = "mp"
@@ -39,15 +47,19 @@ class Competition:
 
     Attributes:
         references: competing phases in the frame of the model.
-        gaps: sentence for each chemical system whose phases nobody surveyed.
+        surveys: who surveyed the phases of chemical systems; the others nobody did.
         computed_by: who computed their energies.
         notes: what could not be asked.
     """
 
     references: ReferenceEntries
-    gaps: dict[str, str]
+    surveys: dict[str, Survey]
     computed_by: str = "the same model"
     notes: tuple[str, ...] = ()
+
+    def completeness(self, system: str) -> HullCompleteness:
+        """What competes in a chemical system."""
+        return self.references.completeness(system, self.surveys.get(system))
 
 
 def against_kinds(against: Sequence[str] | None) -> list[str]:
@@ -89,14 +101,18 @@ def compete(
         client = open_materials_project()
         entries = {e.entry_id: e for system in systems for e in client.entries(system)}
         references = materials_project_references(entries.values(), store.info)
-        return Competition(references, {}, f"Materials Project {client.database_version()}")
+        version = str(client.database_version())
+        survey = Survey(source=MATERIALS_PROJECT, version=version, date=datetime.now(UTC).date().isoformat())
+        return Competition(references, dict.fromkeys(systems, survey), f"{MATERIALS_PROJECT} {version}")
     if kinds == [CACHE]:
         _, notes = build_library(store, systems, mp=mp, quiet=quiet)
-        return Competition(store.references(systems, scheme), store.gaps(systems), notes=tuple(notes))
-    phases: list[ReferencePhase] = [phase for kind in kinds for phase in read_phases(Path(kind))]
+        return Competition(store.references(systems, scheme), store.surveys(systems), notes=tuple(notes))
+    files = [PhaseFile(Path(kind)) for kind in kinds]
+    phases: list[ReferencePhase] = [phase for file in files for phase in read_phases(file.path)]
+    surveys = {system: file.survey() for system in systems for file in files if file.surveys(system)}
     elements = {symbol for system in systems for symbol in system.split("-")}
     phases = [*bundled_elements(elements), *select_for_chemsys(phases, systems)]
-    return Competition(store.entries_of(phases, scheme), {})
+    return Competition(store.entries_of(phases, scheme), surveys)
 
 
 def crystal(entry: Computed) -> Computed:

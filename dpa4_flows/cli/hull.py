@@ -13,11 +13,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.completeness import HullVerdict
 from dpa4_flows.calculations import RATTLE
 from dpa4_flows.cli.competition import MP, Against, Corrections, against_kinds, compete, crystal
 from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, warn
-from dpa4_flows.cli.hull_output import against_words, decomposition_words, result_rows, write_csv, write_plot
-from dpa4_flows.cli.hull_views import SHOWN_AS_ZERO, add_views, check_ion, print_views, view_figures, with_ion
+from dpa4_flows.cli.hull_output import (
+    against_words,
+    decomposition_words,
+    incomplete_words,
+    result_rows,
+    write_csv,
+    write_plot,
+)
+from dpa4_flows.cli.hull_views import add_views, check_ion, print_views, view_figures, with_ion
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.reference import AskMP, Fmax, Library, MaxSteps, Rattle
 from dpa4_flows.cli.structures import (
@@ -33,7 +41,7 @@ from dpa4_flows.cli.structures import (
     warn_of_inputs,
 )
 from dpa4_flows.makers.batch import BatchMaker, BatchRelaxMaker, BatchStaticMaker
-from dpa4_flows.makers.hull import HullSet, hull_phases, hull_set
+from dpa4_flows.makers.hull import CACHE, hull_phases, hull_set
 from dpa4_flows.makers.references import chemical_system, correction_scheme
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.store import ReferenceStore
@@ -145,7 +153,7 @@ def hull(
         scheme,
         settings=calculator.settings(),
         candidates_compete=not alone,
-        gaps=competition.gaps,
+        surveys=competition.surveys,
         competing_energies=competition.computed_by,
         temperature=temperature,
     )
@@ -159,9 +167,12 @@ def hull(
         write_csv(csv_file, rows)
     words = f"{store.info.name}: {store.info.level_of_theory}; corrections {found.frame.correction}"
     notes = [*competition.notes, *found.warnings]
-    unsurveyed = sorted((wider - systems) & competition.gaps.keys())
-    notes += [f"{competition.gaps[system]}: windows may be too wide" for system in unsurveyed]
-    drawn = write_plot(plot, found.summary, words, figures) if plot is not None else []
+    for system in sorted(wider - systems):
+        competing = competition.completeness(system)
+        if competing.survey is None:
+            notes.append(f"{competing.sentence}: windows may be too wide")
+    incomplete = incomplete_words(found.completeness)
+    drawn = write_plot(plot, found.summary, words, figures, [*notes, *incomplete]) if plot is not None else []
     if as_json:
         print_json(
             {
@@ -173,6 +184,7 @@ def hull(
                 "against": against_words(kinds, competition.computed_by),
                 "relaxed": not no_relax,
                 "structures": rows,
+                "completeness": {system: c.model_dump() for system, c in found.completeness.items()},
                 "warnings": notes,
             }
         )
@@ -186,7 +198,7 @@ def hull(
     if plot is not None and not drawn:
         warn("not drawn", f"nothing for {plot}: a hull needs two elements, and all their references")
     warn_of_inputs(inputs)
-    _finish(rows, found, notes)
+    _finish(rows, notes, incomplete, may_grow=kinds == [CACHE])
 
 
 def _check_outputs(csv_file: Path | None, plot: Path | None) -> None:
@@ -205,15 +217,18 @@ def _print(rows: Sequence[dict[str, Any]], words: str) -> None:
         table.add_column(title, justify="right")
     table.add_column("would turn into")
     for row in shown[:MAX_ROWS]:
-        stable = row["energy_above_hull"] < SHOWN_AS_ZERO
-        phases = f"{row['n_competing']}{'' if row['references_complete'] else ' ?'}"
+        verdict = HullVerdict.model_validate(row["verdict"])
+        phases = f"{row['n_competing']}{'' if row['completeness']['grade'] == 'surveyed' else ' ?'}"
+        products = decomposition_words(row["decomposition"], row["formula"])
         table.add_row(
             escape(row["name"]),
             row["formula"],
-            number(row["energy_above_hull"], 3),
+            "unknown" if verdict.code == "unknown" else number(row["energy_above_hull"], 3),
             number(row["formation_energy_per_atom"], 3),
             phases,
-            "[green]stable[/]" if stable else decomposition_words(row["decomposition"], row["formula"]),
+            products
+            if verdict.code == "above_hull"
+            else f"[{'green' if verdict.certain else 'yellow'}]{escape(verdict.sentence)}[/]",
         )
     if shown:
         out.print(table)
@@ -221,17 +236,14 @@ def _print(rows: Sequence[dict[str, Any]], words: str) -> None:
         say(f"and {plural(len(shown) - MAX_ROWS, 'more structure')}")
 
 
-def _finish(rows: Sequence[dict[str, Any]], found: HullSet, notes: Sequence[str]) -> None:
+def _finish(rows: Sequence[dict[str, Any]], notes: Sequence[str], incomplete: Sequence[str], *, may_grow: bool) -> None:
     """Warnings and failures on stderr; 3 if something failed, 1 if everything did."""
     for note in notes:
         warn("mind", note)
-    missing = {
-        text for d in found.documents if d is not None and not d.references_complete for text in d.missing_references
-    }
-    for text in sorted(missing):
-        warn("incomplete", f"{text}; distances are lower bounds")
-    if any("no survey" in text for text in missing):
-        remark("set MP_API_KEY, or add phases with `dpa4 reference build SYSTEM --from FILE`")
+    for text in incomplete:
+        warn("incomplete", text)
+    if may_grow and any(row["completeness"]["survey"] is None for row in rows if row["error"] is None):
+        remark("set MP_API_KEY, or add phases with `dpa4 reference build SYSTEM --from FILE --survey`")
     failed = [row for row in rows if row["error"] is not None]
     for row in failed:
         error = row["error"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpa4_core.files import replacing_text
+from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.cli.outputs import Computed
 from dpa4_flows.makers.hull import HullSet
 from dpa4_flows.report.figures import FigureBlock
@@ -16,7 +17,7 @@ from dpa4_flows.schemas import RelaxationDocument
 
 _COLUMNS = (
     *("name", "formula", "chemsys", "energy_above_hull", "formation_energy_per_atom", "distance_to_competing"),
-    *("decomposition", "n_competing", "references_complete", "missing_references", "energy_per_atom"),
+    *("verdict", "verdict_reason", "completeness", "decomposition", "n_competing", "energy_per_atom"),
     *("energy_per_atom_corrected", "correction_per_atom", "level_of_theory", "correction", "competing_energies"),
     *("warnings", "error"),
 )
@@ -59,18 +60,26 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.writer(stream)
         writer.writerow(_COLUMNS)
         for row in rows:
-            writer.writerow([_cell(row.get(column)) for column in _COLUMNS])
+            words = {}
+            if "verdict" in row:
+                verdict = row["verdict"]
+                words = {"verdict": verdict["code"], "verdict_reason": verdict["reason"]}
+                words["completeness"] = row["completeness"]["sentence"]
+            writer.writerow([_cell({**row, **words}.get(column)) for column in _COLUMNS])
 
 
-def write_plot(path: Path, summary: Summary, frame: str, further: Sequence[FigureBlock] = ()) -> list[Path]:
-    """Write the hulls, and ``further`` figures, to one HTML page, or the hulls to a PNG for each system; gives the
-    files.
+def write_plot(
+    path: Path, summary: Summary, frame: str, further: Sequence[FigureBlock] = (), caveats: Sequence[str] = ()
+) -> list[Path]:
+    """Write the hulls, ``further`` figures and ``caveats`` to one HTML page, or the hulls to a PNG for each system.
+
+    Returns the files.
 
     Raises:
         ValueError: a system of five elements or more as PNG.
     """
     if path.suffix.lower() == ".html":
-        return [path] if write_hull_html(path, summary, frame, further) else []
+        return [path] if write_hull_html(path, summary, frame, further, caveats) else []
     drawn = [name for name in summary if can_draw(summary[name])]
     written = []
     for name in drawn:
@@ -85,6 +94,16 @@ def decomposition_words(decomposition: Mapping[str, float], formula: str | None 
     if formula is not None and set(decomposition) == {formula}:
         return f"another form of {formula}"
     return " + ".join(f"{fraction:.2f} {formula}" for formula, fraction in decomposition.items())
+
+
+def incomplete_words(completeness: Mapping[str, HullCompleteness]) -> list[str]:
+    """What is missing in each chemical system, and what follows from it."""
+    return [
+        f"{text}; distances are lower bounds"
+        for found in completeness.values()
+        if found.grade != "surveyed"
+        for text in (found.sentence, *found.without_energy)
+    ]
 
 
 def against_words(kinds: Sequence[str], computed_by: str) -> str:

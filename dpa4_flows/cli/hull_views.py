@@ -12,22 +12,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.completeness import ON_HULL
 from dpa4_flows.analysis.thermodynamics import (
     ION_CHARGES,
     ThermodynamicsError,
     chemical_potential_region,
     electrochemical_window,
 )
-from dpa4_flows.cli.console import number, out
+from dpa4_flows.cli.console import number, out, say
 from dpa4_flows.makers.hull import HullPhases
 from dpa4_flows.report.figures import FigureBlock
 from dpa4_flows.report.figures_thermodynamics import region_figure, window_figure
 
 MAX_CORNERS = 12
 """Corners of one region that the screen shows; --json has all."""
-
-SHOWN_AS_ZERO = 5e-4
-"""eV/atom: two relaxations of one phase differ by so much."""
 
 
 def check_ion(ion: str | None) -> None:
@@ -54,7 +52,8 @@ def add_views(
     chempots: bool,
     candidates_compete: bool,
 ) -> None:
-    """Add ``window`` and ``chempots`` to the rows of the structures, each with an ``error`` where there is none.
+    """Add ``window`` and ``chempots`` to the rows of the structures, each with an ``error`` where there is none and a
+    ``caveat`` where more competing phases could narrow it.
 
     Args:
         rows: one for each input, from `result_rows`.
@@ -71,9 +70,9 @@ def add_views(
         rivals = [e for j, e in phases.candidates.items() if candidates_compete and j != i]
         others = [e for e in (*phases.competing, *rivals) if e.data.get("converged", True)]
         if ion is not None:
-            row["window"] = _window(phase, others, ion)
+            row["window"] = _window(phase, others, ion) | {"caveat": _caveat(row)}
         if chempots:
-            row["chempots"] = _region(phase, others, row["energy_above_hull"])
+            row["chempots"] = _region(phase, others, row["energy_above_hull"] or 0.0) | {"caveat": _caveat(row)}
 
 
 def print_views(rows: Sequence[Mapping[str, Any]], ion: str | None) -> None:
@@ -89,6 +88,9 @@ def print_views(rows: Sequence[Mapping[str, Any]], ion: str | None) -> None:
         for row in windows:
             table.add_row(escape(row["name"]), _as_what(row), *_window_cells(row["window"]))
         out.print(table)
+        for row in windows:
+            if row["window"]["caveat"] is not None:
+                say(f"{row['name']}: {row['window']['caveat']}; more phases can only narrow the window")
     for row in rows:
         if "chempots" in row:
             _print_region(row)
@@ -104,7 +106,9 @@ def view_figures(
         row = rows[position]
         if "chempots" in row and row["chempots"]["error"] is None:
             entries = [phases.candidates[i], *phases.competing]
-            blocks += region_figure(row["formula"], entries, f"chempots-{position}")
+            blocks += region_figure(
+                row["formula"], entries, f"chempots-{position}", caveat=row["chempots"]["caveat"] or ""
+            )
     return blocks
 
 
@@ -115,9 +119,18 @@ def _window(phase: ComputedEntry, others: Sequence[ComputedEntry], ion: str) -> 
         return {"error": str(error)}
 
 
+def _caveat(row: Mapping[str, Any]) -> str | None:
+    """What stands behind a window or region, unless a survey does."""
+    verdict = row["verdict"]
+    if verdict["code"] != "above_hull":
+        return None if verdict["reason"] == "surveyed" else str(verdict["sentence"])
+    completeness = row["completeness"]
+    return None if completeness["grade"] == "surveyed" else str(completeness["sentence"])
+
+
 def _region(phase: ComputedEntry, others: Sequence[ComputedEntry], above: float) -> dict[str, Any]:
     formula = phase.composition.reduced_formula
-    if above > SHOWN_AS_ZERO:
+    if above > ON_HULL:
         return {"error": f"it lies {above:.4f} eV/atom above the hull and is stable at no chemical potentials"}
     if len(phase.composition.elements) == 1:
         return {"error": "an element sets a chemical potential of its own; regions are for compounds"}
@@ -128,9 +141,11 @@ def _region(phase: ComputedEntry, others: Sequence[ComputedEntry], above: float)
 
 
 def _as_what(row: Mapping[str, Any]) -> str:
-    """Formula, and the phases whose window it is where the structure is not stable itself."""
+    """Formula, and the phases whose window it is where the structure is above the hull."""
     window = row["window"]
-    if window["error"] is not None or window["energy_above_hull"] < SHOWN_AS_ZERO:
+    if row["verdict"]["code"] == "unknown":
+        return f"{row['formula']} (if it is stable)"
+    if window["error"] is not None or window["energy_above_hull"] <= ON_HULL:
         return str(row["formula"])
     return f"{row['formula']} (as {' + '.join(window['equilibrium'])})"
 
@@ -159,3 +174,5 @@ def _print_region(row: Mapping[str, Any]) -> None:
     if len(region["corners"]) > MAX_CORNERS:
         table.add_row(*("…" for _ in symbols), f"and {len(region['corners']) - MAX_CORNERS} more")
     out.print(table)
+    if region["caveat"] is not None:
+        say(f"{row['name']}: {region['caveat']}; more phases can only make the region smaller")

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.analysis.pourbaix import (
     TEMPERATURE,
     ReferencedIon,
@@ -40,6 +41,8 @@ from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.report.pourbaix_plot import write_pourbaix_html
 
 PH = (0.0, 7.0, 14.0)
+SHOWN_AS_ZERO = 0.005
+"""eV/atom: what the table shows as 0.00."""
 POTENTIALS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
 
 
@@ -128,12 +131,15 @@ def pourbaix(
         except ThermodynamicsError as error:
             rows[position]["error"] = str(error)
             continue
-        rows[position] |= found
+        in_water = "-".join(sorted({"O", "H", *chemical_system(structure).split("-")}))
+        survey = competition.surveys.get(_system(structure, own))
+        competing = references.completeness(in_water, survey, formula=rows[position]["formula"])
+        rows[position] |= found | {"completeness": competing.model_dump()}
         diagrams.append((f"{rows[position]['formula']} ({rows[position]['name']})", phase, diagram))
     words = f"{store.info.name}: {store.info.level_of_theory}; corrections {scheme}, Gibbs {TEMPERATURE:g} K"
+    notes = list(dict.fromkeys([*competition.notes, *(text for row in rows for text in _caveats(row))]))
     if plot is not None and diagrams:
-        write_pourbaix_html(plot, diagrams, words, concentration)
-    notes = [*competition.notes, *(competition.gaps[s] for s in sorted(systems & competition.gaps.keys()))]
+        write_pourbaix_html(plot, diagrams, words, concentration, notes)
     if as_json:
         print_json(
             {
@@ -226,17 +232,38 @@ def _system(structure: Structure, ions: Sequence[ReferencedIon]) -> str:
 
 
 def _print(row: dict[str, Any]) -> None:
-    title = f"{escape(row['name'])} ({row['formula']}): eV/atom above the stable species"
+    competing = HullCompleteness.model_validate(row["completeness"])
+    stands = "lowest" if competing.grade == "surveyed" else "lowest of what is known"
+    style = "green" if competing.grade == "surveyed" else "yellow"
+    title = f"{escape(row['name'])} ({row['formula']}): eV/atom above the species that is {stands}"
     table = Table("V (SHE)", *(f"pH {x:g}" for x in row["ph"]), title=title, title_justify="left")
     for volt, energies, products in zip(row["potential"], row["decomposition_energy"], row["products"], strict=True):
         cells = [
-            f"[green]{number(energy, 2)}[/] {escape(name)}" if energy < 0.005 else f"{number(energy, 2)} {escape(name)}"
+            f"[{style}]{_zero(competing)}[/] {escape(name)}"
+            if energy < SHOWN_AS_ZERO
+            else f"{number(energy, 2)} {escape(name)}"
             for energy, name in zip(energies, products, strict=True)
         ]
         table.add_row(f"{volt:g}", *cells)
     out.print(table)
     shifts = ", ".join(f"{solid} {shift:+.2f} eV" for solid, shift in row["reference_shifts"].items())
     say(f"reference solids, model minus measured, per formula: {shifts}")
+
+
+def _zero(competing: HullCompleteness) -> str:
+    """What to show where the solid itself is the lowest: nothing is known of it without another solid."""
+    return number(0.0, 2) if competing.compares else "unknown:"
+
+
+def _caveats(row: dict[str, Any]) -> list[str]:
+    """What is missing among the solids that a structure stands against."""
+    if row["error"] is not None:
+        return []
+    competing = HullCompleteness.model_validate(row["completeness"])
+    if competing.grade == "surveyed":
+        return []
+    words = competing.sentence if competing.compares else f"no known competitor, {competing.sentence}"
+    return [f"{row['formula']}: {words}; energies above the stable species are lower bounds", *competing.without_energy]
 
 
 def _finish(rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> None:

@@ -77,6 +77,9 @@ def build(
     files: Annotated[
         list[Path] | None, typer.Option("--from", metavar="FILE", help="Structures to add; may be repeated.")
     ] = None,
+    survey: Annotated[
+        bool, typer.Option("--survey", help="The files of --from hold all known phases of these systems.")
+    ] = False,
     mp: AskMP = None,
     campaign: Annotated[
         str | None,
@@ -103,13 +106,14 @@ def build(
     """Relax the competing phases of chemical systems and keep them.
 
     Structures come from the bundled elements and compounds, from files, and from the Materials Project; energies are
-    always those of the model. Building again computes only what is missing.
+    always those of the model. Building again computes only what is missing. Naming a file makes no hull complete:
+    --survey says that it holds all known phases of the systems that its compounds reach over.
 
     For example:
 
       dpa4 reference build Li-Co-O
 
-      dpa4 reference build Li-Co-O --from my_phases.json --no-mp
+      dpa4 reference build Li-Co-O --from my_phases.json --survey --no-mp
 
       dpa4 reference build --campaign campaign.toml
     """
@@ -127,6 +131,8 @@ def build(
         library = library or _campaign_library(content)
         wanted += _campaign_systems(content)
         extra += [Path(file) for file in content.hull.competing]
+    if survey and not extra:
+        raise DPA4Error("--survey speaks of the files of --from: name one")
     if not wanted:
         raise DPA4Error(
             "name a chemical system, as in `dpa4 reference build Li-Co-O`, or a campaign, as in "
@@ -136,17 +142,31 @@ def build(
         torch.set_num_threads(threads)
     wanted = [system_of(text) for text in wanted]
     store = ReferenceStore.for_model(maker, library)
-    summary, notes = build_library(store, wanted, extra, mp, refresh=refresh, retry_errors=retry_errors, quiet=as_json)
+    summary, notes = build_library(
+        store, wanted, extra, mp, files_survey=survey, refresh=refresh, retry_errors=retry_errors, quiet=as_json
+    )
+    completeness = store.completeness(summary.chemical_systems)
+    if survey:
+        names = " and ".join(file.name for file in extra)
+        notes += [
+            f"{names} does not count as a survey of {system}: it has no compounds that reach over its elements"
+            for system, found in completeness.items()
+            if found.survey is None
+        ]
     if as_json:
-        print_json({**summary.model_dump(), "warnings": notes, "path": str(store.table.path)})
+        graded = {system: found.model_dump() for system, found in completeness.items()}
+        print_json({**summary.model_dump(), "completeness": graded, "warnings": notes, "path": str(store.table.path)})
     else:
         say(
             f"{', '.join(summary.chemical_systems)}: {plural(summary.n_phases, 'phase')}, {summary.n_computed} relaxed "
             f"now, {summary.n_reused} before, {len(summary.failures)} without a usable energy"
         )
         say(f"library of {store.info.name}: {store.table.path}")
-    for note in [*notes, *store.gaps(summary.chemical_systems).values()]:
-        warn("incomplete", note)
+    for note in notes:
+        warn("mind", note)
+    for found in completeness.values():
+        if found.survey is None:
+            warn("incomplete", found.sentence)
     for failure in summary.failures[:MAX_FAILURES]:
         warn("no energy", failure, "bold red")
     if len(summary.failures) > MAX_FAILURES:
@@ -179,9 +199,9 @@ def list_libraries(library: Library = None, as_json: AsJson = False) -> None:
         title = (
             f"{summary.model} {summary.model_sha256[:12]}, {settings}: {summary.n_computed}/{summary.n_phases} phases"
         )
-        table = Table("system", "phases", "usable", "complete", "from", title=escape(title), title_justify="left")
+        table = Table("system", "phases", "usable", "what competes", "from", title=escape(title), title_justify="left")
         for system in summary.systems:
-            counts = (str(system.n_phases), str(system.n_computed), "yes" if system.complete else "no")
+            counts = (str(system.n_phases), str(system.n_computed), escape(system.completeness.sentence))
             table.add_row(system.chemical_system, *counts, escape("\n".join(system.sources)))
         out.print(table)
 

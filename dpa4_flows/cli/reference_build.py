@@ -30,6 +30,7 @@ def build_library(
     files: Sequence[Path] = (),
     mp: bool | None = None,
     *,
+    files_survey: bool = False,
     refresh: bool = False,
     retry_errors: bool = False,
     quiet: bool = False,
@@ -40,6 +41,7 @@ def build_library(
         store: the library.
         systems: chemical systems.
         files: structures to add.
+        files_survey: the files hold all known phases of their systems.
         mp: True asks the Materials Project, None does if it answers.
         refresh: ask again.
         retry_errors: relax again what failed.
@@ -52,17 +54,17 @@ def build_library(
             return store.build(systems, sources, refresh=refresh, retry_errors=retry_errors, on_work=on_work)
 
         if mp is False:
-            return attempt(default_sources(files)), notes
+            return attempt(default_sources(files, files_survey=files_survey)), notes
         try:
             # without a key only the cache of answers can help, and the network is not waited for
             source = MaterialsProjectPhases(offline=mp is None and not has_materials_project_key())
-            return attempt(default_sources(files, source)), notes
+            return attempt(default_sources(files, source, files_survey=files_survey)), notes
         except MaterialsProjectError as error:
             if mp:
                 raise
             if not source.offline:
                 notes.append(f"without the Materials Project: {error}")
-        return attempt(default_sources(files)), notes
+        return attempt(default_sources(files, files_survey=files_survey)), notes
 
 
 class _Work:

@@ -305,7 +305,14 @@ def _print_plan(plan: Plan) -> None:
         table.add_row(item.name, str(item.n_structures), str(item.n_atoms), str(item.n_stored))
     table.add_row("charged hosts", f"at most {plan.work[0].n_structures}", "", "")
     out.print(table)
-    systems = ", ".join(f"{system} ({count})" for system, count in plan.chemical_systems.items())
-    say(f"chemical systems: {systems or 'none'}")
-    for system, missing in plan.missing_elements.items():
-        warn("note", f"no reference for {', '.join(missing)} in {system}")
+    if plan.chemical_systems:
+        table = Table("chemical system", "candidates", "what competes", title="Hulls", title_justify="left")
+        for system, found in plan.completeness.items():
+            table.add_row(system, str(plan.chemical_systems[system]), escape(found.sentence))
+        out.print(table)
+    graded = plan.completeness.values()
+    if alone := [found.chemsys for found in graded if not found.compares]:
+        warn("note", f"no known competitor in {', '.join(alone)}: distances to these hulls will be unknown")
+    for found in graded:
+        if found.missing_elements:
+            warn("note", f"no reference for {', '.join(found.missing_elements)} in {found.chemsys}")

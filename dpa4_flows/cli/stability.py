@@ -19,6 +19,7 @@ from dpa4_core.files import write_json
 from dpa4_flows.calculations import RATTLE
 from dpa4_flows.cli.competition import crystal
 from dpa4_flows.cli.console import err, print_json, say, warn
+from dpa4_flows.cli.hull_output import incomplete_words
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.outputs import Computed, write_structures
 from dpa4_flows.cli.reference import AskMP, Library, Rattle
@@ -174,7 +175,7 @@ def stability(
         print_answers(rows)
         for file in written:
             say(f"wrote {file}")
-    _finish(rows, notes)
+    _finish(rows, notes, incomplete_words(placed.completeness) if placed is not None else [])
 
 
 def _on_hull(
@@ -201,7 +202,7 @@ def _on_hull(
         store.info,
         scheme,
         settings=relaxation.settings(),
-        gaps=store.gaps(systems),
+        surveys=store.surveys(systems),
     )
     return placed, list(notes)
 
@@ -237,14 +238,13 @@ def _write(
     return written
 
 
-def _finish(rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> None:
+def _finish(rows: Sequence[dict[str, Any]], notes: Sequence[str], missing: Sequence[str]) -> None:
     """Warnings and failures on stderr; 3 if something has no answer, 1 if nothing has."""
     for note in notes:
         warn("mind", note)
     incomplete = False
-    places = [place for row in rows if (place := (row.get("hull") or {}).get("document")) is not None]
-    for text in sorted({text for place in places for text in place["missing_references"]}):
-        warn("incomplete", f"{text}; distances to the hull are lower bounds")
+    for text in missing:
+        warn("incomplete", text)
     for row in rows:
         for text in row.get("warnings", []):
             if text not in notes:

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_flows.analysis.stability import NOT_ASKED
 from dpa4_flows.cli.console import number, out, plural, say
 from dpa4_flows.cli.outputs import Computed
 from dpa4_flows.cli.structures import MAX_ROWS
@@ -52,22 +53,32 @@ def print_answers(rows: Sequence[Mapping[str, Any]]) -> None:
             table.add_column(title, justify="right")
     for row in shown[:MAX_ROWS]:
         cells = [cell for part in asked for cell in _cells(part, row[part])]
-        verdict = row["verdict"]
-        style = _STYLES[verdict]
+        words, style = _verdict(row)
         table.add_row(
             escape(row["name"]),
             row["formula"],
             row["relaxed"]["space_group"],
-            f"[{style}]{verdict}[/]",
+            f"[{style}]{escape(words)}[/]",
             *cells,
         )
     out.print(table)
     for row in shown[:MAX_ROWS]:
-        say(f"{row['name']}: {row['verdict']}")
+        say(f"{row['name']}: {_verdict(row)[0]}")
         for reason in row["reasons"]:
             say(f"  {reason}")
     if len(shown) > MAX_ROWS:
         say(f"and {plural(len(shown) - MAX_ROWS, 'more structure')}")
+
+
+def _verdict(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The verdict in words, and its style: stable names what it is measured against unless that was surveyed."""
+    verdict = str(row["verdict"])
+    if verdict == "stable":
+        of_hull = row["hull"]["document"]["verdict"]
+        return (verdict, _STYLES[verdict]) if of_hull["reason"] == "surveyed" else (of_hull["sentence"], "yellow")
+    if verdict == "undecided" and (left := [name for name, part in row["verdicts"].items() if part == NOT_ASKED]):
+        return f"undecided, {' and '.join(left)} not asked", _STYLES[verdict]
+    return verdict, _STYLES[verdict]
 
 
 def _cells(part: str, document: Mapping[str, Any] | None) -> list[str]:
@@ -77,7 +88,10 @@ def _cells(part: str, document: Mapping[str, Any] | None) -> list[str]:
         place = document["document"]
         if place is None:
             return ["–"]
-        return [f"{number(place['energy_above_hull'], 3)}{'' if place['references_complete'] else ' ?'}"]
+        if place["verdict"]["code"] == "unknown":
+            return ["unknown"]
+        surveyed = place["completeness"]["grade"] == "surveyed"
+        return [f"{number(place['energy_above_hull'], 3)}{'' if surveyed else ' ?'}"]
     if part == "elastic":
         return [number(document["k_vrh_gpa"], 0), number(document["g_vrh_gpa"], 0)]
     return [number(document["f_min_thz"], 2)]
@@ -93,6 +107,8 @@ def structures_to_write(
             continue
         name = inputs[position].name
         facts: dict[str, Any] = {"verdict": document.verdict, "converged": document.relaxed.converged}
+        if document.hull is not None:
+            facts["hull"] = document.hull.reason
         structure = structure_of_fields(document.relaxed.structure)
         energy = document.relaxed.energy_per_atom * len(structure)
         relaxed.append(Computed(name, structure, facts, energy=energy))

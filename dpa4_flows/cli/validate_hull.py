@@ -17,9 +17,9 @@ from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import replacing_text
+from dpa4_flows.analysis.completeness import ON_HULL
 from dpa4_flows.analysis.hull import phase_positions
 from dpa4_flows.analysis.hull_comparison import (
-    ON_HULL,
     ComparedPhase,
     RankAgreement,
     StabilityCounts,

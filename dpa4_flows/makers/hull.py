@@ -14,6 +14,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jobflow import Flow, Job, JobOrder, job
@@ -22,6 +23,7 @@ from pymatgen.core import Structure
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
 from dpa4_core.model.info import ModelInfo
+from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_verdict
 from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
 from dpa4_flows.analysis.hull_warnings import scheme_warnings, system_warnings
 from dpa4_flows.analysis.thermodynamics import at_temperature, gibbs_entries
@@ -56,6 +58,9 @@ class HullSet(Document):
     errors: list[str | None] = Field(description="One sentence per structure that has no document")
     warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
     frame: EnergyFrame
+    completeness: dict[str, HullCompleteness] = Field(
+        default_factory=dict, description="What competes in each chemical system, without the structures themselves"
+    )
     summary: dict[str, Any] = Field(description="Phases of each chemical system, see analysis.hull.hull_summary")
 
 
@@ -148,7 +153,7 @@ def place_on_hull(
             "the flow again"
         )
     if store is None:
-        references, gaps = reference_entries(results, scheme), None
+        references, surveys = reference_entries(results, scheme), {}
     else:
         if ReferenceStore.find(relax_maker, _folder(store)) is None:  # the job before has made it
             where = library_folder(_folder(store))
@@ -158,7 +163,7 @@ def place_on_hull(
             )
         library = ReferenceStore.for_model(relax_maker, _folder(store))
         systems = {chemical_system(structure) for structure in structures}
-        references, gaps = library.references(systems, scheme), library.gaps(systems)
+        references, surveys = library.references(systems, scheme), library.surveys(systems)
     return hull_set(
         [stored[key] for key in keys],
         references,
@@ -166,7 +171,7 @@ def place_on_hull(
         scheme,
         settings=relax_maker.settings(),
         candidates_compete=candidates_compete,
-        gaps=gaps,
+        surveys=surveys,
     )
 
 
@@ -224,7 +229,7 @@ def hull_set(
     *,
     settings: Mapping[str, Any],
     candidates_compete: bool = True,
-    gaps: Mapping[str, str] | None = None,
+    surveys: Mapping[str, Survey] = MappingProxyType({}),
     competing_energies: str = "the same model",
     temperature: float | None = None,
 ) -> HullSet:
@@ -237,7 +242,7 @@ def hull_set(
         scheme: correction scheme of the references.
         settings: of the calculations, for the provenance.
         candidates_compete: structures also stand against each other.
-        gaps: for chemical systems whose phases nobody surveyed, the sentence that says so.
+        surveys: who surveyed the phases of chemical systems; the others nobody did.
         competing_energies: who computed the references.
         temperature: K; Gibbs energies take the place of those at 0 K. References need structures then, see
             `ReferenceStore.with_structures`.
@@ -273,15 +278,12 @@ def hull_set(
         document = None
         if position is not None and error is None:
             system = position.chemsys
-            missing = references.missing_in(system)
-            if gaps and system in gaps:
-                missing.append(gaps[system])
             warnings = [
                 *phases.warnings[i],
                 *system_warnings(system.split("-"), info.level_of_theory, scheme),
                 *(text for product in position.decomposition for text in of_product.get(product, [])),
             ]
-            document = hull_document(position, frame, origin, missing)
+            document = hull_document(position, frame, origin, references.missing_in(system), surveys.get(system))
             document.competing_energies = competing_energies
             document.warnings = list(dict.fromkeys(warnings))
             systems.add(system)
@@ -289,7 +291,16 @@ def hull_set(
         found.errors.append(error)
     said = [text for document in found.documents if document is not None for text in document.warnings]
     found.warnings = list(dict.fromkeys([*found.warnings, *said]))
-    found.summary = hull_summary(sorted(systems), phases.competing, entries)
+    standing = ReferenceEntries(phases.competing, references.missing)
+    found.completeness = {system: standing.completeness(system, surveys.get(system)) for system in sorted(systems)}
+    verdicts = {
+        str(phases.candidates[i].entry_id): document.verdict
+        for i, document in enumerate(found.documents)
+        if document is not None
+    }
+    found.summary = hull_summary(
+        sorted(systems), phases.competing, entries, completeness=found.completeness, verdicts=verdicts
+    )
     return found
 
 
@@ -308,7 +319,11 @@ def _problem(position: HullResult) -> str | None:
 
 
 def hull_document(
-    position: HullResult, frame: EnergyFrame, origin: Provenance, missing_phases: list[str]
+    position: HullResult,
+    frame: EnergyFrame,
+    origin: Provenance,
+    missing_phases: Sequence[str] = (),
+    survey: Survey | None = None,
 ) -> HullDocument:
     """Document of one position.
 
@@ -317,8 +332,11 @@ def hull_document(
         frame: energy frame of candidates and competing phases.
         origin: provenance.
         missing_phases: competing phases that are known but have no energy.
+        survey: of the phases of the chemical system.
     """
     assert position.formation_energy_per_atom is not None and position.energy_above_hull is not None
+    completeness = position.completeness(missing_phases, survey)
+    verdict = hull_verdict(position.energy_above_hull, position.distance_to_competing, completeness)
     return HullDocument(
         formula=position.formula,
         chemsys=position.chemsys,
@@ -326,12 +344,12 @@ def hull_document(
         correction_per_atom=position.correction_per_atom,
         corrections=position.corrections,
         formation_energy_per_atom=position.formation_energy_per_atom,
-        energy_above_hull=position.energy_above_hull,
+        energy_above_hull=None if verdict.code == "unknown" else position.energy_above_hull,
         distance_to_competing=position.distance_to_competing,
         decomposition=position.decomposition,
         n_competing=position.n_competing,
-        references_complete=position.references_complete and not missing_phases,
-        missing_references=[*position.missing_references, *missing_phases],
+        verdict=verdict,
+        completeness=completeness,
         frame=frame,
         provenance=origin,
     )

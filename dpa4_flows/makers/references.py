@@ -5,7 +5,7 @@ computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from pymatgen.entries.computed_entries import ComputedEntry
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
+from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, tally
 from dpa4_flows.analysis.corrections import CorrectedEntry, corrected_entry
 from dpa4_flows.analysis.frames import check_fitted_to
 from dpa4_flows.analysis.schemes import SchemeError, find_scheme, scheme_name
@@ -33,6 +34,7 @@ SOURCE = "dpa4_flows.makers.references:reference_structures"
 """Where chunk jobs find the structures of competing phases, whose ids are the keys of their relaxations."""
 
 _COMPETING = "competing"  # meta entry: [{name, structure, source, role}], as read when the run was prepared
+_SURVEYS = "surveys"  # meta entry: {chemical system: survey of its phases}
 _ROWS = "references"  # meta entry: [{name, formula, source, role, key}]
 _STRUCTURES = "reference_structures"  # meta entry: {key: structure}; a worker need not have the files
 
@@ -111,6 +113,16 @@ def put_phases(table: ResultsTable, phases: Iterable[ReferencePhase]) -> None:
     table.set_meta(_COMPETING, rows)
 
 
+def put_surveys(table: ResultsTable, surveys: Mapping[str, Survey]) -> None:
+    """Store who surveyed the phases of chemical systems, beside `put_phases`."""
+    table.set_meta(_SURVEYS, {system: survey.model_dump() for system, survey in surveys.items()})
+
+
+def stored_surveys(table: ResultsTable) -> dict[str, Survey]:
+    """What `put_surveys` stored, by chemical system."""
+    return {system: Survey.model_validate(survey) for system, survey in table.get_meta(_SURVEYS, {}).items()}
+
+
 def stored_phases(table: ResultsTable, chemical_systems: Iterable[str] | None = None) -> list[ReferencePhase]:
     """Phases that `put_phases` stored, all or as far as they lie in one of the chemical systems."""
     rows = table.get_meta(_COMPETING, [])
@@ -171,6 +183,22 @@ class ReferenceEntries:
             if set(Composition(row["formula"]).get_el_amt_dict()) <= system
         ]
 
+    def completeness(
+        self, chemsys: str, survey: Survey | None = None, *, formula: str | None = None
+    ) -> HullCompleteness:
+        """What competes in one chemical system.
+
+        Args:
+            chemsys: as ``"Co-Li-O"``.
+            survey: of its phases.
+            formula: of the phase that is judged, whose own composition does not count.
+        """
+        system = set(chemsys.split("-"))
+        inside = [e for e in self.entries if {element.symbol for element in e.composition.elements} <= system]
+        counted = tally((entry.composition, entry.data.get("role")) for entry in inside)
+        without = self.missing_in(chemsys)
+        return hull_completeness(chemsys, counted, formula=formula, without_energy=without, survey=survey)
+
 
 def reference_entries(table: ResultsTable, scheme: str) -> ReferenceEntries:
     """Corrected entries of all competing phases that the table records.
@@ -191,7 +219,7 @@ def reference_entries(table: ResultsTable, scheme: str) -> ReferenceEntries:
         if corrected.entry is None or not document.converged:
             found.missing.append((row, corrected.reason or "the relaxation did not converge"))
         else:
-            corrected.entry.data["source"] = row["source"]
+            corrected.entry.data |= {"source": row["source"], "role": row["role"]}
             found.entries.append(corrected.entry)
     return found
 

@@ -21,7 +21,7 @@ from pydantic import Field
 from pymatgen.core import Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_flows.analysis.stability import hull_verdict, overall_verdict, space_group
+from dpa4_flows.analysis.stability import NOT_ASKED, PARTS, Part, hull_part, overall_verdict, space_group
 from dpa4_flows.extras import require_extra
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.elastic import BatchElasticMaker
@@ -252,7 +252,11 @@ class StabilityMaker(Maker):
             for name, part in (("hull", hull), ("elastic", elastic), ("phonons", phonons))
             if part is not None
         }
-        reasons = [f"{name}: {part.verdict}, {part.reason}" for name, part in parts.items()]
+        verdicts: dict[str, Part] = dict.fromkeys(PARTS, NOT_ASKED) | {n: p.verdict for n, p in parts.items()}
+        reasons = [
+            f"{name}: {NOT_ASKED}" if name not in parts else f"{name}: {verdict}, {parts[name].reason}"
+            for name, verdict in verdicts.items()
+        ]
         if followed is not None:
             reasons.append(f"along the mode: {followed.reason}")
         warnings = [*free_crystal(structure)[1]]
@@ -265,7 +269,8 @@ class StabilityMaker(Maker):
         change = None if document.volume is None else 100 * (document.volume / start.volume - 1)
         return StabilityDocument(
             formula=document.formula,
-            verdict=overall_verdict({name: part.verdict for name, part in parts.items()}),
+            verdict=overall_verdict(verdicts),
+            verdicts=verdicts,
             reasons=reasons,
             warnings=list(dict.fromkeys(warnings)),
             relaxed=RelaxedPart(
@@ -336,7 +341,7 @@ def _hull_part(hull: HullSet, index: int, origin: Provenance) -> HullPart:
     products = " + ".join(f"{share:.2f} {formula}" for formula, share in place.decomposition.items())
     if set(place.decomposition) == {place.formula}:
         products = f"another form of {place.formula}"
-    verdict, reason = hull_verdict(place.energy_above_hull, complete=place.references_complete, products=products)
+    verdict, reason = hull_part(place.verdict, place.completeness, place.energy_above_hull, products)
     return HullPart(
         verdict=verdict,
         reason=reason,

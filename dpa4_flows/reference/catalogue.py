@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from dpa4_core.files import write_bytes
+from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.makers.references import document_entry
 from dpa4_flows.provenance import code_version
 from dpa4_flows.reference.store import ReferenceStore, canonical_system, library_folder
@@ -24,7 +25,7 @@ class SystemSummary(Document):
 
     chemical_system: str
     sources: list[str] = Field(description="Who told the phases: source, version, date")
-    complete: bool = Field(description="Whether every known phase has an energy and a survey of phases was asked")
+    completeness: HullCompleteness = Field(description="What competes in it, and who surveyed its phases")
     n_phases: int
     n_computed: int = Field(description="Phases with a usable energy")
 
@@ -54,7 +55,7 @@ def summarise(store: ReferenceStore) -> StoreSummary:
     answers = store.table.answers()
     usable = {row.key for row in rows if usable_problem(states, row.key) is None}
     systems = sorted({answer.chemsys for answer in answers})
-    gaps = store.gaps(systems)
+    completeness = store.completeness(systems)
     found = []
     for system in systems:
         elements = set(system.split("-"))
@@ -64,7 +65,7 @@ def summarise(store: ReferenceStore) -> StoreSummary:
             SystemSummary(
                 chemical_system=system,
                 sources=[_words(answer) for answer in answers if answer.chemsys == system],
-                complete=system not in gaps and n_usable == len(keys) and bool(keys),
+                completeness=completeness[system],
                 n_phases=len(keys),
                 n_computed=n_usable,
             )
@@ -86,10 +87,12 @@ def export_entries(
 ) -> int:
     """Write corrected entries with their relaxed structures as JSON, gzipped if the name ends in ``.gz``.
 
-    The file holds pymatgen entries under ``entries``, so that it is also a file of phases for another library.
-    Returns how many were written.
+    The file holds pymatgen entries under ``entries``, so that it is also a file of phases for another library, and
+    under ``surveys`` the systems whose phases were surveyed and are all in it. Returns how many were written.
     """
-    rows = store.table.phases(chemical_systems and [canonical_system(s) for s in chemical_systems])
+    asked = chemical_systems or [answer.chemsys for answer in store.table.answers()]
+    systems = sorted({canonical_system(system) for system in asked})
+    rows = store.table.phases(systems if chemical_systems else None)
     documents = store.table.calculations(row.key for row in rows)
     entries = []
     for row in rows:
@@ -106,6 +109,11 @@ def export_entries(
         "corrections": scheme,
         "code_version": code_version(),
         "pymatgen_version": version("pymatgen"),
+        "surveys": {
+            system: found.survey.model_dump()
+            for system, found in store.completeness(systems).items()
+            if found.survey is not None and not found.without_energy
+        },
         "entries": entries,
     }
     text = json.dumps(content, default=float).encode()

@@ -22,9 +22,13 @@ from dpa4_core.data.json_structures import structure_of
 from dpa4_core.data.parse_errors import reason
 from dpa4_core.data.system import StructureError
 from dpa4_core.errors import words_of
+from dpa4_flows.analysis.completeness import Survey
 from dpa4_flows.site_conversion import as_pymatgen, crystal_problem
 
 _ELEMENTS_FILE = Path(__file__).parents[1] / "data" / "elements.json.gz"
+
+MATERIALS_PROJECT = "Materials Project"
+"""Name of the source, as the library records it."""
 
 
 class LibraryError(ValueError):
@@ -70,7 +74,7 @@ def bundled_elements(elements: Collection[str] | None = None) -> list[ReferenceP
     """Elemental structures that come with the package (84 elements, up to three polymorphs each).
 
     Args:
-        elements: symbols to keep, all by default; unknown ones are left out, see `missing_elements`.
+        elements: symbols to keep, all by default; unknown ones are left out.
     """
     return [phase for phase in _read(_ELEMENTS_FILE) if elements is None or phase.elements <= frozenset(elements)]
 
@@ -85,11 +89,22 @@ def select_for_chemsys(phases: Sequence[ReferencePhase], chemical_systems: Itera
     return [phase for phase in phases if wanted[phase.elements]]
 
 
-def missing_elements(phases: Sequence[ReferencePhase], chemical_systems: Iterable[str]) -> dict[str, list[str]]:
-    """Elements without an elemental phase: {chemical system: symbols}; complete systems are left out."""
-    present = {symbol for phase in phases if len(phase.elements) == 1 for symbol in phase.elements}
-    missing = {system: sorted(set(system.split("-")) - present) for system in chemical_systems}
-    return {system: symbols for system, symbols in missing.items() if symbols}
+def read_surveys(path: Path) -> dict[str, Survey]:
+    """By chemical system, the surveys that stand behind an export of a library; none in any other file.
+
+    Raises:
+        LibraryError: the file is missing or not JSON, or its surveys are damaged.
+    """
+    content = _content(path)
+    told = content.get("surveys") if isinstance(content, Mapping) and "entries" in content else None
+    if told is None:
+        return {}
+    try:
+        return {str(system): Survey.model_validate(survey) for system, survey in dict(told).items()}
+    except (TypeError, ValueError) as error:
+        raise LibraryError(
+            f"the surveys in {path} are damaged: each chemical system needs source, version and date"
+        ) from error
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -98,15 +113,19 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         LibraryError: the file is missing or not JSON, or holds no list of phases.
     """
+    content = _content(path)
+    if not isinstance(content, list | Mapping):
+        raise LibraryError(f"{path} holds no list of phases")
+    return list(rows_of(content))
+
+
+def _content(path: Path) -> Any:
     try:
-        content = parse_json(_text(path))
+        return parse_json(_text(path))
     except OSError as error:
         raise LibraryError(f"cannot read the phases in {path}: {words_of(error)}") from error
     except (ValueError, EOFError, zlib.error) as error:
         raise LibraryError(f"{path} is not a JSON file of phases: {reason(error, 'JSON')}") from error
-    if not isinstance(content, list | Mapping):
-        raise LibraryError(f"{path} holds no list of phases")
-    return list(rows_of(content))
 
 
 def _text(path: Path) -> str:

@@ -45,6 +45,6 @@ def light_entry(stored: Mapping[str, Any], row: PhaseRow) -> ComputedEntry:
         stored["energy"],
         energy_adjustments=adjustments,
         parameters=stored["parameters"],
-        data={**stored["data"], "source": row.source, "key": row.key},
+        data={**stored["data"], "source": row.source, "role": row.role, "key": row.key},
         entry_id=row.name,
     )

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,20 +16,20 @@ from pymatgen.core import SETTINGS
 
 from dpa4_core.data.readers import read_structures
 from dpa4_core.data.structures import StructureError
+from dpa4_flows.analysis.completeness import Survey
 from dpa4_flows.bundled import bundled_compounds
 from dpa4_flows.reference.library import (
+    MATERIALS_PROJECT,
     LibraryError,
     ReferencePhase,
     as_crystal,
     bundled_elements,
     load_phases,
+    read_surveys,
     select_for_chemsys,
 )
 
 logger = logging.getLogger(__name__)
-
-MATERIALS_PROJECT = "Materials Project"
-"""Name of the source, as the library records it."""
 
 MAX_ABOVE_HULL = 0.1
 """eV/atom above the hull of the Materials Project: phases further up are not asked for. The hull of another
@@ -44,8 +45,6 @@ class PhaseSource(Protocol):
         name: how the library records it.
         version: what must be equal for an earlier answer to be good; "" accepts any earlier answer.
         reach: eV/atom, how far above its own hull its phases go; infinite where it has no hull.
-        surveys: whether it claims to hold the known phases of a system, so that a hull made of them can be
-            called complete.
     """
 
     @property
@@ -57,11 +56,11 @@ class PhaseSource(Protocol):
     @property
     def reach(self) -> float: ...
 
-    @property
-    def surveys(self) -> bool: ...
-
     def phases(self, chemical_system: str) -> list[ReferencePhase]:
         """Phases of the system and its sub-systems."""
+
+    def surveys(self, chemical_system: str) -> bool:
+        """Whether these are all known phases of the system, so that a hull of them may be called complete."""
 
     def answered_by(self) -> str:
         """Version that gave the answers, known after the first of them."""
@@ -73,7 +72,6 @@ class BundledPhases:
 
     name: str = "bundled"
     reach: float = float("inf")
-    surveys: bool = False  # the compounds are a hand-made choice
 
     @cached_property
     def version(self) -> str:
@@ -87,21 +85,31 @@ class BundledPhases:
         elements = bundled_elements(chemical_system.split("-"))
         return [*elements, *select_for_chemsys(self._compounds, [chemical_system])]
 
+    def surveys(self, chemical_system: str) -> bool:
+        return False  # a choice, not all that is known
+
     def answered_by(self) -> str:
         return self.version
 
 
 @dataclass(frozen=True)
 class PhaseFile:
-    """A file of structures; energies in it are ignored."""
+    """A file of structures; energies in it are ignored.
+
+    Args:
+        path: the file.
+        is_survey: the user says that it holds all known phases of the systems that it has compounds of.
+        reach: it has no hull.
+    """
 
     path: Path
+    is_survey: bool = False
     reach: float = float("inf")
-    surveys: bool = True
 
-    @property
+    @cached_property
     def name(self) -> str:
-        return f"file {self.path.name}"
+        origins = sorted({survey.words for survey in self._exported.values()})
+        return " of ".join(filter(None, (f"file {self.path.name}", ", ".join(origins))))
 
     @cached_property
     def version(self) -> str:
@@ -113,6 +121,24 @@ class PhaseFile:
 
     def phases(self, chemical_system: str) -> list[ReferencePhase]:
         return select_for_chemsys(self._phases, [chemical_system])
+
+    @cached_property
+    def _exported(self) -> dict[str, Survey]:
+        """Surveys of the library that the file is an export of."""
+        return read_surveys(self.path) if self.path.name.lower().endswith(_JSON) else {}
+
+    def surveys(self, chemical_system: str) -> bool:
+        """Whether the file is said to be a survey and has compounds that reach over the system, or is an export of a
+        library in which the system was surveyed."""
+        elements = frozenset(chemical_system.split("-"))
+        if any(elements <= set(system.split("-")) for system in self._exported):
+            return True
+        compounds = [p.elements for p in self.phases(chemical_system) if len(p.elements) > 1]
+        return self.is_survey and frozenset().union(*compounds) == elements
+
+    def survey(self) -> Survey:
+        """The file as a survey, of today."""
+        return Survey(source=self.name, version=self.version, date=datetime.now(UTC).date().isoformat())
 
     def answered_by(self) -> str:
         return self.version
@@ -133,7 +159,6 @@ class MaterialsProjectPhases:
     reach: float = MAX_ABOVE_HULL
     name: str = field(default=MATERIALS_PROJECT, init=False)
     version: str = field(default="", init=False)  # the database grows; ask again with refresh
-    surveys: bool = field(default=True, init=False)
 
     def phases(self, chemical_system: str) -> list[ReferencePhase]:
         self.client = open_materials_project(self.client, offline=self.offline)
@@ -148,6 +173,9 @@ class MaterialsProjectPhases:
             for phase in found
             if not phase.deprecated
         ]
+
+    def surveys(self, chemical_system: str) -> bool:
+        return True  # it answered, if only that it knows nothing
 
     def answered_by(self) -> str:
         return str(self.client.database_version())
@@ -198,10 +226,19 @@ def read_phases(path: Path) -> list[ReferencePhase]:
 
 
 def default_sources(
-    files: Iterable[str | Path] = (), materials_project: MaterialsProjectPhases | None = None
+    files: Iterable[str | Path] = (),
+    materials_project: MaterialsProjectPhases | None = None,
+    *,
+    files_survey: bool = False,
 ) -> list[PhaseSource]:
-    """Bundled phases, files, and the Materials Project where it is wanted."""
-    sources: list[PhaseSource] = [BundledPhases(), *(PhaseFile(Path(file)) for file in files)]
+    """Bundled phases, files, and the Materials Project where it is wanted.
+
+    Args:
+        files: see `PhaseFile`.
+        materials_project: asked last.
+        files_survey: the files hold all known phases of their systems.
+    """
+    sources: list[PhaseSource] = [BundledPhases(), *(PhaseFile(Path(file), files_survey) for file in files)]
     return sources if materials_project is None else [*sources, materials_project]
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from pymatgen.core import Element
+from pymatgen.core import Composition, Element
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
 from dpa4_core.data.plain_fields import structure_of_fields
@@ -29,6 +29,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.locks import locked_names
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.registry import cache_dir
+from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, tally
 from dpa4_flows.calculations import plain_structure
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.references import ReferenceEntries
@@ -173,12 +174,12 @@ class ReferenceStore:
                 if a.source == source.name and a.version in (source.version or a.version,) and a.reach >= source.reach
             ]
             for system in sorted(set(systems), key=lambda s: (-s.count("-"), s)):  # the widest answer many others
-                if not refresh and any(answer.covers(system) for answer in known):
+                if not refresh and any(_suffices(answer, source, system) for answer in known):
                     continue
                 phases = source.phases(system)
                 now = datetime.now(UTC).isoformat(timespec="seconds")
                 answer = Answer(
-                    system, source.name, source.answered_by(), source.reach, source.surveys, len(phases), now
+                    system, source.name, source.answered_by(), source.reach, source.surveys(system), len(phases), now
                 )
                 self.table.put_answer(answer, self._keyed(phases))
                 known.append(answer)
@@ -282,14 +283,28 @@ class ReferenceStore:
         ]
         return ReferenceEntries(entries, references.missing)
 
-    def gaps(self, chemical_systems: Iterable[str]) -> dict[str, str]:
-        """Sentence for each system that nobody was asked about who claims to know its phases; elements need none."""
-        surveys = [answer for answer in self.table.answers() if answer.surveys]
-        return {
-            system: unsurveyed(system)
-            for system in sorted({canonical_system(system) for system in chemical_systems})
-            if "-" in system and not any(answer.covers(system) for answer in surveys)
-        }
+    def surveys(self, chemical_systems: Iterable[str]) -> dict[str, Survey]:
+        """The latest survey of the phases of each system; systems that nobody surveyed are left out."""
+        told = sorted((answer for answer in self.table.answers() if answer.surveys), key=lambda answer: answer.asked)
+        systems = sorted({canonical_system(system) for system in chemical_systems})
+        return {system: answer.survey() for system in systems for answer in told if answer.covers(system)}
+
+    def completeness(self, chemical_systems: Iterable[str]) -> dict[str, HullCompleteness]:
+        """What the library has against the phases of each system: all that is relaxed."""
+        systems = sorted({canonical_system(system) for system in chemical_systems})
+        surveys = self.surveys(systems)
+        found = {}
+        for system in systems:
+            rows = self.table.phases([system])
+            states = self.table.states([row.key for row in rows])
+            problems = {row: problem for row in rows if (problem := usable_problem(states, row.key)) is not None}
+            found[system] = hull_completeness(
+                system,
+                tally((Composition(row.formula), row.role) for row in rows if row not in problems),
+                without_energy=[f"{row.formula} ({row.name}): {problem}" for row, problem in problems.items()],
+                survey=surveys.get(system),
+            )
+        return found
 
 
 def _path(maker: BatchRelaxMaker, folder: str | Path | None) -> Path:
@@ -315,6 +330,6 @@ def canonical_system(chemical_system: str) -> str:
     return "-".join(sorted(set(symbols)))
 
 
-def unsurveyed(chemical_system: str) -> str:
-    """What to say of a hull without a survey of the phases of its system."""
-    return f"no survey of phases in {chemical_system}: only elements and bundled compounds compete"
+def _suffices(answer: Answer, source: PhaseSource, system: str) -> bool:
+    """Whether an earlier answer of a source need not be asked for again; it must if it has become a survey."""
+    return answer.covers(system) and (answer.surveys or not source.surveys(system))

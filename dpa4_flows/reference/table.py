@@ -15,10 +15,14 @@ from typing import Any, NamedTuple
 from pymatgen.core import Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_flows.reference.library import ReferencePhase
+from dpa4_flows.analysis.completeness import Survey
+from dpa4_flows.reference.library import MATERIALS_PROJECT, ReferencePhase
 from dpa4_flows.results import ResultsTable
 
 _MANY = 500  # bound variables of one query
+
+_NO_SURVEY, _CLAIMED, _SURVEYED = 0, 1, 2
+"""How an answer is stored: earlier versions took the word of any source, and so of any file that was named."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS phases (
@@ -46,7 +50,17 @@ class PhaseRow(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What one source told about one chemical system and its sub-systems."""
+    """What one source told about one chemical system and its sub-systems.
+
+    Attributes:
+        chemsys: elements in alphabetical order.
+        source: its name.
+        version: of the source.
+        reach: eV/atom above its own hull.
+        surveys: whether it told all known phases.
+        n_phases: how many it told.
+        asked: time.
+    """
 
     chemsys: str
     source: str
@@ -59,6 +73,10 @@ class Answer(NamedTuple):
     def covers(self, chemsys: str) -> bool:
         """Whether the answer held the phases of ``chemsys`` too."""
         return set(chemsys.split("-")) <= set(self.chemsys.split("-"))
+
+    def survey(self) -> Survey:
+        """The answer as a survey of phases."""
+        return Survey(source=self.source, version=self.version, date=self.asked[:10])
 
 
 class State(NamedTuple):
@@ -85,8 +103,10 @@ class ReferenceTable(ResultsTable):
     def put_answer(self, answer: Answer, phases: Iterable[tuple[str, ReferencePhase, Structure]]) -> None:
         """Store what a source told: its phases as in `put_phases`, and the answer."""
         self.put_phases(phases)  # first: phases without an answer are asked for again, an answer is believed
+        kind = _SURVEYED if answer.surveys else _NO_SURVEY
+        row = (*answer[:4], kind, *answer[5:])
         with self._connect() as connection:
-            connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", answer)
+            connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def put_phases(self, phases: Iterable[tuple[str, ReferencePhase, Structure]]) -> None:
         """Store phases: (key, phase, its structure without labels). A phase that is known stays."""
@@ -128,7 +148,8 @@ class ReferenceTable(ResultsTable):
         """What all sources told so far."""
         with self._connect() as connection:
             rows = connection.execute("SELECT * FROM answers ORDER BY chemsys, source").fetchall()
-        return [Answer(*row)._replace(surveys=bool(row[4])) for row in rows]
+        found = [Answer(*row) for row in rows]
+        return [a._replace(surveys=_is_survey(a.source, a.surveys)) for a in found]
 
     # ---- calculations and entries ----------------------------------------------------------------------------------
 
@@ -156,6 +177,10 @@ def usable_problem(states: Mapping[str, State], key: str) -> str | None:
     if state is None:
         return "not computed yet"
     return state.error or (None if state.converged else "the relaxation did not converge")
+
+
+def _is_survey(source: str, stored: int) -> bool:
+    return stored == _SURVEYED or (stored == _CLAIMED and source == MATERIALS_PROJECT)
 
 
 def subsystems(chemical_system: str) -> list[str]:

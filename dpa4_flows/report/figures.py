@@ -19,6 +19,8 @@ from dpa4_flows.report.labels import formula_text, quantity, stage_title
 PALETTE = ("#3b7dab", "#d39332", "#569b77", "#8f78b8", "#bd5f55", "#7a8a99", "#b3a23c", "#4aa3a8")
 STABILITY_SCALE = [[0.0, "#3b7dab"], [0.35, "#7fb08a"], [0.65, "#e0b24a"], [1.0, "#bf4b3d"]]
 """Blue on the hull, red far above it; middle tones that show on white and on black."""
+UNKNOWN_COLOUR = PALETTE[5]
+"""Of what nothing is known: grey, and on no scale."""
 
 _KINDS = {"ranked": "end", "passed": "end", "in progress": "waiting", "rejected": "left", "error": "left"}
 _BANDS = {
@@ -42,6 +44,14 @@ class FigureBlock:
     caption: str
     figure: go.Figure
     wide: bool = False
+
+
+def caveat_list(caveats: Sequence[str]) -> str:
+    """HTML of sentences to know before the numbers of a page are quoted; nothing where there are none."""
+    if not caveats:
+        return ""
+    items = "".join(f"<li>{html.escape(text)}</li>" for text in caveats)
+    return f"<h2>Before quoting these numbers</h2><ul>{items}</ul>"
 
 
 def base_figure(*, height: int = 380, **layout: Any) -> go.Figure:

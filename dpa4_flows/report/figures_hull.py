@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -10,9 +11,11 @@ import plotly.graph_objects as go
 from pymatgen.core import Composition, Element
 from scipy.spatial import ConvexHull, QhullError
 
+from dpa4_flows.analysis.completeness import ON_HULL, HullCompleteness, not_recorded
 from dpa4_flows.report.figures import (
     PALETTE,
     STABILITY_SCALE,
+    UNKNOWN_COLOUR,
     FigureBlock,
     base_figure,
     plot_text,
@@ -21,10 +24,8 @@ from dpa4_flows.report.figures import (
 from dpa4_flows.report.labels import formula_text
 from dpa4_flows.report.placement import place_labels
 
-ON_HULL = 1e-6
-"""Distances below this count as on the hull, eV/atom."""
-
 MAX_FIGURES = 12
+_CAVEAT_WIDTH = 95  # characters of a line under a figure
 _MAX_BARS = 36
 _MAX_POINTS = 500
 _SIDES = ("baxis", "caxis", "aaxis")  # the most electronegative element, usually oxygen, at the top
@@ -37,6 +38,7 @@ class _Phase(NamedTuple):
     distance: float
     source: str
     candidate: bool
+    unknown: bool = False  # nothing is known of its distance
 
 
 def hull_figures(summary: Mapping[str, Mapping[str, Any]], candidate_ids: Collection[str]) -> list[FigureBlock]:
@@ -74,10 +76,52 @@ def _figure(name: str, elements: list[str], system: Mapping[str, Any], phases: l
     candidates = f"{number or 'no'} candidate{'' if number == 1 else 's'}"
     caption = f"{system.get('n_competing', '?')} competing phases, {candidates}"
     caption += f". Missing references: {missing}; distances are lower bounds." if missing else "."
+    if caveat := hull_caveat(name, system):
+        caption += f" {caveat}."
     shown = min(len(phases), _MAX_BARS if draw is _distances else _MAX_POINTS)
     if shown < total:
         caption += f" {shown} of {total} phases are drawn, those closest to the hull first."
-    return FigureBlock(f"hull-{name}", f"Hull of {'-'.join(elements)}", caption, draw(elements, phases))
+    figure = draw(elements, phases)
+    if caveat:
+        _write_below(figure, caveat)
+    return FigureBlock(f"hull-{name}", f"Hull of {'-'.join(elements)}", caption, figure)
+
+
+def hull_caveat(name: str, system: Mapping[str, Any]) -> str:
+    """What to know before a distance of this hull is quoted; empty where a survey stands behind it.
+
+    Args:
+        name: chemical system.
+        system: its part of the summary; that of an earlier version has no completeness.
+    """
+    graded = system.get("completeness")
+    competing = not_recorded(name) if graded is None else HullCompleteness.model_validate(graded)
+    words = "" if competing.grade == "surveyed" else f"{competing.sentence}; distances are lower bounds"
+    unknown = sorted({str(p["formula"]) for p in system.get("phases", []) if p.get("verdict") == "unknown"})
+    if unknown:
+        words += f"{'; ' if words else ''}whether {', '.join(unknown)} is stable is unknown"
+    return words
+
+
+def _write_below(figure: go.Figure, text: str) -> None:
+    """A line under a figure, which goes with its picture wherever that is pasted."""
+    lines = textwrap.wrap(text, _CAVEAT_WIDTH)
+    figure.add_annotation(
+        text="<br>".join(plot_text(line) for line in lines),
+        xref="paper",
+        yref="paper",
+        x=0.0,
+        y=0.0,
+        yshift=-46,
+        xanchor="left",
+        yanchor="top",
+        align="left",
+        showarrow=False,
+        font={"size": 10},
+    )
+    margin = figure.layout.margin
+    room = 14 * len(lines) + 8
+    figure.update_layout(margin={"b": (margin.b or 48) + room}, height=(figure.layout.height or 360) + room)
 
 
 def _phases(system: Mapping[str, Any], candidate_ids: Collection[str]) -> list[_Phase]:
@@ -91,12 +135,13 @@ def _phases(system: Mapping[str, Any], candidate_ids: Collection[str]) -> list[_
             fractions = Composition(phase["formula"]).fractional_composition.get_el_amt_dict()
         source = str(phase.get("source") or "")
         candidate = bool(phase.get("candidate")) or phase.get("entry_id") in candidate_ids
-        phases.append(_Phase(str(phase["formula"]), fractions, float(formation), float(distance), source, candidate))
+        values = (str(phase["formula"]), fractions, float(formation), float(distance), source, candidate)
+        phases.append(_Phase(*values, unknown=phase.get("verdict") == "unknown"))
     return phases
 
 
 def _symbols(phases: list[_Phase]) -> list[str]:
-    return ["diamond" if p.candidate else "circle" for p in phases]
+    return ["diamond-open" if p.unknown else "diamond" if p.candidate else "circle" for p in phases]
 
 
 def _named(phase: _Phase) -> bool:
@@ -105,9 +150,10 @@ def _named(phase: _Phase) -> bool:
 
 
 def _hover(phase: _Phase) -> str:
+    distance = "unknown" if phase.unknown else f"{phase.distance:.3f} eV/atom"
     return (
         f"<b>{plot_text(formula_text(phase.formula))}</b>{' (candidate)' if phase.candidate else ''}<br>"
-        f"E above hull {phase.distance:.3f} eV/atom<br>formation energy {phase.formation_energy:.3f} eV/atom"
+        f"E above hull {distance}<br>formation energy {phase.formation_energy:.3f} eV/atom"
         f"<br>{plot_text(phase.source)}"
     )
 
@@ -115,7 +161,7 @@ def _hover(phase: _Phase) -> str:
 def _colours(phases: list[_Phase], **more: Any) -> dict[str, Any]:
     top = max(0.05, min(0.3, max(p.distance for p in phases)))
     return {
-        "color": [min(p.distance, top) for p in phases],
+        "color": [UNKNOWN_COLOUR if p.unknown else min(p.distance, top) for p in phases],
         "colorscale": STABILITY_SCALE,
         "cmin": 0.0,
         "cmax": top,

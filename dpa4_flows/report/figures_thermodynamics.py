@@ -10,9 +10,10 @@ from pymatgen.analysis.chempot_diagram import ChemicalPotentialDiagram
 from pymatgen.core import Element
 from pymatgen.entries.computed_entries import ComputedEntry
 
-from dpa4_flows.report.figures import PALETTE, FigureBlock, base_figure, plot_text
+from dpa4_flows.report.figures import PALETTE, UNKNOWN_COLOUR, FigureBlock, base_figure, plot_text
 
 _BEYOND = 0.5  # V shown above the highest limit
+_COLOURS = {"stable": PALETTE[2], "above_hull": PALETTE[1], "unknown": UNKNOWN_COLOUR}
 _MAX_AXES = 3  # elements of a diagram that fits into space
 
 
@@ -20,7 +21,7 @@ def window_figure(rows: Sequence[Mapping[str, Any]], ion: str) -> FigureBlock:
     """One bar for each structure, from reduction to oxidation.
 
     Args:
-        rows: with ``name``, ``formula`` and ``window``.
+        rows: with ``name``, ``formula``, ``verdict`` and ``window``.
         ion: element of the reservoir.
     """
     highest = max((row["window"]["upper"] or row["window"]["lower"]) for row in rows) + _BEYOND
@@ -36,7 +37,7 @@ def window_figure(rows: Sequence[Mapping[str, Any]], ion: str) -> FigureBlock:
                 x=[max(upper - window["lower"], 0.005)],
                 base=[window["lower"]],
                 orientation="h",
-                marker={"color": PALETTE[2] if window["energy_above_hull"] == 0 else PALETTE[1]},
+                marker={"color": _COLOURS[row["verdict"]["code"]]},
                 hovertemplate=plot_text(f"{window['lower']:.2f} to {upper:.2f} V; below: {reduced}; above: {oxidised}")
                 + "<extra></extra>",
             )
@@ -44,18 +45,22 @@ def window_figure(rows: Sequence[Mapping[str, Any]], ion: str) -> FigureBlock:
     figure.update_layout(showlegend=False, barmode="overlay", yaxis={"automargin": True})
     caption = (
         f"Voltages at which a structure neither takes up nor gives off {ion}, at equilibrium. Yellow: above the hull, "
-        "the window of its equilibrium products."
+        "the window of its equilibrium products. Grey: whether it is stable is not known."
     )
+    for row in rows:
+        if row["window"]["caveat"] is not None:
+            caption += f" {row['name']}: {row['window']['caveat']}; more phases can only narrow the window."
     return FigureBlock("windows", f"Electrochemical windows against {ion}", caption, figure)
 
 
-def region_figure(formula: str, entries: Sequence[ComputedEntry], name: str) -> list[FigureBlock]:
+def region_figure(formula: str, entries: Sequence[ComputedEntry], name: str, *, caveat: str = "") -> list[FigureBlock]:
     """Diagram of chemical potentials in the system of ``formula``, that phase filled; none beyond three elements.
 
     Args:
         formula: reduced formula of the phase.
         entries: the phase, its competitors and the elements; those with other elements do not count.
         name: id of the figure in its page.
+        caveat: what stands behind it, where no survey does.
     """
     mine = next(e for e in entries if e.composition.reduced_formula == formula)
     elements = sorted(mine.composition.elements, key=lambda element: element.X)
@@ -65,4 +70,6 @@ def region_figure(formula: str, entries: Sequence[ComputedEntry], name: str) -> 
     diagram = ChemicalPotentialDiagram(inside)
     figure = diagram.get_plot(elements=[Element(e.symbol) for e in elements], formulas_to_draw=[formula])
     caption = "Each region: chemical potentials at which a phase is in equilibrium with no other; 0 is the element."
+    if caveat:
+        caption += f" {formula}: {caveat}; more phases can only make its region smaller."
     return [FigureBlock(name, f"Chemical potentials of {formula}", caption, figure)]

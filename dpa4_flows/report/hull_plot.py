@@ -17,8 +17,9 @@ from pymatgen.core import Composition, Element
 from pymatgen.util.string import latexify
 
 from dpa4_core.files import replacing, write_text
-from dpa4_flows.report.figures import FigureBlock
-from dpa4_flows.report.figures_hull import ON_HULL, hull_figures, system_elements
+from dpa4_flows.analysis.completeness import ON_HULL
+from dpa4_flows.report.figures import FigureBlock, caveat_list
+from dpa4_flows.report.figures_hull import hull_caveat, hull_figures, system_elements
 
 Summary = Mapping[str, Mapping[str, Any]]
 
@@ -33,7 +34,9 @@ _PAGE = """<!DOCTYPE html>
 figure {{ margin: 0 0 3rem; }} figcaption {{ color: #555; }}</style>
 <script>{plotly}</script></head><body><h1>{title}</h1>
 {figures}
-<p>Distances in eV/atom; diamonds are the structures that were asked about. {frame}</p></body></html>
+<p>Distances in eV/atom; diamonds are the structures that were asked about, open ones those of which nothing is known.
+{frame}</p>
+{caveats}</body></html>
 """
 
 
@@ -42,7 +45,9 @@ def can_draw(system: Mapping[str, Any]) -> bool:
     return not system.get("missing") and len({e for phase in system["phases"] for e in phase["x"]}) > 1
 
 
-def write_hull_html(path: Path, summary: Summary, frame: str, further: Sequence[FigureBlock] = ()) -> list[str]:
+def write_hull_html(
+    path: Path, summary: Summary, frame: str, further: Sequence[FigureBlock] = (), caveats: Sequence[str] = ()
+) -> list[str]:
     """Write the hulls of all systems and ``further`` figures; gives the names of what was drawn.
 
     Args:
@@ -50,6 +55,7 @@ def write_hull_html(path: Path, summary: Summary, frame: str, further: Sequence[
         summary: from `hull_summary`.
         frame: level of theory and corrections, in words.
         further: figures below the hulls.
+        caveats: what to know before the numbers are quoted.
     """
     drawn = {name: system for name, system in summary.items() if can_draw(system)}
     blocks = hull_figures(drawn, ())
@@ -64,7 +70,13 @@ def write_hull_html(path: Path, summary: Summary, frame: str, further: Sequence[
         for block in blocks
     )
     title = "Hull of " + ", ".join(drawn) if drawn else "No hull"
-    page = _PAGE.format(title=html.escape(title), plotly=get_plotlyjs(), figures=figures, frame=html.escape(frame))
+    page = _PAGE.format(
+        title=html.escape(title),
+        plotly=get_plotlyjs(),
+        figures=figures,
+        frame=html.escape(frame),
+        caveats=caveat_list(caveats),
+    )
     write_text(path, page)
     return [*drawn, *(block.name for block in further)]
 
@@ -95,7 +107,10 @@ def write_hull_png(path: Path, name: str, system: Mapping[str, Any], frame: str)
     else:
         axes.set_axis_off()
         axes.set_aspect("equal")
-    axes.set_title(f"{'–'.join(elements)}\n{textwrap.fill(frame, _TITLE_WIDTH)}", fontsize=8)
+    lines = [f"{'–'.join(elements)}", textwrap.fill(frame, _TITLE_WIDTH)]
+    if caveat := hull_caveat(name, system):
+        lines.append(textwrap.fill(caveat, _TITLE_WIDTH))
+    axes.set_title("\n".join(lines), fontsize=8)
     with replacing(path) as part:
         figure.savefig(part, dpi=160, format="png")
 
@@ -113,7 +128,7 @@ def _draw_phases(axes: Any, name: str, system: Mapping[str, Any]) -> Any:
     points.sort(key=lambda point: -point[0]["energy_above_hull"])  # the stable ones on top
     marks = None
     for candidate in (False, True):
-        if some := [(phase, place) for phase, place in points if phase["candidate"] is candidate]:
+        if some := [(p, place) for p, place in points if p["candidate"] is candidate and p.get("verdict") != "unknown"]:
             marks = axes.scatter(
                 *np.array([place for _, place in some]).T,
                 c=[phase["energy_above_hull"] for phase, _ in some],
@@ -126,6 +141,8 @@ def _draw_phases(axes: Any, name: str, system: Mapping[str, Any]) -> Any:
                 linewidths=0.8,
                 zorder=3 if candidate else 2,
             )
+    if unknown := [place for phase, place in points if phase.get("verdict") == "unknown"]:
+        axes.scatter(*np.array(unknown).T, facecolors="none", edgecolors="0.4", marker="D", s=48, zorder=3)
     labels = {phase["formula"]: place for phase, place in points if _named(phase)}
     for formula, place in labels.items():
         axes.text(*place, f" {latexify(formula)}", fontsize=6 if size == 3 else 8, zorder=4)
@@ -143,7 +160,8 @@ def _tetrahedron(name: str, system: Mapping[str, Any]) -> FigureBlock:
     phases = [(system["phases"][entry.attribute], entry) for entry in (*stable.values(), *unstable)]
     candidates = [e for phase, e in phases if phase["candidate"] and phase["energy_above_hull"] <= SHOW_UNSTABLE]
     figure = plotter.get_plot(highlight_entries=candidates or None)
-    return FigureBlock(f"hull-{name}-solid", f"Hull of {'-'.join(system_elements(name))} in space", "", figure)
+    title = f"Hull of {'-'.join(system_elements(name))} in space"
+    return FigureBlock(f"hull-{name}-solid", title, hull_caveat(name, system), figure)
 
 
 def _diagram(name: str, system: Mapping[str, Any]) -> PhaseDiagram:

@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
 
 from dpa4_core.files import write_text
-from dpa4_flows.report.figures import STABILITY_SCALE, base_figure, plot_text
+from dpa4_flows.report.figures import STABILITY_SCALE, base_figure, caveat_list, plot_text
 
 PH_RANGE = (-2.0, 16.0)
 POTENTIAL_RANGE = (-2.0, 2.5)
@@ -29,12 +29,17 @@ _PAGE = """<!DOCTYPE html>
 <script>{plotly}</script></head><body><h1>Stability in water</h1>
 {figures}
 <p>Colours: energy of the solid above the stable species. Dashed: water gives off hydrogen (below) or oxygen (above).
-Ions {concentration:g} mol/L. {words}</p></body></html>
+Ions {concentration:g} mol/L. {words}</p>
+{caveats}</body></html>
 """
 
 
 def write_pourbaix_html(
-    path: Path, diagrams: Sequence[tuple[str, PourbaixEntry, PourbaixDiagram]], words: str, concentration: float
+    path: Path,
+    diagrams: Sequence[tuple[str, PourbaixEntry, PourbaixDiagram]],
+    words: str,
+    concentration: float,
+    caveats: Sequence[str] = (),
 ) -> None:
     """Write one figure for each solid.
 
@@ -43,13 +48,20 @@ def write_pourbaix_html(
         diagrams: title, the solid, and the diagram that it is in.
         words: level of theory and corrections.
         concentration: of the ions, mol/L.
+        caveats: what to know before the numbers are quoted.
     """
     figures = "\n".join(
         f"<figure><h2>{html.escape(title)}</h2>"
         f"{pourbaix_figure(phase, diagram).to_html(full_html=False, include_plotlyjs=False)}</figure>"
         for title, phase, diagram in diagrams
     )
-    page = _PAGE.format(plotly=get_plotlyjs(), figures=figures, concentration=concentration, words=html.escape(words))
+    page = _PAGE.format(
+        plotly=get_plotlyjs(),
+        figures=figures,
+        concentration=concentration,
+        words=html.escape(words),
+        caveats=caveat_list(caveats),
+    )
     write_text(path, page)
 
 

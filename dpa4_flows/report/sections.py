@@ -12,8 +12,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from dpa4_flows.analysis.completeness import ON_HULL
 from dpa4_flows.report.collect import INPUT, Row, Snapshot, provenance_of
-from dpa4_flows.report.figures_hull import ON_HULL, system_elements
+from dpa4_flows.report.figures_hull import hull_caveat, system_elements
 from dpa4_flows.report.labels import (
     OUTCOME_TITLES,
     badge_text,
@@ -265,7 +266,11 @@ def hull_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
             "n_competing": system.get("n_competing"),
             "missing": ", ".join(map(str, system.get("missing") or [])),
             "n_phases": len(system.get("phases", [])),
-            "n_stable": sum((phase.get("energy_above_hull") or 0.0) <= ON_HULL for phase in system.get("phases", [])),
+            "n_on_hull": sum(
+                (phase.get("energy_above_hull") or 0.0) <= ON_HULL and phase.get("verdict") != "unknown"
+                for phase in system.get("phases", [])
+            ),
+            "caveat": hull_caveat(name, system),
         }
         for name, system in summary.items()
     ]
