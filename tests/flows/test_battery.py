@@ -18,6 +18,7 @@ from dpa4_core.data.system import StructureError
 from dpa4_core.errors import DPA4Error
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
+from dpa4_flows.analysis.completeness import Tally
 from dpa4_flows.analysis.hull import HullResult
 from dpa4_flows.calculations import rattled
 from dpa4_flows.campaigns import battery
@@ -145,7 +146,8 @@ def test_ranked_values_are_named_as_the_reports_expect(finished: PreparedRun) ->
         "volume_change_reliable",
         "energy_above_hull_charged",
     }
-    assert first.values["decomposition"] == "stable"
+    assert first.values["decomposition"].startswith("unknown: ")  # the toys lie far below the few toys that compete
+    assert first.values["energy_above_hull_reliable"] is False and first.score_parts["energy_above_hull"] == 0
     assert set(first.score_parts) == {"energy_grav", "energy_above_hull", "energy_above_hull_charged"}
 
 
@@ -262,7 +264,8 @@ def test_dry_run_says_what_would_be_computed(tmp_path: Path, finished: PreparedR
     candidates_work, phases = plan.work
     assert (candidates_work.n_structures, candidates_work.n_stored) == (5, 0)
     assert phases.n_structures > 4
-    assert plan.missing_elements == {}
+    assert set(plan.completeness) == {"Co-Li-O", "Li-Mn-O", "Li-Ni-O"}
+    assert {found.grade for found in plan.completeness.values()} <= {"unsurveyed", "no_competitor"}
     done = plan_campaign(campaign, finished.folder)
     assert [item.n_stored for item in done.work] == [item.n_structures for item in done.work]
     json.dumps(done.to_dict())
@@ -322,8 +325,11 @@ def test_unreadable_file_of_candidates_is_one_sentence(tmp_path: Path) -> None:
         open_run(tmp_path)
 
 
+COMPETING = Tally({"Li": 1, "O": 1, "S": 1, "Ti": 1, "X": 1}, {"Li2O": 1, "TiS2": 1})
+
+
 def test_lower_bound_of_a_distance_is_flagged() -> None:
-    position = HullResult("x", "LiXO2", "Li-O-X", -5.0, 0.0, energy_above_hull=0.02, references_complete=False,
+    position = HullResult("x", "LiXO2", "Li-O-X", -5.0, 0.0, energy_above_hull=0.02, competing=COMPETING,
                           missing_references=["X"])  # fmt: skip
     result = judge_hull("x", position, stage="hull", limit=0.05)
     assert result.status == "flagged"
@@ -332,16 +338,21 @@ def test_lower_bound_of_a_distance_is_flagged() -> None:
 
 
 def test_phase_far_below_its_competitors_is_flagged() -> None:
-    position = HullResult("x", "LiTiS2", "Li-S-Ti", -5.0, 0.0, energy_above_hull=0.0, distance_to_competing=-0.199)
+    position = HullResult("x", "LiTiS2", "Li-S-Ti", -5.0, 0.0, energy_above_hull=0.0, distance_to_competing=-0.099,
+                          competing=COMPETING)  # fmt: skip
     result = judge_hull("x", position, stage="hull", limit=0.05)
-    assert (result.status, result.values["distance_to_competing"]) == ("flagged", -0.199)
+    assert (result.status, result.values["distance_to_competing"]) == ("flagged", -0.099)
+    assert result.values["energy_above_hull_reliable"] is True
     assert result.units["distance_to_competing"] == "eV/atom"
     assert result.reasons == [
-        "LiTiS2 lies 0.199 eV/atom below all competing phases: no competitor near its composition is known, "
+        "LiTiS2 lies 0.099 eV/atom below all competing phases: no competitor near its composition is known, "
         "so its stability is an upper bound"
     ]
     near = dataclasses.replace(position, distance_to_competing=-0.01)
     assert judge_hull("x", near, stage="hull", limit=0.05).status == "passed"
+    far = judge_hull("x", dataclasses.replace(position, distance_to_competing=-0.101), stage="hull", limit=0.05)
+    assert far.status == "flagged" and far.values["energy_above_hull_reliable"] is False
+    assert "is unknown: 0.101 eV/atom below all competing phases" in far.reasons[0]
 
 
 def test_campaign_without_redox_metals_has_no_bound_by_them(tmp_path: Path) -> None:

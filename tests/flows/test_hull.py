@@ -38,7 +38,7 @@ def test_hull_of_the_materials_project_is_rebuilt(rows, entries):
     for row, result in zip(rows, results, strict=True):
         assert result.energy_above_hull == pytest.approx(row["e_above_hull"], abs=1e-9)
         assert result.formation_energy_per_atom == pytest.approx(row["e_form_per_atom"], abs=1e-9)
-        assert result.references_complete
+        assert result.missing_references == []
         assert result.entry_id == row["entry_id"]
 
 
@@ -94,7 +94,7 @@ def test_missing_element_is_named_and_the_distance_is_a_lower_bound(entries):
     incomplete = phase_positions(candidates, lithium_cobalt)
     for whole, part in zip(complete, incomplete, strict=True):
         assert part.missing_references == ["Co"]
-        assert not part.references_complete
+        assert part.completeness().grade == "element_missing"
         assert part.formation_energy_per_atom is None
         assert part.energy_above_hull <= whole.energy_above_hull + 1e-8
         assert part.n_competing == whole.n_competing - len(cobalt)

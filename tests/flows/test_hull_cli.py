@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.io import write
 from pymatgen.core import Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
-from toy_campaign import MORSE, antifluorite, layered, rocksalt, write_campaign
+from toy_campaign import MORSE, antifluorite, layered, rocksalt, write_campaign, write_phases
 from typer.testing import CliRunner, Result
 
 from dpa4_flows.bundled import bundled_compounds
@@ -36,7 +36,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_phases(folder / "phases.json", {"Li2O": antifluorite(), "CoO": rocksalt("Co")})
     patch = pytest.MonkeyPatch()
     patch.setenv("DPA4_CACHE", str(folder / "cache"))
-    result = dpa4("reference", "build", "Li-Co-O", "--from", folder / "phases.json", "--no-mp", *FAST)
+    result = dpa4("reference", "build", "Li-Co-O", "--from", folder / "phases.json", "--survey", "--no-mp", *FAST)
     patch.undo()
     assert result.exit_code == 0, result.output
     return folder / "cache"
@@ -53,11 +53,6 @@ def _environment(tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch) -
     n_threads = torch.get_num_threads()
     yield
     torch.set_num_threads(n_threads)
-
-
-def write_phases(path: Path, structures: dict[str, Structure]) -> None:
-    rows = [{"id": name, "source": "made up", "structure": s.as_dict()} for name, s in structures.items()]
-    path.write_text(json.dumps(rows))
 
 
 def dpa4(*arguments: object) -> Result:
@@ -95,7 +90,8 @@ def test_library_is_listed(tmp_path: Path) -> None:
     (library,) = json.loads(dpa4("reference", "list", "--json").stdout)
     (system,) = library["systems"]
     assert system["chemical_system"] == "Co-Li-O"
-    assert system["complete"] and system["n_phases"] == system["n_computed"] > 10
+    assert system["completeness"]["grade"] == "surveyed" and system["n_phases"] == system["n_computed"] > 10
+    assert "survey: file phases.json" in system["completeness"]["sentence"]
     assert library["settings"]["fmax"] == 0.05
     empty = dpa4("reference", "list", "--library", tmp_path / "nothing")
     assert "begin with: dpa4 reference build" in empty.stdout
@@ -111,7 +107,7 @@ def test_build_tells_missing_elements_and_surveys() -> None:
     result = dpa4("reference", "build", "Li-Xe", *FAST)
     assert result.exit_code == 3
     assert "no reference: Xe" in result.stderr
-    assert "incomplete: no survey of phases in Li-Xe" in result.stderr
+    assert "incomplete: no known compound, no survey of phases in Li-Xe, no reference for Xe" in result.stderr
     assert "name a chemical system" in refused("reference", "build", *FAST)
     assert "'Qq' in 'Li-Qq' is no element" in refused("reference", "build", "Li-Qq", *FAST)
     assert "'LiQq' is no element" in refused("reference", "build", "LiQq", *FAST)
@@ -163,7 +159,7 @@ def test_hull_of_a_file(lithium_cobaltate: Path) -> None:
     found = answer("hull", lithium_cobaltate, *FAST)
     (row,) = found["structures"]
     assert row["chemsys"] == "Co-Li-O" and row["error"] is None
-    assert row["references_complete"] and row["missing_references"] == []
+    assert row["completeness"]["grade"] == "surveyed" and row["completeness"]["without_energy"] == []
     assert row["n_competing"] > 10
     assert row["energy_above_hull"] >= 0 > row["formation_energy_per_atom"]
     assert sum(row["decomposition"].values()) == pytest.approx(1)
@@ -190,10 +186,10 @@ def test_system_that_was_not_built_is_built_and_called_incomplete() -> None:
     rocksalt("Mg").to(filename="MgO.cif")
     result = dpa4("hull", "MgO.cif", *FAST)
     assert result.exit_code == 0, result.output
-    assert "incomplete: no survey of phases in Mg-O" in result.stderr
+    assert "incomplete: no known compound, no survey of phases in Mg-O; distances are lower bounds" in result.stderr
     assert "competing phases (" in result.stderr and "atoms) with " in result.stderr
     (row,) = answer("hull", "MgO.cif", *FAST)["structures"]
-    assert not row["references_complete"]
+    assert row["completeness"]["grade"] == "no_competitor"
     assert row["n_competing"] >= 2
 
 
@@ -201,7 +197,8 @@ def test_files_compete_for_this_hull_only(lithium_cobaltate: Path) -> None:
     better = layered("Co")
     write_phases(Path("mine.json"), {"layered": better})
     (row,) = answer("hull", lithium_cobaltate, "--against", "mine.json", *FAST)["structures"]
-    assert row["energy_above_hull"] == pytest.approx(0, abs=2e-3)
+    assert row["distance_to_competing"] == pytest.approx(0, abs=2e-3)
+    assert row["energy_above_hull"] is None  # nothing but a form of its own competes
     (library,) = json.loads(dpa4("reference", "list", "--json").stdout)
     assert library["systems"][0]["n_phases"] > row["n_competing"] - 1
     assert "layered" not in {p["entry_id"] for p in exported()}
@@ -239,7 +236,8 @@ def test_files_are_written_and_readable(lithium_cobaltate: Path) -> None:
     assert [row["name"] for row in rows] == ["LiCoO2", "Li2O"]
     for row, other in zip(rows, expected, strict=True):
         assert float(row["energy_above_hull"]) == pytest.approx(other["energy_above_hull"], abs=1e-6)
-        assert row["level_of_theory"] and row["references_complete"] == "True"
+        assert row["level_of_theory"] and row["verdict"] == other["verdict"]["code"]
+        assert row["completeness"] == other["completeness"]["sentence"] and "phases.json" in row["completeness"]
     page = Path("hull.html").read_text()
     assert page.count("<figure>") == 2
     assert "src=" not in page.replace('src="data:', "")[-20000:]
@@ -368,7 +366,8 @@ def test_window_brings_the_phases_of_the_ion() -> None:
     (row,) = json.loads(result.stdout)["structures"]
     assert row["chemsys"] == "Mg-O"
     assert row["window"]["upper"] is None  # it has no lithium to give
-    assert "no survey of phases in Li-Mg-O: only elements and bundled compounds compete: windows" in result.stderr
+    assert "no survey of phases in Li-Mg-O: windows may be too wide" in result.stderr
+    assert row["window"]["caveat"].startswith("unknown: no known competitor")
 
 
 def test_region_of_chemical_potentials_has_the_formation_energy_at_each_corner() -> None:

@@ -126,7 +126,9 @@ def test_hull_of_any_structures(library: str, tmp_path: Path) -> None:
     assert nothing is None and "Xe" in (result.errors[2] or "")
     assert rocksalt is not None and cscl is not None
     assert rocksalt.chemsys == "Mg-O" and rocksalt.n_competing == len(find_phases(["Mg-O"], [library]))
-    assert rocksalt.energy_above_hull == pytest.approx(0, abs=2e-3)
+    assert rocksalt.distance_to_competing == pytest.approx(0, abs=2e-3)
+    assert rocksalt.energy_above_hull is None and rocksalt.verdict.code == "unknown"  # its own form says nothing
+    assert cscl.verdict.code == "above_hull" and not cscl.verdict.documented
     table = ResultsTable(tmp_path / "hull.sqlite")
     stored = table.calculations(MAKER.key(s) for s in structures[:2])
     energies = [stored[MAKER.key(s)].energy_per_atom or 0 for s in structures[:2]]
@@ -134,7 +136,8 @@ def test_hull_of_any_structures(library: str, tmp_path: Path) -> None:
     assert cscl.decomposition == {"MgO": pytest.approx(1)}
     elements = [lowest_element(table, symbol).energy_per_atom or 0 for symbol in ("Mg", "O")]
     assert cscl.formation_energy_per_atom == pytest.approx(energies[1] - sum(elements) / 2)
-    assert rocksalt.references_complete and rocksalt.missing_references == []
+    assert rocksalt.completeness.grade == "no_competitor" and rocksalt.completeness.n_forms == 1
+    assert result.completeness["Mg-O"].n_known == 1 and result.completeness["Mg-O"].survey is None
     assert rocksalt.frame == result.frame and rocksalt.frame.correction == "none"
     assert rocksalt.provenance.pymatgen_version
     assert set(result.summary) == {"Mg-O"}
@@ -148,7 +151,8 @@ def test_structures_may_come_from_a_job(tmp_path: Path) -> None:
     first = make_structures()
     flow = ConvexHullMaker(relax_maker=MAKER).make(first.output, tmp_path / "hull.sqlite")
     (document,) = run_local(Flow([first, flow]), tmp_path / "jobs")[flow.output.uuid][1].output.documents
-    assert document.energy_above_hull == 0 and document.formation_energy_per_atom < 0
+    assert document.energy_above_hull is None and document.formation_energy_per_atom < 0
+    assert document.verdict.reason == "no_known_competitor"
 
 
 def test_energies_of_two_models_do_not_meet(library: str, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from dpa4_flows.reference.library import (
     LibraryError,
     bundled_elements,
     load_phases,
-    missing_elements,
     select_for_chemsys,
 )
 
@@ -102,11 +101,6 @@ def test_selection_keeps_what_fits_one_of_the_systems():
     names = {p.name for p in select_for_chemsys(phases, ["O-Co-Li", "Zn-S"])}
     assert names == {"Li2O", "Li2O2", "CoO", "Co3O4", "LiCoO2", "ZnS"}
     assert select_for_chemsys(phases, []) == []
-
-
-def test_missing_elements_are_listed_by_system():
-    phases = bundled_elements(["Li", "O"])
-    assert missing_elements(phases, ["Li-O", "Li-Co-O", "Ar-O"]) == {"Li-Co-O": ["Co"], "Ar-O": ["Ar"]}
 
 
 def test_bundled_elements_cover_the_training_set():

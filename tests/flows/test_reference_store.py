@@ -43,7 +43,7 @@ XENON = Structure(Lattice.cubic(4), ["Li", "Xe"], [[0.0] * 3, [0.5] * 3])
 class Phases:
     """A source that counts how often it is asked."""
 
-    name, version, reach, surveys = "made up", "1", float("inf"), True
+    name, version, reach = "made up", "1", float("inf")
 
     def __init__(self, *structures: Structure) -> None:
         self.structures = structures
@@ -53,6 +53,9 @@ class Phases:
         self.asked.append(chemical_system)
         found = [ReferencePhase(f"phase-{i}", s, "made up") for i, s in enumerate(self.structures)]
         return [p for p in found if p.elements <= set(chemical_system.split("-"))]
+
+    def surveys(self, chemical_system: str) -> bool:
+        return True
 
     def answered_by(self) -> str:
         return self.version
@@ -112,9 +115,9 @@ def test_build_computes_what_is_missing(store: ReferenceStore) -> None:
     again = store.build(["Co-O", "Co-Li-O"], [BundledPhases(), source])  # a sub-system came with the answer
     assert again.n_computed == 0
     assert len(source.asked) == 2
-    assert store.gaps(["Co-Li-O", "Co-Ni", "Ni"]) == {
-        "Co-Ni": "no survey of phases in Co-Ni: only elements and bundled compounds compete"
-    }
+    assert set(store.surveys(["Co-Li-O", "Co-Ni", "Ni"])) == {"Co-Li-O"}
+    graded = store.completeness(["Co-Li-O", "Co-Ni"])
+    assert graded["Co-Li-O"].grade == "surveyed" and graded["Co-Ni"].grade == "element_missing"
 
 
 def test_new_version_of_a_source_and_refresh_ask_again(store: ReferenceStore) -> None:
@@ -181,7 +184,7 @@ def test_materials_project_gives_structures_once(store: ReferenceStore) -> None:
     store.build(["Li-O"], [MaterialsProjectPhases(client, reach=0.3)])  # further up: another question
     assert client.asked[1:] == [("Li-O", 0.3)]
     (system,) = summarise(store).systems
-    assert system.complete
+    assert system.completeness.grade == "surveyed"
     assert any(source.startswith("Materials Project 2026.04.13, 1 phases, 20") for source in system.sources)
 
 
@@ -294,8 +297,8 @@ def test_hull_maker_takes_phases_from_the_library(tmp_path: Path) -> None:
     (document,) = result.documents
     store = ReferenceStore.for_model(MAKER, tmp_path / "library")
     assert document.n_competing == len(store.table.phases(["Co-Li-O"]))
-    assert not document.references_complete
-    assert document.missing_references == list(store.gaps(["Co-Li-O"]).values())
+    assert document.completeness.survey is None and document.verdict.reason != "surveyed"
+    assert result.completeness == store.completeness(["Co-Li-O"])
     alone = ConvexHullMaker(relax_maker=MAKER).make([layered("Co")], tmp_path / "alone.sqlite")
     (other,) = run_local(alone, tmp_path / "jobs")[alone.output.uuid][1].output.documents
     assert other.formation_energy_per_atom == pytest.approx(document.formation_energy_per_atom)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from jobflow import Flow, job
 from pymatgen.core import Lattice, Structure
-from toy_campaign import MORSE, rocksalt
+from toy_campaign import MORSE, besides, rocksalt, write_phases
 
 from dpa4_core import predict
 from dpa4_core.errors import DPA4Error
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows import extras
-from dpa4_flows.analysis.stability import hull_verdict, overall_verdict
+from dpa4_flows.analysis.completeness import HullCompleteness, Tally, hull_completeness, hull_verdict
+from dpa4_flows.analysis.stability import hull_part, overall_verdict
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.elastic import BatchElasticMaker
@@ -56,7 +57,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def maker(folder: Path) -> StabilityMaker:
     return StabilityMaker(
         model=MODEL,
-        hull=ConvexHullMaker(relax_maker=BatchRelaxMaker(fmax=0.05, rattle=0.02), store=str(folder / "library")),
+        hull=ConvexHullMaker(
+            relax_maker=BatchRelaxMaker(fmax=0.05, rattle=0.02),
+            files=[str(write_phases(folder / "phases.json", besides("Mg")))],
+            store=str(folder / "library"),
+        ),
         phonons=PHONONS,
         max_follow_steps=2,
     )
@@ -82,7 +87,8 @@ def test_stable_crystal_is_stable_in_every_part(found: StabilitySet) -> None:
     assert [part.verdict for part in (magnesia.hull, magnesia.elastic, magnesia.phonons)] == ["stable"] * 3
     assert magnesia.followed is None
     assert [text.split(":")[0] for text in magnesia.reasons] == ["hull", "elastic", "phonons"]
-    assert "not surveyed" in magnesia.reasons[0]  # nobody was asked about Mg-O
+    assert magnesia.reasons[0] == "hull: stable, stable against 2 known compounds, no survey"
+    assert magnesia.verdicts == dict.fromkeys(("hull", "elastic", "phonons"), "stable")
     assert magnesia.warnings == ["atoms that the file fixes were set free"]
     c = np.array(magnesia.elastic.c_ij_gpa)
     assert magnesia.elastic.k_vrh_gpa == pytest.approx((c[0, 0] + 2 * c[0, 1]) / 3)
@@ -162,7 +168,9 @@ def test_parts_are_optional_and_structures_may_come_from_a_job(tmp_path: Path) -
     flow = maker.make(first.output, tmp_path / "s.sqlite")
     (answer,) = run_local(Flow([first, flow]), tmp_path / "jobs")[flow.output.uuid][1].output.documents
     assert answer.hull is None and answer.phonons is None and answer.elastic is not None
-    assert answer.verdict == "stable" and len(answer.reasons) == 1
+    assert answer.verdict == "undecided" and answer.elastic.verdict == "stable"
+    assert answer.verdicts == {"hull": "not asked", "elastic": "stable", "phonons": "not asked"}
+    assert answer.reasons[0] == "hull: not asked" and answer.reasons[2] == "phonons: not asked"
 
 
 def test_model_may_come_from_a_job(tmp_path: Path) -> None:
@@ -174,7 +182,7 @@ def test_model_may_come_from_a_job(tmp_path: Path) -> None:
     maker = StabilityMaker(model=first.output, hull=None, phonons=None)
     flow = maker.make([rocksalt("Mg")], tmp_path / "s.sqlite")
     (answer,) = run_local(Flow([first, flow]), tmp_path / "jobs")[flow.output.uuid][1].output.documents
-    assert answer.verdict == "stable" and answer.elastic.provenance.model_name == MORSE
+    assert answer.elastic.verdict == "stable" and answer.elastic.provenance.model_name == MORSE
 
 
 def test_parts_are_jobs_of_their_own(tmp_path: Path) -> None:
@@ -212,13 +220,25 @@ def test_worst_part_decides() -> None:
     assert overall_verdict({"hull": "stable", "elastic": "unstable"}) == "unstable"
     assert overall_verdict({"hull": "unstable", "elastic": "unknown"}) == "unstable"
     assert overall_verdict({"hull": "metastable", "phonons": "marginal"}) == "undecided"
-    assert overall_verdict({"hull": "metastable", "phonons": "stable"}) == "metastable"
+    assert overall_verdict({"hull": "metastable", "elastic": "stable", "phonons": "stable"}) == "metastable"
+    assert overall_verdict({"hull": "metastable", "phonons": "stable"}) == "undecided"  # strain was not asked
+    assert overall_verdict({"hull": "stable", "elastic": "stable", "phonons": "not asked"}) == "undecided"
     assert overall_verdict({}) == "undecided"
 
 
 def test_distance_to_the_hull_has_words() -> None:
-    assert hull_verdict(0.0002, complete=True, products="") == ("stable", "on the convex hull")
-    verdict, reason = hull_verdict(0.045, complete=False, products="0.5 A + 0.5 B")
+    known = Tally({"Mg": 1, "O": 1}, {"MgO2": 1})
+    alone = hull_completeness("Mg-O", Tally({"Mg": 1, "O": 1}), formula="MgO")
+    competing = hull_completeness("Mg-O", known, formula="MgO")
+
+    def part(above: float, completeness: HullCompleteness) -> tuple[str, str]:
+        return hull_part(hull_verdict(above, above, completeness), completeness, above, "0.5 A + 0.5 B")
+
+    assert part(0.0002, competing) == ("stable", "stable against 1 known compound, no survey")
+    verdict, reason = part(0.045, competing)
     assert verdict == "metastable" and "45 meV/atom above the hull, towards 0.5 A + 0.5 B" in reason
     assert "lower bound" in reason
-    assert hull_verdict(0.2, complete=True, products="A")[0] == "unstable"
+    assert part(0.2, competing)[0] == "unstable"
+    assert part(0.0, alone)[0] == "unknown"
+    assert part(0.045, alone)[0] == "unknown"  # above the elements: perhaps far above what is not known
+    assert part(0.2, alone)[0] == "unstable"

@@ -70,7 +70,7 @@ def test_verdict_reasons_and_files(magnesia: str, salt: str, monkeypatch: pytest
     arguments = ("stability", magnesia, salt, "--no-hull", "--follow-modes", "-T", "300", "-o", "out", *FAST)
     shown = dpa4(*arguments)
     assert shown.exit_code == 0, shown.output
-    assert "MgO: stable" in shown.stdout and "CsCl: unstable" in shown.stdout
+    assert "MgO: undecided, hull not asked" in shown.stdout and "CsCl: unstable" in shown.stdout
     assert "along the mode: Pm-3m →" in shown.stdout
     assert "imaginary mode of -" in shown.stdout and "Born" not in shown.stderr
     stable, unstable = answers("out")
@@ -96,9 +96,10 @@ def test_hull_is_that_of_the_library(magnesia: str) -> None:
     assert shown.exit_code == 0, shown.output
     (row,) = json.loads(shown.stdout)["structures"]
     place = row["hull"]["document"]
-    assert row["verdict"] == "stable" and place["energy_above_hull"] == 0
-    assert not place["references_complete"] and "lower bound" in row["reasons"][0]
-    assert "incomplete: no survey of phases in Mg-O" in shown.stderr
+    assert row["verdict"] == "undecided" and row["verdicts"]["hull"] == "unknown"
+    assert place["energy_above_hull"] is None and place["distance_to_competing"] < 0
+    assert row["reasons"][0].startswith("hull: unknown, unknown: no known competitor")
+    assert "incomplete: no known compound, no survey of phases in Mg-O" in shown.stderr
     (library,) = json.loads(dpa4("reference", "list", "--json").stdout)
     assert library["systems"][0]["chemical_system"] == "Mg-O"
 
@@ -108,7 +109,7 @@ def test_broken_structures_do_not_stop_the_others(magnesia: str) -> None:
     ase.io.write("water.xyz", Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]))
     some = dpa4("stability", magnesia, "xenon.cif", "water.xyz", "gone.cif", "--no-hull", "--no-phonons", *FAST)
     assert some.exit_code == 3
-    assert "MgO: stable" in some.stdout
+    assert "MgO: undecided, hull and phonons not asked" in some.stdout
     assert "failed: xenon: element Xe" in some.stderr and "a molecule has no place" in some.stderr
     assert "gone.cif" in some.stderr
     assert dpa4("stability", "xenon.cif", "--no-hull", "--no-phonons", *FAST).exit_code == 1

@@ -70,7 +70,7 @@ def test_store_takes_the_phases_near_the_hull_and_asks_once(server: ToyMaterials
         assert structures[row.key].volume == pytest.approx(volumes[row.name])
     (answer,) = [answer for answer in store.table.answers() if answer.surveys]
     assert (answer.chemsys, answer.version, answer.reach, answer.n_phases) == ("Li-O", "2026.04.13", 0.1, len(NEAR))
-    assert store.gaps(["Li-O"]) == {}
+    assert store.surveys(["Li-O"])["Li-O"].source == "Materials Project"
     (system,) = summarise(store).systems
     assert any("Materials Project 2026.04.13" in words for words in system.sources)
 
@@ -104,7 +104,7 @@ def test_command_asks_with_a_key_and_works_offline_afterwards(
     found = dpa4("hull", tmp_path / "Li2O.cif", "--no-relax", "--json", *FAST)
     assert found.exit_code == 0, found.output
     (row,) = json.loads(found.stdout)["structures"]
-    assert not any("no survey" in text for text in row["missing_references"])
+    assert row["completeness"]["survey"]["version"] == "2026.04.13"
     assert len(server.asked) == n_asked
 
 

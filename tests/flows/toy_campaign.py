@@ -37,6 +37,23 @@ def rocksalt(metal: str) -> Structure:
     return Structure(_face_centred(4.2), [metal, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
+def besides(metal: str) -> dict[str, Structure]:
+    """Compounds of nearly the composition of MO, by formula: what the rock salt is stable against, but not by far."""
+    found = {}
+    for symbol in (metal, "O"):
+        structure = rocksalt(metal) * [3, 3, 3]
+        structure.remove_sites([next(i for i, site in enumerate(structure) if site.specie.symbol == symbol)])
+        found[structure.composition.reduced_formula] = structure
+    return found
+
+
+def write_phases(path: Path, structures: Mapping[str, Structure]) -> Path:
+    """A file of competing phases."""
+    rows = [{"id": name, "source": "made up", "structure": s.as_dict()} for name, s in structures.items()]
+    path.write_text(json.dumps(rows))
+    return path
+
+
 def antifluorite() -> Structure:
     """Li2O, primitive cell."""
     return Structure(_face_centred(4.6), ["O", "Li", "Li"], [[0, 0, 0], [0.25] * 3, [0.75] * 3])
