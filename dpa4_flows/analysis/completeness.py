@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from pymatgen.core import Composition
+
+if TYPE_CHECKING:  # documents are imported where nothing is computed, and need not wait for pymatgen
+    from pymatgen.core import Composition
 
 ON_HULL = 5e-4
 """eV/atom: two relaxations of one phase differ by so much, so that less is on the hull."""
