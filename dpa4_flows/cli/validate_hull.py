@@ -123,7 +123,8 @@ def hull(
 
     Every structure of the file is relaxed by the model and stands on a hull of the model's energies alone; the energies
     of the file, with their own corrections, make the other hull. Compared are the distances to the two hulls: their
-    order, their size, and which phases each calls stable. Elements must be in the file.
+    order, their size, and which phases each puts on the hull. No phase outside the file competes, so that neither says
+    what is stable. Elements must be in the file.
 
     For example:
 
@@ -260,7 +261,7 @@ def _print(comparisons: Sequence[Comparison]) -> None:
                     *(number(value, 3) for value in errors),
                 )
     out.print(table)
-    table = Table("corrections", title="Stable phases, elements included", title_justify="left")
+    table = Table("corrections", title="On the hull of these phases alone, elements included", title_justify="left")
     table.add_column("of")
     for title in ("within, eV/atom", "by both", "false positives", "false negatives", "neither", "precision", "recall"):
         table.add_column(title, justify="right")
