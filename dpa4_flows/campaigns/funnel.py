@@ -105,12 +105,16 @@ def judge_relaxation(
             + (f" ({document.reason})" if document.reason else "")
         ]
         return result
+    if document.minimum == "saddle":
+        result.status = "flagged"
+        result.reasons = ["the relaxation ended on a saddle point that it could not leave: a lower structure is near"]
     change = document.volume_change_percent
     if max_volume_change_percent is not None and change is not None and abs(change) > max_volume_change_percent:
         result.status = "flagged"
         result.reasons = [
+            *result.reasons,
             f"the volume changed by {change:+.1f} % on relaxation (more than {max_volume_change_percent:g} %): "
-            "the input cell was far from equilibrium"
+            "the input cell was far from equilibrium",
         ]
     return result
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,7 @@ from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
 from torch import Tensor
 
-from dpa4_core import relax
+from dpa4_core import load, relax
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.structures import to_system
 from dpa4_core.potential import Output
@@ -209,3 +212,23 @@ def test_curvatures_are_those_of_the_hessian() -> None:
         hessian.append((rows[1] - rows[0]) / (2 * h))
     optical = np.linalg.eigvalsh(np.array(hessian))[np.abs(np.linalg.eigvalsh(np.array(hessian))) > 1e-4]
     assert search.curvature == pytest.approx(optical.min(), rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_of_forty_perovskites_none_is_left_on_a_saddle_unsaid(neo_path: Path) -> None:
+    rows = json.loads((Path(__file__).parents[1] / "data" / "perovskites.json").read_text())
+    starts = [Atoms(row["species"], scaled_positions=row["frac_coords"], cell=3 * [row["a"]], pbc=True) for row in rows]
+    potential = load(neo_path)
+    plain = relax(starts, potential, check_minimum=False)
+    ends = relax(starts, potential)
+    assert all(end.minimum != "not_checked" for end in ends if end.converged)
+    lower = sum(end.energy < held.energy - 0.01 for end, held in zip(ends, plain, strict=True))
+    assert lower > 20  # more than half were on a saddle
+    assert sum(end.n_check_calls for end in ends) <= 0.25 * sum(held.n_force_calls for held in plain)
+    rng = np.random.default_rng(1)
+    pushed = [end.structure.copy() for end in ends]
+    for atoms in pushed:
+        atoms.positions += rng.normal(scale=0.03 / np.sqrt(3), size=(5, 3))
+    for end, again in zip(ends, relax(pushed, potential, check_minimum=False), strict=True):
+        assert again.energy > end.energy - 5 * 0.002 or "saddle" in end.flags or not end.converged

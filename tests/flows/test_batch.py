@@ -25,6 +25,7 @@ from dpa4_core.data.graph import Graph
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.calculations import input_hash, plain_structure, relaxation_key
+from dpa4_flows.campaigns.funnel import judge_relaxation
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import RETRY_SINCE, BatchMaker, BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.makers.chunks import MAX_CHUNKS, chunk_flow, fan_out, split
@@ -404,3 +405,22 @@ def test_maker_survives_serialisation() -> None:
     maker = BatchRelaxMaker(model=TOY, fmax=0.01, retry_errors=True)
     assert BatchRelaxMaker.from_dict(maker.as_dict()) == maker
     assert isinstance(maker, BatchMaker)
+
+
+def test_what_was_not_checked_for_a_way_down_does_not_stand_for_what_was(table: ResultsTable) -> None:
+    """A square lattice stays on its saddle if nobody looks; the results of old settings are found under these only."""
+    square = Structure(Lattice.cubic(2.5), ["Cu"], [[0, 0, 0]])
+    plain = BatchRelaxMaker(model=TOY, check_minimum=False)
+    checked = BatchRelaxMaker(model=TOY)
+    assert set(plain.settings()) == {"calculation", "fmax", "max_steps", "relax_cell", "pressure_gpa", "dtype"}
+    assert {"optimizer", "max_step", "cell", "keep_symmetry", "check_minimum"} <= set(checked.settings())
+    for maker in (plain, checked, BatchRelaxMaker(model=TOY, keep_symmetry=True)):
+        assert maker.run(table, [square]).n_computed == 1
+    held, free, kept = (
+        table.calculations([maker.key(square)])[maker.key(square)]
+        for maker in (plain, checked, BatchRelaxMaker(model=TOY, keep_symmetry=True))
+    )
+    assert (held.minimum, free.minimum, kept.minimum) == ("not_checked", "verified", "saddle")
+    assert free.energy_per_atom < held.energy_per_atom - 0.1
+    verdict = judge_relaxation("square", "relax", kept, fmax=0.02, max_volume_change_percent=None)
+    assert verdict.status == "flagged" and "saddle" in verdict.reasons[0]
