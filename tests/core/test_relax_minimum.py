@@ -214,6 +214,7 @@ def test_curvatures_are_those_of_the_hessian() -> None:
     assert search.curvature == pytest.approx(optical.min(), rel=1e-3)
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.slow
 @pytest.mark.network
 def test_of_forty_perovskites_none_is_left_on_a_saddle_unsaid(neo_path: Path) -> None:
