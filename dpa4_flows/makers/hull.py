@@ -23,7 +23,7 @@ from pymatgen.core import Structure
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
 from dpa4_core.model.info import ModelInfo
-from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_verdict
+from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, hull_verdict
 from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
 from dpa4_flows.analysis.hull_warnings import scheme_warnings, system_warnings
 from dpa4_flows.analysis.thermodynamics import at_temperature, gibbs_entries
@@ -271,7 +271,7 @@ def hull_set(
         origin.settings["temperature"] = temperature
     found = HullSet(documents=[], errors=[], frame=frame, summary={})
     found.warnings += scheme_warnings(info.level_of_theory, info.corrections, scheme)
-    systems = set()
+    lost: dict[str, list[str]] = {}  # by chemical system, phases without an energy
     for i in range(len(documents)):
         position = places.get(i)
         error = phases.reasons[i] if position is None else _problem(position)
@@ -283,23 +283,27 @@ def hull_set(
                 *system_warnings(system.split("-"), info.level_of_theory, scheme),
                 *(text for product in position.decomposition for text in of_product.get(product, [])),
             ]
-            document = hull_document(position, frame, origin, references.missing_in(system), surveys.get(system))
+            survey = surveys.get(system)
+            if system not in lost:
+                lost[system] = references.missing_in(system)
+                found.completeness[system] = hull_completeness(
+                    system, position.competing, without_energy=lost[system], survey=survey
+                )
+            document = hull_document(position, frame, origin, lost[system], survey)
             document.competing_energies = competing_energies
             document.warnings = list(dict.fromkeys(warnings))
-            systems.add(system)
         found.documents.append(document)
         found.errors.append(error)
     said = [text for document in found.documents if document is not None for text in document.warnings]
     found.warnings = list(dict.fromkeys([*found.warnings, *said]))
-    standing = ReferenceEntries(phases.competing, references.missing)
-    found.completeness = {system: standing.completeness(system, surveys.get(system)) for system in sorted(systems)}
+    found.completeness = dict(sorted(found.completeness.items()))
     verdicts = {
         str(phases.candidates[i].entry_id): document.verdict
         for i, document in enumerate(found.documents)
         if document is not None
     }
     found.summary = hull_summary(
-        sorted(systems), phases.competing, entries, completeness=found.completeness, verdicts=verdicts
+        list(found.completeness), phases.competing, entries, completeness=found.completeness, verdicts=verdicts
     )
     return found
 
