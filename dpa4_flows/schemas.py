@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, hull_verdict, not_recorded
+from dpa4_flows.reasons import Reason, voided, with_reliability_as_reasons
 
 Status = Literal["passed", "failed", "flagged", "error"]
 """`flagged` goes on with a warning, `failed` was rejected by a criterion, `error` could not be computed."""
@@ -128,7 +129,7 @@ class ElectrodeDocument(Document):
     host_displacement: float | None = Field(
         None, description="Largest displacement of a host atom relative to the cell on charging, Å"
     )
-    warnings: list[str] = Field(default_factory=list, description="What to know before quoting these numbers")
+    warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
     provenance: Provenance
 
 
@@ -156,12 +157,17 @@ class StageResult(Document):
     thresholds: dict[str, float | int | str | bool | None] = Field(
         default_factory=dict, description="Criteria that decided, by value name"
     )
-    reasons: list[str] = Field(default_factory=list, description="One sentence each: rejection, flag or error")
+    reasons: list[Reason] = Field(default_factory=list, description="Rejection, flags or error")
     calculation_keys: list[str] = Field(default_factory=list, description="Keys of the calculations behind the values")
     document: dict[str, Any] | None = Field(
         None, description="Full document of the stage (HullDocument, ElectrodeDocument, ...)"
     )
     provenance: Provenance | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_version(cls, data: Any) -> Any:
+        return with_reliability_as_reasons(data, "reasons")
 
     @property
     def goes_on(self) -> bool:
@@ -175,11 +181,29 @@ class RankedCandidate(Document):
     rank: int
     candidate_id: str
     formula: str
-    score: float = Field(description="Weighted score of the campaign, dimensionless")
-    score_parts: dict[str, float] = Field(default_factory=dict, description="Contribution of each property")
+    score: float | None = Field(description="Weighted mean over the known properties, 0 to 1; null if none is known")
+    score_interval: tuple[float, float] | None = Field(
+        None, description="Score with each unknown property at its worst and at its best; the lower end ranks"
+    )
+    score_parts: dict[str, float] = Field(default_factory=dict, description="Contribution of each known property")
     pareto: bool = Field(False, description="Not dominated by any other candidate in the ranked properties")
     values: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
-    flags: list[str] = Field(default_factory=list, description="Warnings gathered on the way")
+    flags: list[Reason] = Field(default_factory=list, description="Reasons for doubt gathered on the way")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_version(cls, data: Any) -> Any:
+        return with_reliability_as_reasons(data, "flags")
+
+    @property
+    def voided(self) -> list[str]:
+        """Names of the values that mean nothing."""
+        return voided(self.flags)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a flag bars it from headlines."""
+        return any(flag.disqualifies for flag in self.flags)
 
 
 class ChunkSummary(Document):

@@ -99,7 +99,7 @@ class ElectrodeProperties:
             has no dispersion to hold them. A cell that contracts can be trusted.
         host_displacement: largest displacement of a host atom on charging, Å, beyond what the change of the cell
             carries along; None if the two cells hold different numbers of host atoms.
-        warnings: what to know before quoting these numbers.
+        warnings: what to know before quoting these numbers, sentence by code.
     """
 
     working_ion: str
@@ -114,7 +114,7 @@ class ElectrodeProperties:
     interlayer_change_percent: float
     volume_change_reliable: bool
     host_displacement: float | None
-    warnings: list[str] = field(default_factory=list)
+    warnings: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def electrode_properties(
         volume_change_reliable=reliable,
         host_displacement=displacement,
         warnings=_warnings(discharged, charged, voltage, reliable, expansion, distortion)
-        + _framework_warning(displacement),
+        | _framework_warning(displacement),
     )
 
 
@@ -299,13 +299,13 @@ def _stretches(discharged: Structure, charged: Structure, units: float, match: H
     return np.asarray(np.linalg.svd(deformation, compute_uv=False), dtype=np.float64)
 
 
-def _framework_warning(displacement: float | None) -> list[str]:
+def _framework_warning(displacement: float | None) -> dict[str, str]:
     if displacement is None or displacement <= TOPOTACTIC_LIMIT:
-        return []
-    return [
-        f"not_topotactic: host atoms move by up to {displacement:.2f} Å on charging, more than {TOPOTACTIC_LIMIT} Å; "
+        return {}
+    return {
+        "not_topotactic": f"host atoms move by up to {displacement:.2f} Å on charging, more than {TOPOTACTIC_LIMIT} Å; "
         "the framework rearranges, so the ion may not come back"
-    ]
+    }
 
 
 def _warnings(
@@ -315,20 +315,19 @@ def _warnings(
     reliable: bool,
     expansion: float,
     distortion: float,
-) -> list[str]:
+) -> dict[str, str]:
     charged_formula = charged.composition.reduced_formula
-    warnings = []
+    warnings = {}
     if not reliable:
-        warnings.append(
-            f"unreliable_vdw: charging to {charged_formula} stretches the cell by {expansion:+.1f} % along one "
-            f"axis (axial ratio {distortion:+.1f} %); the model has no dispersion, the volume change is not "
-            "meaningful"
+        warnings["unreliable_vdw"] = (
+            f"charging to {charged_formula} stretches the cell by {expansion:+.1f} % along one axis (axial ratio "
+            f"{distortion:+.1f} %); the model has no dispersion, the volume change is not meaningful"
         )
     if voltage <= 0:
-        warnings.append(f"the voltage is {voltage:.2f} V: {charged_formula} does not take up the ion")
+        warnings["no_insertion"] = f"the voltage is {voltage:.2f} V: {charged_formula} does not take up the ion"
     states = [u_state(s.composition) for s in (discharged, charged)]
     if states[0] != states[1] or "boundary" in states:
-        warnings.append(
+        warnings["across_u_seam"] = (
             f"{discharged.composition.reduced_formula} and {charged_formula} lie on different sides of the "
             "PBE/PBE+U seam; the voltage is not reliable"
         )

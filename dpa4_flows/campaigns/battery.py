@@ -30,6 +30,7 @@ from dpa4_flows.analysis.hull import hull_summary, phase_positions
 from dpa4_flows.analysis.ranking import Objective, rank_candidates
 from dpa4_flows.analysis.schemes import REFIT, scheme_name
 from dpa4_flows.campaigns import battery_verdicts as verdicts
+from dpa4_flows.campaigns.battery_reasons import because
 from dpa4_flows.campaigns.config import BatteryCampaign
 from dpa4_flows.campaigns.funnel import (
     StageSummary,
@@ -55,6 +56,7 @@ from dpa4_flows.makers.references import (
 from dpa4_flows.makers.sources import find_structures
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import energy_frame, provenance
+from dpa4_flows.reasons import Reason, voided
 from dpa4_flows.results import ResultsError, ResultsTable, TableRef
 from dpa4_flows.schemas import ChunkSummary, RankedCandidate, StageResult
 
@@ -62,12 +64,6 @@ STAGES = (
     *("sanity", "duplicates", "relax", "relaxed_duplicates", "hull"),
     *("delithiate", "relax_charged", "electrode", "charged_hull"),
 )
-
-_TRUSTED_BY = {  # no dispersion in the model: see electrode
-    "volume_change_percent": "volume_change_reliable",
-    "energy_above_hull": "energy_above_hull_reliable",
-    "energy_above_hull_charged": "energy_above_hull_charged_reliable",
-}
 
 REFIT_FILE = "corrections.yaml"
 """Copy of the refit that a campaign names, in its run folder."""
@@ -291,7 +287,7 @@ def judge_electrodes(run: BatteryRun) -> StageSummary:
     try:
         metal = lowest_element(table, ion)
     except DPA4Error as error:
-        reasons = [f"no voltage: {error}"]
+        reasons = [because("no_voltage", f"no voltage: {error}")]
         return write_verdicts(
             table,
             "electrode",
@@ -309,7 +305,7 @@ def judge_electrodes(run: BatteryRun) -> StageSummary:
                 working_ion=ion,
             )
         except ElectrodeError as error:
-            reasons = [f"no voltage: {error}"]
+            reasons = [because("no_voltage", f"no voltage: {error}")]
             results.append(StageResult(candidate_id=i, stage="electrode", status="error", reasons=reasons))
             continue
         result = verdicts.judge_electrode(i, properties, run.campaign, origin)
@@ -326,7 +322,11 @@ def judge_charged_stability(run: BatteryRun) -> StageSummary:
     """
     table = run.open()
     electrodes = table.stage("electrode")
-    reliable = {i for i, electrode in electrodes.items() if electrode.values.get("volume_change_reliable") is True}
+    reliable = {
+        i
+        for i, electrode in electrodes.items()
+        if electrode.document and "energy_above_hull_charged" not in voided(electrode.reasons)
+    }
     limit = run.campaign.charged.max_energy_above_hull
     return _judge_hull(run, table, "charged_hull", "electrode", limit, rivals=reliable)
 
@@ -347,12 +347,12 @@ def rank(run: BatteryRun) -> dict[str, int]:
             "hull",
         ):  # the decomposition shown is that of the discharged phase
             values |= results[stage][i].values
-        flags = [reason for stage in STAGES for reason in results[stage][i].reasons]
-        formula = candidate.formula
-        rows.append({"candidate_id": i, "formula": formula, "values": values, "flags": list(dict.fromkeys(flags))})
+        flags: list[Reason] = []
+        for stage in STAGES:
+            flags += [reason for reason in results[stage][i].reasons if reason not in flags]
+        rows.append({"candidate_id": i, "formula": candidate.formula, "values": values, "flags": flags})
     objectives = [
-        Objective(name, o.weight, o.goal, o.low, o.high, trusted_by=_TRUSTED_BY.get(name))
-        for name, o in run.campaign.ranking.objectives.items()
+        Objective(name, o.weight, o.goal, low=o.low, high=o.high) for name, o in run.campaign.ranking.objectives.items()
     ]
     ranking: list[RankedCandidate] = rank_candidates(rows, objectives) if rows else []
     table.put_ranking(ranking)
@@ -407,7 +407,7 @@ def _judge_hull(
         if corrected.entry is not None:
             entries[i], warnings[i] = corrected.entry, corrected.warnings
         elif i in judged:
-            reasons = [corrected.reason or "no corrected energy"]
+            reasons = [because("no_hull_distance", corrected.reason or "no corrected energy")]
             results.append(StageResult(candidate_id=i, stage=stage, status="error", reasons=reasons, provenance=origin))
     references = reference_entries(table, scheme)
     judged_entries = {i: entry for i, entry in entries.items() if i in judged}

@@ -15,7 +15,9 @@ from dpa4_flows.analysis.completeness import Survey, hull_verdict
 from dpa4_flows.analysis.electrode import ElectrodeError, ElectrodeProperties, redox_bound, remove_ions
 from dpa4_flows.analysis.hull import HullResult
 from dpa4_flows.analysis.sanity import check_candidate
+from dpa4_flows.campaigns.battery_reasons import because
 from dpa4_flows.campaigns.config import BatteryCampaign
+from dpa4_flows.reasons import Reason, voided
 from dpa4_flows.schemas import Candidate, ElectrodeDocument, Provenance, RelaxationDocument, StageResult
 
 NOTICEABLY_BELOW = 0.02
@@ -47,7 +49,7 @@ def judge_sanity(candidate: Candidate, campaign: BatteryCampaign, elements: Coll
         thresholds={"n_atoms": limits.max_atoms, "min_distance_ratio": limits.min_distance_ratio},
     )
     if candidate.structure is None:
-        return _rejected(result, candidate.error or "the candidate has no structure")
+        return _rejected(result, because("not_sane", candidate.error or "the candidate has no structure"))
     structure = structure_of_fields(candidate.structure)
     result.values = {"n_atoms": len(structure)}
     ion = campaign.campaign.working_ion
@@ -59,23 +61,22 @@ def judge_sanity(candidate: Candidate, campaign: BatteryCampaign, elements: Coll
         working_ion=ion,
     )
     if reasons:
-        return _rejected(result, *reasons)
+        return _rejected(result, *(because("not_sane", sentence) for sentence in reasons))
     bound = redox_bound(structure.composition, ion)
     if limits.require_redox_metal and bound.reason:
-        return _rejected(result, bound.reason)
+        return _rejected(result, because("no_redox_metal", bound.reason))
     result.values["capacity_bound"] = bound.capacity_ions
     result.units = {"capacity_bound": "mAh/g"}
     allowed = bound.capacity_redox if bound.redox_elements else None  # without a metal the anions are oxidised
-    warnings = list(candidate.warnings)
+    flags = [because("input_doubtful", sentence) for sentence in candidate.warnings]
     if allowed is not None and allowed < bound.capacity_ions - 0.5:
         result.values["capacity_bound"] = allowed
-        warnings.append(
+        sentence = (
             f"the highest oxidation states of {', '.join(bound.redox_elements)} allow {allowed:.0f} "
             f"of the {bound.capacity_ions:.0f} mAh/g that removing all {ion} would give"
         )
-    if warnings:
-        result.status, result.reasons = "flagged", warnings
-    return result
+        flags.append(because("oxidation_limit", sentence))
+    return _flagged(result, flags)
 
 
 def judge_duplicate(candidate_id: str, representative: str) -> StageResult:
@@ -84,7 +85,7 @@ def judge_duplicate(candidate_id: str, representative: str) -> StageResult:
     if representative == candidate_id:
         return result
     result.values = {"duplicate_of": representative}
-    return _rejected(result, f"same structure as {representative}, which stands for both")
+    return _rejected(result, because("duplicate", f"same structure as {representative}, which stands for both"))
 
 
 def judge_relaxed_duplicate(
@@ -113,11 +114,11 @@ def judge_relaxed_duplicate(
     result.values = {"duplicate_of": representative, "energy_above_representative": own - other}
     result.units = {"energy_above_representative": "eV/atom"}
     result.thresholds = {"energy_above_representative": window}
-    return _rejected(
-        result,
+    sentence = (
         f"relaxed to the same structure as {representative}, whose energy is lower by {own - other:.4f} eV/atom and "
-        "which stands for both",
+        "which stands for both"
     )
+    return _rejected(result, because("duplicate", sentence))
 
 
 def products_text(formula: str, decomposition: Mapping[str, float]) -> str:
@@ -158,60 +159,66 @@ def judge_hull(
         candidate_id=candidate_id,
         stage=stage,
         status="flagged" if warnings or missing_phases else "passed",
-        reasons=[*warnings, *(f"not on the hull: {sentence}" for sentence in missing_phases)],
+        reasons=[
+            *(because("corrections_doubtful", sentence) for sentence in warnings),
+            *(because("phases_missing", f"not on the hull: {sentence}") for sentence in missing_phases),
+        ],
         thresholds={name: limit},
         units={name: "eV/atom", below: "eV/atom"},
     )
     distance = position.energy_above_hull
     if position.error is not None or distance is None:
         result.status = "error"
-        result.reasons = [position.error or f"{position.formula} has no place on the hull"]
+        sentence = position.error or f"{position.formula} has no place on the hull"
+        result.reasons = [because("no_hull_distance", sentence)]
         return result
     products = products_text(position.formula, position.decomposition)
     completeness = position.completeness(missing_phases, survey)
     verdict = hull_verdict(distance, position.distance_to_competing, completeness)
-    trusted = reliable and verdict.documented
     result.values = {
         name: distance,
         below: position.distance_to_competing,
         "decomposition": products if verdict.code == "above_hull" else verdict.sentence,
         "n_competing": position.n_competing,
-        f"{name}_reliable": trusted,
     }
     if stage == "hull":
         result.values["formation_energy_per_atom"] = position.formation_energy_per_atom
         result.units["formation_energy_per_atom"] = "eV/atom"
     what = "" if stage == "hull" else "the charged host "
     if distance > limit:
-        return _rejected(
-            result,
+        sentence = (
             f"{what}{position.formula} lies {distance:.3f} eV/atom above the hull, more than {limit:g}; "
-            f"it would turn into {products}",
+            f"it would turn into {products}"
         )
+        return _rejected(result, because("above_limit", sentence))
     if position.missing_references:
         result.status = "flagged"
         missing = ", ".join(position.missing_references)
-        result.reasons.append(f"no reference for {missing}: the distance to the hull is a lower bound")
+        code = "element_missing" if stage == "hull" else "charged_hull_unknown"
+        result.reasons.append(because(code, f"no reference for {missing}: the distance to the hull is a lower bound"))
     margin = position.distance_to_competing
     if not verdict.documented:
         result.status = "flagged"
-        result.reasons.append(
+        sentence = (
             f"whether {what}{position.formula} is stable is {verdict.sentence}"
             if verdict.code == "unknown"
             else f"{what}{position.formula}: {verdict.sentence}; its distance to the hull does not rank"
         )
+        result.reasons.append(because(verdict.reason if stage == "hull" else "charged_hull_unknown", sentence))
     elif margin is not None and margin < -NOTICEABLY_BELOW:
         result.status = "flagged"
-        result.reasons.append(
+        sentence = (
             f"{what}{position.formula} lies {-margin:.3f} eV/atom below all competing phases: no competitor near its "
             "composition is known, so its stability is an upper bound"
         )
+        result.reasons.append(because(f"far_from_phases{suffix}", sentence))
     if not reliable:
         result.status = "flagged"
-        result.reasons.append(
+        sentence = (
             f"the distance of {what}{position.formula} to the hull is not reliable, as its volume is not; "
             "it does not compete with other hosts"
         )
+        result.reasons.append(because("charged_hull_unknown", sentence))
     return result
 
 
@@ -221,7 +228,7 @@ def judge_delithiation(candidate_id: str, discharged: Structure, ion: str) -> St
     try:
         charged = remove_ions(discharged, ion)
     except ElectrodeError as error:
-        return _rejected(result, str(error))
+        return _rejected(result, because("nothing_left", str(error)))
     n_removed = len(discharged) - len(charged)
     result.values = {"charged_formula": charged.composition.reduced_formula, "n_ions_removed": n_removed}
     result.document = {"structure": charged.as_dict()}
@@ -233,12 +240,13 @@ def judge_electrode(
 ) -> StageResult:
     """Verdict on voltage and capacity; a volume change is flagged, since it may be an artefact of the model."""
     limits = campaign.electrode
-    fields = dataclasses.asdict(properties)
+    flags = [because(code, sentence) for code, sentence in properties.warnings.items()]
+    fields = dataclasses.asdict(properties) | {"warnings": flags}
     result = StageResult(
         candidate_id=candidate_id,
         stage="electrode",
         status="passed",
-        values={name: fields[name] for name in (*ELECTRODE_UNITS, "volume_change_reliable")},
+        values={name: fields[name] for name in ELECTRODE_UNITS},
         units=dict(ELECTRODE_UNITS),
         thresholds={
             "min_voltage": limits.min_voltage,
@@ -249,28 +257,32 @@ def judge_electrode(
         document=ElectrodeDocument(**fields, provenance=provenance).model_dump(mode="json"),
         provenance=provenance,
     )
-    reasons = []
     voltage, capacity = properties.average_voltage, properties.capacity_grav
+    failures = []
     if voltage < limits.min_voltage:
-        reasons.append(f"average voltage {voltage:.2f} V is below {limits.min_voltage:g} V")
+        sentence = f"average voltage {voltage:.2f} V is below {limits.min_voltage:g} V"
+        failures.append(because("voltage_too_low", sentence))
     if voltage > limits.max_voltage:
-        reasons.append(
-            f"average voltage {voltage:.2f} V is above {limits.max_voltage:g} V, where electrolytes decompose"
-        )
+        sentence = f"average voltage {voltage:.2f} V is above {limits.max_voltage:g} V, where electrolytes decompose"
+        failures.append(because("voltage_too_high", sentence))
     if capacity < limits.min_capacity_grav:
-        reasons.append(f"capacity {capacity:.0f} mAh/g is below {limits.min_capacity_grav:g} mAh/g")
-    if reasons:
-        return _rejected(result, *reasons)
-    warnings = list(properties.warnings)
+        sentence = f"capacity {capacity:.0f} mAh/g is below {limits.min_capacity_grav:g} mAh/g"
+        failures.append(because("capacity_too_low", sentence))
+    if failures:
+        return _rejected(result, *failures, *flags)
     change = properties.volume_change_percent
-    if abs(change) > limits.max_volume_change_percent and properties.volume_change_reliable:
-        warnings.append(
+    if abs(change) > limits.max_volume_change_percent and "volume_change_percent" not in voided(flags):
+        sentence = (
             f"the volume changes by {change:+.1f} % on charging, more than {limits.max_volume_change_percent:g} %"
         )
-    if warnings:
-        result.status, result.reasons = "flagged", warnings
-    return result
+        flags.append(because("large_volume_change", sentence))
+    return _flagged(result, flags)
 
 
-def _rejected(result: StageResult, *reasons: str) -> StageResult:
+def _rejected(result: StageResult, *reasons: Reason) -> StageResult:
     return result.model_copy(update={"status": "failed", "reasons": list(reasons)})
+
+
+def _flagged(result: StageResult, flags: Sequence[Reason]) -> StageResult:
+    """The result with flags, if there are any."""
+    return result.model_copy(update={"status": "flagged", "reasons": list(flags)}) if flags else result

@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +29,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.schemes import PUBLISHED as SCHEMES
 from dpa4_flows.analysis.schemes import REFIT
 from dpa4_flows.calculations import RATTLE
+from dpa4_flows.quantities import quantity
 from dpa4_flows.results import digest
 
 _REFIT_SUFFIXES = (".yaml", ".yml")
@@ -168,18 +169,21 @@ class ObjectiveSection(Section):
 
     weight: float = Field(1.0, ge=0, description="Share of the score, relative to the other weights")
     goal: Literal["max", "min", "zero"] = Field(description="More is better, less is better, small magnitude is")
-    low: float | None = Field(None, description="Value at one end of the scale; default: lowest of the campaign")
-    high: float | None = Field(None, description="Value at the other end; default: highest of the campaign")
+    low: float = Field(description="Value at one end of the scale; what lies below counts as this")
+    high: float = Field(description="Value at the other end; what lies above counts as this")
 
     @model_validator(mode="after")
     def _scale(self) -> ObjectiveSection:
-        if self.low is not None and self.high is not None and self.low >= self.high:
+        if self.low >= self.high:
             raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
         return self
 
 
 class RankingSection(Section):
-    """Properties of the score; a property that is not named does not count."""
+    """Properties of the score; a property that is not named does not count.
+
+    An end of a scale that is not named is that of the quantity (`quantities.QUANTITIES`), never that of the sample.
+    """
 
     average_voltage: ObjectiveSection | None = None
     capacity_grav: ObjectiveSection | None = None
@@ -197,6 +201,18 @@ class RankingSection(Section):
         given = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: objective for name, objective in given.items() if objective is not None}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _scales_of_quantities(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        filled = dict(data)
+        for name, objective in data.items():
+            if isinstance(objective, dict) and (scale := quantity(name).scale):
+                given = {key: value for key, value in objective.items() if value is not None}
+                filled[name] = dict(zip(("low", "high"), scale, strict=True)) | given
+        return filled
+
     @model_validator(mode="after")
     def _something_counts(self) -> RankingSection:
         if not any(objective.weight > 0 for objective in self.objectives.values()):
@@ -204,10 +220,12 @@ class RankingSection(Section):
         return self
 
 
-DEFAULT_RANKING = RankingSection(
-    energy_grav=ObjectiveSection(goal="max"),
-    energy_above_hull=ObjectiveSection(weight=0.5, goal="min"),
-    energy_above_hull_charged=ObjectiveSection(weight=0.5, goal="min"),
+DEFAULT_RANKING = RankingSection.model_validate(
+    {
+        "energy_grav": {"goal": "max"},
+        "energy_above_hull": {"weight": 0.5, "goal": "min"},
+        "energy_above_hull_charged": {"weight": 0.5, "goal": "min"},
+    }
 )
 
 

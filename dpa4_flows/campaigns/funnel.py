@@ -13,6 +13,7 @@ from pydantic import Field
 from pymatgen.core import Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_flows.campaigns.battery_reasons import because
 from dpa4_flows.results import ResultsError, ResultsTable
 from dpa4_flows.schemas import Document, RelaxationDocument, StageResult
 
@@ -95,27 +96,30 @@ def judge_relaxation(
         provenance=document.provenance,
     )
     if document.error is not None:
-        return result.model_copy(update={"status": "error", "reasons": [document.error], "units": {}})
+        return result.model_copy(
+            update={"status": "error", "reasons": [because("not_computed", document.error)], "units": {}}
+        )
     result.values = {name: getattr(document, name) for name in RELAX_UNITS}
     if not document.converged:
         reached = "unknown" if document.fmax is None else f"{document.fmax:.3g} eV/Å"
         result.status = "error"
-        result.reasons = [
+        sentence = (
             f"the relaxation did not converge: fmax {reached} after {document.n_steps} steps, wanted {fmax:g} eV/Å"
-            + (f" ({document.reason})" if document.reason else "")
-        ]
+        )
+        result.reasons = [because("not_converged", sentence + (f" ({document.reason})" if document.reason else ""))]
         return result
     if document.minimum == "saddle":
-        result.status = "flagged"
-        result.reasons = ["the relaxation ended on a saddle point that it could not leave: a lower structure is near"]
+        sentence = "the relaxation ended on a saddle point that it could not leave: a lower structure is near"
+        result.reasons.append(because("saddle_charged" if stage == "relax_charged" else "saddle", sentence))
     change = document.volume_change_percent
     if max_volume_change_percent is not None and change is not None and abs(change) > max_volume_change_percent:
-        result.status = "flagged"
-        result.reasons = [
-            *result.reasons,
+        sentence = (
             f"the volume changed by {change:+.1f} % on relaxation (more than {max_volume_change_percent:g} %): "
-            "the input cell was far from equilibrium",
-        ]
+            "the input cell was far from equilibrium"
+        )
+        result.reasons.append(because("input_far_off", sentence))
+    if result.reasons:
+        result.status = "flagged"
     return result
 
 

@@ -70,7 +70,12 @@ class Plan:
         fields["work"] = [asdict(item) for item in self.work]
         fields["completeness"] = {system: found.model_dump() for system, found in self.completeness.items()}
         fields["rejected"] = [
-            {"candidate_id": r.candidate_id, "stage": r.stage, "reasons": r.reasons} for r in self.rejected
+            {
+                "candidate_id": r.candidate_id,
+                "stage": r.stage,
+                "reasons": [reason.model_dump() for reason in r.reasons],
+            }
+            for r in self.rejected
         ]
         return fields
 

@@ -170,7 +170,7 @@ def _status(table: ResultsTable, fireworks: dict[str, int] | None) -> dict[str, 
                 "formula": row.formula,
                 "stage": row.outcome.stage,
                 "status": row.outcome.status,
-                "reasons": row.reasons,
+                "reasons": [reason.model_dump() for reason in row.reasons],
             }
             for row in snapshot.rows()
         ],

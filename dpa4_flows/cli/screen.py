@@ -298,7 +298,8 @@ def _print_plan(plan: Plan) -> None:
     if plan.rejected:
         table = Table("candidate", "leaves at", "reason", title="Rejected without computation", title_justify="left")
         for verdict in plan.rejected:
-            table.add_row(*map(escape, (verdict.candidate_id, verdict.stage, "; ".join(verdict.reasons))))
+            why = "; ".join(reason.sentence for reason in verdict.reasons)
+            table.add_row(*map(escape, (verdict.candidate_id, verdict.stage, why)))
         out.print(table)
     table = Table("relaxations of", "structures", "atoms", "already stored", title="To compute", title_justify="left")
     for item in plan.work:

@@ -15,7 +15,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from dpa4_flows.report.labels import order_stages, quantity
+from dpa4_flows.quantities import quantity
+from dpa4_flows.reasons import Reason, decisive, voided
+from dpa4_flows.report.labels import order_stages
 from dpa4_flows.report.reasons import ReasonCount, count_reasons
 from dpa4_flows.results import ResultsError, ResultsTable
 from dpa4_flows.schemas import RankedCandidate, StageResult
@@ -105,15 +107,25 @@ class Row:
     input_error: str | None = None
 
     @property
-    def reasons(self) -> list[str]:
-        """Why it left, or which warnings it carries; sentences without repetition."""
-        sentences = [reason for stage in self.stages for reason in stage.reasons]
-        if self.outcome.left:
-            sentences = [reason for s in self.stages if s.stage == self.outcome.stage for reason in s.reasons]
-            sentences = sentences or ([self.input_error] if self.input_error else [])
-        elif self.ranked is not None:
-            sentences = [*self.ranked.flags, *sentences]
-        return list(dict.fromkeys(sentences))
+    def reasons(self) -> list[Reason]:
+        """Why it left, or which flags it carries; without repetition."""
+        if not self.outcome.left:
+            return self.flags
+        found = [reason for s in self.stages if s.stage == self.outcome.stage for reason in s.reasons]
+        if not found and self.input_error:
+            found = [Reason(code="not_readable", sentence=self.input_error)]
+        return _each_once(decisive(found))
+
+    @property
+    def flags(self) -> list[Reason]:
+        """Everything that any stage remarked; also of a candidate that left."""
+        gathered = list(self.ranked.flags) if self.ranked else []
+        return _each_once([*gathered, *(reason for stage in self.stages for reason in stage.reasons)])
+
+    @property
+    def voided(self) -> list[str]:
+        """Names of the values that mean nothing, because of a flag."""
+        return voided(self.flags)
 
     def values(self) -> dict[str, Any]:
         """Results by name: those of the ranking, else of the stages, a later stage winning.
@@ -313,7 +325,13 @@ def _reasons(connection: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
     for stage, text in connection.execute(
         "SELECT stage, json_extract(document, '$.reasons') FROM stages WHERE status IN ('failed', 'error')"
     ):
-        yield stage, _json(text) or []
+        reasons = [Reason.model_validate(reason) for reason in _json(text) or []]
+        yield stage, [reason.sentence for reason in decisive(reasons)]
+
+
+def _each_once(reasons: Iterable[Reason]) -> list[Reason]:
+    """In order; the same sentence of two stages counts once."""
+    return list({reason.sentence: reason for reason in reversed(list(reasons))}.values())[::-1]
 
 
 def _follow(

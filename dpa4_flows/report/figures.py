@@ -13,8 +13,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from dpa4_flows.quantities import quantity
 from dpa4_flows.report.collect import INPUT, Row, Snapshot
-from dpa4_flows.report.labels import formula_text, quantity, stage_title
+from dpa4_flows.report.labels import formula_text, stage_title
 
 PALETTE = ("#3b7dab", "#d39332", "#569b77", "#8f78b8", "#bd5f55", "#7a8a99", "#b3a23c", "#4aa3a8")
 STABILITY_SCALE = [[0.0, "#3b7dab"], [0.35, "#7fb08a"], [0.65, "#e0b24a"], [1.0, "#bf4b3d"]]

@@ -276,7 +276,7 @@ def _volume_change(rows: Sequence[Row]) -> FigureBlock | None:
         (
             row,
             float(stage.values["volume_change_percent"] or 0.0),
-            stage.values.get("volume_change_reliable") is not False,
+            "volume_change_percent" not in row.voided,
         )
         for row, stage in electrodes
         if stage is not None and stage.values.get("volume_change_percent") is not None

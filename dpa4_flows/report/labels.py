@@ -7,94 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup, escape
 
-
-@dataclass(frozen=True)
-class Quantity:
-    """How one value is shown.
-
-    Attributes:
-        label: name in tables and figures.
-        digits: decimals; -1 for four significant digits.
-        priority: place among the columns, the smallest first.
-        note: what to know before quoting the number; stands beside it.
-        short: label where there is little room.
-    """
-
-    label: str
-    digits: int
-    priority: int
-    note: str = ""
-    short: str = ""
-
-
-QUANTITIES: dict[str, Quantity] = {
-    "average_voltage": Quantity(
-        "Voltage",
-        2,
-        10,
-        "average over full removal of the ion, 0 K; ±0.25 V against PBE+U, ±0.3 V against experiment",
-    ),
-    "capacity_grav": Quantity("Capacity", 0, 11, "theoretical, all working ions removed, per discharged mass"),
-    "energy_grav": Quantity(
-        "Specific energy", 0, 12, "active material only; a cell reaches roughly half of it", short="energy"
-    ),
-    "energy_above_hull": Quantity(
-        "E above hull",
-        3,
-        13,
-        "0 K, no entropy; a lower bound: a competing phase that is missing can only raise it",
-        short="E hull",
-    ),
-    "energy_above_hull_charged": Quantity(
-        "E above hull, charged",
-        3,
-        14,
-        "host without the working ion, 0 K; high values mean oxygen release or collapse",
-        short="E hull ch.",
-    ),
-    "volume_change_percent": Quantity(
-        "Volume change",
-        1,
-        15,
-        "relative to the discharged volume; no dispersion in the model: layered hosts come apart",
-        short="ΔV",
-    ),
-    "capacity_vol": Quantity("Vol. capacity", 0, 16, "theoretical, per discharged volume", short="capacity"),
-    "energy_vol": Quantity("Energy density", 0, 17, "active material only, per discharged volume", short="energy"),
-    "formation_energy_per_atom": Quantity(
-        "Formation energy",
-        3,
-        18,
-        "from the elements, corrected, 0 K; 0.05-0.1 eV/atom against experiment",
-        short="E form",
-    ),
-    "n_competing": Quantity(
-        "Competing phases", 0, 19, "phases of the chemical system that made the hull", short="phases"
-    ),
-    "interlayer_change_percent": Quantity(
-        "Largest stretch",
-        1,
-        30,
-        "largest principal stretch of the cell on charging, signed; in a layered host the change of the interlayer "
-        "distance",
-    ),
-    "distance_to_competing": Quantity(
-        "Distance to competing phases", 3, 31, "signed: negative means below all known phases"
-    ),
-    "distance_to_competing_charged": Quantity(
-        "Distance to competing phases, charged", 3, 32, "signed: negative means below all known phases"
-    ),
-    "energy_per_atom": Quantity("Energy", 4, 40, "uncorrected model energy"),
-    "fmax": Quantity("Largest force", 3, 41),
-    "n_steps": Quantity("Optimiser steps", 0, 42),
-    "decomposition": Quantity("Decomposes into", 0, 43),
-    "energy_above_representative": Quantity("Above the one that stands for it", 4, 44),
-}
+from dpa4_flows.campaigns.battery_reasons import BATTERY_REASONS
+from dpa4_flows.quantities import quantity
+from dpa4_flows.reasons import Reason
+from dpa4_flows.schemas import RankedCandidate
 
 HISTORY_ONLY = {"distance_to_competing", "distance_to_competing_charged", "energy_above_representative"}
 """Values that stand in the history of a row and in the CSV, but make the ranking too wide."""
@@ -157,11 +77,6 @@ def stage_title(stage: str) -> str:
     return STAGE_TITLES.get(stage, stage.replace("_", " ").capitalize())
 
 
-def quantity(name: str) -> Quantity:
-    """Label and digits of a value; a plain guess for names that nobody described."""
-    return QUANTITIES.get(name, Quantity(name.replace("_", " ").capitalize(), -1, 100))
-
-
 def format_value(name: str, value: Any) -> str:
     """The value with the digits that make sense for it, without its unit; an en dash if there is none."""
     if value is None or value == "":
@@ -176,6 +91,19 @@ def format_value(name: str, value: Any) -> str:
         text = text.lstrip("-") if float(text) == 0 and "e" not in text else text
         return text.replace("-", "−", 1) if text.startswith("-") else text
     return str(value)
+
+
+def score_text(row: RankedCandidate) -> str:
+    """The score, or the interval in which it lies where a ranked property is unknown."""
+    low, high = row.score_interval or (row.score, row.score)
+    if low is None or high is None:
+        return "–"
+    return f"{low:.3f}" if high - low < 5e-4 else f"{low:.2f}–{high:.2f}"
+
+
+def score_low(row: RankedCandidate) -> float | None:
+    """What the ranking sorts by: the lower end of the score."""
+    return row.score if row.score_interval is None else row.score_interval[0]
 
 
 def formula_html(formula: str) -> Markup:
@@ -193,56 +121,23 @@ def formula_text(formula: str) -> str:
     return _COUNT.sub(lambda match: match[0].translate(_SUBSCRIPTS), formula)
 
 
-FLAG_PHRASES: dict[str, tuple[str, str]] = {
-    "unreliable_vdw": ("host swells", "no dispersion in the model: the host swells, volume change not meaningful"),
-    "not_topotactic": ("not topotactic", "not topotactic: the host rearranges on charging"),
-}
-"""Words for a badge and a clear phrase, by the name that a warning of `ElectrodeDocument` starts with."""
-
-FLAG_PATTERNS: tuple[tuple[str, str, str], ...] = (
-    (
-        "below all competing phases",
-        "no close competitor",
-        "below all competing phases: none near its composition is known, its stability is an upper bound",
-    ),
-    ("counts as 0 in the score", "not scored", "an unreliable value counts as 0 in the score"),
-    (
-        "distance of the charged host",
-        "charged hull uncertain",
-        "the charged host's distance to the hull is not reliable, as its volume is not",
-    ),
-    ("the volume changes by", "large volume change", "the volume change on charging exceeds the limit"),
-)
-"""The same for other warnings, by words in them."""
+def flag_phrase(flag: Reason) -> str:
+    """What a flag says in general, for a legend: one phrase for all candidates that carry it."""
+    kind = BATTERY_REASONS.get(flag.code)
+    return kind.phrase if kind else re.split("[:;]", flag.sentence, maxsplit=1)[0]
 
 
-def _general(sentence: str) -> tuple[str, str] | None:
-    """Words for a badge and a phrase, if the warning is a known one."""
-    if (name := sentence.partition(":")[0]) in FLAG_PHRASES:
-        return FLAG_PHRASES[name]
-    return next(((badge, phrase) for words, badge, phrase in FLAG_PATTERNS if words in sentence), None)
+def flag_text(flag: Reason) -> str:
+    """A flag for people: the phrase and then the numbers; why a candidate left in its own words."""
+    kind = BATTERY_REASONS.get(flag.code)
+    return f"{kind.phrase} ({flag.sentence})" if kind and not kind.decides else flag.sentence
 
 
-def flag_phrase(sentence: str) -> str:
-    """What a warning says in general, for a legend: one phrase for all candidates that carry it."""
-    general = _general(sentence)
-    return general[1] if general else re.split("[:;]", sentence, maxsplit=1)[0]
-
-
-def flag_text(sentence: str) -> str:
-    """A warning for people: where it starts with a name, a phrase instead, and then the numbers."""
-    name, colon, rest = sentence.partition(":")
-    if not colon or name not in FLAG_PHRASES:
-        return sentence
-    rest = rest.strip()
-    return f"{FLAG_PHRASES[name][1]} ({rest})" if rest else FLAG_PHRASES[name][1]
-
-
-def badge_text(sentence: str) -> str:
+def badge_text(flag: Reason) -> str:
     """A few words for a badge; the sentence itself goes into the tooltip."""
-    if general := _general(sentence):
-        return general[0]
-    sentence = sentence.removeprefix("the ")
+    if kind := BATTERY_REASONS.get(flag.code):
+        return kind.badge
+    sentence = flag.sentence.removeprefix("the ")
     head = re.split(r"[:;,(]", sentence, maxsplit=1)[0].strip().replace("_", " ")
     return head if 0 < len(head) <= 28 else sentence[:26].rsplit(" ", 1)[0].rstrip() + "…"
 

@@ -13,8 +13,10 @@ from typing import Any
 from markupsafe import Markup
 
 from dpa4_flows.analysis.completeness import ON_HULL
+from dpa4_flows.quantities import quantity
 from dpa4_flows.report.collect import INPUT, Row, Snapshot, provenance_of
 from dpa4_flows.report.figures_hull import hull_caveat, system_elements
+from dpa4_flows.report.headline import headline
 from dpa4_flows.report.labels import (
     OUTCOME_TITLES,
     badge_text,
@@ -23,12 +25,13 @@ from dpa4_flows.report.labels import (
     format_value,
     formula_html,
     formula_text,
-    quantity,
+    score_low,
+    score_text,
     stage_title,
 )
 from dpa4_flows.report.reasons import NO_REASON
 from dpa4_flows.report.structures import write_extxyz
-from dpa4_flows.report.tables import unreliable, value_names, write_csv_rows
+from dpa4_flows.report.tables import value_names, write_csv_rows
 
 MAX_HULLS = 500
 MAX_REFERENCES = 500
@@ -50,12 +53,18 @@ def summary(snapshot: Snapshot, alive: Sequence[Row]) -> Markup:
     lead = f"{total:,} candidates entered and {survivors:,} survived every stage."
     if not snapshot.ranking:
         return Markup("{}").format(f"{lead} They were not ranked.")
-    best = alive[0]
+    found = headline(snapshot)
+    assert found is not None  # there is a ranking
+    if found.best is None:
+        return Markup("{}").format(f"{lead} None of them is without a disqualifying flag; {found.doubts}.")
+    best = next(row for row in alive if row.candidate_id == found.best.candidate_id)
     values = best.values()
-    shown = [_in_words(name, values[name], snapshot) for name in value_names([best])[:_SUMMARY_VALUES]]
-    if warnings := len(best.ranked.flags) if best.ranked else 0:
+    names = [name for name in value_names([best]) if name not in best.voided][:_SUMMARY_VALUES]
+    shown = [_in_words(name, values[name], snapshot) for name in names]
+    if warnings := len(found.best.flags):
         shown.append(f"{warnings} warning{'s' if warnings > 1 else ''}, see its flags")
-    return Markup("{} Best: <strong>{}</strong> ({}).").format(lead, formula_html(best.formula), ", ".join(shown))
+    text = Markup("{} Best: <strong>{}</strong> ({}).").format(lead, formula_html(best.formula), ", ".join(shown))
+    return text + Markup(" {}").format(f"{found.doubts}.") if found.doubts else text
 
 
 def _in_words(name: str, value: Any, snapshot: Snapshot) -> str:
@@ -182,17 +191,25 @@ def ranking(snapshot: Snapshot, alive: Sequence[Row]) -> dict[str, Any]:
     ]
     rows = []
     for row in alive:
-        values = row.values()
+        values, void = row.values(), row.voided
         cells = [
             {
                 "text": format_value(name, values.get(name)),
                 "sort": values.get(name),
-                "doubtful": unreliable(name, values),
+                "doubtful": name in void,
             }
             for name in names
         ]
         flags = [(badge_text(flag), flag_text(flag)) for flag in (row.ranked.flags if row.ranked else row.reasons)]
-        rows.append({"row": row, "cells": cells, "flags": flags, "score": row.ranked.score if row.ranked else None})
+        rows.append(
+            {
+                "row": row,
+                "cells": cells,
+                "flags": flags,
+                "score": score_text(row.ranked) if row.ranked else None,
+                "low": score_low(row.ranked) if row.ranked else None,
+            }
+        )
     return {"columns": columns, "rows": rows, "ranked": bool(snapshot.ranking)}
 
 
@@ -201,7 +218,7 @@ def gone_row(row: Row) -> dict[str, Any]:
         "row": row,
         "stage": stage_title(row.outcome.stage),
         "verdict": OUTCOME_TITLES[row.outcome.status],
-        "reasons": row.reasons or [NO_REASON],
+        "reasons": [reason.sentence for reason in row.reasons] or [NO_REASON],
     }
 
 

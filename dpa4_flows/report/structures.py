@@ -107,9 +107,14 @@ def _atoms(frame: Frame) -> Atoms:
         "level_of_theory": calculation.provenance.level_of_theory,
     }
     if row.ranked is not None:
-        atoms.info |= {"rank": row.ranked.rank, "score": row.ranked.score}
+        atoms.info["rank"] = row.ranked.rank
+        if row.ranked.score is not None:
+            atoms.info["score"] = row.ranked.score
     if row.reasons:
-        atoms.info["reasons"] = " | ".join(row.reasons)
+        atoms.info["reasons"] = " | ".join(reason.sentence for reason in row.reasons)
+        atoms.info["codes"] = " ".join(dict.fromkeys(reason.code for reason in row.reasons))
+    if row.voided:
+        atoms.info["voided"] = " ".join(row.voided)
     units = []
     for result in row.stages:
         for name, value in result.values.items():
@@ -136,7 +141,8 @@ def _record(row: Row, frames: list[Frame]) -> dict[str, Any]:
         "source": row.source,
         "status": row.outcome.status,
         "stage": row.outcome.stage,
-        "reasons": row.reasons,
+        "reasons": [reason.model_dump() for reason in row.reasons],
+        "voided": row.voided,
     }
     if row.ranked is not None:
         record |= row.ranked.model_dump(mode="json", exclude={"candidate_id", "formula"})

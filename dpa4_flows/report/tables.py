@@ -14,14 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from dpa4_core.files import replacing_text
+from dpa4_flows.quantities import quantity
 from dpa4_flows.report.collect import INPUT, Row, Snapshot, take_snapshot
+from dpa4_flows.report.headline import Headline, headline
 from dpa4_flows.report.labels import (
     HISTORY_ONLY,
     OUTCOME_TITLES,
     flag_phrase,
     format_value,
     formula_text,
-    quantity,
+    score_text,
     stage_title,
 )
 from dpa4_flows.report.reasons import NO_REASON
@@ -53,9 +55,9 @@ def print_ranking(table: ResultsTable, console: Console, limit: int | None = Non
     columns = {"#": [str(row.ranked.rank) for row in rows if row.ranked], "formula": formulas}
     if console.width >= _NARROW or len(set(formulas)) < len(formulas):
         columns["candidate"] = [row.candidate_id for row in rows]
-    columns |= {"score": [f"{row.ranked.score:.3f}" for row in rows if row.ranked], "flags": flags.cells}
+    columns |= {"score": [score_text(row.ranked) for row in rows if row.ranked], "flags": flags.cells}
     names = value_names(rows)
-    values = {_heading(name, snapshot): [_marked(name, row.values()) for row in rows] for name in names}
+    values = {_heading(name, snapshot): [_marked(name, row) for row in rows] for name in names}
     fitting = _fitting(columns, values, console.width)
     grid = Table(
         title=Text(f"Ranking of {campaign_name(snapshot)}"),
@@ -71,13 +73,18 @@ def print_ranking(table: ResultsTable, console: Console, limit: int | None = Non
     for cells in zip(*shown.values(), strict=True):
         grid.add_row(*(Text(cell) for cell in cells))
     console.print(grid)
+    found = headline(snapshot)
+    assert found is not None  # there is a ranking
+    console.print(Text(_headline_words(found)))
     notes = [*flags.legend, model_line(snapshot)]
+    if any("–" in cell and len(cell) > 1 for cell in columns["score"]):
+        notes.append("A score with two numbers is an interval, as a ranked property is unknown; its lower end ranks.")
     if len(rows) < len(ranked):
         notes.append(f"{len(ranked) - len(rows)} more ranked candidates are not shown.")
     if len(fitting) < len(names):
         notes.append(f"{len(names) - len(fitting)} more values per candidate are in the CSV file and the report.")
     if any(cell.endswith("?") for column in fitting.values() for cell in column):
-        notes.append("A question mark says that the value is not reliable; the flag says why.")
+        notes.append("A question mark says that a flag voids the value; it does not count.")
     console.print(Text("\n".join(notes), style="dim"))
 
 
@@ -125,7 +132,7 @@ def print_funnel(table: ResultsTable, console: Console, limit: int | None = 200)
             Text(formula_text(row.formula)),
             Text(stage_title(row.outcome.stage)),
             Text(OUTCOME_TITLES[row.outcome.status], style=_STATUS_STYLE[row.outcome.status]),
-            Text(" ".join(row.reasons) or NO_REASON),
+            Text(" ".join(reason.sentence for reason in row.reasons) or NO_REASON),
         )
     console.print(gone)
     if limit is not None and len(left) > limit:
@@ -137,7 +144,8 @@ def print_funnel(table: ResultsTable, console: Console, limit: int | None = 200)
 def write_csv(table: ResultsTable, path: str | Path) -> None:
     """Write one row per candidate, ranked ones first and rejected ones included; units stand in the header.
 
-    Columns of values are named ``stage.value [unit]``. A text that a spreadsheet would run as a formula is
+    Columns of values are named ``stage.value [unit]``; ``codes`` are those of the reasons, ``voided`` the names of the
+    values that mean nothing because of a flag. A text that a spreadsheet would run as a formula is
     preceded by an apostrophe.
     """
     snapshot = take_snapshot(table)
@@ -179,7 +187,11 @@ def write_csv_rows(snapshot: Snapshot, stream: TextIO, ids: Iterable[str] | None
         "status",
         "stage_reached",
         "reasons",
+        "codes",
+        "voided",
         "score",
+        "score_low",
+        "score_high",
         "pareto",
         "source",
     ]
@@ -198,8 +210,11 @@ def write_csv_rows(snapshot: Snapshot, stream: TextIO, ids: Iterable[str] | None
             row.formula,
             row.outcome.status,
             row.outcome.stage,
-            " | ".join(row.reasons),
+            " | ".join(reason.sentence for reason in row.reasons),
+            " ".join(dict.fromkeys(reason.code for reason in row.reasons)),
+            " ".join(row.voided),
             ranked.score if ranked else None,
+            *((ranked.score_interval if ranked else None) or (None, None)),
             ranked.pareto if ranked else None,
             row.source,
         ]
@@ -220,12 +235,11 @@ def value_names(rows: Sequence[Row]) -> list[str]:
     return sorted(names, key=_column_order)
 
 
-def unreliable(name: str, values: dict[str, Any]) -> bool:
-    """Whether a companion such as ``volume_change_reliable`` says not to trust ``volume_change_percent``."""
-    return any(
-        value is False and key.endswith("_reliable") and name.startswith(key.removesuffix("_reliable"))
-        for key, value in values.items()
-    )
+def _headline_words(found: Headline) -> str:
+    doubts = f"{found.doubts}." if found.doubts else ""
+    if found.best is None:
+        return f"No candidate is without a disqualifying flag; {doubts}"
+    return f"Best: {formula_text(found.best.formula)} (rank {found.best.rank}). {doubts}".strip()
 
 
 def campaign_name(snapshot: Snapshot) -> str:
@@ -297,9 +311,9 @@ def _fitting(fixed: dict[str, list[str]], values: dict[str, list[str]], width: i
     return chosen
 
 
-def _marked(name: str, values: dict[str, Any]) -> str:
-    text = format_value(name, values.get(name))
-    return f"{text} ?" if unreliable(name, values) else text
+def _marked(name: str, row: Row) -> str:
+    text = format_value(name, row.values().get(name))
+    return f"{text} ?" if name in row.voided else text
 
 
 def _column_order(name: str) -> tuple[int, str]:

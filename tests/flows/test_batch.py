@@ -423,4 +423,5 @@ def test_what_was_not_checked_for_a_way_down_does_not_stand_for_what_was(table: 
     assert (held.minimum, free.minimum, kept.minimum) == ("not_checked", "verified", "saddle")
     assert free.energy_per_atom < held.energy_per_atom - 0.1
     verdict = judge_relaxation("square", "relax", kept, fmax=0.02, max_volume_change_percent=None)
-    assert verdict.status == "flagged" and "saddle" in verdict.reasons[0]
+    assert verdict.status == "flagged" and [reason.code for reason in verdict.reasons] == ["saddle"]
+    assert verdict.reasons[0].disqualifies and "energy_above_hull" in verdict.reasons[0].voids

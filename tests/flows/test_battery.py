@@ -30,6 +30,7 @@ from dpa4_flows.campaigns.battery import (
     judge_electrodes,
     rank,
 )
+from dpa4_flows.campaigns.battery_reasons import BATTERY_REASONS, because
 from dpa4_flows.campaigns.battery_verdicts import judge_hull, judge_sanity, products_text
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import ConfigError, load_campaign
@@ -38,6 +39,7 @@ from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run, stored_campaign
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.references import lowest_element
+from dpa4_flows.reasons import voided
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import Candidate, ChunkSummary, RelaxationDocument, StageResult, Status
 
@@ -121,7 +123,8 @@ def test_every_candidate_keeps_its_stage_and_reason(finished: PreparedRun) -> No
     for candidate_id, (stage, words) in LEFT.items():
         result = table.stage(stage)[candidate_id]
         assert result.status == "failed"
-        assert words in " ".join(result.reasons)
+        assert words in " ".join(reason.sentence for reason in result.reasons)
+        assert all(reason.decides and reason.code in BATTERY_REASONS for reason in result.reasons)
         for later in STAGES[STAGES.index(stage) + 1 :]:
             assert candidate_id not in table.stage(later)
     ranked = [row.candidate_id for row in table.ranking()]
@@ -143,12 +146,11 @@ def test_ranked_values_are_named_as_the_reports_expect(finished: PreparedRun) ->
         "energy_grav",
         "energy_vol",
         "volume_change_percent",
-        "volume_change_reliable",
         "energy_above_hull_charged",
     }
     assert first.values["decomposition"].startswith("unknown: ")  # the toys lie far below the few toys that compete
-    assert first.values["energy_above_hull_reliable"] is False and first.score_parts["energy_above_hull"] == 0
-    assert set(first.score_parts) == {"energy_grav", "energy_above_hull", "energy_above_hull_charged"}
+    assert "energy_above_hull" in first.voided and first.doubtful
+    assert set(first.score_parts) == {"energy_grav", "energy_above_hull_charged"} - set(first.voided)
 
 
 def test_voltage_is_the_energy_difference_of_the_stored_calculations(finished: PreparedRun) -> None:
@@ -194,8 +196,8 @@ def test_new_thresholds_only_change_verdicts(
     after = verdicts(second.table)
     for stage in ("sanity", "duplicates", "relax", "hull", "relax_charged"):
         assert after[stage] == before[stage]
-    assert "average voltage 6.41 V is above 6.35 V" in after["electrode"]["LiNiO2"][2][0]
-    assert "the charged host CoO2 lies" in after["charged_hull"]["LiCoO2"][2][0]
+    assert "average voltage 6.41 V is above 6.35 V" in after["electrode"]["LiNiO2"][2][0].sentence
+    assert "the charged host CoO2 lies" in after["charged_hull"]["LiCoO2"][2][0].sentence
     assert [row.candidate_id for row in second.table.ranking()] == ["LiMnO2"]
 
 
@@ -231,7 +233,7 @@ def test_unconverged_relaxation_leaves_with_the_force_it_reached(tmp_path: Path)
     run(prepared)
     result = prepared.table.stage("relax")["LiCoO2"]
     assert result.status == "error"
-    assert f"fmax {result.values['fmax']:.3g} eV/Å after 3 steps, wanted 0.05 eV/Å" in result.reasons[0]
+    assert f"fmax {result.values['fmax']:.3g} eV/Å after 3 steps, wanted 0.05 eV/Å" in result.reasons[0].sentence
     assert prepared.table.stage("hull") == {}
     assert prepared.table.ranking() == []
     assert prepared.table.get_meta("state") == "complete"
@@ -333,7 +335,7 @@ def test_lower_bound_of_a_distance_is_flagged() -> None:
                           missing_references=["X"])  # fmt: skip
     result = judge_hull("x", position, stage="hull", limit=0.05)
     assert result.status == "flagged"
-    assert "lower bound" in result.reasons[0]
+    assert "lower bound" in result.reasons[0].sentence
     assert judge_hull("x", position, stage="charged_hull", limit=0.01).status == "failed"
 
 
@@ -342,17 +344,18 @@ def test_phase_far_below_its_competitors_is_flagged() -> None:
                           competing=COMPETING)  # fmt: skip
     result = judge_hull("x", position, stage="hull", limit=0.05)
     assert (result.status, result.values["distance_to_competing"]) == ("flagged", -0.099)
-    assert result.values["energy_above_hull_reliable"] is True
+    assert voided(result.reasons) == []
     assert result.units["distance_to_competing"] == "eV/atom"
-    assert result.reasons == [
+    assert [reason.sentence for reason in result.reasons] == [
         "LiTiS2 lies 0.099 eV/atom below all competing phases: no competitor near its composition is known, "
         "so its stability is an upper bound"
     ]
     near = dataclasses.replace(position, distance_to_competing=-0.01)
     assert judge_hull("x", near, stage="hull", limit=0.05).status == "passed"
     far = judge_hull("x", dataclasses.replace(position, distance_to_competing=-0.101), stage="hull", limit=0.05)
-    assert far.status == "flagged" and far.values["energy_above_hull_reliable"] is False
-    assert "is unknown: 0.101 eV/atom below all competing phases" in far.reasons[0]
+    assert [(r.code, r.disqualifies) for r in far.reasons] == [("far_below_competitors", True)]
+    assert voided(far.reasons) == ["energy_above_hull"]
+    assert "is unknown: 0.101 eV/atom below all competing phases" in far.reasons[0].sentence
 
 
 def test_campaign_without_redox_metals_has_no_bound_by_them(tmp_path: Path) -> None:
@@ -374,7 +377,7 @@ def add_lower_host(table: ResultsTable, *, status: Status, reliable: bool) -> No
     table.put_calculations([host.model_copy(update=update)])
     results["relax_charged"].calculation_keys = ["rival"]
     results["electrode"].status = status
-    results["electrode"].values["volume_change_reliable"] = reliable
+    results["electrode"].reasons = [] if reliable else [because("unreliable_vdw", "it fell apart")]
     table.put_stages([result.model_copy(update={"candidate_id": "rival"}) for result in results.values()])
 
 
@@ -397,18 +400,21 @@ def test_host_that_fell_apart_is_judged_but_does_not_compete(copy: Path) -> None
     results = prepared.table.stage("charged_hull")
     assert results["LiCoO2"].values["energy_above_hull_charged"] == pytest.approx(before, abs=1e-9)
     assert results["rival"].status == "flagged"
-    assert results["rival"].values["energy_above_hull_charged_reliable"] is False
-    assert any("is not reliable" in reason for reason in results["rival"].reasons)
+    assert voided(results["rival"].reasons) == ["energy_above_hull_charged"]
     rank.original(prepared.run)
     rival = next(row for row in prepared.table.ranking() if row.candidate_id == "rival")
-    assert rival.score_parts["energy_above_hull_charged"] == 0.0
+    assert "energy_above_hull_charged" not in rival.score_parts and not rival.pareto
+    low, high = rival.score_interval or (0.0, 0.0)
+    assert high - low == pytest.approx(
+        0.25 * len({"energy_above_hull", "energy_above_hull_charged"} & set(rival.voided))
+    )
 
 
 def test_electrodes_without_energy_of_the_ion_metal_get_one_sentence(copy: Path) -> None:
     prepared = prepare_run(load_campaign(copy.parent / "campaign.toml"), copy)
     prepared.table.set_meta("references", [])
     assert judge_electrodes.original(prepared.run).n_error == 3
-    assert "no energy of elemental Li" in prepared.table.stage("electrode")["LiCoO2"].reasons[0]
+    assert "no energy of elemental Li" in prepared.table.stage("electrode")["LiCoO2"].reasons[0].sentence
 
 
 def test_ion_metal_is_looked_up_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,10 @@ def test_candidates_that_relaxed_to_one_minimum_are_one(first: PreparedRun, tmp_
     assert results["LiCoO2"].values["duplicate_of"] == results["twin"].values["duplicate_of"] == "lower twin"
     assert results["twin"].values["energy_above_representative"] == pytest.approx(0.006)
     assert results["twin"].thresholds == {"energy_above_representative": 0.01}
-    assert "relaxed to the same structure as lower twin, whose energy is lower by 0.0060" in results["twin"].reasons[0]
+    assert (
+        "relaxed to the same structure as lower twin, whose energy is lower by 0.0060"
+        in results["twin"].reasons[0].sentence
+    )
 
 
 # ---- refitted corrections

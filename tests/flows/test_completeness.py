@@ -37,6 +37,7 @@ from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.hull import ConvexHullMaker
 from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.reasons import voided
 from dpa4_flows.reference.catalogue import export_entries
 from dpa4_flows.reference.sources import BundledPhases, PhaseFile
 from dpa4_flows.reference.store import ReferenceStore
@@ -261,14 +262,13 @@ def test_unknown_distance_is_evidence_and_does_not_rank(distance: float, known: 
     )
     result = judge_hull("x", place, stage="hull", limit=0.05)
     assert result.status == "flagged" and result.values["energy_above_hull"] == 0.0
-    assert result.values["energy_above_hull_reliable"] is False
-    assert "stable" not in str(result.values["decomposition"]) and "unknown" in result.reasons[0]
-    near = {"energy_above_hull": 0.01, "energy_above_hull_reliable": True}
+    assert voided(result.reasons) == ["energy_above_hull"] and result.reasons[0].disqualifies
+    assert "stable" not in str(result.values["decomposition"]) and "unknown" in result.reasons[0].sentence
     rows = [
-        {"candidate_id": "x", "formula": "NaFeO2", "values": result.values},
-        {"candidate_id": "y", "formula": "NaMnO2", "values": near},
+        {"candidate_id": "x", "formula": "NaFeO2", "values": result.values, "flags": result.reasons},
+        {"candidate_id": "y", "formula": "NaMnO2", "values": {"energy_above_hull": 0.01}},
     ]
-    objective = Objective("energy_above_hull", goal="min", low=0.0, high=0.05, trusted_by="energy_above_hull_reliable")
+    objective = Objective("energy_above_hull", goal="min", low=0.0, high=0.05)
     assert [row.candidate_id for row in rank_candidates(rows, [objective])] == ["y", "x"]
 
 

@@ -88,7 +88,7 @@ def test_doubt_flags_the_candidate_of_a_campaign(oxide: Path) -> None:
     assert SAID in candidate.warnings[0]
     campaign = load_campaign(write_campaign(oxide.parent))
     verdict = judge_sanity(candidate, campaign, range(1, 119))
-    assert verdict.status == "flagged" and SAID in verdict.reasons[0]
+    assert verdict.status == "flagged" and SAID in verdict.reasons[0].sentence
 
 
 def test_warnings_of_parsers_about_content_are_kept_and_those_about_code_are_not(

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -19,6 +20,9 @@ import pytest
 from pymatgen.core import Composition, Lattice, Structure
 from rich.console import Console
 
+from dpa4_flows.campaigns.battery_reasons import because
+from dpa4_flows.quantities import quantity
+from dpa4_flows.reasons import Reason
 from dpa4_flows.report import export, html, print_funnel, print_ranking, write_csv, write_report
 from dpa4_flows.report.caveats import model_caveats
 from dpa4_flows.report.collect import provenance_of, take_snapshot
@@ -26,7 +30,7 @@ from dpa4_flows.report.figures import funnel_figure
 from dpa4_flows.report.figures_battery import battery_figures, known_results
 from dpa4_flows.report.figures_hull import hull_figures
 from dpa4_flows.report.known_materials import DPA4_NEO_SHA256, KNOWN_VOLTAGES
-from dpa4_flows.report.labels import badge_text, format_value, formula_html, formula_text, order_stages, quantity
+from dpa4_flows.report.labels import badge_text, format_value, formula_html, formula_text, order_stages
 from dpa4_flows.report.reasons import reason_pattern
 from dpa4_flows.results import ResultsError, ResultsTable
 from dpa4_flows.schemas import Candidate, Provenance, RankedCandidate, RelaxationDocument, StageResult, Status
@@ -210,9 +214,9 @@ class _Writer:
             return
         charged_key = self._calculate(candidate_id, formula, charged=True)
         self._stage(candidate_id, "relax_charged", "passed", relaxed, key=charged_key)
-        flags = []
+        flags: list[Reason] = []
         if not reliable:
-            flags.append("volume change unreliable: the host came apart along c by 34 % (no dispersion in the model)")
+            flags.append(because("unreliable_vdw", "the cell stretches by 34 % along one axis"))
         electrode = {
             "average_voltage": (voltage, "V"),
             "capacity_grav": (grav, "mAh/g"),
@@ -220,7 +224,6 @@ class _Writer:
             "energy_grav": (voltage * grav, "Wh/kg"),
             "energy_vol": (voltage * vol, "Wh/L"),
             "volume_change_percent": (change, "%"),
-            "volume_change_reliable": (reliable, ""),
         }
         limits: dict[str, Any] = {
             "min_voltage": 2.5,
@@ -239,7 +242,7 @@ class _Writer:
             self._stage(candidate_id, "charged_hull", "failed", last, limits, [reason])
             return
         if charged > 0.15:
-            flags.append(f"charged state may release oxygen: {charged:.3f} eV/atom above its hull")
+            flags.append(Reason(sentence=f"charged state may release oxygen: {charged:.3f} eV/atom above its hull"))
         self._stage(
             candidate_id,
             "charged_hull",
@@ -319,7 +322,7 @@ class _Writer:
         }
         if state == "complete":
             meta["finished"] = "2026-11-22T09:07:31+00:00"
-            best = sorted(self.ranked, key=lambda row: -row.score) if ranked else []
+            best = sorted(self.ranked, key=lambda row: -(row.score or 0.0)) if ranked else []
             self.table.put_ranking(
                 [row.model_copy(update={"rank": i, "pareto": i in (1, 2, 4)}) for i, row in enumerate(best, 1)]
             )
@@ -345,7 +348,7 @@ class _Writer:
         status: Status,
         values: dict[str, tuple[Any, str]],
         thresholds: dict[str, Any] | None = None,
-        reasons: list[str] | None = None,
+        reasons: Sequence[str | Reason] = (),
         *,
         key: str | None = None,
         document: dict[str, Any] | None = None,
@@ -358,7 +361,7 @@ class _Writer:
                 values={name: value for name, (value, _) in values.items()},
                 units={name: unit for name, (_, unit) in values.items() if unit},
                 thresholds=thresholds or {},
-                reasons=reasons or [],
+                reasons=[Reason.model_validate(reason) for reason in reasons],
                 calculation_keys=[key] if key else [],
                 document=document,
                 provenance=PROVENANCE,
@@ -586,7 +589,7 @@ def test_unreadable_input_keeps_its_reason(complete: ResultsTable) -> None:
     snapshot = take_snapshot(complete)
     [row] = snapshot.rows(["LiNi0.8Co0.2O2"])
     assert row.outcome == ("sanity", "error")
-    assert "partially occupied" in row.reasons[0]
+    assert "partially occupied" in row.reasons[0].sentence
 
 
 # ---- terminal ----------------------------------------------------------------------------------------------
@@ -596,26 +599,30 @@ def test_printed_ranking_has_units_flags_and_level_of_theory(complete: ResultsTa
     text = printed(print_ranking, complete)
     for expected in ("mAh/g", "Wh/kg", "eV/atom", "PBE+U", "OMat24", "LiNiO₂", "24.2 ?"):
         assert expected in text
-    assert "flag a: volume change unreliable (3)" in text
+    assert "flag a: no dispersion in the model: the host swells" in text and "not meaningful (3)" in text
     limited = printed(print_ranking, complete, limit=3)
     assert "more ranked candidates are not shown" in limited
     assert len(limited.splitlines()) < len(text.splitlines())
 
 
-def test_warnings_with_a_name_are_shown_as_a_phrase(tmp_path: Path) -> None:
+def test_flags_are_shown_as_the_phrase_of_their_code(tmp_path: Path) -> None:
     table = example_table(tmp_path / "results.sqlite")
-    swollen = "unreliable_vdw: charging to CoO2 stretches the cell by +45.8 % along one axis"
-    moved = "not_topotactic: host atoms move by up to 0.77 Å on charging, more than 0.5 Å"
-    flags = {"LiCoO2-layered": [swollen, moved], "NaCoO2-layered": [swollen.replace("45.8", "21.0")]}
+    swollen = because("unreliable_vdw", "charging to CoO2 stretches the cell by +45.8 % along one axis")
+    moved = because("not_topotactic", "host atoms move by up to 0.77 Å on charging, more than 0.5 Å")
+    other = because("unreliable_vdw", "charging to CoO2 stretches the cell by +21.0 % along one axis")
+    flags = {"LiCoO2-layered": [swollen, moved], "NaCoO2-layered": [other]}
     table.put_ranking([row.model_copy(update={"flags": flags.get(row.candidate_id, [])}) for row in table.ranking()])
     text = printed(print_ranking, table)
-    assert "no dispersion in the model: the host swells, volume change not meaningful (2)" in text
-    assert "not topotactic: the host rearranges on charging (1)" in text
+    assert (
+        "no dispersion in the model: the host swells, volume change and charged hull distance not meaningful (2)"
+        in text
+    )
+    assert "not topotactic: the host rearranges on charging, its charge may not come back (1)" in text
     write_report(table, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     tips = [a.get("data-tip") or "" for tag, a in _Reader(page).tags if tag == "span"]
-    assert any("the host swells, volume change not meaningful (charging to CoO2 stretches" in tip for tip in tips)
-    assert any("the host rearranges on charging (host atoms move by up to 0.77 Å" in tip for tip in tips)
+    assert any("distance not meaningful (charging to CoO2 stretches" in tip for tip in tips)
+    assert any("its charge may not come back (host atoms move by up to 0.77 Å" in tip for tip in tips)
     assert "unreliable_vdw" not in "".join(tips) + text and "unreliable vdw" not in text
 
 
@@ -879,7 +886,7 @@ def test_campaign_of_another_kind_needs_no_battery_values(tmp_path: Path) -> Non
             status="failed" if m == "Ni" else "passed",
             values={"adsorption_energy": e},
             units={"adsorption_energy": "eV"},
-            reasons=["O on a +U metal is refused"] if m == "Ni" else [],
+            reasons=[Reason(sentence="O on a +U metal is refused")] if m == "Ni" else [],
         )
         for m, e in (("Pt", -0.31), ("Au", 0.2), ("Ni", -0.5))
     )
@@ -1005,8 +1012,8 @@ def test_numbers_are_rounded_as_their_kind_deserves() -> None:
     assert format_value("volume_change_percent", -6.25) == "−6.2"
     assert format_value("something_new", 0.000123456) == "0.0001235"
     assert format_value("average_voltage", None) == "–"
-    assert badge_text("volume change unreliable: the host came apart") == "volume change unreliable"
-    assert badge_text("a sentence that goes on without any punctuation mark").endswith("…")
+    assert badge_text(Reason(sentence="volume change large: 12 %")) == "volume change large"
+    assert badge_text(Reason(sentence="a sentence that goes on without any punctuation mark")).endswith("…")
 
 
 def _all_stages(table: ResultsTable) -> list[StageResult]:

@@ -1,0 +1,49 @@
+"""Which candidate a report names as the best: the first one that no flag bars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dpa4_flows.report.collect import Snapshot
+from dpa4_flows.report.labels import badge_text, formula_text
+from dpa4_flows.schemas import RankedCandidate
+
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The best candidate and who stands above it.
+
+    Attributes:
+        best: first candidate of the ranking without a flag that disqualifies; None if every one has one.
+        higher: doubtful candidates with a better rank, or all of them.
+    """
+
+    best: RankedCandidate | None
+    higher: tuple[RankedCandidate, ...]
+
+    @property
+    def doubts(self) -> str:
+        """``2 higher ones are doubtful: Li₂CoO₂ (not topotactic), …``; empty if there is none."""
+        if not self.higher:
+            return ""
+        number = len(self.higher)
+        who = "higher " if self.best else ""
+        lead = f"{number} {who}one{'s are' if number > 1 else ' is'} doubtful: "
+        named = [f"{formula_text(row.formula)} ({', '.join(_doubts(row))})" for row in self.higher[:_NAMED]]
+        return lead + ", ".join(named) + (f", and {number - _NAMED} more" if number > _NAMED else "")
+
+
+def headline(snapshot: Snapshot) -> Headline | None:
+    """The headline of a ranking; None without one."""
+    rows = sorted(snapshot.ranking.values(), key=lambda row: row.rank)
+    if not rows:
+        return None
+    best = next((row for row in rows if not row.doubtful), None)
+    higher = tuple(row for row in rows if row.doubtful and (best is None or row.rank < best.rank))
+    return Headline(best, higher)
+
+
+def _doubts(row: RankedCandidate) -> list[str]:
+    return list(dict.fromkeys(badge_text(flag) for flag in row.flags if flag.disqualifies))
