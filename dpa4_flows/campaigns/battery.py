@@ -23,7 +23,7 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.analysis.completeness import HullVerdict
+from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, hull_completeness
 from dpa4_flows.analysis.duplicates import group_duplicates, relaxed_duplicates
 from dpa4_flows.analysis.electrode import ElectrodeError, electrode_properties
 from dpa4_flows.analysis.hull import hull_summary, phase_positions
@@ -416,8 +416,14 @@ def _judge_hull(
     frame = energy_frame(run.model, scheme)
     surveys = stored_surveys(table)
     hull_verdicts: dict[str, HullVerdict] = {}
+    graded: dict[str, HullCompleteness] = {}
     for i, position in zip(judged_entries, positions, strict=True):
-        missing, survey = references.missing_in(position.chemsys), surveys.get(position.chemsys)
+        system, survey = position.chemsys, surveys.get(position.chemsys)
+        if system not in graded:
+            graded[system] = hull_completeness(
+                system, position.competing, without_energy=references.missing_in(system), survey=survey
+            )
+        missing = graded[system].without_energy
         result = verdicts.judge_hull(
             i,
             position,
@@ -435,10 +441,8 @@ def _judge_hull(
         result.calculation_keys = [documents[i].key]
         results.append(result)
     if stage == "hull":
-        systems = sorted({position.chemsys for position in positions})
-        graded = {system: references.completeness(system, surveys.get(system)) for system in systems}
         summary = hull_summary(
-            systems, references.entries, list(entries.values()), completeness=graded, verdicts=hull_verdicts
+            sorted(graded), references.entries, list(entries.values()), completeness=graded, verdicts=hull_verdicts
         )
         table.set_meta("hull_summary", summary)
     return write_verdicts(table, stage, results)

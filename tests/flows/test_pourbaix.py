@@ -166,8 +166,12 @@ def test_command_tells_energies_products_and_shifts(oxide: Path) -> None:
     assert set(row["reference_shifts"]) == {"ZnO"}
     page = Path("water.html").read_text()
     assert "Stability in water" in page and "Zn[+2]" in page
+    assert row["completeness"]["grade"] == "no_competitor"  # among solids, nothing but elements and the oxide itself
+    caveat = "ZnO: no known competitor, no known compound, no survey of phases in H-O-Zn"
+    assert any(text.startswith(caveat) for text in data["warnings"]) and caveat in page
     table = dpa4(*command)
     assert table.exit_code == 0, table.output
+    assert "unknown: ZnO(s)" in dpa4(*command, "--ph", "12", "--potential", "1").stdout
     assert "pH 14" in table.stdout and "model minus measured" in table.stdout
 
 
