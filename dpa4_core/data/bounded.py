@@ -37,10 +37,10 @@ LINE_COST = 60
 LONGEST_LINE = 16 * 2**20
 """Characters of one line of CIF, POSCAR or XYZ: the longest are comments of extended XYZ that hold whole matrices."""
 
-MOST_EXPANSION = 200
-"""Bytes out of one compressed byte: text of structures gives 3 to 30, copies of one structure 100."""
+MOST_EXPANSION = 100
+"""Bytes out of one compressed byte: text of structures gives 3 to 30."""
 
-FREE_EXPANSION = 2 * 2**20
+FREE_EXPANSION = 2**20
 """Bytes up to which the expansion does not matter: short texts of copies are small, however well they compress."""
 
 MOST_COLUMNS = 1000
@@ -231,6 +231,8 @@ def storable(text: str, limit: int = LONGEST_NAME) -> str:
     What cannot be stored (parts of characters, zeros, line ends) is spelled out, ``\ud800``, so that names that differ
     stay different; a text that is too long ends with a checksum of itself.
     """
+    if len(text) <= limit and text.isprintable():  # nearly always
+        return text
     text = text.encode("utf-8", "backslashreplace").decode()
     text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
     if len(text) <= limit:

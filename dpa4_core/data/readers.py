@@ -199,7 +199,6 @@ def _checked(unread: Unread, path: Path) -> NamedStructure:
     with _logged_warnings(path) as caught:
         entry = unread.read()
     said = [storable(text, LONGEST_SENTENCE) for text in (*entry.warnings, *(w.text for w in caught if w.of_content))]
-    entry = dataclasses.replace(entry, warnings=tuple(dict.fromkeys(said)))
     error = entry.error
     if error is None:
         try:
@@ -210,7 +209,7 @@ def _checked(unread: Unread, path: Path) -> NamedStructure:
     if error is not None:
         where = unread.part[1:] if unread.part.startswith("/") else name  # of an archive the member
         error = storable(f"{path.name}, {where}: {error}", LONGEST_SENTENCE)
-    return dataclasses.replace(entry, name=name, error=error)
+    return dataclasses.replace(entry, name=name, error=error, warnings=tuple(dict.fromkeys(said)))
 
 
 def _failed(name: str, error: str) -> NamedStructure:

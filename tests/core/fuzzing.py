@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 HANG_S = 30.0
+"""Of the processor, so that a busy machine changes no verdict; and `_LONGEST_S` by the clock, if it only waits."""
+_LONGEST_S = 120.0
 MOST_MEMORY = 500 * 2**20
 _ABORT = 2 * MOST_MEMORY  # where the process is ended, before it takes the machine with it
 _PACKERS: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
@@ -482,7 +484,7 @@ class _Reader:
         over = threading.Event()
         guard = threading.Thread(target=_guard, args=(process, over), daemon=True)
         guard.start()
-        ready, _, _ = select.select([process.stdout], [], [], HANG_S)
+        ready = _answered(process)
         line = process.stdout.readline() if ready else b""
         over.set()
         guard.join()
@@ -512,6 +514,23 @@ class _Reader:
             self._process.stdout.close()
             self._process.kill()
             self._process.wait()
+
+
+def _answered(process: subprocess.Popen[bytes]) -> bool:
+    """Whether the process says something, or ends, before it counts as hanging."""
+    start, begin = time.monotonic(), _processor_s(process.pid)
+    while time.monotonic() - start < _LONGEST_S and _processor_s(process.pid) - begin < HANG_S:
+        if select.select([process.stdout], [], [], 0.5)[0]:
+            return True
+    return False
+
+
+def _processor_s(number: int) -> float:
+    """Seconds of the processor that a process has used; 0 where the system does not tell."""
+    with suppress(OSError, ValueError, IndexError):
+        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _guard(process: subprocess.Popen[bytes], over: threading.Event) -> None:
