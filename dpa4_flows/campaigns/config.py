@@ -134,6 +134,8 @@ class HullSection(Section):
     """Competing phases, corrections and how far above the hull a candidate may lie."""
 
     competing: list[StructureFile] = Field(default_factory=list, description="Files with competing phases")
+    bundled: bool = Field(True, description="Compounds that come with the program compete; elements always do")
+    prototypes: bool = Field(True, description="Propose compounds of two or three elements where none is known")
     corrections: Annotated[str, AfterValidator(_correction_scheme)] = Field(
         "auto", description="Correction scheme, or the .yaml file of a refit; auto is the one that fits the model"
     )

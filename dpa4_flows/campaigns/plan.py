@@ -21,7 +21,9 @@ from dpa4_flows.campaigns.config import BatteryCampaign
 from dpa4_flows.campaigns.library import campaign_library, further_phases
 from dpa4_flows.campaigns.run import TABLE_FILE, choose_corrections, is_begun, model_of, open_run
 from dpa4_flows.makers.references import find_phases
+from dpa4_flows.reference.bundled_phases import bundled_relaxations
 from dpa4_flows.reference.library import ReferencePhase, select_for_chemsys
+from dpa4_flows.reference.proposed import with_proposals
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.schemas import StageResult
 
@@ -114,7 +116,7 @@ def plan_campaign(campaign: BatteryCampaign, folder: Path) -> Plan:
     for verdict in rejected:
         structures.pop(verdict.candidate_id, None)
     systems = Counter(structure.composition.chemical_system for structure in structures.values())
-    phases = find_phases(systems, campaign.hull.competing)
+    phases = find_phases(systems, campaign.hull.competing, bundled=campaign.hull.bundled)
     run = BatteryRun(table=str(folder / TABLE_FILE), model=model, campaign=campaign, corrections=corrections)
     library = None
     if present:
@@ -123,6 +125,8 @@ def plan_campaign(campaign: BatteryCampaign, folder: Path) -> Plan:
     if library is not None:
         phases += further_phases(library, systems, phases).values()
     surveys = {} if library is None else library.surveys(systems)
+    if campaign.hull.prototypes:
+        phases = with_proposals(systems, phases)
     work = [
         _work("candidates", list(structures.values()), run, folder, present),
         _work("competing phases", [phase.structure for phase in phases], run, folder, present, library),
@@ -161,6 +165,7 @@ def _work(
     if present:
         maker = run.relax_maker(name)
         keys = {maker.key(structure) for structure in structures}
+        stored |= bundled_relaxations(maker.model.sha256 or "", keys).keys()
         if is_begun(folder):
             stored |= open_run(folder).existing_keys(keys)
         if library is not None:

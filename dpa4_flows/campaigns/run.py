@@ -37,6 +37,7 @@ from dpa4_flows.makers.references import (
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import code_version
 from dpa4_flows.reference.library import ReferencePhase
+from dpa4_flows.reference.proposed import with_proposals
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.results import EmptyTableError, ResultsTable
 from dpa4_flows.schemas import Candidate
@@ -179,12 +180,15 @@ def _read_inputs(
     """Candidates, competing phases, surveys of them, and what identifies the files and the library of all that."""
     candidates = read_candidates(campaign.campaign.candidates)
     systems = {chemical_system(structure_of_fields(c.structure)) for c in candidates if c.structure is not None}
-    phases = find_phases(systems, campaign.hull.competing)
+    phases = find_phases(systems, campaign.hull.competing, bundled=campaign.hull.bundled)
     further = {} if library is None else further_phases(library, systems, phases)
+    phases += further.values()
+    if campaign.hull.prototypes:
+        phases = with_proposals(systems, phases)
     surveys = {} if library is None else library.surveys(systems)
     told = sorted(f"{system}: {survey.words}" for system, survey in surveys.items())
     inputs = input_checksums(campaign) | {"library": sorted(further), "surveys": told}
-    return candidates, [*phases, *further.values()], surveys, inputs
+    return candidates, phases, surveys, inputs
 
 
 def table_files(folder: Path) -> list[Path]:

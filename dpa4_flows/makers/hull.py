@@ -64,7 +64,7 @@ class HullSet(Document):
     summary: dict[str, Any] = Field(description="Phases of each chemical system, see analysis.hull.hull_summary")
 
 
-def _pushed_relaxation() -> BatchRelaxMaker:
+def pushed_relaxation() -> BatchRelaxMaker:
     """Relaxations as `dpa4 hull` and campaigns make them, so that all read one library."""
     return BatchRelaxMaker(rattle=RATTLE)
 
@@ -73,8 +73,8 @@ def _pushed_relaxation() -> BatchRelaxMaker:
 class ConvexHullMaker(WholeMaker):
     """Flow that relaxes structures and their competing phases with one model and places them on the hull.
 
-    The competing phases are the bundled elements and the phases in ``files``: a distance is only as good as
-    they are complete. For more than some hundred structures make a campaign, whose jobs carry ids instead of
+    The competing phases are those that come with the program and those in ``files``: a distance is only as good
+    as they are complete. For more than some hundred structures make a campaign, whose jobs carry ids instead of
     structures.
 
     Args:
@@ -82,6 +82,8 @@ class ConvexHullMaker(WholeMaker):
         model: potential of all relaxations.
         relax_maker: relaxes candidates and competing phases; by default pushes atoms off saddle points.
         files: files of competing phases.
+        bundled: compounds that come with the program compete; elements always do.
+        prototypes: propose compounds for systems of two or three elements in which none is known.
         corrections: ``"auto"`` takes the scheme that fits the model; ``"none"``, ``"MP2020"``, ``"OMat24"``.
         candidates_compete: structures also stand against each other.
         store: library of competing phases to use and to add to: ``"cache"``, or the folder of another one. None
@@ -89,8 +91,10 @@ class ConvexHullMaker(WholeMaker):
     """
 
     name: str = "convex hull"
-    relax_maker: BatchRelaxMaker = field(default_factory=_pushed_relaxation)
+    relax_maker: BatchRelaxMaker = field(default_factory=pushed_relaxation)
     files: list[str] = field(default_factory=list)
+    bundled: bool = True
+    prototypes: bool = True
     corrections: str = "auto"
     candidates_compete: bool = True
     store: str | None = None
@@ -108,9 +112,13 @@ class ConvexHullMaker(WholeMaker):
         relaxation = self.relax_maker.make(table=path, structures=structures)
         references: Flow | Job
         if self.store is None:
-            references = ReferenceMaker(relax_maker=self.relax_maker, files=files).make(path, structures=structures)
+            references = ReferenceMaker(
+                relax_maker=self.relax_maker, files=files, bundled=self.bundled, prototypes=self.prototypes
+            ).make(path, structures=structures)
         else:
-            references = build_references(self.store, structures, self.relax_maker, files)
+            references = build_references(
+                self.store, structures, self.relax_maker, files, self.bundled, self.prototypes
+            )
         placing = place_on_hull(
             path, structures, self.relax_maker, self.corrections, self.candidates_compete, self.store
         )
@@ -120,11 +128,18 @@ class ConvexHullMaker(WholeMaker):
 
 @job(output_schema=BuildSummary)
 def build_references(
-    store: str, structures: list[Structure], relax_maker: BatchRelaxMaker, files: list[str]
+    store: str,
+    structures: list[Structure],
+    relax_maker: BatchRelaxMaker,
+    files: list[str],
+    bundled: bool = True,
+    prototypes: bool = True,
 ) -> BuildSummary:
     """Relax what a library lacks for the chemical systems of ``structures``."""
     library = ReferenceStore.for_model(relax_maker, _folder(store))
-    return library.build([chemical_system(structure) for structure in structures], default_sources(files))
+    sources = default_sources(files, bundled=bundled)
+    systems = [chemical_system(structure) for structure in structures]
+    return library.build(systems, sources, prototypes=prototypes)
 
 
 @job(output_schema=HullSet)

@@ -25,7 +25,9 @@ from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.chunks import chunk_flow
 from dpa4_flows.makers.model_reference import WholeMaker, takes_model
 from dpa4_flows.makers.table_reference import takes_table
+from dpa4_flows.reference.bundled_phases import bundled_relaxations, compounds
 from dpa4_flows.reference.library import ReferencePhase, bundled_elements, load_phases, select_for_chemsys
+from dpa4_flows.reference.proposed import with_proposals
 from dpa4_flows.results import ResultsTable, TableRef, open_for_job
 from dpa4_flows.schemas import ChunkSummary, RelaxationDocument
 from dpa4_flows.site_conversion import crystal_problem
@@ -41,19 +43,23 @@ _STRUCTURES = "reference_structures"  # meta entry: {key: structure}; a worker n
 
 @dataclass
 class ReferenceMaker(WholeMaker):
-    """Relax the competing phases of chemical systems: bundled elements and whatever the files hold.
+    """Relax the competing phases of chemical systems: those that come with the program and whatever the files hold.
 
     Args:
         name: name of the job.
         model: potential.
         relax_maker: the Maker that relaxes the candidates, so that model and settings are the same.
         files: files of competing phases, see `load_phases`.
+        bundled: compounds that come with the program compete; elements always do.
+        prototypes: propose compounds for systems of two or three elements in which none is known.
         chunk_size: structures per job.
     """
 
     name: str = "competing phases"
     relax_maker: BatchRelaxMaker = field(default_factory=BatchRelaxMaker)
     files: list[str] = field(default_factory=list)
+    bundled: bool = True
+    prototypes: bool = True
     chunk_size: int = 100
 
     @takes_table
@@ -77,7 +83,9 @@ class ReferenceMaker(WholeMaker):
     def replace(self, table: str | TableRef, chemical_systems: Iterable[str]) -> Response | ChunkSummary:
         """What `make` returns, for use inside another job."""
         results = open_for_job(table, shared=self.relax_maker.shared_table)
-        return self.replace_phases(results, find_phases(chemical_systems, self.files))
+        systems = sorted(set(chemical_systems))
+        phases = find_phases(systems, self.files, bundled=self.bundled)
+        return self.replace_phases(results, with_proposals(systems, phases) if self.prototypes else phases)
 
     def replace_phases(self, table: ResultsTable, phases: Iterable[ReferencePhase]) -> Response | ChunkSummary:
         """What `make` returns, for phases that were found already."""
@@ -90,13 +98,20 @@ class ReferenceMaker(WholeMaker):
         return Response(replace=flow)
 
 
-def find_phases(chemical_systems: Iterable[str], files: Sequence[str] = ()) -> list[ReferencePhase]:
-    """Bundled elements and phases of ``files`` that lie in one of the chemical systems or in a sub-system of
-    it.
+def find_phases(
+    chemical_systems: Iterable[str], files: Sequence[str] = (), *, bundled: bool = True
+) -> list[ReferencePhase]:
+    """Phases that lie in one of the chemical systems or in a sub-system of it.
+
+    Args:
+        chemical_systems: as ``"Co-Li-O"``.
+        files: files of competing phases, see `load_phases`.
+        bundled: also the compounds that come with the program, and not the elements alone.
     """
     systems = sorted(set(chemical_systems))
     elements = sorted({symbol for system in systems for symbol in system.split("-")})
-    return [*bundled_elements(elements), *select_for_chemsys(load_phases(files), systems)]
+    further = compounds(systems) if bundled else []
+    return [*bundled_elements(elements), *select_for_chemsys(load_phases(files), systems), *further]
 
 
 def put_phases(table: ResultsTable, phases: Iterable[ReferencePhase]) -> None:
@@ -131,8 +146,9 @@ def stored_phases(table: ResultsTable, chemical_systems: Iterable[str] | None = 
 
 
 def add_references(table: ResultsTable, phases: Iterable[ReferencePhase], maker: BatchRelaxMaker) -> list[str]:
-    """Record ``phases`` in the table, beside those that are there; gives the keys of their relaxations by
-    ``maker``.
+    """Record ``phases`` in the table, beside those that are there, with the relaxations that come with the program.
+
+    Returns the keys of their relaxations by ``maker``.
     """
     rows = {row["key"]: row for row in table.get_meta(_ROWS, [])}
     structures = table.get_meta(_STRUCTURES, {})
@@ -151,6 +167,8 @@ def add_references(table: ResultsTable, phases: Iterable[ReferencePhase], maker:
             structures[key] = plain_structure(phase.structure).as_dict()
     table.set_meta(_STRUCTURES, structures)
     table.set_meta(_ROWS, list(rows.values()))
+    known = bundled_relaxations(maker.model.sha256 or "", set(keys) - table.existing_keys(keys))
+    table.put_calculations(known.values())
     return list(dict.fromkeys(keys))
 
 

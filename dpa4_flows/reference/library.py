@@ -7,6 +7,7 @@ to DFT, and every phase of a hull is computed by the model in use.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -136,6 +137,21 @@ def _text(path: Path) -> str:
         size = path.stat().st_size
         with gzip.open(stream) as unpacked, bounded_stream(unpacked, lambda: size) as bounded:
             return whole_text(bounded, LARGEST_FILE)
+
+
+def files_checksum(files: Sequence[Path]) -> str:
+    """Twelve digits that change with the content of the files.
+
+    Raises:
+        LibraryError: one cannot be read.
+    """
+    checksum = hashlib.sha256()
+    for file in files:
+        try:
+            checksum.update(file.read_bytes())
+        except OSError as error:
+            raise LibraryError(f"cannot read the phases in {file}: {error.strerror or error}") from error
+    return checksum.hexdigest()[:12]
 
 
 def _read(path: Path) -> Iterator[ReferencePhase]:

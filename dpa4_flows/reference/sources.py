@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,13 +16,13 @@ from pymatgen.core import SETTINGS
 from dpa4_core.data.readers import read_structures
 from dpa4_core.data.structures import StructureError
 from dpa4_flows.analysis.completeness import Survey
-from dpa4_flows.bundled import bundled_compounds
+from dpa4_flows.reference.bundled_phases import BundledPhases
 from dpa4_flows.reference.library import (
     MATERIALS_PROJECT,
     LibraryError,
     ReferencePhase,
     as_crystal,
-    bundled_elements,
+    files_checksum,
     load_phases,
     read_surveys,
     select_for_chemsys,
@@ -67,32 +66,6 @@ class PhaseSource(Protocol):
 
 
 @dataclass(frozen=True)
-class BundledPhases:
-    """Elements, up to three polymorphs each, and the compounds of the bundled campaigns."""
-
-    name: str = "bundled"
-    reach: float = float("inf")
-
-    @cached_property
-    def version(self) -> str:
-        return _checksum(bundled_compounds())
-
-    @cached_property
-    def _compounds(self) -> list[ReferencePhase]:
-        return load_phases(bundled_compounds())
-
-    def phases(self, chemical_system: str) -> list[ReferencePhase]:
-        elements = bundled_elements(chemical_system.split("-"))
-        return [*elements, *select_for_chemsys(self._compounds, [chemical_system])]
-
-    def surveys(self, chemical_system: str) -> bool:
-        return False  # a choice, not all that is known
-
-    def answered_by(self) -> str:
-        return self.version
-
-
-@dataclass(frozen=True)
 class PhaseFile:
     """A file of structures; energies in it are ignored.
 
@@ -113,7 +86,7 @@ class PhaseFile:
 
     @cached_property
     def version(self) -> str:
-        return _checksum([self.path])
+        return files_checksum([self.path])
 
     @cached_property
     def _phases(self) -> list[ReferencePhase]:
@@ -230,23 +203,18 @@ def default_sources(
     materials_project: MaterialsProjectPhases | None = None,
     *,
     files_survey: bool = False,
+    bundled: bool = True,
 ) -> list[PhaseSource]:
-    """Bundled phases, files, and the Materials Project where it is wanted.
+    """Phases that come with the program, files, and the Materials Project where it is wanted.
 
     Args:
         files: see `PhaseFile`.
         materials_project: asked last.
         files_survey: the files hold all known phases of their systems.
+        bundled: False leaves the bundled compounds out, and keeps the elements.
     """
-    sources: list[PhaseSource] = [BundledPhases(), *(PhaseFile(Path(file), files_survey) for file in files)]
+    sources: list[PhaseSource] = [
+        BundledPhases(elements_only=not bundled),
+        *(PhaseFile(Path(file), files_survey) for file in files),
+    ]
     return sources if materials_project is None else [*sources, materials_project]
-
-
-def _checksum(files: Sequence[Path]) -> str:
-    checksum = hashlib.sha256()
-    for file in files:
-        try:
-            checksum.update(file.read_bytes())
-        except OSError as error:
-            raise LibraryError(f"cannot read the phases in {file}: {error.strerror or error}") from error
-    return checksum.hexdigest()[:12]

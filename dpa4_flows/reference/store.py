@@ -35,8 +35,11 @@ from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.references import ReferenceEntries
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import code_version
+from dpa4_flows.reference.bundled_phases import bundled_relaxations
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.light_entries import light_entry, stored_entry
+from dpa4_flows.reference.proposed import SOURCE as PROTOTYPES
+from dpa4_flows.reference.proposed import proposals_version, proposed_phases, uncovered
 from dpa4_flows.reference.sources import PhaseSource
 from dpa4_flows.reference.table import Answer, PhaseRow, ReferenceTable, usable_problem
 from dpa4_flows.results import digest
@@ -122,6 +125,8 @@ class ReferenceStore:
         refresh: bool = False,
         retry_errors: bool = False,
         on_work: Callable[[list[PhaseRow]], None] | None = None,
+        precomputed: bool = True,
+        prototypes: bool = True,
     ) -> BuildSummary:
         """Ask the sources for phases of the systems and their sub-systems, and relax those that have no energy yet.
 
@@ -131,9 +136,10 @@ class ReferenceStore:
             refresh: ask again all the same.
             retry_errors: relax again what failed.
             on_work: called with the phases that are about to be relaxed.
+            precomputed: take relaxations that come with the program; False relaxes everything here.
+            prototypes: propose compounds for systems of two or three elements in which no source knows one.
         """
-        systems = [canonical_system(system) for system in chemical_systems]
-        self._ask(systems, sources, refresh)
+        systems = self.ask(chemical_systems, sources, refresh=refresh, precomputed=precomputed, prototypes=prototypes)
         lock = self.table.path.with_suffix(".lock")
         done: set[str] = set()
         n_computed = 0
@@ -165,6 +171,33 @@ class ReferenceStore:
         self.table.put_phases(self._keyed(phases))
         self.table.put_calculations(documents)
 
+    def ask(
+        self,
+        chemical_systems: Iterable[str],
+        sources: Sequence[PhaseSource],
+        *,
+        refresh: bool = False,
+        precomputed: bool = True,
+        prototypes: bool = True,
+    ) -> list[str]:
+        """Ask the sources as `build` does and relax nothing; relaxations that come with the program are taken over.
+
+        Returns the systems, each with its elements in alphabetical order.
+        """
+        systems = [canonical_system(system) for system in chemical_systems]
+        self._ask(systems, sources, refresh)
+        if prototypes:
+            self._propose(systems)
+        if precomputed:
+            self._take_over(row.key for row in self.table.phases(systems))
+        return systems
+
+    def _take_over(self, keys: Iterable[str]) -> None:
+        """Store relaxations that come with the program, where the library has none."""
+        wanted = set(keys)
+        known = bundled_relaxations(self.info.sha256, wanted - self.table.existing_keys(wanted))
+        self.table.put_calculations(known.values())
+
     def _ask(self, systems: Sequence[str], sources: Sequence[PhaseSource], refresh: bool) -> None:
         answers = self.table.answers()
         for source in sources:
@@ -183,6 +216,18 @@ class ReferenceStore:
                 )
                 self.table.put_answer(answer, self._keyed(phases))
                 known.append(answer)
+
+    def _propose(self, systems: Sequence[str]) -> None:
+        """Add structure types with the elements of sub-systems that have no compound; once for each of them."""
+        known = {row.chemsys for row in self.table.phases(systems)}
+        kind = proposals_version()
+        known |= {
+            answer.chemsys for answer in self.table.answers() if answer.source == PROTOTYPES and answer.version == kind
+        }
+        for system in uncovered(systems, known):
+            phases = proposed_phases(system)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            self.table.put_answer(Answer(system, PROTOTYPES, kind, 0.0, False, len(phases), now), self._keyed(phases))
 
     def _keyed(self, phases: Iterable[ReferencePhase]) -> list[tuple[str, ReferencePhase, Any]]:
         return [(self.maker.key(phase.structure), phase, plain_structure(phase.structure)) for phase in phases]
@@ -229,6 +274,8 @@ class ReferenceStore:
         the library.
         """
         keyed = {key: (phase, structure) for key, phase, structure in self._keyed(phases)}
+        if not self.table.read_only:
+            self._take_over(keyed)
         self.maker.run(self.table, [structure for _, structure in keyed.values()])
         rows = [
             PhaseRow(
