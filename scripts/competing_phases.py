@@ -1,11 +1,13 @@
 """Make the competing phases that come with the program: structures from open data, and what DPA4-Neo gives for them.
 
     python scripts/competing_phases.py collect DATA     # folders mp_elasticity, matbench_phonons, ... below DATA
-    python scripts/competing_phases.py relax            # half an hour on two cores; continues where it was stopped
+    python scripts/competing_phases.py relax            # about an hour on two cores; continues where it was stopped
+    python scripts/competing_phases.py write
 
 ``collect`` writes ``dpa4_flows/data/compounds.parquet``: structures and their sources, no energies. ``relax`` relaxes
 all phases that are bundled (elements, these compounds, those of the campaigns) with the default model and settings of
-`dpa4 hull`, and writes ``dpa4_flows/data/relaxed/dpa4-neo.parquet``.
+`dpa4 hull`, and ``write`` puts the results in ``dpa4_flows/data/relaxed/dpa4-neo.parquet``. ``--part 1/2`` and
+``--part 2/2`` share the work between two processes.
 
 The data of ``collect`` (all CC BY 4.0; Materials Project structures relaxed with PBE and PBE+U):
 
@@ -31,21 +33,25 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
 from dpa4_flows.bundled import CAMPAIGN_FILE, bundled_campaigns
+from dpa4_flows.calculations import input_hash
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.makers.hull import pushed_relaxation
 from dpa4_flows.reference.bundled_phases import (
     COMPOUNDS_FILE,
     BundledPhases,
+    compounds,
     relaxed_file,
     write_compounds,
     write_relaxed,
 )
-from dpa4_flows.reference.library import ReferencePhase
-from dpa4_flows.reference.store import ReferenceStore
+from dpa4_flows.reference.library import ReferencePhase, bundled_elements
+from dpa4_flows.reference.proposed import with_proposals
+from dpa4_flows.results import ResultsTable
 
 MAX_ABOVE_HULL = 0.05  # eV/atom, of the two systems whose entries are complete: what lies higher competes with nothing
 MAX_ATOMS = 40
+AT_ONCE = 300  # structures between two lines of progress
 MP = "Materials Project, CC BY 4.0 (A. Jain et al., APL Mater. 1, 011002 (2013))"
 ELASTIC = "Materials Project, CC BY 4.0 (M. de Jong et al., Sci. Data 2, 150009 (2015))"
 PHONONS = "CC BY 4.0 (G. Petretto et al., Sci. Data 5, 180065 (2018))"
@@ -59,7 +65,7 @@ def rows(data: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Name, source and structure of every phase, the best known ones first."""
     for name in ("Li-Co-Ni-O", "Na-Fe-P-O"):
         for entry in _load(data / "mp_hull_entries" / f"{name}.json.gz"):
-            if entry["e_above_hull"] <= MAX_ABOVE_HULL and len(entry["composition"]) > 1:
+            if entry["e_above_hull"] <= MAX_ABOVE_HULL:
                 yield entry["data"]["material_id"], MP, entry["structure"]
     for row in _load(data / "mp_elasticity" / "mp_elasticity.json.gz"):
         yield row["mp_id"], ELASTIC, row["structure"]
@@ -80,7 +86,9 @@ def collect(data: Path) -> None:
         structure = Structure.from_dict(content).get_primitive_structure()
         structure = Structure(structure.lattice, [site.specie.symbol for site in structure], structure.frac_coords)
         formula = structure.composition.reduced_formula
-        if len(structure) > MAX_ATOMS or any(matcher.fit(structure, other) for other in known.get(formula, ())):
+        if len(structure.elements) == 1 or len(structure) > MAX_ATOMS:
+            continue
+        if any(matcher.fit(structure, other) for other in known.get(formula, ())):
             continue
         known.setdefault(formula, []).append(structure)
         phases.append(ReferencePhase(name, structure, source, "competing"))
@@ -88,21 +96,35 @@ def collect(data: Path) -> None:
     print(f"{len(phases)} compounds of {len(known)} formulas in {COMPOUNDS_FILE}")
 
 
-def relax(library: Path) -> None:
-    """Relax all that is bundled in a library of its own, and write the results beside the structures."""
-    store = ReferenceStore.for_model(pushed_relaxation(), library)
+def relax(folder: Path, part: int, n_parts: int) -> None:
+    """Relax every ``n_parts``-th phase, the most wanted first; what the folder holds is not computed again."""
+    maker = pushed_relaxation()
+    table = ResultsTable(folder / f"{part}-of-{n_parts}.sqlite")
+    mine = wanted()[part - 1 :: n_parts]
+    for start in range(0, len(mine), AT_ONCE):
+        chunk = mine[start : start + AT_ONCE]
+        summary = maker.run(table, chunk)
+        print(
+            f"{start + len(chunk)} of {len(mine)}: {summary.n_computed} relaxed, {summary.n_reused} known, "
+            f"{summary.n_failed} failed, {summary.n_unconverged} not converged",
+            flush=True,
+        )
+
+
+def wanted() -> list[Structure]:
+    """Everything that is bundled: what the bundled campaigns need, proposals included, then the rest."""
     source = BundledPhases()
-    systems = source.chemical_systems()
-    print(f"{len(systems)} chemical systems; the library is {store.table.path}", flush=True)
-    # of the bundled campaigns also what is proposed, so that they start with nothing to relax but their candidates
-    for part, prototypes in ((campaign_systems(), True), (systems, False)):
-        summary = store.build(part, [source], precomputed=False, prototypes=prototypes)
-        print(f"{summary.n_computed} relaxed now, {summary.n_reused} before; {len(summary.failures)} have no energy")
-        for failure in summary.failures:
-            print(f"  {failure}", flush=True)
+    systems = campaign_systems()
+    first = with_proposals(systems, [phase for system in systems for phase in source.phases(system)])
+    rest = [*bundled_elements(), *compounds(source.chemical_systems())]
+    return list({input_hash(phase.structure): phase.structure for phase in [*first, *rest]}.values())
+
+
+def write(folder: Path) -> None:
+    """Write all that converged beside the structures."""
     path = relaxed_file("dpa4-neo")
-    n_written = write_relaxed(path, store.table.calculations(row.key for row in store.table.phases()).values())
-    print(f"{n_written} relaxations in {path}")
+    documents = [d for file in sorted(folder.glob("*.sqlite")) for d in ResultsTable(file).iter_calculations()]
+    print(f"{write_relaxed(path, documents)} relaxations of {len(documents)} in {path}")
 
 
 def campaign_systems() -> list[str]:
@@ -123,13 +145,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("collect").add_argument("data", type=Path)
-    commands.add_parser("relax").add_argument("--library", type=Path, default=Path("runs/competing-phases"))
+    relaxing = commands.add_parser("relax")
+    relaxing.add_argument("--part", default="1/1", help="share of this process, as 1/2 and 2/2")
+    for command in (relaxing, commands.add_parser("write")):
+        command.add_argument("--folder", type=Path, default=Path("runs/competing-phases"))
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     if arguments.command == "collect":
         collect(arguments.data)
+    elif arguments.command == "relax":
+        relax(arguments.folder, *map(int, arguments.part.split("/")))
     else:
-        relax(arguments.library)
+        write(arguments.folder)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""A MongoDB for tests: the one that DPA4_TEST_MONGODB_URI names, or SecantusDB as a process of its own.
+"""A MongoDB for tests, and hulls without the phases that come with the program.
 
-SecantusDB is GPL: it is started, never imported, and no requirement of the package.
+The database is the one that DPA4_TEST_MONGODB_URI names, or SecantusDB as a process of its own: it is GPL, started,
+never imported, and no requirement of the package.
 """
 
 from __future__ import annotations
@@ -18,7 +19,24 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from dpa4_flows.analysis import prototypes
+from dpa4_flows.reference import bundled_phases
+
 _START_S = 30.0
+
+
+@pytest.fixture
+def whole_bundle() -> None:
+    """Asked for by tests that want the bundled compounds and the structure types."""
+
+
+@pytest.fixture(autouse=True)
+def no_bundle(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither compounds nor structure types compete: toys would relax them for minutes, and tests count phases."""
+    if "whole_bundle" not in request.fixturenames:
+        none = bundled_phases._table().slice(0, 0)
+        monkeypatch.setattr(bundled_phases, "_table", lambda: none)
+        monkeypatch.setattr(prototypes, "_prototypes", tuple)
 
 
 @pytest.fixture(scope="session")

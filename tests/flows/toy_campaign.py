@@ -9,6 +9,9 @@ from typing import Any
 
 from pymatgen.core import Lattice, Structure
 
+NO_BUNDLE = {"bundled": False, "prototypes": False}
+"""Section [hull] without the phases of real chemistry, which a toy would relax for minutes."""
+
 MORSE = "dpa4_core.testing:MorsePotential"
 
 
@@ -95,7 +98,8 @@ def write_campaign(folder: Path, **sections: Mapping[str, Any]) -> Path:
         "campaign": {"name": "toy", "candidates": ["structures/candidates.json"]},
         "model": {"name": MORSE, "dtype": "float64", "threads": 1},
         "relax": {"fmax": 0.05, "rattle": 1e-4, "check_minimum": False},  # the flat structure stays on its saddle
-        "hull": {"competing": ["structures/competing.json"], "max_energy_above_hull": 0.6, "library": "none"},
+        "hull": {"competing": ["structures/competing.json"], "max_energy_above_hull": 0.6, "library": "none"}
+        | NO_BUNDLE,
         "charged": {"max_energy_above_hull": 1.0},
         "electrode": {"min_voltage": 0.0, "max_voltage": 20.0},
         "engine": {"chunk_size": 2},
