@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Structure
+from pymatgen.core import Element, Structure
 
 from dpa4_flows.bundled import CAMPAIGN_FILE, bundled_campaigns
 from dpa4_flows.calculations import input_hash
@@ -112,11 +112,16 @@ def relax(folder: Path, part: int, n_parts: int) -> None:
 
 
 def wanted() -> list[Structure]:
-    """Everything that is bundled: what the bundled campaigns need, proposals included, then the rest."""
+    """Everything that is bundled: what the bundled campaigns need, proposals included, then the rest.
+
+    Of the rest compounds of non-metals come first, and small cells: what a stopped run has is what most hulls ask for.
+    """
     source = BundledPhases()
     systems = campaign_systems()
     first = with_proposals(systems, [phase for system in systems for phase in source.phases(system)])
-    rest = [*bundled_elements(), *compounds(source.chemical_systems())]
+    others = compounds(source.chemical_systems())
+    others.sort(key=lambda phase: (all(Element(symbol).is_metal for symbol in phase.elements), len(phase.structure)))
+    rest = [*bundled_elements(), *others]
     return list({input_hash(phase.structure): phase.structure for phase in [*first, *rest]}.values())
 
 
