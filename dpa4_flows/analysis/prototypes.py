@@ -87,7 +87,7 @@ def _scaled(structure: Structure, states: Mapping[str, int]) -> Structure | None
     A type of molecules, in which equal ions are the closest ones, or of open frameworks, which equal spheres fill to
     less than `MIN_FILLING`, ends far from where it started when it is made of ions.
     """
-    radii = np.array([_ionic_radius(site.specie, states[site.specie.symbol]) for site in structure])
+    radii = np.array([_ionic_radius(Element(site.specie.symbol), states[site.specie.symbol]) for site in structure])
     signs = np.sign([states[site.specie.symbol] for site in structure])
     reach = 1.5 * structure.volume ** (1 / 3)  # every cell has neighbours in that range
     first, second, _, distances = structure.get_neighbor_list(reach)
@@ -107,8 +107,8 @@ def _scaled(structure: Structure, states: Mapping[str, int]) -> Structure | None
 
 def _ionic_radius(element: Element, state: int) -> float:
     """Å, Shannon; the mean over the tabulated oxidation states where the one asked for has none."""
-    known = element.ionic_radii
-    return float(known.get(state) or np.mean([*known.values()] or [element.atomic_radius or 1.5]))
+    known = {charge: float(radius) for charge, radius in element.ionic_radii.items()}
+    return known.get(state) or float(np.mean([*known.values()] or [float(element.atomic_radius or 1.5)]))
 
 
 @cache
