@@ -15,6 +15,7 @@ from dpa4_core.files import write_bytes
 from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.makers.references import document_entry
 from dpa4_flows.provenance import code_version
+from dpa4_flows.reference.proposed import SOURCE as PROTOTYPES
 from dpa4_flows.reference.store import ReferenceStore, canonical_system, library_folder
 from dpa4_flows.reference.table import Answer, usable_problem
 from dpa4_flows.schemas import Document
@@ -54,7 +55,7 @@ def summarise(store: ReferenceStore) -> StoreSummary:
     states = store.table.states([row.key for row in rows])
     answers = store.table.answers()
     usable = {row.key for row in rows if usable_problem(states, row.key) is None}
-    systems = sorted({answer.chemsys for answer in answers})
+    systems = sorted({answer.chemsys for answer in answers if answer.source != PROTOTYPES})  # what was asked for
     completeness = store.completeness(systems)
     found = []
     for system in systems:
@@ -90,7 +91,8 @@ def export_entries(
     The file holds pymatgen entries under ``entries``, so that it is also a file of phases for another library, and
     under ``surveys`` the systems whose phases were surveyed and are all in it. Returns how many were written.
     """
-    asked = chemical_systems or [answer.chemsys for answer in store.table.answers()]
+    answers = store.table.answers()
+    asked = chemical_systems or [answer.chemsys for answer in answers if answer.source != PROTOTYPES]
     systems = sorted({canonical_system(system) for system in asked})
     rows = store.table.phases(systems if chemical_systems else None)
     documents = store.table.calculations(row.key for row in rows)
