@@ -32,6 +32,7 @@ from typing import Any
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Element, Structure
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.bundled import CAMPAIGN_FILE, bundled_campaigns
 from dpa4_flows.calculations import input_hash
 from dpa4_flows.campaigns.candidates import read_candidates
@@ -138,7 +139,7 @@ def campaign_systems() -> list[str]:
     for folder in bundled_campaigns().values():
         for candidate in read_candidates(load_campaign(folder / CAMPAIGN_FILE).campaign.candidates):
             if candidate.structure is not None:
-                found.add(Structure.from_dict(candidate.structure).composition.chemical_system)
+                found.add(structure_of_fields(candidate.structure).composition.chemical_system)
     return sorted(found)
 
 

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pymatgen.core import Element, Lattice, Structure
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.bundled import bundled_compounds
 from dpa4_flows.reference.library import (
     ReferencePhase,
@@ -152,7 +153,7 @@ def write_relaxed(path: Path, documents: Iterable[RelaxationDocument]) -> int:
         {
             "key": [d.key for d in kept],
             "document": [d.model_dump_json(exclude={"key", "structure", "provenance"}) for d in kept],
-            **_geometry([Structure.from_dict(d.structure or {}) for d in kept]),
+            **_geometry([structure_of_fields(d.structure or {}) for d in kept]),
         }
     )
     path.parent.mkdir(parents=True, exist_ok=True)
