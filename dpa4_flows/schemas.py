@@ -185,7 +185,9 @@ class RankedCandidate(Document):
     score_interval: tuple[float, float] | None = Field(
         None, description="Score with each unknown property at its worst and at its best; the lower end ranks"
     )
-    score_parts: dict[str, float] = Field(default_factory=dict, description="Contribution of each known property")
+    score_parts: dict[str, float] = Field(
+        default_factory=dict, description="What each known property adds to the lower end"
+    )
     pareto: bool = Field(False, description="Not dominated by any other candidate in the ranked properties")
     values: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
     flags: list[Reason] = Field(default_factory=list, description="Reasons for doubt gathered on the way")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from dpa4_flows.analysis.frames import U_VALUES, applies_u, is_pbe
+from dpa4_flows.analysis.levels import COBALT, needs_cobalt_decision
 
 _U_ANIONS = frozenset({"O", "F"})
 _OPEN_SHELL = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni"})
@@ -47,6 +48,8 @@ def system_warnings(elements: Collection[str], level_of_theory: str, scheme: str
             f"{name}: {', '.join(metals)} with {', '.join(anions)} has +U, metals have none; uncorrected distances are "
             "wrong by several 0.1 eV/atom"
         )
+    if applies_u(level_of_theory) and needs_cobalt_decision(symbols, scheme):
+        found.append(f"{name}: {COBALT}")
     if magnetic := sorted(symbols & _OPEN_SHELL):
         found.append(f"{name}: the model sees no magnetic order and no spin states of {', '.join(magnetic)}")
     return found

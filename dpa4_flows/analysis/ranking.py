@@ -85,9 +85,7 @@ def rank_candidates(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Obje
     for rank, index in enumerate(sorted(range(len(rows)), key=lambda i: (-low[i], i)), start=1):
         share = certain[index]
         parts = {
-            name: float(part) / share
-            for name, part, there in zip(names, weighted[index], known[index], strict=True)
-            if there and share > 0
+            name: float(part) for name, part, there in zip(names, weighted[index], known[index], strict=True) if there
         }
         ranked.append(
             RankedCandidate(

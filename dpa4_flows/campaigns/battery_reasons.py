@@ -76,11 +76,12 @@ BATTERY_REASONS: dict[str, ReasonKind] = {
         voids=("energy_above_hull",),
         disqualifies=True,
     ),
-    "far_from_phases": ReasonKind(
-        "no close competitor", "no known compound near its composition: its stability is an upper bound"
+    "below_competitors": ReasonKind("below all phases", "below all competing phases: its stability is an upper bound"),
+    "below_competitors_charged": ReasonKind(
+        "charged: below all phases", "the charged host lies below all competing phases: an upper bound of its stability"
     ),
-    "far_from_phases_charged": ReasonKind(
-        "charged: no close competitor", "no known compound near the charged host: its stability is an upper bound"
+    "charged_far_from_phases": ReasonKind(
+        "charged: no compound near", "no compound near the composition of the charged host competes"
     ),
     "charged_hull_unknown": ReasonKind(
         "charged hull unknown", "the stability of the charged host is not known", voids=_CHARGED_HULL

@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
-from pymatgen.core import Structure
+from pymatgen.core import Composition, Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.completeness import Survey, hull_verdict
 from dpa4_flows.analysis.electrode import ElectrodeError, ElectrodeProperties, redox_bound, remove_ions
 from dpa4_flows.analysis.hull import HullResult
+from dpa4_flows.analysis.nearby import NEAR, nearest_compound
 from dpa4_flows.analysis.sanity import check_candidate
 from dpa4_flows.campaigns.battery_reasons import because
 from dpa4_flows.campaigns.config import BatteryCampaign
@@ -208,10 +209,13 @@ def judge_hull(
     elif margin is not None and margin < -NOTICEABLY_BELOW:
         result.status = "flagged"
         sentence = (
-            f"{what}{position.formula} lies {-margin:.3f} eV/atom below all competing phases: no competitor near its "
-            "composition is known, so its stability is an upper bound"
+            f"{what}{position.formula} lies {-margin:.3f} eV/atom below all competing phases: its stability is an "
+            "upper bound, since a phase that is missing may lie between"
         )
-        result.reasons.append(because(f"far_from_phases{suffix}", sentence))
+        result.reasons.append(because(f"below_competitors{suffix}", sentence))
+    if stage == "charged_hull" and (far := _far_from_phases(position)):
+        result.status = "flagged"
+        result.reasons.append(because("charged_far_from_phases", f"{what}{position.formula}: {far}"))
     if not reliable:
         result.status = "flagged"
         sentence = (
@@ -220,6 +224,18 @@ def judge_hull(
         )
         result.reasons.append(because("charged_hull_unknown", sentence))
     return result
+
+
+def _far_from_phases(position: HullResult) -> str:
+    """A sentence if no compound that competes is near the composition; empty if one is, or if none competes at all."""
+    compounds = [*position.competing.known, *position.competing.prototypes]
+    nearest = nearest_compound(Composition(position.formula), compounds)
+    if nearest is None or nearest.near:
+        return ""
+    return (
+        f"no compound near its composition competes; the nearest, {nearest.formula}, differs in "
+        f"{100 * nearest.distance:.0f} % of the atoms (near: {100 * NEAR:.0f} %)"
+    )
 
 
 def judge_delithiation(candidate_id: str, discharged: Structure, ion: str) -> StageResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from dpa4_flows.report.known_materials import DPA4_NEO_SHA256
+from dpa4_flows.analysis.levels import COBALT, DPA4_NEO_SHA256, SCHEME_ERRORS
 
 GENERAL = (
     "All energies are at 0 K without zero-point motion and entropy.",
@@ -13,23 +13,16 @@ GENERAL = (
 )
 
 _NO_CORRECTIONS = (
-    "No energy corrections were applied: formation energies of oxides and fluorides of V, Cr, Mn, Fe, Co, Ni, Mo "
-    "and W by a PBE/PBE+U model are off by about 1.2 eV/atom, and their distances to the hull are not usable."
+    "No energy corrections were applied: formation energies of oxides and fluorides of V, Cr, Mn, Fe, Co, Ni, Mo and W "
+    f"by a PBE/PBE+U model are off by about {SCHEME_ERRORS['none'].with_u:.1f} eV/atom, and their distances to the hull "
+    "are not usable."
 )
 
-_MEASURED = {
-    "OMat24": (
-        "OMat24 corrections: with DPA4-Neo, formation energies agree with experiment to 0.07 eV/atom "
-        "(mean of 41 compounds); cobalt oxides come out too stable by about 0.2 eV/atom, so hull "
-        "distances of cobalt compounds carry that error where it does not cancel."
-    ),
-    "MP2020": (
-        "MP2020 corrections: with DPA4-Neo, formation energies agree with experiment to 0.06 eV/atom "
-        "(mean of 41 compounds), but the scheme was fitted to other pseudopotentials; the authors of "
-        "OMat24 advise against it for models trained on OMat24."
-    ),
+_ADVICE = {
+    "OMat24": COBALT[0].upper() + COBALT[1:] + ".",
+    "MP2020": "The scheme was fitted to other pseudopotentials than those of the model; docs/levels-of-theory.md says "
+    "when to prefer it.",
 }
-"""What was found with the weights of `DPA4_NEO_SHA256`, by scheme; nothing is known about other weights."""
 
 
 def model_caveats(model: Mapping[str, Any], corrections: Collection[str]) -> list[str]:
@@ -65,8 +58,11 @@ def _corrections_caveat(scheme: str, model: Mapping[str, Any]) -> str:
     """What is known about energies of this PBE/PBE+U model with these corrections."""
     if scheme == "none":
         return _NO_CORRECTIONS
-    if model.get("sha256") == DPA4_NEO_SHA256 and scheme in _MEASURED:
-        return _MEASURED[scheme]
+    if model.get("sha256") == DPA4_NEO_SHA256 and scheme in _ADVICE:
+        return (
+            f"{scheme} corrections: with DPA4-Neo, formation energies agree with experiment to "
+            f"{SCHEME_ERRORS[scheme].mean:.2f} eV/atom (mean of 41 compounds). {_ADVICE[scheme]}"
+        )
     fitting = str(model.get("corrections") or "")
     unmeasured = "how well formation energies agree with experiment was not measured for this model."
     if not fitting or fitting == "none":

@@ -225,6 +225,19 @@ def score_figure(rows: Sequence[Row]) -> FigureBlock | None:
             )
         )
     caption = f"Contribution of each ranked property, best {len(ranked)} candidates with their rank."
+    spans = [high - low for low, high in (row.score_interval or (0.0, 0.0) for row in ranked)]
+    if any(span > 0 for span in spans):
+        figure.add_trace(
+            go.Bar(
+                orientation="h",
+                name="unknown",
+                x=spans,
+                y=ticks,
+                marker={"color": "rgba(0,0,0,0)", "line": {"width": 1, "color": PALETTE[5]}},
+                hovertemplate="unknown: 0 to %{x:.3f}<extra>%{y}</extra>",
+            )
+        )
+        caption += " Hollow: what a missing or void property could add; it does not rank."
     return FigureBlock("scores", "What the scores are made of", caption, figure)
 
 

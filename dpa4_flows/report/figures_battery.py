@@ -23,11 +23,11 @@ from dpa4_flows.report.figures import (
     stability_colour_bar,
 )
 from dpa4_flows.report.known_materials import (
-    DPA4_NEO_SHA256,
-    EXPERIMENT_TOLERANCE,
     KNOWN_VOLTAGES,
-    SAME_MODEL_TOLERANCE,
     KnownVoltage,
+    Verdict,
+    code_verdict,
+    experiment_verdict,
 )
 from dpa4_flows.report.labels import formula_text
 from dpa4_flows.report.placement import place_labels
@@ -38,13 +38,13 @@ _SYMPREC = 0.1  # Å; loose: files are rounded
 
 
 class KnownResult(NamedTuple):
-    """A known material as this run computed it; ``good`` is None where nothing can be said."""
+    """A known material as this run computed it, with what that says of the code and of the model."""
 
     known: KnownVoltage
     candidate_id: str
     voltage: float
-    verdict: str
-    good: bool | None
+    code: Verdict
+    experiment: Verdict
 
 
 def battery_figures(rows: Sequence[Row]) -> list[FigureBlock]:
@@ -75,7 +75,8 @@ def known_results(rows: Sequence[Row], snapshot: Snapshot) -> list[KnownResult]:
             continue
         values, row = min(found, key=lambda pair: _or_infinity(pair[0].get("energy_above_hull")))
         voltage = float(values["average_voltage"])
-        results.append(KnownResult(known, row.candidate_id, voltage, *_judge(known, voltage, snapshot.model)))
+        code = code_verdict(known, voltage, snapshot.model.get("sha256"))
+        results.append(KnownResult(known, row.candidate_id, voltage, code, experiment_verdict(known, voltage)))
     return results
 
 
@@ -91,19 +92,6 @@ def _space_groups(snapshot: Snapshot, ids: Sequence[str]) -> dict[str, int]:
             warnings.filterwarnings("ignore", "Set OLD_ERROR_HANDLING", DeprecationWarning)  # of spglib 2.7
             numbers[candidate.candidate_id] = int(SpacegroupAnalyzer(structure, _SYMPREC).get_space_group_number())
     return numbers
-
-
-def _judge(known: KnownVoltage, voltage: float, model: Mapping[str, Any]) -> tuple[str, bool | None]:
-    if model.get("sha256") == DPA4_NEO_SHA256:
-        off = voltage - known.dpa4_neo
-        if abs(off) <= SAME_MODEL_TOLERANCE + 1e-9:
-            return "reproduced", True
-        return f"{off:+.2f} V against the stored value".replace("-", "−"), False
-    low, high = known.experiment
-    off = max(low - voltage, voltage - high, 0.0)
-    if off <= EXPERIMENT_TOLERANCE:
-        return "plausible" if off else "within experiment", True
-    return f"{off:.2f} V outside experiment", False
 
 
 def _values(row: Row) -> dict[str, Any]:
@@ -125,8 +113,11 @@ def _rank_words(row: Row) -> str:
     return f"rank {row.ranked.rank}" if row.ranked else row.outcome.status
 
 
-def _symbol(row: Row) -> str:
-    return "x-thin-open" if row.outcome.left else "circle"
+def _symbol(row: Row, *names: str) -> str:
+    """A cross for who left, an open circle where a flag voids one of the values that are drawn."""
+    if row.outcome.left:
+        return "x-thin-open"
+    return "circle-open" if set(names) & set(row.voided) else "circle"
 
 
 def _voltage_capacity(rows: Sequence[Row]) -> FigureBlock | None:
@@ -135,7 +126,7 @@ def _voltage_capacity(rows: Sequence[Row]) -> FigureBlock | None:
         return None
     capacity = [float(v["capacity_grav"]) for _, v in points]
     voltage = [float(v["average_voltage"]) for _, v in points]
-    distance = [v.get("energy_above_hull") for _, v in points]
+    distance = [None if "energy_above_hull" in row.voided else v.get("energy_above_hull") for row, v in points]
     x_range, y_range = _padded(capacity, 0.09), _padded(voltage, 0.12)
     figure = base_figure(
         height=460,
@@ -146,29 +137,40 @@ def _voltage_capacity(rows: Sequence[Row]) -> FigureBlock | None:
     iso = _add_iso_energies(figure, x_range, y_range)
     top = max(0.05, min(0.2, max((float(d) for d in distance if d is not None), default=0.0)))
     labels = [formula_text(row.formula) for row, _ in points]
-    figure.add_trace(
-        go.Scatter(
-            x=capacity,
-            y=voltage,
-            mode="markers+text",
-            **_texts(capacity, voltage, labels, x_range, y_range, width=900.0, avoid=iso),
-            textfont={"size": 11},
-            marker={
-                "size": 11,
-                "symbol": [_symbol(row) for row, _ in points],
-                "color": [0.0 if d is None else min(float(d), top) for d in distance],
+    texts = _texts(capacity, voltage, labels, x_range, y_range, width=900.0, avoid=iso)
+    for known in (True, False):
+        chosen = [i for i, d in enumerate(distance) if (d is not None) is known]
+        if not chosen:
+            continue
+        colours: dict[str, Any] = {"color": PALETTE[5]}
+        if known:
+            colours = {
+                "color": [min(float(distance[i]), top) for i in chosen],
                 "colorscale": STABILITY_SCALE,
                 "cmin": 0.0,
                 "cmax": top,
                 "colorbar": stability_colour_bar(),
-                "line": {"width": [2 if row.outcome.left else 0.6 for row, _ in points]},
-            },
-            customdata=[_energy_hover(row, values) for row, values in points],
-            hovertemplate="%{customdata}<extra></extra>",
+            }
+        figure.add_trace(
+            go.Scatter(
+                x=[capacity[i] for i in chosen],
+                y=[voltage[i] for i in chosen],
+                mode="markers+text",
+                **_of_points(texts, chosen),
+                textfont={"size": 11},
+                marker={
+                    "size": 11,
+                    "symbol": [_symbol(points[i][0], "average_voltage", "capacity_grav") for i in chosen],
+                    "line": {"width": [2 if points[i][0].outcome.left else 0.6 for i in chosen]},
+                    **colours,
+                },
+                customdata=[_energy_hover(*points[i]) for i in chosen],
+                hovertemplate="%{customdata}<extra></extra>",
+            )
         )
-    )
     caption = (
-        "Dotted lines: equal specific energy of the active material. Crosses were rejected at some stage. "
+        "Dotted lines: equal specific energy of the active material. Crosses were rejected at some stage, open circles "
+        "have a flag that voids voltage or capacity, grey ones an unknown distance to the hull. "
         "Voltages are averages over full removal of the ion at 0 K, ±0.25 V."
     )
     return FigureBlock("voltage-capacity", "Voltage against capacity", caption, figure, wide=True)
@@ -219,11 +221,20 @@ def _texts(
     return {"text": [plot_text(t) for t in wide.texts], "textposition": wide.positions, "meta": meta}
 
 
+def _of_points(texts: Mapping[str, Any], chosen: Sequence[int]) -> dict[str, Any]:
+    """The labels of `_texts` for some of the points."""
+    narrow = texts["meta"]["narrow"]
+    return {
+        **{name: [texts[name][i] for i in chosen] for name in ("text", "textposition")},
+        "meta": {"narrow": {name: [values[i] for i in chosen] for name, values in narrow.items()}},
+    }
+
+
 def _energy_hover(row: Row, values: Mapping[str, Any]) -> str:
     voltage, capacity = float(values["average_voltage"]), float(values["capacity_grav"])
     words = f"{point_name(row)}<br>{_rank_words(row)}"
     words += f"<br>{voltage:.2f} V × {capacity:.0f} mAh/g = {voltage * capacity:.0f} Wh/kg"
-    distance = values.get("energy_above_hull")
+    distance = None if "energy_above_hull" in row.voided else values.get("energy_above_hull")
     return words if distance is None else f"{words}<br>{distance:.3f} eV/atom above hull"
 
 
@@ -252,7 +263,7 @@ def _charged_stability(rows: Sequence[Row]) -> FigureBlock | None:
             textfont={"size": 10.5},
             marker={
                 "size": 10,
-                "symbol": [_symbol(row) for row, _ in points],
+                "symbol": [_symbol(row, "energy_above_hull", "energy_above_hull_charged") for row, _ in points],
                 "color": [PALETTE[4] if row.outcome.left else PALETTE[0] for row, _ in points],
                 "line": {"width": [2 if row.outcome.left else 0.6 for row, _ in points]},
             },
@@ -266,7 +277,8 @@ def _charged_stability(rows: Sequence[Row]) -> FigureBlock | None:
     if second is not None:
         figure.add_hline(second, line=line)
     drawn = "" if first is None and second is None else " Dashed: the limits of this campaign."
-    caption = f"Bottom left is best: stable with and without the working ion. Crosses were rejected.{drawn}"
+    caption = "Bottom left is best: stable with and without the working ion. Crosses were rejected, in open circles "
+    caption += f"a flag voids one of the distances.{drawn}"
     return FigureBlock("charged-stability", "Stability, discharged and charged", caption, figure)
 
 
@@ -304,7 +316,7 @@ def _volume_change(rows: Sequence[Row]) -> FigureBlock | None:
     )
     for reliable, name, colour in (
         (True, "reliable", PALETTE[0]),
-        (False, "not reliable: host came apart", PALETTE[5]),
+        (False, "void: see its flags", PALETTE[5]),
     ):
         chosen = [(i, point) for i, point in enumerate(points) if point[2] is reliable]
         if chosen:
@@ -323,8 +335,8 @@ def _volume_change(rows: Sequence[Row]) -> FigureBlock | None:
                 )
             )
     caption = (
-        "Relative to the discharged volume. Hatched: the charged host fell apart along its stacking axis, "
-        "because the model has no dispersion; do not quote these."
+        "Relative to the discharged volume. Hatched: a flag voids the value, mostly since the charged host fell apart "
+        "along its stacking axis, because the model has no dispersion; do not quote these."
     )
     return FigureBlock("volume-change", "Volume change on charging", caption, figure)
 

@@ -18,7 +18,7 @@ from dpa4_flows.report.collect import Row, Snapshot, take_snapshot
 from dpa4_flows.report.figures import FigureBlock, funnel_figure, score_figure
 from dpa4_flows.report.figures_battery import battery_figures, known_results
 from dpa4_flows.report.figures_hull import MAX_FIGURES, hull_figures
-from dpa4_flows.report.known_materials import DPA4_SOURCE, LITERATURE_SOURCE, range_text
+from dpa4_flows.report.known_materials import LITERATURE_SOURCE, STORED_SOURCE, range_text
 from dpa4_flows.report.labels import formula_html, stage_title
 from dpa4_flows.report.page import render_page, script_json
 from dpa4_flows.report.tables import campaign_name
@@ -64,7 +64,7 @@ def render(snapshot: Snapshot) -> str:
         ranking=sections.ranking(snapshot, alive),
         alive_total=len(snapshot.survivors),
         known=known_results([*alive, *gone], snapshot),
-        known_sources=(DPA4_SOURCE, LITERATURE_SOURCE),
+        known_sources=(STORED_SOURCE, LITERATURE_SOURCE),
         figures=figures,
         hulls=sections.hull_rows(snapshot),
         max_hull_figures=MAX_FIGURES,

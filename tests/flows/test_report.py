@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import math
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -20,8 +21,9 @@ import pytest
 from pymatgen.core import Composition, Lattice, Structure
 from rich.console import Console
 
-from dpa4_flows.campaigns.battery_reasons import because
-from dpa4_flows.quantities import quantity
+from dpa4_flows.analysis.levels import COBALT, DPA4_NEO_SHA256, VOLTAGE_ERRORS
+from dpa4_flows.campaigns.battery_reasons import BATTERY_REASONS, because
+from dpa4_flows.quantities import QUANTITIES, quantity
 from dpa4_flows.reasons import Reason
 from dpa4_flows.report import export, html, print_funnel, print_ranking, write_csv, write_report
 from dpa4_flows.report.caveats import model_caveats
@@ -29,7 +31,7 @@ from dpa4_flows.report.collect import provenance_of, take_snapshot
 from dpa4_flows.report.figures import funnel_figure
 from dpa4_flows.report.figures_battery import battery_figures, known_results
 from dpa4_flows.report.figures_hull import hull_figures
-from dpa4_flows.report.known_materials import DPA4_NEO_SHA256, KNOWN_VOLTAGES
+from dpa4_flows.report.known_materials import KNOWN_VOLTAGES
 from dpa4_flows.report.labels import badge_text, format_value, formula_html, formula_text, order_stages
 from dpa4_flows.report.reasons import reason_pattern
 from dpa4_flows.results import ResultsError, ResultsTable
@@ -626,6 +628,77 @@ def test_flags_are_shown_as_the_phrase_of_their_code(tmp_path: Path) -> None:
     assert "unreliable_vdw" not in "".join(tips) + text and "unreliable vdw" not in text
 
 
+def test_headline_names_the_best_without_a_disqualifying_flag(complete: ResultsTable, tmp_path: Path) -> None:
+    table = example_table(tmp_path / "results.sqlite")
+    first, second, third, *_ = table.ranking()
+    moved = because("not_topotactic", "host atoms move by up to 0.77 Å on charging")
+    rows = [r.model_copy(update={"flags": [moved]}) if r.rank < 3 else r for r in table.ranking()]
+    table.put_ranking(rows)
+    doubts = (
+        f"2 higher ones are doubtful: {formula_text(first.formula)} (not topotactic), {formula_text(second.formula)}"
+    )
+    text = printed(print_ranking, table)
+    assert f"Best: {formula_text(third.formula)} (rank 3). {doubts}" in text
+    write_report(table, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"Best: <strong>{formula_html(third.formula)}</strong>" in page and doubts in page
+    table.put_ranking([r.model_copy(update={"flags": [moved]}) for r in rows])
+    assert "No candidate is without a disqualifying flag" in printed(print_ranking, table)
+    write_report(table, tmp_path / "report.html")
+    assert "None of them is without a disqualifying flag" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_unknown_scores_are_intervals_and_void_values_are_marked_everywhere(tmp_path: Path) -> None:
+    table = example_table(tmp_path / "results.sqlite")
+    first, *others = table.ranking()
+    flag = because("far_below_competitors", "it lies far below")
+    row = first.model_copy(update={"flags": [flag], "score_interval": (0.41, 0.66)})
+    table.put_ranking([row, *others])
+    assert "0.41–0.66" in printed(print_ranking, table)
+    write_csv(table, tmp_path / "ranking.csv")
+    with (tmp_path / "ranking.csv").open(encoding="utf-8", newline="") as stream:
+        top = next(csv.DictReader(stream))
+    assert (top["codes"], top["voided"]) == ("far_below_competitors", "energy_above_hull")
+    assert (float(top["score_low"]), float(top["score_high"])) == (0.41, 0.66)
+    export(table, tmp_path / "out.json")
+    best = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["candidates"][0]
+    assert best["voided"] == ["energy_above_hull"] and best["reasons"][0]["code"] == "far_below_competitors"
+    figures = {block.name: block.figure for block in battery_figures(list(take_snapshot(table).rows()))}
+    [charged] = figures["charged-stability"].data
+    assert charged.marker.symbol.count("circle-open") == sum(bool(r.voided) for r in table.ranking())
+    grey = [t for t in figures["voltage-capacity"].data if t.mode == "markers+text" and isinstance(t.marker.color, str)]
+    assert [trace.x for trace in grey] == [(first.values["capacity_grav"],)]
+
+
+def test_tables_of_before_still_open(tmp_path: Path) -> None:
+    """Reasons and flags were sentences, and a companion value said what not to trust."""
+    table = example_table(tmp_path / "results.sqlite")
+    said = "not_topotactic: host atoms move by up to 0.77 Å"
+    with closing(sqlite3.connect(table.path)) as connection, connection:
+        for sql in (
+            "UPDATE stages SET document = json_set(document, '$.reasons', json(?))"
+            " WHERE json_array_length(document, '$.reasons')",
+            "UPDATE ranking SET document = json_remove(json_set(document, '$.flags', json(?)), '$.score_interval')",
+        ):
+            connection.execute(sql, (json.dumps(["no voltage: no lithium", said]),))
+        connection.execute(
+            "UPDATE ranking SET document = json_set(document, '$.values.volume_change_reliable', json('false'))"
+        )
+    row = table.ranking()[0]
+    assert [flag.code for flag in row.flags] == ["note", "not_topotactic", "not_reliable"]
+    assert row.voided == ["volume_change_percent"] and "volume_change_reliable" not in row.values
+    assert "no voltage" in printed(print_funnel, table) and "not topotactic" in printed(print_ranking, table)
+    write_report(table, tmp_path / "report.html")
+    write_csv(table, tmp_path / "ranking.csv")
+
+
+def test_every_code_has_words_of_its_own() -> None:
+    assert all(kind.badge and kind.phrase for kind in BATTERY_REASONS.values())
+    assert not [code for code, kind in BATTERY_REASONS.items() if kind.decides and (kind.voids or kind.disqualifies)]
+    known = {"interlayer_change_percent", *QUANTITIES}
+    assert all(set(kind.voids) <= known for kind in BATTERY_REASONS.values())
+
+
 def test_printed_ranking_fits_a_narrow_terminal(complete: ResultsTable) -> None:
     text = printed(print_ranking, complete, width=80)
     assert max(map(len, text.splitlines())) <= 80
@@ -941,27 +1014,35 @@ def test_caveats_say_only_what_is_known_of_the_model() -> None:
     mptrj = {"sha256": "ab" * 32, "level_of_theory": "PBE, PBE+U (Materials Project, MPtrj)", "corrections": "MP2020"}
     r2scan = {"sha256": "cd" * 32, "level_of_theory": "r2SCAN (MatPES 2025.2), no +U", "corrections": "none"}
     assert "with DPA4-Neo, formation energies agree with experiment to 0.07" in said("OMat24")
-    assert "advise against it" in said("MP2020")
+    assert "other pseudopotentials" in said("MP2020") and COBALT[1:] in said("OMat24")
     for text in (said("MP2020", **mptrj), said("OMat24", **mptrj), said("OMat24", sha256="ab" * 32)):
-        assert "DPA4-Neo" not in text and "advise against" not in text and "was not measured" in text
+        assert "DPA4-Neo" not in text and "pseudopotentials" not in text and "was not measured" in text
     assert "MP2020 corrections fit this model's level of theory" in said("MP2020", **mptrj)
     assert "but MP2020 corrections fit" in said("OMat24", **mptrj)
     assert "No energy corrections" in said("none") and "1.2 eV/atom" in said("none", **mptrj)
     assert "+U" not in said("none", **r2scan) and "dispersion" not in said("none", **r2scan)
 
 
-def test_known_materials_are_compared_with_their_stored_voltage(complete: ResultsTable) -> None:
+def test_known_materials_get_one_verdict_on_the_code_and_one_on_the_model(complete: ResultsTable) -> None:
     snapshot = take_snapshot(complete)
     rows = list(snapshot.rows())
     results = {r.known.formula: r for r in known_results(rows, snapshot)}
     assert len(results) == len(KNOWN_VOLTAGES) - 1  # the other one has another working ion
-    assert all(result.good for result in results.values())
-    broken = [KNOWN_VOLTAGES[0]._replace(dpa4_neo=3.0), *KNOWN_VOLTAGES[1:]]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dpa4_flows.report.figures_battery.KNOWN_VOLTAGES", tuple(broken))
-        assert known_results(rows, snapshot)[0].good is False
-        another = replace(snapshot, meta=snapshot.meta | {"model": {"sha256": "another"}})
-        assert known_results(rows, another)[0].good is True  # other models meet the literature only
+    spinel = results["LiMn2O4"]  # 3.79 V in this table
+    assert (spinel.code.good, spinel.experiment.good) == (False, False)
+    assert spinel.code.words == "−0.04 V against the stored value"
+    cobaltate = results["LiCoO2"]
+    assert (cobaltate.code, cobaltate.experiment.good) == (("reproduced", True), True)
+    assert cobaltate.experiment.words == "agrees: −0.24 V, error bar ±0.25 V"
+    another = replace(snapshot, meta=snapshot.meta | {"model": {"sha256": "another"}})
+    other = known_results(rows, another)[0]
+    assert (other.code.good, other.experiment) == (None, cobaltate.experiment)  # what was measured is the same for all
+
+
+def test_error_bars_of_voltages_are_those_of_the_level_of_theory() -> None:
+    for metal, error in VOLTAGE_ERRORS.items():
+        off = [abs(v - sum(k.experiment) / 2) for k in KNOWN_VOLTAGES if k.redox_metal == metal for v in k.pbe_u]
+        assert error == pytest.approx(max(0.1, math.ceil(max(off) / 0.05 - 1e-9) * 0.05)), metal
 
 
 def test_polymorphs_and_other_ions_are_no_known_materials(tmp_path: Path) -> None:

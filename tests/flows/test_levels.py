@@ -1,0 +1,42 @@
+"""The page that decides on models and corrections says what the code says, and others quote it."""
+
+from pathlib import Path
+
+import pytest
+
+from dpa4_flows.analysis.hull_warnings import system_warnings
+from dpa4_flows.analysis.levels import COBALT, DPA4_NEO_SHA256, OTHER_VOLTAGE_ERROR, SCHEME_ERRORS, VOLTAGE_ERRORS
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "levels-of-theory.md").read_text(encoding="utf-8")
+PBE_U = "PBE; PBE+U where O or F meets V, Cr, Mn, Fe, Co, Ni, Mo or W (PBE_54)"
+
+
+def cells(first: str) -> list[str]:
+    """Cells of the row that starts with ``first``."""
+    [line] = [line for line in PAGE.splitlines() if line.startswith(f"| {first} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("scheme", SCHEME_ERRORS)
+def test_page_has_the_errors_of_every_scheme(scheme: str) -> None:
+    assert [float(cell) for cell in cells(scheme)[1:]] == list(SCHEME_ERRORS[scheme])
+
+
+def test_page_has_the_error_bars_of_every_couple() -> None:
+    assert {metal: float(cells(metal)[1]) for metal in VOLTAGE_ERRORS} == VOLTAGE_ERRORS
+    assert float(cells("others")[1]) == OTHER_VOLTAGE_ERROR and DPA4_NEO_SHA256[:12] in PAGE
+
+
+def test_cobalt_is_decided_once() -> None:
+    """Who speaks of corrections for cobalt names the page, and says the same."""
+    for file in (
+        "workflows/battery/README.md",
+        "workflows/battery/campaign.toml",
+        "docs/stability.md",
+        "docs/validation.md",
+    ):
+        assert "levels-of-theory.md" in (ROOT / file).read_text(encoding="utf-8"), file
+    assert any(COBALT in w for w in system_warnings(["Co", "Li", "O"], PBE_U, "OMat24"))
+    for elements, scheme in ((["Co", "Ni"], "OMat24"), (["Ni", "O"], "OMat24"), (["Co", "O"], "MP2020")):
+        assert not any(COBALT in w for w in system_warnings(elements, PBE_U, scheme))
