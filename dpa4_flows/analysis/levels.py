@@ -1,7 +1,8 @@
 """What is known of models and corrections, chemistry by chemistry: the one place that decides it.
 
 ``docs/levels-of-theory.md`` shows these tables with their reasons (a test compares them); code, campaign files and
-other pages quote them. Errors are those of DPA4-Neo with the weights of `DPA4_NEO_SHA256`; nothing is known of other weights.
+other pages quote them. Errors are those of DPA4-Neo with the weights of `DPA4_NEO_SHA256`; nothing is known of other
+weights.
 """
 
 from __future__ import annotations

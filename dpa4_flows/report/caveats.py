@@ -14,8 +14,8 @@ GENERAL = (
 
 _NO_CORRECTIONS = (
     "No energy corrections were applied: formation energies of oxides and fluorides of V, Cr, Mn, Fe, Co, Ni, Mo and W "
-    f"by a PBE/PBE+U model are off by about {SCHEME_ERRORS['none'].with_u:.1f} eV/atom, and their distances to the hull "
-    "are not usable."
+    f"by a PBE/PBE+U model are off by about {SCHEME_ERRORS['none'].with_u:.1f} eV/atom, and their distances to the "
+    "hull are not usable."
 )
 
 _ADVICE = {

@@ -138,14 +138,15 @@ def _voltage_capacity(rows: Sequence[Row]) -> FigureBlock | None:
     top = max(0.05, min(0.2, max((float(d) for d in distance if d is not None), default=0.0)))
     labels = [formula_text(row.formula) for row, _ in points]
     texts = _texts(capacity, voltage, labels, x_range, y_range, width=900.0, avoid=iso)
+    numbers = {i: float(d) for i, d in enumerate(distance) if d is not None}
     for known in (True, False):
-        chosen = [i for i, d in enumerate(distance) if (d is not None) is known]
+        chosen = [i for i in range(len(points)) if (i in numbers) is known]
         if not chosen:
             continue
         colours: dict[str, Any] = {"color": PALETTE[5]}
         if known:
             colours = {
-                "color": [min(float(distance[i]), top) for i in chosen],
+                "color": [min(numbers[i], top) for i in chosen],
                 "colorscale": STABILITY_SCALE,
                 "cmin": 0.0,
                 "cmax": top,
