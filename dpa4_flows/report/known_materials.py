@@ -42,7 +42,7 @@ KNOWN_VOLTAGES: tuple[KnownVoltage, ...] = (
     KnownVoltage("LiMn2O4", "Li", "Mn", "spinel", (227,), 3.83, (3.9, 4.2), (4.0, 4.15)),
     KnownVoltage("LiFePO4", "Li", "Fe", "olivine", (62,), 3.44, (3.47, 3.5), (3.45, 3.45)),
     KnownVoltage("LiMnPO4", "Li", "Mn", "olivine", (62,), 3.82, (3.9, 4.04), (4.1, 4.1)),
-    KnownVoltage("NaCoO2", "Na", "Co", "layered O3", (166,), 2.93, (2.8, 3.0), (2.8, 3.0)),
+    KnownVoltage("NaCoO2", "Na", "Co", "layered O3", (166,), 2.85, (2.8, 3.0), (2.8, 3.0)),
     KnownVoltage("LiTiS2", "Li", "Ti", "layered 1T", (164,), 1.87, (1.8, 1.9), (2.1, 2.1)),
 )
 
