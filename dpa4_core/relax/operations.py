@@ -9,6 +9,7 @@ import spglib
 from numpy.typing import NDArray
 
 from dpa4_core.data.structures import System
+from dpa4_core.relax.quiet_spglib import quiet_spglib
 
 MAX_ATOMS = 200
 """Atoms up to which operations are looked for; the search compares every atom with every other, for each operation."""
@@ -72,7 +73,8 @@ def operations(system: System, symprec: float) -> Operations:
         return identity(n)
     kinds = 2 * system.numbers + held
     fractional = system.positions @ np.linalg.inv(system.cell)
-    found = spglib.get_symmetry((system.cell.tolist(), fractional.tolist(), kinds.tolist()), symprec=symprec)
+    with quiet_spglib():
+        found = spglib.get_symmetry((system.cell.tolist(), fractional.tolist(), kinds.tolist()), symprec=symprec)
     if found is None:
         return identity(n)
     rotations, sources = [], []

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dpa4_core.data.structures import StructureError, System
 from dpa4_core.data.system import complete_cell
 from dpa4_core.relax.operations import cartesian, targets
+from dpa4_core.relax.quiet_spglib import quiet_spglib
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,8 @@ def _symmetrised_slab(system: System, symprec: float) -> tuple[System, Symmetry]
 
 def _dataset(atoms: Atoms, symprec: float) -> spglib.SpglibDataset:
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    with quiet_spglib():
+        dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
     if dataset is None:
         raise StructureError(f"no space group was found within {symprec:g} Å; use another symprec")
     return dataset

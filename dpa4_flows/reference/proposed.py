@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.metadata import version
 
+from dpa4_flows.analysis.completeness import PROTOTYPE
 from dpa4_flows.analysis.prototypes import MAX_ELEMENTS, proposals
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.table import subsystems
-
-PROTOTYPE = "prototype"
-"""Role of a proposed phase, beside ``element`` and ``competing``."""
 
 SOURCE = "prototypes"
 """Name of the source, as the library records it."""

@@ -24,6 +24,7 @@ from dpa4_core.data.structures import to_system
 from dpa4_core.potential import Output
 from dpa4_core.relax import relax
 from dpa4_core.relax.fragments import flags, pieces
+from dpa4_core.relax.operations import operations
 from dpa4_core.relax.projection import cell_projection, freedom
 from dpa4_core.testing import MorsePotential
 
@@ -267,3 +268,11 @@ def test_projections_of_the_cell() -> None:
     assert np.trace(volume.reshape(3, 3)) == pytest.approx(0)
     assert cell_projection("full") is None
     assert (cell_projection((1, 1, 0, 0, 0, 1)) @ strain).tolist() == [0, 1, 0, 3, 4, 0, 0, 0, 0]
+
+
+def test_a_search_for_symmetry_that_fails_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    """The C code of spglib writes to stderr: here about tin disulfide, relaxed by DPA4-Neo from a push."""
+    cell = [[3.69987, 0.0, 0.00141], [-1.84993, 3.20346, 0.00707], [0.00094, 0.00544, 7.03999]]
+    fractional = [[-0.00134, -0.0004, 0.00164], [0.33096, 0.66511, 0.21106], [0.66597, 0.33432, 0.79212]]
+    operations(to_system(Atoms("SnS2", cell=cell, scaled_positions=fractional, pbc=True)), 0.01)
+    assert capfd.readouterr().err == ""

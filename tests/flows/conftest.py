@@ -25,6 +25,12 @@ from dpa4_flows.reference import bundled_phases
 _START_S = 30.0
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flows make their tables where the process stands, which is not to be the source."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def whole_bundle() -> None:
     """Asked for by tests that want the bundled compounds and the structure types."""

@@ -10,6 +10,7 @@ from pymatgen.core import Structure
 from toy_campaign import MORSE, antifluorite, rocksalt
 
 from dpa4_core.data.structures import to_system
+from dpa4_flows.analysis.completeness import PROTOTYPE
 from dpa4_flows.analysis.prototypes import balance, proposals
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.hull import pushed_relaxation
@@ -24,7 +25,7 @@ from dpa4_flows.reference.bundled_phases import (
     write_relaxed,
 )
 from dpa4_flows.reference.library import ReferencePhase
-from dpa4_flows.reference.proposed import PROTOTYPE, with_proposals
+from dpa4_flows.reference.proposed import with_proposals
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.results import ResultsTable
 
