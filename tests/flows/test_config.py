@@ -12,8 +12,16 @@ from dpa4_flows.analysis.electrode import ION_CHARGES
 from dpa4_flows.bundled import CAMPAIGN_FILE, bundled_campaigns
 from dpa4_flows.campaigns.battery import BatteryRun
 from dpa4_flows.campaigns.bundled import copy_campaign, find_campaign
-from dpa4_flows.campaigns.config import BatteryCampaign, ConfigError, campaign_hash, input_checksums, load_campaign
+from dpa4_flows.campaigns.config import (
+    BatteryCampaign,
+    ConfigError,
+    RankingSection,
+    campaign_hash,
+    input_checksums,
+    load_campaign,
+)
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.quantities import QUANTITIES
 
 MINIMAL = '[campaign]\nname = "x"\ncandidates = ["candidates.json"]\n'
 
@@ -39,6 +47,19 @@ def test_defaults_make_a_short_file_enough(tmp_path: Path) -> None:
     assert campaign.model.name == "dpa4-neo"
     assert campaign.campaign.working_ion == "Li"
     assert list(campaign.ranking.objectives) == ["energy_grav", "energy_above_hull", "energy_above_hull_charged"]
+
+
+def test_scales_that_a_file_does_not_name_are_those_of_the_quantity(tmp_path: Path) -> None:
+    (tmp_path / "candidates.json").write_text("[]")
+    path = tmp_path / "c.toml"
+    for name in RankingSection.model_fields:
+        path.write_text(f"{MINIMAL}[ranking]\n{name} = {{ goal = 'max', high = 99.0 }}\n")
+        [objective] = load_campaign(path).ranking.objectives.values()
+        scale = QUANTITIES[name].scale
+        assert scale is not None and (objective.low, objective.high) == (scale[0], 99.0)
+    path.write_text(f"{MINIMAL}[ranking]\nenergy_grav = {{ goal = 'max', high = 100.0 }}\n")
+    with pytest.raises(ConfigError, match="low 300 is not below high 100"):
+        load_campaign(path)
 
 
 @pytest.mark.parametrize(
