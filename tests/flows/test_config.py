@@ -53,10 +53,10 @@ def test_scales_that_a_file_does_not_name_are_those_of_the_quantity(tmp_path: Pa
     (tmp_path / "candidates.json").write_text("[]")
     path = tmp_path / "c.toml"
     for name in RankingSection.model_fields:
-        path.write_text(f"{MINIMAL}[ranking]\n{name} = {{ goal = 'max', high = 99.0 }}\n")
+        path.write_text(f"{MINIMAL}[ranking]\n{name} = {{ goal = 'max', high = 9999.0 }}\n")
         [objective] = load_campaign(path).ranking.objectives.values()
         scale = QUANTITIES[name].scale
-        assert scale is not None and (objective.low, objective.high) == (scale[0], 99.0)
+        assert scale is not None and (objective.low, objective.high) == (scale[0], 9999.0)
     path.write_text(f"{MINIMAL}[ranking]\nenergy_grav = {{ goal = 'max', high = 100.0 }}\n")
     with pytest.raises(ConfigError, match="low 300 is not below high 100"):
         load_campaign(path)
