@@ -87,6 +87,7 @@ def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path, number: in
         "[1, 2]",
         "\0\xff",
     ],
+    ids=["full disk", "own number", "number of init", "another host", "a list", "no text"],
 )
 def test_no_content_of_a_file_that_nobody_holds_keeps_anybody_out(tmp_path: Path, content: str) -> None:
     path = tmp_path / "run.lock"
