@@ -126,7 +126,7 @@ def plan_campaign(campaign: BatteryCampaign, folder: Path) -> Plan:
         phases += further_phases(library, systems, phases).values()
     surveys = {} if library is None else library.surveys(systems)
     if campaign.hull.prototypes:
-        phases = with_proposals(systems, phases)
+        phases = with_proposals(systems, phases, elements)
     work = [
         _work("candidates", list(structures.values()), run, folder, present),
         _work("competing phases", [phase.structure for phase in phases], run, folder, present, library),

@@ -6,7 +6,7 @@ whatever changes in the campaign; verdicts belong to exactly one campaign, model
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -132,7 +132,7 @@ def prepare_run(
         notes += give_back(library, open_run(folder))
     inputs = open_run(folder).get_meta("inputs") if stored_inputs else None
     if inputs is None:  # also in the folder of an older version
-        candidates, phases, surveys, inputs = _read_inputs(campaign, library)
+        candidates, phases, surveys, inputs = _read_inputs(campaign, library, info.elements)
     else:
         candidates, phases, surveys = open_run(folder).candidates(), None, {}
     if n_further := len(inputs.get("library", ())):
@@ -175,16 +175,19 @@ def finish_run(prepared: PreparedRun) -> list[str]:
 
 
 def _read_inputs(
-    campaign: BatteryCampaign, library: ReferenceStore | None
+    campaign: BatteryCampaign, library: ReferenceStore | None, elements: Collection[int]
 ) -> tuple[list[Candidate], list[ReferencePhase], dict[str, Survey], dict[str, list[str]]]:
-    """Candidates, competing phases, surveys of them, and what identifies the files and the library of all that."""
+    """Candidates, competing phases, surveys of them, and what identifies the files and the library of all that.
+
+    ``elements``: atomic numbers that the model knows.
+    """
     candidates = read_candidates(campaign.campaign.candidates)
     systems = {chemical_system(structure_of_fields(c.structure)) for c in candidates if c.structure is not None}
     phases = find_phases(systems, campaign.hull.competing, bundled=campaign.hull.bundled)
     further = {} if library is None else further_phases(library, systems, phases)
     phases += further.values()
     if campaign.hull.prototypes:
-        phases = with_proposals(systems, phases)
+        phases = with_proposals(systems, phases, elements)
     surveys = {} if library is None else library.surveys(systems)
     told = sorted(f"{system}: {survey.words}" for system, survey in surveys.items())
     inputs = input_checksums(campaign) | {"library": sorted(further), "surveys": told}

@@ -16,7 +16,7 @@ from pymatgen.entries.computed_entries import ComputedEntry
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
-from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, tally
+from dpa4_flows.analysis.completeness import PROTOTYPE, HullCompleteness, Survey, hull_completeness, tally
 from dpa4_flows.analysis.corrections import CorrectedEntry, corrected_entry
 from dpa4_flows.analysis.frames import check_fitted_to
 from dpa4_flows.analysis.schemes import SchemeError, find_scheme, scheme_name
@@ -85,7 +85,9 @@ class ReferenceMaker(WholeMaker):
         results = open_for_job(table, shared=self.relax_maker.shared_table)
         systems = sorted(set(chemical_systems))
         phases = find_phases(systems, self.files, bundled=self.bundled)
-        return self.replace_phases(results, with_proposals(systems, phases) if self.prototypes else phases)
+        if self.prototypes:
+            phases = with_proposals(systems, phases, self.relax_maker.model.info().elements)
+        return self.replace_phases(results, phases)
 
     def replace_phases(self, table: ResultsTable, phases: Iterable[ReferencePhase]) -> Response | ChunkSummary:
         """What `make` returns, for phases that were found already."""
@@ -193,12 +195,12 @@ class ReferenceEntries:
     missing: list[tuple[dict[str, Any], str]]
 
     def missing_in(self, chemsys: str) -> list[str]:
-        """Sentences on the missing phases of one chemical system."""
+        """Sentences on the missing phases of one chemical system; a proposal that came to nothing is no phase."""
         system = set(chemsys.split("-"))
         return [
             f"{row['formula']} ({row['name']}): {reason}"
             for row, reason in self.missing
-            if set(Composition(row["formula"]).get_el_amt_dict()) <= system
+            if row.get("role") != PROTOTYPE and set(Composition(row["formula"]).get_el_amt_dict()) <= system
         ]
 
     def completeness(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib.metadata import version
+
+from pymatgen.core import Element
 
 from dpa4_flows.analysis.completeness import PROTOTYPE
 from dpa4_flows.analysis.prototypes import MAX_ELEMENTS, proposals
@@ -14,15 +16,21 @@ SOURCE = "prototypes"
 """Name of the source, as the library records it."""
 
 
-def uncovered(chemical_systems: Iterable[str], known: Iterable[str]) -> list[str]:
+def uncovered(chemical_systems: Iterable[str], known: Iterable[str], elements: Collection[int] = ()) -> list[str]:
     """Systems of two or three elements, among the given ones and their sub-systems, without a compound.
 
     Args:
         chemical_systems: as ``"Co-Li-O"``.
         known: the chemical system of every known phase.
+        elements: atomic numbers that the model knows; all by default.
     """
     parts = {part for system in chemical_systems for part in subsystems(system)}
-    return sorted(part for part in parts - set(known) if 1 <= part.count("-") < MAX_ELEMENTS)
+    computable = {Element.from_Z(number).symbol for number in elements}
+    return sorted(
+        part
+        for part in parts - set(known)
+        if 1 <= part.count("-") < MAX_ELEMENTS and (not computable or set(part.split("-")) <= computable)
+    )
 
 
 def proposed_phases(chemical_system: str) -> list[ReferencePhase]:
@@ -33,10 +41,12 @@ def proposed_phases(chemical_system: str) -> list[ReferencePhase]:
     ]
 
 
-def with_proposals(chemical_systems: Iterable[str], phases: Iterable[ReferencePhase]) -> list[ReferencePhase]:
-    """``phases``, and proposals for the systems in which none of them lies."""
+def with_proposals(
+    chemical_systems: Iterable[str], phases: Iterable[ReferencePhase], elements: Collection[int] = ()
+) -> list[ReferencePhase]:
+    """``phases``, and proposals for the systems in which none of them lies; arguments as in `uncovered`."""
     found = list(phases)
-    lacking = uncovered(chemical_systems, {"-".join(sorted(phase.elements)) for phase in found})
+    lacking = uncovered(chemical_systems, {"-".join(sorted(phase.elements)) for phase in found}, elements)
     return [*found, *(phase for system in lacking for phase in proposed_phases(system))]
 
 

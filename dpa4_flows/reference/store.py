@@ -38,8 +38,8 @@ from dpa4_flows.provenance import code_version
 from dpa4_flows.reference.bundled_phases import bundled_relaxations
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.light_entries import light_entry, stored_entry
+from dpa4_flows.reference.proposed import PROTOTYPE, proposals_version, proposed_phases, uncovered
 from dpa4_flows.reference.proposed import SOURCE as PROTOTYPES
-from dpa4_flows.reference.proposed import proposals_version, proposed_phases, uncovered
 from dpa4_flows.reference.sources import PhaseSource
 from dpa4_flows.reference.table import Answer, PhaseRow, ReferenceTable, usable_problem
 from dpa4_flows.results import digest
@@ -56,7 +56,7 @@ class BuildSummary(Document):
     n_computed: int = Field(description="Relaxed by this build")
     n_reused: int = Field(description="Relaxed before")
     missing_elements: list[str] = Field(description="Elements without a usable phase")
-    failures: list[str] = Field(description="Phases without a usable energy, one sentence each")
+    failures: list[str] = Field(description="Known phases without a usable energy, one sentence each")
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class ReferenceStore:
             failures=[
                 f"{row.formula} ({row.name}): {problem}"
                 for row in rows
-                if (problem := usable_problem(states, row.key)) is not None
+                if row.role != PROTOTYPE and (problem := usable_problem(states, row.key)) is not None
             ],
         )
 
@@ -224,7 +224,7 @@ class ReferenceStore:
         known |= {
             answer.chemsys for answer in self.table.answers() if answer.source == PROTOTYPES and answer.version == kind
         }
-        for system in uncovered(systems, known):
+        for system in uncovered(systems, known, self.info.elements):
             phases = proposed_phases(system)
             now = datetime.now(UTC).isoformat(timespec="seconds")
             self.table.put_answer(Answer(system, PROTOTYPES, kind, 0.0, False, len(phases), now), self._keyed(phases))
@@ -348,7 +348,11 @@ class ReferenceStore:
             found[system] = hull_completeness(
                 system,
                 tally((Composition(row.formula), row.role) for row in rows if row not in problems),
-                without_energy=[f"{row.formula} ({row.name}): {problem}" for row, problem in problems.items()],
+                without_energy=[
+                    f"{row.formula} ({row.name}): {problem}"
+                    for row, problem in problems.items()
+                    if row.role != PROTOTYPE
+                ],
                 survey=surveys.get(system),
             )
         return found

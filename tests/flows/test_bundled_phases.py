@@ -25,7 +25,7 @@ from dpa4_flows.reference.bundled_phases import (
     write_relaxed,
 )
 from dpa4_flows.reference.library import ReferencePhase
-from dpa4_flows.reference.proposed import with_proposals
+from dpa4_flows.reference.proposed import uncovered, with_proposals
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.results import ResultsTable
 
@@ -165,3 +165,24 @@ def test_a_library_proposes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert store.build(["Ni-O"], [BundledPhases(elements_only=True)], prototypes=False).n_phases == len(
         BundledPhases(elements_only=True).phases("Ni-O")
     )
+
+
+def test_a_proposal_that_comes_to_nothing_is_no_missing_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overlapping(chemical_system: str) -> list[ReferencePhase]:
+        broken = rocksalt("Ni")
+        broken.translate_sites([1], broken.frac_coords[0] - broken.frac_coords[1] + 0.01)
+        return [ReferencePhase("NiO that overlaps", broken, "a structure type", PROTOTYPE)]
+
+    monkeypatch.setattr("dpa4_flows.reference.store.proposed_phases", overlapping)
+    store = ReferenceStore.for_model(toy_maker(), tmp_path)
+    summary = store.build(["Ni-O"], [BundledPhases(elements_only=True)])
+    assert not summary.failures and summary.n_computed > 1
+    found = store.completeness(["Ni-O"])["Ni-O"]
+    assert found.grade == "no_competitor" and not found.without_energy
+    assert not store.references(["Ni-O"], "none").missing_in("Ni-O")
+
+
+@pytest.mark.usefixtures("whole_bundle")
+def test_nothing_is_proposed_of_elements_that_the_model_does_not_know() -> None:
+    assert uncovered(["Li-O-Xe"], [], [3, 8]) == ["Li-O"]
+    assert uncovered(["Li-O-Xe"], ["Li-O"]) == ["Li-O-Xe", "Li-Xe", "O-Xe"]
