@@ -90,7 +90,7 @@ def compounds(chemical_systems: Iterable[str]) -> list[ReferencePhase]:
         chemical_systems: as ``"Co-Li-O"``.
     """
     wanted = sorted({part for system in chemical_systems for part in subsystems(system)})
-    found = _table().filter(pc.is_in(_table().column("chemsys"), pa.array(wanted)))
+    found = _table().filter(pc.is_in(_table().column("chemsys"), pa.array(wanted, pa.string())))
     return [ReferencePhase(row["name"], structure_of(row), row["source"]) for row in found.to_pylist()]
 
 
@@ -130,7 +130,7 @@ def bundled_relaxations(model_sha256: str, keys: Collection[str]) -> dict[str, R
         if origin["model_sha256"] != model_sha256 or not keys:
             continue
         table = pq.read_table(path)
-        rows = table.filter(pc.is_in(table.column("key"), pa.array(sorted(keys)))).to_pylist()
+        rows = table.filter(pc.is_in(table.column("key"), pa.array(sorted(keys), pa.string()))).to_pylist()
         for row in rows:
             values = json.loads(row["document"])
             structure = structure_of(row).as_dict() if row["numbers"] else None

@@ -65,6 +65,7 @@ def test_compounds_survive_their_file(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (found.name, found.source) == ("a", "made up")
     np.testing.assert_allclose(found.structure.lattice.matrix, antifluorite().lattice.matrix, atol=1e-6)
     assert formulas(compounds(["Ni-O", "Li-O"])) == ["Li2O", "NiO"]
+    assert compounds([]) == []  # a campaign without a candidate
 
 
 def test_relaxations_that_come_with_the_program_are_not_made_again(
