@@ -31,18 +31,24 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def whole_bundle() -> None:
-    """Asked for by tests that want the bundled compounds and the structure types."""
+_WHOLE = (bundled_phases._table, prototypes._prototypes)
 
 
-@pytest.fixture(autouse=True)
-def no_bundle(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def no_bundle() -> Iterator[None]:
     """Neither compounds nor structure types compete: toys would relax them for minutes, and tests count phases."""
-    if "whole_bundle" not in request.fixturenames:
-        none = bundled_phases._table().slice(0, 0)
-        monkeypatch.setattr(bundled_phases, "_table", lambda: none)
-        monkeypatch.setattr(prototypes, "_prototypes", tuple)
+    none = bundled_phases._table().slice(0, 0)
+    with pytest.MonkeyPatch.context() as patch:  # for the fixtures of modules, too
+        patch.setattr(bundled_phases, "_table", lambda: none)
+        patch.setattr(prototypes, "_prototypes", tuple)
+        yield
+
+
+@pytest.fixture
+def whole_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled compounds and the structure types, for tests that want them."""
+    monkeypatch.setattr(bundled_phases, "_table", _WHOLE[0])
+    monkeypatch.setattr(prototypes, "_prototypes", _WHOLE[1])
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ def test_failed_job_is_one_sentence_with_the_traceback_in_the_log(tmp_path: Path
     before = logging.getLogger("jobflow").handlers
     first = fail(7)
     second = add(first.output, 3)
-    with pytest.raises(EngineError, match="job 'fail' failed: RuntimeError: cannot work with 7 ") as caught:
+    with pytest.raises(EngineError, match="job 'fail' failed: cannot work with 7 ") as caught:
         run_local(Flow([first, second]), tmp_path)
     assert "\n" not in str(caught.value)
     log = (tmp_path / "run.log").read_text()
@@ -57,9 +57,7 @@ def test_database_that_does_not_answer_is_said_quickly(tmp_path: Path, monkeypat
     monkeypatch.setattr(SETTINGS, "JOB_STORE", complete_job_store(tmp_path))
     file = tmp_path / "my_launchpad.yaml"
     file.write_text(f"host: 127.0.0.1\nport: {_free_port()}\nname: fireworks\npassword: secret\nusername: someone\n")
-    with pytest.raises(
-        EngineError, match=r"my_launchpad.yaml does not answer \(ServerSelectionTimeoutError\)"
-    ) as caught:
+    with pytest.raises(EngineError, match=r"my_launchpad.yaml does not answer: start it or correct") as caught:
         submit_fireworks(add(1, 2), file)
     assert "secret" not in str(caught.value)
 

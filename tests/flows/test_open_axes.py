@@ -123,7 +123,7 @@ def test_commands_keep_open_axes(make: Any, output: str, tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     atoms = make()
     ase.io.write("in.extxyz", atoms)
-    expected = relax([atoms], MODEL.load(), fmax=0.05)[0]
+    expected = relax([ase.io.read("in.extxyz")], MODEL.load(), fmax=0.05)[0]
     done = CliRunner().invoke(app, ["relax", "in.extxyz", "--model", MORSE, "--fmax", "0.05", "-o", output])
     assert done.exit_code == 0, done.output
     (entry,) = read_structures(output)

@@ -282,10 +282,13 @@ def test_all_readers_call_a_row_the_same(tmp_path: Path) -> None:
 class Made:
     """A source of phases."""
 
-    name, version, reach, surveys = "made up", "1", float("inf"), True
+    name, version, reach = "made up", "1", float("inf")
 
     def __init__(self, structures: list[Structure]) -> None:
         self._phases = [ReferencePhase(f"p{i}", structure, "made up") for i, structure in enumerate(structures)]
+
+    def surveys(self, chemical_system: str) -> bool:
+        return True
 
     def phases(self, chemical_system: str) -> list[ReferencePhase]:
         return [phase for phase in self._phases if phase.elements <= set(chemical_system.split("-"))]
