@@ -25,13 +25,11 @@ class Operations:
     Attributes:
         rotations: [n_operations, 3, 3] Cartesian.
         sources: [n_operations, n_atoms] the atom that each operation takes to the place of each atom.
-        is_group: whether none is left out.
 
     """
 
     rotations: NDArray[np.float64]
     sources: NDArray[np.int64]
-    is_group: bool = True
 
     def __len__(self) -> int:
         return len(self.rotations)
@@ -50,11 +48,11 @@ class Operations:
         """Those that commute with a projection [9, 9] of strains."""
         on_strains = np.einsum("gij,gkl->gikjl", self.rotations, self.rotations).reshape(len(self), 9, 9)
         keep = np.abs(on_strains @ cell - cell @ on_strains).max((1, 2)) < 1e-3
-        return Operations(self.rotations[keep], self.sources[keep], self.is_group)
+        return Operations(self.rotations[keep], self.sources[keep])
 
     def only(self, keep: NDArray[np.bool_]) -> Operations:
         """Those where the mask [n_operations] holds."""
-        return Operations(self.rotations[keep], self.sources[keep], self.is_group and bool(keep.all()))
+        return Operations(self.rotations[keep], self.sources[keep])
 
 
 def identity(n_atoms: int) -> Operations:
@@ -84,7 +82,7 @@ def operations(system: System, symprec: float) -> Operations:
         if target is not None:
             rotations.append(cartesian(system.cell, rotation))
             sources.append(np.argsort(target))
-    return Operations(np.array(rotations), np.array(sources), is_group=len(sources) == len(every))
+    return Operations(np.array(rotations), np.array(sources))
 
 
 def cartesian(cell: NDArray[np.float64], rotation: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -3,8 +3,8 @@
 Lanczos steps on B⁻¹H, with the Hessian H from differences of forces and the springs B of `springs`, which make all
 stable directions about equally stiff. Every force call counts for all symmetry operations of the structure: where it
 tells H·x, it tells H·(g x) = g (H·x) for each operation g. So a single call gives all of H in a cubic perovskite, and
-few calls where symmetry could hold a structure on a saddle point. Directions that keep the symmetry are left out, since
-the relaxation has gone down along them; a structure without symmetry is searched in all directions.
+few calls where symmetry could hold a structure on a saddle point. Directions that keep the symmetry are searched, too:
+a relaxation may come to rest on a saddle point among them.
 
 Coordinates are displacements [3·n_atoms] and n_atoms × strain [9], as in `cell_filter`, at the structure at rest.
 """
@@ -49,8 +49,8 @@ class SearchOptions:
 
     push: float = 0.01
     downhill: float = 0.02
-    unseen: float = 0.06
-    max_calls: int = 6
+    unseen: float = 0.03
+    max_calls: int = 8
     symprec: float = 0.01
     exact: float = 0.03
     same: float = 1e-3
@@ -109,14 +109,11 @@ class Space:
         return every.only(np.array(wrong) <= tolerance * np.linalg.norm(stiff))
 
     def allowed(self, vectors: Vector) -> Vector:
-        """The part of ``vectors`` [..., 3·n_atoms + 9] that may move, is no rigid motion and breaks the symmetry."""
+        """The part of ``vectors`` [..., 3·n_atoms + 9] that may move and is no rigid motion."""
         out = np.concatenate(
             [np.where(self._free.ravel(), vectors[..., :-9], 0.0), vectors[..., -9:] @ self._strains.T], -1
         )
-        out = out - (out @ self._rigid) @ self._rigid.T
-        if len(self.operations) > 1 and self.operations.is_group:
-            out = out - self.operations.of(out).mean(0)
-        return out
+        return out - (out @ self._rigid) @ self._rigid.T
 
     def stiffened(self, vector: Vector) -> Vector:
         """B times a vector."""
