@@ -114,8 +114,13 @@ class BatteryRun(MSONable):
         """
         return self.ref.open()
 
-    def relax_maker(self, name: str) -> BatchRelaxMaker:
-        """Relaxes candidates, charged hosts and competing phases: only equal settings give comparable energies."""
+    def relax_maker(self, name: str, *, charged: bool = False) -> BatchRelaxMaker:
+        """Relaxes candidates, charged hosts and competing phases: only equal settings give comparable energies.
+
+        Args:
+            name: of the job.
+            charged: of hosts without their ions, which may be left on a saddle point: see ``[charged]``.
+        """
         settings = self.campaign.relax
         return BatchRelaxMaker(
             name=name,
@@ -123,7 +128,7 @@ class BatteryRun(MSONable):
             fmax=settings.fmax,
             max_steps=settings.max_steps,
             rattle=settings.rattle,
-            check_minimum=settings.check_minimum,
+            check_minimum=self.campaign.charged.check_minimum if charged else settings.check_minimum,
             max_atoms_per_batch=self.campaign.engine.max_atoms_per_batch,
             shared_table=self.shared_table,
         )
@@ -153,7 +158,7 @@ class ScreeningMaker(Maker):
             chunk_size=chunk_size,
         )
         charging = fan_out(
-            run.relax_maker("relax charged"),
+            run.relax_maker("relax charged", charged=True),
             run.ref,
             survivors_of="delithiate",
             order=list(STAGES),
@@ -373,7 +378,7 @@ def _judge_relaxations(
     structures: dict[str, Structure],
     max_volume_change_percent: float | None,
 ) -> StageSummary:
-    maker = run.relax_maker(stage)
+    maker = run.relax_maker(stage, charged=stage == "relax_charged")
     documents = stored(table, {i: maker.key(structure) for i, structure in structures.items()})
     return write_verdicts(
         table,

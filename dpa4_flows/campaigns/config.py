@@ -148,6 +148,7 @@ class HullSection(Section):
 class ChargedSection(Section):
     """Stability of the host without the working ion."""
 
+    check_minimum: bool = Field(False, description="Look for a way down from where forces vanish, and go it")
     max_energy_above_hull: float = Field(0.2, ge=0, description="eV/atom")
 
 

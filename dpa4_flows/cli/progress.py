@@ -152,7 +152,7 @@ class RunProgress:
 
     def _calculations(self, step: str) -> dict[str, int]:
         """Keys and sizes of the structures that a step computes; empty if it computes none or has not begun."""
-        maker = self._run.relax_maker(step)
+        maker = self._run.relax_maker(step, charged=step == "relax_charged")
         structures: Sequence[Structure] = ()
         if step == REFERENCES:
             stored = self._table.get_meta("reference_structures", {})

@@ -11,7 +11,7 @@ import pytest
 import torch
 from jobflow.core.job import Response
 from pymatgen.core import Structure
-from toy_campaign import candidates, layered, write_campaign
+from toy_campaign import MORSE, candidates, layered, write_campaign
 
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.system import StructureError
@@ -24,6 +24,7 @@ from dpa4_flows.calculations import rattled
 from dpa4_flows.campaigns import battery
 from dpa4_flows.campaigns.battery import (
     STAGES,
+    BatteryRun,
     ScreeningMaker,
     charged_structures,
     judge_charged_stability,
@@ -39,6 +40,7 @@ from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run, stored_campaign
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.references import lowest_element
+from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reasons import voided
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import Candidate, ChunkSummary, RelaxationDocument, StageResult, Status
@@ -176,6 +178,16 @@ def test_documents_carry_frame_and_provenance(finished: PreparedRun) -> None:
     summary = finished.table.get_meta("hull_summary")
     assert set(summary) == {"Co-Li-O", "Li-Ni-O", "Li-Mn-O"}
     assert {row["role"] for row in finished.table.get_meta("references")} == {"element", "competing"}
+
+
+def test_charged_hosts_stay_in_their_basin_unless_asked(tmp_path: Path) -> None:
+    """A voltage is that of the host as the ions leave it; everything else is searched for a way down."""
+    for wanted, expected in ((None, False), (True, True)):
+        sections = {"relax": {"check_minimum": True}, "charged": {"check_minimum": wanted}}
+        campaign = load_campaign(write_campaign(tmp_path / str(wanted), **sections))
+        run = BatteryRun(table=str(tmp_path / "x.sqlite"), model=ModelRef(MORSE), campaign=campaign, corrections="none")
+        assert run.relax_maker("relax").check_minimum
+        assert run.relax_maker("relax charged", charged=True).check_minimum is expected
 
 
 def test_run_again_is_recognised_as_finished(finished: PreparedRun, no_computation: None) -> None:
