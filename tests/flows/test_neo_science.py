@@ -31,6 +31,9 @@ FORMATION = {  # eV/atom
     "LiCoO2": -1.85,
 }
 
+AS_REFERENCE = {"check_minimum": False}
+"""The reference implementation stops where forces vanish; solid oxygen, for one, has lower states."""
+
 
 def phases(file: str) -> dict[str, Structure]:
     folder = Path(bundled_campaigns()["battery"]) / "structures"
@@ -44,10 +47,12 @@ def neo(neo_path):
 
 def test_average_voltages(neo):
     candidates = phases("candidates.json")
-    discharged = dpa4.relax([rattled(candidates[name], 0.02) for name in VOLTAGES], neo, fmax=0.02, strict=True)
+    discharged = dpa4.relax(
+        [rattled(candidates[name], 0.02) for name in VOLTAGES], neo, fmax=0.02, strict=True, **AS_REFERENCE
+    )
     hosts = [rattled(remove_ions(result.structure, "Li"), 0.02) for result in discharged]
-    charged = dpa4.relax(hosts, neo, fmax=0.02, strict=True)
-    lithium = dpa4.relax([bulk("Li", "bcc", a=3.43)], neo, fmax=0.01)[0]
+    charged = dpa4.relax(hosts, neo, fmax=0.02, strict=True, **AS_REFERENCE)
+    lithium = dpa4.relax([bulk("Li", "bcc", a=3.43)], neo, fmax=0.01, **AS_REFERENCE)[0]
     assert all(result.converged for result in [*discharged, *charged, lithium])
     for (name, expected), full, empty in zip(VOLTAGES.items(), discharged, charged, strict=True):
         couple = electrode_properties(full.structure, empty.structure, full.energy, empty.energy, lithium.energy, "Li")
@@ -60,7 +65,7 @@ def test_formation_energies_of_oxides(neo):
     structures = {**{p.name: p.structure for p in elements if len(p.structure) <= 16}}
     structures |= {name: compounds[name] for name in FORMATION}
     structures |= {p.name: p.structure for p in elements if p.structure.composition.elements[0].symbol == "Mn"}
-    results = dpa4.relax(list(structures.values()), neo, fmax=0.02, strict=True)
+    results = dpa4.relax(list(structures.values()), neo, fmax=0.02, strict=True, **AS_REFERENCE)
     entries = {}
     for name, result in zip(structures, results, strict=True):
         corrected = corrected_entry(
