@@ -1,7 +1,6 @@
 """Relaxation of many structures at once."""
 
 from dpa4_core.relax.engine import relax, relax_stream
-from dpa4_core.relax.fire import FireOptions
 from dpa4_core.relax.results import RelaxResult, RelaxStep
 
-__all__ = ["FireOptions", "RelaxResult", "RelaxStep", "relax", "relax_stream"]
+__all__ = ["RelaxResult", "RelaxStep", "relax", "relax_stream"]

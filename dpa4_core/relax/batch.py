@@ -21,10 +21,10 @@ from dpa4_core.relax.cell_filter import (
     generalised_forces,
     geometry,
 )
-from dpa4_core.relax.lbfgs import Point
 from dpa4_core.relax.limits import MAX_FORCE
-from dpa4_core.relax.optimizer import Optimizer
-from dpa4_core.relax.preconditioner import preconditioner
+from dpa4_core.relax.method import Point
+from dpa4_core.relax.optimizer import OptimizerSettings, optimizer_init, optimizer_step
+from dpa4_core.relax.preconditioner import Preconditioner, preconditioner
 from dpa4_core.relax.projection import Projection
 from dpa4_core.relax.springs import SpringOptions, springs
 from dpa4_core.relax.state import Found, Motion, Snapshot, Statistics, Task
@@ -46,11 +46,13 @@ class Batch:
         potential: what gives the forces.
         relax_cell: whether cells of periodic systems move.
         pressure: external pressure, eV/Å³.
-        optimizer: what moves the systems.
+        optimizer: how the systems move.
 
     """
 
-    def __init__(self, potential: PotentialLike, *, relax_cell: bool, pressure: float, optimizer: Optimizer) -> None:
+    def __init__(
+        self, potential: PotentialLike, *, relax_cell: bool, pressure: float, optimizer: OptimizerSettings
+    ) -> None:
         self.potential = potential
         self.device = potential.device
         self.optimizer = optimizer
@@ -143,10 +145,7 @@ class Batch:
         systems = state.systems
         cell = systems.log_deformation * systems.n_atoms[:, None, None]
         at = Point(systems.positions, cell, state.forces, state.cell_forces, state.now.enthalpy)
-        solver = None
-        if self.optimizer.uses_springs:
-            solver = preconditioner(springs(self._neighbours.latest, ~state.fixed, systems.cell_moves, options=SPRINGS))
-        move = self.optimizer.step(state.optimizer, at, solver, system_idx, systems.n_atoms)
+        move = optimizer_step(state.optimizer, at, self._springs, system_idx, systems.n_atoms)
         displacements = self._projection.atoms(move.displacements)
         strain = self._projection.cells(move.cell_displacements) / systems.n_atoms[:, None, None]
         log_deformation = systems.log_deformation + strain
@@ -192,6 +191,11 @@ class Batch:
         self._projection = Projection([task.freedom for task in tasks], counts.tolist(), self.device)
         self._any_fixed = any(bool(task.system.fixed.any()) for task in tasks)
 
+    def _springs(self) -> Preconditioner:
+        """How stiff the systems are at the last force call."""
+        state = self._state
+        return preconditioner(springs(self._neighbours.latest, ~state.fixed, state.systems.cell_moves, options=SPRINGS))
+
     def _span(self, at: Geometry, pbc: Tensor) -> Tensor:
         index = self._system_idx[:, None].expand(-1, 3)
         low = torch.full_like(at.cell[:, 0], torch.inf).scatter_reduce(0, index, at.positions, "amin")
@@ -230,7 +234,7 @@ class Batch:
                 cell_moves=self._tensor(np.array([system.periodic and self.relax_cell for system in systems])),
                 n_atoms=self._tensor(np.array([system.n_atoms for system in systems], dtype=np.float64)),
             ),
-            optimizer=self.optimizer.init(len(positions), n_systems, self.device),
+            optimizer=optimizer_init([self.optimizer] * n_systems, len(positions), self.device),
             now=unknown,
             best=unknown,
         )

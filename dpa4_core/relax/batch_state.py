@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class BatchState:
-    """Base of dataclasses of tensors, or of such dataclasses again.
+    """Base of dataclasses of tensors, of such dataclasses again, or of tuples of these.
 
     The first axis of the fields named by ``per_atom`` runs over the atoms of all systems, that of the others
     over the systems:
@@ -31,35 +31,35 @@ class BatchState:
 
     def select(self, keep_atoms: Tensor, keep_systems: Tensor) -> Self:
         """The rows where the masks [n_atoms] and [n_systems] hold."""
-        return self._map(
-            lambda name, tensor: tensor[keep_atoms if name in self._per_atom else keep_systems],
-            lambda name, part: part.select(keep_atoms, keep_systems),
-        )
+        return self._map(lambda per_atom, own: own[keep_atoms if per_atom else keep_systems])
 
     def join(self, other: Self) -> Self:
         """The rows of both, those of ``other`` behind."""
-        return self._map(
-            lambda name, tensor: torch.cat((tensor, getattr(other, name))),
-            lambda name, part: part.join(getattr(other, name)),
-        )
+        return self._map(lambda _per_atom, own, others: torch.cat((own, others)), other)
 
     def replace_where(self, other: Self, atoms: Tensor, systems: Tensor) -> Self:
         """The rows of ``other`` where the masks [n_atoms] and [n_systems] hold, else those of ``self``."""
 
-        def merge(name: str, tensor: Tensor) -> Tensor:
-            mask = atoms if name in self._per_atom else systems
-            return torch.where(mask.view(-1, *(1,) * (tensor.dim() - 1)), getattr(other, name), tensor)
+        def merge(per_atom: bool, own: Tensor, others: Tensor) -> Tensor:
+            mask = atoms if per_atom else systems
+            return torch.where(mask.view(-1, *(1,) * (own.dim() - 1)), others, own)
 
-        return self._map(merge, lambda name, part: part.replace_where(getattr(other, name), atoms, systems))
+        return self._map(merge, other)
 
-    def _map(
-        self,
-        on_tensor: Callable[[str, Tensor], Tensor],
-        on_part: Callable[[str, BatchState], BatchState],
-    ) -> Self:
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        changed = {
-            name: on_part(name, value) if isinstance(value, BatchState) else on_tensor(name, value)
-            for name, value in values.items()
-        }
-        return dataclasses.replace(self, **changed)
+    def _map(self, function: Callable[..., Tensor], *others: Self) -> Self:
+        """``function`` of whether rows are atoms and of the tensors that stand in the same place."""
+
+        def of(per_atom: bool, own: Any, *rest: Any) -> Any:
+            if isinstance(own, BatchState):
+                return own._map(function, *rest)
+            if isinstance(own, tuple):
+                return tuple(of(per_atom, *values) for values in zip(own, *rest, strict=True))
+            return function(per_atom, own, *rest)
+
+        return dataclasses.replace(
+            self,
+            **{
+                field.name: of(field.name in self._per_atom, *(getattr(one, field.name) for one in (self, *others)))
+                for field in dataclasses.fields(self)
+            },
+        )

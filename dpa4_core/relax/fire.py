@@ -1,19 +1,19 @@
 """FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201, 2006) for many systems at once.
 
-Every system has its own time step, mixing and step cap; its degrees of freedom are its atoms and three rows
-for its cell, as in ASE, whose defaults and order of operations are followed so that trajectories agree step
-by step.
+Every system has its own time step, mixing and longest step, the norm over its degrees of freedom: its atoms and three
+rows for its cell, as in ASE, whose defaults and order of operations are followed so that trajectories agree step by
+step.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dpa4_core.relax.batch_state import BatchState
+from dpa4_core.relax.method import Point, Step, Systems
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,6 @@ class FireOptions:
     Attributes:
         dt: first time step (mass 1, so Å/√(eV)).
         dt_max: longest time step.
-        max_step: longest displacement of a system in one step, the norm over all of its degrees of freedom,
-            Å.
         n_min: downhill steps before the time step grows.
         dt_grow, dt_shrink: factors of the time step.
         mix: first weight of the force direction in the velocity.
@@ -34,12 +32,14 @@ class FireOptions:
 
     dt: float = 0.1
     dt_max: float = 1.0
-    max_step: float = 0.2
     n_min: int = 5
     dt_grow: float = 1.1
     dt_shrink: float = 0.5
     mix: float = 0.1
     mix_decay: float = 0.99
+
+
+OPTIONS = FireOptions()
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,7 @@ class FireState(BatchState, per_atom=("velocities",)):
     started: Tensor
 
 
-class FireStep(NamedTuple):
-    """One step: the new state and the displacements [n_atoms, 3] and [n_systems, 3, 3]."""
-
-    state: FireState
-    displacements: Tensor
-    cell_displacements: Tensor
-
-
-def fire_init(n_atoms: int, n_systems: int, device: torch.device, *, options: FireOptions) -> FireState:
+def fire_init(n_atoms: int, n_systems: int, device: torch.device, *, options: FireOptions = OPTIONS) -> FireState:
     """All systems at rest."""
     ones = torch.ones(n_systems, dtype=torch.float64, device=device)
     return FireState(
@@ -85,14 +77,9 @@ def fire_init(n_atoms: int, n_systems: int, device: torch.device, *, options: Fi
     )
 
 
-def fire_step(
-    state: FireState, forces: Tensor, cell_forces: Tensor, system_idx: Tensor, *, options: FireOptions
-) -> FireStep:
-    """Advance every system by one step along its forces [n_atoms, 3] and cell forces [n_systems, 3, 3]."""
-
-    def dot(a: Tensor, a_cell: Tensor, b: Tensor, b_cell: Tensor) -> Tensor:
-        return (a_cell * b_cell).sum((1, 2)).index_add(0, system_idx, (a * b).sum(1))
-
+def fire_step(state: FireState, at: Point, systems: Systems, *, options: FireOptions = OPTIONS) -> Step[FireState]:
+    """Advance every system by one step along its forces."""
+    forces, cell_forces, system_idx, dot = at.forces, at.cell_forces, systems.system_idx, systems.dot
     velocities, cell_velocities = state.velocities, state.cell_velocities
     power = dot(forces, cell_forces, velocities, cell_velocities)
     force_norm = dot(forces, cell_forces, forces, cell_forces).sqrt()
@@ -116,9 +103,11 @@ def fire_step(
     cell_velocities = keep[:, None, None] * cell_velocities + push[:, None, None] * cell_forces
 
     length = dt * dot(velocities, cell_velocities, velocities, cell_velocities).sqrt()
-    scale = torch.where(length > options.max_step, dt * options.max_step / length, dt)
-    return FireStep(
+    scale = torch.where(length > systems.max_step, dt * systems.max_step / length, dt)
+    return Step(
         FireState(velocities, cell_velocities, dt, mix, n_downhill, torch.ones_like(state.started)),
         scale[system_idx, None] * velocities,
         scale[:, None, None] * cell_velocities,
+        lost=torch.zeros_like(state.started),
+        base=at,
     )

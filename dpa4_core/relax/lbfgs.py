@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dpa4_core.relax.batch_state import BatchState
-from dpa4_core.relax.preconditioner import Preconditioner
+from dpa4_core.relax.method import Point, Step, Systems
 
 
 @dataclass(frozen=True)
@@ -25,26 +24,28 @@ class LbfgsOptions:
 
     Attributes:
         memory: steps that are remembered.
-        max_step: longest displacement of an atom in one step, Å.
-        max_strain: largest change of a component of the logarithm of the deformation in one step.
+        strain_per_step: 1/Å, the largest change of a component of the logarithm of the deformation in one step, per
+            longest displacement of an atom.
         steep: eV/Å; systems whose largest force is below make shorter steps, in proportion. Long steps along soft
             modes carry a system out of a shallow minimum: of 17 relaxations of CoO2 with the layers of LiCoO2, which
             FIRE keeps layered, 17 stayed so with these numbers, 16 with careful = 0.25, few with long steps.
-        careful: the smallest fraction of ``max_step`` and ``max_strain`` that this leaves.
+        careful: the smallest fraction of the longest step that this leaves.
         shrink: of a step that was taken back, the length that is tried next.
         energy_noise: eV per atom by which an energy may rise without the step being taken back.
-        max_uphill: steps in a row that are taken back before the system is given up to FIRE.
+        max_uphill: steps in a row that are taken back before the system is given up.
 
     """
 
     memory: int = 20
-    max_step: float = 0.2
-    max_strain: float = 0.06
+    strain_per_step: float = 0.3
     steep: float = 1.0
     careful: float = 0.125
     shrink: float = 0.4
     energy_noise: float = 1e-5
     max_uphill: int = 3
+
+
+OPTIONS = LbfgsOptions()
 
 
 @dataclass(frozen=True)
@@ -77,35 +78,8 @@ class LbfgsState(BatchState, per_atom=("steps", "changes", "positions", "forces"
     radius: Tensor
     n_uphill: Tensor
 
-    def forget(self, systems: Tensor) -> LbfgsState:
-        """The state without the memory of the systems where the mask [n_systems] holds."""
-        return dataclasses.replace(
-            self,
-            inverse=torch.where(systems[:, None], 0.0, self.inverse),
-            n_uphill=torch.where(systems, 0, self.n_uphill),
-        )
 
-
-class Point(NamedTuple):
-    """Where all systems are: optimiser's coordinates, forces on them [n_atoms, 3] and [n_systems, 3, 3], eV."""
-
-    positions: Tensor
-    cell: Tensor
-    forces: Tensor
-    cell_forces: Tensor
-    energy: Tensor
-
-
-class LbfgsStep(NamedTuple):
-    """One step: the new state, displacements [n_atoms, 3] and [n_systems, 3, 3], and who goes uphill all the time."""
-
-    state: LbfgsState
-    displacements: Tensor
-    cell_displacements: Tensor
-    lost: Tensor
-
-
-def lbfgs_init(n_atoms: int, n_systems: int, device: torch.device, *, options: LbfgsOptions) -> LbfgsState:
+def lbfgs_init(n_atoms: int, n_systems: int, device: torch.device, *, options: LbfgsOptions = OPTIONS) -> LbfgsState:
     """Nothing is known yet."""
     atoms = torch.zeros(n_atoms, 3, dtype=torch.float64, device=device)
     cells = torch.zeros(n_systems, 3, 3, dtype=torch.float64, device=device)
@@ -127,43 +101,20 @@ def lbfgs_init(n_atoms: int, n_systems: int, device: torch.device, *, options: L
     )
 
 
-def lbfgs_step(
-    state: LbfgsState,
-    at: Point,
-    springs: Preconditioner,
-    system_idx: Tensor,
-    n_atoms: Tensor,
-    *,
-    options: LbfgsOptions,
-) -> LbfgsStep:
-    """Advance every system by one step.
-
-    Args:
-        state: of the last step.
-        at: the last force call.
-        springs: their stiffness there.
-        system_idx: [n_atoms] system of every atom.
-        n_atoms: [n_systems] float64.
-        options: of the steps.
-
-    """
+def lbfgs_step(state: LbfgsState, at: Point, systems: Systems, *, options: LbfgsOptions = OPTIONS) -> Step[LbfgsState]:
+    """Advance every system by one step; one that is lost begins to learn anew."""
+    system_idx, n_atoms = systems.system_idx, systems.n_atoms
     uphill = at.energy > state.energy + options.energy_noise * n_atoms
-    state = _remember(state, at, system_idx)
+    state = _remember(state, at, systems)
     n_uphill = torch.where(uphill, state.n_uphill + 1, 0)
-    back, back_cell = uphill[system_idx, None], uphill[:, None, None]
-    base = Point(
-        torch.where(back, state.positions, at.positions),
-        torch.where(back_cell, state.cell, at.cell),
-        torch.where(back, state.forces, at.forces),
-        torch.where(back_cell, state.cell_forces, at.cell_forces),
-        torch.where(uphill, state.energy, at.energy),
-    )
-    step, cell_step = _quasi_newton(state, base, springs, system_idx)
+    before = Point(state.positions, state.cell, state.forces, state.cell_forces, state.energy)
+    base = at.replace_where(before, uphill, system_idx)
+    step, cell_step = _quasi_newton(state, base, systems)
 
     def length(step: Tensor, cell_step: Tensor) -> Tensor:  # in units of the longest step that is ever allowed
         squares = torch.zeros_like(n_atoms).scatter_reduce(0, system_idx, step.square().sum(1), "amax")
         strain = (cell_step / n_atoms[:, None, None]).abs().amax((1, 2))
-        return torch.maximum(squares.sqrt() / options.max_step, strain / options.max_strain)
+        return torch.maximum(squares.sqrt(), strain / options.strain_per_step) / systems.max_step
 
     failed = length(at.positions - base.positions, at.cell - base.cell)
     largest = (
@@ -175,36 +126,30 @@ def lbfgs_step(
     scale = torch.where(wanted > radius, radius / wanted, 1.0)
     step, cell_step = scale[system_idx, None] * step, scale[:, None, None] * cell_step
 
+    lost = n_uphill >= options.max_uphill
     state = dataclasses.replace(
         state,
-        positions=base.positions,
-        cell=base.cell,
-        forces=base.forces,
-        cell_forces=base.cell_forces,
-        energy=base.energy,
+        inverse=torch.where(lost[:, None], 0.0, state.inverse),
+        **base._asdict(),
         radius=radius,
-        n_uphill=n_uphill,
+        n_uphill=torch.where(lost, 0, n_uphill),
     )
-    return LbfgsStep(
-        state, base.positions - at.positions + step, base.cell - at.cell + cell_step, n_uphill >= options.max_uphill
-    )
+    return Step(state, base.positions - at.positions + step, base.cell - at.cell + cell_step, lost, base)
 
 
-def _remember(state: LbfgsState, at: Point, system_idx: Tensor) -> LbfgsState:
+def _remember(state: LbfgsState, at: Point, systems: Systems) -> LbfgsState:
     """Put the last step and what it changed in front of the history, if the curvature along it is positive."""
     step, cell_step = at.positions - state.positions, at.cell - state.cell
     change, cell_change = state.forces - at.forces, state.cell_forces - at.cell_forces
-    curvature = _dot(step, cell_step, change, cell_change, system_idx)
-    size = _dot(step, cell_step, step, cell_step, system_idx) * _dot(
-        change, cell_change, change, cell_change, system_idx
-    )
+    curvature = systems.dot(step, cell_step, change, cell_change)
+    size = systems.dot(step, cell_step, step, cell_step) * systems.dot(change, cell_change, change, cell_change)
     good = torch.isfinite(state.energy) & (curvature > 1e-2 * size.sqrt()) & (size > 0)
 
     def push(history: Tensor, latest: Tensor, mask: Tensor) -> Tensor:
         moved = torch.cat((latest[:, None], history[:, :-1]), dim=1)
         return torch.where(mask.view(-1, *(1,) * (history.dim() - 1)), moved, history)
 
-    atoms = good[system_idx]
+    atoms = good[systems.system_idx]
     return dataclasses.replace(
         state,
         steps=push(state.steps, step, atoms),
@@ -215,30 +160,27 @@ def _remember(state: LbfgsState, at: Point, system_idx: Tensor) -> LbfgsState:
     )
 
 
-def _quasi_newton(state: LbfgsState, base: Point, springs: Preconditioner, system_idx: Tensor) -> tuple[Tensor, Tensor]:
+def _quasi_newton(state: LbfgsState, base: Point, systems: Systems) -> tuple[Tensor, Tensor]:
     """The step −B⁻¹∇E by the two-loop recursion; forgotten steps have ``inverse`` zero and drop out."""
+    springs, system_idx = systems.springs(), systems.system_idx
     direction, cell_direction = base.forces, base.cell_forces
     weights = []
     memory = range(state.inverse.shape[1])
     for k in memory:
         s, s_cell = state.steps[:, k], state.cell_steps[:, k]
-        weight = state.inverse[:, k] * _dot(s, s_cell, direction, cell_direction, system_idx)
+        weight = state.inverse[:, k] * systems.dot(s, s_cell, direction, cell_direction)
         weights.append(weight)
         direction = direction - weight[system_idx, None] * state.changes[:, k]
         cell_direction = cell_direction - weight[:, None, None] * state.cell_changes[:, k]
     y, y_cell = state.changes[:, 0], state.cell_changes[:, 0]
     known = state.inverse[:, 0] > 0
-    guess = _dot(y, y_cell, *springs.solve(y, y_cell), system_idx) * state.inverse[:, 0]
+    guess = systems.dot(y, y_cell, *springs.solve(y, y_cell)) * state.inverse[:, 0]
     scale = torch.where(known, 1 / guess, 1.0).clamp(0.2, 5.0)
     direction, cell_direction = springs.solve(direction, cell_direction)
     direction, cell_direction = scale[system_idx, None] * direction, scale[:, None, None] * cell_direction
     for k in reversed(memory):
         y, y_cell = state.changes[:, k], state.cell_changes[:, k]
-        weight = weights[k] - state.inverse[:, k] * _dot(y, y_cell, direction, cell_direction, system_idx)
+        weight = weights[k] - state.inverse[:, k] * systems.dot(y, y_cell, direction, cell_direction)
         direction = direction + weight[system_idx, None] * state.steps[:, k]
         cell_direction = cell_direction + weight[:, None, None] * state.cell_steps[:, k]
     return direction, cell_direction
-
-
-def _dot(a: Tensor, a_cell: Tensor, b: Tensor, b_cell: Tensor, system_idx: Tensor) -> Tensor:
-    return (a_cell * b_cell).sum((1, 2)).index_add(0, system_idx, (a * b).sum(1))

@@ -1,37 +1,75 @@
-"""Which optimiser moves which system: FIRE, L-BFGS, or L-BFGS with FIRE for those that it does not bring down."""
+"""Which method moves which system: FIRE, L-BFGS, or L-BFGS with FIRE for those that it does not bring down."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax.batch_state import BatchState
-from dpa4_core.relax.fire import FireOptions, FireState, fire_init, fire_step
-from dpa4_core.relax.lbfgs import LbfgsOptions, LbfgsState, Point, lbfgs_init, lbfgs_step
+from dpa4_core.relax.fire import fire_init, fire_step
+from dpa4_core.relax.lbfgs import lbfgs_init, lbfgs_step
+from dpa4_core.relax.method import Method, Point, Step, Systems
 from dpa4_core.relax.preconditioner import Preconditioner
 
 OptimizerName = Literal["auto", "lbfgs", "fire"]
+LBFGS, FIRE = Method(lbfgs_init, lbfgs_step), Method(fire_init, fire_step)
+
+METHODS: dict[OptimizerName, tuple[Method[Any], Method[Any]]] = {
+    "auto": (LBFGS, FIRE),
+    "lbfgs": (LBFGS, LBFGS),
+    "fire": (FIRE, FIRE),
+}
+"""For every name the method that a system starts with and the one that takes it over once it is lost. That one comes
+later in the table, or is the same."""
+ROWS = tuple(dict.fromkeys(method for pair in METHODS.values() for method in pair))
+"""Each method once."""
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How one system moves.
+
+    Attributes:
+        name: "fire", "lbfgs", or "auto" for L-BFGS until it goes uphill repeatedly and FIRE from there.
+        max_step: longest step, Å: of an atom in L-BFGS, the norm over all degrees of freedom in FIRE.
+
+    Raises:
+        DPA4Error: no such optimiser, no such step.
+
+    """
+
+    name: OptimizerName = "auto"
+    max_step: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.name not in tuple(METHODS):
+            raise DPA4Error(f"unknown optimizer {self.name!r}; choose from {', '.join(METHODS)}")
+        if not 0 < self.max_step < math.inf:
+            raise DPA4Error(f"max_step must be a positive number of Å, not {self.max_step}")
 
 
 @dataclass(frozen=True)
 class OptimizerState(BatchState):
-    """States of both optimisers.
+    """Which methods move the systems, and the state of each.
 
     Attributes:
-        fire: of the systems where ``on_fire`` holds, at rest elsewhere.
-        lbfgs: of the others; without memory when nothing uses it.
-        on_fire: [n_systems] bool.
+        method: [n_systems] int64, the place in `ROWS` of what moves a system now.
+        successor: [n_systems] int64, of what takes over when it is lost.
+        max_step: [n_systems] float64, Å.
+        states: of the methods in `ROWS`; systems that a method does not move are at rest in its state.
 
     """
 
-    fire: FireState
-    lbfgs: LbfgsState
-    on_fire: Tensor
+    method: Tensor
+    successor: Tensor
+    max_step: Tensor
+    states: tuple[BatchState, ...]
 
 
 class Move(NamedTuple):
@@ -42,71 +80,47 @@ class Move(NamedTuple):
     cell_displacements: Tensor
 
 
-@dataclass(frozen=True)
-class Optimizer:
-    """The optimiser that a system starts with, what happens when it fails, and the options of both.
+def optimizer_init(settings: Sequence[OptimizerSettings], n_atoms: int, device: torch.device) -> OptimizerState:
+    """Systems that have not moved yet, of ``n_atoms`` together; ``settings`` of each."""
+    places = torch.tensor([[ROWS.index(method) for method in METHODS[one.name]] for one in settings], device=device)
+    return OptimizerState(
+        method=places[:, 0],
+        successor=places[:, 1],
+        max_step=torch.tensor([one.max_step for one in settings], dtype=torch.float64, device=device),
+        states=tuple(method.init(n_atoms, len(settings), device) for method in ROWS),
+    )
 
-    Attributes:
-        name: "fire", "lbfgs", or "auto" for L-BFGS until it goes uphill repeatedly and FIRE from there.
-        fire, lbfgs: options.
+
+def optimizer_step(
+    state: OptimizerState, at: Point, springs: Callable[[], Preconditioner], system_idx: Tensor, n_atoms: Tensor
+) -> Move:
+    """Advance every system by one step of its method.
+
+    Args:
+        state: of the last step.
+        at: the last force call.
+        springs: makes the stiffness of the systems there, for the methods that need it.
+        system_idx: [n_atoms] system of every atom.
+        n_atoms: [n_systems] float64.
 
     """
-
-    name: OptimizerName = "auto"
-    fire: FireOptions = field(default_factory=FireOptions)
-    lbfgs: LbfgsOptions = field(default_factory=LbfgsOptions)
-
-    def __post_init__(self) -> None:
-        if self.name not in get_args(OptimizerName):
-            raise DPA4Error(f"unknown optimizer {self.name!r}; choose from {', '.join(get_args(OptimizerName))}")
-
-    @property
-    def uses_springs(self) -> bool:
-        return self.name != "fire"
-
-    def init(self, n_atoms: int, n_systems: int, device: torch.device) -> OptimizerState:
-        """Systems that have not moved yet."""
-        options = self.lbfgs if self.uses_springs else dataclasses.replace(self.lbfgs, memory=0)
-        return OptimizerState(
-            fire=fire_init(n_atoms, n_systems, device, options=self.fire),
-            lbfgs=lbfgs_init(n_atoms, n_systems, device, options=options),
-            on_fire=torch.full((n_systems,), not self.uses_springs, dtype=torch.bool, device=device),
-        )
-
-    def step(
-        self, state: OptimizerState, at: Point, springs: Preconditioner | None, system_idx: Tensor, n_atoms: Tensor
-    ) -> Move:
-        """Advance every system by one step.
-
-        Args:
-            state: of the last step.
-            at: the last force call.
-            springs: how stiff the systems are there; None for FIRE alone.
-            system_idx: [n_atoms] system of every atom.
-            n_atoms: [n_systems] float64.
-
-        """
-        if springs is None:
-            move = fire_step(state.fire, at.forces, at.cell_forces, system_idx, options=self.fire)
-            return Move(dataclasses.replace(state, fire=move.state), move.displacements, move.cell_displacements)
-        quasi = lbfgs_step(state.lbfgs, at, springs, system_idx, n_atoms, options=self.lbfgs)
-        lost = quasi.lost & ~state.on_fire
-        if self.name == "lbfgs":
-            state = dataclasses.replace(state, lbfgs=quasi.state.forget(lost))
-            return Move(state, quasi.displacements, quasi.cell_displacements)
-        on_fire = state.on_fire | lost
-        if not bool(on_fire.any()):
-            state = dataclasses.replace(state, lbfgs=quasi.state)
-            return Move(state, quasi.displacements, quasi.cell_displacements)
-        # FIRE starts where the last good step of L-BFGS led
-        atoms, systems = lost[system_idx, None], lost[:, None, None]
-        forces = torch.where(atoms, quasi.state.forces, at.forces)
-        cell_forces = torch.where(systems, quasi.state.cell_forces, at.cell_forces)
-        move = fire_step(state.fire, forces, cell_forces, system_idx, options=self.fire)
-        steps = move.displacements + torch.where(atoms, quasi.state.positions - at.positions, 0.0)
-        cell_steps = move.cell_displacements + torch.where(systems, quasi.state.cell - at.cell, 0.0)
-        return Move(
-            OptimizerState(state.fire.replace_where(move.state, on_fire[system_idx], on_fire), quasi.state, on_fire),
-            torch.where(on_fire[system_idx, None], steps, quasi.displacements),
-            torch.where(on_fire[:, None, None], cell_steps, quasi.cell_displacements),
-        )
+    systems = Systems(system_idx, n_atoms, state.max_step, springs)
+    method, states, start = state.method, list(state.states), at
+    displacements, cell_displacements = torch.zeros_like(at.positions), torch.zeros_like(at.cell)
+    last: Step[Any] | None = None
+    for row, (_, step) in enumerate(ROWS):
+        on = method == row
+        n_on = int(on.sum())
+        if n_on == 0:
+            continue
+        if last is not None:
+            start = start.replace_where(last.base, last.lost, system_idx)
+        last = step(states[row], start, systems)
+        last = last._replace(lost=last.lost & on)
+        method = torch.where(last.lost, state.successor, method)
+        atoms, cells = on[system_idx, None], on[:, None, None]
+        everyone = n_on == len(on)
+        states[row] = last.state if everyone else states[row].replace_where(last.state, atoms[:, 0], on)
+        displacements = torch.where(atoms, start.positions - at.positions + last.displacements, displacements)
+        cell_displacements = torch.where(cells, start.cell - at.cell + last.cell_displacements, cell_displacements)
+    return Move(replace(state, method=method, states=tuple(states)), displacements, cell_displacements)

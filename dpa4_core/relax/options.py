@@ -10,10 +10,8 @@ from numpy.typing import ArrayLike
 from dpa4_core.data.batching import check_budget
 from dpa4_core.data.structures import MIN_DISTANCE_RATIO
 from dpa4_core.errors import DPA4Error
-from dpa4_core.relax.fire import FireOptions
-from dpa4_core.relax.lbfgs import LbfgsOptions
 from dpa4_core.relax.limits import Limits
-from dpa4_core.relax.optimizer import Optimizer, OptimizerName
+from dpa4_core.relax.optimizer import OptimizerName, OptimizerSettings
 from dpa4_core.relax.projection import cell_projection
 
 
@@ -43,7 +41,7 @@ class RelaxOptions:
 
     def __post_init__(self) -> None:
         self.limits()
-        self.make_optimizer()
+        self.optimizer_settings  # noqa: B018 - checks them
         cell_projection(self.cell)
         check_budget(self.max_atoms_per_batch)
         if not math.isfinite(self.pressure_gpa):
@@ -65,19 +63,10 @@ class RelaxOptions:
     def cell_moves(self) -> bool:
         return self.relax_cell and self.cell_mode != "fixed"
 
-    def make_optimizer(self) -> Optimizer:
-        """The optimiser with its longest step."""
-        if self.max_step is None:
-            return Optimizer(self.optimizer)
-        if not 0 < self.max_step < math.inf:
-            raise DPA4Error(f"max_step must be a positive number of Å, not {self.max_step}")
-        default = LbfgsOptions()
-        strain = default.max_strain * self.max_step / default.max_step
-        return Optimizer(
-            self.optimizer,
-            FireOptions(max_step=self.max_step),
-            LbfgsOptions(max_step=self.max_step, max_strain=strain),
-        )
+    @property
+    def optimizer_settings(self) -> OptimizerSettings:
+        """How the systems move."""
+        return OptimizerSettings(self.optimizer, *([] if self.max_step is None else [self.max_step]))
 
     def limits(self) -> Limits:
         """The bounds among the options."""

@@ -38,7 +38,7 @@ def stream(
         potential,
         relax_cell=options.cell_moves,
         pressure=options.pressure_gpa / EV_PER_ANGSTROM3_TO_GPA,
-        optimizer=options.make_optimizer(),
+        optimizer=options.optimizer_settings,
     )
     while True:
         yield from _refill(batch, waiting, budget)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from typing import Any
+import math
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,12 +21,16 @@ from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import to_system
 from dpa4_core.potential import Output
 from dpa4_core.relax import relax
-from dpa4_core.relax.lbfgs import LbfgsOptions, LbfgsState, Point, lbfgs_init, lbfgs_step
+from dpa4_core.relax.batch_state import BatchState
+from dpa4_core.relax.lbfgs import LbfgsOptions, LbfgsState, lbfgs_init, lbfgs_step
+from dpa4_core.relax.method import Method, Point, Step, Systems
+from dpa4_core.relax.optimizer import OptimizerName, OptimizerSettings, optimizer_init, optimizer_step
 from dpa4_core.relax.preconditioner import Factorised, Iterative, factorise, preconditioner
 from dpa4_core.relax.springs import SpringOptions, Springs, springs
 from dpa4_core.testing import MorsePotential
 
 MORSE = MorsePotential()
+LONGEST = 0.2
 
 
 def distorted(atoms: Atoms, seed: int, strain: float = 0.03, rattle: float = 0.08) -> Atoms:
@@ -125,32 +130,98 @@ def test_a_converged_structure_stays_as_it_is() -> None:
     np.testing.assert_array_equal(again.structure.positions, first.structure.positions)
 
 
-def parabola(state: LbfgsState, positions: Tensor, energy: float | None = None) -> tuple[LbfgsState, Tensor]:
-    """One step for a single atom in E = ½ x·diag(1, 4, 20)·x, with unit springs; the energy may be a lie."""
+class UnitSprings:
+    def solve(self, forces: Tensor, cell_forces: Tensor) -> tuple[Tensor, Tensor]:
+        return forces, cell_forces
+
+
+def in_parabola(positions: Tensor, lie: Tensor | None = None) -> Point:
+    """Atoms that are a system each, in E = ½ x·diag(1, 4, 20)·x; ``lie`` [n] replaces energies where it is a number."""
     stiffness = torch.tensor([[1.0, 4.0, 20.0]], dtype=torch.float64)
-    true = 0.5 * (stiffness * positions.square()).sum(1)
-    at = Point(
+    energy = 0.5 * (stiffness * positions.square()).sum(1)
+    still = torch.zeros(len(positions), 3, 3, dtype=torch.float64)
+    return Point(
         positions,
-        torch.zeros(1, 3, 3, dtype=torch.float64),
+        still,
         -stiffness * positions,
-        torch.zeros(1, 3, 3, dtype=torch.float64),
-        true if energy is None else torch.full_like(true, energy),
+        still,
+        energy if lie is None else torch.where(lie.isnan(), energy, lie),
     )
-    unit = Factorised(torch.eye(12, dtype=torch.float64)[None], torch.tensor([[9, 10, 11]]))
+
+
+def parabola(state: LbfgsState, positions: Tensor, energy: float = math.nan) -> tuple[LbfgsState, Tensor]:
+    """One step for a single atom with unit springs; the energy may be a lie."""
     zero, one = torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.float64)
-    step = lbfgs_step(state, at, unit, zero, one, options=LbfgsOptions())
+    step = lbfgs_step(state, in_parabola(positions, energy * one), Systems(zero, one, LONGEST * one, UnitSprings))
     return step.state, step.displacements
 
 
+def paths(settings: list[OptimizerSettings], lying: list[bool], n_steps: int = 60) -> Tensor:
+    """Positions [n_steps + 1, n_systems, 3] of atoms in one batch, of which some find that energies always rise."""
+    n = len(settings)
+    state = optimizer_init(settings, n, torch.device("cpu"))
+    positions = [torch.tensor([[0.3, -0.2, 0.1]], dtype=torch.float64).repeat(n, 1)]
+    alone, one = torch.arange(n), torch.ones(n, dtype=torch.float64)
+    for k in range(n_steps):
+        lie = torch.where(torch.tensor(lying), float(k), torch.nan).double()
+        move = optimizer_step(state, in_parabola(positions[-1], lie), UnitSprings, alone, one)
+        state = move.state
+        positions.append(positions[-1] + move.displacements)
+    return torch.stack(positions)
+
+
+EVERY_KIND = [
+    (OptimizerSettings("auto"), False),
+    (OptimizerSettings("auto"), True),
+    (OptimizerSettings("lbfgs", max_step=0.01), False),
+    (OptimizerSettings("lbfgs"), True),
+    (OptimizerSettings("fire"), False),
+    (OptimizerSettings("fire", max_step=0.01), True),
+]
+
+
+def test_systems_of_different_methods_and_longest_steps_share_a_batch_and_move_as_alone() -> None:
+    together = paths(*map(list, zip(*EVERY_KIND, strict=True)))
+    for place, (settings, lies) in enumerate(EVERY_KIND):
+        torch.testing.assert_close(together[:, place], paths([settings], [lies])[:, 0], rtol=0, atol=1e-14)
+    longest = together.diff(dim=0).norm(dim=2).amax(0)
+    torch.testing.assert_close(longest[[2, 5]], torch.full((2,), 0.01, dtype=torch.float64))
+    assert float(longest[[0, 4]].min()) > 0.02
+    # lies drive "auto" to FIRE, which goes on downhill, and L-BFGS alone nowhere
+    assert float(together[-1, 1].norm()) < 0.02 < 0.3 < float(together[-1, 3].norm())
+
+
+def test_a_third_method_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def still(_n_atoms: int, _n_systems: int, _device: torch.device) -> BatchState:
+        return BatchState()
+
+    def downhill(state: BatchState, at: Point, systems: Systems) -> Step[BatchState]:
+        never = torch.zeros(len(systems.n_atoms), dtype=torch.bool)
+        return Step(state, 0.04 * at.forces, 0.04 * at.cell_forces, never, at)
+
+    module = importlib.import_module("dpa4_core.relax.optimizer")
+    third = Method(still, downhill)
+    monkeypatch.setitem(module.METHODS, "downhill", (third, third))
+    monkeypatch.setattr(module, "ROWS", (*module.ROWS, third))
+    settings = [OptimizerSettings(cast("OptimizerName", name)) for name in ("downhill", "auto", "downhill")]
+    found = paths(settings, [False] * 3)
+    factor = 1 - 0.04 * torch.tensor([1.0, 4.0, 20.0], dtype=torch.float64)
+    torch.testing.assert_close(found[-1, 0], found[0, 0] * factor**60)
+    torch.testing.assert_close(found[-1, 0], found[-1, 2])
+    torch.testing.assert_close(found[:, 1], paths([OptimizerSettings()], [False])[:, 0], rtol=0, atol=1e-14)
+    energies = [result.energy for result in relax([molecule("H2O")] * 2, MORSE, fmax=1e-3, optimizer="downhill")]
+    assert energies == pytest.approx([relax([molecule("H2O")], MORSE, fmax=1e-3)[0].energy] * 2, abs=1e-4)
+
+
 def fresh() -> LbfgsState:
-    return lbfgs_init(1, 1, torch.device("cpu"), options=LbfgsOptions())
+    return lbfgs_init(1, 1, torch.device("cpu"))
 
 
 def test_a_parabola_is_at_its_minimum_after_few_steps_none_longer_than_the_limit() -> None:
     state, positions = fresh(), torch.tensor([[0.3, -0.2, 0.1]], dtype=torch.float64)
     for _ in range(20):
         state, step = parabola(state, positions)
-        assert float(step.norm()) <= LbfgsOptions().max_step * (1 + 1e-12) or int(state.n_uphill) > 0
+        assert float(step.norm()) <= LONGEST * (1 + 1e-12) or int(state.n_uphill) > 0
         positions = positions + step
     assert float(positions.abs().max()) < 1e-8
 
