@@ -6,24 +6,31 @@ potential = dpa4.load("dpa4-neo")
 relaxed = dpa4.relax(structures, potential, fmax=0.02)
 """
 
-from dpa4_core.calculator import DPA4Calculator
-from dpa4_core.data.frames import Frame, read_frames
-from dpa4_core.data.readers import iter_structures, read_structures
-from dpa4_core.data.structures import StructureError
-from dpa4_core.errors import DPA4Error
-from dpa4_core.evaluate import Metrics, evaluate
-from dpa4_core.md import MDResult, MDSettings, md
-from dpa4_core.model.checkpoint import convert
-from dpa4_core.model.config import DPA4Config
-from dpa4_core.model.dpa4 import DPA4
-from dpa4_core.model.info import ModelInfo
-from dpa4_core.potential import Potential, PotentialLike, load, save
-from dpa4_core.predict import Prediction, predict
-from dpa4_core.properties import load_property, predict_property
-from dpa4_core.relax import RelaxResult, relax, relax_stream
-from dpa4_core.stream import predict_stream
-from dpa4_core.train.config import TrainConfig
-from dpa4_core.train.trainer import TrainResult, train
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dpa4_core.lazy import import_when_used
+
+if TYPE_CHECKING:
+    from dpa4_core.calculator import DPA4Calculator
+    from dpa4_core.data.frames import Frame, read_frames
+    from dpa4_core.data.readers import iter_structures, read_structures
+    from dpa4_core.data.structures import StructureError
+    from dpa4_core.errors import DPA4Error
+    from dpa4_core.evaluate import Metrics, evaluate
+    from dpa4_core.md import MDResult, MDSettings, md
+    from dpa4_core.model.checkpoint import convert
+    from dpa4_core.model.config import DPA4Config
+    from dpa4_core.model.dpa4 import DPA4
+    from dpa4_core.model.info import ModelInfo
+    from dpa4_core.potential import Potential, PotentialLike, load, save
+    from dpa4_core.predict import Prediction, predict
+    from dpa4_core.properties import load_property, predict_property
+    from dpa4_core.relax import RelaxResult, relax, relax_stream
+    from dpa4_core.stream import predict_stream
+    from dpa4_core.train.config import TrainConfig
+    from dpa4_core.train.trainer import TrainResult, train
 
 __all__ = [
     "DPA4",
@@ -58,3 +65,27 @@ __all__ = [
     "save",
     "train",
 ]
+
+import_when_used(
+    __name__,
+    {
+        "calculator": ("DPA4Calculator",),
+        "data.frames": ("Frame", "read_frames"),
+        "data.readers": ("iter_structures", "read_structures"),
+        "data.structures": ("StructureError",),
+        "errors": ("DPA4Error",),
+        "evaluate": ("Metrics", "evaluate"),
+        "md": ("MDResult", "MDSettings", "md"),
+        "model.checkpoint": ("convert",),
+        "model.config": ("DPA4Config",),
+        "model.dpa4": ("DPA4",),
+        "model.info": ("ModelInfo",),
+        "potential": ("Potential", "PotentialLike", "load", "save"),
+        "predict": ("Prediction", "predict"),
+        "properties": ("load_property", "predict_property"),
+        "relax": ("RelaxResult", "relax", "relax_stream"),
+        "stream": ("predict_stream",),
+        "train.config": ("TrainConfig",),
+        "train.trainer": ("TrainResult", "train"),
+    },
+)

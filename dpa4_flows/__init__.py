@@ -9,8 +9,9 @@ the rest of the package.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dpa4_core.lazy import import_when_used
 
 if TYPE_CHECKING:
     from dpa4_flows.campaigns.battery import BatteryRun, ScreeningMaker
@@ -85,16 +86,5 @@ _HOMES = {
     "results": ("ResultsTable",),
     "stores": ("complete_job_store",),
 }
-_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+import_when_used(__name__, _HOMES)

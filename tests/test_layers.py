@@ -1,7 +1,9 @@
 """Imports point one way: units → data → nn → model → potential → everything else in the core; core ← flows."""
 
 import ast
+import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "strict": {"errors"},
     "locks": {"errors"},
+    "lazy": set(),
     "data": {"units", "errors", "memory", "files", "data"},
     "nn": {"units", "nn"},
     "model": {"units", "errors", "files", "strict", "nn", "model"},
@@ -36,6 +39,9 @@ CORE_ALLOWED = {
     "msgpack",
     "dpa4_core",
 }
+# imports that still point up: the library relaxes through a Maker, labels know the reasons of a campaign, and the
+# document of a hull holds the verdict
+UPWARDS = {("reference", "makers"), ("report", "campaigns"), ("schemas", "analysis")}
 ENGINES = {"torch", "jobflow", "fireworks", "atomate2"}
 
 
@@ -70,6 +76,31 @@ def test_core_knows_no_workflows_and_points_left(path):
 @pytest.mark.parametrize("path", files("dpa4_flows/analysis"), ids=lambda p: p.name)
 def test_analysis_is_free_of_engines(path):
     assert not {name.split(".")[0] for name in imports(path)} & ENGINES, path
+
+
+def test_analysis_and_readers_import_no_engine_transitively():
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files("dpa4_flows/analysis")]
+    code = f"""
+import importlib, sys
+for module in {[*modules, "dpa4_core.data.readers", "dpa4_core.model.registry"]}:
+    importlib.import_module(module)
+    assert sys.modules.keys().isdisjoint({sorted(ENGINES)}), module
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_folders_import_one_another_in_one_direction():
+    """Folders of the workflows, with the modules beside them; also imports inside functions count."""
+    graph: dict[str, set[str]] = {}
+    for path in files("dpa4_flows"):
+        part = path.relative_to(ROOT / "dpa4_flows").parts[0].removesuffix(".py")
+        if part != "__init__":
+            named = {name.split(".")[1] for name in imports(path) if name.startswith("dpa4_flows.")}
+            graph.setdefault(part, set()).update(n for n in named - {part} if (part, n) not in UPWARDS)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 def test_no_test_package_is_imported_by_the_product():

@@ -7,11 +7,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-import vesin
 from ase.data import covalent_radii
 
 from dpa4_core.data.force_check import ForceCheck
 from dpa4_core.data.frame import BrokenFrame, Frame, reduced_formula
+from dpa4_core.data.pairs import near_pairs
 from dpa4_core.data.running import Extensivity, LogHistogram, Range
 from dpa4_core.data.stress_check import StressCheck
 from dpa4_core.data.system import MIN_DISTANCE_RATIO, System, symbol
@@ -189,8 +189,7 @@ class SummaryBuilder:
             if not VOLUME_RANGE[0] < volume < VOLUME_RANGE[1]:
                 self._suspect(name, f"the cell has {volume:.3g} Å³ per atom; check that it is in Å")
                 return  # a neighbour list could be enormous
-        search = vesin.NeighborList(cutoff=ISOLATION, full_list=False, n_threads=1)
-        pairs, distances = search.compute(system.positions, system.cell, system.pbc, "Pd")
+        pairs, _, distances = near_pairs(system, ISOLATION)
         lonely = np.setdiff1d(np.arange(system.n_atoms), pairs)
         if len(lonely):
             atom = f"atom {lonely[0]} ({symbol(system.numbers[lonely[0]])})"

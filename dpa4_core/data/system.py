@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import vesin
 from ase.data import atomic_masses, chemical_symbols, covalent_radii
 from numpy.typing import NDArray
 
+from dpa4_core.data.pairs import near_pairs
 from dpa4_core.errors import DPA4Error
 
 MIN_DISTANCE_RATIO = 0.4
@@ -207,8 +207,7 @@ def _overlap_problem(system: System, min_distance_ratio: float) -> str | None:
         return None
     radii = covalent_radii[system.numbers]
     cutoff = max(2 * min_distance_ratio * float(radii.max()), _OVERLAP_SEARCH)
-    search = vesin.NeighborList(cutoff=cutoff, full_list=False, n_threads=1)
-    pairs, distances = search.compute(system.positions, system.cell, system.pbc, "Pd")
+    pairs, _, distances = near_pairs(system, cutoff)
     if len(distances) == 0:
         return None
     sums = radii[pairs].sum(axis=1)

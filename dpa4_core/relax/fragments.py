@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import vesin
 from ase.data import covalent_radii
 
+from dpa4_core.data.pairs import near_pairs
 from dpa4_core.data.structures import System
 
 BONDED_BEFORE, BONDED_AFTER = 1.3, 1.6
@@ -88,7 +88,5 @@ def closest(system: System) -> float:
 def _pairs(system: System, ratio: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs [n, 2] that may be within ``ratio``, their images [n, 3] and distances over sums of covalent radii [n]."""
     radii = covalent_radii[system.numbers]
-    search = vesin.NeighborList(cutoff=2 * ratio * float(radii.max()), full_list=False, n_threads=1)
-    pairs, shifts, distances = search.compute(system.positions, system.cell, system.pbc, "PSd")
-    pairs = pairs.astype(np.int64)
-    return pairs, shifts.astype(np.int64), distances / radii[pairs].sum(axis=1)
+    pairs, shifts, distances = near_pairs(system, 2 * ratio * float(radii.max()))
+    return pairs, shifts, distances / radii[pairs].sum(axis=1)

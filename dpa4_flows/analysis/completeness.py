@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # documents are imported where nothing is computed, and need 
     from pymatgen.core import Composition
 
 ON_HULL = 5e-4
-"""eV/atom: two relaxations of one phase differ by so much, so that less is on the hull."""
+"""eV/atom: two relaxations of one phase differ by so much, so that less is on the hull. Ask `on_hull`."""
 
 FAR_BELOW = 0.1
 """eV/atom: compounds gain little more over the known phases around them; what lies further below them misses
@@ -25,6 +25,12 @@ competitors."""
 
 PROTOTYPE = "prototype"
 """Role of a phase that nobody reported and a structure type proposes."""
+
+
+def on_hull(energy_above_hull: float, within: float = 0.0) -> bool:
+    """Whether a phase lies on the hull, or at most ``within`` eV/atom above it: the one answer to that question."""
+    return energy_above_hull <= within + ON_HULL
+
 
 Grade = Literal["surveyed", "incomplete", "unsurveyed", "no_competitor", "element_missing", "not_recorded"]
 """From best to worst: all phases that a survey named compete; some have no energy; nobody surveyed the system; no
@@ -191,10 +197,9 @@ def hull_verdict(
         distance_to_competing: eV/atom, signed, to the competing phases alone; None if it is not known.
         completeness: of these phases.
     """
-    above = energy_above_hull > ON_HULL
     reason = _doubt(distance_to_competing, completeness)
     documented = reason is None
-    if above:
+    if not on_hull(energy_above_hull):
         words = f"{energy_above_hull:.3f} eV/atom above the hull"
         if completeness.grade != "surveyed":
             words += f" or more, {completeness.sentence}"

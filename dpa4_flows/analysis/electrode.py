@@ -22,24 +22,8 @@ from pymatgen.core import Composition, Structure
 
 from dpa4_flows.analysis.frames import u_state
 from dpa4_flows.analysis.host_matching import HostMatch, match_hosts
+from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
-
-ION_CHARGES: dict[str, int] = {
-    "Li": 1,
-    "Na": 1,
-    "K": 1,
-    "Rb": 1,
-    "Cs": 1,
-    "Ag": 1,
-    "Mg": 2,
-    "Ca": 2,
-    "Sr": 2,
-    "Ba": 2,
-    "Zn": 2,
-    "Al": 3,
-    "Y": 3,
-}
-"""Charge z that a working ion carries."""
 
 REDOX_LIMITS: dict[str, int] = {
     "Ti": 4,
@@ -171,12 +155,12 @@ def electrode_properties(
         energy_discharged: uncorrected total energy of the discharged cell, eV.
         energy_charged: uncorrected total energy of the charged cell, eV.
         energy_per_ion_metal: uncorrected energy of the working-ion metal, eV/atom, by the same model.
-        working_ion: element symbol, one of ION_CHARGES.
+        working_ion: element symbol, one of `ION_CHARGES`.
 
     Raises:
         ElectrodeError: unknown ion, hosts that differ, no ion removed, or an energy that is not finite.
     """
-    charge = _charge(working_ion)
+    charge = ion_charge(working_ion)
     units = _host_ratio(discharged, charged, working_ion)
     n_ions = _count(discharged, working_ion) - units * _count(charged, working_ion)
     pair = f"{discharged.composition.reduced_formula} and {charged.composition.reduced_formula}"
@@ -244,7 +228,7 @@ def redox_bound(composition: Composition, working_ion: str) -> RedoxBound:
     formula = composition.reduced_formula
     n_ions = amounts.get(working_ion, 0.0)
     per_electron = _MAH_PER_G / float(composition.weight)
-    capacity_ions = n_ions * _charge(working_ion) * per_electron
+    capacity_ions = n_ions * ion_charge(working_ion) * per_electron
     metals = tuple(symbol for symbol in amounts if symbol in REDOX_LIMITS and symbol != working_ion)
     if not n_ions:
         return RedoxBound(metals, 0.0, 0.0, f"{formula} holds no {working_ion}")
@@ -258,12 +242,6 @@ def redox_bound(composition: Composition, working_ion: str) -> RedoxBound:
     capacity = min(capacity_ions, sum(electrons.values()) * per_electron)
     reason = None if active else f"{', '.join(metals)} in {formula} cannot be oxidised further"
     return RedoxBound(active, capacity_ions, capacity, reason)
-
-
-def _charge(working_ion: str) -> int:
-    if working_ion not in ION_CHARGES:
-        raise ElectrodeError(f"unknown working ion {working_ion!r}; choose from {', '.join(ION_CHARGES)}")
-    return ION_CHARGES[working_ion]
 
 
 def _count(structure: Structure, symbol: str) -> float:

@@ -14,7 +14,7 @@ from pymatgen.core import Composition, Structure
 from pymatgen.entries.computed_entries import ComputedEntry
 from scipy.stats import kendalltau, spearmanr
 
-from dpa4_flows.analysis.completeness import ON_HULL
+from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.analysis.duplicates import group_duplicates
 from dpa4_flows.analysis.hull import phase_positions
 
@@ -53,7 +53,7 @@ class StabilityCounts:
     """How often the methods agree that a phase lies within ``threshold`` of the hull.
 
     Attributes:
-        threshold: eV/atom; 0 is the hull itself, to `ON_HULL`.
+        threshold: eV/atom; 0 is the hull itself, see `on_hull`.
         both: stable by both.
         false_positives: stable by the judged method only.
         false_negatives: stable by the reference method only.
@@ -148,9 +148,8 @@ def compare_hulls(
 
 def count_stable(phases: Sequence[ComparedPhase], threshold: float) -> StabilityCounts:
     """Agreement on what lies within ``threshold`` (eV/atom) of the hull; elements count as well."""
-    limit = threshold + ON_HULL
-    expected = np.array([phase.above_hull_expected <= limit for phase in phases], dtype=bool)
-    found = np.array([phase.above_hull_found <= limit for phase in phases], dtype=bool)
+    expected = np.array([on_hull(phase.above_hull_expected, threshold) for phase in phases], dtype=bool)
+    found = np.array([on_hull(phase.above_hull_found, threshold) for phase in phases], dtype=bool)
     return StabilityCounts(
         threshold=threshold,
         both=int((expected & found).sum()),
@@ -174,7 +173,7 @@ def rank_agreement(phases: Sequence[ComparedPhase], *, within: float | None = No
     chosen = [
         phase
         for phase in phases
-        if not _is_element(phase) and (within is None or phase.above_hull_expected <= within + ON_HULL)
+        if not _is_element(phase) and (within is None or on_hull(phase.above_hull_expected, within))
     ]
     if not chosen:
         return None

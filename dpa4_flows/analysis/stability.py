@@ -8,7 +8,7 @@ from typing import Literal
 from pymatgen.core import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict
+from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, on_hull
 from dpa4_flows.analysis.isotopic_symmetry import marked_by_mass, unmarked
 
 METASTABLE_EV = 0.1
@@ -43,7 +43,7 @@ def hull_part(
     words = f"{1000 * energy_above_hull:.0f} meV/atom above the hull, towards {products}"
     if completeness.grade != "surveyed":
         words += f"; {completeness.sentence}: the distance is a lower bound"
-    if energy_above_hull > METASTABLE_EV:
+    if not on_hull(energy_above_hull, METASTABLE_EV):
         return "unstable", words
     return ("metastable" if verdict.documented else "unknown"), words
 

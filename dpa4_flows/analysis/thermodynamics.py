@@ -21,16 +21,10 @@ from pymatgen.analysis.phase_diagram import GrandPotentialPhaseDiagram
 from pymatgen.core import Composition, Element
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry, GibbsComputedStructureEntry
 
-from dpa4_flows.analysis.completeness import ON_HULL
+from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.hull import CompetingPhases, SystemHull, check_frames
-
-ION_CHARGES: dict[str, int] = {
-    **dict.fromkeys(("Li", "Na", "K", "Rb", "Cs", "Ag"), 1),
-    **dict.fromkeys(("Mg", "Ca", "Sr", "Ba", "Zn"), 2),
-    "Al": 3,
-}
-"""Elementary charges of the common ion of a metal, by which voltages are counted."""
+from dpa4_flows.analysis.ions import ion_charge
 
 _TOUCHING = 1e-9  # eV/atom; facets that meet at a composition
 _SAME = 1e-6  # eV; corners of coplanar facets differ by rounding
@@ -103,7 +97,7 @@ def chemical_potential_region(formula: str, entries: Sequence[ComputedEntry]) ->
         raise ThermodynamicsError(f"there is no entry of {name}")
     phase = min(candidates, key=lambda entry: entry.energy_per_atom)
     above = phase.energy_per_atom - (hull.energies([phase])[0] or 0.0)
-    if above > ON_HULL:
+    if not on_hull(above):
         raise ThermodynamicsError(
             f"{name} lies {above:.4f} eV/atom above the hull and is stable at no chemical potentials; it decomposes "
             f"into {', '.join(hull.decomposition(phase))}"
@@ -148,13 +142,11 @@ def electrochemical_window(
         ion: element of the reservoir. Voltages are per elementary charge of its common ion.
 
     Raises:
-        ThermodynamicsError: an element is missing, or nothing is known of the charge of the ion.
+        ThermodynamicsError: an element is missing.
+        IonError: nothing is known of the charge of the ion.
         FrameError: entries of different frames.
     """
-    if ion not in ION_CHARGES:
-        raise ThermodynamicsError(
-            f"the charge of an ion of {ion} is not known here; choose from {', '.join(ION_CHARGES)}"
-        )
+    charge = ion_charge(ion)
     composition = phase.composition
     if not phase.data.get("converged", True):
         raise ThermodynamicsError(f"the relaxation of {composition.reduced_formula} did not converge: it has no window")
@@ -166,8 +158,8 @@ def electrochemical_window(
     slopes = hull.potentials[energies > energies.max() - _TOUCHING, column] - hull.references[column]
     into, out_of = min(0.0, float(slopes.max())), float(slopes.min())
     stable_on_metal = into > -_SAME
-    lower = 0.0 if stable_on_metal else -into / ION_CHARGES[ion]
-    upper = -out_of / ION_CHARGES[ion] + 0.0 if x[column] > 0 else None
+    lower = 0.0 if stable_on_metal else -into / charge
+    upper = -out_of / charge + 0.0 if x[column] > 0 else None
     return ElectrochemicalWindow(
         formula=composition.reduced_formula,
         ion=ion,

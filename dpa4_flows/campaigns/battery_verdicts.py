@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pymatgen.core import Composition, Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_flows.analysis.completeness import Survey, hull_verdict
+from dpa4_flows.analysis.completeness import Survey, hull_verdict, on_hull
 from dpa4_flows.analysis.electrode import ElectrodeError, ElectrodeProperties, redox_bound, remove_ions
 from dpa4_flows.analysis.hull import HullResult
 from dpa4_flows.analysis.nearby import NEAR, nearest_compound
@@ -186,7 +186,7 @@ def judge_hull(
         result.values["formation_energy_per_atom"] = position.formation_energy_per_atom
         result.units["formation_energy_per_atom"] = "eV/atom"
     what = "" if stage == "hull" else "the charged host "
-    if distance > limit:
+    if not on_hull(distance, limit):
         sentence = (
             f"{what}{position.formula} lies {distance:.3f} eV/atom above the hull, more than {limit:g}; "
             f"it would turn into {products}"

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.schemes import PUBLISHED as SCHEMES
 from dpa4_flows.analysis.schemes import REFIT
 from dpa4_flows.calculations import RATTLE
@@ -51,6 +52,11 @@ def _model_name(value: str, info: ValidationInfo) -> str:
     if value.startswith("hub:") or not file.endswith(_MODEL_FILE_SUFFIXES):
         return value
     return f"{_checked_path(file, info, 'model file')}{mark}{branch}"
+
+
+def _working_ion(value: str) -> str:
+    ion_charge(value)
+    return value
 
 
 def _correction_scheme(value: str, info: ValidationInfo) -> str:
@@ -246,7 +252,7 @@ class BatteryCampaignSection(Section):
 
     name: str = Field(description="Name of the campaign and of its run folder")
     kind: Literal["battery"] = "battery"
-    working_ion: Literal["Li", "Na", "K", "Rb", "Cs", "Ag", "Mg", "Ca", "Sr", "Ba", "Zn", "Al", "Y"] = "Li"
+    working_ion: Annotated[str, AfterValidator(_working_ion)] = "Li"
     candidates: list[StructureFile] = Field(min_length=1, description="Files with candidate structures")
 
     @model_validator(mode="after")

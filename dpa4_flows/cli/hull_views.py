@@ -11,10 +11,9 @@ from pymatgen.entries.computed_entries import ComputedEntry
 from rich.markup import escape
 from rich.table import Table
 
-from dpa4_core.errors import DPA4Error
-from dpa4_flows.analysis.completeness import ON_HULL
+from dpa4_flows.analysis.completeness import on_hull
+from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.thermodynamics import (
-    ION_CHARGES,
     ThermodynamicsError,
     chemical_potential_region,
     electrochemical_window,
@@ -32,10 +31,10 @@ def check_ion(ion: str | None) -> None:
     """Refuse an ion whose charge is not known, before anything is computed.
 
     Raises:
-        DPA4Error: it is not.
+        IonError: it is not.
     """
-    if ion is not None and ion not in ION_CHARGES:
-        raise DPA4Error(f"--window takes an ion of known charge, not {ion!r}: {', '.join(ION_CHARGES)}")
+    if ion is not None:
+        ion_charge(ion)
 
 
 def with_ion(system: str, ion: str | None) -> str:
@@ -130,7 +129,7 @@ def _caveat(row: Mapping[str, Any]) -> str | None:
 
 def _region(phase: ComputedEntry, others: Sequence[ComputedEntry], above: float) -> dict[str, Any]:
     formula = phase.composition.reduced_formula
-    if above > ON_HULL:
+    if not on_hull(above):
         return {"error": f"it lies {above:.4f} eV/atom above the hull and is stable at no chemical potentials"}
     if len(phase.composition.elements) == 1:
         return {"error": "an element sets a chemical potential of its own; regions are for compounds"}
@@ -145,7 +144,7 @@ def _as_what(row: Mapping[str, Any]) -> str:
     window = row["window"]
     if row["verdict"]["code"] == "unknown":
         return f"{row['formula']} (if it is stable)"
-    if window["error"] is not None or window["energy_above_hull"] <= ON_HULL:
+    if window["error"] is not None or on_hull(window["energy_above_hull"]):
         return str(row["formula"])
     return f"{row['formula']} (as {' + '.join(window['equilibrium'])})"
 

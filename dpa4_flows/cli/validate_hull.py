@@ -17,7 +17,7 @@ from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import replacing_text
-from dpa4_flows.analysis.completeness import ON_HULL
+from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.analysis.hull import phase_positions
 from dpa4_flows.analysis.hull_comparison import (
     ComparedPhase,
@@ -199,7 +199,7 @@ def _small_or_stable(
         name: entry
         for (name, entry), position in zip(entries.items(), positions, strict=True)
         if len(entry.structure) <= max_atoms
-        or (position.energy_above_hull is not None and position.energy_above_hull <= ON_HULL)
+        or (position.energy_above_hull is not None and on_hull(position.energy_above_hull))
     }
 
 

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from pymatgen.core import Composition, Element
 from scipy.spatial import ConvexHull, QhullError
 
-from dpa4_flows.analysis.completeness import ON_HULL, HullCompleteness, not_recorded
+from dpa4_flows.analysis.completeness import HullCompleteness, not_recorded, on_hull
 from dpa4_flows.report.figures import (
     PALETTE,
     STABILITY_SCALE,
@@ -146,7 +146,7 @@ def _symbols(phases: list[_Phase]) -> list[str]:
 
 def _named(phase: _Phase) -> bool:
     """Whether a compound is labelled: it is stable, or a candidate."""
-    return len(phase.fractions) > 1 and (phase.candidate or phase.distance <= ON_HULL)
+    return len(phase.fractions) > 1 and (phase.candidate or on_hull(phase.distance))
 
 
 def _hover(phase: _Phase) -> str:
@@ -182,7 +182,7 @@ def _binary(elements: list[str], phases: list[_Phase]) -> go.Figure:
     )
     stable = {0.0: 0.0, 1.0: 0.0}
     for here, phase in zip(x, phases, strict=True):
-        if phase.distance <= ON_HULL:
+        if on_hull(phase.distance):
             stable[here] = min(phase.formation_energy, stable.get(here, 0.0))
     line = sorted(stable.items())
     figure.add_trace(
@@ -225,7 +225,7 @@ def _ternary(elements: list[str], phases: list[_Phase]) -> go.Figure:
             **{side: axis | {"title": {"text": elements[i]}} for i, side in enumerate(_SIDES)},
         },
     )
-    lines = _tie_lines(elements, [p for p in phases if p.distance <= ON_HULL])
+    lines = _tie_lines(elements, [p for p in phases if on_hull(p.distance)])
     figure.add_trace(
         go.Scatterternary(
             a=[point[2] for point in lines],

@@ -17,7 +17,7 @@ from pymatgen.core import Composition, Element
 from pymatgen.util.string import latexify
 
 from dpa4_core.files import replacing, write_text
-from dpa4_flows.analysis.completeness import ON_HULL
+from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.report.figures import FigureBlock, caveat_list
 from dpa4_flows.report.figures_hull import hull_caveat, hull_figures, system_elements
 
@@ -150,7 +150,7 @@ def _draw_phases(axes: Any, name: str, system: Mapping[str, Any]) -> Any:
 
 
 def _named(phase: Mapping[str, Any]) -> bool:
-    return bool(phase["candidate"]) or phase["energy_above_hull"] <= ON_HULL
+    return bool(phase["candidate"]) or on_hull(phase["energy_above_hull"])
 
 
 def _tetrahedron(name: str, system: Mapping[str, Any]) -> FigureBlock:

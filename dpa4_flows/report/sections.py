@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dpa4_flows.analysis.completeness import ON_HULL
+from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.quantities import quantity
 from dpa4_flows.report.collect import INPUT, Row, Snapshot, provenance_of
 from dpa4_flows.report.figures_hull import hull_caveat, system_elements
@@ -68,7 +68,7 @@ def summary(snapshot: Snapshot, alive: Sequence[Row]) -> Markup:
 
 
 def _in_words(name: str, value: Any, snapshot: Snapshot) -> str:
-    if name == "energy_above_hull" and value is not None and value < 5e-4:
+    if name == "energy_above_hull" and value is not None and on_hull(value):
         return "on the convex hull"
     label = quantity(name).label
     label = label[0].lower() + label[1:] if label[1:2].islower() else label
@@ -284,7 +284,7 @@ def hull_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
             "missing": ", ".join(map(str, system.get("missing") or [])),
             "n_phases": len(system.get("phases", [])),
             "n_on_hull": sum(
-                (phase.get("energy_above_hull") or 0.0) <= ON_HULL and phase.get("verdict") != "unknown"
+                on_hull(phase.get("energy_above_hull") or 0.0) and phase.get("verdict") != "unknown"
                 for phase in system.get("phases", [])
             ),
             "caveat": hull_caveat(name, system),

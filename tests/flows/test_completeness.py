@@ -136,6 +136,14 @@ def test_phase_within_the_tolerance_has_a_region() -> None:
         assert (corner["Li"] + corner["O"]) / 2 == pytest.approx(-0.75, abs=2 * ON_HULL)
 
 
+def test_a_phase_within_the_tolerance_passes_the_strictest_limit() -> None:
+    per_atom = {"Li": -1.0, "O2": -1.0, "Li2O": -2.0}
+    competing = [ComputedEntry(formula, e * Composition(formula).num_atoms) for formula, e in per_atom.items()]
+    for above, goes_on in ((0.9 * ON_HULL, True), (1.1 * ON_HULL, False)):
+        (position,) = phase_positions([ComputedEntry("Li2O2", 4 * (-1.75 + above))], competing)
+        assert judge_hull("x", position, stage="hull", limit=0.0).goes_on is goes_on
+
+
 def test_stored_documents_of_earlier_versions_load_and_claim_nothing() -> None:
     (position,) = phase_positions([ComputedEntry("Li2O", -6.0)], [ComputedEntry("Li", -1.0), ComputedEntry("O2", -2.0)])
     old = {

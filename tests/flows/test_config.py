@@ -8,7 +8,7 @@ import pytest
 from monty.json import MontyDecoder, MontyEncoder
 from toy_campaign import MORSE, write_campaign
 
-from dpa4_flows.analysis.electrode import ION_CHARGES
+from dpa4_flows.analysis.ions import ION_CHARGES
 from dpa4_flows.bundled import CAMPAIGN_FILE, bundled_campaigns
 from dpa4_flows.campaigns.battery import BatteryRun
 from dpa4_flows.campaigns.bundled import copy_campaign, find_campaign
@@ -83,7 +83,7 @@ def test_scales_that_a_file_does_not_name_are_those_of_the_quantity(tmp_path: Pa
         (MINIMAL + "[electrode]\nmin_voltage = 5\n", "min_voltage 5.0 V is not below max_voltage 4.5 V"),
         (MINIMAL + "[hull]\ncompeting = ['gone.json']\n", "gone.json does not exist"),
         (MINIMAL + "[model]\nname = 'gone.pt'\n", "gone.pt does not exist"),
-        (MINIMAL + "working_ion = 'H'\n", "campaign.working_ion = 'H' is not allowed"),
+        (MINIMAL + "working_ion = 'H'\n", "campaign.working_ion: 'H' is not allowed"),
         (MINIMAL + "kind = 'batery'\n", "campaign.kind = 'batery' is unknown; choose from ['battery']"),
         ('[campaign]\nname = "x"\n', "key campaign.candidates is missing"),
         ('[campaign]\nname = "a/b"\ncandidates = ["candidates.json"]\n', "name 'a/b' must consist of letters"),

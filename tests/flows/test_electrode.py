@@ -18,6 +18,7 @@ from dpa4_flows.analysis.electrode import (
     redox_bound,
     remove_ions,
 )
+from dpa4_flows.analysis.ions import IonError
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -147,7 +148,7 @@ def test_impossible_electrodes_get_a_sentence(compounds):
         remove_ions(lithium, "Li")
     with pytest.raises(ElectrodeError, match="holds no Li"):
         remove_ions(compounds["MgO"], "Li")
-    with pytest.raises(ElectrodeError, match="unknown working ion 'Fe'"):
+    with pytest.raises(IonError, match="'Fe' is not allowed as a working ion"):
         electrode_properties(cobaltate, host, -1.0, -1.0, -1.0, "Fe")
     with pytest.raises(ElectrodeError, match="do not share a host"):
         electrode_properties(cobaltate, compounds["MgO"], -1.0, -1.0, -1.0, "Li")

@@ -1,0 +1,39 @@
+"""Packages whose public names are imported when they are first used: a command, a worker or a plain analysis does not
+wait for what it does not need, torch above all.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+
+def import_when_used(package: str, homes: Mapping[str, tuple[str, ...]]) -> None:
+    """Let ``package`` find its public names in its modules.
+
+    Args:
+        package: its ``__name__``.
+        homes: public names by the module that holds them, named from the package.
+    """
+    module_of = {name: f"{package}.{module}" for module, names in homes.items() for name in names}
+
+    class Package(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            if name not in module_of:
+                raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            value = getattr(importlib.import_module(module_of[name]), name)
+            setattr(self, name, value)
+            return value
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            # the import of a module puts it in the place of a public name that is spelled alike, as `relax` is
+            if not (name in module_of and isinstance(value, ModuleType)):
+                super().__setattr__(name, value)
+
+        def __dir__(self) -> list[str]:
+            return sorted({*super().__dir__(), *module_of})
+
+    sys.modules[package].__class__ = Package
