@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dpa4_core.potential import Potential, PotentialLike, load, save
     from dpa4_core.predict import Prediction, predict
     from dpa4_core.properties import load_property, predict_property
-    from dpa4_core.relax import RelaxResult, relax, relax_stream
+    from dpa4_core.relax import InFlight, Relax, RelaxOptions, RelaxResult, Static, relax, relax_stream
     from dpa4_core.stream import predict_stream
     from dpa4_core.train.config import TrainConfig
     from dpa4_core.train.trainer import TrainResult, train
@@ -38,6 +38,7 @@ __all__ = [
     "DPA4Config",
     "DPA4Error",
     "Frame",
+    "InFlight",
     "MDResult",
     "MDSettings",
     "Metrics",
@@ -45,7 +46,10 @@ __all__ = [
     "Potential",
     "PotentialLike",
     "Prediction",
+    "Relax",
+    "RelaxOptions",
     "RelaxResult",
+    "Static",
     "StructureError",
     "TrainConfig",
     "TrainResult",
@@ -83,7 +87,7 @@ import_when_used(
         "potential": ("Potential", "PotentialLike", "load", "save"),
         "predict": ("Prediction", "predict"),
         "properties": ("load_property", "predict_property"),
-        "relax": ("RelaxResult", "relax", "relax_stream"),
+        "relax": ("InFlight", "Relax", "RelaxOptions", "RelaxResult", "Static", "relax", "relax_stream"),
         "stream": ("predict_stream",),
         "train.config": ("TrainConfig",),
         "train.trainer": ("TrainResult", "train"),

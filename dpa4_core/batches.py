@@ -16,6 +16,8 @@ from dpa4_core.potential import Output, PotentialLike
 
 Array = NDArray[np.float64]
 
+NOT_FINITE = "the potential gives no finite energy and forces here"
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -83,7 +85,7 @@ def _split(output: Output, systems: list[System]) -> list[Prediction]:
     predictions = []
     for i, system in enumerate(systems):
         if not (np.isfinite(energies[i]) and np.isfinite(forces[i]).all()):
-            predictions.append(Prediction(error="the potential gives no finite energy and forces here"))
+            predictions.append(Prediction(error=NOT_FINITE))
             continue
         has_stress = system.periodic and np.isfinite(stresses[i]).all()
         predictions.append(

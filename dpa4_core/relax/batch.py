@@ -21,9 +21,9 @@ from dpa4_core.relax.cell_filter import (
     generalised_forces,
     geometry,
 )
-from dpa4_core.relax.limits import MAX_FORCE
+from dpa4_core.relax.limits import MAX_FORCE, Limits
 from dpa4_core.relax.method import Point
-from dpa4_core.relax.optimizer import OptimizerSettings, optimizer_init, optimizer_step
+from dpa4_core.relax.optimizer import optimizer_init, optimizer_step
 from dpa4_core.relax.preconditioner import Preconditioner, preconditioner
 from dpa4_core.relax.projection import Projection
 from dpa4_core.relax.springs import SpringOptions, springs
@@ -40,24 +40,17 @@ each system in 15 to 20 steps, beside 1400 ms for the network; on a GPU a search
 
 
 class Batch:
-    """Systems that share their force calls; they join before one and leave after one.
+    """Systems that share their force calls, each with its own options; they join before one and leave after one.
 
     Args:
         potential: what gives the forces.
-        relax_cell: whether cells of periodic systems move.
-        pressure: external pressure, eV/Å³.
-        optimizer: how the systems move.
 
     """
 
-    def __init__(
-        self, potential: PotentialLike, *, relax_cell: bool, pressure: float, optimizer: OptimizerSettings
-    ) -> None:
+    def __init__(self, potential: PotentialLike) -> None:
         self.potential = potential
         self.device = potential.device
-        self.optimizer = optimizer
-        self.relax_cell = relax_cell
-        self.pressure = pressure
+        self.limits = Limits.of([])
         self.tasks: list[Task] = []
         self._motion: Motion | None = None
         self._neighbours = SkinList(potential.cutoff, SKIN, potential.device)
@@ -98,7 +91,9 @@ class Batch:
         forces = torch.where(state.fixed | ~good[system_idx, None], 0.0, out.forces)
         stress = torch.where((moves & good)[:, None, None], out.stress, 0.0)
         volume = graph.volume()
-        slope = generalised_forces(state.systems, at, forces, stress, system_idx, volume=volume, pressure=self.pressure)
+        slope = generalised_forces(
+            state.systems, at, forces, stress, system_idx, volume=volume, pressure=self._pressure
+        )
         slope = GeneralisedForces(self._projection.atoms(slope.forces), self._projection.cells(slope.cell_forces))
 
         lonely = _lonely_atoms(graph)
@@ -110,7 +105,7 @@ class Batch:
             cell=at.cell,
             stress=out.stress,
             energy=out.energy,
-            enthalpy=out.energy + torch.where(moves, self.pressure * volume, 0.0),
+            enthalpy=out.energy + torch.where(moves, self._pressure * volume, 0.0),
             fmax=_segment_max(slope.forces.square().sum(1), system_idx, rows).sqrt(),
         )
         max_force = _segment_max(squares, system_idx, torch.zeros_like(volume)).sqrt()
@@ -189,6 +184,8 @@ class Batch:
         counts = torch.tensor([task.system.n_atoms for task in tasks], dtype=torch.int64)
         self._system_idx = torch.repeat_interleave(torch.arange(len(tasks)), counts).to(self.device)
         self._projection = Projection([task.freedom for task in tasks], counts.tolist(), self.device)
+        self.limits = Limits.of([task.moves for task in tasks])
+        self._pressure = self._tensor(np.array([task.moves.pressure for task in tasks], dtype=np.float64))
         self._any_fixed = any(bool(task.system.fixed.any()) for task in tasks)
 
     def _springs(self) -> Preconditioner:
@@ -231,10 +228,10 @@ class Batch:
                 positions=positions,
                 log_deformation=zeros_cell,
                 reference_cell=cell,
-                cell_moves=self._tensor(np.array([system.periodic and self.relax_cell for system in systems])),
+                cell_moves=self._tensor(np.array([task.system.periodic and task.moves.cell_moves for task in tasks])),
                 n_atoms=self._tensor(np.array([system.n_atoms for system in systems], dtype=np.float64)),
             ),
-            optimizer=optimizer_init([self.optimizer] * n_systems, len(positions), self.device),
+            optimizer=optimizer_init([task.moves.optimizer_settings for task in tasks], len(positions), self.device),
             now=unknown,
             best=unknown,
         )

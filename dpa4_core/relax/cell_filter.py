@@ -82,7 +82,7 @@ def generalised_forces(
     system_idx: Tensor,
     *,
     volume: Tensor,
-    pressure: float,
+    pressure: Tensor,
 ) -> GeneralisedForces:
     """Forces on the optimiser's coordinates.
 
@@ -93,12 +93,12 @@ def generalised_forces(
         stress: [n_systems, 3, 3] eV/Å³; ignored where the cell stays.
         system_idx: [n_atoms] system of every atom.
         volume: [n_systems] Å³, that which the stress refers to.
-        pressure: external pressure, eV/Å³.
+        pressure: [n_systems] external pressure, eV/Å³.
 
     """
     moves = systems.cell_moves[:, None, None]
     eye = torch.eye(3, dtype=stress.dtype, device=stress.device)
-    virial = torch.where(moves, -volume[:, None, None] * (stress + pressure * eye), 0.0)
+    virial = torch.where(moves, -volume[:, None, None] * (stress + pressure[:, None, None] * eye), 0.0)
     inverse_transposed = torch.linalg.inv(at.deformation).transpose(1, 2)
     cell_forces = log_gradient(systems.log_deformation, virial @ inverse_transposed)
     return GeneralisedForces(

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 from numpy.typing import ArrayLike
 
+from dpa4_core.data.batching import check_budget
 from dpa4_core.data.structures import MIN_DISTANCE_RATIO, StructureError, structure_list
 from dpa4_core.errors import DPA4Error
 from dpa4_core.loaded import as_potential
@@ -15,6 +16,7 @@ from dpa4_core.potential import PotentialLike
 from dpa4_core.progress import structure_bar
 from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.relax.options import RelaxOptions
+from dpa4_core.relax.requests import Relax
 from dpa4_core.relax.results import RelaxResult
 from dpa4_core.relax.stream import stream
 
@@ -96,7 +98,6 @@ def relax(
         relax_cell=relax_cell,
         pressure_gpa=pressure_gpa,
         max_volume_change=max_volume_change,
-        max_atoms_per_batch=max_atoms_per_batch,
         min_distance_ratio=min_distance_ratio,
         keep_trajectory=keep_trajectory,
         optimizer=optimizer,
@@ -106,9 +107,15 @@ def relax(
         symprec=symprec,
         check_minimum=check_minimum,
     )
+    check_budget(max_atoms_per_batch)
     everything = structure_list(structures)
     results: list[RelaxResult | None] = [None] * len(everything)
-    finished = stream(enumerate(everything), as_potential(potential), options, window=max(1, len(everything)))
+    finished = stream(
+        ((index, Relax(structure, options)) for index, structure in enumerate(everything)),
+        as_potential(potential),
+        window=max(1, len(everything)),
+        max_atoms_per_batch=max_atoms_per_batch,
+    )
     with structure_bar("relax", len(everything), shown=progress) as advance:
         for index, result in cast("Iterator[tuple[int, RelaxResult]]", finished):
             if strict and result.error:
@@ -166,7 +173,6 @@ def relax_stream(
         relax_cell=relax_cell,
         pressure_gpa=pressure_gpa,
         max_volume_change=max_volume_change,
-        max_atoms_per_batch=max_atoms_per_batch,
         min_distance_ratio=min_distance_ratio,
         keep_trajectory=keep_trajectory,
         optimizer=optimizer,
@@ -176,6 +182,9 @@ def relax_stream(
         symprec=symprec,
         check_minimum=check_minimum,
     )
+    check_budget(max_atoms_per_batch)
     if window is not None and not window >= 1:
         raise DPA4Error(f"window must be at least 1 structure, not {window}")
-    return cast("Iterator[tuple[Key, RelaxResult]]", stream(items, as_potential(potential), options, window=window))
+    requests = ((key, Relax(structure, options)) for key, structure in items)
+    finished = stream(requests, as_potential(potential), window=window, max_atoms_per_batch=max_atoms_per_batch)
+    return cast("Iterator[tuple[Key, RelaxResult]]", finished)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpa4_core.data.structures import MAX_LENGTH
-from dpa4_core.errors import DPA4Error
+from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.relax.state import Statistics
 
 MAX_FORCE = 1e4
@@ -29,9 +29,8 @@ class Verdict(NamedTuple):
         return cls(sentence, converged=False, failed=True)
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Bounds of a relaxation.
+class Limits(NamedTuple):
+    """Bounds of the relaxations in a batch, [n_systems] each.
 
     Attributes:
         fmax: eV/Å below which a structure is converged.
@@ -40,17 +39,15 @@ class Limits:
 
     """
 
-    fmax: float
-    max_steps: int
-    max_volume_change: float
+    fmax: NDArray[np.float64]
+    max_steps: NDArray[np.float64]
+    max_volume_change: NDArray[np.float64]
 
-    def __post_init__(self) -> None:
-        if not 0 < self.fmax < math.inf:
-            raise DPA4Error(f"fmax must be a positive number of eV/Å, not {self.fmax}")
-        if not (self.max_steps >= 0 and float(self.max_steps).is_integer()):
-            raise DPA4Error(f"max_steps must be a whole number from 0, not {self.max_steps}")
-        if not self.max_volume_change > 1:
-            raise DPA4Error(f"max_volume_change is a factor above 1, not {self.max_volume_change}")
+    @classmethod
+    def of(cls, options: Sequence[RelaxOptions]) -> Limits:
+        """The bounds of structures with their own options."""
+        rows = [(one.fmax, one.max_steps, one.max_volume_change) for one in options]
+        return cls(*np.array(rows, dtype=np.float64).reshape(-1, 3).T)
 
     def finished(self, now: Statistics) -> NDArray[np.bool_]:
         """Which systems [n_systems] make no further step."""
@@ -59,43 +56,46 @@ class Limits:
     def verdict(self, now: Statistics, place: int) -> Verdict:
         """Why one finished system makes no further step."""
         if self._failed(now)[place]:
-            return Verdict.failure(self._sentence(Statistics(*(values[place] for values in now))))
-        converged = bool(now.fmax[place] < self.fmax)
+            one = Statistics(*(values[place] for values in now))
+            return Verdict.failure(_sentence(one, float(self.max_volume_change[place])))
+        converged = bool(now.fmax[place] < self.fmax[place])
         return Verdict("converged" if converged else "max_steps", converged=converged, failed=False)
 
     def _failed(self, now: Statistics) -> NDArray[np.bool_]:
         possible = now.max_force <= MAX_FORCE  # false for NaN
         deformation = np.maximum(now.deformation, np.abs(np.log(now.volume_ratio)))
-        similar = deformation <= math.log(self.max_volume_change)
+        similar = deformation <= np.log(self.max_volume_change)
         # The neighbour search refuses longer systems; a step adds up to 22 %.
         compact = 1.25 * now.span <= MAX_LENGTH
         return ~(possible & similar & compact & (now.n_lost == 0))
 
-    def _sentence(self, now: Statistics) -> str:
-        steps = f"after {now.n_steps:.0f} steps"
-        if not now.has_stress:
-            return (
-                f"the potential gave a stress that is not finite {steps}; "
-                "use relax_cell=False, or a potential that has the stress"
-            )
-        if np.isnan(now.max_force):
-            return f"the potential gave an energy, force or stress that is not finite {steps}"
-        if now.max_force > MAX_FORCE:
-            return f"a force reached {now.max_force:.1e} eV/Å {steps}; no potential knows such a structure"
-        if abs(np.log(now.volume_ratio)) > math.log(self.max_volume_change):
-            verb = "exploded" if now.volume_ratio > 1 else "collapsed"
-            return (
-                f"the cell {verb} to {now.volume_ratio:.2g} of its volume {steps} "
-                f"(limit: a factor {self.max_volume_change:g}); check it or raise max_volume_change"
-            )
-        if now.deformation > math.log(self.max_volume_change):
-            return (
-                f"the cell changed its shape by more than a factor {self.max_volume_change:g} {steps}; "
-                "check it or raise max_volume_change"
-            )
-        if now.n_lost:
-            return (
-                f"the structure dissociated: {now.n_lost:.0f} of its atoms have no neighbour within the cutoff of the "
-                f"potential {steps}"
-            )
-        return f"the structure extends over {now.span:.3g} Å {steps}; its atoms fly apart"
+
+def _sentence(now: Statistics, max_volume_change: float) -> str:
+    """Why one system has failed."""
+    steps = f"after {now.n_steps:.0f} steps"
+    if not now.has_stress:
+        return (
+            f"the potential gave a stress that is not finite {steps}; "
+            "use relax_cell=False, or a potential that has the stress"
+        )
+    if np.isnan(now.max_force):
+        return f"the potential gave an energy, force or stress that is not finite {steps}"
+    if now.max_force > MAX_FORCE:
+        return f"a force reached {now.max_force:.1e} eV/Å {steps}; no potential knows such a structure"
+    if abs(np.log(now.volume_ratio)) > math.log(max_volume_change):
+        verb = "exploded" if now.volume_ratio > 1 else "collapsed"
+        return (
+            f"the cell {verb} to {now.volume_ratio:.2g} of its volume {steps} "
+            f"(limit: a factor {max_volume_change:g}); check it or raise max_volume_change"
+        )
+    if now.deformation > math.log(max_volume_change):
+        return (
+            f"the cell changed its shape by more than a factor {max_volume_change:g} {steps}; "
+            "check it or raise max_volume_change"
+        )
+    if now.n_lost:
+        return (
+            f"the structure dissociated: {now.n_lost:.0f} of its atoms have no neighbour within the cutoff of the "
+            f"potential {steps}"
+        )
+    return f"the structure extends over {now.span:.3g} Å {steps}; its atoms fly apart"

@@ -17,12 +17,10 @@ import numpy as np
 
 from dpa4_core.data.structures import System
 from dpa4_core.data.system import complete_cell
-from dpa4_core.relax.limits import Limits, Verdict
-from dpa4_core.relax.options import RelaxOptions
+from dpa4_core.relax.limits import Verdict
 from dpa4_core.relax.projection import allowed_strains
 from dpa4_core.relax.softest import SearchOptions, Softest, Space
 from dpa4_core.relax.state import Found, Task
-from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_core.verdicts import Minimum
 
 SEARCH = SearchOptions()
@@ -69,96 +67,90 @@ class MinimumCheck:
     n_descents: int = 0
 
 
-class MinimumChecks:
-    """Decides what becomes of a structure whose forces vanish.
+def after(task: Task, found: Found, verdict: Verdict) -> Task | End:
+    """What becomes of a structure that has left the batch: the task that joins the batch next, or the end.
 
     Args:
-        options: of the relaxation.
-        limits: of the relaxation.
+        task: that has left the batch.
+        found: its last force call, or the best one if it did not converge.
+        verdict: why it left.
 
     """
+    check = task.check
+    if check is None or (check.descending and verdict.converged):
+        return _arrived(task, found, verdict)
+    if check.descending:
+        return _lost(task, check, found, verdict)
+    if found.forces is None or verdict.failed:
+        return _at_rest(check, found, "not_checked")
+    check.search.learn(found.forces, found.stress)
+    return _next(task, found, dataclasses.replace(check, n_calls=check.n_calls + 1))
 
-    def __init__(self, options: RelaxOptions, limits: Limits) -> None:
-        self._options = options
-        self._limits = limits
-        self._pressure = options.pressure_gpa / EV_PER_ANGSTROM3_TO_GPA
 
-    def after(self, task: Task, found: Found, verdict: Verdict) -> Task | End:
-        """The task that joins the batch next, or the end.
+def interrupted(task: Task, found: Found, failure: Verdict) -> End:
+    """The end of a structure that cannot go on in the batch."""
+    if task.check is None:
+        return End(found, failure, "not_checked")
+    minimum: Minimum = "saddle" if task.check.search.downhill else "not_checked"
+    return _at_rest(task.check, found, minimum)
 
-        Args:
-            task: that has left the batch.
-            found: its last force call, or the best one if it did not converge.
-            verdict: why it left.
 
-        """
-        check = task.check
-        if check is None or (check.descending and verdict.converged):
-            return self._arrived(task, found, verdict)
-        if check.descending:
-            return self._lost(check, found, verdict)
-        if found.forces is None or verdict.failed:
-            return _at_rest(check, found, "not_checked")
-        check.search.learn(found.forces, found.stress)
-        return self._next(task, found, dataclasses.replace(check, n_calls=check.n_calls + 1))
+def _arrived(task: Task, found: Found, verdict: Verdict) -> Task | End:
+    """Forces vanish: search around, unless it is the structure that the last way down began at."""
+    options, check = task.moves, task.check
+    if not verdict.converged or not options.check_minimum or options.max_steps == 0:
+        return End(found, verdict, "not_checked", check.n_calls if check else 0)
+    assert found.forces is not None
+    if check is not None and not _lower(task, found, check.rest):
+        return _at_rest(check, found, "verified")
+    space = Space(found.system, _strains(task), options.pressure, SEARCH)
+    search = Softest(space, found.forces, found.stress, seed=_seed(task.system), options=SEARCH)
+    check = MinimumCheck(
+        found,
+        verdict,
+        search,
+        n_calls=check.n_calls if check else 0,
+        n_descents=check.n_descents if check else 0,
+    )
+    return _next(task, found, check)
 
-    def interrupted(self, task: Task, found: Found, failure: Verdict) -> End:
-        """The end of a structure that cannot go on in the batch."""
-        if task.check is None:
-            return End(found, failure, "not_checked")
-        minimum: Minimum = "saddle" if task.check.search.downhill else "not_checked"
-        return _at_rest(task.check, found, minimum)
 
-    def _arrived(self, task: Task, found: Found, verdict: Verdict) -> Task | End:
-        """Forces vanish: search around, unless it is the structure that the last way down began at."""
-        options, check = self._options, task.check
-        if not verdict.converged or not options.check_minimum or options.max_steps == 0:
-            return End(found, verdict, "not_checked", check.n_calls if check else 0)
-        assert found.forces is not None
-        if check is not None and not self._lower(found, check.rest):
-            return _at_rest(check, found, "verified")
-        space = Space(found.system, self._strains(task.system), self._pressure, SEARCH)
-        search = Softest(space, found.forces, found.stress, seed=_seed(task.system), options=SEARCH)
-        check = MinimumCheck(
-            found,
-            verdict,
-            search,
-            n_calls=check.n_calls if check else 0,
-            n_descents=check.n_descents if check else 0,
-        )
-        return self._next(task, found, check)
+def _next(task: Task, found: Found, check: MinimumCheck) -> Task | End:
+    search, rest = check.search, check.rest
+    if not search.finished:
+        return _again(task, found, check, search.next())
+    if not search.downhill:
+        return _at_rest(check, found, "verified")
+    stuck = task.moves.keep_symmetry or check.n_descents >= MAX_DESCENTS
+    if stuck or rest.n_steps >= task.moves.max_steps:
+        return _at_rest(check, found, "saddle")
+    check = dataclasses.replace(check, descending=True, n_descents=check.n_descents + 1)
+    return _again(task, found, check, search.down(PUSH, PUSH_STRAIN))
 
-    def _next(self, task: Task, found: Found, check: MinimumCheck) -> Task | End:
-        search, rest = check.search, check.rest
-        if not search.finished:
-            return _again(task, found, check, search.next())
-        if not search.downhill:
-            return _at_rest(check, found, "verified")
-        stuck = self._options.keep_symmetry or check.n_descents >= MAX_DESCENTS
-        if stuck or rest.n_steps >= self._limits.max_steps:
-            return _at_rest(check, found, "saddle")
-        check = dataclasses.replace(check, descending=True, n_descents=check.n_descents + 1)
-        return _again(task, found, check, search.down(PUSH, PUSH_STRAIN))
 
-    def _lost(self, check: MinimumCheck, found: Found, verdict: Verdict) -> End:
-        """A way down that did not converge."""
-        if verdict.failed or not self._lower(found, check.rest):
-            return _at_rest(check, found, "saddle")
-        return End(found, verdict, "not_checked", check.n_calls)
+def _lost(task: Task, check: MinimumCheck, found: Found, verdict: Verdict) -> End:
+    """A way down that did not converge."""
+    if verdict.failed or not _lower(task, found, check.rest):
+        return _at_rest(check, found, "saddle")
+    return End(found, verdict, "not_checked", check.n_calls)
 
-    def _lower(self, found: Found, rest: Found) -> bool:
-        return self._enthalpy(found) < self._enthalpy(rest) - GAIN * rest.system.n_atoms
 
-    def _enthalpy(self, found: Found) -> float:
-        moves = self._pressure and found.system.periodic
-        return found.energy + (self._pressure * found.system.volume if moves else 0.0)
+def _lower(task: Task, found: Found, rest: Found) -> bool:
+    return _enthalpy(task, found) < _enthalpy(task, rest) - GAIN * rest.system.n_atoms
 
-    def _strains(self, system: System) -> np.ndarray | None:
-        """Projection [9, 9] of strains onto those that are allowed; None if the cell stays."""
-        if not (self._options.cell_moves and system.periodic):
-            return None
-        strains = allowed_strains(system, self._options.cell)
-        return np.eye(9) if strains is None else strains
+
+def _enthalpy(task: Task, found: Found) -> float:
+    pressure = task.moves.pressure
+    return found.energy + (pressure * found.system.volume if pressure and found.system.periodic else 0.0)
+
+
+def _strains(task: Task) -> np.ndarray | None:
+    """Projection [9, 9] of strains onto those that are allowed; None if the cell stays."""
+    options, system = task.moves, task.system
+    if not (options.cell_moves and system.periodic):
+        return None
+    strains = allowed_strains(system, options.cell)
+    return np.eye(9) if strains is None else strains
 
 
 def _again(task: Task, found: Found, check: MinimumCheck, at: System) -> Task:

@@ -1,4 +1,4 @@
-"""The options of a relaxation, checked once."""
+"""The options of one relaxation, checked once; structures with different ones share a batch."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from dpa4_core.data.batching import check_budget
 from dpa4_core.data.structures import MIN_DISTANCE_RATIO
 from dpa4_core.errors import DPA4Error
-from dpa4_core.relax.limits import Limits
 from dpa4_core.relax.optimizer import OptimizerName, OptimizerSettings
 from dpa4_core.relax.projection import cell_projection
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 
 
 @dataclass(frozen=True)
 class RelaxOptions:
-    """What `relax` and `relax_stream` take as keywords; see `relax` for each.
+    """What `relax` and `relax_stream` take as keywords for all structures, and a `Relax` for one; see `relax` for each.
 
     Raises:
         DPA4Error: an option that makes no sense.
@@ -29,7 +28,6 @@ class RelaxOptions:
     relax_cell: bool = True
     pressure_gpa: float = 0.0
     max_volume_change: float = 5.0
-    max_atoms_per_batch: int | None = None
     min_distance_ratio: float = MIN_DISTANCE_RATIO
     keep_trajectory: bool = False
     optimizer: OptimizerName = "auto"
@@ -40,10 +38,14 @@ class RelaxOptions:
     check_minimum: bool = True
 
     def __post_init__(self) -> None:
-        self.limits()
+        if not 0 < self.fmax < math.inf:
+            raise DPA4Error(f"fmax must be a positive number of eV/Å, not {self.fmax}")
+        if not (self.max_steps >= 0 and float(self.max_steps).is_integer()):
+            raise DPA4Error(f"max_steps must be a whole number from 0, not {self.max_steps}")
+        if not self.max_volume_change > 1:
+            raise DPA4Error(f"max_volume_change is a factor above 1, not {self.max_volume_change}")
         self.optimizer_settings  # noqa: B018 - checks them
         cell_projection(self.cell)
-        check_budget(self.max_atoms_per_batch)
         if not math.isfinite(self.pressure_gpa):
             raise DPA4Error(f"pressure_gpa must be a finite number, not {self.pressure_gpa}")
         if not self.relax_cell and not (isinstance(self.cell, str) and self.cell in ("full", "fixed")):
@@ -68,6 +70,7 @@ class RelaxOptions:
         """How the systems move."""
         return OptimizerSettings(self.optimizer, *([] if self.max_step is None else [self.max_step]))
 
-    def limits(self) -> Limits:
-        """The bounds among the options."""
-        return Limits(fmax=self.fmax, max_steps=self.max_steps, max_volume_change=self.max_volume_change)
+    @property
+    def pressure(self) -> float:
+        """External pressure, eV/Å³."""
+        return self.pressure_gpa / EV_PER_ANGSTROM3_TO_GPA

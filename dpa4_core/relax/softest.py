@@ -71,7 +71,7 @@ class Space:
         self, system: System, cell: NDArray[np.float64] | None, pressure: float, options: SearchOptions
     ) -> None:
         self.system = system
-        self.pressure = pressure
+        self._pressure = torch.tensor([pressure], dtype=torch.float64)
         n = system.n_atoms
         self.cell_moves = system.periodic and cell is not None
         strains = np.zeros((9, 9))
@@ -139,7 +139,7 @@ class Space:
         at = torch.from_numpy(np.where(self._free, forces, 0.0))
         tensor = torch.zeros(1, 3, 3, dtype=torch.float64) if stress is None else torch.from_numpy(stress)[None]
         volume = torch.tensor([dataclasses.replace(self.system, cell=there.cell[0].numpy()).volume])
-        slope = generalised_forces(systems, there, at, tensor, self._system_idx, volume=volume, pressure=self.pressure)
+        slope = generalised_forces(systems, there, at, tensor, self._system_idx, volume=volume, pressure=self._pressure)
         return _joined(*slope)
 
     def _deformed(self, strain: torch.Tensor, positions: torch.Tensor) -> DeformedSystems:

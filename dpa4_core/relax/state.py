@@ -14,11 +14,14 @@ from dpa4_core.data.structures import System
 from dpa4_core.relax.batch_state import BatchState
 from dpa4_core.relax.cell_filter import DeformedSystems
 from dpa4_core.relax.optimizer import OptimizerState
+from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.relax.projection import Freedom
 from dpa4_core.relax.results import RelaxStep
 
 if TYPE_CHECKING:
     from dpa4_core.relax.minimum import MinimumCheck
+
+SINGLE_POINT = RelaxOptions(max_steps=0, relax_cell=False, check_minimum=False)
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Task:
     Attributes:
         key: what the caller calls it.
         structure: what came in.
+        options: of its relaxation; None for a single point.
         system: the same in arrays, made exactly symmetric where symmetry is kept.
         freedom: what may move.
         trajectory: filled call by call, if asked for.
@@ -41,6 +45,7 @@ class Task:
 
     key: Hashable
     structure: Any
+    options: RelaxOptions | None
     system: System
     freedom: Freedom
     trajectory: list[RelaxStep] | None = None
@@ -57,9 +62,14 @@ class Task:
         return self.system if self.at is None else self.at
 
     @property
+    def moves(self) -> RelaxOptions:
+        """How it moves; a single point does not."""
+        return SINGLE_POINT if self.options is None else self.options
+
+    @property
     def is_probe(self) -> bool:
         """Whether one force call is wanted, where forces need not vanish."""
-        return self.check is not None and not self.check.descending
+        return self.options is None or (self.check is not None and not self.check.descending)
 
 
 @dataclass(frozen=True)

@@ -4,79 +4,182 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable, Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
-from dpa4_core.data.batching import default_budget
-from dpa4_core.data.structures import from_system
+from dpa4_core.batches import NOT_FINITE, Prediction
+from dpa4_core.data.batching import check_budget, default_budget
+from dpa4_core.data.structures import StructureError, check_system, from_system
 from dpa4_core.memory import is_out_of_memory, release_memory
 from dpa4_core.potential import PotentialLike
+from dpa4_core.relax import minimum
 from dpa4_core.relax.batch import Batch
 from dpa4_core.relax.fragments import flags
 from dpa4_core.relax.limits import Verdict
-from dpa4_core.relax.minimum import End, MinimumChecks
-from dpa4_core.relax.options import RelaxOptions
+from dpa4_core.relax.minimum import End
+from dpa4_core.relax.requests import Request
 from dpa4_core.relax.results import RelaxResult, RelaxStep
-from dpa4_core.relax.state import Statistics, Task
-from dpa4_core.relax.waiting import Check, Waiting
-from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_core.relax.state import Found, Statistics, Task
+from dpa4_core.relax.waiting import Waiting, refused, task_of
 
 BATCHES_AHEAD = 4
 """Windows as large as this many batches: sizes within one differ little, and few structures are held in memory."""
 
+Result = RelaxResult | Prediction
 
-def stream(
-    items: Iterable[tuple[Hashable, Any]], potential: PotentialLike, options: RelaxOptions, *, window: int | None
-) -> Iterator[tuple[Hashable, RelaxResult]]:
-    """Keep a batch filled from ``items`` and moving; yields what leaves it with its key."""
-    budget = options.max_atoms_per_batch or default_budget(potential.device)
-    waiting = Waiting(items, potential.elements, options, window=window, n_atoms=BATCHES_AHEAD * budget)
-    limits = options.limits()
-    checks = MinimumChecks(options, limits)
-    batch = Batch(
-        potential,
-        relax_cell=options.cell_moves,
-        pressure=options.pressure_gpa / EV_PER_ANGSTROM3_TO_GPA,
-        optimizer=options.optimizer_settings,
-    )
-    while True:
-        yield from _refill(batch, waiting, budget)
+
+class InFlight:
+    """Requests of any kind that share force calls, each with its own options. They come and go at any time:
+
+        flight = InFlight(potential)
+        flight.put([("strained", Relax(cell, RelaxOptions(cell="fixed"))), ("bulk", Static(crystal))])
+        while flight:
+            for key, result in flight.step():
+                ...  # may put further requests
+
+    Args:
+        potential: what gives the forces.
+        max_atoms_per_batch: atoms in flight, see `dpa4_core.relax`.
+
+    Attributes:
+        budget: atoms in flight; halved when memory runs out.
+
+    """
+
+    def __init__(self, potential: PotentialLike, max_atoms_per_batch: int | None = None) -> None:
+        check_budget(max_atoms_per_batch)
+        self.potential = potential
+        self.budget = max_atoms_per_batch or default_budget(potential.device)
+        self._waiting = Waiting(patience=BATCHES_AHEAD * self.budget)
+        self._batch = Batch(potential)
+        self._refused: list[tuple[Hashable, Result]] = []
+
+    def __bool__(self) -> bool:
+        """Whether a step has something to do or to give."""
+        return bool(self._batch.tasks or self._waiting or self._refused)
+
+    @property
+    def n_atoms_waiting(self) -> int:
+        """Atoms of requests that have found no room yet: below ``budget``, more are welcome."""
+        return self._waiting.n_atoms
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms that share the next force call, as far as they have joined."""
+        return self._batch.n_atoms
+
+    def put(self, requests: Iterable[tuple[Hashable, Request]]) -> None:
+        """Add requests; one that cannot be computed comes out of the next step, with ``.error``."""
+        for key, request in requests:
+            try:
+                self._waiting.add(task_of(key, request, self.potential.elements))
+            except StructureError as error:
+                self._refused.append((key, refused(request, str(error))))
+
+    def join(self) -> None:
+        """Let what waits join the batch as far as it fits; the next step does so too."""
+        self._batch.join(self._waiting.take(self.budget - self._batch.n_atoms, at_least_one=not self._batch.tasks))
+
+    def refused(self) -> list[tuple[Hashable, Result]]:
+        """What was put since the last step and cannot be computed."""
+        out, self._refused = self._refused, []
+        return out
+
+    def step(self) -> Iterator[tuple[Hashable, Result]]:
+        """One force call and one step for all that are in flight; gives what is finished with its key."""
+        yield from self.refused()
+        self.join()
+        batch = self._batch
         if not batch.tasks:
             return
         statistics = _compute(batch)
         if statistics is None:
             release_memory()
             if len(batch.tasks) > 1:  # alone, a structure may be larger than the budget
-                budget = min(budget, max(1, batch.n_atoms // 2))
-            yield from _make_room(batch, waiting, checks)
-            continue
+                self.budget = min(self.budget, max(1, batch.n_atoms // 2))
+            yield from self._make_room()
+            return
         _record(batch.tasks, statistics)
+        limits = batch.limits
         finished = limits.finished(statistics) | [task.is_probe for task in batch.tasks]
-        going_on = []
+        going_on, out = [], []
         for place in np.flatnonzero(finished):
             task, verdict = batch.tasks[place], limits.verdict(statistics, int(place))
             found = batch.found(int(place), best=not (verdict.converged or task.is_probe))
-            after = checks.after(task, found, verdict)
+            after = found if task.options is None else minimum.after(task, found, verdict)
             if isinstance(after, Task):
                 going_on.append(after)
             else:
-                yield task.key, _result(task, after, waiting.check)
+                out.append((task, after))
         if finished.any():
             batch.leave(finished)
         if batch.tasks:
             batch.step()
         batch.join(going_on)
+        for task, end in out:
+            yield task.key, self._result(task, end)
 
-
-def _refill(batch: Batch, waiting: Waiting, budget: int) -> Iterator[tuple[Hashable, RelaxResult]]:
-    """Let as many structures join as fit; yields those that cannot be relaxed."""
-    while True:
-        yield from waiting.fill()
-        tasks = waiting.take(budget - batch.n_atoms, at_least_one=not batch.tasks)
-        batch.join(tasks)
-        if waiting or not tasks:  # no room, or nothing left
+    def _make_room(self) -> Iterator[tuple[Hashable, Result]]:
+        """Send half of the batch back to start again later; a structure alone in it has failed."""
+        batch = self._batch
+        going = np.arange(len(batch.tasks)) >= len(batch.tasks) // 2
+        places = np.flatnonzero(going)
+        tasks = [batch.tasks[place] for place in places]
+        found = [batch.found(int(place), best=len(batch.tasks) == 1) for place in places]
+        n_atoms, alone = batch.n_atoms, len(batch.tasks) == 1
+        batch.leave(going)
+        if not alone:
+            again = zip(tasks, found, strict=True)
+            self._waiting.give_back([dataclasses.replace(task, n_calls=one.n_calls) for task, one in again])
             return
+        failure = Verdict.failure(f"out of memory for {n_atoms} atoms on {batch.device}")
+        (task,) = tasks
+        if task.options is None:
+            yield task.key, Prediction(error=failure.reason)
+        else:
+            yield task.key, self._result(task, minimum.interrupted(task, found[0], failure))
+
+    def _result(self, task: Task, end: End | Found) -> Result:
+        if isinstance(end, Found) or task.options is None:
+            assert isinstance(end, Found)
+            return _prediction(end)
+        verdict = end.verdict
+        if not verdict.failed:
+            ratio = task.options.min_distance_ratio
+            problem = check_system(end.found.system, self.potential.elements, min_distance_ratio=ratio)
+            if problem is not None:
+                sentence = f"the structure relaxed into one that cannot be computed: {problem}"
+                verdict = Verdict.failure(sentence)
+        return _relaxed(task, end, verdict)
+
+
+def stream(
+    items: Iterable[tuple[Hashable, Request]],
+    potential: PotentialLike,
+    *,
+    window: int | None = None,
+    max_atoms_per_batch: int | None = None,
+) -> Iterator[tuple[Hashable, Result]]:
+    """Keep a batch filled from ``items`` and moving; yields what leaves it with its key.
+
+    At most a window of items is read ahead, when the one before has gone into the batch; by default as many as hold
+    `BATCHES_AHEAD` batches of atoms.
+    """
+    flight = InFlight(potential, max_atoms_per_batch)
+    source = iter(items)
+    exhausted = False
+    while flight or not exhausted:
+        while not (exhausted or flight.n_atoms_waiting) and flight.n_atoms < flight.budget:
+            for n_read, item in enumerate(source, start=1):
+                flight.put([item])
+                yield from flight.refused()
+                full = flight.n_atoms_waiting >= BATCHES_AHEAD * flight.budget
+                if full if window is None else n_read >= window:
+                    break
+            else:
+                exhausted = True
+            flight.join()
+        yield from flight.step()
 
 
 def _compute(batch: Batch) -> Statistics | None:
@@ -89,36 +192,23 @@ def _compute(batch: Batch) -> Statistics | None:
     return None
 
 
-def _make_room(batch: Batch, waiting: Waiting, checks: MinimumChecks) -> Iterator[tuple[Hashable, RelaxResult]]:
-    """Send half of the batch back to start again later; a structure alone in it has failed."""
-    going = np.arange(len(batch.tasks)) >= len(batch.tasks) // 2
-    tasks = [task for task, goes in zip(batch.tasks, going, strict=True) if goes]
-    if len(batch.tasks) == 1:
-        failure = Verdict.failure(f"out of memory for {batch.n_atoms} atoms on {batch.device}")
-        end = checks.interrupted(tasks[0], batch.found(0, best=True), failure)
-        yield tasks[0].key, _result(tasks[0], end, waiting.check)
-    else:
-        waiting.give_back(
-            [
-                dataclasses.replace(task, n_calls=batch.found(int(place), best=False).n_calls)
-                for place, task in zip(np.flatnonzero(going), tasks, strict=True)
-            ]
-        )
-    batch.leave(going)
-
-
 def _record(tasks: list[Task], statistics: Statistics) -> None:
     for task, *step in zip(tasks, statistics.energy, statistics.fmax, statistics.volume, strict=True):
         if task.trajectory is not None:
             task.trajectory.append(RelaxStep(*map(float, step)))
 
 
-def _result(task: Task, end: End, check: Check) -> RelaxResult:
-    held = ["vacuum_kept"] if task.freedom.holds_vacuum else []
-    found, verdict, minimum = end.found, end.verdict, end.minimum
-    if not verdict.failed and (problem := check(found.system)):
-        verdict = Verdict.failure(f"the structure relaxed into one that cannot be computed: {problem}")
+def _prediction(found: Found) -> Prediction:
+    if found.forces is None or not np.isfinite(found.forces).all():
+        return Prediction(error=NOT_FINITE)
+    stress = found.stress if found.stress is not None and np.isfinite(found.stress).all() else None
+    return Prediction(found.energy, found.forces, stress)
+
+
+def _relaxed(task: Task, end: End, verdict: Verdict) -> RelaxResult:
+    found = end.found
     volume_change = found.system.volume / task.system.volume - 1
+    further = {"saddle": end.minimum == "saddle", "vacuum_kept": task.freedom.holds_vacuum}
     return RelaxResult(
         structure=from_system(task.structure, found.system),
         energy=found.energy,
@@ -132,7 +222,7 @@ def _result(task: Task, end: End, check: Check) -> RelaxResult:
         trajectory=task.trajectory,
         n_force_calls=found.n_calls,
         volume_change=volume_change,
-        flags=(*flags(task.system, found.system, volume_change), *(["saddle"] if minimum == "saddle" else []), *held),
-        minimum="not_checked" if verdict.failed else minimum,
+        flags=(*flags(task.system, found.system, volume_change), *(name for name, holds in further.items() if holds)),
+        minimum="not_checked" if verdict.failed else end.minimum,
         n_check_calls=end.n_check_calls,
     )

@@ -1,12 +1,12 @@
-"""Structures that wait for room in the batch: read ahead a window at a time, sorted by size."""
+"""Structures that wait for room in the batch, and how a request becomes one."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterable
 
+from dpa4_core.batches import Prediction
 from dpa4_core.data.structures import (
     StructureError,
     System,
@@ -14,109 +14,103 @@ from dpa4_core.data.structures import (
     constraint_problem,
     to_system,
 )
-from dpa4_core.relax.options import RelaxOptions
-from dpa4_core.relax.projection import freedom
+from dpa4_core.relax.projection import Freedom, freedom
+from dpa4_core.relax.requests import Request, Static
 from dpa4_core.relax.results import RelaxResult
 from dpa4_core.relax.state import Task
 
-Check = Callable[[System], str | None]
-
-
-class Refused(NamedTuple):
-    """A structure that cannot be relaxed, with the result that says why."""
-
-    key: Hashable
-    result: RelaxResult
-
 
 class Waiting:
-    """The input of a relaxation, of which at most a window is in memory.
+    """What waits for room in a batch, sorted by size, so that structures of similar size are in flight together.
 
-    A window is read when the one before has gone into the batch, and sorted by size, so that structures of similar
-    size are in flight together. The direction alternates: the second window begins with sizes at which the first one
-    ended, else a large structure would hold up the batch until enough small ones have left. Nothing is overtaken
-    for longer than a window.
+    The direction alternates each time that something comes to an empty queue: it begins with sizes at which the last
+    ones ended, else a large structure would hold up the batch until enough small ones have left. What does not fit is
+    overtaken by what does, by ``patience`` atoms at most.
 
-    Args:
-        items: pairs of a key and a structure.
-        elements: what the potential knows.
-        options: of the relaxation.
-        window: structures that are read ahead; by default as many as hold ``n_atoms``.
-        n_atoms: see ``window``.
+    Attributes:
+        n_atoms: of all that waits.
 
     """
 
-    def __init__(
-        self,
-        items: Iterable[tuple[Hashable, Any]],
-        elements: frozenset[int],
-        options: RelaxOptions,
-        *,
-        window: int | None,
-        n_atoms: int,
-    ) -> None:
-        self._items = iter(items)
-        self._elements = elements
-        self._options = options
-        self._window = window
-        self._n_atoms = n_atoms
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.n_atoms = 0
         self._queue: deque[Task] = deque()
-        self._descending = True
+        self._new: list[Task] = []
+        self._descending = False
+        self._overtaken = 0  # atoms that went before the first of the queue
 
-    def fill(self) -> Iterator[Refused]:
-        """Read the next window if the last one has gone; yields what cannot be relaxed as soon as it is read."""
-        if self._queue:
+    def add(self, task: Task) -> None:
+        """Let a task wait."""
+        self._new.append(task)
+        self.n_atoms += task.system.n_atoms
+
+    def _sort(self) -> None:
+        if not self._new:
             return
-        tasks: list[Task] = []
-        n_atoms = 0
-        for key, structure in self._items:
-            try:
-                tasks.append(self._task(key, structure))
-            except StructureError as error:
-                yield Refused(key, refused(structure, str(error)))
-                continue
-            n_atoms += tasks[-1].system.n_atoms
-            if n_atoms >= self._n_atoms if self._window is None else len(tasks) >= self._window:
-                break
+        if not self._queue:
+            self._descending = not self._descending
         # sorted() keeps the order of equal sizes in both directions
-        self._queue.extend(sorted(tasks, key=lambda task: task.system.n_atoms, reverse=self._descending))
-        self._descending = not self._descending
+        everything = [*self._queue, *self._new]
+        self._queue = deque(sorted(everything, key=lambda task: task.system.n_atoms, reverse=self._descending))
+        self._new = []
+        self._overtaken = 0
 
     def take(self, room: int, *, at_least_one: bool) -> list[Task]:
-        """The next tasks that fit into ``room`` atoms; the first one that does not fit waits for more room."""
+        """The next tasks that fit into ``room`` atoms."""
+        self._sort()
         taken: list[Task] = []
-        while self._queue and (self._queue[0].system.n_atoms <= room or (at_least_one and not taken)):
-            taken.append(self._queue.popleft())
-            room -= taken[-1].system.n_atoms
+        left: deque[Task] = deque()
+        while self._queue and room > 0 and self._overtaken <= self.patience:
+            task = self._queue.popleft()
+            n_atoms = task.system.n_atoms
+            if n_atoms <= room or (at_least_one and not taken and not left):
+                taken.append(task)
+                room -= n_atoms
+                self._overtaken = self._overtaken + n_atoms if left else 0
+            else:
+                left.append(task)
+        self._queue.extendleft(reversed(left))
+        self.n_atoms -= sum(task.system.n_atoms for task in taken)
         return taken
 
-    def give_back(self, tasks: list[Task]) -> None:
+    def give_back(self, tasks: Iterable[Task]) -> None:
         """Put tasks in front again; they start anew, their trajectories too."""
-        for task in reversed(tasks):
-            if task.trajectory is not None:
-                task = dataclasses.replace(task, trajectory=task.trajectory[: task.n_records])
-            self._queue.appendleft(task)
-
-    def check(self, system: System) -> str | None:
-        """Why ``system`` cannot be computed; None if it can."""
-        return check_system(system, self._elements, min_distance_ratio=self._options.min_distance_ratio)
+        again = [
+            task if task.trajectory is None else dataclasses.replace(task, trajectory=task.trajectory[: task.n_records])
+            for task in tasks
+        ]
+        self._queue.extendleft(reversed(again))
+        self.n_atoms += sum(task.system.n_atoms for task in again)
 
     def __bool__(self) -> bool:
-        return bool(self._queue)
+        return bool(self._queue or self._new)
 
-    def _task(self, key: Hashable, structure: Any) -> Task:
-        options = self._options
-        system = to_system(structure)
-        problem = (
-            constraint_problem(structure)
-            or self.check(system)
-            or (_pressure_problem(system) if options.pressure_gpa else None)
-        )
-        if problem:
+
+def task_of(key: Hashable, request: Request, elements: frozenset[int]) -> Task:
+    """A request, checked and ready to join a batch.
+
+    Raises:
+        StructureError: it cannot be computed.
+
+    """
+    structure = request.structure
+    system = to_system(structure)
+    if isinstance(request, Static):
+        if problem := check_system(system, elements, min_distance_ratio=request.min_distance_ratio):
             raise StructureError(problem)
-        cell = options.cell if options.cell_moves else "fixed"
-        system, free = freedom(system, cell, keep_symmetry=options.keep_symmetry, symprec=options.symprec)
-        return Task(key, structure, system, free, [] if options.keep_trajectory else None)
+        return Task(key, structure, None, system, Freedom())
+    options = request.options
+    problem = (
+        constraint_problem(structure)
+        or check_system(system, elements, min_distance_ratio=options.min_distance_ratio)
+        or (_pressure_problem(system) if options.pressure_gpa else None)
+    )
+    if problem:
+        raise StructureError(problem)
+    cell = options.cell if options.cell_moves else "fixed"
+    system, free = freedom(system, cell, keep_symmetry=options.keep_symmetry, symprec=options.symprec)
+    return Task(key, structure, options, system, free, [] if options.keep_trajectory else None)
 
 
 def _pressure_problem(system: System) -> str | None:
@@ -128,10 +122,12 @@ def _pressure_problem(system: System) -> str | None:
     )
 
 
-def refused(structure: Any, problem: str) -> RelaxResult:
-    """The result of a structure of which nothing was computed."""
+def refused(request: Request, problem: str) -> RelaxResult | Prediction:
+    """The result of a request of which nothing was computed."""
+    if isinstance(request, Static):
+        return Prediction(error=problem)
     return RelaxResult(
-        structure=structure,
+        structure=request.structure,
         energy=float("nan"),
         forces=None,
         stress=None,
