@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -22,14 +21,49 @@ from dpa4_core.md.files import Paths
 from dpa4_core.potential import PotentialLike
 from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.options import AsJson, Files, Machine, Model, grouped
 from dpa4_flows.cli.outputs import Computed, formula_of
-from dpa4_flows.cli.structures import AsJson, Device, Dtype, Files, Model, Threads, read_inputs, warn_of_inputs
-from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.cli.structures import read_inputs, warn_of_inputs
 from dpa4_flows.report.md_plot import Course, write_md_html, write_md_png
 
 _PLOTS: dict[str, Callable[..., None]] = {".html": write_md_html, ".png": write_md_png}
 
 app = typer.Typer()
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The flags of `MDSettings`."""
+
+    ensemble: Annotated[str, typer.Option(help="nve, nvt or npt.")] = "nvt"
+    thermostat: Annotated[str | None, typer.Option(help="langevin (nvt) or nose-hoover (nvt, npt).")] = None
+    barostat: Annotated[str, typer.Option(help="full: all of the cell moves; isotropic: its volume.")] = "full"
+    temperature: Annotated[float, typer.Option("--temperature", "-T", help="K.")] = 300.0
+    pressure: Annotated[float, typer.Option(help="External pressure of npt, GPa.")] = 0.0
+    time: Annotated[float, typer.Option(help="Length of the run, ps.")] = 1.0
+    timestep: Annotated[float, typer.Option(help="fs; 0.5 with hydrogen.")] = 1.0
+    friction: Annotated[float, typer.Option(help="Of the langevin thermostat, 1/ps.")] = 10.0
+    every: Annotated[int, typer.Option(min=1, help="Steps between two frames.")] = 10
+    seed: Annotated[int, typer.Option(min=0, help="Of velocities and random forces.")] = 0
+    keep_velocities: Annotated[
+        bool, typer.Option("--keep-velocities", help="Start with the velocities in the file.")
+    ] = False
+
+    def settings(self) -> MDSettings:
+        """Checked; refuses what makes no sense."""
+        return MDSettings(
+            ensemble=self.ensemble,
+            thermostat=self.thermostat,
+            barostat=self.barostat,
+            temperature=self.temperature,
+            pressure_gpa=self.pressure,
+            time_ps=self.time,
+            timestep_fs=self.timestep,
+            friction_per_ps=self.friction,
+            every=self.every,
+            seed=self.seed,
+            keep_velocities=self.keep_velocities,
+        )
 
 
 @dataclass(frozen=True)
@@ -52,31 +86,19 @@ def _family() -> None:
 
 
 @app.command()
+@grouped
 def md(
     files: Files,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", metavar="OUT", help="Trajectory, .traj or .extxyz; a folder for several."),
     ],
-    ensemble: Annotated[str, typer.Option(help="nve, nvt or npt.")] = "nvt",
-    thermostat: Annotated[str | None, typer.Option(help="langevin (nvt) or nose-hoover (nvt, npt).")] = None,
-    barostat: Annotated[str, typer.Option(help="full: all of the cell moves; isotropic: its volume.")] = "full",
-    temperature: Annotated[float, typer.Option("--temperature", "-T", help="K.")] = 300.0,
-    pressure: Annotated[float, typer.Option(help="External pressure of npt, GPa.")] = 0.0,
-    time: Annotated[float, typer.Option(help="Length of the run, ps.")] = 1.0,
-    timestep: Annotated[float, typer.Option(help="fs; 0.5 with hydrogen.")] = 1.0,
-    friction: Annotated[float, typer.Option(help="Of the langevin thermostat, 1/ps.")] = 10.0,
-    every: Annotated[int, typer.Option(min=1, help="Steps between two frames.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Of velocities and random forces.")] = 0,
-    keep_velocities: Annotated[
-        bool, typer.Option("--keep-velocities", help="Start with the velocities in the file.")
-    ] = False,
+    *,
+    dynamics: Dynamics,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where a run is.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Drift figure: .html or .png.")] = None,
     model: Model = "dpa4-neo",
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    threads: Threads = 0,
+    machine: Machine,
     as_json: AsJson = False,
 ) -> None:
     """Molecular dynamics; the same command again continues a run that was stopped.
@@ -91,33 +113,18 @@ def md(
 
       dpa4 md NaCl.cif -o npt.traj --ensemble npt --pressure 1 --time 5 --plot npt.html
     """
-    settings = MDSettings(
-        ensemble=ensemble,
-        thermostat=thermostat,
-        barostat=barostat,
-        temperature=temperature,
-        pressure_gpa=pressure,
-        time_ps=time,
-        timestep_fs=timestep,
-        friction_per_ps=friction,
-        every=every,
-        seed=seed,
-        keep_velocities=keep_velocities,
-    )
+    settings = dynamics.settings()
     if plot is not None and plot.suffix.lower() not in _PLOTS:
         raise DPA4Error(f"cannot tell the format from {plot.name!r}; end the name of the plot in .html or .png")
     jobs = _jobs(read_inputs(files), output)
-    if threads:
-        torch.set_num_threads(threads)
-    reference = ModelRef(model, device=device, dtype=dtype)
-    potential = reference.load()
+    potential = machine.load(model)
     progress = err.is_terminal and not as_json
     together = _together(jobs, settings)
     if together is not None:
         jobs = _run_together(together, jobs, potential, settings, overwrite, progress)
     else:
         jobs = [_run(job, potential, settings, overwrite, progress, alone=len(jobs) == 1) for job in jobs]
-    info = reference.info()
+    info = machine.model(model).info()
     drawn = _draw(plot, jobs, f"{info.name}: {info.level_of_theory}") if plot is not None else False
     if as_json:
         print_json([_row(job) for job in jobs])

@@ -1,17 +1,62 @@
-"""Relaxations of a command with a progress bar, kept in a results table."""
+"""Relaxations of a command: their options, and a progress bar while the results table lacks some."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
+import typer
 from pymatgen.core import Structure
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from dpa4_flows.calculations import RATTLE
 from dpa4_flows.cli.console import err, plural, remark
+from dpa4_flows.cli.options import BatchMachine
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.results import ResultsTable
 
 _AT_ONCE = 24  # structures between two steps of the progress bar
+
+Library = Annotated[
+    Path | None, typer.Option("--library", metavar="FOLDER", help="Folder of the library; default: in the cache.")
+]
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """When a relaxation is done."""
+
+    fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force at the end of a relaxation, eV/Å.")] = 0.02
+    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 500
+
+    def maker(self, model: str, machine: BatchMachine) -> BatchRelaxMaker:
+        """Relaxes with these settings on ``machine``."""
+        return BatchRelaxMaker(
+            model=machine.model(model),
+            fmax=self.fmax,
+            max_steps=self.max_steps,
+            max_atoms_per_batch=machine.max_atoms_per_batch,
+        )
+
+
+@dataclass(frozen=True)
+class LibraryRelaxations(Convergence):
+    """Relaxations that are kept in the library of competing phases and found there."""
+
+    fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force on atoms and cell at the end, eV/Å.")] = 0.02
+    rattle: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=0.2, help="Random displacements that relaxations start with, Å; 0 keeps the symmetry."
+        ),
+    ] = RATTLE
+    library: Library = None
+
+    def maker(self, model: str, machine: BatchMachine) -> BatchRelaxMaker:
+        return dataclasses.replace(super().maker(model, machine), rattle=self.rattle)
 
 
 def relax_missing(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -16,7 +15,6 @@ from rich.table import Table
 from dpa4_core.data.readers import read_structures
 from dpa4_core.data.structures import StructureError
 from dpa4_core.model.property import is_property_file
-from dpa4_core.potential import PotentialLike
 from dpa4_core.predict import predict as predict_structures
 from dpa4_core.properties import load_property, predict_property
 from dpa4_core.relax import relax as relax_structures
@@ -28,45 +26,103 @@ from dpa4_flows.calculations import relax_settings, static_settings
 from dpa4_flows.cli.console import err, number, out, plural, print_json, say, warn
 from dpa4_flows.cli.large import RunOptions, run_large, run_task
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, Output, grouped
 from dpa4_flows.cli.outputs import Computed, Written, formula_of, is_run_target, output_format, write_structures
 from dpa4_flows.large.launch import Resources
-from dpa4_flows.model_ref import ModelRef
 
 MAX_ROWS = 50
 """Structures shown in the terminal; the file has all of them."""
 
-Files = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="FILES...",
-        help="CIF, POSCAR, (ext)xyz, JSON, JSON lines, ASE database, a tar or zip archive or a folder of them.",
-    ),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="OUT",
-        help="File to write: .extxyz, .json, .cif or POSCAR; or for any number of structures a folder or .parquet.",
-    ),
-]
-Model = Annotated[
-    str, typer.Option("--model", "-m", help="Registry name, .pt or .dpa4 file, or package.module:callable.")
-]
+
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
 Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves the choice to torch.")]
 Batch = Annotated[int | None, typer.Option("--max-atoms-per-batch", min=1, help="Atoms computed at the same time.")]
-Workers = Annotated[
-    int,
-    typer.Option(min=1, help="Processes that share a run folder: one for each GPU, or for a part of the cores."),
-]
-Forces = Annotated[
-    bool | None, typer.Option("--forces/--no-forces", help="Forces in a run folder; by default for predict only.")
-]
-RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="In a run folder, compute failures again.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
+
+
+@dataclass(frozen=True)
+class Large:
+    """How a run in a folder is gone about."""
+
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="Processes that share a run folder: one for each GPU, or for a part of the cores."),
+    ] = 1
+    forces: Annotated[
+        bool | None,
+        typer.Option("--forces/--no-forces", help="Forces in a run folder; by default for predict only."),
+    ] = None
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="In a run folder, compute failures again.")] = (
+        False
+    )
+
+    def is_asked(self, output: Path | None) -> bool:
+        """Whether the output is that of a large run; refuses what only such a run can do, and unknown formats."""
+        if output is not None and is_run_target(output):
+            return True
+        if output is not None:
+            output_format(output)
+        given = {
+            "--workers": self.workers > 1,
+            "--forces": self.forces is not None,
+            "--retry-errors": self.retry_errors,
+        }
+        for hint in (name for name, is_given in given.items() if is_given):
+            raise typer.BadParameter("needs a run folder as output, for example -o runs/relaxed", param_hint=hint)
+        return False
+
+    def options(self, machine: BatchMachine, *, as_json: bool) -> RunOptions:
+        """The same for the run itself."""
+        resources = Resources(machine.device, machine.threads, machine.max_atoms_per_batch)
+        return RunOptions(self.workers, resources, self.retry_errors, as_json)
+
+
+@dataclass(frozen=True)
+class Relaxing:
+    """What a relaxation ends with, and what may move in it."""
+
+    fmax: Annotated[float, typer.Option(help="Largest force on atoms and cell at the end, eV/Å.")] = 0.02
+    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 500
+    fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="Relax the positions only.")] = False
+    pressure: Annotated[float, typer.Option(help="External pressure, GPa.")] = 0.0
+    optimizer: Annotated[
+        OptimizerName, typer.Option(help="auto: L-BFGS, and FIRE for what it fails on; lbfgs; fire as in ASE.")
+    ] = "auto"
+    max_step: Annotated[float | None, typer.Option(help="Longest displacement in a step, Å. Default: 0.2.")] = None
+    cell: Annotated[
+        str,
+        typer.Option(
+            help="full, all (vacuum too), fixed, volume or shape (constant), or strains: 110001 (xx yy zz yz xz xy)."
+        ),
+    ] = "full"
+    keep_symmetry: Annotated[bool, typer.Option("--keep-symmetry", help="Keep the space group of the start.")] = False
+    check_minimum: Annotated[
+        bool,
+        typer.Option(
+            "--check-minimum/--no-check-minimum",
+            help="Look for a way down from where forces vanish, and go it (with --keep-symmetry: say so).",
+        ),
+    ] = True
+
+    def settings(self) -> dict[str, Any]:
+        """As `RelaxOptions` takes them, which refuses what makes no sense."""
+        if not 0 < self.fmax < math.inf:
+            raise typer.BadParameter("must be positive", param_hint="--fmax")
+        strains = len(self.cell) == 6 and set(self.cell) <= {"0", "1"}
+        what: dict[str, Any] = {
+            "fmax": self.fmax,
+            "max_steps": self.max_steps,
+            "relax_cell": not self.fixed_cell,
+            "pressure_gpa": self.pressure,
+            "optimizer": self.optimizer,
+            "max_step": self.max_step,
+            "cell": [int(digit) for digit in self.cell] if strains else self.cell,
+            "keep_symmetry": self.keep_symmetry,
+            "check_minimum": self.check_minimum,
+        }
+        RelaxOptions(**what)
+        return what
+
 
 app = typer.Typer()
 
@@ -77,17 +133,14 @@ def _family() -> None:
 
 
 @app.command()
+@grouped
 def predict(
     files: Files,
     output: Output = None,
     model: Model = "dpa4-neo",
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    threads: Threads = 0,
-    max_atoms_per_batch: Batch = None,
-    workers: Workers = 1,
-    forces: Forces = None,
-    retry_errors: RetryErrors = False,
+    *,
+    machine: BatchMachine,
+    large: Large,
     as_json: AsJson = False,
 ) -> None:
     """Energies, forces and stress of structures as they are; with a property model that property.
@@ -103,24 +156,23 @@ def predict(
 
       dpa4 predict many.extxyz.gz -o runs/energies --workers 4
     """
-    large = _is_large(output, workers, forces, retry_errors)
-    if large and is_property_file(model):
+    in_folder = large.is_asked(output)
+    if in_folder and is_property_file(model):
         raise typer.BadParameter("a property model writes .extxyz or .json, not a run folder", param_hint="--output")
-    if large and output is not None:
-        task = run_task(model, static_settings(dtype=dtype), with_forces=forces is not False)
-        resources = Resources(device, threads, max_atoms_per_batch)
-        run_large(files, output, task, RunOptions(workers, resources, retry_errors, as_json))
+    if in_folder and output is not None:
+        task = run_task(model, static_settings(dtype=machine.dtype), with_forces=large.forces is not False)
+        run_large(files, output, task, large.options(machine, as_json=as_json))
         return
     inputs = read_inputs(files)
     if is_property_file(model):
-        _predict_property(inputs, model, output, device, dtype, threads, max_atoms_per_batch, as_json)
+        _predict_property(inputs, model, output, machine, as_json)
         return
-    potential = _load(model, device, dtype, threads)
+    potential = machine.load(model)
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
     predictions = predict_structures(
         [inputs[i].structure for i in good],
         potential,
-        max_atoms_per_batch=max_atoms_per_batch,
+        max_atoms_per_batch=machine.max_atoms_per_batch,
         progress=err.is_terminal and not as_json,
     )
     results = list(inputs)
@@ -154,39 +206,15 @@ def predict(
 
 
 @app.command()
+@grouped
 def relax(
     files: Files,
     output: Output = None,
-    fmax: Annotated[float, typer.Option(help="Largest force on atoms and cell at the end, eV/Å.")] = 0.02,
-    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 500,
-    fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="Relax the positions only.")] = False,
-    pressure: Annotated[float, typer.Option(help="External pressure, GPa.")] = 0.0,
-    optimizer: Annotated[
-        OptimizerName, typer.Option(help="auto: L-BFGS, and FIRE for what it fails on; lbfgs; fire as in ASE.")
-    ] = "auto",
-    max_step: Annotated[float | None, typer.Option(help="Longest displacement in a step, Å. Default: 0.2.")] = None,
-    cell: Annotated[
-        str,
-        typer.Option(
-            help="full, all (vacuum too), fixed, volume or shape (constant), or strains: 110001 (xx yy zz yz xz xy)."
-        ),
-    ] = "full",
-    keep_symmetry: Annotated[bool, typer.Option("--keep-symmetry", help="Keep the space group of the start.")] = False,
-    check_minimum: Annotated[
-        bool,
-        typer.Option(
-            "--check-minimum/--no-check-minimum",
-            help="Look for a way down from where forces vanish, and go it (with --keep-symmetry: say so).",
-        ),
-    ] = True,
+    *,
+    relaxing: Relaxing,
     model: Model = "dpa4-neo",
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    threads: Threads = 0,
-    max_atoms_per_batch: Batch = None,
-    workers: Workers = 1,
-    forces: Forces = None,
-    retry_errors: RetryErrors = False,
+    machine: BatchMachine,
+    large: Large,
     as_json: AsJson = False,
 ) -> None:
     """Relax structures, many at a time, each to its own convergence.
@@ -206,35 +234,20 @@ def relax(
 
       dpa4 relax candidates.tar.gz -o runs/candidates --workers 4
     """
-    large = _is_large(output, workers, forces, retry_errors)
-    if not 0 < fmax < math.inf:
-        raise typer.BadParameter("must be positive", param_hint="--fmax")
-    what: dict[str, Any] = {
-        "fmax": fmax,
-        "max_steps": max_steps,
-        "relax_cell": not fixed_cell,
-        "pressure_gpa": pressure,
-        "optimizer": optimizer,
-        "max_step": max_step,
-        "cell": _strains(cell),
-        "keep_symmetry": keep_symmetry,
-        "check_minimum": check_minimum,
-    }
-    RelaxOptions(**what)  # refuses what makes no sense before anything is read
-    if large and output is not None:
-        settings = relax_settings(dtype=dtype, **what)
-        task = run_task(model, settings, with_forces=forces is True)
-        resources = Resources(device, threads, max_atoms_per_batch)
-        run_large(files, output, task, RunOptions(workers, resources, retry_errors, as_json))
+    in_folder = large.is_asked(output)
+    what = relaxing.settings()
+    if in_folder and output is not None:
+        task = run_task(model, relax_settings(dtype=machine.dtype, **what), with_forces=large.forces is True)
+        run_large(files, output, task, large.options(machine, as_json=as_json))
         return
     inputs = read_inputs(files)
-    potential = _load(model, device, dtype, threads)
+    potential = machine.load(model)
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
     relaxed = relax_structures(
         [inputs[i].structure for i in good],
         potential,
         **what,
-        max_atoms_per_batch=max_atoms_per_batch,
+        max_atoms_per_batch=machine.max_atoms_per_batch,
         progress=err.is_terminal and not as_json,
     )
     results = list(inputs)
@@ -261,42 +274,18 @@ def relax(
     _finish(results, output, columns, as_json)
 
 
-def _strains(cell: str) -> str | list[int]:
-    """The mask that six digits stand for; any other word as it is."""
-    return [int(digit) for digit in cell] if len(cell) == 6 and set(cell) <= {"0", "1"} else cell
-
-
-def _is_large(output: Path | None, workers: int, forces: bool | None, retry_errors: bool) -> bool:
-    """Whether the output is that of a large run; refuses what only such a run can do, and unknown formats."""
-    if output is not None and is_run_target(output):
-        return True
-    if output is not None:
-        output_format(output)
-    for given, hint in ((workers > 1, "--workers"), (forces is not None, "--forces"), (retry_errors, "--retry-errors")):
-        if given:
-            raise typer.BadParameter("needs a run folder as output, for example -o runs/relaxed", param_hint=hint)
-    return False
-
-
 def _predict_property(
-    inputs: list[Computed],
-    model: str,
-    output: Path | None,
-    device: str,
-    dtype: str,
-    threads: int,
-    max_atoms_per_batch: int | None,
-    as_json: bool,
+    inputs: list[Computed], model: str, output: Path | None, machine: BatchMachine, as_json: bool
 ) -> None:
     """The table of a model that was trained on a property, a band gap for example."""
-    _use_threads(threads)
-    predictor = load_property(model, device=device, dtype=dtype)
+    machine.use_threads()
+    predictor = load_property(model, device=machine.device, dtype=machine.dtype)
     head = predictor.model.config
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
     predictions = predict_property(
         [inputs[i].structure for i in good],
         predictor,
-        max_atoms_per_batch=max_atoms_per_batch,
+        max_atoms_per_batch=machine.max_atoms_per_batch,
         progress=err.is_terminal and not as_json,
     )
     results = list(inputs)
@@ -330,16 +319,6 @@ def warn_of_inputs(inputs: Sequence[Computed]) -> None:
         if entry.error is None:
             for text in entry.warnings:
                 warn("mind", f"{entry.name}: {text}")
-
-
-def _use_threads(threads: int) -> None:
-    if threads:
-        torch.set_num_threads(threads)
-
-
-def _load(model: str, device: str, dtype: str, threads: int) -> PotentialLike:
-    _use_threads(threads)
-    return ModelRef(model, device=device, dtype=dtype).load()
 
 
 def _finish(results: list[Computed], output: Path | None, columns: dict[str, tuple[str, int]], as_json: bool) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -21,6 +21,7 @@ from dpa4_core.train.distributed import join
 from dpa4_core.train.trainer import Trainer
 from dpa4_flows.cli.console import err, print_json, remark, say
 from dpa4_flows.cli.lazy import USER_ERROR
+from dpa4_flows.cli.options import grouped
 from dpa4_flows.cli.tensorboard import TensorBoardLog
 from dpa4_flows.cli.train_output import TrainingDisplay, print_outcome, print_plan
 from dpa4_flows.report.training import write_training_report
@@ -65,101 +66,92 @@ Inputs = Annotated[
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the run; default: runs/<first file>.")
 ]
-Validation = Annotated[
-    list[Path] | None,
-    typer.Option(metavar="FILE", help="Frames to validate on; may be repeated.", rich_help_panel=_DATA_PANEL),
-]
-ValidationFraction = Annotated[
-    float | None,
-    typer.Option(
-        min=0.0, max=0.99, help="Fraction set aside otherwise; default 0.1, 0 for none.", rich_help_panel=_DATA_PANEL
-    ),
-]
-Split = Annotated[
-    SplitBy | None,
-    typer.Option(
-        help="group: materials stay together (default); source: files; block: the last part of each; frame: at random.",
-        rich_help_panel=_DATA_PANEL,
-    ),
-]
-Property = Annotated[
-    str | None,
-    typer.Option(
-        "--property",
-        metavar="NAME[:UNIT]",
-        help="Train a head for this scalar of the frames, band_gap:eV say, in place of energies.",
-        rich_help_panel=_DATA_PANEL,
-    ),
-]
-Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps.", rich_help_panel=_RUN_PANEL)]
-Epochs = Annotated[
-    float | None,
-    typer.Option(min=0.0, help="Passes over the frames; default 100, or 20 from a base.", rich_help_panel=_RUN_PANEL),
-]
-MaxTime = Annotated[
-    float | None,
-    typer.Option(
-        min=0.0,
-        metavar="MINUTES",
-        help="Wall time; the learning rate falls early enough to end with it.",
-        rich_help_panel=_RUN_PANEL,
-    ),
-]
-LearningRate = Annotated[float | None, typer.Option("--lr", help="Largest learning rate.", rich_help_panel=_RUN_PANEL)]
-BatchAtoms = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Atoms in a batch; by default automatic.", rich_help_panel=_RUN_PANEL),
-]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.", rich_help_panel=_MACHINE_PANEL)]
-Compile = Annotated[
-    bool | None,
-    typer.Option("--compile/--no-compile", help="Minutes at the start, faster steps.", rich_help_panel=_MACHINE_PANEL),
-]
-Mixed = Annotated[
-    MixedPrecision | None,
-    typer.Option("--mixed-precision", help="bf16 halves the memory on recent GPUs.", rich_help_panel=_MACHINE_PANEL),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting of the configuration; may be repeated."),
-]
-Restart = Annotated[bool, typer.Option("--restart", help="Forget an earlier run in the folder.")]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Read the data, show the configuration and the plan; train nothing.")
-]
-TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Also write FOLDER/tensorboard.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines.")]
 
 
 @dataclass(frozen=True)
 class Flags:
-    """What was asked for beside the configuration; None was not."""
+    """What may be said beside the configuration; None was not."""
 
-    out: Path | None
-    validation: list[Path] | None
-    validation_fraction: float | None
-    split_by: SplitBy | None
-    property: str | None
-    steps: int | None
-    epochs: float | None
-    max_time: float | None
-    lr: float | None
-    batch_atoms: int | None
-    device: str | None
-    compile: bool | None
-    mixed_precision: MixedPrecision | None
-    settings: list[str] | None
-    preset: str | None = None
-    base: str | None = None
-    lora: int | None = None
+    validation: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Frames to validate on; may be repeated.", rich_help_panel=_DATA_PANEL),
+    ] = None
+    validation_fraction: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=0.99,
+            help="Fraction set aside otherwise; default 0.1, 0 for none.",
+            rich_help_panel=_DATA_PANEL,
+        ),
+    ] = None
+    split_by: Annotated[
+        SplitBy | None,
+        typer.Option(
+            help="group: materials stay together (default); source: files; block: the last part of each; "
+            "frame: at random.",
+            rich_help_panel=_DATA_PANEL,
+        ),
+    ] = None
+    property_name: Annotated[
+        str | None,
+        typer.Option(
+            "--property",
+            metavar="NAME[:UNIT]",
+            help="Train a head for this scalar of the frames, band_gap:eV say, in place of energies.",
+            rich_help_panel=_DATA_PANEL,
+        ),
+    ] = None
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.", rich_help_panel=_RUN_PANEL)] = None
+    epochs: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Passes over the frames; default 100, or 20 from a base.", rich_help_panel=_RUN_PANEL
+        ),
+    ] = None
+    max_time: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="MINUTES",
+            help="Wall time; the learning rate falls early enough to end with it.",
+            rich_help_panel=_RUN_PANEL,
+        ),
+    ] = None
+    lr: Annotated[float | None, typer.Option("--lr", help="Largest learning rate.", rich_help_panel=_RUN_PANEL)] = None
+    batch_atoms: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Atoms in a batch; by default automatic.", rich_help_panel=_RUN_PANEL),
+    ] = None
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.", rich_help_panel=_MACHINE_PANEL)] = None
+    compiled: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile", help="Minutes at the start, faster steps.", rich_help_panel=_MACHINE_PANEL
+        ),
+    ] = None
+    mixed_precision: Annotated[
+        MixedPrecision | None,
+        typer.Option(
+            "--mixed-precision", help="bf16 halves the memory on recent GPUs.", rich_help_panel=_MACHINE_PANEL
+        ),
+    ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="SECTION.KEY=VALUE", help="Any other setting of the configuration; may be repeated."
+        ),
+    ] = None
 
-    def assignments(self) -> list[str]:
-        """As ``section.key=value`` with TOML values; those of ``--set`` come last and win."""
-        name, _, unit = (self.property or "").partition(":")
+    def assignments(self, others: Mapping[str, Any]) -> list[str]:
+        """As ``section.key=value`` with TOML values; those of ``--set`` come last and win.
+
+        Args:
+            others: values of further keys of the configuration.
+        """
+        name, _, unit = (self.property_name or "").partition(":")
         values: dict[str, Any] = {
-            "output": None if self.out is None else str(self.out),
-            "preset": self.preset,
-            "base": self.base,
+            **others,
             "data.validation": None if not self.validation else [str(path) for path in self.validation],
             "data.validation_fraction": self.validation_fraction,
             "data.split_by": self.split_by,
@@ -169,14 +161,25 @@ class Flags:
             "run.epochs": self.epochs,
             "run.max_time": self.max_time,
             "run.device": self.device,
-            "run.compile": self.compile,
+            "run.compile": self.compiled,
             "run.mixed_precision": self.mixed_precision,
             "schedule.lr": self.lr,
             "batch.max_atoms": self.batch_atoms,
-            "finetune.lora_rank": self.lora,
         }
         given = [f"{key}={toml_value(value)}" for key, value in values.items() if value is not None]
         return given + (self.settings or [])
+
+
+@dataclass(frozen=True)
+class How:
+    """How a training is gone about."""
+
+    restart: Annotated[bool, typer.Option("--restart", help="Forget an earlier run in the folder.")] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read the data, show the configuration and the plan; train nothing.")
+    ] = False
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write FOLDER/tensorboard.")] = False
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False
 
 
 @app.callback()
@@ -185,29 +188,16 @@ def _family() -> None:
 
 
 @app.command()
+@grouped
 def train(
     inputs: Inputs,
     out: Out = None,
     preset: Annotated[
         str | None, typer.Option(help="Size of the network: nano, mini, neo (default), air, plus, pro.")
     ] = None,
-    validation: Validation = None,
-    validation_fraction: ValidationFraction = None,
-    split_by: Split = None,
-    property_name: Property = None,
-    steps: Steps = None,
-    epochs: Epochs = None,
-    max_time: MaxTime = None,
-    lr: LearningRate = None,
-    batch_atoms: BatchAtoms = None,
-    device: Device = None,
-    compiled: Compile = None,
-    mixed_precision: Mixed = None,
-    settings: Settings = None,
-    restart: Restart = False,
-    dry_run: DryRun = False,
-    tensorboard: TensorBoard = False,
-    as_json: AsJson = False,
+    *,
+    flags: Flags,
+    how: How,
 ) -> None:
     """Train a model from scratch on labelled structures, or as a configuration says.
 
@@ -221,14 +211,11 @@ def train(
 
       torchrun --nproc-per-node 4 -m dpa4_flows.cli train train.toml
     """
-    flags = Flags(
-        out, validation, validation_fraction, split_by, property_name, steps, epochs, max_time, lr, batch_atoms,
-        device, compiled, mixed_precision, settings, preset=preset,
-    )  # fmt: skip
-    _run(inputs, flags, restart=restart, dry_run=dry_run, tensorboard=tensorboard, as_json=as_json)
+    _run(inputs, flags.assignments({"output": out and str(out), "preset": preset}), how)
 
 
 @app.command()
+@grouped
 def finetune(
     inputs: Inputs,
     base: Annotated[
@@ -238,23 +225,9 @@ def finetune(
     lora: Annotated[
         int | None, typer.Option(min=0, metavar="RANK", help="Train adapters of this rank only, 8 say; few frames.")
     ] = None,
-    validation: Validation = None,
-    validation_fraction: ValidationFraction = None,
-    split_by: Split = None,
-    property_name: Property = None,
-    steps: Steps = None,
-    epochs: Epochs = None,
-    max_time: MaxTime = None,
-    lr: LearningRate = None,
-    batch_atoms: BatchAtoms = None,
-    device: Device = None,
-    compiled: Compile = None,
-    mixed_precision: Mixed = None,
-    settings: Settings = None,
-    restart: Restart = False,
-    dry_run: DryRun = False,
-    tensorboard: TensorBoard = False,
-    as_json: AsJson = False,
+    *,
+    flags: Flags,
+    how: How,
 ) -> None:
     """Fit a published model, or one of your own, to labelled structures.
 
@@ -267,15 +240,17 @@ def finetune(
 
       dpa4 finetune frames.extxyz --base dpa4-neo --lora 8 --max-time 60 -o runs/mine
     """
-    flags = Flags(
-        out, validation, validation_fraction, split_by, property_name, steps, epochs, max_time, lr, batch_atoms,
-        device, compiled, mixed_precision, settings, base=base, lora=lora,
-    )  # fmt: skip
-    _run(inputs, flags, default_base=BASE, restart=restart, dry_run=dry_run, tensorboard=tensorboard, as_json=as_json)
+    named = {"output": out and str(out), "base": base, "finetune.lora_rank": lora}
+    _run(inputs, flags.assignments(named), how, default_base=BASE)
 
 
-def configuration(inputs: list[Path], flags: Flags, default_base: str | None = None) -> TrainConfig:
+def configuration(inputs: list[Path], assignments: list[str], default_base: str | None = None) -> TrainConfig:
     """The whole configuration of a command.
+
+    Args:
+        inputs: a configuration, or data.
+        assignments: ``section.key=value``; a later one wins.
+        default_base: model that is fine-tuned if neither the file nor an assignment names one.
 
     Raises:
         DPA4Error: unknown keys, wrong values, several configurations.
@@ -283,11 +258,9 @@ def configuration(inputs: list[Path], flags: Flags, default_base: str | None = N
     files = [path for path in inputs if path.suffix.lower() == ".toml"]
     if files and len(inputs) > 1:
         raise DPA4Error(f"give one configuration or data, not {files[0]} with other files; name the data in it")
-    assignments = flags.assignments()
     if files:
-        needs_base = default_base is not None and flags.base is None and not _names_base(files[0])
-        if needs_base:
-            assignments.insert(0, f"base={toml_value(default_base)}")
+        if default_base is not None and not _names_base(files[0]):
+            assignments = [f"base={toml_value(default_base)}", *assignments]
         return ready(TrainConfig.from_toml(files[0], assignments))
     name = inputs[0].name.partition(".")[0] or inputs[0].resolve().name
     data: dict[str, Any] = {
@@ -307,25 +280,16 @@ def _names_base(path: Path) -> bool:
         return True  # what is wrong is said where the configuration is built
 
 
-def _run(
-    inputs: list[Path],
-    flags: Flags,
-    *,
-    default_base: str | None = None,
-    restart: bool,
-    dry_run: bool,
-    tensorboard: bool,
-    as_json: bool,
-) -> None:
+def _run(inputs: list[Path], assignments: list[str], how: How, default_base: str | None = None) -> None:
     is_first = os.environ.get("RANK", "0") == "0"
     try:
         with _signals_stop():
-            config = configuration(inputs, flags, default_base)
-            if dry_run:
-                _plan(config, as_json=as_json, shown=is_first)
+            config = configuration(inputs, assignments, default_base)
+            if how.dry_run:
+                _plan(config, as_json=how.as_json, shown=is_first)
             elif is_first:
-                _train(config, restart=restart, tensorboard=tensorboard, as_json=as_json)
-            elif run_training(config, restart=restart).status == "interrupted":
+                _train(config, restart=how.restart, tensorboard=how.tensorboard, as_json=how.as_json)
+            elif run_training(config, restart=how.restart).status == "interrupted":
                 raise typer.Exit(INTERRUPTED)
     except ValueError:
         if is_first:

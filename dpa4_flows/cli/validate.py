@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.table import Table
 
@@ -17,11 +16,10 @@ from dpa4_flows.analysis.frames import is_pbe
 from dpa4_flows.analysis.schemes import PUBLISHED
 from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
-from dpa4_flows.cli.relaxing import relax_missing
-from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Model, Threads
+from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
+from dpa4_flows.cli.relaxing import Convergence, relax_missing
 from dpa4_flows.cli.validate_bulk import bulk
 from dpa4_flows.cli.validate_hull import hull
-from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.corrections import (
     VALIDATION,
     CorrectionRefitDocument,
@@ -33,7 +31,6 @@ from dpa4_flows.makers.corrections import (
     thermo_document,
 )
 from dpa4_flows.makers.references import correction_scheme
-from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.results import ResultsTable
 
 TABLE = "thermo.sqlite"
@@ -54,11 +51,12 @@ def _group() -> None:
 
 
 app.add_typer(validate, name="validate")
-validate.command()(bulk)
-validate.command()(hull)
+validate.command()(grouped(bulk))
+validate.command()(grouped(hull))
 
 
 @validate.command()
+@grouped
 def thermo(
     model: Model = "dpa4-neo",
     corrections: Annotated[
@@ -77,12 +75,9 @@ def thermo(
     folder: Annotated[
         Path | None, typer.Option("--folder", "-o", metavar="DIR", help="Keep the relaxations here and reuse them.")
     ] = None,
-    fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force at the end of a relaxation, eV/Å.")] = 0.02,
-    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 500,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    threads: Threads = 0,
-    max_atoms_per_batch: Batch = None,
+    *,
+    relaxing: Convergence,
+    machine: BatchMachine,
     as_json: AsJson = False,
 ) -> None:
     """Formation energies of 41 compounds against experiment.
@@ -96,16 +91,10 @@ def thermo(
 
       dpa4 validate thermo -m my.dpa4 --folder thermo --refit my-corrections.yaml
     """
-    if threads:
-        torch.set_num_threads(threads)
+    machine.use_threads()
     if refit is not None and refit.suffix not in (".yaml", ".yml"):
         raise DPA4Error(f"{refit.name} cannot hold a refit: give a name that ends in .yaml")
-    maker = BatchRelaxMaker(
-        model=ModelRef(model, device=device, dtype=dtype),
-        fmax=fmax,
-        max_steps=max_steps,
-        max_atoms_per_batch=max_atoms_per_batch,
-    )
+    maker = relaxing.maker(model, machine)
     schemes = _schemes(corrections, maker.model.info(), refit=refit is not None)
     compounds = bundled_compounds(VALIDATION)
     everything = bundled_compounds() if refit is not None else compounds

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -16,13 +15,12 @@ from rich.table import Table
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.cli.console import err, number, out, print_json, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
-from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Model, Threads
+from dpa4_flows.cli.options import AsJson, BatchMachine, Model
 from dpa4_flows.extras import require_extra
 from dpa4_flows.makers.bulk_validation import TEMPERATURE_K, BulkDocument, BulkRow, bulk_document, bulk_solids
 from dpa4_flows.makers.elastic import BatchElasticMaker
 from dpa4_flows.makers.phonons import BatchPhononMaker
 from dpa4_flows.makers.stability import StabilityMaker
-from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.results import ResultsTable
 
 TABLE = "bulk.sqlite"
@@ -44,10 +42,8 @@ def bulk(
     min_length: Annotated[
         float, typer.Option(min=3.0, help="Distance between an atom and its image in phonon supercells, Å.")
     ] = 10.0,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    threads: Threads = 0,
-    max_atoms_per_batch: Batch = None,
+    *,
+    machine: BatchMachine,
     as_json: AsJson = False,
 ) -> None:
     """Lattice constants, elastic constants and phonons of 26 solids beside PBE and experiment.
@@ -66,18 +62,17 @@ def bulk(
     if not no_phonons:
         require_extra("phonons", "a calculation of phonons (left out by --no-phonons)")
     chosen = bulk_solids(solids, quick=quick)
-    if threads:
-        torch.set_num_threads(threads)
+    machine.use_threads()
     maker = StabilityMaker(
-        model=ModelRef(model, device=device, dtype=dtype),
+        model=machine.model(model),
         hull=None,
-        elastic=BatchElasticMaker(max_atoms_per_batch=max_atoms_per_batch),
+        elastic=BatchElasticMaker(max_atoms_per_batch=machine.max_atoms_per_batch),
         phonons=None
         if no_phonons
         else BatchPhononMaker(
-            min_length=min_length, temperatures_k=(TEMPERATURE_K,), max_atoms_per_batch=max_atoms_per_batch
+            min_length=min_length, temperatures_k=(TEMPERATURE_K,), max_atoms_per_batch=machine.max_atoms_per_batch
         ),
-        max_atoms_per_batch=max_atoms_per_batch,
+        max_atoms_per_batch=machine.max_atoms_per_batch,
     )
     place = tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

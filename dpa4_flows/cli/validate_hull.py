@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 from rich.table import Table
@@ -30,11 +29,10 @@ from dpa4_flows.analysis.hull_comparison import (
 )
 from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
-from dpa4_flows.cli.relaxing import relax_missing
-from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Model, Threads
+from dpa4_flows.cli.options import AsJson, BatchMachine, Model
+from dpa4_flows.cli.relaxing import Convergence, relax_missing
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.references import correction_scheme, document_entry
-from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.entries_file import read_entries
 from dpa4_flows.report.parity_plot import check_plot_name, write_parity_plot
 from dpa4_flows.results import ResultsTable
@@ -81,12 +79,10 @@ class Comparison:
     crystals: Agreement
 
 
-def hull(
-    entries: Annotated[
-        Path,
-        typer.Argument(metavar="ENTRIES", help="JSON of computed entries with structures, as pymatgen writes them."),
-    ],
-    model: Model = "dpa4-neo",
+@dataclass(frozen=True)
+class Comparing:
+    """What is compared, and where it goes."""
+
     corrections: Annotated[
         list[str] | None,
         typer.Option(
@@ -94,29 +90,43 @@ def hull(
             "-c",
             help="For the model: auto, none, MP2020, OMat24 or the file of a refit; several times for several.",
         ),
-    ] = None,
+    ] = None
     threshold: Annotated[
         list[float] | None,
         typer.Option(
             min=0.0, help="Stable means this close to the hull, eV/atom; may be repeated; default: 0 and 0.05."
         ),
-    ] = None,
+    ] = None
     max_atoms: Annotated[
         int | None, typer.Option(min=1, help="Leave out larger cells, but for those on the hull of the file.")
-    ] = None,
+    ] = None
     folder: Annotated[
         Path | None, typer.Option("--folder", "-o", metavar="DIR", help="Keep the relaxations here and reuse them.")
-    ] = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a line for each phase.")] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw both against each other: .html or .png.")
-    ] = None,
-    fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force at the end of a relaxation, eV/Å.")] = 0.02,
-    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 500,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    threads: Threads = 0,
-    max_atoms_per_batch: Batch = None,
+    ] = None
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a line for each phase.")] = None
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw both against each other: .html or .png.")] = (
+        None
+    )
+
+    def check(self) -> None:
+        """Refuse files that cannot be written, before anything is computed."""
+        for path in (self.csv_file, self.plot):
+            if path is not None and not path.absolute().parent.is_dir():
+                raise DPA4Error(f"there is no folder {path.parent} for {path.name}")
+        if self.plot is not None:
+            check_plot_name(self.plot)
+
+
+def hull(
+    entries: Annotated[
+        Path,
+        typer.Argument(metavar="ENTRIES", help="JSON of computed entries with structures, as pymatgen writes them."),
+    ],
+    model: Model = "dpa4-neo",
+    *,
+    comparing: Comparing,
+    relaxing: Convergence,
+    machine: BatchMachine,
     as_json: AsJson = False,
 ) -> None:
     """A whole hull of the model against that of computed entries, such as those of the Materials Project.
@@ -132,36 +142,26 @@ def hull(
 
       dpa4 validate hull exported.json.gz -m my.dpa4 -c auto -c none --max-atoms 40
     """
-    for path in (csv_file, plot):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise DPA4Error(f"there is no folder {path.parent} for {path.name}")
-    if plot is not None:
-        check_plot_name(plot)
-    if threads:
-        torch.set_num_threads(threads)
-    maker = BatchRelaxMaker(
-        model=ModelRef(model, device=device, dtype=dtype),
-        fmax=fmax,
-        max_steps=max_steps,
-        max_atoms_per_batch=max_atoms_per_batch,
-    )
+    comparing.check()
+    machine.use_threads()
+    maker = relaxing.maker(model, machine)
     info = maker.model.info()
-    schemes = list(dict.fromkeys(correction_scheme(info, scheme) for scheme in corrections or ["auto"]))
+    schemes = list(dict.fromkeys(correction_scheme(info, scheme) for scheme in comparing.corrections or ["auto"]))
     everything = read_entries(entries)
-    chosen = everything if max_atoms is None else _small_or_stable(everything, max_atoms)
-    thresholds = sorted(set(threshold or (0.0, 0.05)))
-    place = tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder))
+    chosen = everything if comparing.max_atoms is None else _small_or_stable(everything, comparing.max_atoms)
+    thresholds = sorted(set(comparing.threshold or (0.0, 0.05)))
+    place = tempfile.TemporaryDirectory() if comparing.folder is None else nullcontext(str(comparing.folder))
     with place as kept:
         table = ResultsTable(Path(kept) / TABLE)
         relax_missing(maker, table, [e.structure for e in chosen.values()], progress=err.is_terminal and not as_json)
         failures: dict[str, str] = {}
         comparisons = [_compare(table, maker, chosen, scheme, thresholds, failures) for scheme in schemes]
     n_large = len(everything) - len(chosen)
-    if csv_file is not None:
-        _write_csv(csv_file, comparisons)
-    if plot is not None:
+    if comparing.csv_file is not None:
+        _write_csv(comparing.csv_file, comparisons)
+    if comparing.plot is not None:
         best = comparisons[0]
-        write_parity_plot(plot, best.phases, expected=entries.name, found=f"{info.name}, {best.scheme}")
+        write_parity_plot(comparing.plot, best.phases, expected=entries.name, found=f"{info.name}, {best.scheme}")
     if as_json:
         print_json(
             {
@@ -179,7 +179,7 @@ def hull(
         left = f"; {plural(n_large, 'larger cell')} above the hull left out" if n_large else ""
         say(f"{info.name} against {entries.name}: {plural(len(chosen), 'phase')} of {len(everything)}{left}")
         _print(comparisons)
-        for written in (csv_file, plot):
+        for written in (comparing.csv_file, comparing.plot):
             if written is not None:
                 say(f"wrote {written}")
     for name, reason in list(failures.items())[:MAX_NAMED]:

@@ -56,10 +56,8 @@ def refused(*arguments: object) -> str:
     return sentence
 
 
-def flags(**given: Any) -> Flags:
-    names = ("out", "validation", "validation_fraction", "split_by", "property", "steps", "epochs", "max_time", "lr")
-    names += ("batch_atoms", "device", "compile", "mixed_precision", "settings")
-    return Flags(**dict.fromkeys(names) | given)
+def flags(base: str | None = None, out: str | None = None, **given: Any) -> list[str]:
+    return Flags(**given).assignments({"base": base, "output": out})
 
 
 # ---- a run
@@ -187,7 +185,9 @@ def test_only_given_flags_override(data: Path, tmp_path: Path) -> None:
     plain = configuration([path], flags())
     assert (plain.run.steps, plain.run.clip, plain.schedule.lr, plain.name) == (7, 2.5, 2e-4, "train")
     assert Path(plain.output) == Path.cwd() / "runs" / "train"
-    given = flags(epochs=3.0, lr=1e-3, property="gap:eV", out=tmp_path, settings=["run.clip=1", "schedule.lr=0.1"])
+    given = flags(
+        epochs=3.0, lr=1e-3, property_name="gap:eV", out=str(tmp_path), settings=["run.clip=1", "schedule.lr=0.1"]
+    )
     changed = configuration([path], given)
     assert (changed.run.steps, changed.run.epochs, changed.run.clip, changed.schedule.lr) == (0, 3.0, 1.0, 0.1)
     assert changed.property is not None and (changed.property.name, changed.property.unit) == ("gap", "eV")

@@ -1,0 +1,121 @@
+"""Options that belong together: a frozen dataclass whose fields are flags, and the groups that several commands share.
+
+A field is declared as typer declares a parameter, ``fmax: Annotated[float, typer.Option(help="eV/Å.")] = 0.02``, and a
+command takes the group in place of its flags. A group may derive from another and change a default or a help.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import torch
+import typer
+
+from dpa4_core.potential import PotentialLike
+from dpa4_flows.model_ref import ModelRef
+
+
+def options_of(group: type) -> list[inspect.Parameter]:
+    """A keyword parameter for each field of a dataclass, as typer reads them."""
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in dataclasses.fields(group)
+    ]
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` as typer sees it: with the flags of a group in place of each parameter that is a dataclass."""
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, type] = {
+        name: parameter.annotation
+        for name, parameter in signature.parameters.items()
+        if isinstance(parameter.annotation, type) and dataclasses.is_dataclass(parameter.annotation)
+    }
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        if name in groups:
+            parameters += options_of(groups[name])
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(command)
+    def flat(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
+        command(**given)
+
+    flat.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    flat.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+    return flat
+
+
+# ---- single options
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILES...",
+        help="CIF, POSCAR, (ext)xyz, JSON, JSON lines, ASE database, a tar or zip archive or a folder of them.",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="File to write: .extxyz, .json, .cif or POSCAR; or for any number of structures a folder or .parquet.",
+    ),
+]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="Registry name, .pt or .dpa4 file, or package.module:callable.")
+]
+RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="In a run folder, compute failures again.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
+
+
+# ---- groups
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the model computes, and how precisely."""
+
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto"
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32"
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves the choice to torch.")] = 0
+
+    def use_threads(self) -> None:
+        """Give torch as many threads as were asked for."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+
+    def model(self, name: str) -> ModelRef:
+        """The model as it computes on this machine, not loaded yet."""
+        return ModelRef(name, device=self.device, dtype=self.dtype)
+
+    def load(self, name: str) -> PotentialLike:
+        """The model, ready to compute with the threads that were asked for."""
+        self.use_threads()
+        return self.model(name).load()
+
+
+@dataclass(frozen=True)
+class BatchMachine(Machine):
+    """A machine that computes many structures at the same time."""
+
+    max_atoms_per_batch: Annotated[
+        int | None, typer.Option("--max-atoms-per-batch", min=1, help="Atoms computed at the same time.")
+    ] = None
