@@ -1,4 +1,4 @@
-"""Numbers with the published DPA4-Neo weights: voltages and formation energies of well-known oxides.
+"""Numbers with the published DPA4-Neo weights: voltages and formation energies of oxides, surface energies of metals.
 
 Expected values come from the same checkpoint run through the reference implementation, with OMat24 corrections.
 """
@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from ase.build import bulk
 from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 
 import dpa4_core as dpa4
 from dpa4_flows.analysis.corrections import corrected_entry
 from dpa4_flows.analysis.electrode import electrode_properties, remove_ions
 from dpa4_flows.analysis.hull import phase_positions
+from dpa4_flows.analysis.surface import cuts, surface_energy
 from dpa4_flows.bundled import bundled_campaigns
 from dpa4_flows.calculations import rattled
 from dpa4_flows.reference.library import bundled_elements, load_phases
@@ -30,6 +32,9 @@ FORMATION = {  # eV/atom
     "NiO": -1.196,
     "LiCoO2": -1.85,
 }
+
+SURFACES = {"Al": (4.04, 0.77), "Cu": (3.63, 1.37), "Ag": (4.15, 0.73), "Pt": (3.97, 1.45)}
+"""Å to begin with, and J/m² of (111) from slabs of four planes; from six on 2 % less for copper and silver."""
 
 AS_REFERENCE = {"check_minimum": False}
 """The reference implementation stops where forces vanish; solid oxygen, for one, has lower states."""
@@ -83,3 +88,14 @@ def test_formation_energies_of_oxides(neo):
     positions = phase_positions([entries[n] for n in names], [e for n, e in entries.items() if n not in FORMATION])
     for name, position in zip(names, positions, strict=True):
         assert position.formation_energy_per_atom == pytest.approx(FORMATION[name], abs=0.020), name
+
+
+def test_surface_energies_of_close_packed_metals(neo):
+    bulks = [AseAtomsAdaptor.get_structure(bulk(metal, "fcc", a=a)) for metal, (a, _) in SURFACES.items()]
+    relaxed = dpa4.relax(bulks, neo, fmax=0.01, strict=True)
+    facets = [next(cut for cut in cuts(r.structure).slabs if cut.name == "111") for r in relaxed]
+    references = dpa4.predict([cut.oriented_unit_cell for cut in facets], neo, strict=True)
+    slabs = dpa4.relax([cut.slab for cut in facets], neo, fmax=0.02, relax_cell=False, strict=True)
+    for (metal, (_, expected)), cut, reference, slab in zip(SURFACES.items(), facets, references, slabs, strict=True):
+        energy = surface_energy(cut, slab.energy, reference.energy / len(cut.oriented_unit_cell))
+        assert energy == pytest.approx(expected, rel=0.03), metal

@@ -1,0 +1,126 @@
+"""Facets of a crystal: which indices symmetry tells apart, and the cell in which a facet lies flat.
+
+Miller indices refer to the conventional cell in the standard setting of spglib; names have four of them where its axes
+are hexagonal.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import spglib
+from numpy.typing import NDArray
+from pymatgen.core import Element, Lattice, Structure
+
+Array = NDArray[np.float64]
+Miller = tuple[int, int, int]
+
+SYMPREC = 0.01
+"""Å, for the space group."""
+
+
+def equivalent_facets(crystal: Structure, miller: Miller) -> list[Miller]:
+    """All that the Laue class of a conventional cell makes of one, opposite faces included; the simplest first."""
+    rotations = operations(crystal)[0]
+    images = np.concatenate([miller @ rotations, -(miller @ rotations)]).tolist()
+    found: set[Miller] = {(h, k, l_) for h, k, l_ in images}
+    return sorted(found, key=lambda hkl: (max(map(abs, hkl)), sum(i < 0 for i in hkl), *(-i for i in hkl)))
+
+
+def distinct_facets(crystal: Structure, max_index: int) -> list[Miller]:
+    """One index triple of every family up to ``max_index``, of a conventional cell; low indices first."""
+    span = range(max_index, -max_index - 1, -1)
+    left: set[Miller] = {(h, k, l_) for h, k, l_ in itertools.product(span, repeat=3) if math.gcd(h, k, l_) == 1}
+    found = []
+    while left:
+        family = equivalent_facets(crystal, next(iter(left)))
+        left -= set(family)
+        found.append(family[0])
+    return sorted(found, key=lambda hkl: (max(map(abs, hkl)), sum(map(abs, hkl)), *(-i for i in hkl)))
+
+
+def facet_name(lattice: Lattice, miller: Miller) -> str:
+    """Indices in a row, with the third of four, −h − k, where the axes of the conventional cell are hexagonal."""
+    h, k, index_l = miller
+    return "".join(map(str, (h, k, -h - k, index_l) if lattice.is_hexagonal() else miller))
+
+
+def standard_cells(structure: Structure) -> tuple[Structure, Structure]:
+    """The symmetrised conventional and primitive cell, in the same orientation, with bare elements as species."""
+    found = [
+        spglib.standardize_cell(_cell(structure), to_primitive=primitive, no_idealize=False, symprec=SYMPREC)
+        for primitive in (False, True)
+    ]
+    cells = [Structure(Lattice(cell[0]), [Element.from_Z(int(z)) for z in cell[2]], cell[1]) for cell in found if cell]
+    if len(cells) < 2:
+        raise ValueError(
+            f"no space group of {structure.formula} found within {SYMPREC} Å: do atoms lie on one another?"
+        )
+    return cells[0], cells[1]
+
+
+def operations(structure: Structure) -> tuple[NDArray[np.int64], Array]:
+    """Rotations [n, 3, 3] and translations [n, 3] on fractional coordinates."""
+    found = spglib.get_symmetry_dataset(_cell(structure), symprec=SYMPREC)
+    assert found is not None  # a cell that spglib made
+    return found.rotations.astype(np.int64), np.asarray(found.translations)
+
+
+def _cell(structure: Structure) -> Any:
+    return structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers
+
+
+def oriented_unit_cell(crystal: Structure, primitive: Structure, miller: Miller) -> Structure:
+    """The primitive cell of which two axes, as short as can be, span the facet: the first along x, the second in xy.
+
+    Args:
+        crystal: conventional cell that the indices refer to.
+        primitive: the same crystal, in the same orientation.
+        miller: three coprime indices.
+
+    Returns:
+        A cell whose height along z is the interplanar spacing.
+    """
+    rows = primitive.lattice.matrix
+    # indices on the primitive axes: thirds and halves for centred cells
+    index = np.rint(6 * rows @ np.linalg.inv(crystal.lattice.matrix) @ miller).astype(int)
+    basis = _completed(index // math.gcd(*map(int, index)))
+    basis = _reduced_in_plane(basis, rows)
+    oriented = basis @ rows
+    coords = primitive.frac_coords @ np.linalg.inv(basis)
+    lower = np.linalg.cholesky(oriented @ oriented.T)  # the same axes, turned
+    return Structure(Lattice(lower), primitive.species, coords - np.floor(coords))
+
+
+def _completed(index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Integer rows of determinant ±1, two in the plane of coprime indices, the third one spacing above (Euclid)."""
+    basis, left = np.eye(3, dtype=np.int64), index.copy()
+    while np.count_nonzero(left) > 1:
+        pivot = min(np.flatnonzero(left), key=lambda i: abs(left[i]))
+        for i in range(3):
+            if i != pivot:
+                times = left[i] // left[pivot]
+                left[i] -= times * left[pivot]
+                basis[i] -= times * basis[pivot]
+    last = int(np.flatnonzero(left)[0])
+    order = [i for i in range(3) if i != last] + [last]
+    return basis[order] * np.array([[1], [1], [left[last]]])
+
+
+def _reduced_in_plane(basis: NDArray[np.int64], rows: Array) -> NDArray[np.int64]:
+    """The two shortest in-plane axes (Lagrange and Gauss), the third as upright as they allow; right-handed."""
+    a, b, c = basis
+    while True:
+        if np.linalg.norm(a @ rows) > np.linalg.norm(b @ rows) + 1e-8:
+            a, b = b, a
+        times = round(float((a @ rows) @ (b @ rows) / ((a @ rows) @ (a @ rows))) - 1e-8)
+        if times == 0:
+            break
+        b = b - times * a
+    shares = np.linalg.lstsq((np.array([a, b]) @ rows).T, c @ rows, rcond=None)[0]
+    c = c - np.rint(shares - 1e-8).astype(int) @ np.array([a, b])
+    found = np.array([a, b, c])
+    return found if np.linalg.det(found @ rows) > 0 else found * np.array([[1], [-1], [1]])
