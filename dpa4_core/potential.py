@@ -19,7 +19,9 @@ from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.footprint import footprint
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.registry import resolve
+from dpa4_core.nn.edges import PLAIN, EdgeStrategy
 from dpa4_core.nn.segment import segment_sum
+from dpa4_core.nn.strategies import Lean, Tiled
 from dpa4_core.nn.tiling import cut
 
 _SMALL = 30_000
@@ -183,9 +185,20 @@ class Potential:
                 result = self._compiled(edge_vec.detach(), src, dst, species, conditioning)
                 if result is not None:
                     return assemble(*result, edge_vec.detach(), graph)
-            tiling = cut(dst, graph.n_atoms, keep=self._fits(graph)) if self._tiled else None
-            atom_energies = self.model(edge_vec, src, dst, species, conditioning, tiling=tiling)
+            strategy = self.strategy(graph)
+            atom_energies = self.model(edge_vec, src, dst, species, conditioning, strategy=strategy)
             return derive(atom_energies, edge_vec, graph)
+
+    def strategy(self, graph: Graph) -> EdgeStrategy:
+        """How the network takes sums over edges here: on a GPU the plain formula makes better use of the device.
+
+        Raises:
+            MemoryError: less memory is free than a CPU needs.
+        """
+        if self.device.type != "cpu" or self.model.block_precision is not None:
+            return PLAIN
+        kind = Tiled if self._fits(graph) else Lean
+        return kind(cut(graph.dst, graph.n_atoms))
 
     def _fits(self, graph: Graph) -> bool:
         """Whether the intermediates of a large graph may be kept, or are computed twice to save memory.
@@ -203,11 +216,6 @@ class Potential:
                 f"{free / 1e9:.1f} GB are free"
             )
         return need.keep < 0.5 * free
-
-    @property
-    def _tiled(self) -> bool:
-        """Whether edges go through the blocks in tiles: on a GPU the plain formula makes better use of the device."""
-        return self.device.type == "cpu" and self.model.block_precision is None
 
     def __repr__(self) -> str:
         return f"Potential({self.info.name!r}, device={str(self.device)!r}, dtype={str(self.dtype)!r})"

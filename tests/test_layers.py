@@ -73,6 +73,13 @@ def test_core_knows_no_workflows_and_points_left(path):
     assert not any(n.split(".")[0] == "pymatgen" for n in imports(path, top_level_only=True)), f"{path} needs pymatgen"
 
 
+@pytest.mark.parametrize("folder", ["data", "nn", "model", "train"])
+def test_files_of_the_core_do_not_import_each_other_in_circles(folder):
+    package = f"dpa4_core/{folder}"
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files(package)}
+    TopologicalSorter({name: imports(path) & names.keys() for name, path in names.items()}).prepare()
+
+
 @pytest.mark.parametrize("path", files("dpa4_flows/analysis"), ids=lambda p: p.name)
 def test_analysis_is_free_of_engines(path):
     assert not {name.split(".")[0] for name in imports(path)} & ENGINES, path

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.zbl import zbl_pair_energy
-from dpa4_core.nn.chunked import chunked
-from dpa4_core.nn.convolution import EdgeData, SO2Convolution
+from dpa4_core.nn.convolution import SO2Convolution
+from dpa4_core.nn.edges import PLAIN, EdgeData, EdgeStrategy
 from dpa4_core.nn.embedding import ChargeSpinEmbedding, EnvironmentFiLM, SpeciesTable, zonal_seed
 from dpa4_core.nn.feedforward import FittingNet, GridFFN, ScalarFFN, auto_width
 from dpa4_core.nn.layout import packed_degrees
@@ -24,7 +24,6 @@ from dpa4_core.nn.norm import EquivariantRMSNorm
 from dpa4_core.nn.radial import BesselBasis, GaussianBasis, RadialMLP, bridge_clamp, bridge_switch, envelope
 from dpa4_core.nn.rotation import Harmonics, edge_frame
 from dpa4_core.nn.segment import segment_sum
-from dpa4_core.nn.tiling import Tiling
 
 
 class Block(nn.Module):
@@ -61,8 +60,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, edges: EdgeData) -> Tensor:
         x = x + self.conv_post(self.conv(self.conv_pre(x), edges))
         for pre, ffn, post in zip(self.ffn_pre, self.ffns, self.ffn_post, strict=True):
-            normed = pre(x)
-            x = x + post(ffn(normed) if edges.keep else chunked(ffn, normed))
+            x = x + post(edges.strategy.on_nodes(ffn, pre(x)))
         return x
 
 
@@ -130,7 +128,7 @@ class DPA4(nn.Module):
         species: Tensor,
         conditioning: Tensor | None = None,
         roll: Tensor | None = None,
-        tiling: Tiling | None = None,
+        strategy: EdgeStrategy = PLAIN,
     ) -> Tensor:
         """Invariant descriptor [n_atoms, C] of every atom.
 
@@ -140,7 +138,7 @@ class DPA4(nn.Module):
             species: [n_atoms] int64, position in ``config.elements``.
             conditioning: charge and spin multiplicity of the system of each atom, [n_atoms, 2] int64.
             roll: [n_edges, 1] radians, a gauge; see `edge_frame`.
-            tiling: of the edges, for inference; weights are then constants.
+            strategy: how sums over edges are taken; with another than the plain one weights are constants.
         """
         config = self.config
         floored = config.version >= 1.1
@@ -171,20 +169,19 @@ class DPA4(nn.Module):
                 conditioning = torch.tensor([config.charge_spin], device=species.device).expand(n_atoms, -1)
             type_vectors = type_vectors + self.charge_spin(conditioning)
         gated = weight if gate is None else weight * gate
-        scalars = self.film(type_vectors, species, src, dst, edge_vec, basis, gated, norm, tiling)
+        scalars = self.film(type_vectors, species, src, dst, edge_vec, basis, gated, norm, strategy)
 
         rotation = self.harmonics.rows(direction, *edge_frame(direction, roll))
-        seed = zonal_seed(rotation[:, 0], radial, dst, norm, self.degrees, gate, tiling)
+        seed = zonal_seed(rotation[:, 0], radial, dst, norm, self.degrees, gate, strategy)
         x = torch.cat([scalars[:, None], seed], dim=1)
 
         condition = radial + (type_vectors[src] + type_vectors[dst])[:, None]
-        edges = EdgeData(src, dst, rotation, condition, weight, gate, tiling)
+        edges = EdgeData(src, dst, rotation, condition, weight, gate, strategy)
         with self._autocast(x.device):
             for block in self.blocks:
                 x = block(x, edges)
         if isinstance(self.readout, GridFFN):
-            lean = tiling is not None and not tiling.keep
-            return x[:, 0] + (chunked(self.readout.scalar, x) if lean else self.readout.scalar(x))
+            return x[:, 0] + strategy.on_nodes(self.readout.scalar, x)
         return x[:, 0] + self.readout(x[:, 0])
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
@@ -201,10 +198,10 @@ class DPA4(nn.Module):
         species: Tensor,
         conditioning: Tensor | None = None,
         roll: Tensor | None = None,
-        tiling: Tiling | None = None,
+        strategy: EdgeStrategy = PLAIN,
     ) -> Tensor:
         """Atomic energies [n_atoms] float64, eV; arguments as in `descriptor`."""
-        energies = self.fitting(self.descriptor(edge_vec, src, dst, species, conditioning, roll, tiling))
+        energies = self.fitting(self.descriptor(edge_vec, src, dst, species, conditioning, roll, strategy))
         energies = energies + self.fit_bias[species, 0].to(energies.dtype)
         energies = energies.double() + self.out_bias[0, species, 0]
         if self.config.bridge is not None:

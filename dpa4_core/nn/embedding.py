@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dpa4_core.nn.edges import EdgeStrategy
 from dpa4_core.nn.linear import normal
 from dpa4_core.nn.norm import ScaleNorm
-from dpa4_core.nn.segment import segment_outer, segment_sum
-from dpa4_core.nn.tiling import Tiling
 
 
 class SpeciesTable(nn.Module):
@@ -92,13 +91,14 @@ class EnvironmentFiLM(nn.Module):
         basis: Tensor,
         weight: Tensor,
         norm: Tensor,
-        tiling: Tiling | None = None,
+        strategy: EdgeStrategy,
     ) -> Tensor:
         """Scalar features [n_atoms, C].
 
         Args:
             type_vectors: T [n_atoms, C]; species: [n_atoms]; edge_vec: [n_edges, 3]; basis: φ [n_edges, n_radial];
-            weight: w, gated under bridging, [n_edges, 1]; norm: n [n_atoms, 1]; tiling: see `segment_outer`.
+            weight: w, gated under bridging, [n_edges, 1]; norm: n [n_atoms, 1];
+            strategy: how sums over edges are taken.
         """
         inverse = torch.rsqrt(edge_vec.square().sum(-1, keepdim=True) + self.eps**2)
         s = weight * inverse
@@ -110,7 +110,7 @@ class EnvironmentFiLM(nn.Module):
         by_centre = self.species.table @ self.edge_1[n_radial + n_species :]
         hidden = radial @ self.edge_1[:n_radial] + by_source[species[src]] + by_centre[species[dst]]
         g = F.silu(hidden) @ self.edge_2
-        a = segment_outer(four_vector, g, dst, type_vectors.shape[0], tiling) * norm[:, :, None]
+        a = strategy.outer(four_vector, g, dst, type_vectors.shape[0]) * norm[:, :, None]
         invariant = a.transpose(1, 2) @ a[:, :, : self.axis]
         alpha, beta = (invariant.flatten(1) @ self.out).chunk(2, dim=1)
         scale = torch.exp(self.log_scale) * torch.tanh(self.scale_norm(alpha))
@@ -125,20 +125,13 @@ def zonal_seed(
     norm: Tensor,
     degrees: Tensor,
     gate: Tensor | None,
-    tiling: Tiling | None = None,
+    strategy: EdgeStrategy,
 ) -> Tensor:
     """First l ≥ 1 features, x_i[l, m] = n_i Σ_e S_lm(u_e) ρ_e[l]: [n_atoms, D − 1, C].
 
     Args:
         harmonic: [n_edges, D]; radial: ρ [n_edges, L+1, C]; norm: [n_atoms, 1]; degrees: [D]; gate: [n_edges, 1];
-        tiling: see `segment_outer`.
+        strategy: how sums over edges are taken.
     """
     harmonic = harmonic[:, 1:] if gate is None else harmonic[:, 1:] * gate
-    n_atoms, n_degrees, channels = norm.shape[0], radial.shape[1], radial.shape[2]
-    if tiling is None:
-        messages = harmonic[:, :, None] * radial.index_select(1, degrees[1:])
-        return segment_sum(messages, dst, n_atoms) * norm[:, :, None]
-    # every harmonic with every degree of ρ is more than is needed, but one product
-    everything = segment_outer(harmonic, radial.flatten(1), dst, n_atoms, tiling)
-    rows = torch.arange(len(degrees) - 1, device=degrees.device)
-    return everything.view(n_atoms, len(rows), n_degrees, channels)[:, rows, degrees[1:]] * norm[:, :, None]
+    return strategy.by_degree(harmonic, radial, degrees[1:], dst, norm.shape[0]) * norm[:, :, None]

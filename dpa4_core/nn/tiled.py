@@ -1,6 +1,6 @@
-"""The messages of a convolution for inference on a CPU: edges in tiles that stay in the cache, derivative by hand.
+"""The messages of `Messages` for inference on a CPU: edges in tiles that stay in the cache, derivative by hand.
 
-The plain formula of `SO2Convolution.messages` makes one tensor of every intermediate for all edges. Each is far larger
+The plain formula makes one tensor of every intermediate for all edges. Each is far larger
 than a cache and fresh from the system, so most of the time goes to page faults and to moving memory. Here a few hundred
 edges go through the whole chain before the next ones start, in buffers that are used again, and the edges of a centre,
 which lie side by side, are rotated back and summed by one matrix product. Weights are constants: the derivative reaches
@@ -12,16 +12,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dpa4_core.nn.messages import Messages
 from dpa4_core.nn.tiling import Tile, Tiling, buffer
-
-if TYPE_CHECKING:
-    from dpa4_core.nn.convolution import SO2Convolution
 
 
 class Kept(NamedTuple):
@@ -50,22 +48,23 @@ class Slopes(NamedTuple):
 
 
 class TiledMessages(torch.autograd.Function):
-    """`SO2Convolution.messages` with frozen weights."""
+    """`Messages` with frozen weights."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        conv: SO2Convolution,
+        messages: Messages,
         tiling: Tiling,
+        keep: bool,
         src: Tensor,
         features: Tensor,
         rotation: Tensor,
         condition: Tensor,
         alpha: Tensor,
     ) -> Tensor:
-        work = _Work(conv, src, features, rotation, condition, alpha)
-        out = features.new_zeros(features.shape[1], rotation.shape[2], conv.n_focus * conv.channels)
-        kept = work.room(tiling) if tiling.keep else None
+        work = _Work(messages, src, features, rotation, condition, alpha)
+        out = features.new_zeros(features.shape[1], rotation.shape[2], messages.n_focus * messages.channels)
+        kept = work.room(tiling) if keep else None
 
         def forward(tile: Tile, _worker: int) -> None:
             work.forward(tile, work.part(kept, tile), out)
@@ -90,23 +89,22 @@ class TiledMessages(torch.autograd.Function):
             work.backward(tile, part, grad, slopes, slopes.features[worker])
 
         _run(backward, tiling.tiles)
-        return None, None, None, slopes.features.sum(0), slopes.rotation, slopes.condition, slopes.alpha
+        return None, None, None, None, slopes.features.sum(0), slopes.rotation, slopes.condition, slopes.alpha
 
 
 class _Work:
-    """One convolution on one graph; arguments as in `SO2Convolution.messages`, without gradients."""
+    """One convolution on one graph; arguments as those of `Messages`, without gradients."""
 
     def __init__(
-        self, conv: SO2Convolution, src: Tensor, features: Tensor, rotation: Tensor, condition: Tensor, alpha: Tensor
+        self, messages: Messages, src: Tensor, features: Tensor, rotation: Tensor, condition: Tensor, alpha: Tensor
     ) -> None:
-        self.conv, self.src = conv, src
+        self.formula, self.src = messages, src
         self.features = features.detach().contiguous()
         self.rotation, self.condition, self.alpha = rotation.detach(), condition.detach(), alpha.detach()
-        self.matrices = [layer.matrices() for layer in conv.mixing]  # type: ignore[operator]
-        width, foci, lmax = conv.channels, conv.n_focus, conv.lmax
+        self.matrices, self.gates = messages.matrices, messages.gates
+        width, foci, lmax = messages.channels, messages.n_focus, messages.lmax
         self.foci, self.width, self.n_rows = foci, width, 3 * lmax + 1
         self.n_even, self.n_odd = (lmax + 1) * width, lmax * width
-        self.gates = [gate.view(width, foci, lmax * width).transpose(0, 1) for gate in conv.gates]
 
     def room(self, tiling: Tiling) -> Tensor:
         """For what all tiles keep, [tiles, numbers of the largest]."""
@@ -136,10 +134,10 @@ class _Work:
 
     def forward(self, tile: Tile, kept: Kept, out: Tensor | None) -> None:
         """Fill ``kept``, and the rows of ``out`` [n, D, H] that belong to the centres of this tile."""
-        conv, here = self.conv, slice(tile.start, tile.stop)
+        formula, here = self.formula, slice(tile.start, tile.stop)
         n_edges, n_rows, width = tile.stop - tile.start, self.n_rows, self.width
         rotation = self.rotation[here]
-        rotate_in, scale = conv.rotate_in(rotation, self.condition[here])
+        rotate_in, scale = formula.rotate_in(rotation, self.condition[here])
         gathered = self._buffer("gathered", n_edges, *self.features.shape[2:])
         for features, z in zip(self.features, kept.z, strict=True):
             torch.index_select(features, 0, self.src[here], out=gathered)
@@ -153,14 +151,14 @@ class _Work:
             return
         competition, alpha = self._competition(kept.scalars), self.alpha[here]
         columns = self._weighted(kept, alpha if competition is None else alpha * competition)
-        rows = conv.rotate_out(rotation).flatten(0, 1)
+        rows = formula.rotate_out(rotation).flatten(0, 1)
         for atom, first, last in tile.centres:
             part = slice(first * n_rows, last * n_rows)
             torch.mm(rows[part].T, columns[part], out=out[atom])
 
     def _competition(self, scalars: Tensor) -> Tensor | None:
         """What each stream is left with, [T, F], of scalars [F, T, C]; None with one stream."""
-        return self.conv.focus_share(scalars) if self.foci > 1 else None
+        return self.formula.focus_share(scalars) if self.foci > 1 else None
 
     def _weighted(self, kept: Kept, share: Tensor) -> Tensor:
         """The features times α, with the streams side by side, [T·Dm, H]."""
@@ -218,7 +216,7 @@ class _Work:
 
     def backward(self, tile: Tile, kept: Kept, grad: Tensor, slopes: Slopes, features_slope: Tensor) -> None:
         """Fill in the slopes of one tile; ``grad`` [n, D, H] belongs to the output. Uses ``kept`` up."""
-        conv, here = self.conv, slice(tile.start, tile.stop)
+        formula, here = self.formula, slice(tile.start, tile.stop)
         n_edges, n_rows, width = tile.stop - tile.start, self.n_rows, self.width
         scalars, alpha = kept.scalars.clone().requires_grad_(), self.alpha[here]
         with torch.enable_grad():
@@ -226,13 +224,13 @@ class _Work:
         share = alpha if competition is None else alpha * competition.detach()
 
         columns, rotation = self._weighted(kept, share), self.rotation[here]
-        rows = conv.rotate_out(rotation).flatten(0, 1)
+        rows = formula.rotate_out(rotation).flatten(0, 1)
         back, row_slopes = self._buffer("back", *columns.shape), self._buffer("row_slopes", *rows.shape)
         for atom, first, last in tile.centres:
             part = slice(first * n_rows, last * n_rows)
             torch.mm(columns[part], grad[atom].T, out=row_slopes[part])
             torch.mm(rows[part], grad[atom], out=back[part])
-        rotation_slope = row_slopes.view(n_edges, -1) @ conv.spread.T
+        rotation_slope = row_slopes.view(n_edges, -1) @ formula.spread.T
 
         inner = self._buffer("grad", self.foci, n_edges, n_rows * width)
         share_slope = torch.empty_like(share)
@@ -256,8 +254,8 @@ class _Work:
     def _rotate_in_back(
         self, here: slice, grad: Tensor, rotation_slope: Tensor, slopes: Slopes, features_slope: Tensor
     ) -> None:
-        conv, src, rotation, condition = self.conv, self.src[here], self.rotation[here], self.condition[here]
-        matrices, scale = conv.rotate_in(rotation, condition)
+        formula, src, rotation, condition = self.formula, self.src[here], self.rotation[here], self.condition[here]
+        matrices, scale = formula.rotate_in(rotation, condition)
         slope = torch.zeros_like(matrices)
         scale_slope = None if scale is None else torch.empty_like(scale)
         gathered = self._buffer("gathered", len(src), *self.features.shape[2:])
@@ -270,21 +268,26 @@ class _Work:
             slope.baddbmm_(outer, gathered.transpose(1, 2))
             torch.bmm(matrices.transpose(1, 2), outer, out=gathered)
             features_slope[focus].index_add_(0, src, gathered)
-        through, slopes.condition[here] = conv.rotate_in_back(rotation, condition, slope, scale_slope)
+        through, slopes.condition[here] = formula.rotate_in_back(rotation, condition, slope, scale_slope)
         torch.add(through, rotation_slope.view_as(through), out=slopes.rotation[here])
 
 
 def tiled_messages(
-    conv: SO2Convolution,
+    messages: Messages,
     tiling: Tiling,
+    keep: bool,
     src: Tensor,
+    _dst: Tensor,
     features: Tensor,
     rotation: Tensor,
     condition: Tensor,
     alpha: Tensor,
 ) -> Tensor:
-    """`SO2Convolution.messages`, differentiable once and with frozen weights."""
-    return TiledMessages.apply(conv, tiling, src, features, rotation, condition, alpha)
+    """``messages`` of the arguments, differentiable once and with frozen weights.
+
+    ``keep``: whether intermediates are kept for the derivative or computed again. The tiling knows ``dst``.
+    """
+    return TiledMessages.apply(messages, tiling, keep, src, features, rotation, condition, alpha)
 
 
 _pools: dict[int, ThreadPoolExecutor] = {}

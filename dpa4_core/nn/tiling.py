@@ -38,11 +38,9 @@ class Tiling:
 
     Attributes:
         tiles: in the order of the edges.
-        keep: whether intermediates are kept for the derivative, or computed again: a third more time, little memory.
     """
 
     tiles: tuple[Tile, ...]
-    keep: bool = True
     _n_kept: int = field(default=0, repr=False)
 
     @property
@@ -62,7 +60,7 @@ class Tiling:
         return buffer(f"kept by {self._n_kept}", shape, like)
 
 
-def cut(dst: Tensor, n_atoms: int, *, keep: bool = True, edges_per_tile: int = EDGES_PER_TILE) -> Tiling:
+def cut(dst: Tensor, n_atoms: int, *, edges_per_tile: int = EDGES_PER_TILE) -> Tiling:
     """Cut edges sorted by ``dst`` [n_edges] between centres; a centre with more edges gets a tile of its own."""
     counts = torch.bincount(dst, minlength=n_atoms).tolist()
     tiles: list[Tile] = []
@@ -78,7 +76,7 @@ def cut(dst: Tensor, n_atoms: int, *, keep: bool = True, edges_per_tile: int = E
         stop += count
     if centres:
         tiles.append(Tile(len(tiles), start, stop, tuple(centres)))
-    return Tiling(tuple(tiles), keep)
+    return Tiling(tuple(tiles))
 
 
 class _Buffers(threading.local):

@@ -6,7 +6,8 @@ import torch
 from oracle_data import ORACLE
 
 from dpa4_core.model.zbl import zbl_pair_energy
-from dpa4_core.nn.convolution import EdgeData, envelope_softmax
+from dpa4_core.nn.convolution import envelope_softmax
+from dpa4_core.nn.edges import EdgeData
 from dpa4_core.nn.grid import Field, RotationGrid, SphereGrid
 from dpa4_core.nn.layout import degree_slice, reduced_index
 from dpa4_core.nn.linear import SO2Linear

@@ -13,6 +13,8 @@ from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import to_system
 from dpa4_core.model.footprint import footprint
 from dpa4_core.nn import chunked
+from dpa4_core.nn.edges import PLAIN
+from dpa4_core.nn.strategies import Lean, Tiled
 from dpa4_core.nn.tiling import cut
 from dpa4_core.potential import derive, species_in, species_table
 
@@ -33,26 +35,26 @@ def systems():
     return [to_system(atoms) for atoms in (crystals[0], lonely, rattled(molecule("CH3CH2OH")), crystals[1])]
 
 
-def outputs(potential, graph, tiling):
+def outputs(potential, graph, strategy):
     model = potential.model
     species = species_in(species_table(model.config), graph, "test")
     edge_vec = graph.edge_vectors().requires_grad_()
-    return derive(model(edge_vec, graph.src, graph.dst, species, tiling=tiling), edge_vec, graph)
+    return derive(model(edge_vec, graph.src, graph.dst, species, strategy=strategy), edge_vec, graph)
 
 
 @pytest.mark.parametrize("name, threads", [*((name, 1) for name in TINY), ("neo_like", 2), ("nano_like", 2)])
-def test_tiles_give_the_energies_forces_and_virials_of_the_plain_formula(name, threads, systems, monkeypatch):
+def test_every_strategy_gives_the_energies_forces_and_virials_of_the_plain_formula(name, threads, systems, monkeypatch):
     potential = dpa4.load(ORACLE / "tiny" / f"{name}.pt", dtype="float64")
     graph = build_graph(systems, potential.cutoff)
-    expected = outputs(potential, graph, None)
+    expected = outputs(potential, graph, PLAIN)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         monkeypatch.setattr(chunked, "ROWS", 5)
-        for edges_per_tile, keep in ((50, True), (50, False), (10**6, True)):
-            tiling = cut(graph.dst, graph.n_atoms, keep=keep, edges_per_tile=edges_per_tile)
+        for strategy, edges_per_tile in ((Tiled, 50), (Lean, 50), (Tiled, 10**6)):
+            tiling = cut(graph.dst, graph.n_atoms, edges_per_tile=edges_per_tile)
             assert edges_per_tile == 10**6 or len(tiling.tiles) > 4
-            found = outputs(potential, graph, tiling)
+            found = outputs(potential, graph, strategy(tiling))
             for key in ("energy", "atom_energies", "forces", "virial"):
                 torch.testing.assert_close(getattr(found, key), getattr(expected, key), rtol=1e-11, atol=1e-11)
         assert torch.get_num_threads() == threads
@@ -102,12 +104,12 @@ def test_a_large_system_is_computed_in_little_memory_or_refused_by_number(system
     potential = dpa4.load(ORACLE / "tiny" / "neo_like.pt", dtype="float64")
     graph = build_graph(systems, potential.cutoff)
     need = footprint(potential.model.config, potential.dtype, graph.n_atoms, graph.n_edges)
-    results, kept = [], []
-    monkeypatch.setattr(dpa4_potential, "cut", lambda *args, keep: kept.append(keep) or cut(*args, keep=keep))
+    results, strategies = [], []
     for free in (3 * need.keep, need.keep):
         monkeypatch.setattr(dpa4_potential, "free_memory", lambda _device, free=free: free)
         results.append(potential.compute(graph))
-    assert kept == [True, False]
+        strategies.append(type(potential.strategy(graph)))
+    assert strategies == [Tiled, Lean]
     torch.testing.assert_close(results[0].forces, results[1].forces, rtol=1e-11, atol=1e-11)
     monkeypatch.setattr(dpa4_potential, "free_memory", lambda _device: need.lean)
     with pytest.raises(MemoryError, match="19 atoms with 288 neighbours need about .* GB are free"):
