@@ -189,7 +189,7 @@ class SummaryBuilder:
             if not VOLUME_RANGE[0] < volume < VOLUME_RANGE[1]:
                 self._suspect(name, f"the cell has {volume:.3g} Å³ per atom; check that it is in Å")
                 return  # a neighbour list could be enormous
-        pairs, _, distances = near_pairs(system, ISOLATION)
+        pairs, _, distances = near_pairs(system.positions, system.cell, system.pbc, ISOLATION)
         lonely = np.setdiff1d(np.arange(system.n_atoms), pairs)
         if len(lonely):
             atom = f"atom {lonely[0]} ({symbol(system.numbers[lonely[0]])})"

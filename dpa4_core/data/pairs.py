@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from dpa4_core.data.system import System
 
 
 class Pairs(NamedTuple):
@@ -25,10 +22,10 @@ class Pairs(NamedTuple):
     distances: NDArray[np.float64]
 
 
-def near_pairs(system: System, radius: float) -> Pairs:
-    """All pairs nearer than ``radius`` (Å), periodic images included."""
+def near_pairs(positions: NDArray, cell: NDArray, pbc: NDArray, radius: float) -> Pairs:
+    """All pairs nearer than ``radius`` (Å), periodic images included; arrays as in `System`."""
     import vesin  # it imports torch where that is installed, which takes seconds: whoever checks nothing does not wait
 
     search = vesin.NeighborList(cutoff=radius, full_list=False, n_threads=1)
-    atoms, shifts, distances = search.compute(system.positions, system.cell, system.pbc, "PSd")
+    atoms, shifts, distances = search.compute(positions, cell, pbc, "PSd")
     return Pairs(atoms.astype(np.int64), shifts.astype(np.int64), distances)

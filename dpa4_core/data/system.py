@@ -207,7 +207,7 @@ def _overlap_problem(system: System, min_distance_ratio: float) -> str | None:
         return None
     radii = covalent_radii[system.numbers]
     cutoff = max(2 * min_distance_ratio * float(radii.max()), _OVERLAP_SEARCH)
-    pairs, _, distances = near_pairs(system, cutoff)
+    pairs, _, distances = near_pairs(system.positions, system.cell, system.pbc, cutoff)
     if len(distances) == 0:
         return None
     sums = radii[pairs].sum(axis=1)

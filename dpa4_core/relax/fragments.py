@@ -88,5 +88,5 @@ def closest(system: System) -> float:
 def _pairs(system: System, ratio: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs [n, 2] that may be within ``ratio``, their images [n, 3] and distances over sums of covalent radii [n]."""
     radii = covalent_radii[system.numbers]
-    pairs, shifts, distances = near_pairs(system, 2 * ratio * float(radii.max()))
+    pairs, shifts, distances = near_pairs(system.positions, system.cell, system.pbc, 2 * ratio * float(radii.max()))
     return pairs, shifts, distances / radii[pairs].sum(axis=1)
