@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pymatgen.core import Molecule, Structure
 
+from dpa4_core.data.deviates import random_displacements
 from dpa4_core.data.structures import StructureError, System, to_system
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import Prediction
@@ -90,7 +91,7 @@ def system_hash(system: System) -> str:
 
 
 def rattled(structure: Structure | Molecule, amplitude: float) -> Structure | Molecule:
-    """Copy with every coordinate moved by a normal deviate of width ``amplitude`` in Å, always the same for one input.
+    """Copy with every coordinate moved by a normal deviate of width ``amplitude`` Å, always the same for one structure.
 
     A relaxation keeps the symmetry that it starts with; without a push LiNiO2 stays undistorted on top of a barrier.
     Fixed coordinates stay where they are.
@@ -98,12 +99,11 @@ def rattled(structure: Structure | Molecule, amplitude: float) -> Structure | Mo
     if amplitude == 0:
         return structure
     try:
-        fixed = to_system(structure).fixed
+        system = to_system(structure)
     except StructureError:  # no potential can see it; the relaxation says why
         return structure
     moved = structure.copy()
-    shifts = np.random.default_rng(int(input_hash(structure)[:16], 16)).normal(0.0, amplitude, (len(moved), 3))
-    shifts[fixed] = 0.0
+    shifts = np.where(system.fixed, 0.0, amplitude * random_displacements(system))
     for i, shift in enumerate(shifts):
         if isinstance(moved, Molecule):
             moved.translate_sites([i], shift)

@@ -9,7 +9,6 @@ the optimiser, bit by bit, never one that was pushed.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -104,7 +103,7 @@ def _arrived(task: Task, found: Found, verdict: Verdict) -> Task | End:
     if check is not None and not _lower(task, found, check.rest):
         return _at_rest(check, found, "verified")
     space = Space(found.system, _strains(task), options.pressure, SEARCH)
-    search = Softest(space, found.forces, found.stress, seed=_seed(task.system), options=SEARCH)
+    search = Softest(space, found.forces, found.stress, options=SEARCH)
     check = MinimumCheck(
         found,
         verdict,
@@ -178,11 +177,3 @@ def _strain(before: System, after: System) -> np.ndarray:
     deformation = np.linalg.solve(complete_cell(before.cell), complete_cell(after.cell)).T
     squares, axes = np.linalg.eigh(deformation @ deformation.T)
     return (axes * (0.5 * np.log(squares))) @ axes.T
-
-
-def _seed(system: System) -> int:
-    """The same for the same input, whatever it shares a batch with."""
-    content = hashlib.sha256()
-    for array in (system.numbers, system.positions, system.cell):
-        content.update(np.ascontiguousarray(array).tobytes())
-    return int.from_bytes(content.digest()[:8], "little")

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dpa4_core.data.deviates import random_displacements, random_strain
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import System
 from dpa4_core.relax.cell_filter import DeformedSystems, displace, generalised_forces, geometry
@@ -36,13 +37,16 @@ class SearchOptions:
     """Of the search.
 
     Attributes:
-        push: Å, longest displacement of an atom; eV/Å² from differences of float32 forces are then good to 0.01.
+        push: Å, longest displacement of an atom, and largest n_atoms × strain; eV/Å² from differences of float32
+            forces are then good to 0.01.
         downhill: eV/Å²; a curvature below minus this is a way down.
         unseen: stiffness in units of the springs that directions are given that no call has looked at, when the search
             asks whether they could turn the curvature negative.
         max_calls: force calls.
         symprec: Å within which the operations hold.
         exact: error of the springs, relative, up to which an operation counts.
+        alike: curvatures that differ by less, relative, are those of equivalent directions.
+        level: eV/Å, a mean force below it does not tell two senses of a direction apart.
         same: smallest weight of a new direction, as a part of the largest.
 
     """
@@ -53,6 +57,8 @@ class SearchOptions:
     max_calls: int = 8
     symprec: float = 0.01
     exact: float = 0.03
+    alike: float = 0.1
+    level: float = 1e-3
     same: float = 1e-3
 
 
@@ -115,6 +121,17 @@ class Space:
         )
         return out - (out @ self._rigid) @ self._rigid.T
 
+    def random(self, draw: int) -> Vector:
+        """A vector [3·n_atoms + 9] of normal deviates, always the same for one structure."""
+        system = self.system
+        return np.concatenate([random_displacements(system, draw).ravel(), random_strain(system, draw).ravel()])
+
+    def reach(self, vector: Vector, length: float, strain: float) -> float:
+        """How far a vector goes, in units of ``length`` Å of an atom or of a ``strain``; turned, it goes as far."""
+        n = self.system.n_atoms
+        atoms = np.linalg.norm(vector[:-9].reshape(n, 3), axis=1).max() / length
+        return float(max(atoms, np.linalg.norm(vector[-9:]) / (n * strain)))
+
     def stiffened(self, vector: Vector) -> Vector:
         """B times a vector."""
         return _joined(*self._model.multiply(*_split(vector)))
@@ -154,19 +171,16 @@ class Softest:
         space: what may move.
         forces: [n_atoms, 3] eV/Å of the structure at rest.
         stress: [3, 3] eV/Å³ there; None without periodicity.
-        seed: of the first direction.
         options: of the search.
 
     Attributes:
         curvature: eV/Å², the lowest found; infinite before the first call.
-        direction: [3·n_atoms + 9] along which it is.
+        direction: [3·n_atoms + 9] along which it is; of several equivalent ones the one nearest to the first of all.
         finished: whether there is nothing more to ask.
 
     """
 
-    def __init__(
-        self, space: Space, forces: Vector, stress: Vector | None, *, seed: int, options: SearchOptions
-    ) -> None:
+    def __init__(self, space: Space, forces: Vector, stress: Vector | None, *, options: SearchOptions) -> None:
         self._space = space
         self._options = options
         self._rest = space.forces(np.zeros(3 * space.system.n_atoms + 9), forces, stress)
@@ -175,7 +189,8 @@ class Softest:
         self.n_calls = 0
         self._known: list[tuple[Vector, ...]] = []
         self._step = np.zeros_like(self._rest)
-        self._propose(self._start(np.random.default_rng(seed)), scale=1.0)
+        self._first = self._start()
+        self._propose(self._first, scale=1.0)
 
     @property
     def downhill(self) -> bool:
@@ -202,8 +217,10 @@ class Softest:
         small = basis.T @ force
         small = 0.5 * (small + small.T)
         values, vectors = np.linalg.eigh(small)
-        self.direction = basis @ vectors[:, 0]
-        self.curvature = float(values[0] / (self.direction @ self.direction))
+        alike = vectors[:, values <= values[0] + self._options.alike * abs(values[0])]
+        mix = alike @ (alike.T @ (stiff.T @ self._first))
+        self.direction = basis @ mix
+        self.curvature = float(mix @ small @ mix / (self.direction @ self.direction))
         coupling = force - stiff @ small
         worst = small - coupling.T @ (soft - basis @ small) / self._options.unseen
         safe = np.linalg.eigvalsh(0.5 * (worst + worst.T))[0] > 0
@@ -211,10 +228,10 @@ class Softest:
         if not self.finished:
             self._propose(softened - basis @ (stiff.T @ softened), scale=float(np.abs(softened).max()))
 
-    def _start(self, rng: np.random.Generator) -> Vector:
+    def _start(self) -> Vector:
         """A random direction that holds stiff motions and soft ones: either may be the one that gives way."""
         space = self._space
-        stiff, soft = (space.allowed(rng.normal(size=len(self._rest))) for _ in range(2))
+        stiff, soft = (space.allowed(space.random(draw)) for draw in range(2))
         soft = space.allowed(space.softened(soft))
         sizes = [float(vector @ space.stiffened(vector)) for vector in (stiff, soft)]
         return sum(vector / np.sqrt(size) for vector, size in zip((stiff, soft), sizes, strict=True) if size > 1e-12)
@@ -225,7 +242,8 @@ class Softest:
         if self.finished:
             return
         balanced = self._balanced(direction)
-        self._step = self._options.push / float(np.abs(balanced).max()) * balanced
+        push = self._options.push
+        self._step = balanced / self._space.reach(balanced, push, push / self._space.system.n_atoms)
 
     def _balanced(self, direction: Vector) -> Vector:
         """A direction with the same images, but the same weight in all directions that these span.
@@ -242,11 +260,8 @@ class Softest:
 
     def down(self, length: float, strain: float) -> System:
         """The structure a little way down: no atom by more than ``length`` Å, no strain of more than ``strain``."""
-        direction = self.direction if self._rest @ self.direction >= 0 else -self.direction
-        n = self._space.system.n_atoms
-        atoms = np.linalg.norm(direction[:-9].reshape(n, 3), axis=1).max() / length
-        cell = np.abs(direction[-9:]).max() / (n * strain)
-        return self._space.moved(direction / max(atoms, cell))
+        direction = self.direction / self._space.reach(self.direction, length, strain)
+        return self._space.moved(-direction if self._rest @ direction < -self._options.level * length else direction)
 
 
 def _split(vector: Vector) -> tuple[torch.Tensor, torch.Tensor]:

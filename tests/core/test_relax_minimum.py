@@ -11,6 +11,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
+from ase.io import read, write
 from torch import Tensor
 
 from dpa4_core import load, relax
@@ -128,6 +129,29 @@ def test_the_batch_does_not_change_what_is_found() -> None:
     assert [one.n_check_calls for one in alone[1:3]] == [many.n_check_calls for many in together[1:3]]
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        square_lattice(),
+        square_lattice() * (2, 2, 1),
+        bulk("ZnS", "zincblende", a=5.4123456),
+        Atoms("CuAuAg", scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0]], cell=3 * [3.1234567], pbc=True),
+    ],
+    ids=["primitive", "quadrupled", "zincblende", "three elements"],
+)
+def test_a_way_through_files_leads_down_the_same_way(start: Atoms, tmp_path: Path) -> None:
+    """Digits are dropped, the cell is turned and atoms are sorted: all the same crystal."""
+    write(tmp_path / "way.cif", start)
+    write(tmp_path / "POSCAR", start, format="vasp", sort=True)
+    turned = start.copy()
+    turned.rotate(40, (1, 2, 3), rotate_cell=True)
+    turned.positions -= 1e-17
+    others = [read(tmp_path / "way.cif"), read(tmp_path / "POSCAR", format="vasp"), turned]
+    first, *rest = relax([start, *others], MORSE, max_steps=2000)
+    assert first.n_check_calls > 1 and first.minimum == "verified"
+    assert [end.energy for end in rest] == pytest.approx([first.energy] * 3, abs=1e-3 * len(start))
+
+
 def test_kept_symmetry_stays_and_the_saddle_is_said() -> None:
     (saddle,) = relax([square_lattice()], MORSE, keep_symmetry=True)
     (minimum,) = relax([bulk("Cu", a=3.7)], MORSE, keep_symmetry=True)
@@ -197,7 +221,7 @@ def test_curvatures_are_those_of_the_hessian() -> None:
     (held,) = relax([bulk("Cu", "bcc", a=2.9, cubic=True)], MORSE, check_minimum=False, relax_cell=False, fmax=1e-4)
     system = to_system(held.structure)
     options = SearchOptions(push=1e-4)
-    search = Softest(Space(system, None, 0.0, options), held.forces, held.stress, seed=0, options=options)
+    search = Softest(Space(system, None, 0.0, options), held.forces, held.stress, options=options)
     while not search.finished:
         (call,) = relax([search.next()], MORSE, max_steps=0, relax_cell=False)
         search.learn(call.forces, call.stress)

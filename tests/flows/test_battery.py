@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from jobflow.core.job import Response
 from pymatgen.core import Structure
+from pymatgen.io.cif import CifWriter
 from toy_campaign import MORSE, candidates, layered, write_campaign
 
 from dpa4_core.data.graph import Graph
@@ -301,6 +303,9 @@ def test_rattle_is_small_and_always_the_same() -> None:
     assert 0 < max(distances) < 0.1
     assert structure == layered("Ni")
     assert rattled(structure, 0.0) is structure
+    rounded = Structure.from_str(str(CifWriter(structure, significant_figures=5)), "cif")
+    apart, others = (np.sort(found.distance_matrix.ravel()) for found in (moved, rattled(rounded, 0.02)))
+    np.testing.assert_allclose(others, apart, atol=1e-3)  # a file that sorts and turns is no other structure
 
 
 def test_rattle_leaves_fixed_coordinates_where_they_are() -> None:
