@@ -58,6 +58,8 @@ DEEPEST_JSON = 100
 LONGEST_NAME = 300
 """Characters of a name that leaves a reader: results, tables and file names must be able to hold it."""
 
+_GZIP = b"\x1f\x8b"
+
 OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
@@ -99,7 +101,7 @@ class _Counted(io.RawIOBase):
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of a plain or compressed file, in bounded memory.
+    """The bytes of a plain or compressed file, in bounded memory; what is gzipped may also have another name.
 
     Raises:
         StructureError: while reading, of a compressed file that grows beyond `MOST_EXPANSION`.
@@ -107,8 +109,10 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     opener = OPENERS.get(path.suffix.lower())
     if opener is None:
         with path.open("rb") as stream:
-            yield stream
-        return
+            if stream.peek(2)[:2] != _GZIP:
+                yield stream
+                return
+        opener = gzip.open
     size = path.stat().st_size
     with opener(path, "rb") as stream:
         yield io.BufferedReader(_Bounded(stream, lambda: size))
@@ -124,11 +128,6 @@ def decompressed(name: str, stream: IO[bytes]) -> Iterator[IO[bytes]]:
     counted = _Counted(stream)
     with opener(counted, "rb") as unpacked:
         yield io.BufferedReader(_Bounded(unpacked, lambda: counted.count))
-
-
-def bounded_stream(stream: IO[bytes] | gzip.GzipFile, compressed: Callable[[], int]) -> IO[bytes]:
-    """A stream that fails where it has grown too far out of ``compressed()`` bytes."""
-    return io.BufferedReader(_Bounded(stream, compressed))
 
 
 def whole(stream: IO[bytes], limit: int = LARGEST_ENTRY, what: str = "the file") -> bytes:

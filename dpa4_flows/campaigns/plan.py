@@ -21,9 +21,10 @@ from dpa4_flows.campaigns.config import BatteryCampaign
 from dpa4_flows.campaigns.library import campaign_library, further_phases
 from dpa4_flows.campaigns.run import TABLE_FILE, choose_corrections, is_begun, model_of, open_run
 from dpa4_flows.makers.references import find_phases
-from dpa4_flows.reference.bundled_phases import bundled_relaxations
+from dpa4_flows.reference.bundled_phases import bundled_keys
 from dpa4_flows.reference.library import ReferencePhase, select_for_chemsys
 from dpa4_flows.reference.proposed import with_proposals
+from dpa4_flows.reference.sources import file_surveys
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.schemas import StageResult
 
@@ -124,7 +125,8 @@ def plan_campaign(campaign: BatteryCampaign, folder: Path) -> Plan:
         notes += remarks
     if library is not None:
         phases += further_phases(library, systems, phases).values()
-    surveys = {} if library is None else library.surveys(systems)
+    surveys = file_surveys(campaign.hull.competing, systems)
+    surveys |= {} if library is None else library.surveys(systems)
     if campaign.hull.prototypes:
         phases = with_proposals(systems, phases, elements)
     work = [
@@ -165,7 +167,7 @@ def _work(
     if present:
         maker = run.relax_maker(name)
         keys = {maker.key(structure) for structure in structures}
-        stored |= bundled_relaxations(maker.model.sha256 or "", keys).keys()
+        stored |= bundled_keys(maker.model.sha256 or "", keys)
         if is_begun(folder):
             stored |= open_run(folder).existing_keys(keys)
         if library is not None:

@@ -38,6 +38,7 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import code_version
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.proposed import with_proposals
+from dpa4_flows.reference.sources import file_surveys
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.results import EmptyTableError, ResultsTable
 from dpa4_flows.schemas import Candidate
@@ -188,7 +189,8 @@ def _read_inputs(
     phases += further.values()
     if campaign.hull.prototypes:
         phases = with_proposals(systems, phases, elements)
-    surveys = {} if library is None else library.surveys(systems)
+    surveys = file_surveys(campaign.hull.competing, systems)
+    surveys |= {} if library is None else library.surveys(systems)
     told = sorted(f"{system}: {survey.words}" for system, survey in surveys.items())
     inputs = input_checksums(campaign) | {"library": sorted(further), "surveys": told}
     return candidates, phases, surveys, inputs
@@ -288,7 +290,6 @@ def _start(prepared: PreparedRun, candidates: list[Candidate], info: ModelInfo, 
         "finished": None,
         "hull_summary": {},
         "references": [],
-        "reference_structures": {},
         "fireworks": [],
     }
     for name, value in facts.items():

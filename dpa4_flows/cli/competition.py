@@ -15,16 +15,14 @@ from dpa4_flows.analysis.completeness import HullCompleteness, Survey
 from dpa4_flows.cli.outputs import Computed
 from dpa4_flows.cli.reference_build import build_library
 from dpa4_flows.makers.hull import CACHE
-from dpa4_flows.makers.references import ReferenceEntries
+from dpa4_flows.makers.references import ReferenceEntries, find_phases
 from dpa4_flows.reference.library import (
     MATERIALS_PROJECT,
     LibraryError,
-    ReferencePhase,
-    bundled_elements,
-    select_for_chemsys,
+    as_crystal,
 )
 from dpa4_flows.reference.mp_frame import check_materials_project_scale, materials_project_references
-from dpa4_flows.reference.sources import PhaseFile, as_crystal, open_materials_project, read_phases
+from dpa4_flows.reference.sources import file_surveys, open_materials_project
 from dpa4_flows.reference.store import ReferenceStore
 
 MP = "mp"
@@ -107,12 +105,8 @@ def compete(
     if kinds == [CACHE]:
         _, notes = build_library(store, systems, mp=mp, quiet=quiet)
         return Competition(store.references(systems, scheme), store.surveys(systems), notes=tuple(notes))
-    files = [PhaseFile(Path(kind)) for kind in kinds]
-    phases: list[ReferencePhase] = [phase for file in files for phase in read_phases(file.path)]
-    surveys = {system: file.survey() for system in systems for file in files if file.surveys(system)}
-    elements = {symbol for system in systems for symbol in system.split("-")}
-    phases = [*bundled_elements(elements), *select_for_chemsys(phases, systems)]
-    return Competition(store.entries_of(phases, scheme), surveys)
+    phases = find_phases(systems, kinds, bundled=False)
+    return Competition(store.entries_of(phases, scheme), file_surveys(kinds, systems))
 
 
 def crystal(entry: Computed) -> Computed:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dpa4_flows.campaigns.battery import STAGES, BatteryRun, charged_structures
+from dpa4_flows.makers.references import reference_sizes
 from dpa4_flows.makers.sources import find_structures
 from dpa4_flows.report.labels import stage_title
 from dpa4_flows.results import ResultsError, ResultsTable
@@ -155,8 +156,7 @@ class RunProgress:
         maker = self._run.relax_maker(step, charged=step == "relax_charged")
         structures: Sequence[Structure] = ()
         if step == REFERENCES:
-            stored = self._table.get_meta("reference_structures", {})
-            return {key: len(structure["sites"]) for key, structure in stored.items()}
+            return reference_sizes(self._table)
         if step == "relax":
             structures = find_structures(self._table, self._table.survivors(_RELAXATIONS[step]))
         if step == "relax_charged":

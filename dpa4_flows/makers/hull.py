@@ -37,6 +37,7 @@ from dpa4_flows.makers.references import (
     correction_scheme,
     document_entry,
     reference_entries,
+    stored_surveys,
 )
 from dpa4_flows.provenance import energy_frame, provenance
 from dpa4_flows.reference.sources import default_sources
@@ -168,7 +169,7 @@ def place_on_hull(
             "the flow again"
         )
     if store is None:
-        references, surveys = reference_entries(results, scheme), {}
+        references, surveys = reference_entries(results, scheme), stored_surveys(results)
     else:
         if ReferenceStore.find(relax_maker, _folder(store)) is None:  # the job before has made it
             where = library_folder(_folder(store))

@@ -28,6 +28,7 @@ from dpa4_flows.makers.table_reference import takes_table
 from dpa4_flows.reference.bundled_phases import bundled_relaxations, compounds
 from dpa4_flows.reference.library import ReferencePhase, bundled_elements, load_phases, select_for_chemsys
 from dpa4_flows.reference.proposed import with_proposals
+from dpa4_flows.reference.sources import file_surveys
 from dpa4_flows.results import ResultsTable, TableRef, open_for_job
 from dpa4_flows.schemas import ChunkSummary, RelaxationDocument
 from dpa4_flows.site_conversion import crystal_problem
@@ -37,8 +38,9 @@ SOURCE = "dpa4_flows.makers.references:reference_structures"
 
 _COMPETING = "competing"  # meta entry: [{name, structure, source, role}], as read when the run was prepared
 _SURVEYS = "surveys"  # meta entry: {chemical system: survey of its phases}
-_ROWS = "references"  # meta entry: [{name, formula, source, role, key}]
-_STRUCTURES = "reference_structures"  # meta entry: {key: structure}; a worker need not have the files
+_ROWS = "references"  # meta entry: [{name, formula, source, role, key, n_atoms}]
+_STRUCTURE = "reference_structure/"  # meta entries, each with a key: structure; a worker need not have the files
+_STRUCTURES = "reference_structures"  # meta entry of earlier versions: {key: structure}
 
 
 @dataclass
@@ -87,6 +89,7 @@ class ReferenceMaker(WholeMaker):
         phases = find_phases(systems, self.files, bundled=self.bundled)
         if self.prototypes:
             phases = with_proposals(systems, phases, self.relax_maker.model.info().elements)
+        put_surveys(results, stored_surveys(results) | file_surveys(self.files, systems))
         return self.replace_phases(results, phases)
 
     def replace_phases(self, table: ResultsTable, phases: Iterable[ReferencePhase]) -> Response | ChunkSummary:
@@ -153,7 +156,7 @@ def add_references(table: ResultsTable, phases: Iterable[ReferencePhase], maker:
     Returns the keys of their relaxations by ``maker``.
     """
     rows = {row["key"]: row for row in table.get_meta(_ROWS, [])}
-    structures = table.get_meta(_STRUCTURES, {})
+    structures = {}
     keys = []
     for phase in phases:
         key = maker.key(phase.structure)
@@ -165,9 +168,10 @@ def add_references(table: ResultsTable, phases: Iterable[ReferencePhase], maker:
                 "source": phase.source,
                 "role": phase.role,
                 "key": key,
+                "n_atoms": len(phase.structure),
             }
-            structures[key] = plain_structure(phase.structure).as_dict()
-    table.set_meta(_STRUCTURES, structures)
+            structures[_STRUCTURE + key] = plain_structure(phase.structure).as_dict()
+    table.set_metas(structures)
     table.set_meta(_ROWS, list(rows.values()))
     known = bundled_relaxations(maker.model.sha256 or "", set(keys) - table.existing_keys(keys))
     table.put_calculations(known.values())
@@ -176,8 +180,17 @@ def add_references(table: ResultsTable, phases: Iterable[ReferencePhase], maker:
 
 def reference_structures(table: ResultsTable, ids: list[str]) -> list[Structure]:
     """Input structures of competing phases by the keys of their relaxations; a source of chunk jobs."""
-    structures = table.get_meta(_STRUCTURES, {})
-    return [structure_of_fields(structures[key]) for key in ids]
+    found = table.get_metas([_STRUCTURE + key for key in ids])
+    earlier = {} if len(found) == len(set(ids)) else table.get_meta(_STRUCTURES, {})
+    return [structure_of_fields(found.get(_STRUCTURE + key) or earlier[key]) for key in ids]
+
+
+def reference_sizes(table: ResultsTable) -> dict[str, int]:
+    """Atoms of each competing phase by the key of its relaxation."""
+    rows = table.get_meta(_ROWS, [])
+    earlier = [row["key"] for row in rows if "n_atoms" not in row]
+    sizes = dict(zip(earlier, map(len, reference_structures(table, earlier)), strict=True))
+    return {row["key"]: row.get("n_atoms") or sizes[row["key"]] for row in rows}
 
 
 @dataclass(frozen=True)

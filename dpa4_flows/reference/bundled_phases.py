@@ -125,19 +125,32 @@ def bundled_relaxations(model_sha256: str, keys: Collection[str]) -> dict[str, R
         keys: what is wanted.
     """
     found: dict[str, RelaxationDocument] = {}
-    if not keys:  # as in every query of a built system
-        return found
-    for path in sorted((_DATA / "relaxed").glob("*.parquet")):
-        origin = json.loads(pq.read_schema(path).metadata[b"provenance"])
-        if origin["model_sha256"] != model_sha256:
-            continue
-        table = pq.read_table(path)
-        rows = table.filter(pc.is_in(table.column("key"), pa.array(sorted(keys), pa.string()))).to_pylist()
-        for row in rows:
+    for origin, table in (
+        _relaxed_of(_DATA / "relaxed", model_sha256) if keys else ()
+    ):  # no keys: as in every query of a built system
+        for row in _with_keys(table, keys).to_pylist():
             values = json.loads(row["document"])
             structure = structure_of(row).as_dict() if row["numbers"] else None
             found[row["key"]] = RelaxationDocument(key=row["key"], structure=structure, provenance=origin, **values)
     return found
+
+
+def bundled_keys(model_sha256: str, keys: Collection[str]) -> set[str]:
+    """The keys of `bundled_relaxations`, without their documents."""
+    tables = [table for _, table in _relaxed_of(_DATA / "relaxed", model_sha256)] if keys else []
+    return {key for table in tables for key in _with_keys(table.select(["key"]), keys).column("key").to_pylist()}
+
+
+def _with_keys(table: pa.Table, keys: Collection[str]) -> pa.Table:
+    return table.filter(pc.is_in(table.column("key"), pa.array(sorted(keys), pa.string())))
+
+
+@cache
+def _relaxed_of(folder: Path, model_sha256: str) -> list[tuple[dict[str, Any], pa.Table]]:
+    """Provenance and relaxations of the files of one model, read once in a process."""
+    paths = sorted(folder.glob("*.parquet"))
+    origins = [(json.loads(pq.read_schema(path).metadata[b"provenance"]), path) for path in paths]
+    return [(origin, pq.read_table(path)) for origin, path in origins if origin["model_sha256"] == model_sha256]
 
 
 def write_relaxed(path: Path, documents: Iterable[RelaxationDocument]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
-from dpa4_core.data.identifiers import identifier
+from dpa4_core.data.formats import stem
 from dpa4_core.data.parse_errors import reason
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.reference.library import LibraryError, read_rows
@@ -27,8 +27,7 @@ def read_entries(path: Path) -> dict[str, ComputedStructureEntry]:
     found: dict[str, ComputedStructureEntry] = {}
     for position, row in enumerate(read_rows(path)):
         entry = _entry(row.value, position, path)
-        key = row.key if row.key is not None else identifier(row.value, "")
-        key = key or f"{entry.composition.reduced_formula}-{position}"
+        key = row.name(stem(path))
         if key in found:
             raise LibraryError(f"the id {key!r} occurs twice in {path}; rename one")
         found[key] = entry

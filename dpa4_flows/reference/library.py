@@ -6,25 +6,28 @@ to DFT, and every phase of a hull is computed by the model in use.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import logging
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pymatgen.core import DummySpecies, Structure
+from pymatgen.core import Structure
 
-from dpa4_core.data.bounded import LARGEST_FILE, bounded_stream, parse_json, whole_text
-from dpa4_core.data.identifiers import identifier
+from dpa4_core.data.bounded import parse_json
+from dpa4_core.data.formats import read_text
 from dpa4_core.data.json_layout import Row, rows_of
-from dpa4_core.data.json_structures import structure_of
 from dpa4_core.data.parse_errors import reason
+from dpa4_core.data.readers import read_structures
 from dpa4_core.data.system import StructureError
 from dpa4_core.errors import words_of
 from dpa4_flows.analysis.completeness import Survey
 from dpa4_flows.site_conversion import as_pymatgen, crystal_problem
+
+logger = logging.getLogger(__name__)
 
 _ELEMENTS_FILE = Path(__file__).parents[1] / "data" / "elements.json.gz"
 
@@ -59,16 +62,20 @@ class ReferencePhase:
 
 
 def load_phases(paths: Iterable[str | Path]) -> list[ReferencePhase]:
-    """Phases of JSON files (.json or .json.gz), in file order.
+    """Phases of files, archives or folders in any format of `dpa4_core.data.readers`, in file order.
 
-    A file holds a list, a list under ``entries``, ``phases`` or ``structures``, or a dictionary from name to phase. A
-    phase is anything that `dpa4_core.data.json_structures.structure_of` reads; an id, ``source`` and ``role`` are
-    optional.
+    Rows of JSON files may also have ``source`` and ``role``. A phase that cannot be used is an error: without it a hull
+    would be too high.
 
     Raises:
-        LibraryError: a file is missing or not JSON, or a row is no phase.
+        LibraryError: a file is missing or cannot be read, or one of its structures cannot be used.
     """
     return [phase for path in paths for phase in _read(Path(path))]
+
+
+@cache
+def _bundled() -> tuple[ReferencePhase, ...]:
+    return tuple(_read(_ELEMENTS_FILE))
 
 
 def bundled_elements(elements: Collection[str] | None = None) -> list[ReferencePhase]:
@@ -77,7 +84,7 @@ def bundled_elements(elements: Collection[str] | None = None) -> list[ReferenceP
     Args:
         elements: symbols to keep, all by default; unknown ones are left out.
     """
-    return [phase for phase in _read(_ELEMENTS_FILE) if elements is None or phase.elements <= frozenset(elements)]
+    return [phase for phase in _bundled() if elements is None or phase.elements <= frozenset(elements)]
 
 
 def select_for_chemsys(phases: Sequence[ReferencePhase], chemical_systems: Iterable[str]) -> list[ReferencePhase]:
@@ -91,11 +98,13 @@ def select_for_chemsys(phases: Sequence[ReferencePhase], chemical_systems: Itera
 
 
 def read_surveys(path: Path) -> dict[str, Survey]:
-    """By chemical system, the surveys that stand behind an export of a library; none in any other file.
+    """By chemical system, the surveys that stand behind an export of a library (JSON); none in any other file.
 
     Raises:
         LibraryError: the file is missing or not JSON, or its surveys are damaged.
     """
+    if not path.name.lower().endswith((".json", ".json.gz")):
+        return {}
     content = _content(path)
     told = content.get("surveys") if isinstance(content, Mapping) and "entries" in content else None
     if told is None:
@@ -122,21 +131,11 @@ def read_rows(path: Path) -> list[Row]:
 
 def _content(path: Path) -> Any:
     try:
-        return parse_json(_text(path))
+        return parse_json(read_text(path))
     except OSError as error:
         raise LibraryError(f"cannot read the phases in {path}: {words_of(error)}") from error
     except (ValueError, EOFError, zlib.error) as error:
         raise LibraryError(f"{path} is not a JSON file of phases: {reason(error, 'JSON')}") from error
-
-
-def _text(path: Path) -> str:
-    """The text of a plain or gzipped file, whatever its name."""
-    with path.open("rb") as stream:
-        if stream.peek(2)[:2] != b"\x1f\x8b":
-            return whole_text(stream, LARGEST_FILE)
-        size = path.stat().st_size
-        with gzip.open(stream) as unpacked, bounded_stream(unpacked, lambda: size) as bounded:
-            return whole_text(bounded, LARGEST_FILE)
 
 
 def files_checksum(files: Sequence[Path]) -> str:
@@ -146,41 +145,36 @@ def files_checksum(files: Sequence[Path]) -> str:
         LibraryError: one cannot be read.
     """
     checksum = hashlib.sha256()
-    for file in files:
+    for path in files:
         try:
-            checksum.update(file.read_bytes())
+            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                if not file.is_dir():
+                    checksum.update(file.read_bytes())
         except OSError as error:
-            raise LibraryError(f"cannot read the phases in {file}: {error.strerror or error}") from error
+            raise LibraryError(f"cannot read the phases in {path}: {words_of(error)}") from error
     return checksum.hexdigest()[:12]
 
 
 def _read(path: Path) -> Iterator[ReferencePhase]:
-    for position, row in enumerate(read_rows(path)):
-        yield _phase(row, position, path)
-
-
-def _phase(row: Row, position: int, path: Path) -> ReferencePhase:
-    where = f"row {row.part or position} of {path}"
-    if not isinstance(row.value, Mapping):
-        raise LibraryError(f"{where} is no phase with a structure")
     try:
-        structure = as_crystal(structure_of(row.value))
-        if len(structure) == 0:
-            raise StructureError("no atoms")
-        if dummies := [str(species) for species in structure.elements if isinstance(species, DummySpecies)]:
-            raise StructureError(f"{dummies[0]} is not an element")
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise LibraryError(
-            f"{where} has no readable structure: {reason(error, 'JSON')}; give "
-            "lattice, species and frac_coords, or a pymatgen dictionary"
-        ) from error
-    name = row.key if row.key is not None else identifier(row.value, "")
-    return ReferencePhase(
-        name=name or f"{structure.composition.reduced_formula}-{position}",
-        structure=structure,
-        source=str(row.value.get("source") or path.name),
-        role=str(row.value.get("role") or ("element" if structure.composition.is_element else "competing")),
-    )
+        entries = read_structures(path)
+    except StructureError as error:
+        raise LibraryError(str(error)) from error
+    for entry in entries:
+        try:
+            if entry.error is not None:
+                raise LibraryError(entry.error)
+            structure = as_crystal(entry.structure)
+        except LibraryError as error:
+            raise LibraryError(f"{path} holds a phase that cannot compete: {error}") from error
+        for text in entry.warnings:
+            logger.warning("%s in %s: %s", entry.name, path, text)
+        yield ReferencePhase(
+            name=entry.name,
+            structure=structure,
+            source=str(entry.labels.get("source") or path.name),
+            role=str(entry.labels.get("role") or ("element" if structure.composition.is_element else "competing")),
+        )
 
 
 def as_crystal(structure: Any) -> Structure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,28 +12,20 @@ from typing import Any, Protocol
 
 from pymatgen.core import SETTINGS
 
-from dpa4_core.data.readers import read_structures
-from dpa4_core.data.structures import StructureError
 from dpa4_flows.analysis.completeness import Survey
 from dpa4_flows.reference.bundled_phases import BundledPhases
 from dpa4_flows.reference.library import (
     MATERIALS_PROJECT,
-    LibraryError,
     ReferencePhase,
-    as_crystal,
     files_checksum,
     load_phases,
     read_surveys,
     select_for_chemsys,
 )
 
-logger = logging.getLogger(__name__)
-
 MAX_ABOVE_HULL = 0.1
 """eV/atom above the hull of the Materials Project: phases further up are not asked for. The hull of another
 functional or of a potential is made of phases within some tens of meV/atom of this one."""
-
-_JSON = (".json", ".json.gz")
 
 
 class PhaseSource(Protocol):
@@ -90,7 +81,7 @@ class PhaseFile:
 
     @cached_property
     def _phases(self) -> list[ReferencePhase]:
-        return read_phases(self.path)
+        return load_phases([self.path])
 
     def phases(self, chemical_system: str) -> list[ReferencePhase]:
         return select_for_chemsys(self._phases, [chemical_system])
@@ -98,20 +89,23 @@ class PhaseFile:
     @cached_property
     def _exported(self) -> dict[str, Survey]:
         """Surveys of the library that the file is an export of."""
-        return read_surveys(self.path) if self.path.name.lower().endswith(_JSON) else {}
+        return read_surveys(self.path)
+
+    def survey(self, chemical_system: str) -> Survey | None:
+        """The survey of the system that the file is: it exports a library in which the system was surveyed, or is said
+        to be one and has compounds that reach over the system.
+        """
+        elements = frozenset(chemical_system.split("-"))
+        for system, survey in self._exported.items():
+            if elements <= set(system.split("-")):
+                return survey.model_copy(update={"source": f"file {self.path.name} of {survey.source}"})
+        compounds = [p.elements for p in self.phases(chemical_system) if len(p.elements) > 1] if self.is_survey else []
+        if not compounds or frozenset().union(*compounds) != elements:
+            return None
+        return Survey(source=self.name, version=self.version, date=datetime.now(UTC).date().isoformat())
 
     def surveys(self, chemical_system: str) -> bool:
-        """Whether the file is said to be a survey and has compounds that reach over the system, or is an export of a
-        library in which the system was surveyed."""
-        elements = frozenset(chemical_system.split("-"))
-        if any(elements <= set(system.split("-")) for system in self._exported):
-            return True
-        compounds = [p.elements for p in self.phases(chemical_system) if len(p.elements) > 1]
-        return self.is_survey and frozenset().union(*compounds) == elements
-
-    def survey(self) -> Survey:
-        """The file as a survey, of today."""
-        return Survey(source=self.name, version=self.version, date=datetime.now(UTC).date().isoformat())
+        return self.survey(chemical_system) is not None
 
     def answered_by(self) -> str:
         return self.version
@@ -174,28 +168,11 @@ def has_materials_project_key() -> bool:
     return any(os.environ.get(name) or SETTINGS.get(name) for name in ("MP_API_KEY", "PMG_MAPI_KEY"))
 
 
-def read_phases(path: Path) -> list[ReferencePhase]:
-    """Phases of one file: JSON as in `load_phases`, or any format of structures that can be read.
-
-    Raises:
-        LibraryError: the file or one of its structures cannot be used.
-    """
-    if path.name.lower().endswith(_JSON):
-        return load_phases([path])
-    try:
-        entries = read_structures(path)
-    except StructureError as error:
-        raise LibraryError(str(error)) from error
-    phases = []
-    for entry in entries:
-        if entry.error is not None:
-            raise LibraryError(f"{entry.name} in {path} cannot compete: {entry.error}")
-        for text in entry.warnings:
-            logger.warning("%s in %s: %s", entry.name, path, text)
-        structure = as_crystal(entry.structure)
-        role = "element" if structure.composition.is_element else "competing"
-        phases.append(ReferencePhase(entry.name, structure, path.name, role))
-    return phases
+def file_surveys(files: Iterable[str | Path], chemical_systems: Iterable[str]) -> dict[str, Survey]:
+    """Chemical systems that files survey by their own account: exports of a library in which they were surveyed."""
+    sources = [PhaseFile(Path(file)) for file in files]
+    found = {system: [s for file in sources if (s := file.survey(system))] for system in chemical_systems}
+    return {system: surveys[0] for system, surveys in found.items() if surveys}
 
 
 def default_sources(

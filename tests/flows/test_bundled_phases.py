@@ -18,6 +18,7 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference import bundled_phases
 from dpa4_flows.reference.bundled_phases import (
     BundledPhases,
+    bundled_keys,
     bundled_relaxations,
     compounds,
     relaxed_file,
@@ -79,6 +80,7 @@ def test_relaxations_that_come_with_the_program_are_not_made_again(
     assert write_relaxed(tmp_path / "relaxed" / "toy.parquet", documents.values()) == len(documents) > 0
 
     monkeypatch.setattr(bundled_phases, "_DATA", tmp_path)
+    assert bundled_keys(computed.info.sha256, [*documents, "no key"]) == documents.keys()
     found = bundled_relaxations(computed.info.sha256, documents.keys())
     for key, document in documents.items():
         assert found[key].energy == document.energy and found[key].provenance.settings == document.provenance.settings

@@ -31,10 +31,13 @@ from dpa4_flows.analysis.hull import HullResult, phase_positions
 from dpa4_flows.analysis.ranking import Objective, rank_candidates
 from dpa4_flows.analysis.thermodynamics import chemical_potential_region
 from dpa4_flows.campaigns.battery_verdicts import judge_hull
+from dpa4_flows.campaigns.config import load_campaign
+from dpa4_flows.campaigns.run import prepare_run
 from dpa4_flows.cli import app
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.hull import ConvexHullMaker
+from dpa4_flows.makers.references import stored_surveys
 from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reasons import voided
@@ -213,6 +216,31 @@ def test_library_of_an_earlier_version_opens_and_its_files_survey_nothing(tmp_pa
     told = {answer.source: answer.surveys for answer in old.table.answers()}
     assert told == {"bundled": False, "file phases.json": False, "Materials Project": True}
     assert old.surveys(["Mg-O"])["Mg-O"] == Survey(source="Materials Project", version="v", date="2025-01-01")
+
+
+def test_survey_that_a_file_tells_of_counts_wherever_the_file_competes(tmp_path: Path) -> None:
+    """In a campaign, a Maker and the command; its date is that of the survey, so that no run changes overnight."""
+    told = {"surveys": {"Mg-O": SURVEY.model_dump(), "Co-Li-O": SURVEY.model_dump()}}
+    rows = json.loads(write_phases(tmp_path / "phases.json", besides("Mg")).read_text())
+    export = tmp_path / "export.json"
+    export.write_text(json.dumps({"entries": rows, **told}))
+    survey = Survey(source=f"file export.json of {SURVEY.source}", version=SURVEY.version, date=SURVEY.date)
+
+    campaign = write_campaign(tmp_path / "campaign", hull={"competing": [str(export)]})
+    planned = json.loads(dpa4("screen", campaign, "--dry-run", "--json").stdout)["completeness"]
+    graded = {system: found["survey"] for system, found in planned.items()}
+    assert graded["Co-Li-O"] == survey.model_dump() and graded["Li-Mn-O"] is None
+    prepared = prepare_run(load_campaign(campaign), tmp_path / "run")
+    assert stored_surveys(prepared.table)["Co-Li-O"] == survey
+
+    maker = ConvexHullMaker(relax_maker=MAKER, files=[str(export)], bundled=False, prototypes=False)
+    flow = maker.make([rocksalt("Mg")], tmp_path / "hull.sqlite")
+    (document,) = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output.documents
+    assert document.completeness.survey == survey
+
+    rocksalt("Mg").to(filename="MgO.cif")
+    (row,) = json.loads(dpa4("hull", "MgO.cif", "--against", export, "--json", *FAST).stdout)["structures"]
+    assert row["completeness"]["survey"] == survey.model_dump()
 
 
 # ---- every place that hands out the word

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jobflow import Flow, job
 from pymatgen.core import Lattice, Structure
 
+from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_core.data.readers import NamedStructure, read_structures
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.engines import run_local
@@ -19,6 +22,8 @@ from dpa4_flows.makers.references import (
     find_phases,
     lowest_element,
     reference_entries,
+    reference_sizes,
+    reference_structures,
 )
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.library import ReferencePhase
@@ -69,9 +74,43 @@ def test_references_are_relaxed_once_and_recorded(table: ResultsTable, library: 
     rows = table.get_meta("references")
     assert {row["key"] for row in rows} == set(first)
     assert len(rows) == len(find_phases(["Mg-O"], [library]))
-    assert {"name", "formula", "source", "role", "key"} == set(rows[0])
+    assert {"name", "formula", "source", "role", "key", "n_atoms"} == set(rows[0])
     assert run() == first  # times of creation included: nothing was computed again
     assert table.get_meta("references") == rows
+
+
+def test_chunks_of_phases_parse_each_phase_once(
+    table: ResultsTable, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many chunks there are: the file in one job, a structure where it is sized and where it is computed."""
+    files: list[Path] = []
+    parsed: list[dict[str, Any]] = []
+
+    def read_file(path: Path) -> list[NamedStructure]:
+        files.append(path)
+        return read_structures(path)
+
+    def read_fields(fields: dict[str, Any]) -> Structure:
+        parsed.append(fields)
+        return structure_of_fields(fields)
+
+    monkeypatch.setattr("dpa4_flows.reference.library.read_structures", read_file)
+    monkeypatch.setattr("dpa4_flows.makers.references.structure_of_fields", read_fields)
+    n_phases = len(find_phases(["Mg-O"], [library], bundled=False))
+    files.clear()
+    maker = ReferenceMaker(relax_maker=MAKER, files=[library], bundled=False, prototypes=False, chunk_size=1)
+    run_local(maker.make(str(table.path), chemical_systems=["Mg-O"]), tmp_path / "jobs")
+    assert files == [Path(library)]
+    assert n_phases > 3 and len(parsed) == 2 * n_phases
+
+
+def test_phases_of_an_earlier_version_are_found(table: ResultsTable) -> None:
+    """Their structures were one entry of the table, without sizes."""
+    phase = binary("Mg", "O", 4.4)
+    table.set_meta("references", [{"name": "a", "formula": "MgO", "source": "x", "role": "competing", "key": "k"}])
+    table.set_meta("reference_structures", {"k": phase.as_dict()})
+    assert reference_structures(table, ["k"])[0].matches(phase)
+    assert reference_sizes(table) == {"k": len(phase)}
 
 
 def test_equal_phases_of_two_files_are_one(table: ResultsTable) -> None:

@@ -2,18 +2,24 @@
 
 import gzip
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 from pymatgen.core import Element, Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
+from dpa4_flows.campaigns.candidates import read_candidates
+from dpa4_flows.campaigns.config import load_campaign
+from dpa4_flows.makers.references import find_phases
 from dpa4_flows.reference.library import (
     LibraryError,
     bundled_elements,
     load_phases,
     select_for_chemsys,
 )
+from dpa4_flows.reference.sources import PhaseFile
 
 DATA = Path(__file__).parents[1] / "data"
 OBSERVED = frozenset(range(1, 95)) - {2, 10, 18, 36, 54, 84, 85, 86, 87, 88}  # elements of OMat24
@@ -53,9 +59,36 @@ def test_every_layout_is_read(tmp_path, rocksalt):
         assert phase.role == "competing"
         names[layout] = (phase.name, phase.source)
     assert names["rows"] == ("a", "someone")
-    assert names["bare"] == ("LiCl-0", "bare.json")
+    assert names["bare"] == ("bare:0", "bare.json")
     assert names["entries"] == ("mp-1", "entries.json")
     assert names["named"] == ("b", "named.json")
+
+
+@pytest.mark.parametrize("name", ["a.cif", "POSCAR", "a.extxyz", "a.extxyz.gz", "a.json", "a.db", "set.zip", "folder"])
+def test_whatever_is_a_candidate_may_compete(tmp_path: Path, rocksalt: Structure, name: str) -> None:
+    """In a campaign, a flow, `hull --against` and `reference build --from`; energies in a file do not count."""
+    path, atoms = tmp_path / name, rocksalt.to_ase_atoms()
+    atoms.calc = SinglePointCalculator(atoms, energy=-7.0)
+    if name == "set.zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.cif", rocksalt.to(fmt="cif"))
+    elif name == "folder":
+        path.mkdir()
+        atoms.write(path / "a.cif")
+    elif name == "a.json":
+        path.write_text(json.dumps([rocksalt.as_dict()]))
+    else:
+        atoms.write(path)
+    (candidate,) = read_candidates([path])
+    assert candidate.error is None
+    campaign = tmp_path / "campaign.toml"
+    campaign.write_text(f"[campaign]\nname = 'x'\ncandidates = ['{name}']\n[hull]\ncompeting = ['{name}']\n")
+    files = load_campaign(campaign).hull.competing
+    (phase,) = [phase for phase in find_phases(["Cl-Li"], files, bundled=False) if phase.role == "competing"]
+    (other,) = PhaseFile(path).phases("Cl-Li")
+    assert phase.name == other.name == candidate.candidate_id and len(PhaseFile(path).version) == 12
+    for found in (phase.structure, other.structure):
+        assert found.matches(rocksalt)
 
 
 def test_many_files_keep_their_order():
@@ -68,16 +101,16 @@ def test_many_files_keep_their_order():
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        (b"no json", "is not a JSON file"),
-        (b"\x1f\x8b\x08broken", "cannot read|is not a JSON file"),
-        (b"3", "holds no list of phases"),
-        (b"[3]", "row 0"),
-        (b'[{"id": "a"}]', "row 0 .* no readable structure"),
-        (b'[{"structure": {"lattice": [[1]], "species": ["Li"], "frac_coords": [[0,0,0]]}}]', "row 0"),
+        (b"no json", "is not valid JSON"),
+        (b"\x1f\x8b\x08broken", "cannot be read"),
+        (b"3", "holds no structure"),
+        (b"[3]", "phases:?0?: the entry has neither a structure"),
+        (b'[{"id": "a"}]', "a: the entry has neither a structure"),
+        (b'[{"structure": {"lattice": [[1]], "species": ["Li"], "frac_coords": [[0,0,0]]}}]', "the lattice"),
         (b'[{"structure": {"lattice": [[3,0,0],[0,3,0],[0,0,3]], "species": [], "frac_coords": []}}]', "no atoms"),
         (
             b'[{"structure": {"lattice": [[3,0,0],[0,3,0],[0,0,3]], "species": ["Qq"], "frac_coords": [[0,0,0]]}}]',
-            "row",
+            "not an element",
         ),
     ],
 )
@@ -91,7 +124,7 @@ def test_broken_files_are_named(tmp_path, content, part):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(LibraryError, match=r"nothing\.json: No such file"):
+    with pytest.raises(LibraryError, match=r"there is no file .*nothing.json"):
         load_phases([tmp_path / "nothing.json"])
 
 

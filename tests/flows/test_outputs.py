@@ -40,7 +40,6 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.catalogue import export_entries
 from dpa4_flows.reference.entries_file import read_entries
 from dpa4_flows.reference.library import ReferencePhase, as_crystal, load_phases
-from dpa4_flows.reference.sources import read_phases
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.site_conversion import as_pymatgen
 
@@ -305,7 +304,7 @@ READERS: dict[str, Any] = {
     "structures": lambda path: [as_atoms(entry.structure) for entry in read_structures(path)],
     "stream": lambda path: [as_atoms(entry.structure) for entry in iter_structures(path)],
     "candidates": lambda path: [as_atoms(structure_of(c.structure)) for c in read_candidates([path])],
-    "phases": lambda path: [as_atoms(phase.structure) for phase in read_phases(path)],
+    "phases": lambda path: [as_atoms(phase.structure) for phase in load_phases([path])],
     "frames": lambda path: [
         Atoms(f.system.numbers, f.system.positions, cell=f.system.cell, pbc=f.system.pbc) for f in read_frames(path)
     ],
