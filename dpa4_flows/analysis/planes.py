@@ -94,8 +94,7 @@ class Planes:
 
     def dipole(self, bottom: float) -> float:
         """Of one period from ``bottom`` on, e Å."""
-        above = self._above(bottom)
-        return float(self.charges @ (above - above.mean()))
+        return float(self.charges @ self._above(bottom))
 
     def _above(self, bottom: float) -> Array:
         return np.mod(self.atoms - bottom, self.spacing)

@@ -85,12 +85,25 @@ def test_slabs_have_the_composition_two_equal_faces_and_a_primitive_base(name):
         heights = slab.cart_coords[:, 2]
         spacing = unit.lattice.matrix[2, 2]
         assert slab.lattice.c - np.ptp(heights) == pytest.approx(13.0)
+        assert heights.min() + heights.max() == pytest.approx(slab.lattice.c)
         assert 10.0 - spacing < np.ptp(heights) < 10.0 + spacing
         operations = SpacegroupAnalyzer(slab, symprec=0.02).get_symmetry_operations()
         assert any(operation.rotation_matrix[2, 2] == -1 for operation in operations), cut.name
         distances = slab.distance_matrix + 10 * np.eye(len(slab))
         inside = unit.get_neighbor_list(4.0)[3]
         assert distances.min() == pytest.approx(inside.min(), abs=1e-6)
+
+
+def test_base_of_a_slab_is_reduced_and_a_crystal_keeps_its_hand():
+    selenium = Structure.from_spacegroup("P3_121", Lattice.hexagonal(4.37, 4.95), ["Se"], [[0.225, 0, 1 / 3]])
+    oblique = Structure(Lattice.from_parameters(2.6, 3.3, 4.4, 81, 93, 104), ["Cu"], [[0, 0, 0]])
+    of_both = [cuts(crystal, index, min_thickness=3.0) for crystal, index in ((selenium, 2), (oblique, 4))]
+    units = [cut.oriented_unit_cell for found in of_both for cut in found.slabs]
+    for unit in units:
+        a, b, _ = unit.lattice.matrix
+        assert 2 * abs(a @ b) <= min(a @ a, b @ b) + 1e-6
+    assert min(unit.lattice.matrix[2, 2] for unit in units) < 0.45, "planes of high indices are close"
+    assert {SpacegroupAnalyzer(u).get_space_group_number() for u in units if "Se" in u.composition} == {152}
 
 
 @pytest.mark.parametrize(
@@ -161,12 +174,8 @@ def test_a_facet_has_the_energy_of_its_lowest_termination():
 
 
 def test_every_family_has_slabs_or_a_reason_however_close_its_planes_are():
-    oblique = Structure(Lattice.from_parameters(2.1, 3.3, 4.4, 81, 93, 104), ["Cu"], [[0, 0, 0]])
-    found = cuts(oblique, max_index=4, min_thickness=3.0)
-    assert min(cut.oriented_unit_cell.lattice.matrix[2, 2] for cut in found.slabs) < 0.45
-    dense = Structure(
-        oblique.lattice, ["Cu", *["H"] * 9], [[0, 0, 0], *[[0.1 * i, 0.13 * i, 0.17 * i] for i in range(1, 10)]]
-    )
+    sites = [[0.1 * i, 0.13 * i, 0.17 * i] for i in range(10)]
+    dense = Structure(Lattice.from_parameters(2.1, 3.3, 4.4, 81, 93, 104), ["Cu", *["H"] * 9], sites)
     found = cuts(dense, max_index=2, min_thickness=3.0)
     told = {cut.miller for cut in found.slabs} | {entry.miller for entry in found.skipped}
     assert told == set(distinct_facets(found.crystal, 2))
