@@ -18,13 +18,14 @@ from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.sealed import read_sealed, sealed_bytes
 from dpa4_core.model.shapes import expected_shapes
 from dpa4_core.strict import Within, build, parsed
+from dpa4_core.train.counters import Count, Counters
 from dpa4_core.train.packing import Budget
 
 CHECKPOINT = "checkpoint.safetensors"
-_VERSION, _READABLE, _UNSEALED = "2", ("1", "2"), "1"
+_VERSION, _READABLE, _UNSEALED = "3", ("1", "2", "3"), "1"
+_COUNTED = ("step", "epoch", "steps_in_epoch", "bad_validations", "n_skipped", "seconds", "best", "best_errors")
+"""Counters that versions 1 and 2 had beside the other values."""
 _REMEDY = "delete it to start the run again"
-
-Count = Annotated[int, Within(0, 2**53)]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class TrainState:
     """What a run needs to go on as if it had never stopped.
 
     Attributes:
-        values: plain JSON types: step, position in the data, schedule, best validation, configuration, ...
+        values: plain JSON types: counters, schedule, configuration, ....
         tensors: weights, averages, moments of the optimiser, by name.
     """
 
@@ -65,14 +66,7 @@ class StoredValues:
     budget: Budget
     schedule: ScheduleState
     meter: dict[str, Any]
-    step: Count
-    epoch: Count
-    steps_in_epoch: Count
-    bad_validations: Count
-    n_skipped: Count
-    seconds: Annotated[float, Within(0.0, 1e12)]
-    best: float | None
-    best_errors: dict[str, Any]  # not a number for what has no labels
+    counters: Counters
 
 
 class Found(NamedTuple):
@@ -147,7 +141,16 @@ def read_state(path: Path) -> TrainState:
         raise DPA4Error(f"{path} is no training checkpoint of this version; {_REMEDY}")
     if not sealed and version != _UNSEALED:
         raise DPA4Error(f"{path} is damaged (it lacks the digest of its content); {_REMEDY}")
-    return TrainState(parsed(texts["values"], f"the state in {path}"), tensors)
+    values = parsed(texts["values"], f"the state in {path}")
+    return TrainState(values if version == _VERSION else _with_counters(values), tensors)
+
+
+def _with_counters(values: Any) -> Any:
+    """The values of version 1 or 2 as those of version 3."""
+    if not isinstance(values, dict):
+        return values
+    counted = {name: values[name] for name in _COUNTED if name in values}
+    return {name: value for name, value in values.items() if name not in counted} | {"counters": counted}
 
 
 def check_state(state: TrainState, path: Path) -> None:

@@ -23,7 +23,9 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.property import PropertyConfig, PropertyModel, read_property_model, write_property_model
 from dpa4_core.model.sealed import digest_of, read_sealed, sealed_bytes
 from dpa4_core.model.shapes import expected_shapes
+from dpa4_core.strict import build
 from dpa4_core.train.checkpoint import check_state, latest_state, previous_of, read_state
+from dpa4_core.train.counters import Counters
 from dpa4_core.train.trainer import train
 
 SMALL = {"message_node": False, "readout": "none", "ffn_hidden": 4, "fitting_hidden": (4,), "channels": 4}
@@ -273,10 +275,12 @@ def test_each_version_of_our_format_stays_readable(version, tmp_path):
         assert handle.metadata()["format_version"] == "2" and len(handle.metadata()["digest"]) == 64
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_each_version_of_the_training_checkpoint_stays_readable(version):
     state = checked_state(ORACLE / f"training_v{version}.safetensors")
-    assert state.values["step"] == 2 and "model/species.table" in state.tensors
+    counters = build(Counters, state.values["counters"], "")
+    assert (counters.step, counters.epoch, counters.n_skipped, round(counters.best, 3)) == (2, 1, 0, 46.211)
+    assert counters.best_errors["force_mae"] > 0 and "model/species.table" in state.tensors
 
 
 def test_a_file_of_this_version_without_a_digest_is_refused(files, tmp_path):

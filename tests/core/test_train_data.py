@@ -30,6 +30,7 @@ from dpa4_core.train import dataset as dataset_module
 from dpa4_core.train import store as store_module
 from dpa4_core.train.dataset import prepare
 from dpa4_core.train.distributed import Processes
+from dpa4_core.train.feed import frames_of
 from dpa4_core.train.store import open_store
 from dpa4_core.train.trainer import Trainer, train
 
@@ -330,7 +331,7 @@ def test_replayed_frames_are_a_changing_draw(tmp_path):
         )
         trainer = trainer_of(config)
         assert len(trainer.data.replay) == 30
-        draws = [trainer._frames_of(epoch) for epoch in (0, 0, 1)]
+        draws = [frames_of(trainer.config, trainer.data, epoch) for epoch in (0, 0, 1)]
         assert draws[0].tolist() == draws[1].tolist()
         assert draws[0][:20].tolist() == trainer.data.train.tolist()
         assert len(draws[0]) == 20 + expected and set(draws[0][20:]) <= set(trainer.data.replay)

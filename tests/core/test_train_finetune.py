@@ -168,7 +168,7 @@ def test_merged_model_answers_like_the_one_under_training(tmp_path):
     config = finetuned(data, tmp_path / "run", base, data__validation_fraction=0.0, **LORA)
     result = train(config)
     trainer = trainer_of(config)  # at its last checkpoint
-    assert trainer.step == 6
+    assert trainer.counters.step == 6
     system = trainer.data.store.system(1)
     graph = build_graph([system], CUTOFF)
     mine = dpa4.Potential(trainer.network.backbone).compute(graph)
@@ -200,7 +200,7 @@ def test_a_fine_tuning_run_goes_on_where_it_was_stopped(tmp_path, options):
         train(torn, notify=notify)
     train(torn)
     states = [read_state(tmp_path / name / "checkpoint.safetensors") for name in ("torn", "whole")]
-    assert states[0].values["step"] == 6
+    assert states[0].values["counters"]["step"] == 6
     for name, tensor in states[1].tensors.items():
         assert torch.equal(states[0].tensors[name], tensor), name
 

@@ -33,7 +33,7 @@ DIE = """
 from dpa4_core.train import trainer
 take = trainer.Trainer._take
 def until(self, *arguments):
-    if self.step == 4:
+    if self.counters.step == 4:
         os._exit(0)
     return take(self, *arguments)
 trainer.Trainer._take = until
@@ -111,10 +111,10 @@ def test_two_processes_go_on_where_they_were_stopped(tmp_path, data, two):
     """Both die at once after step 4, one after the checkpoint and in the middle of a record of the log."""
     config = configured(data, tmp_path / "run", batch__max_atoms=12, **FEW)
     torchrun(script(tmp_path, config, DIE))
-    assert read_state(tmp_path / "run" / "checkpoint.safetensors").values["step"] == 3
+    assert read_state(tmp_path / "run" / "checkpoint.safetensors").values["counters"]["step"] == 3
     torchrun(script(tmp_path, config))
     found, expected = (read_state(folder / "checkpoint.safetensors") for folder in (tmp_path / "run", two))
-    assert found.values["step"] == 5
+    assert found.values["counters"]["step"] == 5
     for name, tensor in expected.tensors.items():
         assert torch.equal(found.tensors[name], tensor), name
     logs = []

@@ -15,6 +15,7 @@ from toy_training import configured, environment, of_kind, python, recorded, scr
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.checkpoint import read_model
+from dpa4_core.train import checkpoint as checkpoint_module
 from dpa4_core.train import dataset as dataset_module
 from dpa4_core.train import trainer as trainer_module
 from dpa4_core.train.checkpoint import TrainState, read_state, write_state
@@ -48,8 +49,9 @@ def assert_same_run(folder, reference):
     for name, tensor in expected.tensors.items():
         if name != "log/sums" or state.values["meter"]:
             assert torch.equal(state.tensors[name], tensor), name
-    for name in ("step", "epoch", "steps_in_epoch", "best", "best_errors", "bad_validations", "schedule", "n_skipped"):
-        assert state.values[name] == expected.values[name], name
+    assert state.values["schedule"] == expected.values["schedule"]
+    counters, right_counters = (s.values["counters"] | {"seconds": 0.0} for s in (state, expected))
+    assert counters == right_counters
     logs = [without_times(read_log(place / "log.jsonl")) for place in (folder, reference)]
     assert logs[0] == logs[1]
     assert logs[0][-1]["kind"] == "end" and logs[0][0]["kind"] == "start"
@@ -83,9 +85,26 @@ def test_twenty_steps_equal_ten_and_ten(tmp_path, data, name):
     config = configured(data, tmp_path / "torn", **changes)
     with pytest.raises(Killed):
         train(config, notify=die_at(15))
-    assert read_state(tmp_path / "torn" / "checkpoint.safetensors").values["step"] < 15
+    assert read_state(tmp_path / "torn" / "checkpoint.safetensors").values["counters"]["step"] < 15
     result, records = recorded(config)
     assert result.status == "finished" and records[0]["kind"] == "resume"
+    assert_same_run(tmp_path / "torn", tmp_path / "whole")
+
+
+def test_a_run_goes_on_from_a_checkpoint_of_the_layout_before(tmp_path, data, monkeypatch):
+    train(configured(data, tmp_path / "whole", run__save_every=10))
+    config = configured(data, tmp_path / "torn", run__save_every=10)
+    with pytest.raises(Killed):
+        train(config, notify=die_at(15))
+    path = tmp_path / "torn" / "checkpoint.safetensors"
+    state = read_state(path)
+    counters = {name: value for name, value in state.values["counters"].items() if name != "skipped_in_row"}
+    flat = {name: value for name, value in state.values.items() if name != "counters"} | counters
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module, "_VERSION", "2")
+        write_state(TrainState(flat, state.tensors), path)
+    assert read_state(path).values == state.values | {"counters": counters}
+    train(config)
     assert_same_run(tmp_path / "torn", tmp_path / "whole")
 
 
@@ -253,5 +272,7 @@ def test_a_run_without_stresses_goes_on(tmp_path):
         atoms.calc.results.pop("stress", None)
     config = configured(write(tmp_path, frames, "bare"), tmp_path / "run", run__steps=4, run__validate_every=2)
     train(config)
-    assert np.isnan(read_state(tmp_path / "run" / "checkpoint.safetensors").values["best_errors"]["stress_mae"])
+    assert np.isnan(
+        read_state(tmp_path / "run" / "checkpoint.safetensors").values["counters"]["best_errors"]["stress_mae"]
+    )
     assert train(config).status == "finished" and len(validation_frames(tmp_path / "run")) > 0

@@ -159,7 +159,7 @@ def test_job_that_is_run_again_continues(data: str, tmp_path: Path, monkeypatch:
 def _stop_at(step: int, self: Any, take: Any, item: Any, asked: list[bool]) -> list[bool]:
     """A step after which a signal seems to have come."""
     answers = take(self, item, asked)
-    return [self.step == step, *answers[1:]]
+    return [self.counters.step == step, *answers[1:]]
 
 
 def test_configuration_of_a_maker_is_checked(data: str) -> None:
