@@ -12,6 +12,7 @@ from pymatgen.core import Molecule, Structure
 
 from dpa4_core.data.deviates import random_displacements
 from dpa4_core.data.structures import StructureError, System, to_system
+from dpa4_core.digests import digest
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import RelaxResult
@@ -19,7 +20,6 @@ from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import provenance
-from dpa4_flows.results import digest
 from dpa4_flows.schemas import RelaxationDocument
 from dpa4_flows.site_conversion import with_written_masses
 

@@ -8,7 +8,6 @@ only what is missing. SQLite's write-ahead log survives a kill at any moment; ea
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import socket
@@ -51,11 +50,6 @@ class ResultsError(RuntimeError):
 
 class EmptyTableError(ResultsError):
     """Nothing was written into the table, as on a disk that was full when it was made."""
-
-
-def digest(*parts: Any) -> str:
-    """SHA-256 over the canonical JSON of ``parts``, 64 hex digits."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

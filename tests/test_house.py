@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
+
+import dpa4_flows
 
 ROOT = Path(__file__).parent.parent
 FLOWS = sorted((ROOT / "dpa4_flows").rglob("*.py"))
@@ -39,3 +46,58 @@ def test_a_table_of_facts_is_assigned_once(table: str) -> None:
         if ast.unparse(target).lstrip("_") == table
     ]
     assert len(found) == 1, found
+
+
+WORDS = re.compile(r"\b(error|reason|sentence|warning|note)s?\b")
+UPGRADES = re.compile("_of_earlier_version|_of_a_string|with_reliability_as_reasons")
+"""Functions that give what was stored without codes its codes."""
+NOT_YET = ("makers/batch.py", "large/worker.py")  # want of memory
+
+
+def test_no_logic_reads_the_words_of_sentences() -> None:
+    """Only texts that are written in the code: whether a name is in a sentence decides how it is shown."""
+    found = []
+    for path, tree in trees():
+        if path.endswith(NOT_YET):
+            continue
+        skipped = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef) and UPGRADES.search(node.name)
+            for inner in ast.walk(node)
+        }
+        for node in ast.walk(tree):
+            text = None
+            if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In | ast.NotIn):
+                text = node.left, node.comparators[0]
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                text = (node.args[0], node.func.value) if node.func.attr in ("startswith", "endswith") else None
+            if text is None or id(node) in skipped or not isinstance(text[1], ast.Name | ast.Attribute | ast.Subscript):
+                continue
+            written = isinstance(text[0], ast.Constant) and isinstance(text[0].value, str)
+            if (written or isinstance(node, ast.Call)) and WORDS.search(ast.unparse(text[1])):
+                found.append(f"{path}:{node.lineno}: {ast.unparse(node)}")
+    assert not found, "give it a code"
+
+
+UNITS = {"%": "_percent", "GPa": "_gpa", "THz": "_thz", "meV/atom": "_mev", "kJ/mol": "_kj_mol", "ps": "_ps"}
+"""Units other than those inside (Å, eV, eV/Å³, K, u, e), and what a name says of them."""
+
+
+def models(base: type = BaseModel) -> Iterator[type[BaseModel]]:
+    for found in base.__subclasses__():
+        yield found
+        yield from models(found)
+
+
+def test_a_value_in_another_unit_carries_it_in_its_name() -> None:
+    for module in pkgutil.walk_packages(dpa4_flows.__path__, "dpa4_flows."):
+        if "schemas" in module.name or "config" in module.name or "documents" in module.name:
+            importlib.import_module(module.name)
+    wrong = []
+    for model in set(models()):
+        if model.__module__.startswith("dpa4_flows"):
+            for name, field in model.model_fields.items():
+                words = [part.split(" ")[0] for part in re.split(r", |; ", field.description or "")]
+                wrong += [f"{model.__name__}.{name}" for u, end in UNITS.items() if u in words and end not in name]
+    assert not wrong

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "strict": {"errors"},
     "locks": {"errors"},
     "lazy": set(),
+    "digests": set(),
     "data": {"units", "errors", "memory", "files", "data"},
     "nn": {"units", "nn"},
     "model": {"units", "errors", "files", "strict", "nn", "model"},

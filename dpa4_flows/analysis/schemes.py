@@ -22,9 +22,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from dpa4_core.digests import digest
 from dpa4_core.files import write_bytes
 from dpa4_core.model.registry import cache_dir
-from dpa4_flows.results import digest
 
 PUBLISHED: tuple[str, ...] = ("none", "MP2020", "OMat24")
 REFIT = "refit:"

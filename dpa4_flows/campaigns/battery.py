@@ -46,8 +46,6 @@ from dpa4_flows.makers.hull import hull_document
 from dpa4_flows.makers.model_reference import as_model
 from dpa4_flows.makers.references import (
     ReferenceMaker,
-    chemical_system,
-    document_entry,
     lowest_element,
     reference_entries,
     stored_phases,
@@ -57,6 +55,7 @@ from dpa4_flows.makers.sources import find_structures
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import energy_frame, provenance
 from dpa4_flows.reasons import Reason, voided
+from dpa4_flows.reference.entries import chemical_system, document_entry
 from dpa4_flows.results import ResultsError, ResultsTable, TableRef
 from dpa4_flows.schemas import ChunkSummary, RankedCandidate, StageResult
 

@@ -25,13 +25,13 @@ from pydantic import (
     model_validator,
 )
 
+from dpa4_core.digests import digest
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.schemes import PUBLISHED as SCHEMES
 from dpa4_flows.analysis.schemes import REFIT
 from dpa4_flows.calculations import RATTLE
 from dpa4_flows.quantities import quantity
-from dpa4_flows.results import digest
 
 _REFIT_SUFFIXES = (".yaml", ".yml")
 _MODEL_FILE_SUFFIXES = (".pt", ".dpa4", ".safetensors")

@@ -27,8 +27,6 @@ from dpa4_flows.campaigns.config import BatteryCampaign, ConfigError, campaign_h
 from dpa4_flows.campaigns.library import borrow, campaign_library, further_phases, give_back
 from dpa4_flows.makers.batch import RETRY_SINCE
 from dpa4_flows.makers.references import (
-    chemical_system,
-    correction_scheme,
     find_phases,
     put_phases,
     put_surveys,
@@ -36,6 +34,7 @@ from dpa4_flows.makers.references import (
 )
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import code_version
+from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.proposed import with_proposals
 from dpa4_flows.reference.sources import file_surveys

@@ -15,7 +15,8 @@ from dpa4_flows.analysis.completeness import HullCompleteness, Survey
 from dpa4_flows.cli.outputs import Computed
 from dpa4_flows.cli.reference_build import build_library
 from dpa4_flows.makers.hull import CACHE
-from dpa4_flows.makers.references import ReferenceEntries, find_phases
+from dpa4_flows.makers.references import find_phases
+from dpa4_flows.reference.entries import ReferenceEntries
 from dpa4_flows.reference.library import (
     MATERIALS_PROJECT,
     LibraryError,

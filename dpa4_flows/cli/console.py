@@ -33,6 +33,11 @@ def warn(label: str, text: str, style: str = "yellow") -> None:
     err.print(f"[{style}]{label}:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
+def tell_failed(name: str, error: str) -> None:
+    """``failed: name: error`` on stderr; sentences of readers name the entry themselves."""
+    warn("failed", error if name in error else f"{name}: {error}", "bold red")
+
+
 def number(value: float | None, digits: int) -> str:
     """Fixed digits, or a dash where there is no number."""
     return "–" if value is None else f"{value:.{digits}f}"

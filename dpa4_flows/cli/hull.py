@@ -16,7 +16,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import HullVerdict
 from dpa4_flows.calculations import RATTLE
 from dpa4_flows.cli.competition import MP, Against, Corrections, against_kinds, compete, crystal
-from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, warn
+from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, tell_failed, warn
 from dpa4_flows.cli.hull_output import (
     against_words,
     decomposition_words,
@@ -42,8 +42,8 @@ from dpa4_flows.cli.structures import (
 )
 from dpa4_flows.makers.batch import BatchMaker, BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.makers.hull import CACHE, hull_phases, hull_set
-from dpa4_flows.makers.references import chemical_system, correction_scheme
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.report.figures import FigureBlock
 
@@ -246,7 +246,6 @@ def _finish(rows: Sequence[dict[str, Any]], notes: Sequence[str], incomplete: Se
         remark("set MP_API_KEY, or add phases with `dpa4 reference build SYSTEM --from FILE --survey`")
     failed = [row for row in rows if row["error"] is not None]
     for row in failed:
-        error = row["error"]
-        warn("failed", error if row["name"] in error else f"{row['name']}: {error}", "bold red")
+        tell_failed(row["name"], row["error"])
     if failed:
         raise typer.Exit(USER_ERROR if len(failed) == len(rows) else SOME_FAILED)

@@ -19,7 +19,7 @@ from dpa4_core.md import MDResult, MDSettings
 from dpa4_core.md import md as run_md
 from dpa4_core.md.files import Paths
 from dpa4_core.potential import PotentialLike
-from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, warn
+from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, tell_failed
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, Files, Machine, Model, grouped
 from dpa4_flows.cli.outputs import Computed, formula_of
@@ -273,7 +273,6 @@ def _finish(jobs: Sequence[_Job]) -> None:
     """List what failed; exit with 3 if something did, with 1 if everything did."""
     failed = [job for job in jobs if job.problem is not None]
     for job in failed:
-        error = job.problem or ""
-        warn("failed", error if job.entry.name in error else f"{job.entry.name}: {error}", "bold red")
+        tell_failed(job.entry.name, job.problem or "")
     if failed:
         raise typer.Exit(USER_ERROR if len(failed) == len(jobs) else SOME_FAILED)

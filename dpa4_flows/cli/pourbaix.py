@@ -27,15 +27,15 @@ from dpa4_flows.analysis.pourbaix import (
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
 from dpa4_flows.calculations import RATTLE
 from dpa4_flows.cli.competition import MP, Against, Corrections, against_kinds, compete, crystal
-from dpa4_flows.cli.console import number, out, print_json, say, warn
+from dpa4_flows.cli.console import number, out, print_json, say, tell_failed, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.outputs import Computed
 from dpa4_flows.cli.reference import AskMP, Fmax, Library, MaxSteps, Rattle
 from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Files, Model, Threads, read_inputs, warn_of_inputs
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.hull import HullPhases, hull_phases
-from dpa4_flows.makers.references import chemical_system, correction_scheme
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.ions import read_ions
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.report.pourbaix_plot import write_pourbaix_html
@@ -271,6 +271,6 @@ def _finish(rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> None:
         warn("incomplete", note)
     failed = [row for row in rows if row["error"] is not None]
     for row in failed:
-        warn("failed", f"{row['name']}: {row['error']}", "bold red")
+        tell_failed(row["name"], row["error"])
     if failed:
         raise typer.Exit(USER_ERROR if len(failed) == len(rows) else SOME_FAILED)

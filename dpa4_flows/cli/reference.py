@@ -25,9 +25,9 @@ from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.reference_build import build_library
 from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Model, Threads
 from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.makers.references import chemical_system, correction_scheme
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.catalogue import export_entries, stores, summarise
+from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.store import ReferenceStore, library_folder
 
 MAX_FAILURES = 20

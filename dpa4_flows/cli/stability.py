@@ -18,7 +18,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
 from dpa4_flows.calculations import RATTLE
 from dpa4_flows.cli.competition import crystal
-from dpa4_flows.cli.console import err, print_json, say, warn
+from dpa4_flows.cli.console import err, print_json, say, tell_failed, warn
 from dpa4_flows.cli.hull_output import incomplete_words
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.outputs import Computed, write_structures
@@ -31,9 +31,9 @@ from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.elastic import BatchElasticMaker
 from dpa4_flows.makers.hull import HullSet, hull_set
 from dpa4_flows.makers.phonons import TEMPERATURES, BatchPhononMaker
-from dpa4_flows.makers.references import chemical_system, correction_scheme
 from dpa4_flows.makers.stability import StabilityMaker, Stage, free_crystal
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.results import ResultsTable
 
@@ -257,7 +257,6 @@ def _finish(rows: Sequence[dict[str, Any]], notes: Sequence[str], missing: Seque
         incomplete = incomplete or row.get("relaxed", {"converged": True})["converged"] is False
     failed = [row for row in rows if row["error"] is not None]
     for row in failed:
-        error = row["error"]
-        warn("failed", error if row["name"] in error else f"{row['name']}: {error}", "bold red")
+        tell_failed(row["name"], row["error"])
     if failed or incomplete:
         raise typer.Exit(USER_ERROR if len(failed) == len(rows) else SOME_FAILED)

@@ -23,7 +23,7 @@ from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_core.verdicts import FLAG_SENTENCES
 from dpa4_flows.calculations import relax_settings, static_settings
-from dpa4_flows.cli.console import err, number, out, plural, print_json, say, warn
+from dpa4_flows.cli.console import err, number, out, plural, print_json, say, tell_failed, warn
 from dpa4_flows.cli.large import RunOptions, run_large, run_task
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, Output, grouped
@@ -335,8 +335,7 @@ def _finish(results: list[Computed], output: Path | None, columns: dict[str, tup
     for note in written.notes:
         warn("mind", note)
     for r in failed:
-        error = r.error or ""
-        warn("failed", error if r.name in error else f"{r.name}: {error}", "bold red")
+        tell_failed(r.name, r.error or "")
     for r in unconverged:
         numbers = r.numbers or {}
         reached = f"fmax {numbers['fmax']:.3g} eV/Å after {numbers['n_steps']} steps"

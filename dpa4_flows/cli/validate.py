@@ -14,7 +14,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.frames import is_pbe
 from dpa4_flows.analysis.schemes import PUBLISHED
-from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, warn
+from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, tell_failed
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
 from dpa4_flows.cli.relaxing import Convergence, relax_missing
@@ -30,7 +30,7 @@ from dpa4_flows.makers.corrections import (
     refit_document,
     thermo_document,
 )
-from dpa4_flows.makers.references import correction_scheme
+from dpa4_flows.reference.entries import correction_scheme
 from dpa4_flows.results import ResultsTable
 
 TABLE = "thermo.sqlite"
@@ -114,8 +114,7 @@ def thermo(
         if fitted is not None:
             _print_refit(fitted)
     for row in failed:
-        error = row.error or ""
-        warn("failed", error if row.formula in error else f"{row.formula}: {error}", "bold red")
+        tell_failed(row.formula, row.error or "")
     if failed:
         raise typer.Exit(USER_ERROR if len(failed) == len(document.rows) else SOME_FAILED)
 

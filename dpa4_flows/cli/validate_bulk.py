@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.cli.console import err, number, out, print_json, say, warn
+from dpa4_flows.cli.console import err, number, out, print_json, say, tell_failed
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model
 from dpa4_flows.extras import require_extra
@@ -90,7 +90,7 @@ def bulk(
         _print_errors(document)
         say(f"{document.n_passed} of {len(document.rows)} within the tolerance")
     for formula, error in document.failures.items():
-        warn("failed", f"{formula}: {error}", "bold red")
+        tell_failed(formula, error)
     if document.failures:
         raise typer.Exit(USER_ERROR if not document.rows else SOME_FAILED)
 

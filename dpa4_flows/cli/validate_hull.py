@@ -32,7 +32,7 @@ from dpa4_flows.cli.lazy import SOME_FAILED
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model
 from dpa4_flows.cli.relaxing import Convergence, relax_missing
 from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.makers.references import correction_scheme, document_entry
+from dpa4_flows.reference.entries import correction_scheme, document_entry
 from dpa4_flows.reference.entries_file import read_entries
 from dpa4_flows.report.parity_plot import check_plot_name, write_parity_plot
 from dpa4_flows.results import ResultsTable

@@ -30,16 +30,9 @@ from dpa4_flows.analysis.thermodynamics import at_temperature, gibbs_entries
 from dpa4_flows.calculations import RATTLE
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.model_reference import WholeMaker
-from dpa4_flows.makers.references import (
-    ReferenceEntries,
-    ReferenceMaker,
-    chemical_system,
-    correction_scheme,
-    document_entry,
-    reference_entries,
-    stored_surveys,
-)
+from dpa4_flows.makers.references import ReferenceMaker, reference_entries, stored_surveys
 from dpa4_flows.provenance import energy_frame, provenance
+from dpa4_flows.reference.entries import ReferenceEntries, chemical_system, correction_scheme, document_entry
 from dpa4_flows.reference.sources import default_sources
 from dpa4_flows.reference.store import BuildSummary, ReferenceStore, library_folder
 from dpa4_flows.results import ResultsError, TableRef, open_for_job, table_for_jobs

@@ -7,31 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from jobflow import Flow, Response, job
 from pymatgen.core import Composition, Structure
-from pymatgen.entries.computed_entries import ComputedEntry
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
-from dpa4_core.model.info import ModelInfo
-from dpa4_flows.analysis.completeness import PROTOTYPE, HullCompleteness, Survey, hull_completeness, tally
-from dpa4_flows.analysis.corrections import CorrectedEntry, corrected_entry
-from dpa4_flows.analysis.frames import check_fitted_to
-from dpa4_flows.analysis.schemes import SchemeError, find_scheme, scheme_name
+from dpa4_flows.analysis.completeness import Survey
 from dpa4_flows.calculations import plain_structure
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.chunks import chunk_flow
 from dpa4_flows.makers.model_reference import WholeMaker, takes_model
 from dpa4_flows.makers.table_reference import takes_table
 from dpa4_flows.reference.bundled_phases import bundled_relaxations, compounds
+from dpa4_flows.reference.entries import ReferenceEntries, chemical_system, document_entry
 from dpa4_flows.reference.library import ReferencePhase, bundled_elements, load_phases, select_for_chemsys
 from dpa4_flows.reference.proposed import with_proposals
 from dpa4_flows.reference.sources import file_surveys
 from dpa4_flows.results import ResultsTable, TableRef, open_for_job
 from dpa4_flows.schemas import ChunkSummary, RelaxationDocument
-from dpa4_flows.site_conversion import crystal_problem
 
 SOURCE = "dpa4_flows.makers.references:reference_structures"
 """Where chunk jobs find the structures of competing phases, whose ids are the keys of their relaxations."""
@@ -193,46 +187,6 @@ def reference_sizes(table: ResultsTable) -> dict[str, int]:
     return {row["key"]: row.get("n_atoms") or sizes[row["key"]] for row in rows}
 
 
-@dataclass(frozen=True)
-class ReferenceEntries:
-    """What the competing phases of a results table give for a hull.
-
-    Attributes:
-        entries: corrected entries; ``entry_id`` is the name of the phase, ``data["source"]`` where it comes
-            from.
-        missing: phases without a usable energy, each with its row of the table and the sentence that says
-            why. Without them a hull may be too high, so that distances to it are lower bounds.
-    """
-
-    entries: list[ComputedEntry]
-    missing: list[tuple[dict[str, Any], str]]
-
-    def missing_in(self, chemsys: str) -> list[str]:
-        """Sentences on the missing phases of one chemical system; a proposal that came to nothing is no phase."""
-        system = set(chemsys.split("-"))
-        return [
-            f"{row['formula']} ({row['name']}): {reason}"
-            for row, reason in self.missing
-            if row.get("role") != PROTOTYPE and set(Composition(row["formula"]).get_el_amt_dict()) <= system
-        ]
-
-    def completeness(
-        self, chemsys: str, survey: Survey | None = None, *, formula: str | None = None
-    ) -> HullCompleteness:
-        """What competes in one chemical system.
-
-        Args:
-            chemsys: as ``"Co-Li-O"``.
-            survey: of its phases.
-            formula: of the phase that is judged, whose own composition does not count.
-        """
-        system = set(chemsys.split("-"))
-        inside = [e for e in self.entries if {element.symbol for element in e.composition.elements} <= system]
-        counted = tally((entry.composition, entry.data.get("role")) for entry in inside)
-        without = self.missing_in(chemsys)
-        return hull_completeness(chemsys, counted, formula=formula, without_energy=without, survey=survey)
-
-
 def reference_entries(table: ResultsTable, scheme: str) -> ReferenceEntries:
     """Corrected entries of all competing phases that the table records.
 
@@ -270,43 +224,3 @@ def lowest_element(table: ResultsTable, symbol: str) -> RelaxationDocument:
             f"results table {table.path} has no energy of elemental {symbol}: compute the competing phases first"
         )
     return min(documents, key=lambda d: d.energy_per_atom or 0.0)
-
-
-def document_entry(document: RelaxationDocument, scheme: str, entry_id: str) -> CorrectedEntry:
-    """Corrected entry of a stored calculation, in the energy frame that its provenance states."""
-    if document.error is not None or document.structure is None or document.energy is None:
-        return CorrectedEntry(None, document.error or "no energy was stored")
-    structure = structure_of_fields(document.structure)
-    if problem := crystal_problem(structure):
-        return CorrectedEntry(None, problem)
-    return corrected_entry(
-        structure,
-        document.energy,
-        scheme=scheme,
-        entry_id=entry_id,
-        model_sha256=document.provenance.model_sha256,
-        level_of_theory=document.provenance.level_of_theory,
-        converged=document.converged,
-    )
-
-
-def correction_scheme(info: ModelInfo, wanted: str = "auto") -> str:
-    """Name of the correction scheme to apply: ``wanted``, or with ``"auto"`` the one that fits the model's level of
-    theory. The file of a refit is put in the cache, where every later step finds it by name.
-
-    Raises:
-        DPA4Error: unknown scheme.
-        FrameError: a refit to another model.
-    """
-    scheme = (info.corrections or "none") if wanted == "auto" else wanted
-    try:
-        found = find_scheme(scheme)
-    except SchemeError as error:
-        raise DPA4Error(str(error).replace("choose from", "choose from auto,")) from error
-    check_fitted_to(found.name, found.model_sha256, info.sha256)
-    return scheme_name(scheme)
-
-
-def chemical_system(structure: Structure) -> str:
-    """Elements in alphabetical order, joined by dashes."""
-    return structure.composition.element_composition.chemical_system

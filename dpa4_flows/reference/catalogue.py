@@ -13,8 +13,8 @@ from pydantic import Field
 
 from dpa4_core.files import write_bytes
 from dpa4_flows.analysis.completeness import HullCompleteness
-from dpa4_flows.makers.references import document_entry
 from dpa4_flows.provenance import code_version
+from dpa4_flows.reference.entries import document_entry
 from dpa4_flows.reference.proposed import SOURCE as PROTOTYPES
 from dpa4_flows.reference.store import ReferenceStore, canonical_system, library_folder
 from dpa4_flows.reference.table import Answer, usable_problem

@@ -7,7 +7,7 @@ from typing import Any
 
 from pymatgen.entries.computed_entries import CompositionEnergyAdjustment, ComputedEntry
 
-from dpa4_flows.makers.references import document_entry
+from dpa4_flows.reference.entries import document_entry
 from dpa4_flows.reference.table import PhaseRow
 from dpa4_flows.schemas import RelaxationDocument
 

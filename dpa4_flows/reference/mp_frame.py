@@ -11,7 +11,7 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.corrections import corrected_entry
 from dpa4_flows.analysis.frames import run_type
 from dpa4_flows.analysis.hull_warnings import materials_project_mismatch
-from dpa4_flows.makers.references import ReferenceEntries
+from dpa4_flows.reference.entries import ReferenceEntries
 from dpa4_flows.reference.sources import MATERIALS_PROJECT
 
 SCHEME = "MP2020"

@@ -25,6 +25,7 @@ from pymatgen.core import Composition, Element
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
 from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_core.digests import digest
 from dpa4_core.errors import DPA4Error
 from dpa4_core.locks import locked_names
 from dpa4_core.model.info import ModelInfo
@@ -32,17 +33,16 @@ from dpa4_core.model.registry import cache_dir
 from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, tally
 from dpa4_flows.calculations import plain_structure
 from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.makers.references import ReferenceEntries
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import code_version
 from dpa4_flows.reference.bundled_phases import bundled_relaxations
+from dpa4_flows.reference.entries import ReferenceEntries
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.light_entries import light_entry, stored_entry
 from dpa4_flows.reference.proposed import PROTOTYPE, proposals_version, proposed_phases, uncovered
 from dpa4_flows.reference.proposed import SOURCE as PROTOTYPES
 from dpa4_flows.reference.sources import PhaseSource
 from dpa4_flows.reference.table import Answer, PhaseRow, ReferenceTable, usable_problem
-from dpa4_flows.results import digest
 from dpa4_flows.schemas import Document, RelaxationDocument
 
 _ENTRY_VERSION = 1  # raise it when corrections change, so that stored entries are made anew

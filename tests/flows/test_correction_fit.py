@@ -26,8 +26,8 @@ from dpa4_flows.analysis.schemes import SchemeError, find_scheme, scheme_name
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.corrections import CorrectionRefitMaker, bundled_compounds
-from dpa4_flows.makers.references import correction_scheme
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.reference.entries import correction_scheme
 
 DATA = Path(__file__).parents[1] / "data"
 FRAME = {"model_sha256": "a" * 64, "level_of_theory": "PBE / PBE+U", "correction": "OMat24"}

@@ -18,7 +18,6 @@ from dpa4_flows.makers.hull import ConvexHullMaker, HullSet
 from dpa4_flows.makers.references import (
     ReferenceMaker,
     add_references,
-    correction_scheme,
     find_phases,
     lowest_element,
     reference_entries,
@@ -26,6 +25,7 @@ from dpa4_flows.makers.references import (
     reference_structures,
 )
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.reference.entries import correction_scheme
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import RelaxationDocument

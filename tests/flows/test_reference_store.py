@@ -27,9 +27,9 @@ from dpa4_flows.analysis.hull import phase_positions
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.hull import ConvexHullMaker
-from dpa4_flows.makers.references import document_entry
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.catalogue import export_entries, stores, summarise
+from dpa4_flows.reference.entries import document_entry
 from dpa4_flows.reference.library import ReferencePhase, load_phases
 from dpa4_flows.reference.mp_frame import check_materials_project_scale, materials_project_references
 from dpa4_flows.reference.sources import BundledPhases, MaterialsProjectPhases, PhaseFile
