@@ -30,8 +30,7 @@ from dpa4_flows.makers.elastic_flow import DPA4ElasticMaker
 from dpa4_flows.makers.phonons import BatchPhononMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.entries import document_entry
-from dpa4_flows.reference.library import LibraryError
-from dpa4_flows.reference.sources import as_crystal
+from dpa4_flows.reference.library import LibraryError, as_crystal
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.site_conversion import as_pymatgen
 
