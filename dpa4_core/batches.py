@@ -13,6 +13,7 @@ from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import System
 from dpa4_core.memory import is_out_of_memory, release_memory
 from dpa4_core.potential import Output, PotentialLike
+from dpa4_core.verdicts import ErrorCode
 
 Array = NDArray[np.float64]
 
@@ -29,6 +30,7 @@ class Prediction:
         stress: [3, 3] eV/Å³, positive under tension, zero along open axes (see `Output`); None without periodicity.
         atom_energies: [n] eV; None if the potential has no energies per atom.
         error: one sentence; None if the numbers are there.
+        error_code: the same for logic.
     """
 
     energy: float = np.nan
@@ -36,6 +38,7 @@ class Prediction:
     stress: Array | None = None
     atom_energies: Array | None = None
     error: str | None = None
+    error_code: ErrorCode | None = None
 
 
 def predict_batches(
@@ -55,7 +58,12 @@ def predict_batches(
                 settle(index, prediction)
         elif len(batch) == 1:
             n_atoms = members[0].n_atoms
-            settle(batch[0], Prediction(error=f"out of memory for {n_atoms} atoms on {potential.device}"))
+            settle(
+                batch[0],
+                Prediction(
+                    error=f"out of memory for {n_atoms} atoms on {potential.device}", error_code="out_of_memory"
+                ),
+            )
         else:
             left = batch + [index for later in batches for index in later]
             batches = _pack_systems(systems, left, sum(system.n_atoms for system in members) // 2)
@@ -85,7 +93,7 @@ def _split(output: Output, systems: list[System]) -> list[Prediction]:
     predictions = []
     for i, system in enumerate(systems):
         if not (np.isfinite(energies[i]) and np.isfinite(forces[i]).all()):
-            predictions.append(Prediction(error=NOT_FINITE))
+            predictions.append(Prediction(error=NOT_FINITE, error_code="not_finite"))
             continue
         has_stress = system.periodic and np.isfinite(stresses[i]).all()
         predictions.append(

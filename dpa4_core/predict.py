@@ -71,7 +71,7 @@ def predict(
             except StructureError as error:
                 problem = str(error)
             if problem is not None:
-                settle(index, Prediction(error=problem))
+                settle(index, Prediction(error=problem, error_code="refused"))
         valid = {index: system for index, system in systems.items() if results[index] is None}
         predict_batches(valid, potential, max_atoms_per_batch or default_budget(potential.device), settle)
     return [result for result in results if result is not None]

@@ -16,3 +16,17 @@ FLAG_SENTENCES = {
     "vacuum_kept": "its cell has a gap of more than 8 Å, and the lattice vector across it stayed (not with --cell all)",
 }
 """What the flags of a `RelaxResult` mean."""
+
+ErrorCode = Literal[
+    "refused",
+    "not_finite",
+    "large_force",
+    "exploded",
+    "deformed",
+    "dissociated",
+    "too_long",
+    "out_of_memory",
+    "crashed",
+]
+"""Why nothing was computed, for logic: the input cannot be computed, the numbers of the potential are not finite or
+senseless, the structure fell apart, memory ran out, or the potential broke."""

@@ -194,6 +194,7 @@ def relaxation_document(
         formula=structure.composition.reduced_formula,
         n_atoms=len(structure),
         error=result.error,
+        error_code=result.error_code,
         provenance=provenance(model, settings),
     )
     if result.error is not None:

@@ -19,14 +19,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from monty.json import MSONable
 
-from dpa4_flows.schemas import Candidate, RankedCandidate, RelaxationDocument, StageResult
+from dpa4_core.errors import DPA4Error
+from dpa4_flows.schemas import Candidate, Document, RankedCandidate, RelaxationDocument, StageResult
 
-SCHEMA_VERSION = 2
-"""Since 2 a table has a run id; tables of version 1 get one when they are opened for writing."""
+D = TypeVar("D", bound=Document)
+
+SCHEMA_VERSION = 3
+"""Since 2 a table has a run id, since 3 documents of any kind have a place of their own and are no facts any more.
+Tables of earlier versions get both when they are opened for writing."""
 
 _QUERY_CHUNK = 500  # SQLite's oldest limit on bound variables is 999
 
@@ -37,14 +41,21 @@ CREATE TABLE IF NOT EXISTS candidates (
 CREATE TABLE IF NOT EXISTS calculations (
     key TEXT PRIMARY KEY, structure_hash TEXT NOT NULL, model_sha256 TEXT NOT NULL, formula TEXT NOT NULL,
     n_atoms INTEGER NOT NULL, energy_per_atom REAL, converged INTEGER NOT NULL, error TEXT, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS documents (key TEXT PRIMARY KEY, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS parts (key TEXT PRIMARY KEY, owner TEXT NOT NULL, document TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS parts_by_owner ON parts (owner);
 CREATE TABLE IF NOT EXISTS stages (
     candidate_id TEXT NOT NULL, stage TEXT NOT NULL, status TEXT NOT NULL, document TEXT NOT NULL,
     PRIMARY KEY (candidate_id, stage));
 CREATE TABLE IF NOT EXISTS ranking (rank INTEGER PRIMARY KEY, candidate_id TEXT NOT NULL, document TEXT NOT NULL);
 """
+_TO_DOCUMENTS = """
+INSERT OR IGNORE INTO documents SELECT name, value FROM meta WHERE name GLOB '* DIGEST';
+DELETE FROM meta WHERE name GLOB '* DIGEST';
+""".replace("DIGEST", 64 * "[0-9a-f]")
 
 
-class ResultsError(RuntimeError):
+class ResultsError(DPA4Error):
     """The results table cannot be used; one sentence that names the file."""
 
 
@@ -139,7 +150,7 @@ class ResultsTable:
             if row is None and read_only:
                 raise EmptyTableError(f"results table {self.path} holds nothing yet; start the run again")
             stored_version = SCHEMA_VERSION if row is None else json.loads(row[0])
-            if stored_version not in (1, SCHEMA_VERSION):
+            if stored_version not in range(1, SCHEMA_VERSION + 1):
                 raise ResultsError(
                     f"results table {self.path} has version {stored_version}, this program reads {SCHEMA_VERSION}; "
                     "start the run in a new folder"
@@ -150,9 +161,11 @@ class ResultsTable:
                     [("run_id", json.dumps(uuid.uuid4().hex)), ("schema_version", json.dumps(SCHEMA_VERSION))],
                 )
                 if stored_version != SCHEMA_VERSION:
+                    connection.executescript(_TO_DOCUMENTS)
                     connection.execute(
                         "UPDATE meta SET value = ? WHERE name = 'schema_version'", (json.dumps(SCHEMA_VERSION),)
                     )
+            self._has_documents = not read_only or stored_version == SCHEMA_VERSION
             row = connection.execute("SELECT value FROM meta WHERE name = 'run_id'").fetchone()
             self.run_id: str | None = None if row is None else json.loads(row[0])
 
@@ -298,6 +311,8 @@ class ResultsTable:
             )
             for d in documents
         ]
+        if not rows:
+            return
         with self._connect() as connection:
             connection.executemany("INSERT OR REPLACE INTO calculations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
@@ -323,6 +338,46 @@ class ResultsTable:
             for _, text in rows:
                 yield RelaxationDocument.model_validate_json(text)
             last = rows[-1][0]
+
+    # ---- documents of any kind -------------------------------------------------------------------------------------
+
+    def documents(self, kind: type[D], keys: Iterable[str]) -> dict[str, D]:
+        """Documents of one kind by key; keys that are not there are left out."""
+        if kind is RelaxationDocument:
+            found = self._select("calculations", "key", list(keys))
+        elif self._has_documents:
+            found = self._select("documents", "key", list(keys))
+        else:
+            found = self._select("meta", "name", list(keys), column="value")
+        return {key: kind.model_validate_json(text) for key, text in found.items()}
+
+    def put_documents(self, documents: Mapping[str, Document]) -> None:
+        """Store documents under their keys; a relaxation is a calculation and has its key in itself."""
+        self.put_calculations(d for d in documents.values() if isinstance(d, RelaxationDocument))
+        others = [(k, d.model_dump_json()) for k, d in documents.items() if not isinstance(d, RelaxationDocument)]
+        if others:
+            with self._connect() as connection:
+                connection.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", others)
+
+    def part_owners(self) -> set[str]:
+        """Plans that a process before has left unfinished."""
+        with self._connect() as connection:
+            return {row[0] for row in connection.execute("SELECT DISTINCT owner FROM parts")}
+
+    def parts(self, keys: Iterable[str]) -> dict[str, str]:
+        """Results of plans that are not done, by key; see `compute.store.Store`."""
+        return self._select("parts", "key", list(keys))
+
+    def put_parts(self, owner: str, parts: Mapping[str, str]) -> None:
+        """Store results until the plan ``owner`` is done."""
+        rows = [(key, owner, text) for key, text in parts.items()]
+        with self._connect() as connection:
+            connection.executemany("INSERT OR REPLACE INTO parts VALUES (?, ?, ?)", rows)
+
+    def drop_parts(self, owners: Iterable[str]) -> None:
+        """Forget the results of plans that are done."""
+        with self._connect() as connection:
+            connection.executemany("DELETE FROM parts WHERE owner = ?", [(owner,) for owner in owners])
 
     # ---- stages ----------------------------------------------------------------------------------------------------
 

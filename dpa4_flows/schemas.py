@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from dpa4_core.verdicts import ErrorCode
 from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, hull_verdict, not_recorded
 from dpa4_flows.reasons import Reason, voided, with_reliability_as_reasons
 
@@ -62,7 +63,17 @@ class RelaxationDocument(Document):
         "not_checked", description="Whether no way down was found around the end: verified, saddle or not_checked"
     )
     error: str | None = Field(None, description="One sentence if the structure could not be computed")
+    error_code: ErrorCode | None = Field(None, description="The same for logic")
     provenance: Provenance
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_version(cls, data: Any) -> Any:
+        """Documents that were stored before errors had a code."""
+        if isinstance(data, dict) and data.get("error") and "error_code" not in data:
+            code = "out_of_memory" if data["error"].startswith("out of memory") else "crashed"
+            return {**data, "error_code": code}
+        return data
 
 
 class HullDocument(Document):

@@ -20,6 +20,7 @@ class StabilityPart(Document):
     verdict: PartVerdict
     reason: str = Field(description="One sentence; the error if the part could not be computed")
     error: str | None = Field(None, description="Why the part could not be computed")
+    error_code: str | None = Field(None, description="The same for logic")
     converged: bool = Field(description="Whether every relaxation of the part reached its fmax")
     warnings: list[str] = Field(default_factory=list)
     provenance: Provenance

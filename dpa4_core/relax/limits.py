@@ -12,21 +12,26 @@ from numpy.typing import NDArray
 from dpa4_core.data.structures import MAX_LENGTH
 from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.relax.state import Statistics
+from dpa4_core.verdicts import ErrorCode
 
 MAX_FORCE = 1e4
 """eV/Å; no structure that anyone means has such a force, the potential is far outside of its training."""
 
 
 class Verdict(NamedTuple):
-    """How a relaxation ended: "converged", "max_steps" or the sentence of a failure."""
+    """How a relaxation ended: "converged", "max_steps" or the sentence of a failure and its code."""
 
     reason: str
     converged: bool
-    failed: bool
+    code: ErrorCode | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.code is not None
 
     @classmethod
-    def failure(cls, sentence: str) -> Verdict:
-        return cls(sentence, converged=False, failed=True)
+    def failure(cls, sentence: str, code: ErrorCode) -> Verdict:
+        return cls(sentence, converged=False, code=code)
 
 
 class Limits(NamedTuple):
@@ -57,9 +62,9 @@ class Limits(NamedTuple):
         """Why one finished system makes no further step."""
         if self._failed(now)[place]:
             one = Statistics(*(values[place] for values in now))
-            return Verdict.failure(_sentence(one, float(self.max_volume_change[place])))
+            return Verdict.failure(*_problem(one, float(self.max_volume_change[place])))
         converged = bool(now.fmax[place] < self.fmax[place])
-        return Verdict("converged" if converged else "max_steps", converged=converged, failed=False)
+        return Verdict("converged" if converged else "max_steps", converged=converged)
 
     def _failed(self, now: Statistics) -> NDArray[np.bool_]:
         possible = now.max_force <= MAX_FORCE  # false for NaN
@@ -70,32 +75,32 @@ class Limits(NamedTuple):
         return ~(possible & similar & compact & (now.n_lost == 0))
 
 
-def _sentence(now: Statistics, max_volume_change: float) -> str:
+def _problem(now: Statistics, max_volume_change: float) -> tuple[str, ErrorCode]:
     """Why one system has failed."""
     steps = f"after {now.n_steps:.0f} steps"
     if not now.has_stress:
         return (
             f"the potential gave a stress that is not finite {steps}; "
             "use relax_cell=False, or a potential that has the stress"
-        )
+        ), "not_finite"
     if np.isnan(now.max_force):
-        return f"the potential gave an energy, force or stress that is not finite {steps}"
+        return f"the potential gave an energy, force or stress that is not finite {steps}", "not_finite"
     if now.max_force > MAX_FORCE:
-        return f"a force reached {now.max_force:.1e} eV/Å {steps}; no potential knows such a structure"
+        return f"a force reached {now.max_force:.1e} eV/Å {steps}; no potential knows such a structure", "large_force"
     if abs(np.log(now.volume_ratio)) > math.log(max_volume_change):
         verb = "exploded" if now.volume_ratio > 1 else "collapsed"
         return (
             f"the cell {verb} to {now.volume_ratio:.2g} of its volume {steps} "
             f"(limit: a factor {max_volume_change:g}); check it or raise max_volume_change"
-        )
+        ), "exploded"
     if now.deformation > math.log(max_volume_change):
         return (
             f"the cell changed its shape by more than a factor {max_volume_change:g} {steps}; "
             "check it or raise max_volume_change"
-        )
+        ), "deformed"
     if now.n_lost:
         return (
             f"the structure dissociated: {now.n_lost:.0f} of its atoms have no neighbour within the cutoff of the "
             f"potential {steps}"
-        )
-    return f"the structure extends over {now.span:.3g} Å {steps}; its atoms fly apart"
+        ), "dissociated"
+    return f"the structure extends over {now.span:.3g} Å {steps}; its atoms fly apart", "too_long"

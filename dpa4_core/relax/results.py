@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dpa4_core.verdicts import Minimum
+from dpa4_core.verdicts import ErrorCode, Minimum
 
 
 class RelaxStep(NamedTuple):
@@ -45,6 +45,7 @@ class RelaxResult:
             filter).
         reason: "converged", "max_steps", or the sentence of ``error``.
         error: why the relaxation failed, in one sentence; None if it did not, also when it ran out of steps.
+        error_code: the same for logic, which never reads sentences.
         trajectory: one record for every force call, if asked for.
         n_force_calls: force calls that were made, also those of a start that ran out of memory.
         volume_change: relative change of the volume of the cell; NaN without periodicity.
@@ -69,6 +70,7 @@ class RelaxResult:
     fmax: float
     reason: str
     error: str | None = None
+    error_code: ErrorCode | None = None
     trajectory: list[RelaxStep] | None = None
     n_force_calls: int = 0
     volume_change: float = float("nan")

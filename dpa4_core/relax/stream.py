@@ -132,10 +132,10 @@ class InFlight:
             again = zip(tasks, found, strict=True)
             self._waiting.give_back([dataclasses.replace(task, n_calls=one.n_calls) for task, one in again])
             return
-        failure = Verdict.failure(f"out of memory for {n_atoms} atoms on {batch.device}")
+        failure = Verdict.failure(f"out of memory for {n_atoms} atoms on {batch.device}", "out_of_memory")
         (task,) = tasks
         if task.options is None:
-            yield task.key, Prediction(error=failure.reason)
+            yield task.key, Prediction(error=failure.reason, error_code=failure.code)
         else:
             yield task.key, self._result(task, minimum.interrupted(task, found[0], failure))
 
@@ -149,7 +149,7 @@ class InFlight:
             problem = check_system(end.found.system, self.potential.elements, min_distance_ratio=ratio)
             if problem is not None:
                 sentence = f"the structure relaxed into one that cannot be computed: {problem}"
-                verdict = Verdict.failure(sentence)
+                verdict = Verdict.failure(sentence, "refused")
         return _relaxed(task, end, verdict)
 
 
@@ -200,7 +200,7 @@ def _record(tasks: list[Task], statistics: Statistics) -> None:
 
 def _prediction(found: Found) -> Prediction:
     if found.forces is None or not np.isfinite(found.forces).all():
-        return Prediction(error=NOT_FINITE)
+        return Prediction(error=NOT_FINITE, error_code="not_finite")
     stress = found.stress if found.stress is not None and np.isfinite(found.stress).all() else None
     return Prediction(found.energy, found.forces, stress)
 
@@ -219,6 +219,7 @@ def _relaxed(task: Task, end: End, verdict: Verdict) -> RelaxResult:
         fmax=found.fmax,
         reason=verdict.reason,
         error=verdict.reason if verdict.failed else None,
+        error_code=verdict.code,
         trajectory=task.trajectory,
         n_force_calls=found.n_calls,
         volume_change=volume_change,

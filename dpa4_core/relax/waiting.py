@@ -125,7 +125,7 @@ def _pressure_problem(system: System) -> str | None:
 def refused(request: Request, problem: str) -> RelaxResult | Prediction:
     """The result of a request of which nothing was computed."""
     if isinstance(request, Static):
-        return Prediction(error=problem)
+        return Prediction(error=problem, error_code="refused")
     return RelaxResult(
         structure=request.structure,
         energy=float("nan"),
@@ -136,4 +136,5 @@ def refused(request: Request, problem: str) -> RelaxResult | Prediction:
         fmax=float("nan"),
         reason=problem,
         error=problem,
+        error_code="refused",
     )

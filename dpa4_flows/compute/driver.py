@@ -1,0 +1,403 @@
+"""The loop that computes everything: the requests of all plans of all candidates share one batch in flight.
+
+    asks = ((crystal.name, Ask(ElasticTensor(), crystal)) for crystal in crystals)
+    for name, document in compute(asks, ModelRef("dpa4-neo"), table):
+        print(name, document.verdict)
+
+A plan that has its answers puts its next requests into the batch at once, and waits for nobody else. Equal requests of
+several plans are computed once. What a plan on its way has got is kept in the store until its document is there, so
+that a killed process finds it again. Plans are begun only when the batch has room: memory does not grow with their
+number.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+from dpa4_core.data.structures import StructureError
+from dpa4_core.errors import DPA4Error, words_of
+from dpa4_core.predict import Prediction
+from dpa4_core.relax import InFlight, Relax, RelaxResult, Static
+from dpa4_core.verdicts import ErrorCode
+from dpa4_flows.compute.parts import part_of_text, request_key, text_of_part
+from dpa4_flows.compute.plan import Answer, Ask, Plan, PlanError
+from dpa4_flows.compute.store import MemoryStore, Store
+from dpa4_flows.compute.writer import Writer
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.schemas import Document
+
+logger = logging.getLogger(__name__)
+
+Key = TypeVar("Key", bound=Hashable)
+Result = RelaxResult | Prediction
+
+_AT_ONCE = 100  # asks that are looked up together, and documents that wait for the caller
+
+OUT_OF_MEMORY: ErrorCode = "out_of_memory"
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Which stored failures are computed again; those for want of memory always are, which is no property of a crystal.
+
+    Attributes:
+        errors: all.
+        since: those from before this time.
+    """
+
+    errors: bool = False
+    since: datetime | None = None
+
+    def again(self, document: Any) -> bool:
+        if getattr(document, "error", None) is None:
+            return False
+        early = self.since is not None and document.provenance.created < self.since
+        return self.errors or early or document.error_code == OUT_OF_MEMORY
+
+
+@dataclass(eq=False)
+class _Running:
+    """A plan on its way.
+
+    Attributes:
+        name: of the plan among all that are on their way.
+        ask: what it is to answer.
+        store: of its document.
+        stored_as: key of its document, and owner of its parts in the store; None for one that is not stored.
+        generator: the plan; None while it has not begun.
+        wanted: names of the answers that it waits for by the name of the request.
+        answers: those that are there, by the name of the request.
+        new: results that are not in the store yet.
+        has_parts: whether results of it are in the store.
+        parents: plans that wait for the document.
+        callers: keys of the caller that wait for it.
+    """
+
+    name: str
+    ask: Ask[Any]
+    store: Store
+    stored_as: str | None
+    generator: Plan[Any] | None = None
+    wanted: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
+    new: dict[str, Result] = field(default_factory=dict)
+    has_parts: bool = False
+    parents: list[_Running] = field(default_factory=list)
+    callers: list[Hashable] = field(default_factory=list)
+
+    @property
+    def waits(self) -> bool:
+        return any(name not in self.answers for name in self.wanted.values())
+
+
+def compute(
+    asks: Iterable[tuple[Key, Ask[Any]]],
+    model: ModelRef,
+    store: Store | None = None,
+    *,
+    max_atoms_per_batch: int | None = None,
+    retry: Retry = Retry(),
+    counts: Counts | None = None,
+) -> Iterator[tuple[Key, Any]]:
+    """Documents of all that is asked for, as they are finished.
+
+    Args:
+        asks: pairs of a key, which comes out with the document, and an `Ask`; read as there is room.
+        model: the potential.
+        store: finds and keeps documents; in memory by default.
+        max_atoms_per_batch: atoms in flight; None leaves it to the device.
+        retry: which stored failures are computed again.
+        counts: told what is done.
+
+    Returns:
+        An iterator of pairs of key and document, one for each item of ``asks``, in any order. A crystal that fails
+        comes out with the document of its failure.
+
+    Raises:
+        DPA4Error: what another crystal would meet, too: no such model, a store that cannot be written.
+    """
+    store = MemoryStore() if store is None else store
+    return _Loop(asks, model, store, max_atoms_per_batch, retry, counts or Counts()).run()
+
+
+@dataclass
+class Counts:
+    """What a loop has done so far.
+
+    Attributes:
+        n_found: documents of the caller that the store had.
+        n_made: documents of the caller that were made.
+        n_requests: calculations.
+        n_atoms: of the calculations.
+        n_force_calls: structures in all force calls.
+    """
+
+    n_found: int = 0
+    n_made: int = 0
+    n_requests: int = 0
+    n_atoms: int = 0
+    n_force_calls: int = 0
+
+
+class _Loop:
+    def __init__(
+        self,
+        asks: Iterable[tuple[Hashable, Ask[Any]]],
+        model: ModelRef,
+        store: Store,
+        max_atoms_per_batch: int | None,
+        retry: Retry,
+        counts: Counts,
+    ) -> None:
+        self._asks = iter(asks)
+        self._model = model
+        self._store = store
+        self._max_atoms = max_atoms_per_batch
+        self._retry = retry
+        self._counts = counts
+        self._flight: InFlight | None = None
+        self._writer = Writer()
+        self._plans: dict[str, _Running] = {}  # begun or about to, by name
+        self._begin: deque[_Running] = deque()  # of the caller, not begun yet
+        self._ready: deque[_Running] = deque()  # have all answers
+        self._requests: dict[str, Relax | Static] = {}  # in the batch, by name
+        self._wanted_by: dict[str, list[_Running]] = {}
+        self._out: deque[tuple[Hashable, Document]] = deque()
+        self._tried: set[str] = set()  # failures that this loop has made, which it does not try again
+        self._owners: dict[int, set[str]] = {}  # plans that were left unfinished, by store
+        self._got: dict[str, _Running] = {}  # results since the last look, by name
+        self._exhausted = False
+        self._number = 0
+
+    def run(self) -> Iterator[tuple[Any, Any]]:
+        with self._writer:
+            while True:
+                self._advance()
+                while self._out:
+                    yield self._out.popleft()
+                if self._requests:
+                    self._step()
+                elif self._exhausted and not (self._ready or self._begin):
+                    assert not self._plans, f"plans wait for each other: {sorted(self._plans)}"
+                    return
+
+    # ---- plans -------------------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Give answers to the plans that have all of theirs, and begin others as long as the batch has room."""
+        while len(self._out) < _AT_ONCE:
+            if self._ready:
+                self._send(self._ready.popleft())
+            elif self._flight is not None and self._flight.n_atoms_waiting >= self._flight.budget:
+                break
+            elif self._begin:
+                self._send(self._begin.popleft())
+            elif not self._read():
+                break
+        for plan in self._got.values():
+            if plan.name in self._plans and plan.stored_as is not None:
+                parts = {name: text_of_part(result) for name, result in plan.new.items()}
+                self._writer.add_parts(plan.store, plan.stored_as, parts)
+                plan.has_parts = True
+            plan.new = {}
+        self._got = {}
+
+    def _read(self) -> bool:
+        """Take the next asks of the caller; False if there are none."""
+        part = list(islice(self._asks, _AT_ONCE))
+        if not part:
+            self._exhausted = True
+            return False
+        for (key, _), answer in zip(part, self._look_up([ask for _, ask in part]), strict=True):
+            if isinstance(answer, _Running):
+                if not answer.callers and not answer.parents:
+                    self._begin.append(answer)
+                answer.callers.append(key)
+            else:
+                self._counts.n_found += 1
+                self._out.append((key, answer))
+        return True
+
+    def _look_up(self, asks: list[Ask[Any]]) -> list[_Running | Document]:
+        """For each ask the stored document, or the plan that makes it, begun or not."""
+        keys = [ask.property.key(ask.crystal, self._model) for ask in asks]
+        stored: dict[tuple[int, str], Document] = {}
+        groups: dict[tuple[int, type[Document]], list[str]] = {}
+        stores: dict[int, Store] = {}
+        for ask, key in zip(asks, keys, strict=True):
+            store = ask.store or self._store
+            stores[id(store)] = store
+            if key is not None:
+                groups.setdefault((id(store), ask.property.document), []).append(key)
+        for (place, kind), group in groups.items():
+            waiting = self._writer.waiting(stores[place])
+            found = stores[place].documents(kind, [key for key in group if key not in waiting])
+            stored |= {(place, key): document for key, document in found.items()}
+            stored |= {(place, key): waiting[key] for key in group if key in waiting}
+        out: list[_Running | Document] = []
+        for ask, key in zip(asks, keys, strict=True):
+            store = ask.store or self._store
+            if key is None:
+                self._number += 1
+                name = f"plan {self._number}"
+            else:
+                name = key if store is self._store else f"{key} in {id(store)}"
+                document = stored.get((id(store), key))
+                if document is not None and (name in self._tried or not self._retry.again(document)):
+                    out.append(document)
+                    continue
+            plan = self._plans.get(name)
+            if plan is None:
+                plan = self._plans[name] = _Running(name, ask, store, key)
+            out.append(plan)
+        return out
+
+    def _send(self, plan: _Running) -> None:
+        """Go on with a plan until it waits for a calculation or another plan, or is done."""
+        error: PlanError | None = None
+        while True:
+            answers = {name: plan.answers[wanted] for name, wanted in plan.wanted.items()}
+            try:
+                if plan.generator is None:
+                    plan.generator = self._generator(plan)
+                    requests = next(plan.generator)
+                else:
+                    requests = plan.generator.send(answers)
+            except StopIteration as end:
+                self._finish(plan, end.value)
+                return
+            except PlanError as problem:
+                error = problem
+            except StructureError as problem:
+                error = PlanError(str(problem), "refused")
+            except (DPA4Error, OSError):  # model, store, disk: nothing that another crystal would not meet
+                raise
+            except Exception as problem:  # noqa: BLE001 - whatever an analysis may raise about a strange crystal
+                logger.warning("%s failed:\n%s", plan.ask.property.name, traceback.format_exc())
+                error = PlanError(f"the analysis failed: {words_of(problem)}", "analysis_failed")
+            if error is not None:
+                self._finish(plan, plan.ask.property.failed(self._crystal(plan), error))
+                return
+            plan.answers = {}
+            self._want(plan, requests)
+            if plan.waits:
+                return
+
+    def _crystal(self, plan: _Running) -> Any:
+        return replace(plan.ask.crystal, model=self._model, info=self._model.info())
+
+    def _generator(self, plan: _Running) -> Plan[Any]:
+        return plan.ask.property.plan(self._crystal(plan))
+
+    def _want(self, plan: _Running, requests: Mapping[str, Relax | Static | Ask[Any]]) -> None:
+        """Let a plan wait for its requests; what is known comes at once."""
+        plan.wanted = dict.fromkeys(requests, "")  # answers come in the order of the requests
+        asks = {name: request for name, request in requests.items() if isinstance(request, Ask)}
+        for name, answer in zip(asks, self._look_up(list(asks.values())), strict=True):
+            if isinstance(answer, _Running):
+                plan.wanted[name] = answer.name
+                if not answer.callers and not answer.parents:
+                    self._ready.append(answer)
+                if plan not in answer.parents:
+                    answer.parents.append(plan)
+            else:
+                plan.wanted[name] = f"document {name}"
+                plan.answers[plan.wanted[name]] = answer
+        new: dict[str, Relax | Static] = {}
+        for name, request in requests.items():
+            if isinstance(request, Ask):
+                continue
+            plan.wanted[name] = request_key(request, self._model)
+            new[plan.wanted[name]] = request  # equal requests of one plan are one
+        known = plan.store.parts(new) if new and self._left_unfinished(plan) else {}
+        for wanted, request in new.items():
+            if wanted in known:
+                plan.answers[wanted] = part_of_text(known[wanted], request)
+                plan.has_parts = True
+                continue
+            self._wanted_by.setdefault(wanted, []).append(plan)
+            if wanted not in self._requests:
+                self._requests[wanted] = request
+                self._batch().put([(wanted, request)])
+
+    def _left_unfinished(self, plan: _Running) -> bool:
+        """Whether a process before has left parts of a plan."""
+        owners = self._owners.get(id(plan.store))
+        if owners is None:
+            owners = self._owners[id(plan.store)] = plan.store.part_owners()
+        return plan.stored_as in owners
+
+    def _finish(self, plan: _Running, document: Document) -> None:
+        failed = getattr(document, "error", None) is not None
+        if failed:
+            self._tried.add(plan.name)
+        if plan.stored_as is not None and (plan.ask.property.keeps_failures or not failed):
+            self._writer.add(plan.store, plan.stored_as, document)
+        if plan.has_parts and plan.stored_as is not None:
+            self._writer.drop_parts(plan.store, plan.stored_as)
+        del self._plans[plan.name]
+        for parent in plan.parents:
+            parent.answers[plan.name] = document
+            if not parent.waits:
+                self._ready.append(parent)
+        self._counts.n_made += len(plan.callers)
+        self._out.extend((key, document) for key in plan.callers)
+
+    # ---- calculations ------------------------------------------------------------------------------------------------
+
+    def _batch(self) -> InFlight:
+        if self._flight is None:
+            self._flight = InFlight(self._model.load(), self._max_atoms)
+        return self._flight
+
+    def _step(self) -> None:
+        """One force call for all that are in flight."""
+        try:
+            for name, result in self._batch().step():
+                self._arrived(str(name), result)
+        except (DPA4Error, OSError):
+            raise
+        except Exception:  # whatever a potential may raise
+            logger.exception("the batch failed; its structures are computed one by one")
+            self._one_by_one()
+
+    def _one_by_one(self) -> None:
+        """Compute what is in the batch alone, so that only what breaks the potential has failed."""
+        self._flight = None
+        for name, request in list(self._requests.items()):
+            alone = InFlight(self._model.load(), self._max_atoms)
+            alone.put([(name, request)])
+            try:
+                while alone:
+                    for _, result in alone.step():
+                        self._arrived(name, result)
+            except (DPA4Error, OSError):
+                raise
+            except Exception as problem:  # noqa: BLE001 - whatever a potential may raise
+                logger.warning("a calculation failed:\n%s", traceback.format_exc())
+                self._arrived(name, _broken(request, f"the computation failed: {words_of(problem)}"))
+
+    def _arrived(self, name: str, result: Result) -> None:
+        request = self._requests.pop(name)
+        self._counts.n_requests += 1
+        self._counts.n_atoms += len(request.structure)
+        self._counts.n_force_calls += result.n_force_calls if isinstance(result, RelaxResult) else 1
+        for plan in self._wanted_by.pop(name):
+            plan.answers[name] = plan.new[name] = result
+            self._got[plan.name] = plan
+            if not plan.waits:
+                self._ready.append(plan)
+
+
+def _broken(request: Relax | Static, sentence: str) -> Result:
+    if isinstance(request, Static):
+        return Prediction(error=sentence, error_code="crashed")
+    nothing = float("nan")
+    return RelaxResult(request.structure, nothing, None, None, False, 0, nothing, sentence, sentence, "crashed")

@@ -1,0 +1,167 @@
+"""What a property is: settings, and a plan that asks for calculations and turns them into a document.
+
+    @dataclass(frozen=True)
+    class Compressed(Property[CompressedDocument]):
+        \"\"\"Energy of a crystal that is pressed together.\"\"\"
+
+        name: ClassVar[str] = "compressed"
+        document: ClassVar[type[Document]] = CompressedDocument
+        strain: float = 0.01
+
+        def plan(self, crystal: Crystal) -> Plan[CompressedDocument]:
+            smaller = crystal.structure.copy().apply_strain(-self.strain)
+            found = yield {"before": Static(crystal.structure), "after": Static(smaller)}
+            cost = checked(found["after"]).energy - checked(found["before"]).energy
+            return CompressedDocument(cost=cost, provenance=self.origin(crystal))
+
+A plan is deterministic and cheap, so that it may be run again from its start: what was computed comes back at once. It
+knows neither batches nor files nor other plans, which run beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+from monty.json import MSONable
+from pymatgen.core import Molecule, Structure
+
+from dpa4_core.errors import DPA4Error
+from dpa4_core.model.info import ModelInfo
+from dpa4_core.predict import Prediction
+from dpa4_core.relax import Relax, RelaxResult, Static
+from dpa4_flows.calculations import relaxation_key
+from dpa4_flows.compute.store import Store
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.provenance import provenance
+from dpa4_flows.schemas import Document, Provenance, RelaxationDocument
+
+D = TypeVar("D", bound=Document)
+R = TypeVar("R", RelaxResult, Prediction)
+
+
+class PlanError(DPA4Error):
+    """One crystal has no document of a property; the others go on.
+
+    Args:
+        sentence: why.
+        code: for logic, which never reads sentences.
+    """
+
+    def __init__(self, sentence: str, code: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Crystal:
+    """What a property starts from.
+
+    Attributes:
+        structure: what the property is about.
+        name: for people.
+        given: the structure before it was relaxed; None where that is the one.
+        relaxed: the relaxation behind ``structure``, if there was one.
+        model: that computes; the loop fills it in before it asks for a plan.
+        info: identity card of the model, filled in beside it.
+    """
+
+    structure: Structure | Molecule
+    name: str = ""
+    given: Structure | Molecule | None = None
+    relaxed: RelaxationDocument | None = None
+    model: ModelRef = field(default_factory=ModelRef)
+    info: ModelInfo = field(default_factory=ModelInfo)
+
+
+@dataclass(frozen=True)
+class Property(MSONable, ABC, Generic[D]):
+    """Base of properties: frozen dataclasses whose fields are the settings.
+
+    They are the keys of a TOML table, the options of a command and the fields of a Maker, and they decide, with
+    structure and model, under which key the document is stored: a field that changes no number says ``field(...,
+    metadata=NO_NUMBER)``.
+
+    Class attributes:
+        name: of the property, also in keys.
+        document: type of what the plan returns.
+        keeps_failures: whether a document with an error is stored and found again; else the next run tries again.
+    """
+
+    name: ClassVar[str]
+    document: ClassVar[type[Document]]
+    keeps_failures: ClassVar[bool] = False
+
+    @abstractmethod
+    def plan(self, crystal: Crystal) -> Plan[D]:
+        """Ask for calculations, step by step, and return the document.
+
+        Raises:
+            PlanError: there is none for this crystal.
+        """
+
+    @abstractmethod
+    def failed(self, crystal: Crystal, error: PlanError) -> D:
+        """The document of a crystal that has none: it says why."""
+
+    def settings(self, model: ModelRef) -> dict[str, Any]:
+        """Every setting that changes the numbers."""
+        numbers = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.metadata != NO_NUMBER}
+        return {"calculation": self.name, **numbers, "dtype": model.dtype}
+
+    def key(self, crystal: Crystal, model: ModelRef) -> str | None:
+        """Key under which the document is stored; None for one that is made anew each time."""
+        return f"{self.name} {relaxation_key(crystal.structure, model, self.settings(model))}"
+
+    def origin(self, crystal: Crystal) -> Provenance:
+        """Where a document on ``crystal`` comes from."""
+        return provenance(crystal.info, self.settings(crystal.model))
+
+
+NO_NUMBER: Mapping[str, bool] = {"changes_numbers": False}
+"""Metadata of a field of a property that changes no number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ask(Generic[D]):
+    """A request for a document: found in the store, shared with other plans that ask for it, or planned.
+
+    Attributes:
+        property: what is wanted.
+        crystal: of what.
+        store: where it is found and kept; None for that of the loop.
+    """
+
+    property: Property[D]
+    crystal: Crystal
+    store: Store | None = None
+
+
+Request = Relax | Static | Ask[Any]
+Answer = Any  # a RelaxResult for a Relax, a Prediction for a Static, a document for an Ask
+Plan = Generator[Mapping[str, Request], Mapping[str, Answer], D]
+"""Asks for requests by names of its own, gets their answers by the same names, and returns a document."""
+
+
+def checked(result: R, what: str = "a calculation") -> R:
+    """``result``, if it has one.
+
+    Raises:
+        PlanError: it failed.
+    """
+    if result.error is not None:
+        raise PlanError(f"{what} failed: {result.error}", "not_computed")
+    return result
+
+
+def _plain(value: Any) -> Any:
+    """Settings as JSON has them: 1 and 1.0 are the same where a field is a float."""
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    if isinstance(value, Property):
+        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.metadata != NO_NUMBER}
+        return {"calculation": value.name, **fields}
+    return value

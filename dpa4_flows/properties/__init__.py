@@ -1,0 +1,1 @@
+"""What can be asked about a crystal, one property a file: settings, a plan, and a document."""

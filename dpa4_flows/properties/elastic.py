@@ -1,0 +1,81 @@
+"""Elastic tensor: the strained cells of all crystals relax in the same force calls."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dpa4_core.relax import Relax, RelaxOptions
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_flows.analysis.elasticity import STRAINS, elastic_deformations, fit_elastic_tensor, structure_under
+from dpa4_flows.analysis.stability import primitive_cell
+from dpa4_flows.compute.plan import Crystal, Plan, PlanError
+from dpa4_flows.properties.part import StabilityProperty, whole_crystal
+from dpa4_flows.schemas_stability import ElasticPart
+
+LOOSE_GPA = 0.5
+"""Under a stress of some share of the moduli the criteria for a free crystal do not hold."""
+
+
+@dataclass(frozen=True)
+class Elastic(StabilityProperty[ElasticPart]):
+    """Elastic tensor of a relaxed crystal from four magnitudes of each of six strains, atoms relaxed in each cell.
+
+    Attributes:
+        fmax: eV/Å, of the atoms in the strained cells.
+        max_steps: optimiser steps of each strained cell.
+        strains: magnitudes of each strain.
+    """
+
+    name: ClassVar[str] = "elastic"
+    document: ClassVar[type[ElasticPart]] = ElasticPart
+
+    fmax: float = 1e-3
+    max_steps: int = 500
+    strains: tuple[float, ...] = STRAINS
+
+    def plan(self, crystal: Crystal) -> Plan[ElasticPart]:
+        try:
+            cell = primitive_cell(whole_crystal(crystal))
+        except ValueError as error:
+            raise PlanError(f"no symmetry found: {error}", "no_symmetry") from error
+        deformations = elastic_deformations(self.strains)
+        # a strained cell that went down elsewhere has the stress of another structure
+        options = RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
+        found = yield {
+            str(i): Relax(structure_under(cell, deformation), options)
+            for i, deformation in enumerate([np.eye(3), *deformations])
+        }
+        results = list(found.values())
+        failed = [result.error for result in results if result.error is not None]
+        if failed:
+            raise PlanError(f"{len(failed)} of {len(results)} strained cells failed: {failed[0]}", "not_computed")
+        rest, *stresses = (result.stress for result in results)
+        tensor = fit_elastic_tensor(cell, deformations, stresses, rest)
+        unconverged = sum(not result.converged for result in results)
+        warnings = []
+        if unconverged:
+            warnings.append(
+                f"{unconverged} of {len(results)} strained cells did not reach {self.fmax:g} eV/Å: raise max_steps"
+            )
+        left = float(np.abs(rest).max()) * EV_PER_ANGSTROM3_TO_GPA
+        if left > LOOSE_GPA:
+            warnings.append(f"a stress of {left:.2f} GPa is left on the cell: relax it before an elastic calculation")
+        stability = tensor.stability
+        return ElasticPart(
+            verdict="unstable" if not stability.stable else "marginal" if stability.marginal else "stable",
+            reason=stability.reason,
+            converged=not unconverged and left <= LOOSE_GPA,
+            warnings=warnings,
+            crystal_system=tensor.crystal_system,
+            c_ij_gpa=tensor.c_ij_gpa.tolist(),
+            eigenvalues_gpa=list(stability.eigenvalues_gpa),
+            failed_criteria=list(stability.failed),
+            asymmetry_gpa=tensor.asymmetry_gpa,
+            nonlinearity=tensor.nonlinearity,
+            provenance=self.origin(crystal),
+            **({} if tensor.moduli is None else dataclasses.asdict(tensor.moduli)),
+        )

@@ -1,0 +1,150 @@
+"""Down along imaginary modes: displace, relax, look again, until there is no imaginary mode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from pymatgen.core import Structure
+
+from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_flows.analysis.stability import primitive_cell, space_group
+from dpa4_flows.compute.plan import Ask, Crystal, Plan
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.part import StabilityProperty, whole_crystal
+from dpa4_flows.properties.phonons import Phonons
+from dpa4_flows.properties.relaxed import TIGHT_FMAX, Relaxed
+from dpa4_flows.schemas import RelaxationDocument
+from dpa4_flows.schemas_stability import FollowedMode, FollowedPart, PhononPart
+
+MIN_GAIN_EV = 1e-4
+"""eV/atom; a structure that is lower by less is the one that the displacement came from."""
+SAME_ENERGY_EV = 2e-5
+"""eV/atom; of structures that differ by less, the most symmetric one is taken."""
+
+
+@dataclass(frozen=True)
+class FollowedModes(StabilityProperty[FollowedPart]):
+    """Where a relaxed crystal with imaginary modes goes: displaced along the lowest one in all its directions, relaxed,
+    the lowest taken, its phonons calculated, and so on.
+
+    Attributes:
+        relaxation: of the displaced crystals, tight.
+        phonons: of the crystal and of what lies lower.
+        max_follow_steps: how often a crystal is displaced and relaxed.
+    """
+
+    name: ClassVar[str] = "follow modes"
+    document: ClassVar[type[FollowedPart]] = FollowedPart
+
+    relaxation: Relaxed = field(default_factory=lambda: Relaxed(fmax=TIGHT_FMAX, max_steps=1000, check_minimum=False))
+    phonons: Phonons = field(default_factory=Phonons)
+    max_follow_steps: int = 3
+
+    def settings(self, model: ModelRef) -> dict[str, Any]:
+        return {
+            "calculation": self.name,
+            "max_follow_steps": int(self.max_follow_steps),
+            "relax": self.relaxation.settings(model),
+            "phonons": self.phonons.settings(model),
+        }
+
+    def facts(self, crystal: Crystal) -> dict[str, Any]:
+        symbol = space_group(crystal.structure) if isinstance(crystal.structure, Structure) else "?"
+        return {"space_group_before": symbol, "space_group": symbol}
+
+    def plan(self, crystal: Crystal) -> Plan[FollowedPart]:
+        structure, start = whole_crystal(crystal), crystal.relaxed
+        if start is None:
+            found = yield {"relaxed": Ask(self.relaxation, crystal)}
+            start = found["relaxed"]
+            structure = structure_of_fields(start.structure or {})
+        now, energy = structure, start.energy_per_atom or 0.0
+        first = energy
+        phonons: PhononPart = yield from self._phonons(now)
+        steps: list[FollowedMode] = []
+        while phonons.verdict == "unstable" and phonons.along_mode and len(steps) < self.max_follow_steps:
+            tried = [structure_of_fields(fields) for fields in phonons.along_mode]
+            relaxed = yield {str(i): Ask(self.relaxation, Crystal(one)) for i, one in enumerate(tried)}
+            lower = _lowest([d for d in relaxed.values() if d.error is None], energy - MIN_GAIN_EV)
+            if lower is None:
+                break
+            below, document = lower
+            further = yield from self._phonons(below)
+            steps.append(_step((now, energy, phonons), below, document, len(tried), further))
+            now, energy, phonons = below, steps[-1].energy_per_atom, further
+        return self._document(crystal, structure, first, steps)
+
+    def _phonons(self, structure: Structure) -> Plan[Any]:
+        found = yield {"phonons": Ask(self.phonons, Crystal(structure))}
+        return found["phonons"]
+
+    def _document(
+        self, crystal: Crystal, structure: Structure, energy: float, steps: list[FollowedMode]
+    ) -> FollowedPart:
+        before = space_group(structure)
+        common: dict[str, Any] = {"space_group_before": before, "provenance": self.origin(crystal)}
+        if not steps:
+            sentence = f"no structure lower by {1000 * MIN_GAIN_EV:g} meV/atom was found along the imaginary mode"
+            return FollowedPart(verdict="unknown", reason=sentence, converged=True, space_group=before, **common)
+        last = steps[-1]
+        gain = energy - last.energy_per_atom
+        way = " → ".join([before, *(step.space_group for step in steps)])
+        words = f"{way}: {1000 * gain:.1f} meV/atom lower after {len(steps)} step{'s' if len(steps) > 1 else ''}"
+        left = "no imaginary mode is left" if last.phonons.verdict == "stable" else last.phonons.reason
+        return FollowedPart(
+            verdict=last.phonons.verdict,
+            reason=f"{words}; there: {left}",
+            converged=all(step.converged for step in steps),
+            steps=steps,
+            energy_gain_ev_per_atom=gain,
+            space_group=last.space_group,
+            structure=last.structure,
+            **common,
+        )
+
+
+def _lowest(documents: Sequence[RelaxationDocument], below: float) -> tuple[Structure, RelaxationDocument] | None:
+    """The lowest relaxation below an energy; among equals the one with the fewest atoms and the highest symmetry."""
+    lower = [d for d in documents if d.energy_per_atom is not None and d.energy_per_atom < below]
+    if not lower:
+        return None
+    lowest = min(d.energy_per_atom or 0.0 for d in lower)
+    equals = []
+    for document in lower:
+        if (document.energy_per_atom or 0.0) <= lowest + SAME_ENERGY_EV:
+            structure = structure_of_fields(document.structure or {})
+            equals.append((_primitive(structure), document))
+    return min(equals, key=lambda pair: (not pair[1].converged, len(pair[0]), pair[1].energy_per_atom))
+
+
+def _primitive(structure: Structure) -> Structure:
+    try:
+        return primitive_cell(structure)
+    except ValueError:
+        return structure
+
+
+def _step(
+    before: tuple[Structure, float, PhononPart],
+    structure: Structure,
+    document: RelaxationDocument,
+    n_tried: int,
+    phonons: PhononPart,
+) -> FollowedMode:
+    there, energy, modes = before
+    assert document.energy_per_atom is not None and modes.f_min_commensurate_thz is not None
+    return FollowedMode(
+        q=list(modes.lowest_q or []),
+        frequency_thz=modes.f_min_commensurate_thz,
+        energy_gain_ev_per_atom=energy - document.energy_per_atom,
+        space_group_before=space_group(there),
+        space_group=space_group(structure),
+        n_atoms=len(structure),
+        n_tried=n_tried,
+        structure=structure.as_dict(),
+        energy_per_atom=document.energy_per_atom,
+        converged=document.converged,
+        phonons=phonons,
+    )

@@ -1,0 +1,46 @@
+"""What the properties that speak about stability share: a document with a verdict, and crystals without fixed atoms."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pymatgen.core import Structure
+
+from dpa4_flows.compute.plan import Crystal, PlanError, Property
+from dpa4_flows.schemas_stability import StabilityPart
+from dpa4_flows.site_conversion import crystal_problem
+
+P = TypeVar("P", bound=StabilityPart)
+
+
+class StabilityProperty(Property[P]):
+    """Base of properties whose document is a `StabilityPart`; one without an answer has the verdict "unknown"."""
+
+    def failed(self, crystal: Crystal, error: PlanError) -> P:
+        kind: type[P] = self.document  # type: ignore[assignment]
+        return kind(
+            verdict="unknown",
+            reason=str(error),
+            error=str(error),
+            error_code=error.code,
+            converged=False,
+            provenance=self.origin(crystal),
+            **self.facts(crystal),
+        )
+
+    def facts(self, crystal: Crystal) -> dict[str, Any]:
+        """Fields that are known of a crystal without an answer."""
+        return {}
+
+
+def whole_crystal(crystal: Crystal) -> Structure:
+    """The structure, if it is a crystal.
+
+    Raises:
+        PlanError: it is a molecule, a slab or a chain.
+    """
+    if not isinstance(crystal.structure, Structure):
+        raise PlanError("a molecule has no such property; give it a periodic cell", "no_crystal")
+    if problem := crystal_problem(crystal.structure):
+        raise PlanError(problem, "no_crystal")
+    return crystal.structure

@@ -1,0 +1,102 @@
+"""Harmonic phonons: the displaced supercells of all crystals are computed in the same force calls."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from dpa4_core.relax import Static
+from dpa4_flows.analysis.force_constants import DISPLACEMENT, PhononCalculation
+from dpa4_flows.analysis.phonons import dynamical_stability, thermal_properties
+from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError
+from dpa4_flows.extras import require_extra
+from dpa4_flows.properties.part import StabilityProperty, whole_crystal
+from dpa4_flows.schemas_stability import PhononPart, ThermalRow
+
+TEMPERATURES = (0.0, 100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 800.0, 1000.0)
+"""K."""
+LOOSE_FMAX = 5e-3
+"""eV/Å; forces beyond this on the undisplaced atoms say that the crystal was not relaxed tightly enough."""
+
+
+@dataclass(frozen=True)
+class Phonons(StabilityProperty[PhononPart]):
+    """Harmonic phonons of a relaxed crystal by finite displacements (phonopy; ``pip install 'dpa4-flows[phonons]'``).
+
+    Attributes:
+        min_length: Å, shortest distance between an atom and its image in the supercell.
+        displacement: Å, of one atom.
+        mesh_length: Å; there are about ``mesh_length`` / (lattice constant) wave vectors along each axis.
+        temperatures_k: K, of the thermal properties.
+        mode_amplitude: Å, largest displacement of an atom in the structures along an imaginary mode.
+        max_supercell_atoms: a crystal that needs a larger supercell has an error instead.
+        force_constants_folder: gets a phonopy YAML file with force constants for each crystal that is computed.
+    """
+
+    name: ClassVar[str] = "phonons"
+    document: ClassVar[type[PhononPart]] = PhononPart
+
+    min_length: float = 10.0
+    displacement: float = DISPLACEMENT
+    mesh_length: float = 60.0
+    temperatures_k: tuple[float, ...] = TEMPERATURES
+    mode_amplitude: float = 0.1
+    max_supercell_atoms: int = field(default=1000, metadata=NO_NUMBER)
+    force_constants_folder: str | None = field(default=None, metadata=NO_NUMBER)
+
+    def plan(self, crystal: Crystal) -> Plan[PhononPart]:
+        require_extra("phonons", "a calculation of phonons")
+        structure = whole_crystal(crystal)
+        try:
+            calculation = PhononCalculation(
+                structure,
+                min_length=self.min_length,
+                displacement=self.displacement,
+                max_atoms=self.max_supercell_atoms,
+            )
+        except ValueError as error:
+            raise PlanError(str(error), "no_supercell") from error
+        cells = [calculation.primitive, *calculation.displaced]
+        found = yield {str(i): Static(cell) for i, cell in enumerate(cells)}
+        results = list(found.values())
+        if wrong := [result.error for result in results if result.error is not None]:
+            raise PlanError(f"a displaced supercell could not be computed: {wrong[0]}", "not_computed")
+        at_rest, *displaced = (result.forces for result in results)
+        calculation.set_forces(displaced, at_rest)
+        mesh = calculation.mesh(self.mesh_length)
+        stability = dynamical_stability(mesh, calculation.commensurate(), calculation.near_gamma)
+        rest = float((at_rest**2).sum(axis=1).max() ** 0.5)
+        warnings = []
+        if rest > LOOSE_FMAX:
+            warnings.append(f"forces of {rest:.3f} eV/Å on undisplaced atoms: relax more tightly before phonons")
+        unstable = stability.verdict == "unstable"
+        thermal = [] if unstable else thermal_properties(mesh, self.temperatures_k)
+        if thermal and stability.imaginary_fraction > 0:
+            warnings.append("imaginary modes are left out of the thermal properties")
+        starts = calculation.displaced_along(stability.lowest_q, self.mode_amplitude) if unstable else []
+        self._save(calculation, crystal)
+        facts = dataclasses.asdict(stability)
+        return PhononPart(
+            **{**facts, "gamma_optical_thz": list(stability.gamma_optical_thz), "lowest_q": list(stability.lowest_q)},
+            converged=rest <= LOOSE_FMAX,
+            warnings=warnings,
+            acoustic_noise_thz=calculation.acoustic_noise_thz,
+            n_displacements=len(calculation.displaced),
+            n_supercell_atoms=calculation.n_atoms,
+            supercell_length=calculation.supercell_length,
+            supercell_matrix=calculation.supercell_matrix.tolist(),
+            thermal=[ThermalRow(**dataclasses.asdict(row)) for row in thermal],
+            along_mode=[start.as_dict() for start in starts],
+            provenance=self.origin(crystal),
+        )
+
+    def _save(self, calculation: PhononCalculation, crystal: Crystal) -> None:
+        if self.force_constants_folder is None:
+            return
+        folder = Path(self.force_constants_folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        key = self.key(crystal, crystal.model) or ""
+        formula = crystal.structure.composition.reduced_formula
+        calculation.save(folder / f"{formula}-{key.split()[-1][:8]}.phonopy.yaml")

@@ -1,0 +1,95 @@
+"""The relaxed structure and its energy; and the energy of a structure as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from dpa4_core.predict import Prediction
+from dpa4_core.relax import Relax, RelaxOptions, RelaxResult, Static
+from dpa4_core.relax.optimizer import OptimizerName
+from dpa4_flows.calculations import (
+    rattled,
+    relax_settings,
+    relaxation_document,
+    relaxation_key,
+    static_settings,
+)
+from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.schemas import RelaxationDocument
+
+TIGHT_FMAX = 1e-3
+"""eV/Å, for strains and phonons."""
+
+
+@dataclass(frozen=True)
+class Calculated(Property[RelaxationDocument]):
+    """Base of what gives one energy: its documents, failures too, are the calculations of a results table."""
+
+    document: ClassVar[type[RelaxationDocument]] = RelaxationDocument
+    keeps_failures: ClassVar[bool] = True
+
+    def key(self, crystal: Crystal, model: ModelRef) -> str:
+        return relaxation_key(crystal.structure, model, self.settings(model))
+
+    def failed(self, crystal: Crystal, error: PlanError) -> RelaxationDocument:
+        return self._document(crystal, Prediction(error=str(error), error_code="crashed"))
+
+    def _document(self, crystal: Crystal, result: RelaxResult | Prediction) -> RelaxationDocument:
+        return relaxation_document(crystal.structure, result, crystal.info, self.settings(crystal.model))
+
+
+@dataclass(frozen=True)
+class Relaxed(Calculated):
+    """A structure at rest.
+
+    Attributes:
+        fmax: largest generalised force at the end, eV/Å.
+        max_steps: optimiser steps before a structure counts as unconverged.
+        relax_cell: relax the cell too.
+        pressure_gpa: external pressure, GPa.
+        rattle: width of the random displacements that a relaxation starts with, Å; always the same for one structure. A
+            relaxation keeps the symmetry that it starts with, also on top of a barrier.
+        optimizer, max_step, cell, keep_symmetry, check_minimum: see `dpa4_core.relax`; a mask of the cell is a list of
+            six.
+    """
+
+    name: ClassVar[str] = "relax"
+
+    fmax: float = 0.02
+    max_steps: int = 500
+    relax_cell: bool = True
+    pressure_gpa: float = 0.0
+    rattle: float = 0.0
+    optimizer: OptimizerName = "auto"
+    max_step: float | None = None
+    cell: str | list[int] = "full"
+    keep_symmetry: bool = False
+    check_minimum: bool = True
+
+    def settings(self, model: ModelRef) -> dict[str, Any]:
+        options = dict(vars(self))
+        rattle = options.pop("rattle")
+        pushed = {"rattle": float(rattle)} if rattle else {}
+        return pushed | relax_settings(**options, dtype=model.dtype)
+
+    def plan(self, crystal: Crystal) -> Plan[RelaxationDocument]:
+        options = dict(vars(self))
+        structure = rattled(crystal.structure, options.pop("rattle"))
+        found = yield {"relaxed": Relax(structure, RelaxOptions(**options))}
+        return self._document(crystal, found["relaxed"])
+
+
+@dataclass(frozen=True)
+class Energy(Calculated):
+    """Energy, pressure and largest force of a structure as it is; stored like a relaxation of zero steps."""
+
+    name: ClassVar[str] = "static"
+
+    def settings(self, model: ModelRef) -> dict[str, Any]:
+        return static_settings(dtype=model.dtype)
+
+    def plan(self, crystal: Crystal) -> Plan[RelaxationDocument]:
+        found = yield {"energy": Static(crystal.structure)}
+        return self._document(crystal, found["energy"])

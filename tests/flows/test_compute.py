@@ -1,0 +1,263 @@
+"""One loop computes everything: plans share a batch, wait for nobody, fail alone, and resume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from dpa4_core.data.graph import Graph
+from dpa4_core.errors import DPA4Error
+from dpa4_core.potential import Output
+from dpa4_core.relax import Relax, RelaxOptions, Static
+from dpa4_core.testing import MorsePotential
+from dpa4_flows.compute.driver import Counts, Retry, compute
+from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property, checked
+from dpa4_flows.compute.store import MemoryStore
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.phonons import Phonons
+from dpa4_flows.properties.relaxed import Energy, Relaxed
+from dpa4_flows.results import ResultsTable
+from dpa4_flows.schemas import Document, Provenance, RelaxationDocument
+
+MORSE = ModelRef("dpa4_core.testing:MorsePotential")
+
+
+class Recorded(MorsePotential):
+    """Writes down the atoms of every force call; breaks, or is killed, on request."""
+
+    atoms: ClassVar[list[int]] = []
+    kill_after: ClassVar[int | None] = None
+    hates: ClassVar[int | None] = None  # number of atoms of a structure that breaks it
+
+    def compute(self, graph: Graph) -> Output:
+        counts = np.bincount(graph.system_idx.numpy())
+        if self.hates is not None and self.hates in counts:
+            raise ArithmeticError("a structure that this potential cannot stand")
+        if self.kill_after is not None and len(self.atoms) >= self.kill_after:
+            raise KeyboardInterrupt
+        self.atoms.append(graph.n_atoms)
+        return super().compute(graph)
+
+
+RECORDED = ModelRef(f"{__name__}:Recorded")
+
+
+@pytest.fixture(autouse=True)
+def recorder():
+    Recorded.atoms, Recorded.kill_after, Recorded.hates = [], None, None
+    return Recorded
+
+
+def fcc(a: float = 4.45, n: int = 1, push: int | None = None) -> Structure:
+    cell = Structure(a / 2 * (np.ones((3, 3)) - np.eye(3)), ["Mg"], [[0, 0, 0]])
+    cell.make_supercell([n, 1, 1])
+    if push is not None:
+        shifts = np.random.default_rng(push).normal(scale=0.05, size=(len(cell), 3))
+        for i, shift in enumerate(shifts):
+            cell.translate_sites([i], shift, frac_coords=False)
+    return cell
+
+
+class CompressedDocument(Document):
+    cost: float
+    n_steps: int = 0
+    error: str | None = None
+    error_code: str | None = None
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Compressed(Property[CompressedDocument]):
+    """Toy with two rounds: what it costs to press a relaxed crystal together."""
+
+    name: ClassVar[str] = "compressed"
+    document: ClassVar[type[CompressedDocument]] = CompressedDocument
+    strain: float = 0.02
+    fails: bool = False
+    breaks: bool = False
+
+    def plan(self, crystal: Crystal) -> Plan[CompressedDocument]:
+        relaxed = checked((yield {"rest": Relax(crystal.structure, RelaxOptions(check_minimum=False))})["rest"])
+        if self.fails:
+            raise PlanError("it has no such property", "toy")
+        if self.breaks:
+            raise ZeroDivisionError("a fault of the analysis")
+        smaller = relaxed.structure.copy()
+        smaller.apply_strain(-self.strain)
+        found = yield {"pressed": Static(smaller), "again": Static(relaxed.structure)}
+        cost = checked(found["pressed"]).energy - found["again"].energy
+        return CompressedDocument(cost=cost, n_steps=relaxed.n_steps, provenance=self.origin(crystal))
+
+    def failed(self, crystal: Crystal, error: PlanError) -> CompressedDocument:
+        return CompressedDocument(cost=np.nan, error=str(error), error_code=error.code, provenance=self.origin(crystal))
+
+
+@dataclass(frozen=True)
+class Sum(Property[CompressedDocument]):
+    """Toy that asks for documents: of two strains of one crystal."""
+
+    name: ClassVar[str] = "sum"
+    document: ClassVar[type[CompressedDocument]] = CompressedDocument
+
+    def plan(self, crystal: Crystal) -> Plan[CompressedDocument]:
+        found = yield {str(s): Ask(Compressed(s), crystal) for s in (0.01, 0.02)}
+        cost = sum(document.cost for document in found.values())
+        return CompressedDocument(cost=cost, provenance=self.origin(crystal))
+
+    def failed(self, crystal: Crystal, error: PlanError) -> CompressedDocument:
+        return Compressed().failed(crystal, error)
+
+
+def asks(property_: Property, structures: list[Structure]):
+    return [(i, Ask(property_, Crystal(structure))) for i, structure in enumerate(structures)]
+
+
+@pytest.fixture(params=["memory", "file"])
+def store(request, tmp_path):
+    return MemoryStore() if request.param == "memory" else ResultsTable(tmp_path / "results.sqlite")
+
+
+def test_everything_is_computed_once_and_found_again(store):
+    structures = [fcc(push=i, n=2) for i in range(3)]
+    counts = Counts()
+    first = dict(compute(asks(Sum(), structures), MORSE, store, counts=counts))
+    # three relaxations, shared by two documents each, three points at rest and six compressed ones
+    assert (counts.n_made, counts.n_requests) == (3, 12)
+    counts = Counts()
+    again = dict(compute(asks(Sum(), structures), MORSE, store, counts=counts))
+    assert (counts.n_found, counts.n_requests) == (3, 0)
+    assert {i: d.cost for i, d in again.items()} == {i: d.cost for i, d in first.items()}
+    found = dict(compute(asks(Compressed(0.02), structures), MORSE, store, counts=counts))
+    assert counts.n_requests == 0 and found[0].cost < first[0].cost
+    assert found[0].provenance.settings["strain"] == 0.02 and found[0].provenance.model_name == MORSE.name
+
+
+@pytest.mark.parametrize(
+    ("bad", "code", "said"),
+    [
+        (Compressed(fails=True), "toy", "it has no such property"),
+        (Compressed(breaks=True), "analysis_failed", "a fault of the analysis"),
+    ],
+)
+def test_a_plan_that_fails_or_breaks_fails_alone_and_is_tried_again(store, bad, code, said):
+    items = [("bad", Ask(bad, Crystal(fcc(push=1)))), *asks(Compressed(), [fcc(push=2, n=2)])]
+    found = dict(compute(items, MORSE, store))
+    assert found["bad"].error_code == code and said in found["bad"].error
+    assert found[0].error is None
+    counts = Counts()
+    dict(compute(items, MORSE, store, counts=counts))
+    assert (counts.n_found, counts.n_made) == (1, 1)
+
+
+def test_a_structure_that_cannot_be_computed_fails_alone(store):
+    twice = Structure(Lattice.cubic(5), ["Mg", "Mg"], [[0, 0, 0], [0, 0, 0.001]])
+    found = dict(compute(asks(Compressed(), [twice, fcc(push=1)]), MORSE, store))
+    assert "a calculation failed" in found[0].error and found[1].error is None
+    counts = Counts()
+    found = dict(compute(asks(Relaxed(), [twice, fcc(push=1)]), MORSE, store))
+    assert found[0].error_code == "refused" and found[1].converged
+    again = dict(compute(asks(Relaxed(), [twice, fcc(push=1)]), MORSE, store, counts=counts))
+    assert counts.n_found == 2 and again[0].error == found[0].error
+    dict(compute(asks(Relaxed(), [twice]), MORSE, store, counts=counts, retry=Retry(errors=True)))
+    assert counts.n_made == 1
+
+
+def test_a_structure_that_breaks_the_potential_fails_alone(store, recorder):
+    recorder.hates = 3
+    structures = [fcc(push=i, n=n) for i, n in enumerate((1, 2, 3, 4))]
+    found = dict(compute(asks(Relaxed(), structures), RECORDED, store))
+    assert [found[i].error_code for i in range(4)] == [None, None, "crashed", None]
+    assert "a structure that this potential cannot stand" in found[2].error
+
+
+def test_a_killed_loop_finds_what_it_had(tmp_path, recorder):
+    structures = [fcc(4.3 + 0.05 * i, n=1 + i % 2) for i in range(4)]
+    all_counts = Counts()
+    expected = dict(compute(asks(Elastic(), structures), RECORDED, counts=all_counts, max_atoms_per_batch=16))
+    whole, recorder.atoms = len(recorder.atoms), []
+    table = ResultsTable(tmp_path / "results.sqlite")
+    recorder.kill_after = whole // 2
+    with pytest.raises(KeyboardInterrupt):
+        dict(compute(asks(Elastic(), structures), RECORDED, table, max_atoms_per_batch=16))
+    recorder.kill_after, counts = None, Counts()
+    found = dict(compute(asks(Elastic(), structures), RECORDED, table, counts=counts, max_atoms_per_batch=16))
+    assert counts.n_requests < 0.75 * all_counts.n_requests
+    for i, document in found.items():
+        np.testing.assert_allclose(document.c_ij_gpa, expected[i].c_ij_gpa, atol=1e-6)
+    assert not table.part_owners()
+
+
+def test_a_plan_waits_for_nobody_and_the_batch_stays_full(recorder):
+    """200 plans of four kinds: the mean of atoms in flight until the last plan has put in its last request."""
+    pytest.importorskip("phonopy")
+    budget = 96
+    kinds = (Elastic(fmax=0.01), Phonons(min_length=5.0), *4 * [Compressed(), Relaxed(fmax=1e-3)])
+    items = [(i, Ask(kinds[i % 10], Crystal(fcc(4.4 + 0.0005 * i, n=1 + i // 10 % 2)))) for i in range(200)]
+    n_open: list[int] = []
+
+    def source():
+        for item in items:
+            n_open.append(len(recorder.atoms))
+            yield item
+
+    found = dict(compute(source(), RECORDED, max_atoms_per_batch=budget))
+    assert len(found) == 200 and not any(document.error for document in found.values())
+    until_last = recorder.atoms[: n_open[-1]]
+    assert np.mean(until_last) >= 0.8 * budget, np.mean(until_last)
+    # the first plan with two rounds was done long before the last one was begun: plans are begun as there is room
+    assert n_open[0] < n_open[-1]
+
+
+def test_memory_holds_a_bounded_number_of_plans(recorder):
+    alive = 0
+    most = 0
+
+    class Source:
+        def __iter__(self):
+            nonlocal alive, most
+            for i in range(600):
+                alive += 1
+                most = max(most, alive)
+                yield i, Ask(Energy(), Crystal(fcc(4.4 + 0.0001 * i)))
+
+    for _ in compute(Source(), MORSE, max_atoms_per_batch=8):
+        alive -= 1
+    assert most <= 250
+
+
+def test_a_fault_of_the_store_ends_the_loop(tmp_path):
+    table = ResultsTable(tmp_path / "results.sqlite")
+    generator = compute(asks(Relaxed(), [fcc(push=i) for i in range(3)]), MORSE, table)
+    next(generator)
+    table.path.unlink()
+    with pytest.raises(DPA4Error, match=r"results\.sqlite"):
+        list(generator)
+
+
+def test_documents_of_an_earlier_table_are_found(tmp_path):
+    """Parts of stability were facts of the table once."""
+    table = ResultsTable(tmp_path / "results.sqlite")
+    crystal = Crystal(fcc())
+    key = Elastic().key(crystal, MORSE)
+    document = dict(compute([(0, Ask(Elastic(), crystal))], MORSE))[0]
+    with table._connect() as connection:
+        connection.execute("INSERT INTO meta VALUES (?, ?)", (key, document.model_dump_json()))
+        connection.execute("UPDATE meta SET value = '2' WHERE name = 'schema_version'")
+        connection.execute("DROP TABLE documents")
+    reader = ResultsTable(table.path, read_only=True)
+    assert reader.documents(Elastic.document, [key]) == {key: document}
+    counts = Counts()
+    found = dict(compute([(0, Ask(Elastic(), crystal))], MORSE, ResultsTable(table.path), counts=counts))
+    assert counts.n_found == 1 and found[0] == document and table.get_meta(key) is None
+
+
+def test_calculations_stay_where_every_other_reader_finds_them(tmp_path):
+    table = ResultsTable(tmp_path / "results.sqlite")
+    (document,) = dict(compute(asks(Relaxed(), [fcc(push=1)]), MORSE, table)).values()
+    assert isinstance(document, RelaxationDocument)
+    assert table.calculations([document.key])[document.key].energy == document.energy
