@@ -101,3 +101,17 @@ def test_a_value_in_another_unit_carries_it_in_its_name() -> None:
                 words = [part.split(" ")[0] for part in re.split(r", |; ", field.description or "")]
                 wrong += [f"{model.__name__}.{name}" for u, end in UNITS.items() if u in words and end not in name]
     assert not wrong
+
+
+def test_files_are_locked_and_read_by_the_core_alone() -> None:
+    """One lock, and one reader for candidates, competing phases and whatever else holds structures."""
+    found = []
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            if isinstance(node, ast.Attribute):
+                names = [ast.unparse(node)]
+            taken = {"fcntl", "pickle", "CifParser", "Poscar", "ase.io.read", "ase.io.iread", "ase.db"} & set(names)
+            taken |= {name for name in names if name.endswith((".from_file", ".from_str"))}
+            found += [f"{path}:{node.lineno}: {name}" for name in taken]
+    assert not found, "use dpa4_core.data.readers and dpa4_core.locks"

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import ase.db
 import ase.io
 import numpy as np
 import pytest
@@ -262,20 +263,36 @@ def test_trajectories_hold_all_site_data(tmp_path: Path, suffix: str, as_given: 
         np.testing.assert_allclose(SEEN[what](last), SEEN[what](atoms), atol=1e-6)
 
 
-def test_all_readers_call_a_row_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "extxyz", "db"])
+def test_all_readers_call_a_row_the_same(tmp_path: Path, suffix: str) -> None:
     first = ComputedStructureEntry(
         Structure(Lattice.cubic(4.2), ["Cs", "Cl"], [[0, 0, 0], [0.5] * 3]), -4, entry_id="e"
     )
-    second = {**first.as_dict(), "entry_id": None, "name": "n-2"}
-    rows = [{**first.as_dict(), "name": "n", "material_id": "m-1"}, second]
-    path = tmp_path / "rows.json"
-    path.write_text(json.dumps({"entries": rows}))
+    labels: list[dict[str, Any]] = [{"name": "n", "material_id": "m-1", "entry_id": "e"}, {"name": "n-2"}]
+    rows = [{**first.as_dict(), "entry_id": None, **label} for label in labels]
+    path, atoms = tmp_path / f"rows.{suffix}", first.structure.to_ase_atoms()
+    if suffix == "json":
+        path.write_text(json.dumps({"entries": rows}))
+    elif suffix == "jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+    elif suffix == "extxyz":
+        frames = [atoms.copy() for _ in labels]
+        for frame, label in zip(frames, labels, strict=True):
+            frame.info.update(label)
+        ase.io.write(path, frames)
+    else:
+        with ase.db.connect(path) as database:
+            for label in labels:
+                database.write(atoms, key_value_pairs=label)
     names = ["m-1", "n-2"]
     assert [entry.name for entry in read_structures(path)] == names
-    assert [frame.name for frame in read_frames(path)] == names
+    assert [entry.name for entry in iter_structures(path)] == names
+    if suffix != "jsonl":  # no format of labels
+        assert [frame.name for frame in read_frames(path)] == names
     assert [candidate.candidate_id for candidate in read_candidates([path])] == names
     assert [phase.name for phase in load_phases([path])] == names
-    assert list(read_entries(path)) == names
+    if suffix == "json":
+        assert list(read_entries(path)) == names
 
 
 class Made:
