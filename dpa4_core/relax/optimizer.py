@@ -106,7 +106,7 @@ def optimizer_step(
     """
     systems = Systems(system_idx, n_atoms, state.max_step, springs)
     method, states, start = state.method, list(state.states), at
-    displacements, cell_displacements = torch.zeros_like(at.positions), torch.zeros_like(at.cell)
+    displacements, cell_displacements = at.positions, at.cell  # of no meaning: some method moves every system
     last: Step[Any] | None = None
     for row, (_, step) in enumerate(ROWS):
         on = method == row
@@ -118,9 +118,11 @@ def optimizer_step(
         last = step(states[row], start, systems)
         last = last._replace(lost=last.lost & on)
         method = torch.where(last.lost, state.successor, method)
+        if n_on == len(on) and start is at:
+            states[row], displacements, cell_displacements = last[:3]
+            continue
         atoms, cells = on[system_idx, None], on[:, None, None]
-        everyone = n_on == len(on)
-        states[row] = last.state if everyone else states[row].replace_where(last.state, atoms[:, 0], on)
+        states[row] = states[row].replace_where(last.state, atoms[:, 0], on)
         displacements = torch.where(atoms, start.positions - at.positions + last.displacements, displacements)
         cell_displacements = torch.where(cells, start.cell - at.cell + last.cell_displacements, cell_displacements)
     return Move(replace(state, method=method, states=tuple(states)), displacements, cell_displacements)
