@@ -1,11 +1,14 @@
-"""What the properties that speak about stability share: a document with a verdict, and crystals without fixed atoms."""
+"""What properties share: crystals that have one, calculations that can be left out, documents with a verdict."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from pymatgen.core import Structure
 
+from dpa4_core.relax import RelaxResult
+from dpa4_flows.compute.driver import OUT_OF_MEMORY
 from dpa4_flows.compute.plan import Crystal, PlanError, Property
 from dpa4_flows.schemas_stability import StabilityPart
 from dpa4_flows.site_conversion import crystal_problem
@@ -31,6 +34,18 @@ class StabilityProperty(Property[P]):
     def facts(self, crystal: Crystal) -> dict[str, Any]:
         """Fields that are known of a crystal without an answer."""
         return {}
+
+
+def had_room(results: Iterable[RelaxResult]) -> None:
+    """For properties that go on without some of their calculations: a larger machine has those that lacked memory, so
+    that a document without them must not be kept.
+
+    Raises:
+        PlanError: one of them ran out of memory.
+    """
+    for result in results:
+        if result.error_code == OUT_OF_MEMORY:
+            raise PlanError(str(result.error), OUT_OF_MEMORY)
 
 
 def whole_crystal(crystal: Crystal) -> Structure:

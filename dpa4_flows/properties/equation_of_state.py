@@ -1,0 +1,98 @@
+"""Energy against volume: equilibrium volume, bulk modulus and its derivative by pressure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import Field
+
+from dpa4_core.relax import Relax, RelaxOptions
+from dpa4_flows.analysis.equation_of_state import MIN_POINTS, STRAINS, Form, fit_equation_of_state, scaled
+from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
+from dpa4_flows.properties.part import had_room, whole_crystal
+from dpa4_flows.reasons import Reason
+from dpa4_flows.schemas import Document, Provenance
+
+
+class EquationOfStateDocument(Document):
+    """Equation of state of one crystal at 0 K, of cells of one shape."""
+
+    formula: str = Field(description="Reduced formula")
+    form: Form = Field(description="Of the fit")
+    volumes: list[float] = Field(default_factory=list, description="Of the cells, Å³/atom")
+    energies: list[float] = Field(default_factory=list, description="Of the cells, atoms relaxed, eV/atom")
+    volume: float | None = Field(None, description="At the minimum, Å³/atom; null, as the next three, if there is none")
+    energy: float | None = Field(None, description="At the minimum, eV/atom")
+    bulk_modulus_gpa: float | None = Field(None, description="At the minimum, GPa; equal strains (Voigt)")
+    bulk_modulus_derivative: float | None = Field(None, description="By pressure at the minimum, dimensionless")
+    residual: float | None = Field(None, description="Root mean square of what the fit leaves, eV/atom")
+    converged: bool = Field(False, description="Whether the atoms of every cell reached fmax")
+    doubts: list[Reason] = Field(default_factory=list, description="Why the fit may mean little; empty if it is good")
+    error: str | None = Field(None, description="One sentence if there is no equation of state")
+    error_code: str | None = Field(None, description="The same for programs")
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class EquationOfState(Property[EquationOfStateDocument]):
+    """Equation of state from cells of several volumes and one shape, atoms relaxed in each.
+
+    Attributes:
+        strains: of the volume, at least five.
+        form: birch-murnaghan or vinet.
+        fmax: eV/Å, to which the atoms relax in each cell.
+        max_steps: optimiser steps of each cell.
+    """
+
+    name: ClassVar[str] = "equation_of_state"
+    document: ClassVar[type[Document]] = EquationOfStateDocument
+    strains: tuple[float, ...] = STRAINS
+    form: Form = "birch-murnaghan"
+    fmax: float = 0.005
+    max_steps: int = 500
+
+    def plan(self, crystal: Crystal) -> Plan[EquationOfStateDocument]:
+        cells = scaled(whole_crystal(crystal), self.strains)
+        # a cell that went down elsewhere would have the energy of another structure
+        options = RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
+        answers = yield {str(number): Relax(cell, options) for number, cell in enumerate(cells)}
+        results = [answers[str(number)] for number in range(len(cells))]
+        had_room(results)
+        pairs = [(c.volume / len(c), r) for c, r in zip(cells, results, strict=True) if r.error is None]
+        failed = [result.error for result in results if result.error is not None]
+        if len(pairs) < MIN_POINTS:
+            raise PlanError(f"{len(failed)} of {len(cells)} cells failed: {[*failed, 'too few strains'][0]}", "too_few")
+        volumes = [volume for volume, _ in pairs]
+        energies = [result.energy / len(crystal.structure) for _, result in pairs]
+        fit = fit_equation_of_state(volumes, energies, self.form)
+        doubts = [Reason(code=doubt.code, sentence=doubt.sentence) for doubt in fit.doubts]
+        if failed:
+            words = f"{len(failed)} of {len(cells)} cells failed: {failed[0]}"
+            doubts.append(Reason(code="cells_failed", sentence=words))
+        if unconverged := sum(not result.converged for _, result in pairs):
+            words = f"{unconverged} of {len(cells)} cells did not reach {self.fmax:g} eV/Å: raise max_steps"
+            doubts.append(Reason(code="cells_not_converged", sentence=words))
+        return EquationOfStateDocument(
+            formula=crystal.structure.composition.reduced_formula,
+            form=self.form,
+            volumes=volumes,
+            energies=energies,
+            volume=fit.volume,
+            energy=fit.energy,
+            bulk_modulus_gpa=fit.bulk_modulus_gpa,
+            bulk_modulus_derivative=fit.bulk_modulus_derivative,
+            residual=fit.residual,
+            converged=all(result.converged for result in results),
+            doubts=doubts,
+            provenance=self.origin(crystal),
+        )
+
+    def failed(self, crystal: Crystal, error: PlanError) -> EquationOfStateDocument:
+        return EquationOfStateDocument(
+            formula=crystal.structure.composition.reduced_formula,
+            form=self.form,
+            error=str(error),
+            error_code=error.code,
+            provenance=self.origin(crystal),
+        )

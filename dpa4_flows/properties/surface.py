@@ -1,0 +1,211 @@
+"""Surface energies of the low-index facets of a crystal, and its equilibrium shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from dpa4_core.predict import Prediction
+from dpa4_core.relax import Relax, RelaxOptions, RelaxResult, Static
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_flows.analysis.facets import Miller
+from dpa4_flows.analysis.surface import J_M2_PER_EV_A2, Cut, Cuts, SkipCode, cuts, facet_energies, surface_energy
+from dpa4_flows.analysis.wulff import wulff
+from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, checked
+from dpa4_flows.properties.part import had_room, whole_crystal
+from dpa4_flows.reasons import Reason
+from dpa4_flows.schemas import Document, Provenance
+
+STRAINED_GPA = 0.5
+"""Of any component of the stress on the crystal; beyond it a slab relaxes more than its surface."""
+
+
+class Termination(Document):
+    """One slab: a facet, and the plane that it ends with."""
+
+    name: str = Field(description="Facet, with _1, _2 where it has several terminations")
+    facet: str = Field(description="Miller indices in a row, four of them for hexagonal axes")
+    miller: Miller = Field(description="Miller indices, of the conventional cell")
+    surface_energy: float | None = Field(None, description="Of the relaxed face, J/m²; null if the slab failed")
+    surface_energy_ev_a2: float | None = Field(None, description="The same, eV/Å²")
+    relaxation_energy: float | None = Field(None, description="By which relaxing the cut crystal lowers it, J/m²")
+    lowest: bool = Field(False, description="Whether no other termination of the facet costs less")
+    n_atoms: int = Field(description="Atoms of the slab")
+    converged: bool = Field(False, description="Whether the slab reached its fmax")
+    structure: dict[str, Any] = Field(description="Relaxed slab as a pymatgen dictionary; as cut if it failed")
+    error: str | None = Field(None, description="One sentence if the slab failed")
+
+
+class SkippedTerminations(Document):
+    """Terminations without a slab, for one reason."""
+
+    facet: str = Field(description="Miller indices in a row")
+    miller: Miller = Field(description="Miller indices, of the conventional cell")
+    code: SkipCode = Field(description="What is the case, for programs")
+    n_terminations: int = Field(description="How many")
+    whole_facet: bool = Field(description="Whether the facet has no slab at all, so that the shape lacks it")
+    reason: str = Field(description="One sentence")
+
+
+class ShapeFace(Document):
+    """A polygon of the equilibrium shape."""
+
+    family: Miller = Field(description="Indices that stand for the family")
+    miller: Miller = Field(description="Indices of this face")
+    corners: tuple[int, ...] = Field(description="Places in the list of vertices, counter-clockwise from outside")
+
+
+class EquilibriumShape(Document):
+    """Wulff's construction from the facets that have an energy."""
+
+    vertices: list[list[float]] = Field(description="[n, 3] from the centre; a face lies as far as its energy in J/m²")
+    faces: list[ShapeFace]
+    area_fractions: dict[str, float] = Field(description="Share of the area of each facet; 0 if it does not appear")
+
+
+class SurfaceDocument(Document):
+    """Surface energies and equilibrium shape of one crystal, clean and at 0 K."""
+
+    formula: str = Field(description="Reduced formula")
+    crystal: dict[str, Any] | None = Field(None, description="Conventional cell of the indices, a pymatgen dictionary")
+    terminations: list[Termination] = Field(default_factory=list, description="Every slab")
+    skipped: list[SkippedTerminations] = Field(default_factory=list, description="What has no slab, and why")
+    shape: EquilibriumShape | None = Field(None, description="Null if the facets with an energy enclose nothing")
+    surface_energy: float | None = Field(None, description="Mean over the equilibrium shape, J/m²")
+    lowest_surface_energy: float | None = Field(None, description="Of the facet that costs least, J/m²")
+    anisotropy: float | None = Field(None, description="Standard deviation over the shape by the mean, dimensionless")
+    converged: bool = Field(False, description="Whether every slab reached its fmax")
+    warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
+    error: str | None = Field(None, description="One sentence if there are no surface energies")
+    error_code: str | None = Field(None, description="The same for programs")
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class SurfaceEnergies(Property[SurfaceDocument]):
+    """Surface energies of low-index facets, from slabs with two equal faces, and the equilibrium shape.
+
+    Attributes:
+        max_index: largest Miller index.
+        min_thickness: of the slabs, Å.
+        vacuum: between a slab and its image, Å.
+        max_terminations: of each facet; those that break fewest bonds.
+        fmax: eV/Å, to which slabs relax in their fixed cells.
+        max_steps: optimiser steps of each slab.
+    """
+
+    name: ClassVar[str] = "surface"
+    document: ClassVar[type[Document]] = SurfaceDocument
+    max_index: int = 1
+    min_thickness: float = 12.0
+    vacuum: float = 15.0
+    max_terminations: int = 4
+    fmax: float = 0.02
+    max_steps: int = 500
+
+    def plan(self, crystal: Crystal) -> Plan[SurfaceDocument]:
+        found = self._cuts(crystal)
+        options = RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False)
+        answers = yield {
+            **{f"bulk {cut.facet}": Static(cut.oriented_unit_cell) for cut in found.slabs},
+            **{f"cut {cut.name}": Static(cut.slab) for cut in found.slabs},
+            **{f"slab {cut.name}": Relax(cut.slab, options) for cut in found.slabs},
+        }
+        bulks = {cut.facet: checked(answers[f"bulk {cut.facet}"], "the crystal") for cut in found.slabs}
+        energies = {cut.facet: bulks[cut.facet].energy / len(cut.oriented_unit_cell) for cut in found.slabs}
+        slabs = {cut.name: answers[f"slab {cut.name}"] for cut in found.slabs}
+        whole = {name: slab.energy for name, slab in slabs.items() if slab.error is None}
+        had_room(slabs.values())
+        if not whole:
+            raise PlanError(f"all slabs failed: {next(iter(slabs.values())).error}", "not_computed")
+        as_cut = {cut.name: answers[f"cut {cut.name}"] for cut in found.slabs}
+        lowest = facet_energies(found.slabs, whole, energies)
+        names = {facet.termination for facet in lowest}
+        document = SurfaceDocument(
+            formula=crystal.structure.composition.reduced_formula,
+            crystal=found.crystal.as_dict(),
+            terminations=[
+                _termination(cut, slabs[cut.name], as_cut[cut.name], energies[cut.facet], lowest=cut.name in names)
+                for cut in found.slabs
+            ],
+            skipped=[SkippedTerminations(**vars(entry)) for entry in found.skipped],
+            lowest_surface_energy=min(facet.surface_energy for facet in lowest),
+            converged=all(slab.converged for slab in slabs.values()),
+            warnings=list(_warnings(found, slabs, bulks)),
+            provenance=self.origin(crystal),
+        )
+        try:
+            shape = wulff(found.crystal, {facet.miller: facet.surface_energy for facet in lowest})
+        except ValueError as reason:
+            document.warnings.append(Reason(code="no_shape", sentence=str(reason)))
+            return document
+        document.shape = EquilibriumShape(
+            vertices=shape.vertices.tolist(),
+            faces=[ShapeFace(family=f.family, miller=f.miller, corners=f.corners) for f in shape.faces],
+            area_fractions={facet.facet: shape.area_fractions[facet.miller] for facet in lowest},
+        )
+        document.surface_energy, document.anisotropy = shape.surface_energy, shape.anisotropy
+        return document
+
+    def failed(self, crystal: Crystal, error: PlanError) -> SurfaceDocument:
+        formula = crystal.structure.composition.reduced_formula
+        return SurfaceDocument(
+            formula=formula, error=str(error), error_code=error.code, provenance=self.origin(crystal)
+        )
+
+    def _cuts(self, crystal: Crystal) -> Cuts:
+        structure = whole_crystal(crystal)
+        try:
+            found = cuts(structure, self.max_index, self.min_thickness, self.vacuum, self.max_terminations)
+        except ValueError as reason:
+            raise PlanError(str(reason), "not_cut") from reason
+        if not found.slabs:
+            raise PlanError(f"no facet has a slab: {found.skipped[0].reason}", "no_slab")
+        return found
+
+
+def _termination(cut: Cut, slab: RelaxResult, as_cut: Prediction, bulk: float, *, lowest: bool) -> Termination:
+    cost = None if slab.error is not None else surface_energy(cut, slab.energy, bulk)
+    unrelaxed = None if as_cut.error is not None else surface_energy(cut, as_cut.energy, bulk)
+    return Termination(
+        name=cut.name,
+        facet=cut.facet,
+        miller=cut.miller,
+        surface_energy=cost,
+        surface_energy_ev_a2=None if cost is None else cost / J_M2_PER_EV_A2,
+        relaxation_energy=None if cost is None or unrelaxed is None else unrelaxed - cost,
+        lowest=lowest,
+        n_atoms=len(cut.slab),
+        converged=slab.converged,
+        structure=slab.structure.as_dict(),
+        error=slab.error,
+    )
+
+
+def _warnings(found: Cuts, slabs: Mapping[str, RelaxResult], bulks: Mapping[str, Prediction]) -> Iterator[Reason]:
+    failed = [name for name, slab in slabs.items() if slab.error is not None]
+    if failed:
+        words = f"slabs of {', '.join(failed)} failed: {slabs[failed[0]].error}"
+        yield Reason(code="slab_failed", sentence=words)
+    unconverged = [name for name, slab in slabs.items() if slab.error is None and not slab.converged]
+    if unconverged:
+        words = f"slabs of {', '.join(unconverged)} did not reach fmax: raise max_steps"
+        yield Reason(code="slab_not_converged", sentence=words)
+    apart = [name for name, slab in slabs.items() if "dissociated" in slab.flags]
+    if apart:
+        words = f"slabs of {', '.join(apart)} came apart: their energies are not those of a surface"
+        yield Reason(code="slab_dissociated", sentence=words)
+    lacking = [entry.facet for entry in found.skipped if entry.whole_facet]
+    if lacking:
+        words = f"the equilibrium shape lacks {', '.join(f'({facet})' for facet in lacking)}, which have no slab"
+        yield Reason(code="facets_missing", sentence=words)
+    stresses = [
+        np.abs(bulk.stress).max() * EV_PER_ANGSTROM3_TO_GPA for bulk in bulks.values() if bulk.stress is not None
+    ]
+    if max(stresses, default=0.0) > STRAINED_GPA:
+        words = f"a stress of {max(stresses):.2f} GPa is left on the crystal: relax it before cutting slabs"
+        yield Reason(code="strained_crystal", sentence=words)
