@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,3 +141,14 @@ def test_an_equation_of_state_of_a_crystal_that_was_not_relaxed_is_doubted(coppe
 def test_few_strains_give_no_equation_of_state(copper):
     found = document(EquationOfState(strains=(-0.01, 0.0, 0.01)), copper)
     assert (found.error_code, found.volume) == ("too_few", None)
+
+
+def test_example_of_the_documentation_runs(copper, capsys):
+    text = (Path(__file__).parents[2] / "docs" / "surfaces.md").read_text(encoding="utf-8")
+    example = text.split("```python\n")[1].split("```")[0]
+    for name in ("Al", "Cu"):
+        copper.copy().replace_species({"Cu": name}).to_file(f"{name}.cif")
+    exec(example.replace('"dpa4-neo"', repr(TOY.name)), {})
+    surface, modulus = map(float, capsys.readouterr().out.split())
+    assert surface > 0
+    assert modulus > 0
