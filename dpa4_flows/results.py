@@ -9,14 +9,16 @@ only what is missing. SQLite's write-ahead log survives a kill at any moment; ea
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import sqlite3
 import tempfile
+import time
 import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +34,7 @@ SCHEMA_VERSION = 3
 """Since 2 a table has a run id, since 3 documents of any kind have a place of their own and are no facts any more.
 Tables of earlier versions get both when they are opened for writing."""
 
+_QUIET_S = 60.0  # without a write, after which nobody is expected to write soon
 _QUERY_CHUNK = 500  # SQLite's oldest limit on bound variables is 999
 
 _SCHEMA = """
@@ -197,37 +200,89 @@ class ResultsTable:
             raise ResultsError(f"results table {self.path} cannot be used: {error}") from error
 
     @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection that changes nothing, for queries that are not here.
+
+        Raises:
+            ResultsError: the table cannot be read.
+        """
+        table = self if self.read_only else ResultsTable(self.path, read_only=True)
+        with table._connect() as connection:
+            yield connection
+
+    @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        try:
-            connection = self._reading() if self.read_only else self._writing()
-        except sqlite3.DatabaseError as error:
-            raise ResultsError(f"results table {self.path} cannot be used: {error}") from error
-        try:
-            if not self.read_only:
-                connection.execute(f"PRAGMA journal_mode = {'DELETE' if self.shared else 'WAL'}")
-                connection.execute("PRAGMA synchronous = NORMAL" if not self.shared else "PRAGMA synchronous = FULL")
-            with connection:
-                yield connection
-        except sqlite3.DatabaseError as error:
-            raise ResultsError(f"results table {self.path} cannot be used: {error}") from error
-        finally:
-            connection.close()
+        with self._explained():
+            before = self._stamp() if self.read_only and self._is_at_rest() else None
+            connection = self._reading(at_rest=before is not None) if self.read_only else self._writing()
+            try:
+                if not self.read_only:
+                    connection.execute(f"PRAGMA journal_mode = {'DELETE' if self.shared else 'WAL'}")
+                    connection.execute(
+                        "PRAGMA synchronous = NORMAL" if not self.shared else "PRAGMA synchronous = FULL"
+                    )
+                with connection:
+                    yield connection
+            finally:
+                connection.close()
+                if before not in (None, self._stamp()):
+                    raise ResultsError(f"results table {self.path} was written to while it was read; ask again")
 
     def _writing(self) -> sqlite3.Connection:
         """A connection to the file, which is there: one that has gone is not made anew, empty."""
         uri = f"{self.path.resolve().as_uri()}?mode=rw"
         return sqlite3.connect(uri, uri=True, timeout=60.0)
 
-    def _reading(self) -> sqlite3.Connection:
+    def _is_at_rest(self) -> bool:
+        """Whether the table can be read as it lies there: nobody has it open, since its write-ahead log is gone, which
+        the last one to close it removes; and nobody is about to, as in a run that goes on.
+        """
+        try:
+            with self.path.open("rb") as file:
+                in_wal_mode = file.read(20)[18:19] == b"\2"  # the "read version" of the file format
+            if not in_wal_mode or self._log.exists():
+                return False
+        except OSError:
+            return False
+        return self._is_frozen() or time.time() - self.path.stat().st_mtime > _QUIET_S or self._is_complete()
+
+    def _is_frozen(self) -> bool:
+        """Whether nothing may be put beside the table; a superuser, who could, leaves the folder alone too."""
+        folder = self.path.resolve().parent
+        return not folder.stat().st_mode & 0o222 or not os.access(folder, os.W_OK)
+
+    def _is_complete(self) -> bool:
+        uri = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
+        try:
+            with closing(sqlite3.connect(uri, uri=True)) as connection:
+                row = connection.execute("SELECT value FROM meta WHERE name = 'state'").fetchone()
+        except sqlite3.DatabaseError:  # who reads it will say so
+            return False
+        return row == ('"complete"',)
+
+    def _stamp(self) -> tuple[int, int]:
+        status = self.path.stat()
+        return status.st_size, status.st_mtime_ns
+
+    @property
+    def _log(self) -> Path:
+        return self.path.with_name(self.path.name + "-wal")
+
+    def _reading(self, *, at_rest: bool) -> sqlite3.Connection:
         """A connection that cannot write.
 
-        SQLite reads a table with a write-ahead log only where it can put the index of the log. Where it cannot, and
-        no log is left, nobody writes, and the file is read as it is; with a log, that of a process that was killed,
-        a copy is.
+        SQLite reads a table with a write-ahead log only where it can put the index of the log, and leaves both there.
+        A table at rest is read as it is; where a log is, that of a process that was killed, and nothing may be put
+        beside it, a copy is.
         """
         if self._copy is not None:
             return sqlite3.connect(self._copy / self.path.name)
         uri = f"{self.path.resolve().as_uri()}?mode=ro"
+        if at_rest:
+            return sqlite3.connect(f"{uri}&immutable=1", uri=True)
+        has_log = self._log.exists() and self._log.stat().st_size > 0
+        if has_log and self._is_frozen():
+            return self._copied(self._log)
         connection = None
         try:
             connection = sqlite3.connect(uri, uri=True, timeout=60.0)
@@ -235,10 +290,7 @@ class ResultsTable:
         except sqlite3.OperationalError:
             if connection is not None:
                 connection.close()
-            log = self.path.with_name(self.path.name + "-wal")
-            if log.exists() and log.stat().st_size:
-                return self._copied(log)
-            return sqlite3.connect(f"{uri}&immutable=1", uri=True)
+            return self._copied(self._log) if has_log else sqlite3.connect(f"{uri}&immutable=1", uri=True)
         except sqlite3.DatabaseError:
             if connection is not None:
                 connection.close()

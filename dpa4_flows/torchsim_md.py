@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +66,7 @@ def md_batch(
     overwrite: bool = False,
     progress: bool = False,
     max_atoms_per_batch: int | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> list[Outcome]:
     """Run all ``structures``, each to the trajectory in ``outputs``; one that cannot run fails alone.
 
@@ -77,6 +78,7 @@ def md_batch(
         overwrite: start anew where files of another run are.
         progress: show a progress bar.
         max_atoms_per_batch: atoms that share a force call; by default what suits the device.
+        origin: as for `dpa4_core.md`.
 
     Raises:
         DPA4Error: an integrator that torch-sim does not have.
@@ -89,7 +91,14 @@ def md_batch(
         for i, (structure, output) in enumerate(zip(structures, outputs, strict=True)):
             try:
                 run = Run(
-                    structure, potential, settings, output=output, overwrite=overwrite, begin=_begin, engine=ENGINE
+                    structure,
+                    potential,
+                    settings,
+                    output=output,
+                    overwrite=overwrite,
+                    begin=_begin,
+                    engine=ENGINE,
+                    origin=origin,
                 )
             except DPA4Error as error:
                 outcomes[i] = Outcome(error=str(error))

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +34,7 @@ __all__ = [
     "NamedStructure",
     "iter_entries",
     "iter_structures",
+    "read_files",
     "read_structures",
     "walk",
 ]
@@ -78,6 +79,23 @@ def read_structures(path: str | Path) -> list[NamedStructure]:
                 raise
             entries.append(_failed(stem(file), str(error)))
     return entries
+
+
+def read_files(paths: Sequence[str | Path]) -> list[NamedStructure]:
+    """Every structure of all files; among several, one that cannot be read fails alone.
+
+    Raises:
+        StructureError: the only one cannot be read.
+    """
+    found: list[NamedStructure] = []
+    for path in paths:
+        try:
+            found += read_structures(path)
+        except StructureError as error:
+            if len(paths) == 1:
+                raise
+            found.append(_failed(str(path), str(error)))
+    return found
 
 
 def _read_file(path: Path) -> list[NamedStructure]:

@@ -11,7 +11,8 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -226,11 +227,28 @@ def _texts(sample: Sample) -> Iterable[str]:
     return (repr(value) for value in sample)  # the shortest text that gives the same number
 
 
+def read_samples(path: Path) -> list[Sample]:
+    """The rows of a log, also while it is written: a last line that is not whole is left out.
+
+    Raises:
+        DPA4Error: not the log of a run.
+    """
+    try:
+        whole, _, _ = path.read_text().rpartition("\n")
+        return _samples(csv.reader(whole.splitlines()))
+    except (OSError, ValueError, IndexError, TypeError) as error:
+        raise DPA4Error(f"{path} is no log of a run ({error})") from error
+
+
+def _samples(rows: Iterator[list[str]]) -> list[Sample]:
+    """What stands in rows of a CSV file after its head."""
+    return [Sample(int(row[0]), *(float(value) for value in row[1:])) for row in islice(rows, 1, None)]
+
+
 def _read_rows(path: Path, n_rows: int) -> list[Sample]:
     try:
         with path.open(newline="") as stream:
-            rows = list(csv.reader(stream))[1 : n_rows + 1]
-        samples = [Sample(int(row[0]), *(float(value) for value in row[1:])) for row in rows]
+            samples = _samples(islice(csv.reader(stream), n_rows + 1))
     except (OSError, ValueError, IndexError, TypeError) as error:
         raise DPA4Error(f"{path} cannot be read ({error}); use overwrite to start anew") from error
     if len(samples) < n_rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def md(
     output: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = False,
+    origin: Mapping[str, Any] | None = None,
 ) -> MDResult:
     """Molecular dynamics of one structure.
 
@@ -58,6 +59,7 @@ def md(
         output: trajectory to write, .traj or .extxyz; log, summary and restart file get its name with other suffixes.
         overwrite: start anew where files of another run are.
         progress: show a progress bar.
+        origin: what the summary says of where structure and potential came from, plain JSON types.
 
     Returns:
         The result; ``error`` says why a run ended early (explosion, a force call that failed).
@@ -66,7 +68,14 @@ def md(
         StructureError: a structure that cannot be computed.
         DPA4Error: settings that do not fit the structure, or files of another run at ``output``.
     """
-    run = Run(structure, as_potential(potential), settings or MDSettings(), output=output, overwrite=overwrite)
+    run = Run(
+        structure,
+        as_potential(potential),
+        settings or MDSettings(),
+        output=output,
+        overwrite=overwrite,
+        origin=origin,
+    )
     try:
         return run.to_the_end(progress)
     finally:
@@ -84,6 +93,7 @@ class Run:
         overwrite: as for `md`.
         begin: gives the atoms velocities and a motion.
         engine: who integrates; runs of one engine are not continued by another.
+        origin: as for `md`.
 
     Raises:
         StructureError, DPA4Error: as `md`.
@@ -99,6 +109,7 @@ class Run:
         overwrite: bool = False,
         begin: Callable[[Atoms, MDSettings], Moving] = start,
         engine: str = "ase",
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         system = to_system(structure)
         problem = check_system(system, potential.elements, min_distance_ratio=MIN_DISTANCE_RATIO)
@@ -111,7 +122,7 @@ class Run:
         self.atoms.calc = DPA4Calculator(potential)
         self.motion = begin(self.atoms, settings)
         self.identity = identity_of(system, self.atoms, potential, settings) | {"engine": engine}
-        self._model = model_card(potential)
+        self._model, self._origin = model_card(potential), origin
         self.step = self.n_frames = 0
         self._frames: Frames | None = None
         with contextlib.ExitStack() as files:
@@ -311,6 +322,7 @@ class Run:
             "formula": self.atoms.get_chemical_formula(),
             "n_atoms": len(self.atoms),
             "ase_version": ase.__version__,
+            "origin": self._origin,
             "result": None if result is None else result.summary(),
         }
         write_json(self.paths.summary, content)

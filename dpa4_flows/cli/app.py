@@ -16,6 +16,7 @@ _STRUCTURES = "Structures"
 _STABILITY = "Stability"
 _TRAINING = "Training"
 _CAMPAIGNS = "Screening campaigns"
+_RUNS = "Runs of any kind"
 
 _HELP = """Energies, relaxations and materials screening with the DPA4 interatomic potential.
 
@@ -54,10 +55,10 @@ class Dpa4Group(LazyGroup):
         "finetune": LazyCommand("dpa4_flows.cli.train", "Fit a published model to your structures.", _TRAINING),
         "init": LazyCommand("dpa4_flows.cli.screen", "Copy a bundled campaign to adapt it.", _CAMPAIGNS),
         "screen": LazyCommand("dpa4_flows.cli.screen", "Run a campaign to a ranked table.", _CAMPAIGNS),
-        "resume": LazyCommand("dpa4_flows.cli.screen", "Continue a run that was stopped.", _CAMPAIGNS),
-        "status": LazyCommand("dpa4_flows.cli.runs", "How far a run is and what came out so far.", _CAMPAIGNS),
-        "report": LazyCommand("dpa4_flows.cli.runs", "Write the HTML report of a run or a training.", _CAMPAIGNS),
-        "export": LazyCommand("dpa4_flows.cli.runs", "Write the results as CSV, JSON or extxyz.", _CAMPAIGNS),
+        "resume": LazyCommand("dpa4_flows.cli.runs", "Continue a run that was stopped.", _RUNS),
+        "status": LazyCommand("dpa4_flows.cli.runs", "How far a run is and what came out so far.", _RUNS),
+        "report": LazyCommand("dpa4_flows.cli.runs", "Write the HTML report of a run.", _RUNS),
+        "export": LazyCommand("dpa4_flows.cli.runs", "Write results as CSV or JSON, structures as files.", _RUNS),
     }
 
 

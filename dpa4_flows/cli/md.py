@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
+from dpa4_core.data.readers import read_files
 from dpa4_core.errors import DPA4Error
-from dpa4_core.md import MDResult, MDSettings
-from dpa4_core.md import md as run_md
-from dpa4_core.md.files import Paths
-from dpa4_core.potential import PotentialLike
-from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, tell_failed
+from dpa4_core.md import MDSettings
+from dpa4_flows.cli.console import out, plural, print_json, say, tell_failed
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, Files, Machine, Model, grouped
-from dpa4_flows.cli.outputs import Computed, formula_of
-from dpa4_flows.cli.structures import read_inputs, warn_of_inputs
+from dpa4_flows.cli.outputs import formula_of
+from dpa4_flows.cli.progress import ConsoleWatch
+from dpa4_flows.cli.structures import warn_of_inputs
 from dpa4_flows.report.md_plot import Course, write_md_html, write_md_png
+from dpa4_flows.runs.dynamics import Job, Origin, dynamics_table, jobs_of, run_jobs
 
 _PLOTS: dict[str, Callable[..., None]] = {".html": write_md_html, ".png": write_md_png}
 
@@ -66,20 +61,6 @@ class Dynamics:
         )
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One structure and where its run goes; ``error`` says why there is none."""
-
-    entry: Computed
-    trajectory: Path
-    result: MDResult | None = None
-    error: str | None = None
-
-    @property
-    def problem(self) -> str | None:
-        return self.error if self.result is None else self.result.error
-
-
 @app.callback()
 def _family() -> None:
     """Molecular dynamics."""
@@ -116,15 +97,14 @@ def md(
     settings = dynamics.settings()
     if plot is not None and plot.suffix.lower() not in _PLOTS:
         raise DPA4Error(f"cannot tell the format from {plot.name!r}; end the name of the plot in .html or .png")
-    jobs = _jobs(read_inputs(files), output)
+    inputs = read_files(files)
+    jobs = jobs_of(inputs, output)
     potential = machine.load(model)
-    progress = err.is_terminal and not as_json
-    together = _together(jobs, settings)
-    if together is not None:
-        jobs = _run_together(together, jobs, potential, settings, overwrite, progress)
-    else:
-        jobs = [_run(job, potential, settings, overwrite, progress, alone=len(jobs) == 1) for job in jobs]
-    info = machine.model(model).info()
+    reference = machine.model(model).resolve()
+    origin = Origin([str(file.absolute()) for file in files], reference, machine.threads, together=len(jobs) > 1)
+    watch = ConsoleWatch(quiet=as_json)
+    jobs = run_jobs(jobs, potential, settings, origin, overwrite=overwrite, watch=watch)
+    info = reference.info()
     drawn = _draw(plot, jobs, f"{info.name}: {info.level_of_theory}") if plot is not None else False
     if as_json:
         print_json([_row(job) for job in jobs])
@@ -136,87 +116,7 @@ def md(
     _finish(jobs)
 
 
-def _jobs(inputs: Sequence[Computed], output: Path) -> list[_Job]:
-    """A trajectory for every structure: ``output`` itself, or files of their names in the folder ``output``."""
-    if len(inputs) == 1:
-        path = output
-        if inputs[0].error is None:
-            Paths.of(path)
-        return [_Job(inputs[0], path, error=inputs[0].error)]
-    if output.suffix or output.is_file():
-        raise DPA4Error(f"{output} can hold one run, not {len(inputs)}; name a folder for several structures")
-    taken: dict[str, int] = {}
-    jobs = []
-    for entry in inputs:
-        stem = re.sub(r"[^\w+-]+", "_", Path(entry.name).name).strip("_") or "structure"
-        taken[stem] = taken.get(stem, 0) + 1
-        number_in = "" if taken[stem] == 1 else f"-{taken[stem]}"
-        jobs.append(_Job(entry, output / f"{stem}{number_in}.traj", error=entry.error))
-    return jobs
-
-
-def _together(jobs: Sequence[_Job], settings: MDSettings) -> Any:
-    """The module that runs several structures at once, with a line about it; None to run one after another."""
-    if len(jobs) < 2:
-        return None
-    one_by_one = "the structures run one after another: "
-    if importlib.util.find_spec("torch_sim") is None:
-        remark(one_by_one + "for batches install the extra torchsim (Python 3.12 or later)")
-        return None
-    module = importlib.import_module("dpa4_flows.torchsim_md")
-    if settings.integrator not in module.INTEGRATORS:
-        remark(one_by_one + f"torch-sim has no {settings.integrator}")
-        return None
-    remark(f"{len(jobs)} structures run together through torch-sim")
-    return module
-
-
-def _run_together(
-    module: Any,
-    jobs: Sequence[_Job],
-    potential: PotentialLike,
-    settings: MDSettings,
-    overwrite: bool,
-    progress: bool,
-) -> list[_Job]:
-    done = list(jobs)
-    good = [i for i, job in enumerate(jobs) if job.error is None]
-    outcomes = module.md_batch(
-        [jobs[i].entry.structure for i in good],
-        potential,
-        settings,
-        [jobs[i].trajectory for i in good],
-        overwrite=overwrite,
-        progress=progress,
-    )
-    for i, outcome in zip(good, outcomes, strict=True):
-        done[i] = _Job(jobs[i].entry, jobs[i].trajectory, outcome.result, outcome.error)
-    return done
-
-
-def _run(
-    job: _Job, potential: PotentialLike, settings: MDSettings, overwrite: bool, progress: bool, *, alone: bool
-) -> _Job:
-    """The job with its result; among several, one that cannot run fails alone."""
-    if job.error is not None:
-        return job
-    try:
-        result = run_md(
-            job.entry.structure,
-            potential,
-            settings,
-            output=job.trajectory,
-            overwrite=overwrite,
-            progress=progress,
-        )
-    except DPA4Error as error:
-        if alone:
-            raise
-        return _Job(job.entry, job.trajectory, error=str(error))
-    return _Job(job.entry, job.trajectory, result)
-
-
-def _draw(plot: Path, jobs: Sequence[_Job], words: str) -> bool:
+def _draw(plot: Path, jobs: Sequence[Job], words: str) -> bool:
     runs = {
         job.entry.name: Course(job.result.thermo, len(job.entry.structure))
         for job in jobs
@@ -227,7 +127,7 @@ def _draw(plot: Path, jobs: Sequence[_Job], words: str) -> bool:
     return bool(runs)
 
 
-def _row(job: _Job) -> dict[str, object]:
+def _row(job: Job) -> dict[str, object]:
     row: dict[str, object] = {"name": job.entry.name, "warnings": list(job.entry.warnings), "error": job.problem}
     if job.result is not None:
         row |= {"formula": formula_of(job.entry.structure), "n_atoms": len(job.entry.structure)}
@@ -235,41 +135,15 @@ def _row(job: _Job) -> dict[str, object]:
     return row
 
 
-def _print(jobs: Sequence[_Job], settings: MDSettings) -> None:
-    table = Table(
-        "name",
-        "formula",
-        caption="averages over the second half; drift of the conserved energy in meV/atom/ps",
-        caption_justify="left",
-    )
-    for title in ("atoms", "ps", "K", "GPa", "drift", "ns/day"):
-        table.add_column(title, justify="right")
+def _print(jobs: Sequence[Job], settings: MDSettings) -> None:
     done = [job for job in jobs if job.result is not None]
-    for job in done:
-        result = job.result
-        assert result is not None
-        numbers = result.summary()
-        table.add_row(
-            escape(job.entry.name),
-            formula_of(job.entry.structure),
-            str(len(job.entry.structure)),
-            f"{result.time_ps:g}",
-            _with_error(numbers["temperature"], numbers["temperature_error"], 0),
-            _with_error(numbers["pressure_gpa"], numbers["pressure_gpa_error"], 2),
-            number(numbers["drift_mev_per_atom_ps"], 3),
-            number(numbers["ns_per_day"], 2),
-        )
     if done:
-        out.print(table)
+        out.print(dynamics_table([_row(job) for job in done]))
         where = done[0].trajectory if len(jobs) == 1 else done[0].trajectory.parent
         say(f"wrote {where}: {plural(settings.n_steps, 'step')} of {settings.timestep_fs:g} fs, {settings.integrator}")
 
 
-def _with_error(mean: float | None, error: float | None, digits: int) -> str:
-    return number(mean, digits) if error is None else f"{number(mean, digits)} ± {error:.{digits + 1}f}"
-
-
-def _finish(jobs: Sequence[_Job]) -> None:
+def _finish(jobs: Sequence[Job]) -> None:
     """List what failed; exit with 3 if something did, with 1 if everything did."""
     failed = [job for job in jobs if job.problem is not None]
     for job in failed:

@@ -1,91 +1,90 @@
-"""Live progress of a run, read from its results table: one line per stage, time left where structures are computed.
-
-The table is all that is needed, so the display works for a run in this process and would for one elsewhere; it
-costs the computation nothing but a query now and then.
-"""
+"""Live progress of a run: a bar for each part of its work, plain lines where the console is no terminal."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from pymatgen.core import Structure
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from dpa4_flows.campaigns.battery import STAGES, BatteryRun, charged_structures
-from dpa4_flows.makers.references import reference_sizes
-from dpa4_flows.makers.sources import find_structures
-from dpa4_flows.report.labels import stage_title
-from dpa4_flows.results import ResultsError, ResultsTable
+from dpa4_core.errors import DPA4Error
+from dpa4_flows.cli.console import err, remark, warn
+from dpa4_flows.report.labels import duration
+from dpa4_flows.runs import Part
 
 _POLL_S = 0.5
 _LINE_S = 30.0  # between two lines where there is no terminal
 _SPEED_PERIOD_S = 900.0  # relaxations finish in bursts; a short memory would make the time left jump
 
-_RELAXATIONS = {"relax": "duplicates", "relax_charged": "delithiate"}
-"""Stages that compute structures, and the stage whose survivors these are."""
 
-REFERENCES = "references"
-"""The step between two stages that relaxes competing phases; it judges no candidate."""
-
-_STEPS = tuple(step for stage in STAGES for step in ((REFERENCES, stage) if stage == "hull" else (stage,)))
-
-
-@dataclass
-class _Work:
-    """Calculations of one step: atoms by key, as a measure of time."""
-
-    atoms: dict[str, int]
-    done: set[str]
-
-
-class RunProgress:
-    """Shows the progress of a run while the block runs; plain lines where the console is no terminal.
+class ConsoleWatch:
+    """Shows on stderr what a run has to say.
 
     Args:
-        run: the run.
-        console: where to show it.
+        quiet: show no progress.
     """
 
-    def __init__(self, run: BatteryRun, console: Console) -> None:
-        self._run = run
-        self._table: ResultsTable = run.open()
-        self._console = console
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+
+    def note(self, label: str, text: str) -> None:
+        warn(label, text)
+
+    def remark(self, text: str) -> None:
+        remark(text)
+
+    def showing(self, parts: Callable[[], Sequence[Part]]) -> Showing:
+        return Showing(parts, err, quiet=self._quiet)
+
+
+class Showing:
+    """Shows the parts of some work while the block runs.
+
+    Args:
+        parts: asked now and then.
+        console: where to show them.
+        quiet: say nothing.
+    """
+
+    def __init__(self, parts: Callable[[], Sequence[Part]], console: Console, *, quiet: bool = False) -> None:
+        self._parts, self._console, self._quiet = parts, console, quiet
         self._bar = Progress(
             TextColumn("{task.description:<24}"),
             BarColumn(bar_width=28),
             TextColumn("{task.fields[count]:>9}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[verdict]}"),
+            TextColumn("{task.fields[words]}"),
             console=console,
             speed_estimate_period=_SPEED_PERIOD_S,
-            disable=not console.is_terminal,
+            disable=quiet or not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
         self._finished: set[str] = set()
-        self._work: dict[str, _Work] = {}
+        self._began: dict[str, tuple[float, float]] = {}
         self._last_line = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="dpa4-progress", daemon=True)
 
     def __enter__(self) -> Self:
-        self._bar.start()
-        self._thread.start()
+        if not self._quiet:
+            self._bar.start()
+            self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._quiet:
+            return
         self._stop.set()
         self._thread.join()
         if error is None:
-            self._update()
+            self._update(last=True)
         self._bar.stop()
 
     def _watch(self) -> None:
@@ -94,86 +93,35 @@ class RunProgress:
             started = time.monotonic()
             try:
                 self._update()
-            except ResultsError:  # a busy table: the display waits, and the run itself says what is wrong
+            except (DPA4Error, OSError):  # busy files: the display waits, and the run says what is wrong
                 continue
             pause = max(_POLL_S, 20 * (time.monotonic() - started))  # at most 5 % of a core
 
-    def _update(self) -> None:
-        """Bring the display up to date with the table."""
-        counts = self._table.stage_counts()
-        for step in _STEPS:
-            if step in self._finished:
+    def _update(self, *, last: bool = False) -> None:
+        for part in self._parts():
+            if part.title in self._finished:
                 continue
-            if step in counts:
-                entered = sum(counts[step].values())
-                self._finish(step, entered, _verdict(counts[step]))
-                continue
-            if step == REFERENCES and "hull" in counts:
-                self._finish(step, len(self._table.get_meta("references", [])), "")
-                continue
-            self._advance(step)
-            return
+            if self._console.is_terminal:
+                self._bring_up_to_date(part)
+            elif part.finished or last or time.monotonic() - self._last_line > _LINE_S:
+                self._line(part)
+            if part.finished:
+                self._finished.add(part.title)
 
-    def _advance(self, step: str) -> None:
-        """Show how far the current step is, if it computes anything."""
-        if step not in self._work:
-            self._work[step] = _Work(self._calculations(step), set())
-        work = self._work[step]
-        if not work.atoms:
-            del self._work[step]  # not known yet
-            return
-        if self._console.is_terminal and step not in self._tasks:
-            self._tasks[step] = self._bar.add_task(_title(step), total=sum(work.atoms.values()), count="", verdict="")
-        work.done |= self._table.existing_keys(work.atoms.keys() - work.done)
-        if step in self._tasks:
-            self._bar.update(
-                self._tasks[step],
-                completed=sum(work.atoms[key] for key in work.done),
-                count=f"{len(work.done)}/{len(work.atoms)}",
-            )
-        elif time.monotonic() - self._last_line > _LINE_S:
-            self._line(step, f"{len(work.done)}/{len(work.atoms)}", "")
+    def _bring_up_to_date(self, part: Part) -> None:
+        if part.title not in self._tasks:
+            self._tasks[part.title] = self._bar.add_task(part.title, total=part.total, count="", words="")
+        task = self._tasks[part.title]
+        self._bar.update(task, total=part.total, completed=part.done, count=part.count, words=part.words)
+        if part.finished:
+            self._bar.stop_task(task)
 
-    def _finish(self, step: str, count: int, verdict: str) -> None:
-        self._finished.add(step)
-        if not self._console.is_terminal:
-            self._line(step, str(count), verdict)
-            return
-        if step not in self._tasks:
-            self._tasks[step] = self._bar.add_task(_title(step), total=1, count="", verdict="")
-        task = self._tasks[step]
-        total = next(t.total for t in self._bar.tasks if t.id == task)
-        self._bar.update(task, completed=total, count=str(count), verdict=verdict)
-        self._bar.stop_task(task)
-
-    def _line(self, step: str, count: str, verdict: str) -> None:
+    def _line(self, part: Part) -> None:
         """One line for a log."""
-        self._last_line = time.monotonic()
-        self._console.print(f"{_title(step):<24} {count:>9}  {verdict}".rstrip(), highlight=False)
-
-    def _calculations(self, step: str) -> dict[str, int]:
-        """Keys and sizes of the structures that a step computes; empty if it computes none or has not begun."""
-        maker = self._run.relax_maker(step, charged=step == "relax_charged")
-        structures: Sequence[Structure] = ()
-        if step == REFERENCES:
-            return reference_sizes(self._table)
-        if step == "relax":
-            structures = find_structures(self._table, self._table.survivors(_RELAXATIONS[step]))
-        if step == "relax_charged":
-            structures = charged_structures(self._table, self._table.survivors(_RELAXATIONS[step]))
-        return {maker.key(structure): len(structure) for structure in structures}
-
-
-def _title(step: str) -> str:
-    return "Competing phases" if step == REFERENCES else stage_title(step)
-
-
-def _verdict(counts: dict[str, int]) -> str:
-    """``7 go on, 2 rejected``."""
-    on = counts.get("passed", 0) + counts.get("flagged", 0)
-    parts = [f"{on} go on"]
-    if rejected := counts.get("failed", 0):
-        parts.append(f"{rejected} rejected")
-    if errors := counts.get("error", 0):
-        parts.append(f"{errors} failed")
-    return ", ".join(parts)
+        self._last_line = now = time.monotonic()
+        before, since = self._began.setdefault(part.title, (part.done, now))
+        left = ""
+        if not part.finished and part.done > before:
+            left = f"{duration((part.total - part.done) * (now - since) / (part.done - before))} left"
+        line = f"{part.title:<24} {part.count:>9}  {', '.join(filter(None, (part.words, left)))}"
+        self._console.print(line.rstrip(), highlight=False, markup=False)

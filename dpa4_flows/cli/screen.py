@@ -1,58 +1,29 @@
-"""`dpa4 init`, `screen`, `resume`: campaigns from a file to a ranked table."""
+"""`dpa4 init`, `screen`: campaigns from a file to a ranked table."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dpa4_core.model import registry
-from dpa4_flows import report
-from dpa4_flows.campaigns.battery import ScreeningMaker
 from dpa4_flows.campaigns.bundled import copy_campaign, find_campaign
-from dpa4_flows.campaigns.config import BatteryCampaign, ConfigError, load_campaign
+from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.plan import Plan, plan_campaign
-from dpa4_flows.campaigns.run import (
-    JOBS_FOLDER,
-    TABLE_FILE,
-    Engine,
-    PreparedRun,
-    finish_run,
-    is_begun,
-    open_run,
-    prepare_run,
-    run_lock,
-    stored_campaign,
-    table_files,
-)
-from dpa4_flows.cli.console import err, out, plural, print_json, remark, say, warn
-from dpa4_flows.cli.lazy import SOME_FAILED
-from dpa4_flows.cli.progress import RunProgress
-from dpa4_flows.engines import fireworks_state, open_launchpad, run_local, submit_fireworks
-from dpa4_flows.results import ResultsError
-from dpa4_flows.stores import load_job_store
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells expect it."""
-
-_ROWS = 30
-"""Ranked candidates that the terminal shows."""
-
-_WAITING = {"READY", "WAITING", "RESERVED", "RUNNING"}
+from dpa4_flows.campaigns.run import Engine
+from dpa4_flows.cli.console import out, print_json, remark, say, warn
+from dpa4_flows.cli.options import AsJson
+from dpa4_flows.cli.progress import ConsoleWatch
+from dpa4_flows.cli.runs import RetryErrors, interruptible, present
+from dpa4_flows.runs import How
+from dpa4_flows.runs.campaign import Campaign, CampaignRun
 
 LaunchPadFile = Annotated[
     Path | None,
     typer.Option(help="my_launchpad.yaml for --engine fireworks; default: where FireWorks finds it."),
 ]
-RetryErrors = Annotated[
-    bool, typer.Option("--retry-errors", help="Compute again what failed before; want of memory always is.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
-
 app = typer.Typer()
 
 
@@ -122,171 +93,13 @@ def screen(
         print_json(plan.to_dict()) if as_json else _print_plan(plan)
         return
     again = f"dpa4 screen {campaign}" + (f" --out {folder}" if folder else "")
-    _run(config, target, engine, launchpad, as_json, again, campaign_file=file, force=force, retry_errors=retry_errors)
-
-
-@app.command()
-def resume(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, for example runs/battery.")],
-    launchpad: LaunchPadFile = None,
-    retry_errors: RetryErrors = False,
-    as_json: AsJson = False,
-) -> None:
-    """Continue a run that was stopped, with the campaign and the structures that are stored in its folder.
-
-    For example:
-
-      dpa4 resume runs/battery
-    """
-    config, engine = stored_campaign(run)
-    again = f"dpa4 resume {run}"
-    _run(config, run, engine, launchpad, as_json, again, stored_inputs=True, retry_errors=retry_errors)
-
-
-def _run(
-    config: BatteryCampaign,
-    folder: Path,
-    engine: Engine,
-    launchpad: Path | None,
-    as_json: bool,
-    again: str,
-    *,
-    campaign_file: Path | None = None,
-    force: bool = False,
-    stored_inputs: bool = False,
-    retry_errors: bool = False,
-) -> None:
-    if config.model.threads:
-        torch.set_num_threads(config.model.threads)
-    if config.model.name in registry.REGISTRY:
-        registry.fetch(config.model.name, report=remark)
-    if engine == "fireworks":
-        load_job_store()  # what cannot be submitted is said before anything is prepared
-        with open_launchpad(launchpad):
-            pass
-    with run_lock(folder):
-        if force:
-            _announce_deletion(folder)
-        else:
-            _refuse_second_start(folder, launchpad)
-        prepared = prepare_run(
-            config,
-            folder,
-            engine=engine,
-            campaign_file=campaign_file,
-            force=force,
-            stored_inputs=stored_inputs,
-            retry_errors=retry_errors,
-        )
-        for note in prepared.notes:
-            warn("note", note)
-        if not prepared.finished and engine == "fireworks":
-            _submit(prepared, launchpad, as_json)
-            return
-        if not prepared.finished:
-            _compute(prepared, again)
-            for note in finish_run(prepared):
-                warn("note", note)
-        _present(prepared, as_json)
-
-
-def _compute(prepared: PreparedRun, again: str) -> None:
-    """Run the funnel in this process."""
-    run = prepared.run
-    name = run.campaign.campaign.name
-    n_candidates = len(prepared.table.candidates())
-    remark(
-        f"{name}: {plural(n_candidates, 'candidate')}, model {run.model.name}, corrections {run.corrections}, "
-        f"in {prepared.folder}"
-    )
-    flow = ScreeningMaker(run=run, name=name).make()
-    try:
-        with RunProgress(run, err):
-            run_local(flow, prepared.folder / JOBS_FOLDER)
-    except KeyboardInterrupt:
-        remark(f"\nstopped; what is computed is kept. Continue with: {again}")
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _submit(prepared: PreparedRun, launchpad: Path | None, as_json: bool) -> None:
-    """Put the funnel on a LaunchPad."""
-    name = prepared.run.campaign.campaign.name
-    flow = ScreeningMaker(run=prepared.run, name=name).make()
-    ids = submit_fireworks(flow, launchpad, tags=[f"dpa4:{name}"], metadata={"results": prepared.run.table})
-    prepared.table.set_meta("fireworks", ids)
-    if as_json:
-        print_json({"folder": str(prepared.folder), "fireworks": ids})
-        return
-    say(f"{plural(len(ids), 'Firework')} on the LaunchPad; jobs for the structures are added when they run")
-    say("run them on any machine that sees the run folder: rlaunch rapidfire, or qlaunch rapidfire")
-    say(f"watch and report: dpa4 status {prepared.folder}, dpa4 report {prepared.folder}")
-
-
-def _announce_deletion(folder: Path) -> None:
-    """Say what ``--force`` is about to delete."""
-    path = folder / TABLE_FILE
-    if not path.is_file():
-        return
-    try:
-        held = plural(sum(1 for _ in open_run(folder).iter_calculations()), "calculation")
-    except ResultsError:
-        held = "whatever it holds, which cannot be read"  # that is a reason for --force
-    size = sum(file.stat().st_size for file in table_files(folder) if file.is_file())
-    warn("note", f"--force deletes {path} with {held} ({size / 1e6:.1f} MB)")
-
-
-def _refuse_second_start(folder: Path, launchpad: Path | None) -> None:
-    """Two workflows over one table would compute everything twice, and a local run beside one would clear its verdicts.
-
-    Raises:
-        ConfigError: Fireworks of the run are still to run.
-        EngineError: the run was submitted and its database does not answer.
-    """
-    if not is_begun(folder):
-        return
-    table = open_run(folder)
-    ids = table.get_meta("fireworks")
-    if not ids or table.get_meta("state") == "complete":
-        return
-    waiting = sum(count for state, count in fireworks_state(ids, launchpad).items() if state in _WAITING)
-    if waiting:
-        raise ConfigError(
-            f"this run is on the LaunchPad already ({plural(waiting, 'Firework')} to run): start workers with rlaunch "
-            f"and see `dpa4 status {folder}`; after lost workers `lpad detect_lostruns --rerun`, after failed jobs "
-            f"`lpad rerun_fws -s FIZZLED`; to start anew with the calculations kept, `lpad defuse_wflows -i {ids[0]}` "
-            "first"
-        )
-
-
-def _present(prepared: PreparedRun, as_json: bool) -> None:
-    """Write CSV and HTML, show the ranking and who left, and exit with 3 if something could not be computed."""
-    table, folder = prepared.table, prepared.folder
-    report.write_csv(table, folder / "ranking.csv")
-    report.write_report(table, folder / "report.html")
-    errors = sum(counts.get("error", 0) for counts in table.stage_counts().values())
-    if as_json:
-        print_json(
-            {
-                "folder": str(folder),
-                "reused": prepared.finished,
-                "csv": str(folder / "ranking.csv"),
-                "html": str(folder / "report.html"),
-                "stages": table.stage_counts(),
-                "ranking": [row.model_dump(mode="json") for row in table.ranking()],
-            }
-        )
-    else:
-        if prepared.finished:
-            say(f"this campaign is complete in {folder}; --force computes it anew")
-        report.print_funnel(table, out, limit=50)
-        report.print_ranking(table, out, limit=_ROWS)
-        if len(table.ranking()) > _ROWS:
-            say("all ranked candidates are in these files:")
-        say(f"table:  {folder / 'ranking.csv'}")
-        say(f"report: {folder / 'report.html'}")
-    if errors:
-        warn("note", f"{plural(errors, 'candidate')} could not be computed; the report lists the reasons")
-        raise typer.Exit(SOME_FAILED)
+    run = CampaignRun(target, launchpad)
+    how = How(ConsoleWatch(quiet=as_json), retry_errors)
+    with interruptible(again):
+        outcome = run.compute(Campaign(config, engine, file=file, force=force), how)
+    if outcome.reused:
+        remark("--force computes it anew")
+    present(run, outcome, as_json=as_json)
 
 
 def _print_plan(plan: Plan) -> None:

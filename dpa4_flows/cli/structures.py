@@ -12,8 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dpa4_core.data.readers import read_structures
-from dpa4_core.data.structures import StructureError
+from dpa4_core.data.readers import NamedStructure, read_files
 from dpa4_core.model.property import is_property_file
 from dpa4_core.predict import predict as predict_structures
 from dpa4_core.properties import load_property, predict_property
@@ -29,6 +28,7 @@ from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, Output, grouped
 from dpa4_flows.cli.outputs import Computed, Written, formula_of, is_run_target, output_format, write_structures
 from dpa4_flows.large.launch import Resources
+from dpa4_flows.runs.large import Workers
 
 MAX_ROWS = 50
 """Structures shown in the terminal; the file has all of them."""
@@ -74,7 +74,7 @@ class Large:
     def options(self, machine: BatchMachine, *, as_json: bool) -> RunOptions:
         """The same for the run itself."""
         resources = Resources(machine.device, machine.threads, machine.max_atoms_per_batch)
-        return RunOptions(self.workers, resources, self.retry_errors, as_json)
+        return RunOptions(Workers(self.workers, resources), self.retry_errors, as_json)
 
 
 @dataclass(frozen=True)
@@ -299,21 +299,10 @@ def _predict_property(
 
 def read_inputs(files: Sequence[Path]) -> list[Computed]:
     """All structures of all files; among several files, one that cannot be read fails alone."""
-    found: list[Computed] = []
-    for file in files:
-        try:
-            found += [
-                Computed(named.name, named.structure, error=named.error, warnings=named.warnings)
-                for named in read_structures(file)
-            ]
-        except StructureError as error:
-            if len(files) == 1:
-                raise
-            found.append(Computed(str(file), error=str(error)))
-    return found
+    return [Computed(n.name, n.structure, error=n.error, warnings=n.warnings) for n in read_files(files)]
 
 
-def warn_of_inputs(inputs: Sequence[Computed]) -> None:
+def warn_of_inputs(inputs: Sequence[Computed | NamedStructure]) -> None:
     """What the files made doubtful, on stderr; what failed has its reason already."""
     for entry in inputs:
         if entry.error is None:

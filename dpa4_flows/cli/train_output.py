@@ -20,14 +20,13 @@ from dpa4_core.train.config import TrainConfig
 from dpa4_flows.cli.console import out, plural, say, warn
 from dpa4_flows.cli.evaluate import MAX_GROUPS, print_elements, print_groups
 from dpa4_flows.report.labels import duration
+from dpa4_flows.runs.training import show_errors
 from dpa4_flows.training import (
-    CONFIG_FILE,
     ERROR_UNITS,
     MODEL_FILE,
     TrainingRun,
     digits,
     error_row,
-    is_running,
     read_run,
     worse_sentences,
 )
@@ -234,7 +233,7 @@ def print_plan(start: dict[str, Any]) -> None:
 
 def print_outcome(run: TrainingRun, metrics: dict[str, Any], report: Path) -> None:
     """Errors of the model, where it lies and what one does with it."""
-    _print_errors(run, metrics)
+    show_errors(run, metrics, out)
     if metrics.get("validation"):
         found = Metrics(**metrics["validation"])
         if len(found.by_element) > 1:
@@ -253,41 +252,6 @@ def print_outcome(run: TrainingRun, metrics: dict[str, Any], report: Path) -> No
     if run.property_unit is None:
         say(f"next     dpa4 evaluate {model} test.extxyz")
         say(f"         dpa4 relax POSCAR --model {model} -o relaxed.cif")
-
-
-def print_training_status(run: TrainingRun) -> None:
-    """One short table: how far the run is and the errors so far."""
-    say(f"{run.folder}: {run.state()}, {duration(run.seconds)} of training")
-    _print_errors(run, {})
-    if run.end is None and not is_running(run.folder):
-        config = _shown(run.folder / CONFIG_FILE)
-        say(f"the command that started it goes on where it stopped, or: dpa4 train {config}")
-
-
-def _print_errors(run: TrainingRun, metrics: dict[str, Any]) -> None:
-    """Errors before and after, with units."""
-    columns: list[tuple[str, dict[str, Any], str]] = []
-    before = metrics.get("base") or next((r for r in run.validation if r["step"] == 0), None)
-    validation = metrics.get("validation") or run.best
-    train = metrics.get("train") or (None if run.end is not None or not run.train else run.train[-1])
-    if before:
-        columns.append(("before, MAE", before, "mae"))
-    if validation:
-        columns += [("validation, MAE", validation, "mae"), ("RMSE", validation, "rmse")]
-    if train:
-        columns.append(("training frames, MAE", train, "mae"))
-    if not columns:
-        say("no error was measured yet")
-        return
-    where = f" (best: step {run.best['step']:,})" if run.best else ""
-    table = Table("quantity", *(name for name, _, _ in columns), "unit", title=f"errors{where}", title_justify="left")
-    if run.property_unit is not None:
-        cells = [digits(record.get(f"property_{kind}")) for _, record, kind in columns]
-        table.add_row(run.config["property"]["name"], *cells, run.property_unit)
-    else:
-        for i, (_, word, _, unit) in enumerate(ERROR_UNITS):
-            table.add_row(word, *(digits(error_row(record, kind)[i][1]) for _, record, kind in columns), unit)
-    out.print(table)
 
 
 def _shown(path: Path) -> str:

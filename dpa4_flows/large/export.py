@@ -24,11 +24,11 @@ from dpa4_flows.large.folder import RunFolder
 from dpa4_flows.large.rows import SCHEMA, Row, to_table
 
 _ROWS_AT_ONCE = 1000
-_NUMBERS = [
+SUMMARY_COLUMNS = [
     *("source", "name", "formula", "n_atoms", "energy", "energy_per_atom", "volume", "volume_change"),
     *("fmax", "n_steps", "n_force_calls", "converged", "reason", "minimum", "flags", "warnings", "error", "key"),
 ]
-"""Columns of a CSV file: a number or a word each."""
+"""A number or a word each: what a CSV file has of a structure."""
 
 
 def export_run(run: RunFolder, path: Path) -> int:
@@ -65,9 +65,9 @@ def _write_parquet(run: RunFolder, path: Path) -> int:
 def _write_csv(run: RunFolder, path: Path) -> int:
     written = 0
     with _text(path) as file:
-        writer = csv.DictWriter(file, _NUMBERS)
+        writer = csv.DictWriter(file, SUMMARY_COLUMNS)
         writer.writeheader()
-        for row in run.rows(_NUMBERS):
+        for row in run.rows(SUMMARY_COLUMNS):
             joined = {"flags": " ".join(row["flags"] or []), "warnings": "; ".join(row.get("warnings") or [])}
             writer.writerow(row | joined)
             written += 1

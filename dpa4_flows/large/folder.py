@@ -24,7 +24,7 @@ from dpa4_core.data.readers import RUN_FILE
 from dpa4_core.digests import digest
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
-from dpa4_flows.large.inputs import fingerprint, first_difference, write_index
+from dpa4_flows.large.inputs import fingerprint, first_difference, read_index, write_index
 from dpa4_flows.large.rows import SCHEMA, Row, read_attempts, read_journal, read_shard
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.provenance import code_version
@@ -82,7 +82,8 @@ class RunFolder:
         n_structures: in the input, broken ones included.
         slice_size: structures in a slice, and rows in a shard.
         created: ISO 8601.
-        inputs: files and folders as they were given.
+        inputs: files and folders as they were given, the first hundred.
+        started_in: folder that their names are relative to; empty in a run of an older version.
     """
 
     path: Path
@@ -92,6 +93,15 @@ class RunFolder:
     slice_size: int
     created: str
     inputs: list[str] = field(default_factory=list)
+    started_in: str = ""
+
+    def input_paths(self) -> list[Path]:
+        """All files and folders of the input, where they were when the run was made."""
+        found = {i: Path(text) for i, text in enumerate(self.inputs)}
+        for file in read_index(self.path / INDEX_FILE):
+            if file.input not in found:
+                found[file.input] = Path(file.label.removesuffix(file.relative))
+        return [Path(self.started_in) / found[i] for i in sorted(found)]
 
     @property
     def n_slices(self) -> int:
@@ -183,7 +193,7 @@ def open_folder(path: Path) -> RunFolder:
             )
         task = Task(**{**stored["task"], "model": ModelRef(**stored["task"]["model"])})
         facts = {key: stored[key] for key in ("fingerprint", "n_structures", "slice_size", "created", "inputs")}
-        return RunFolder(path, task, **facts)
+        return RunFolder(path, task, **facts, started_in=stored.get("started_in", ""))
     except FileNotFoundError:
         raise RunFolderError(f"{path} is not the folder of a run (no {RUN_FILE} in it)") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -239,6 +249,7 @@ def _create(path: Path, task: Task, inputs: Sequence[Path], counted: Callable[[i
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "code_version": code_version(),
         "inputs": [str(p) for p in inputs[:100]],
+        "started_in": str(Path.cwd()),
     }
     if not is_run_folder(path):  # of two that start together both write the same
         write_json(path / RUN_FILE, stored)

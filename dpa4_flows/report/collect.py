@@ -11,7 +11,6 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +18,7 @@ from dpa4_flows.quantities import quantity
 from dpa4_flows.reasons import Reason, decisive, voided
 from dpa4_flows.report.labels import order_stages
 from dpa4_flows.report.reasons import ReasonCount, count_reasons
-from dpa4_flows.results import ResultsError, ResultsTable
+from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import RankedCandidate, StageResult
 
 OutcomeStatus = Literal["ranked", "passed", "in progress", "rejected", "error"]
@@ -193,7 +192,7 @@ class Snapshot:
 
     def value_columns(self) -> list[tuple[str, str]]:
         """(stage, value name) of every value that any candidate has, in funnel order."""
-        with _reading(self.table) as connection:
+        with self.table.reading() as connection:
             found = connection.execute(
                 "SELECT DISTINCT stage, item.key FROM stages, json_each(stages.document, '$.values') AS item"
             ).fetchall()
@@ -206,7 +205,7 @@ class Snapshot:
         order = {stage.stage: i for i, stage in enumerate(self.stages)}
         for start in range(0, len(wanted), _SLICE):
             part = wanted[start : start + _SLICE]
-            with _reading(self.table) as connection:
+            with self.table.reading() as connection:
                 heads = {
                     row[0]: row
                     for row in connection.execute(
@@ -239,7 +238,7 @@ class Snapshot:
 
 def take_snapshot(table: ResultsTable) -> Snapshot:
     """Read what a report says about all candidates; histories come later through ``Snapshot.rows``."""
-    with _reading(table) as connection:
+    with table.reading() as connection:
         meta = {
             name: _json(text)
             for name, text in connection.execute(
@@ -288,21 +287,11 @@ def take_snapshot(table: ResultsTable) -> Snapshot:
 
 def provenance_of(table: ResultsTable) -> dict[str, Any]:
     """Settings and versions of the calculations that the run rests on, which share them; empty before the first."""
-    with _reading(table) as connection:
+    with table.reading() as connection:
         row = connection.execute(
             _USED + " SELECT json_extract(document, '$.provenance') FROM calculations WHERE key IN used LIMIT 1"  # noqa: S608
         ).fetchone()
     return _json(row[0]) if row and row[0] else {}
-
-
-@contextmanager
-def _reading(table: ResultsTable) -> Iterator[sqlite3.Connection]:
-    """Read-only connection; what SQLite cannot do becomes a sentence that names the file."""
-    try:
-        with closing(sqlite3.connect(f"{table.path.resolve().as_uri()}?mode=ro", uri=True, timeout=60.0)) as opened:
-            yield opened
-    except sqlite3.DatabaseError as error:
-        raise ResultsError(f"results table {table.path} cannot be read: {error}") from error
 
 
 def _corrections(connection: sqlite3.Connection) -> list[str]:

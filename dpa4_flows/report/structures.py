@@ -1,7 +1,8 @@
 """Relaxed structures of a run with their energies and verdicts, as extended XYZ or JSON.
 
-Structures are those of the stages whose name starts with ``relax`` (``relax``, ``relax_charged``, ...): one
-frame per candidate and such stage. Both writers stream, so that memory does not grow with the campaign.
+The first calculation behind a verdict is the one of the candidate that the verdict is about. Each is a frame once,
+under the first stage that rests on it: the one that computed it. Both writers stream, so that memory does not grow
+with the campaign.
 """
 
 from __future__ import annotations
@@ -23,16 +24,20 @@ _SLICE = 200
 
 
 class Frame(NamedTuple):
-    """One relaxed structure of a candidate."""
+    """One relaxed structure of a candidate, and the stage that computed it."""
 
     row: Row
     stage: StageResult
     calculation: RelaxationDocument
 
+    def atoms(self) -> Atoms:
+        """The structure, with its energy in eV (uncorrected) and with values and verdicts beside it."""
+        return _atoms(self)
+
 
 def iter_frames(snapshot: Snapshot, ids: Iterable[str] | None = None) -> Iterator[Frame]:
     """Frames in the order of ``ids``, by default all candidates, best first."""
-    for _, frames in _iter_with_frames(snapshot, ids):
+    for _, frames in rows_with_frames(snapshot, ids):
         yield from frames
 
 
@@ -44,7 +49,7 @@ def write_extxyz(snapshot: Snapshot, stream: TextIO, ids: Iterable[str] | None =
     """
     number = 0
     for frame in iter_frames(snapshot, ids):
-        write_ase_extxyz(stream, [_atoms(frame)])
+        write_ase_extxyz(stream, [frame.atoms()])
         number += 1
     return number
 
@@ -60,29 +65,35 @@ def write_json(snapshot: Snapshot, stream: TextIO) -> None:
     stream.write(json.dumps(facts, ensure_ascii=False, indent=1).removesuffix("\n}"))
     stream.write(',\n "candidates": [')
     separator = "\n"
-    for row, frames in _iter_with_frames(snapshot, None):
+    for row, frames in rows_with_frames(snapshot):
         stream.write(separator + json.dumps(_record(row, frames), ensure_ascii=False))
         separator = ",\n"
     stream.write("\n]}\n")
 
 
-def _iter_with_frames(snapshot: Snapshot, ids: Iterable[str] | None) -> Iterator[tuple[Row, list[Frame]]]:
+def rows_with_frames(snapshot: Snapshot, ids: Iterable[str] | None = None) -> Iterator[tuple[Row, list[Frame]]]:
+    """Each candidate of ``ids`` with its frames, perhaps none; by default all candidates, best first."""
     rows = snapshot.rows(ids)
     while part := list(islice(rows, _SLICE)):
-        keys = [key for row in part for stage in _structure_stages(row) for key in stage.calculation_keys]
-        found = snapshot.table.calculations(keys)
+        own = {row.candidate_id: _own_calculations(row) for row in part}
+        found = snapshot.table.calculations(key for stages in own.values() for key in stages)
         for row in part:
             frames = [
                 Frame(row, stage, found[key])
-                for stage in _structure_stages(row)
-                for key in stage.calculation_keys
+                for key, stage in own[row.candidate_id].items()
                 if key in found and found[key].structure is not None
             ]
             yield row, frames
 
 
-def _structure_stages(row: Row) -> list[StageResult]:
-    return [stage for stage in row.stages if stage.stage.startswith("relax")]
+def _own_calculations(row: Row) -> dict[str, StageResult]:
+    """The first stage that rests on each calculation of the candidate itself, by key; references come later in the
+    list of a stage."""
+    stages: dict[str, StageResult] = {}
+    for stage in row.stages:
+        if stage.calculation_keys:
+            stages.setdefault(stage.calculation_keys[0], stage)
+    return stages
 
 
 def _atoms(frame: Frame) -> Atoms:

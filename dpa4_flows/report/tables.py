@@ -200,7 +200,7 @@ def write_csv_rows(snapshot: Snapshot, stream: TextIO, ids: Iterable[str] | None
         unit = snapshot.stage_units.get((stage, name))
         header.append(f"{stage}.{name} [{unit}]" if unit else f"{stage}.{name}")
     writer = csv.writer(stream)
-    writer.writerow(map(_cell, header))
+    writer.writerow(map(csv_cell, header))
     for row in snapshot.rows(ids):
         ranked = row.ranked
         values = {(s.stage, name): value for s in row.stages for name, value in s.values.items()}
@@ -221,7 +221,7 @@ def write_csv_rows(snapshot: Snapshot, stream: TextIO, ids: Iterable[str] | None
         cells += [ranked.score_parts.get(name) if ranked else None for name in parts]
         cells += [ranked.values.get(name) if ranked else None for name in own]
         cells += [values.get(column) for column in columns]
-        writer.writerow(map(_cell, cells))
+        writer.writerow(map(csv_cell, cells))
 
 
 def value_names(rows: Sequence[Row]) -> list[str]:
@@ -320,7 +320,8 @@ def _column_order(name: str) -> tuple[int, str]:
     return quantity(name).priority, name
 
 
-def _cell(value: Any) -> Any:
+def csv_cell(value: Any) -> Any:
+    """A value for a CSV file: on one line, and no text that a spreadsheet would run."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

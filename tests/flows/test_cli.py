@@ -337,17 +337,17 @@ def test_screen_again_shows_the_finished_run(screened: tuple[Path, Result], monk
     monkeypatch.setattr(MorsePotential, "compute", None)
     result = dpa4("screen", path)
     assert result.exit_code == 0, result.output
-    assert "this campaign is complete" in result.stdout
+    assert "was complete before; nothing was computed" in result.stdout and "--force computes" in result.stderr
     answer = json.loads(dpa4("screen", path, "--json").stdout)
     assert answer["reused"]
     assert [row["rank"] for row in answer["ranking"]] == [1, 2, 3]
 
 
 def test_long_rankings_are_cut_in_the_terminal(screened: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dpa4_flows.cli.screen._ROWS", 1)
+    monkeypatch.setattr("dpa4_flows.runs.campaign.ROWS", 1)
     shown = dpa4("screen", screened[0]).stdout
     assert "2 more ranked candidates are not shown" in shown
-    assert "all ranked candidates are in these files:\ntable: " in shown
+    assert "\ncsv: " in shown and "\nhtml: " in shown
 
 
 def test_failures_of_a_finished_run_are_tried_again_on_request(tmp_path: Path) -> None:
@@ -362,7 +362,7 @@ def test_local_run_is_refused_beside_fireworks(tmp_path: Path, monkeypatch: pyte
     path, run = write_campaign(tmp_path), tmp_path / "run"
     prepared = prepare_run(load_campaign(path), run, engine="fireworks")
     prepared.table.set_meta("fireworks", [7])
-    monkeypatch.setattr("dpa4_flows.cli.screen.fireworks_state", lambda ids, _: {"RUNNING": len(ids)})
+    monkeypatch.setattr("dpa4_flows.engines.FireWorks.state", lambda _, ids: {"RUNNING": len(ids)})
     sentence = refused("screen", path, "--out", run)
     assert "on the LaunchPad already (1 Firework to run)" in sentence
     assert sentence.index("detect_lostruns --rerun") < sentence.index("defuse_wflows -i 7")
@@ -513,7 +513,7 @@ def test_campaign_on_a_launchpad_is_run_by_workers_and_read_here(tmp_path: Path,
     assert dpa4("report", run).exit_code == 0
     again = dpa4(*command)
     assert again.exit_code == 0, again.output
-    assert "this campaign is complete" in again.stdout
+    assert "was complete before" in again.stdout
 
 
 def test_predict_takes_a_property_model(tmp_path: Path) -> None:

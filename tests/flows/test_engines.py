@@ -8,8 +8,7 @@ import pytest
 from fireworks import fw_config
 from jobflow import SETTINGS, Flow, job
 
-from dpa4_flows import engines
-from dpa4_flows.engines import EngineError, open_launchpad, run_local, submit_fireworks
+from dpa4_flows.engines import EngineError, Local, engine_of, fireworks, open_launchpad, run_local, submit_fireworks
 from dpa4_flows.stores import complete_job_store
 
 
@@ -46,6 +45,18 @@ def test_failed_job_is_one_sentence_with_the_traceback_in_the_log(tmp_path: Path
     assert logging.getLogger("jobflow").handlers is before
 
 
+def test_what_ran_here_is_complete_and_cannot_be_cancelled(tmp_path: Path) -> None:
+    engine = engine_of("local", tmp_path)
+    engine.check()
+    first = add(1, 2)
+    ids = engine.submit(Flow([first, add(first.output, 3)]), tags=["t"])
+    assert (len(ids), engine.state(ids), engine.cancel(ids)) == (2, {"COMPLETED": 2}, 0)
+    with pytest.raises(EngineError, match="job 'fail' failed"):
+        Local(tmp_path).submit(fail(1))
+    with pytest.raises(EngineError, match="unknown engine 'slurm'; choose from local, fireworks"):
+        engine_of("slurm", tmp_path)
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -53,7 +64,7 @@ def _free_port() -> int:
 
 
 def test_database_that_does_not_answer_is_said_quickly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "CONNECT_TIMEOUT_MS", 200)
+    monkeypatch.setattr(fireworks, "CONNECT_TIMEOUT_MS", 200)
     monkeypatch.setattr(SETTINGS, "JOB_STORE", complete_job_store(tmp_path))
     file = tmp_path / "my_launchpad.yaml"
     file.write_text(f"host: 127.0.0.1\nport: {_free_port()}\nname: fireworks\npassword: secret\nusername: someone\n")

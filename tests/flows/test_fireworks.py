@@ -18,7 +18,7 @@ from maggma.stores import GridFSStore
 from pymatgen.core import Lattice, Structure
 from pymongo import MongoClient
 
-from dpa4_flows.engines import fireworks_state, open_launchpad, submit_fireworks
+from dpa4_flows.engines import FireWorks, open_launchpad, submit_fireworks
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.chunks import fan_out
 from dpa4_flows.makers.phonons import BatchPhononMaker
@@ -114,7 +114,7 @@ def test_worker_in_another_process_fills_the_results_table(site: Site, tmp_path:
     ids = submit_fireworks(Flow([spread, static], order="linear"), site.launchpad_file, tags=["campaign-x"])
 
     assert len(ids) == 2
-    assert fireworks_state(ids, site.launchpad_file) == {"READY": 1, "WAITING": 1}
+    assert FireWorks(site.launchpad_file).state(ids) == {"READY": 1, "WAITING": 1}
     with open_launchpad(site.launchpad_file) as launchpad:
         (workflow,) = launchpad.workflows.find({"metadata.tags": "campaign-x"})
         assert sorted(workflow["nodes"]) == ids
@@ -122,7 +122,7 @@ def test_worker_in_another_process_fills_the_results_table(site: Site, tmp_path:
 
     site.work()
 
-    assert fireworks_state(ids, site.launchpad_file) == {"COMPLETED": 6}  # + 2 chunks, their sum, and the hand-over
+    assert FireWorks(site.launchpad_file).state(ids) == {"COMPLETED": 6}  # + 2 chunks, their sum, and the hand-over
     documents = table.calculations(maker.key(s) for s in structures)
     assert len(documents) == 4
     assert [documents[maker.key(s)].converged for s in structures] == [True, True, True, False]
@@ -139,13 +139,24 @@ def test_worker_in_another_process_fills_the_results_table(site: Site, tmp_path:
         store.close()
 
 
+def test_cancelled_jobs_are_not_run(site: Site) -> None:
+    engine = FireWorks(site.launchpad_file)
+    engine.check()
+    static = DPA4StaticMaker(model=TOY).make(rocksalt("Mg", 4.3))
+    ids = engine.submit(Flow([static, DPA4StaticMaker(model=TOY).make(static.output.structure)]))
+    assert engine.cancel(ids) == 2
+    site.work()
+    assert engine.state(ids) == {"DEFUSED": 2}
+    assert engine.cancel(ids) == 0
+
+
 @pytest.mark.slow
 def test_stability_is_a_flow_of_values(site: Site, tmp_path: Path) -> None:
     maker = StabilityMaker(model=TOY, hull=None, phonons=BatchPhononMaker(min_length=5.0, temperatures_k=(300.0,)))
     flow = maker.make([rocksalt("Mg", 4.3)], tmp_path / "stability.sqlite")
     ids = submit_fireworks(flow, site.launchpad_file)
     site.work()
-    assert fireworks_state(ids, site.launchpad_file) == {"COMPLETED": 4}
+    assert FireWorks(site.launchpad_file).state(ids) == {"COMPLETED": 4}
     store = SETTINGS.JOB_STORE
     store.connect()
     try:
@@ -163,16 +174,16 @@ def test_failed_job_is_seen_and_runs_again_after_the_cause_is_gone(site: Site, t
     flow = Flow([maker.make(table=str(table), structures=[rocksalt("Mg", 4.3)])])
     ids = submit_fireworks(flow, site.launchpad_file)
     assert "cannot be imported" in site.work()
-    assert fireworks_state(ids, site.launchpad_file) == {"FIZZLED": 1}
+    assert FireWorks(site.launchpad_file).state(ids) == {"FIZZLED": 1}
 
     (site.folder / "late_potential.py").write_text("from dpa4_core.testing import MorsePotential as LatePotential\n")
     site.environment["PYTHONPATH"] += f"{os.pathsep}{site.folder}"
     with open_launchpad(site.launchpad_file) as launchpad:
         launchpad.rerun_fw(ids[0])
     site.work()
-    assert fireworks_state(ids, site.launchpad_file) == {"COMPLETED": 1}
+    assert FireWorks(site.launchpad_file).state(ids) == {"COMPLETED": 1}
     assert sum(1 for _ in ResultsTable(table).iter_calculations()) == 1
 
 
 def test_workflow_that_is_gone_has_no_states(site: Site) -> None:
-    assert fireworks_state([4711], site.launchpad_file) == {}
+    assert FireWorks(site.launchpad_file).state([4711]) == {}

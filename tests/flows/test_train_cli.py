@@ -109,7 +109,7 @@ def test_another_configuration_in_the_same_folder_is_refused(trained: tuple[Path
 def test_status_and_report_know_a_training_run(trained: tuple[Path, Result], tmp_path: Path) -> None:
     folder, _ = trained
     status = dpa4("status", folder)
-    assert "finished" in status.stdout and "meV/atom" in status.stdout
+    assert "complete, 4 of 4 steps" in status.stdout and "meV/atom" in status.stdout
     assert json.loads(dpa4("status", folder, "--json").stdout)["step"] == 4
     result = dpa4("report", folder, "-o", tmp_path / "page.html")
     assert result.exit_code == 0, result.output
