@@ -810,7 +810,7 @@ def test_a_failed_write_leaves_the_old_file(
 ) -> None:
     path = tmp_path / "ranking.csv"
     path.write_text("old")
-    monkeypatch.setattr("dpa4_flows.report.tables._cell", lambda value: 1 / 0)
+    monkeypatch.setattr("dpa4_flows.report.tables.csv_cell", lambda value: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_csv(complete, path)
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["ranking.csv"]
