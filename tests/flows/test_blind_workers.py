@@ -23,7 +23,7 @@ from dpa4_flows.makers.hull import ConvexHullMaker
 from dpa4_flows.makers.references import ReferenceMaker
 from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.results import ResultsError, ResultsTable
+from dpa4_flows.results import SCHEMA_VERSION, ResultsError, ResultsTable
 
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
 
@@ -186,7 +186,7 @@ def test_a_run_of_an_older_version_is_read_and_gets_an_id_when_it_goes_on(tmp_pa
     first = ResultsTable(path)
     assert first.run_id is not None
     assert ResultsTable(path).run_id == open_run(tmp_path).run_id == first.run_id
-    assert first.get_meta("schema_version") == 2
+    assert first.get_meta("schema_version") == SCHEMA_VERSION
     assert first.get_meta("state") == "running"
 
 
