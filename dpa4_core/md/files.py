@@ -182,6 +182,22 @@ class _ASEFrames:
         self._stream.close()
 
 
+def read_frames(path: Path) -> Iterator[Atoms]:
+    """All frames of a trajectory, one after the other."""
+    if path.suffix.lower() == ".traj":
+        with TrajectoryReader(path) as reader:
+            yield from reader
+    else:
+        yield from ase.io.iread(path, ":")
+
+
+def read_frame(path: Path, index: int) -> Atoms:
+    """One frame of a trajectory; -1 is the last one."""
+    frame = ase.io.read(path, index)
+    assert isinstance(frame, Atoms)
+    return frame
+
+
 def _count(path: Path) -> int:
     try:
         with TrajectoryReader(path) as reader:
