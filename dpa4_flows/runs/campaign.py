@@ -1,0 +1,284 @@
+"""Screening campaigns: prepared, computed here or handed to workers, and what came out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from rich.console import Console
+
+from dpa4_core.locks import holder
+from dpa4_core.model import registry
+from dpa4_flows import report as reports
+from dpa4_flows.campaigns.battery import ScreeningMaker
+from dpa4_flows.campaigns.config import BatteryCampaign, ConfigError
+from dpa4_flows.runs.campaign_progress import CampaignProgress
+from dpa4_flows.campaigns.run import (
+    JOBS_FOLDER,
+    LOCK_FILE,
+    TABLE_FILE,
+    Engine,
+    PreparedRun,
+    finish_run,
+    is_begun,
+    open_run,
+    prepare_run,
+    run_lock,
+    stored_campaign,
+    table_files,
+)
+from dpa4_flows.engines import EngineError, FireWorks, engine_of
+from dpa4_flows.engines import Engine as RunningEngine
+from dpa4_flows.engines.fireworks import WAITING
+from dpa4_flows.report.collect import Snapshot, take_snapshot
+from dpa4_flows.report.structures import rows_with_frames
+from dpa4_flows.results import ResultsError, ResultsTable
+from dpa4_flows.runs.run import How, Note, Outcome, Run, RunStatus, RunStructure
+
+ROWS = 50
+"""Ranked candidates, and candidates that left, that a terminal shows."""
+
+TABLE_NAME = "ranking.csv"
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A campaign that is to be computed in a folder.
+
+    Attributes:
+        config: what to run.
+        engine: what runs it.
+        file: copied into the folder.
+        force: forget everything that the folder holds, calculations included.
+        stored_inputs: take candidates and competing phases as the folder holds them.
+    """
+
+    config: BatteryCampaign
+    engine: Engine = "local"
+    file: Path | None = None
+    force: bool = False
+    stored_inputs: bool = False
+
+
+class CampaignRun(Run):
+    """The folder of a screening campaign."""
+
+    kind: ClassVar[str] = "campaign"
+    numbers: ClassVar[tuple[str, ...]] = ("rank", "score", "energy_ev", "converged")
+
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        return (folder / TABLE_FILE).is_file()
+
+    @property
+    def _snapshot(self) -> Snapshot:
+        return take_snapshot(open_run(self.folder))
+
+    def status(self) -> RunStatus:
+        snapshot = self._snapshot
+        meta, fireworks, notes = snapshot.meta, None, []
+        ids = snapshot.table.get_meta("fireworks")
+        if ids:
+            try:
+                fireworks = FireWorks(self.launchpad).state(ids)
+            except EngineError as error:
+                notes.append(Note("note", str(error)))
+            else:
+                counts = ", ".join(f"{count} {name}" for name, count in fireworks.items())
+                notes.append(Note("Fireworks", counts or "none left on the LaunchPad"))
+        state = self._state(meta.get("state"), waits=bool(ids))
+        next_step = f"continue with: dpa4 resume {self.folder}" if state == "stopped" else ""
+        decided = sum(1 for outcome in snapshot.outcomes.values() if outcome.status != "in progress")
+        facts = {
+            "engine": meta.get("engine"),
+            "campaign": (meta.get("campaign") or {}).get("campaign", {}).get("name"),
+            "model": snapshot.model,
+            "started": meta.get("started"),
+            "finished": meta.get("finished"),
+            "fireworks": fireworks,
+            "stages": [stage._asdict() for stage in snapshot.stages],
+            "candidates": list(self.table()),
+            "ranking": [row.model_dump(mode="json") for row in snapshot.ranking.values()],
+            "calculations": snapshot.calculations._asdict(),
+        }
+        n_total = len(snapshot.outcomes)
+        return RunStatus(state, "candidates", decided, n_total, facts=facts, notes=tuple(notes), next_step=next_step)
+
+    def _state(self, stored: str | None, *, waits: bool) -> str:
+        """In the words that all runs have."""
+        if stored in (None, "complete"):
+            return stored or "not started"
+        return "running" if waits or holder(self.folder / LOCK_FILE) is not None else "stopped"
+
+    def show(self, console: Console, *, everyone: bool = False) -> None:
+        table = open_run(self.folder)
+        limit = None if everyone else ROWS
+        reports.print_funnel(table, console, limit=limit)
+        if table.ranking():
+            reports.print_ranking(table, console, limit=limit)
+
+    def resume(self, how: How) -> Outcome:
+        config, engine = stored_campaign(self.folder)
+        return self.compute(Campaign(config, engine, stored_inputs=True), how)
+
+    def compute(self, campaign: Campaign, how: How) -> Outcome:
+        """Run a campaign in this folder, or hand it to workers.
+
+        Raises:
+            DPA4Error: it cannot be run or submitted.
+            ResultsError: the folder holds something else.
+        """
+        config, folder = campaign.config, self.folder
+        if config.model.threads:
+            torch.set_num_threads(config.model.threads)
+        if config.model.name in registry.REGISTRY:
+            registry.fetch(config.model.name, report=how.watch.remark)
+        engine = engine_of(campaign.engine, folder.resolve() / JOBS_FOLDER, self.launchpad)
+        engine.check()
+        with run_lock(folder):
+            if campaign.force:
+                self._announce_deletion(how)
+            else:
+                self._refuse_second_start()
+            prepared = prepare_run(
+                config,
+                folder,
+                engine=campaign.engine,
+                campaign_file=campaign.file,
+                force=campaign.force,
+                stored_inputs=campaign.stored_inputs,
+                retry_errors=how.retry_errors,
+            )
+            for note in prepared.notes:
+                how.watch.note("note", note)
+            if not prepared.finished:
+                ids = _submit(prepared, engine, how)
+                if not engine.in_process:
+                    return _submitted(prepared, ids)
+                for note in finish_run(prepared):
+                    how.watch.note("note", note)
+            return _written(prepared, self.page)
+
+    def table(self) -> Iterator[dict[str, Any]]:
+        for row in self._snapshot.rows():
+            yield {
+                "candidate_id": row.candidate_id,
+                "formula": row.formula,
+                "stage": row.outcome.stage,
+                "status": row.outcome.status,
+                "reasons": [reason.model_dump() for reason in row.reasons],
+            }
+
+    def report(self, path: Path) -> None:
+        reports.write_report(open_run(self.folder), path)
+
+    def structures(self) -> Iterator[RunStructure]:
+        for row, frames in rows_with_frames(self._snapshot):
+            ranked = row.ranked
+            one = RunStructure(
+                row.candidate_id,
+                row.formula,
+                role="",
+                verdict=row.outcome.status,
+                at=row.outcome.stage,
+                atoms=None,
+                survives=not row.outcome.left,
+                numbers={"rank": ranked.rank, "score": ranked.score} if ranked else {},
+                reasons=" | ".join(reason.sentence for reason in row.reasons),
+            )
+            if not frames:
+                yield one
+            for frame in frames:
+                found = {"energy_ev": frame.calculation.energy, "converged": frame.calculation.converged}
+                yield replace(one, role=frame.stage.stage, atoms=frame.atoms(), numbers=one.numbers | found)
+
+    @property
+    def writers(self) -> dict[str, Callable[[Path], str]]:
+        def write(path: Path) -> str:
+            reports.export(open_run(self.folder), path)
+            return "all candidates"
+
+        return dict.fromkeys((".csv", ".json", ".extxyz"), write)
+
+    def _announce_deletion(self, how: How) -> None:
+        """Say what is about to be deleted."""
+        path = self.folder / TABLE_FILE
+        if not path.is_file():
+            return
+        try:
+            n = sum(1 for _ in open_run(self.folder).iter_calculations())
+            held = f"{n} calculation{'' if n == 1 else 's'}"
+        except ResultsError:
+            held = "whatever it holds, which cannot be read"  # that is a reason to delete it
+        size = sum(file.stat().st_size for file in table_files(self.folder) if file.is_file())
+        how.watch.note("note", f"--force deletes {path} with {held} ({size / 1e6:.1f} MB)")
+
+    def _refuse_second_start(self) -> None:
+        """Two workflows over one table would compute everything twice, and a local run beside one would clear its
+        verdicts.
+
+        Raises:
+            ConfigError: Fireworks of the run are still to run.
+            EngineError: the run was submitted and its database does not answer.
+        """
+        if not is_begun(self.folder):
+            return
+        table = open_run(self.folder)
+        ids = table.get_meta("fireworks")
+        if not ids or table.get_meta("state") == "complete":
+            return
+        waiting = sum(n for state, n in FireWorks(self.launchpad).state(ids).items() if state in WAITING)
+        if waiting:
+            raise ConfigError(
+                f"this run is on the LaunchPad already ({waiting} Firework{'' if waiting == 1 else 's'} to run): start "
+                f"workers with rlaunch and see `dpa4 status {self.folder}`; after lost workers "
+                "`lpad detect_lostruns --rerun`, after failed jobs `lpad rerun_fws -s FIZZLED`; to start anew with the "
+                f"calculations kept, `lpad defuse_wflows -i {ids[0]}` first"
+            )
+
+
+def _submit(prepared: PreparedRun, engine: RunningEngine, how: How) -> list[int | str]:
+    """Run the funnel, or have it run."""
+    run, table = prepared.run, prepared.table
+    name = run.campaign.campaign.name
+    flow = ScreeningMaker(run=run, name=name).make()
+    if not engine.in_process:
+        ids = engine.submit(flow, tags=[f"dpa4:{name}"], metadata={"results": run.table})
+        table.set_meta("fireworks", ids)
+        return ids
+    n = len(table.candidates())
+    how.watch.remark(
+        f"{name}: {n} candidate{'' if n == 1 else 's'}, model {run.model.name}, corrections {run.corrections}, "
+        f"in {prepared.folder}"
+    )
+    with how.watch.showing(CampaignProgress(run)):
+        return engine.submit(flow)
+
+
+def _submitted(prepared: PreparedRun, ids: list[int | str]) -> Outcome:
+    folder = prepared.folder
+    words = (
+        f"{len(ids)} Firework{'' if len(ids) == 1 else 's'} on the LaunchPad; jobs for the structures are added when "
+        "they run",
+        "run them on any machine that sees the run folder: rlaunch rapidfire, or qlaunch rapidfire",
+        f"watch and report: dpa4 status {folder}, dpa4 report {folder}",
+    )
+    return Outcome(words=words, facts={"fireworks": ids})
+
+
+def _written(prepared: PreparedRun, page: Path) -> Outcome:
+    """Write table and report."""
+    table: ResultsTable = prepared.table
+    files = {"csv": prepared.folder / TABLE_NAME, "html": page}
+    reports.write_csv(table, files["csv"])
+    reports.write_report(table, files["html"])
+    counts = table.stage_counts()
+    return Outcome(
+        files=files,
+        reused=prepared.finished,
+        n_failed=sum(by_status.get("error", 0) for by_status in counts.values()),
+        facts={"stages": counts, "ranking": [row.model_dump(mode="json") for row in table.ranking()]},
+    )

@@ -1,0 +1,400 @@
+"""Molecular dynamics: a trajectory with its files beside it, or a folder of them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import ase.io
+import numpy as np
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dpa4_core.data.readers import NamedStructure, read_files
+from dpa4_core.data.site_data import with_cartesian_constraints
+from dpa4_core.errors import DPA4Error
+from dpa4_core.files import replacing
+from dpa4_core.locks import holder
+from dpa4_core.md import MDResult, MDSettings, Thermo
+from dpa4_core.md import md as run_md
+from dpa4_core.md.files import Paths, read_frame, read_frames, read_samples
+from dpa4_core.md.result import Average, Drift
+from dpa4_core.md.settings import TRAJECTORY_SUFFIXES
+from dpa4_core.potential import PotentialLike
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.report.md_plot import Course, write_md_html
+from dpa4_flows.runs.run import How, Nobody, Note, Outcome, Part, Run, RunStatus, RunStructure, Watch
+
+_RESTART = ".restart.npz"
+
+
+# ---- computing
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where structures and model of a trajectory came from; its summary keeps it, so that the run can go on.
+
+    Attributes:
+        files: of the structures, absolute, in their order.
+        model: with its checksum.
+        threads: of the CPU; 0 leaves it to torch.
+        together: whether several structures share a folder.
+    """
+
+    files: list[str]
+    model: ModelRef
+    threads: int
+    together: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**asdict(self), "model": asdict(self.model)}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Origin:
+        return cls(**{**stored, "model": ModelRef(**stored["model"])})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One structure and where its run goes; ``error`` says why there is none."""
+
+    entry: NamedStructure
+    trajectory: Path
+    result: MDResult | None = None
+    error: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """What went wrong."""
+        return self.error if self.result is None else self.result.error
+
+
+def jobs_of(inputs: Sequence[NamedStructure], output: Path) -> list[Job]:
+    """A trajectory for every structure: ``output`` itself, or files of their names in the folder ``output``.
+
+    Raises:
+        DPA4Error: ``output`` is no trajectory, or no folder for several.
+    """
+    if len(inputs) == 1:
+        if inputs[0].error is None:
+            Paths.of(output)
+        return [Job(inputs[0], output, error=inputs[0].error)]
+    if output.suffix or output.is_file():
+        raise DPA4Error(f"{output} can hold one run, not {len(inputs)}; name a folder for several structures")
+    taken: dict[str, int] = {}
+    jobs = []
+    for entry in inputs:
+        stem = re.sub(r"[^\w+-]+", "_", Path(entry.name).name).strip("_") or "structure"
+        taken[stem] = taken.get(stem, 0) + 1
+        number = "" if taken[stem] == 1 else f"-{taken[stem]}"
+        jobs.append(Job(entry, output / f"{stem}{number}.traj", error=entry.error))
+    return jobs
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    potential: PotentialLike,
+    settings: MDSettings,
+    origin: Origin,
+    *,
+    overwrite: bool = False,
+    watch: Watch | None = None,
+) -> list[Job]:
+    """Start or continue the runs, all at once where torch-sim can; gives the jobs with their results.
+
+    Among several, one that cannot run fails alone.
+
+    Raises:
+        DPA4Error: the only one cannot run.
+    """
+    watch = watch or Nobody()
+    together = _together(jobs, settings, watch)
+
+    def parts() -> list[Part]:
+        logs = [Paths.of(job.trajectory).log for job in jobs if job.error is None]
+        steps = [samples[-1].step if (samples := read_samples(log)) else 0 for log in logs if log.is_file()]
+        done, total = sum(steps), len(logs) * settings.n_steps
+        return [Part("dynamics", done, total, f"{done:,}/{total:,}", "steps", finished=done >= total)]
+
+    with watch.showing(parts):
+        if together is not None:
+            return _run_together(together, jobs, potential, settings, origin, overwrite)
+        return [_run(job, potential, settings, origin, overwrite, alone=len(jobs) == 1) for job in jobs]
+
+
+def _together(jobs: Sequence[Job], settings: MDSettings, watch: Watch) -> Any:
+    """The module that runs several structures at once, with a line about it; None to run one after another."""
+    if len(jobs) < 2:
+        return None
+    one_by_one = "the structures run one after another: "
+    if importlib.util.find_spec("torch_sim") is None:
+        watch.remark(one_by_one + "for batches install the extra torchsim (Python 3.12 or later)")
+        return None
+    module = importlib.import_module("dpa4_flows.torchsim_md")
+    if settings.integrator not in module.INTEGRATORS:
+        watch.remark(one_by_one + f"torch-sim has no {settings.integrator}")
+        return None
+    watch.remark(f"{len(jobs)} structures run together through torch-sim")
+    return module
+
+
+def _run_together(
+    module: Any,
+    jobs: Sequence[Job],
+    potential: PotentialLike,
+    settings: MDSettings,
+    origin: Origin,
+    overwrite: bool,
+) -> list[Job]:
+    done = list(jobs)
+    good = [i for i, job in enumerate(jobs) if job.error is None]
+    outcomes = module.md_batch(
+        [jobs[i].entry.structure for i in good],
+        potential,
+        settings,
+        [jobs[i].trajectory for i in good],
+        overwrite=overwrite,
+        origin=origin.to_dict(),
+    )
+    for i, outcome in zip(good, outcomes, strict=True):
+        done[i] = replace(jobs[i], result=outcome.result, error=outcome.error)
+    return done
+
+
+def _run(
+    job: Job, potential: PotentialLike, settings: MDSettings, origin: Origin, overwrite: bool, *, alone: bool
+) -> Job:
+    if job.error is not None:
+        return job
+    try:
+        result = run_md(
+            job.entry.structure,
+            potential,
+            settings,
+            output=job.trajectory,
+            overwrite=overwrite,
+            origin=origin.to_dict(),
+        )
+    except DPA4Error as error:
+        if alone:
+            raise
+        return replace(job, error=str(error))
+    return replace(job, result=result)
+
+
+# ---- looking
+
+
+@dataclass(frozen=True)
+class _Trajectory:
+    """The files of one trajectory as they are."""
+
+    paths: Paths
+    summary: dict[str, Any]
+    thermo: Thermo
+
+    @property
+    def name(self) -> str:
+        return self.paths.trajectory.stem
+
+    @property
+    def settings(self) -> MDSettings:
+        return MDSettings(**self.summary["settings"])
+
+    @property
+    def step(self) -> int:
+        return int(self.thermo.step[-1]) if len(self.thermo.step) else 0
+
+    @property
+    def error(self) -> str | None:
+        """Why it ended early, if it did."""
+        return (self.summary["result"] or {}).get("error")
+
+    @property
+    def state(self) -> str:
+        if self.error is not None or self.step >= self.settings.n_steps:
+            return "complete"
+        return "stopped" if holder(self.paths.lock) is None else "running"
+
+    def row(self) -> dict[str, Any]:
+        """Averages over the second half so far, as the summary of a finished run has them."""
+        n_atoms, thermo = self.summary["n_atoms"], self.thermo
+        temperature, pressure = Average.of(thermo.temperature), Average.of(thermo.pressure_gpa)
+        numbers = {
+            "time_ps": self.step * self.settings.timestep_fs / 1000,
+            "temperature": temperature.mean,
+            "temperature_error": temperature.error,
+            "pressure_gpa": pressure.mean,
+            "pressure_gpa_error": pressure.error,
+            "drift_mev_per_atom_ps": Drift.of(thermo, n_atoms).slope,
+            "ns_per_day": (self.summary["result"] or {}).get("ns_per_day"),
+        }
+        plain = {key: None if value is None or np.isnan(value) else value for key, value in numbers.items()}
+        head = {"name": self.name, "formula": self.summary["formula"], "n_atoms": n_atoms, "state": self.state}
+        return {**head, "n_steps": self.step, **plain, "error": self.error}
+
+
+class DynamicsRun(Run):
+    """A trajectory, or a folder of trajectories."""
+
+    kind: ClassVar[str] = "molecular dynamics"
+    numbers: ClassVar[tuple[str, ...]] = ("time_ps", "temperature", "pressure_gpa")
+
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        return bool(_restarts(folder))
+
+    @property
+    def page(self) -> Path:
+        return self.folder / "report.html" if self.folder.is_dir() else self.folder.with_suffix(".html")
+
+    def _trajectories(self) -> list[_Trajectory]:
+        return [_read(path) for path in _restarts(self.folder)]
+
+    def status(self) -> RunStatus:
+        found = self._trajectories()
+        states = {one.state for one in found}
+        state = next(name for name in ("running", "stopped", "complete") if name in states)
+        ended = [one.step if one.error else one.settings.n_steps for one in found]
+        notes = [Note("failed", f"{one.name}: {one.error}", "bold red") for one in found if one.error]
+        next_step = f"continue with: dpa4 resume {self.folder}" if state == "stopped" else ""
+        facts = {"runs": [one.row() for one in found], "model": found[0].summary["model"]}
+        done = sum(one.step for one in found)
+        return RunStatus(state, "steps", done, sum(ended), facts=facts, notes=tuple(notes), next_step=next_step)
+
+    def show(self, console: Console, *, everyone: bool = False) -> None:
+        console.print(dynamics_table(list(self.table())))
+
+    def resume(self, how: How) -> Outcome:
+        groups: dict[str, list[_Trajectory]] = {}
+        for one in self._trajectories():
+            stored = one.summary.get("origin")
+            if stored is None:
+                raise DPA4Error(
+                    f"{one.paths.trajectory} does not say which structure and model it came from; the command or call "
+                    "that made it goes on"
+                )
+            place = one.paths.trajectory.parent if stored["together"] else one.paths.trajectory
+            groups.setdefault(json.dumps([stored, one.summary["settings"], str(place)]), []).append(one)
+        reused, n_failed = True, 0
+        for members in groups.values():
+            reused = reused and all(one.state == "complete" for one in members)
+            n_failed += sum(job.problem is not None for job in _go_on(members, how))
+        return Outcome(reused=reused, n_failed=n_failed)
+
+    def table(self) -> Iterator[dict[str, Any]]:
+        return (one.row() for one in self._trajectories())
+
+    def report(self, path: Path) -> None:
+        found = self._trajectories()
+        drawn = {o.name: Course(o.thermo, o.summary["n_atoms"]) for o in found if len(o.thermo.step) > 1}
+        if not drawn:
+            raise DPA4Error(f"{self.folder} has no steps to draw yet; go on with `dpa4 resume {self.folder}`")
+        model = found[0].summary["model"]
+        write_md_html(path, drawn, f"{model['name']}: {model['level_of_theory'] or 'level of theory unknown'}")
+
+    def structures(self) -> Iterator[RunStructure]:
+        """The last frames."""
+        for one in self._trajectories():
+            row = one.row()
+            yield RunStructure(
+                one.name,
+                row["formula"],
+                role="last frame",
+                verdict="failed" if one.error else one.state,
+                at="",
+                atoms=read_frame(one.paths.trajectory, -1) if len(one.thermo.step) else None,
+                survives=one.error is None,
+                numbers=row,
+                reasons=one.error or "",
+            )
+
+    @property
+    def writers(self) -> dict[str, Callable[[Path], str]]:
+        return {".extxyz": self._write_frames}
+
+    def _write_frames(self, path: Path) -> str:
+        """All frames of all trajectories, one after the other."""
+        n_frames = 0
+        with replacing(path) as part, part.open("w", encoding="utf-8") as stream:
+            for one in self._trajectories():
+                for frame in read_frames(one.paths.trajectory):
+                    frame.info["name"] = one.name
+                    ase.io.write(stream, with_cartesian_constraints(frame), format="extxyz")
+                    n_frames += 1
+        return f"{n_frames:,} frames"
+
+
+def dynamics_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """A line for each trajectory; ``rows`` with the names that `MDResult.summary` gives."""
+    table = Table(
+        "name",
+        "formula",
+        caption="averages over the second half; drift of the conserved energy in meV/atom/ps",
+        caption_justify="left",
+    )
+    for title in ("atoms", "ps", "K", "GPa", "drift", "ns/day"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(
+            escape(row["name"]),
+            row["formula"],
+            str(row["n_atoms"]),
+            f"{row['time_ps']:g}",
+            _with_error(row["temperature"], row["temperature_error"], 0),
+            _with_error(row["pressure_gpa"], row["pressure_gpa_error"], 2),
+            _with_error(row["drift_mev_per_atom_ps"], None, 3),
+            _with_error(row["ns_per_day"], None, 2),
+        )
+    return table
+
+
+def _with_error(mean: float | None, error: float | None, digits: int) -> str:
+    text = "–" if mean is None else f"{mean:.{digits}f}"
+    return text if error is None else f"{text} ± {error:.{digits + 1}f}"
+
+
+def _restarts(folder: Path) -> list[Path]:
+    """What runs go on from: those in a folder, or that of a trajectory."""
+    if folder.is_dir():
+        return sorted(folder.glob(f"*{_RESTART}"))
+    if folder.suffix.lower() not in TRAJECTORY_SUFFIXES:
+        return []
+    restart = Paths.of(folder).restart
+    return [restart] if restart.is_file() else []
+
+
+def _read(restart: Path) -> _Trajectory:
+    stem = restart.name.removesuffix(_RESTART)
+    names = [restart.with_name(stem + suffix) for suffix in TRAJECTORY_SUFFIXES]
+    paths = Paths.of(next((path for path in names if path.is_file()), names[0]))
+    try:
+        summary = json.loads(paths.summary.read_text())
+    except (OSError, ValueError) as error:
+        raise DPA4Error(f"{paths.summary} cannot be read ({error}); the command that made the run goes on") from error
+    return _Trajectory(paths, summary, Thermo.of(read_samples(paths.log) if paths.log.is_file() else []))
+
+
+def _go_on(members: Sequence[_Trajectory], how: How) -> list[Job]:
+    """Continue trajectories that one command began."""
+    first = members[0]
+    origin = Origin.from_dict(first.summary["origin"])
+    inputs = read_files([Path(file) for file in origin.files])
+    trajectory = first.paths.trajectory
+    wanted = {one.paths.trajectory for one in members}
+    jobs = jobs_of(inputs, trajectory.parent if origin.together else trajectory)
+    if origin.threads:
+        torch.set_num_threads(origin.threads)
+    potential = origin.model.load()
+    chosen = [job for job in jobs if job.trajectory in wanted]
+    return run_jobs(chosen, potential, first.settings, origin, watch=how.watch)
