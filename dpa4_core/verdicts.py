@@ -30,3 +30,8 @@ ErrorCode = Literal[
 ]
 """Why nothing was computed, for logic: the input cannot be computed, the numbers of the potential are not finite or
 senseless, the structure fell apart, memory ran out, or the potential broke."""
+
+
+def code_of_earlier_version(error: str) -> ErrorCode:
+    """The code of an error that was stored when errors were sentences alone; want of memory is all they told apart."""
+    return "out_of_memory" if error.startswith("out of memory") else "crashed"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dpa4_core.verdicts import ErrorCode
+from dpa4_core.verdicts import ErrorCode, code_of_earlier_version
 from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, hull_verdict, not_recorded
 from dpa4_flows.reasons import Reason, voided, with_reliability_as_reasons
 
@@ -71,8 +71,7 @@ class RelaxationDocument(Document):
     def _of_earlier_version(cls, data: Any) -> Any:
         """Documents that were stored before errors had a code."""
         if isinstance(data, dict) and data.get("error") and "error_code" not in data:
-            code = "out_of_memory" if data["error"].startswith("out of memory") else "crashed"
-            return {**data, "error_code": code}
+            return {**data, "error_code": code_of_earlier_version(data["error"])}
         return data
 
 

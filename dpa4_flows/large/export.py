@@ -26,7 +26,8 @@ from dpa4_flows.large.rows import SCHEMA, Row, to_table
 _ROWS_AT_ONCE = 1000
 SUMMARY_COLUMNS = [
     *("source", "name", "formula", "n_atoms", "energy", "energy_per_atom", "volume", "volume_change"),
-    *("fmax", "n_steps", "n_force_calls", "converged", "reason", "minimum", "flags", "warnings", "error", "key"),
+    *("fmax", "n_steps", "n_force_calls", "converged", "reason", "minimum", "flags", "warnings"),
+    *("error", "error_code", "key"),
 ]
 """A number or a word each: what a CSV file has of a structure."""
 

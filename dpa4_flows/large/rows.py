@@ -25,6 +25,7 @@ from dpa4_core.data.structures import StructureError, System, to_system
 from dpa4_core.files import append, replacing
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import RelaxResult
+from dpa4_core.verdicts import ErrorCode, code_of_earlier_version
 from dpa4_flows.calculations import calculation_key, system_hash
 from dpa4_flows.model_ref import ModelRef
 
@@ -65,6 +66,7 @@ SCHEMA = pa.schema(
         ("flags", pa.list_(pa.string())),  # what deserves a look; empty where nothing does
         ("warnings", pa.list_(pa.string())),  # what its file made doubtful; null in runs of older versions
         ("error", pa.string()),
+        ("error_code", pa.string()),  # the same for logic; not there in runs of older versions
     ]
 )
 """Columns of a shard."""
@@ -85,9 +87,10 @@ class Rows:
     def __init__(self, model: ModelRef, settings: Mapping[str, Any], *, with_forces: bool) -> None:
         self._model, self._settings, self._with_forces = model, dict(settings), with_forces
 
-    def unusable(self, index: int, source: str, name: str, error: str) -> Row:
+    def unusable(self, index: int, source: str, name: str, error: str, code: ErrorCode | None = "refused") -> Row:
         """The row of an entry that never became a structure."""
-        return {"index": index, "source": source, "name": name, "converged": False, "reason": error, "error": error}
+        entry = {"index": index, "source": source, "name": name, "converged": False}
+        return entry | {"reason": error, "error": error, "error_code": code}
 
     def computed(self, index: int, source: str, name: str, structure: Any, result: RelaxResult | Prediction) -> Row:
         """The row of a structure that went through the potential.
@@ -98,7 +101,7 @@ class Rows:
             result: what became of it.
         """
         if result.error is not None:
-            row = self.unusable(index, source, name, result.error)
+            row = self.unusable(index, source, name, result.error, result.error_code)
             return row | self._input(structure)
         final = structure if isinstance(result, Prediction) else result.structure
         before, after = to_system(structure), to_system(final)
@@ -244,6 +247,13 @@ def to_table(rows: Sequence[Row], facts: Mapping[str, Any]) -> pa.Table:
     """Rows as an Arrow table whose metadata tells the origin."""
     rows = [{key: _storable(value) for key, value in row.items()} for row in rows]  # journals of an older version
     return pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({"dpa4": json.dumps(facts)}))
+
+
+def error_code(row: Row) -> ErrorCode | None:
+    """Why a row has no numbers, also one of a run of an older version."""
+    if row.get("error") is None:
+        return None
+    return row.get("error_code") or code_of_earlier_version(row["error"])
 
 
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:

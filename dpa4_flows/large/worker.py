@@ -26,7 +26,7 @@ from dpa4_core.stream import predict_stream
 from dpa4_flows.large.claims import Claims, Worker
 from dpa4_flows.large.folder import INDEX_FILE, RunFolder, RunFolderError
 from dpa4_flows.large.inputs import numbered_entries
-from dpa4_flows.large.rows import Journal, Row, Rows, read_shard, storable_row, write_shard
+from dpa4_flows.large.rows import Journal, Row, Rows, error_code, read_shard, storable_row, write_shard
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ class RunWorker:
         """Compute one structure, and store what it did to the potential or to earlier processes."""
         if slice_.attempts[index] >= _DEATHS:
             error = f"{slice_.attempts[index]} processes were killed while they computed this structure alone"
-            self._store(slice_, self._rows.unusable(index, entry.source, entry.source, error))
+            self._store(slice_, self._rows.unusable(index, entry.source, entry.source, error, "crashed"))
             return
         item = self._item(slice_, index, entry)
         if item is None:
@@ -219,7 +219,8 @@ class RunWorker:
             raise
         except Exception as problem:  # whatever a potential may raise
             logger.exception("%s failed", entry.source)
-            row = self._rows.unusable(index, entry.source, item.name, f"the computation failed: {words_of(problem)}")
+            error = f"the computation failed: {words_of(problem)}"
+            row = self._rows.unusable(index, entry.source, item.name, error, "crashed")
         self._store(slice_, row)
 
     def _claim(self, number: int) -> _Slice | None:
@@ -232,7 +233,7 @@ class RunWorker:
             if not self._to_retry(number):  # published between the two looks
                 self._claims.keep(number)
                 return None
-            rows = {row["index"]: row for row in read_shard(self._run.shard(number), ["index", "error"])}
+            rows = {row["index"]: row for row in read_shard(self._run.shard(number), ["index", "error", "error_code"])}
         rows |= self._run.journal_rows(number)
         done = {index for index, row in rows.items() if not self._again(row)}
         journal = Journal(self._run.journal(number, generation))
@@ -254,7 +255,7 @@ class RunWorker:
         """Whether a stored failure is tried again: on request, and for want of memory, which is no property of it."""
         if row.get("error") is None:
             return False
-        return self._retry_since is not None or str(row["error"]).startswith("out of memory")
+        return self._retry_since is not None or error_code(row) == "out_of_memory"
 
     def _store(self, slice_: _Slice, row: Row) -> None:
         try:

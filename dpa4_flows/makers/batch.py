@@ -40,7 +40,6 @@ logger = logging.getLogger(__name__)
 RETRY_SINCE = "retry_errors_since"
 """Meta entry of the results table: failures older than this time, ISO 8601, are computed again."""
 
-_OUT_OF_MEMORY = "out of memory"  # how `dpa4_core` begins the error
 _PREDICT_AT_ONCE = 100  # structures between two writes of single points
 
 
@@ -150,7 +149,7 @@ class BatchMaker(Maker, ABC):
             return False
         return (
             self.retry_errors
-            or document.error.startswith(_OUT_OF_MEMORY)
+            or document.error_code == "out_of_memory"
             or (since is not None and document.provenance.created < datetime.fromisoformat(since))
         )
 

@@ -19,6 +19,7 @@ from typing import Any
 import ase.io
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from ase import Atoms
@@ -41,7 +42,7 @@ from dpa4_flows.large import worker as worker_module
 from dpa4_flows.large.claims import Claims, Worker
 from dpa4_flows.large.folder import RunFolder, RunFolderError, Task, open_folder, prepare_folder
 from dpa4_flows.large.launch import Ended, Resources, run_workers, share
-from dpa4_flows.large.rows import Row, Rows, read_journal, read_shard
+from dpa4_flows.large.rows import Row, Rows, error_code, read_journal, read_shard
 from dpa4_flows.large.worker import RunWorker
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
@@ -590,6 +591,17 @@ def test_failures_are_computed_again_on_request_only(tmp_path: Path) -> None:
     RunWorker(run, [path], MorsePotential(), retry_since=since - 2, on_result=lambda r: new.append(r["index"])).work()
     assert later and sorted(new) == [2, 5]
     assert all(row["error"] is None for row in rows_of(run).values())
+
+
+def test_want_of_memory_has_a_code_and_runs_of_earlier_versions_are_understood(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "in.extxyz", 6)
+    run = prepare_folder(tmp_path / "run", single_points(), [path])
+    RunWorker(run, [path], Forgetful()).work()
+    told = [None, None, "out_of_memory"] * 2
+    assert [row["error_code"] for row in run.rows()] == told
+    for shard in (run.path / "shards").iterdir():
+        pq.write_table(pq.read_table(shard).drop_columns(["error_code"]), shard)
+    assert [error_code(row) for row in run.rows(["index", "error", "error_code"])] == told
 
 
 # ---- the command line
