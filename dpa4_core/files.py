@@ -6,12 +6,13 @@ that not even a power cut leaves a name without its content.
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -99,6 +100,32 @@ def write_json(path: str | Path, content: Any, **options: Any) -> None:
         options: of `json.dumps`.
     """
     write_text(path, json.dumps(content, **{"indent": 1, **options}))
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], heads: Sequence[str] = ()) -> None:
+    """Write rows of plain values as CSV.
+
+    Args:
+        path: the file.
+        rows: by head; what a row lacks stays empty.
+        heads: columns; by default all that the rows have.
+    """
+    heads = heads or list(dict.fromkeys(name for row in rows for name in row))
+    with replacing_text(path) as stream:
+        writer = csv.writer(stream)
+        writer.writerow(map(csv_cell, heads))
+        for row in rows:
+            writer.writerow(csv_cell(row.get(head)) for head in heads)
+
+
+def csv_cell(value: Any) -> Any:
+    """A value for a CSV file: on one line, and no text that a spreadsheet would run."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        text = value.replace("\r", " ").replace("\n", " ")
+        return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
+    return value
 
 
 def append(descriptor: int, content: bytes, path: Path) -> None:

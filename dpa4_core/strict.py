@@ -10,8 +10,9 @@ import dataclasses
 import difflib
 import json
 import math
+import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -106,6 +107,10 @@ def typed(hint: Any, value: Any, where: str) -> Any:
         if len(items) != len(inner):
             raise DPA4Error(f"{where}: expected {len(inner)} values, got {len(items)}")
         return tuple(typed(part, item, where) for part, item in zip(inner, items, strict=True))
+    if origin is list:
+        if not isinstance(value, list | tuple):
+            raise DPA4Error(f"{where}: expected a list, got {_shown(value)}")
+        return [typed(get_args(hint)[0], item, where) for item in value]
     if origin is dict:
         if not isinstance(value, Mapping):
             raise DPA4Error(f"{where}: expected a table, got {_shown(value)}")
@@ -122,6 +127,31 @@ def typed(hint: Any, value: Any, where: str) -> Any:
             raise DPA4Error(f"{where}: expected a number, got {value}")
         return value
     raise DPA4Error(f"{where}: expected {hint.__name__}, got {_shown(value)}")
+
+
+def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """``data`` with ``section.key=value`` applied; a value that is no TOML is taken as text.
+
+    Raises:
+        DPA4Error: one that is no assignment.
+    """
+    changed: dict[str, Any] = json.loads(json.dumps(data))
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise DPA4Error(f"{assignment!r} is no assignment; write section.key=value")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *sections, last = key.strip().split(".")
+        place = changed
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise DPA4Error(f"{assignment!r}: {section} is no section")
+        place[last] = value
+    return changed
 
 
 def _annotated(hint: Any, value: Any, where: str) -> Any:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from dpa4_flows.reference.store import ReferenceStore
     from dpa4_flows.results import ResultsTable
     from dpa4_flows.stores import complete_job_store
+    from dpa4_flows.verbs import compute, elastic, equation_of_state, phonons, relax, static, surface
+    from dpa4_flows.version import __version__
 
 __all__ = [
     "BatchElasticMaker",
@@ -57,12 +59,20 @@ __all__ = [
     "ScreeningMaker",
     "StabilityMaker",
     "TrainMaker",
+    "__version__",
     "complete_job_store",
+    "compute",
+    "elastic",
+    "equation_of_state",
     "load_campaign",
     "open_run",
+    "phonons",
     "prepare_run",
+    "relax",
     "run_local",
+    "static",
     "submit_fireworks",
+    "surface",
 ]
 
 _HOMES = {
@@ -85,6 +95,8 @@ _HOMES = {
     "reference.store": ("ReferenceStore",),
     "results": ("ResultsTable",),
     "stores": ("complete_job_store",),
+    "version": ("__version__",),
+    "verbs": ("compute", "elastic", "equation_of_state", "phonons", "relax", "static", "surface"),
 }
 
 import_when_used(__name__, _HOMES)

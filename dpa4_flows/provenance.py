@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any
 
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.schemas import EnergyFrame, Provenance
+from dpa4_flows.version import __version__
 
 
-@functools.cache
 def code_version() -> str:
-    """Version of dpa4-flows; ``"unknown"`` when it runs from a folder that was never installed."""
-    try:
-        return version("dpa4-flows")
-    except PackageNotFoundError:
-        return "unknown"
+    """Version of dpa4-flows, as documents and folders record it."""
+    return __version__
 
 
 def provenance(

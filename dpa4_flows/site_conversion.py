@@ -75,6 +75,17 @@ def crystal_problem(structure: Structure) -> str | None:
     )
 
 
+def free_crystal(structure: Any) -> tuple[Any, list[str]]:
+    """The structure without what keeps atoms in place, for properties that are about all displacements; and what to say
+    of that.
+    """
+    if "selective_dynamics" not in structure.site_properties:
+        return structure, []
+    free = structure.copy()
+    free.remove_site_property("selective_dynamics")
+    return free, ["atoms that the file fixes were set free"]
+
+
 def with_written_masses(structure: Structure | Molecule) -> Structure | Molecule:
     """``structure`` with masses that are not the standard ones in the site property ``masses`` (u), D and T as H.
 

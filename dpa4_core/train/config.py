@@ -16,7 +16,7 @@ from dpa4_core.data.frames import LabelKeys
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.config import PRESETS, DPA4Config
 from dpa4_core.model.property import PropertyConfig
-from dpa4_core.strict import build
+from dpa4_core.strict import build, override
 from dpa4_core.train.loss import LossConfig
 from dpa4_core.train.optimizer import OptimizerConfig
 from dpa4_core.train.schedule import LR_NEW, ScheduleConfig
@@ -287,27 +287,6 @@ class TrainConfig:
         data.setdefault("name", path.stem)
         _resolve_paths(data, path.parent)
         return cls.from_dict(override(data, overrides), where=str(path))
-
-
-def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """``data`` with ``section.key=value`` applied; a value that is no TOML is taken as text."""
-    changed: dict[str, Any] = json.loads(json.dumps(data))
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise TrainConfigError(f"{assignment!r} is no assignment; write section.key=value")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        *sections, last = key.strip().split(".")
-        place = changed
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise TrainConfigError(f"{assignment!r}: {section} is no section")
-        place[last] = value
-    return changed
 
 
 def _resolve_paths(data: dict[str, Any], folder: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, ClassVar
 
 import typer
 
 from dpa4_flows.cli.lazy import LazyCommand, LazyGroup
+from dpa4_flows.version import __version__
 
 _MODELS = "Models"
 _STRUCTURES = "Structures"
@@ -43,6 +43,7 @@ class Dpa4Group(LazyGroup):
         "doctor": LazyCommand("dpa4_flows.cli.doctor", "Check what this installation can do.", _MODELS),
         "predict": LazyCommand("dpa4_flows.cli.structures", "Energies, forces and stress of files.", _STRUCTURES),
         "relax": LazyCommand("dpa4_flows.cli.structures", "Relax the structures in files.", _STRUCTURES),
+        "compute": LazyCommand("dpa4_flows.cli.compute", "Any properties of the structures in files.", _STRUCTURES),
         "md": LazyCommand("dpa4_flows.cli.md", "Molecular dynamics of the structures in files.", _STRUCTURES),
         "hull": LazyCommand("dpa4_flows.cli.hull", "Is a compound stable? Energies above the hull.", _STABILITY),
         "stability": LazyCommand(
@@ -73,17 +74,9 @@ app = typer.Typer(
 )
 
 
-def installed_version() -> str:
-    """Version of the distribution, or what to say in a source tree that was never installed."""
-    try:
-        return version("dpa4-flows")
-    except PackageNotFoundError:
-        return "0+source"
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"dpa4 {installed_version()}")
+        typer.echo(f"dpa4 {__version__}")
         raise typer.Exit
 
 

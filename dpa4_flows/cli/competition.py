@@ -12,7 +12,6 @@ import typer
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import HullCompleteness, Survey
-from dpa4_flows.cli.outputs import Computed
 from dpa4_flows.cli.reference_build import build_library
 from dpa4_flows.makers.hull import CACHE
 from dpa4_flows.makers.references import find_phases
@@ -25,6 +24,7 @@ from dpa4_flows.reference.library import (
 from dpa4_flows.reference.mp_frame import check_materials_project_scale, materials_project_references
 from dpa4_flows.reference.sources import file_surveys, open_materials_project
 from dpa4_flows.reference.store import ReferenceStore
+from dpa4_flows.structure_files import Computed
 
 MP = "mp"
 
@@ -37,11 +37,6 @@ Against = Annotated[
 ]
 Corrections = Annotated[
     str, typer.Option(help="auto takes those that fit the model; none, MP2020, OMat24, or the .yaml file of a refit.")
-]
-
-AskMP = Annotated[
-    bool | None,
-    typer.Option("--mp/--no-mp", help="Ask the Materials Project for structures; default: with an API key."),
 ]
 
 

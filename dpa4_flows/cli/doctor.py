@@ -18,11 +18,11 @@ from rich.table import Table
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model import registry
 from dpa4_flows.bundled import bundled_campaigns
-from dpa4_flows.cli.app import installed_version
 from dpa4_flows.cli.console import out, print_json
 from dpa4_flows.cli.lazy import USER_ERROR
 from dpa4_flows.engines import open_launchpad
 from dpa4_flows.stores import load_job_store
+from dpa4_flows.version import __version__
 
 DEFAULT_MODEL = "dpa4-neo"
 
@@ -71,7 +71,7 @@ def doctor(
 
 
 def _software() -> Iterator[Check]:
-    yield Check("dpa4-flows", "ok", installed_version())
+    yield Check("dpa4-flows", "ok", __version__)
     version = platform.python_version_tuple()
     supported = (3, 11) <= (int(version[0]), int(version[1])) <= (3, 13)
     text = platform.python_version() + ("" if supported else "; 3.11 to 3.13 are tested")

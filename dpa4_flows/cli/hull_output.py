@@ -9,11 +9,11 @@ from typing import Any
 
 from dpa4_core.files import replacing_text
 from dpa4_flows.analysis.completeness import HullCompleteness
-from dpa4_flows.cli.outputs import Computed
 from dpa4_flows.makers.hull import HullSet
 from dpa4_flows.report.figures import FigureBlock
 from dpa4_flows.report.hull_plot import Summary, can_draw, write_hull_html, write_hull_png
 from dpa4_flows.schemas import RelaxationDocument
+from dpa4_flows.structure_files import Computed
 
 _COLUMNS = (
     *("name", "formula", "chemsys", "energy_above_hull", "formation_energy_per_atom", "distance_to_competing"),

@@ -15,11 +15,11 @@ from dpa4_core.md import MDSettings
 from dpa4_flows.cli.console import out, plural, print_json, say, tell_failed
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, Files, Machine, Model, grouped
-from dpa4_flows.cli.outputs import formula_of
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.structures import warn_of_inputs
 from dpa4_flows.report.md_plot import Course, write_md_html, write_md_png
 from dpa4_flows.runs.dynamics import Job, Origin, dynamics_table, jobs_of, run_jobs
+from dpa4_flows.structure_files import formula_of
 
 _PLOTS: dict[str, Callable[..., None]] = {".html": write_md_html, ".png": write_md_png}
 

@@ -26,12 +26,18 @@ from dpa4_flows.cli.console import err, number, out, plural, print_json, say, te
 from dpa4_flows.cli.large import RunOptions, run_large, run_task
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, Output, grouped
-from dpa4_flows.cli.outputs import Computed, Written, formula_of, is_run_target, output_format, write_structures
 from dpa4_flows.large.launch import Resources
 from dpa4_flows.runs.large import Workers
+from dpa4_flows.structure_files import Computed, Written, formula_of, is_run_target, output_format, write_structures
 
 MAX_ROWS = 50
 """Structures shown in the terminal; the file has all of them."""
+
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
+Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
+Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves the choice to torch.")]
+Batch = Annotated[int | None, typer.Option("--max-atoms-per-batch", min=1, help="Atoms computed at the same time.")]
 
 
 @dataclass(frozen=True)

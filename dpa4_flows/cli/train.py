@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import typer
 
 from dpa4_core.errors import DPA4Error
-from dpa4_core.train.config import TrainConfig, override
+from dpa4_core.strict import override
+from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.distributed import join
 from dpa4_core.train.trainer import Trainer
 from dpa4_flows.cli.console import err, print_json, remark, say

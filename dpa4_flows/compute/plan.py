@@ -89,11 +89,20 @@ class Property(MSONable, ABC, Generic[D]):
         name: of the property, also in keys.
         document: type of what the plan returns.
         keeps_failures: whether a document with an error is stored and found again; else the next run tries again.
+        starts_from_rest: whether it is one of relaxed crystals, which whoever asks for it has to relax first.
     """
 
     name: ClassVar[str]
     document: ClassVar[type[Document]]
     keeps_failures: ClassVar[bool] = False
+    starts_from_rest: ClassVar[bool] = False
+
+    def check(self) -> None:
+        """Refuse, before anything is computed, settings that no crystal can be computed with.
+
+        Raises:
+            DPA4Error: a setting makes no sense, or an optional package is missing.
+        """
 
     @abstractmethod
     def plan(self, crystal: Crystal) -> Plan[D]:

@@ -42,7 +42,7 @@ from dpa4_flows.schemas_stability import (
     StabilityPart,
     StabilitySet,
 )
-from dpa4_flows.site_conversion import all_with_written_masses
+from dpa4_flows.site_conversion import all_with_written_masses, free_crystal
 
 LOWER_EV = 2e-3
 """eV/atom; two relaxations of one structure differ by less."""
@@ -304,15 +304,6 @@ def assess(
     """The documents of `StabilityMaker`, from what the stages before put into the table."""
     placed = HullSet.model_validate(hull) if isinstance(hull, dict) else hull
     return maker.assess(open_for_job(table, shared=maker.shared_table), structures, placed)
-
-
-def free_crystal(structure: Structure) -> tuple[Structure, list[str]]:
-    """The crystal without what keeps atoms in place, and what to say of that: stability is about all displacements."""
-    if "selective_dynamics" not in structure.site_properties:
-        return structure, []
-    free = structure.copy()
-    free.remove_site_property("selective_dynamics")
-    return free, ["atoms that the file fixes were set free"]
 
 
 def _structure(document: RelaxationDocument) -> Structure:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import Relax, RelaxOptions
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.elasticity import STRAINS, elastic_deformations, fit_elastic_tensor, structure_under
@@ -37,16 +38,24 @@ class Elastic(StabilityProperty[ElasticPart]):
     max_steps: int = 500
     strains: tuple[float, ...] = STRAINS
 
+    def check(self) -> None:
+        self._options()
+        if not self.strains or 0 in self.strains:
+            raise DPA4Error("strains must be magnitudes other than 0")
+
+    def _options(self) -> RelaxOptions:
+        # a strained cell that went down elsewhere has the stress of another structure
+        return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
+
     def plan(self, crystal: Crystal) -> Plan[ElasticPart]:
+        structure = whole_crystal(crystal)
         try:
-            cell = primitive_cell(whole_crystal(crystal))
+            cell = primitive_cell(structure)
         except ValueError as error:
             raise PlanError(f"no symmetry found: {error}", "no_symmetry") from error
         deformations = elastic_deformations(self.strains)
-        # a strained cell that went down elsewhere has the stress of another structure
-        options = RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
         found = yield {
-            str(i): Relax(structure_under(cell, deformation), options)
+            str(i): Relax(structure_under(cell, deformation), self._options())
             for i, deformation in enumerate([np.eye(3), *deformations])
         }
         results = list(found.values())

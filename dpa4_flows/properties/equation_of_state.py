@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import Relax, RelaxOptions
 from dpa4_flows.analysis.equation_of_state import MIN_POINTS, STRAINS, Form, fit_equation_of_state, scaled
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
@@ -47,16 +48,25 @@ class EquationOfState(Property[EquationOfStateDocument]):
 
     name: ClassVar[str] = "equation_of_state"
     document: ClassVar[type[Document]] = EquationOfStateDocument
+    starts_from_rest: ClassVar[bool] = True
+
     strains: tuple[float, ...] = STRAINS
     form: Form = "birch-murnaghan"
     fmax: float = 0.005
     max_steps: int = 500
 
+    def check(self) -> None:
+        self._options()
+        if len(self.strains) < MIN_POINTS:
+            raise DPA4Error(f"an equation of state needs at least {MIN_POINTS} strains, not {len(self.strains)}")
+
+    def _options(self) -> RelaxOptions:
+        # a cell that went down elsewhere would have the energy of another structure
+        return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
+
     def plan(self, crystal: Crystal) -> Plan[EquationOfStateDocument]:
         cells = scaled(whole_crystal(crystal), self.strains)
-        # a cell that went down elsewhere would have the energy of another structure
-        options = RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
-        answers = yield {str(number): Relax(cell, options) for number, cell in enumerate(cells)}
+        answers = yield {str(number): Relax(cell, self._options()) for number, cell in enumerate(cells)}
         results = [answers[str(number)] for number in range(len(cells))]
         had_room(results)
         pairs = [(c.volume / len(c), r) for c, r in zip(cells, results, strict=True) if r.error is None]

@@ -42,6 +42,10 @@ class FollowedModes(StabilityProperty[FollowedPart]):
     phonons: Phonons = field(default_factory=Phonons)
     max_follow_steps: int = 3
 
+    def check(self) -> None:
+        self.relaxation.check()
+        self.phonons.check()
+
     def settings(self, model: ModelRef) -> dict[str, Any]:
         return {
             "calculation": self.name,

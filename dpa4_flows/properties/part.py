@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pymatgen.core import Structure
 
@@ -18,6 +18,8 @@ P = TypeVar("P", bound=StabilityPart)
 
 class StabilityProperty(Property[P]):
     """Base of properties whose document is a `StabilityPart`; one without an answer has the verdict "unknown"."""
+
+    starts_from_rest: ClassVar[bool] = True
 
     def failed(self, crystal: Crystal, error: PlanError) -> P:
         kind: type[P] = self.document  # type: ignore[assignment]

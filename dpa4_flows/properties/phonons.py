@@ -46,8 +46,11 @@ class Phonons(StabilityProperty[PhononPart]):
     max_supercell_atoms: int = field(default=1000, metadata=NO_NUMBER)
     force_constants_folder: str | None = field(default=None, metadata=NO_NUMBER)
 
-    def plan(self, crystal: Crystal) -> Plan[PhononPart]:
+    def check(self) -> None:
         require_extra("phonons", "a calculation of phonons")
+
+    def plan(self, crystal: Crystal) -> Plan[PhononPart]:
+        self.check()
         structure = whole_crystal(crystal)
         try:
             calculation = PhononCalculation(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import Relax, RelaxOptions, RelaxResult, Static
 from dpa4_core.relax.optimizer import OptimizerName
+from dpa4_core.verdicts import ErrorCode
 from dpa4_flows.calculations import (
     rattled,
     relax_settings,
@@ -34,7 +35,8 @@ class Calculated(Property[RelaxationDocument]):
         return relaxation_key(crystal.structure, model, self.settings(model))
 
     def failed(self, crystal: Crystal, error: PlanError) -> RelaxationDocument:
-        return self._document(crystal, Prediction(error=str(error), error_code="crashed"))
+        code: ErrorCode = error.code if error.code in get_args(ErrorCode) else "crashed"  # type: ignore[assignment]
+        return self._document(crystal, Prediction(error=str(error), error_code=code))
 
     def _document(self, crystal: Crystal, result: RelaxResult | Prediction) -> RelaxationDocument:
         return relaxation_document(crystal.structure, result, crystal.info, self.settings(crystal.model))
@@ -51,8 +53,12 @@ class Relaxed(Calculated):
         pressure_gpa: external pressure, GPa.
         rattle: width of the random displacements that a relaxation starts with, Å; always the same for one structure. A
             relaxation keeps the symmetry that it starts with, also on top of a barrier.
-        optimizer, max_step, cell, keep_symmetry, check_minimum: see `dpa4_core.relax`; a mask of the cell is a list of
-            six.
+        optimizer: auto, lbfgs or fire.
+        max_step: Å, longest displacement of an atom in a step; by default that of the optimizer.
+        cell: full, all (vacuum too), fixed, volume or shape (kept constant), or a list of six, which of the strains xx,
+            yy, zz, yz, xz, xy may change.
+        keep_symmetry: keep the space group of the start.
+        check_minimum: look for a way down from where forces vanish, and go it.
     """
 
     name: ClassVar[str] = "relax"
@@ -75,10 +81,14 @@ class Relaxed(Calculated):
         return pushed | relax_settings(**options, dtype=model.dtype)
 
     def plan(self, crystal: Crystal) -> Plan[RelaxationDocument]:
-        options = dict(vars(self))
-        structure = rattled(crystal.structure, options.pop("rattle"))
-        found = yield {"relaxed": Relax(structure, RelaxOptions(**options))}
+        found = yield {"relaxed": Relax(rattled(crystal.structure, self.rattle), self._options())}
         return self._document(crystal, found["relaxed"])
+
+    def check(self) -> None:
+        self._options()
+
+    def _options(self) -> RelaxOptions:
+        return RelaxOptions(**{name: value for name, value in vars(self).items() if name != "rattle"})
 
 
 @dataclass(frozen=True)

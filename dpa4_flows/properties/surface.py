@@ -100,6 +100,8 @@ class SurfaceEnergies(Property[SurfaceDocument]):
 
     name: ClassVar[str] = "surface"
     document: ClassVar[type[Document]] = SurfaceDocument
+    starts_from_rest: ClassVar[bool] = True
+
     max_index: int = 1
     min_thickness: float = 12.0
     vacuum: float = 15.0
@@ -107,9 +109,15 @@ class SurfaceEnergies(Property[SurfaceDocument]):
     fmax: float = 0.02
     max_steps: int = 500
 
+    def check(self) -> None:
+        self._options()
+
+    def _options(self) -> RelaxOptions:
+        return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False)
+
     def plan(self, crystal: Crystal) -> Plan[SurfaceDocument]:
         found = self._cuts(crystal)
-        options = RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False)
+        options = self._options()
         answers = yield {
             **{f"bulk {cut.facet}": Static(cut.oriented_unit_cell) for cut in found.slabs},
             **{f"cut {cut.name}": Static(cut.slab) for cut in found.slabs},

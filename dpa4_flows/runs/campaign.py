@@ -36,13 +36,16 @@ from dpa4_flows.report.collect import Snapshot, take_snapshot
 from dpa4_flows.report.structures import rows_with_frames
 from dpa4_flows.results import ResultsError, ResultsTable
 from dpa4_flows.runs.campaign_progress import CampaignProgress
-from dpa4_flows.runs.run import ROWS, How, Note, Outcome, Run, RunStatus, RunStructure
+from dpa4_flows.runs.run import How, Note, Outcome, Run, RunStatus, RunStructure
+
+ROWS = 50
+"""Ranked candidates, and candidates that left, that a terminal shows."""
 
 TABLE_NAME = "ranking.csv"
 
 
 @dataclass(frozen=True)
-class Assignment:
+class Campaign:
     """A campaign that is to be computed in a folder.
 
     Attributes:
@@ -119,9 +122,9 @@ class CampaignRun(Run):
 
     def resume(self, how: How) -> Outcome:
         config, engine = stored_campaign(self.folder)
-        return self.compute(Assignment(config, engine, stored_inputs=True), how)
+        return self.compute(Campaign(config, engine, stored_inputs=True), how)
 
-    def compute(self, campaign: Assignment, how: How) -> Outcome:
+    def compute(self, campaign: Campaign, how: How) -> Outcome:
         """Run a campaign in this folder, or hand it to workers.
 
         Raises:

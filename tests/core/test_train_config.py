@@ -8,8 +8,10 @@ import pytest
 from toy_training import configured, settings, toy_frames, write
 
 from dpa4_core.data.frames import LabelKeys
+from dpa4_core.errors import DPA4Error
 from dpa4_core.model.property import PropertyConfig
-from dpa4_core.train.config import FineTuneConfig, SourceConfig, TrainConfig, TrainConfigError, override
+from dpa4_core.strict import override
+from dpa4_core.train.config import FineTuneConfig, SourceConfig, TrainConfig, TrainConfigError
 from dpa4_core.train.trainer import train
 
 MINIMAL = {"data": {"train": "a.extxyz"}, "output": "run"}
@@ -54,7 +56,7 @@ hidden = [16, 8]
 
 
 def refused(changes, match):
-    with pytest.raises(TrainConfigError, match=match):
+    with pytest.raises(DPA4Error, match=match):
         TrainConfig.from_dict(override(MINIMAL, changes))
 
 

@@ -24,8 +24,9 @@ from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import predict
+from dpa4_core.strict import override
 from dpa4_core.testing import MorsePotential
-from dpa4_core.train.config import TrainConfig, override
+from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.loader import BatchMaker
 from dpa4_core.train.store import FrameStore, LabelledFrame, build_store
 from dpa4_core.train.trainer import TrainResult, train

@@ -42,7 +42,7 @@ pytestmark = [
 ]
 
 COMMANDS = (
-    *("info", "fetch", "convert", "evaluate", "doctor", "predict", "relax"),
+    *("info", "fetch", "convert", "evaluate", "doctor", "predict", "relax", "compute"),
     *("train", "finetune", "init", "screen", "resume", "status", "report", "export"),
 )
 

@@ -32,7 +32,6 @@ from dpa4_core.testing import MorsePotential
 from dpa4_flows.calculations import static_settings
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.cli.app import app
-from dpa4_flows.cli.outputs import HOLDS, Computed, output_format, write_structures
 from dpa4_flows.large.export import export_run
 from dpa4_flows.large.folder import Task, prepare_folder
 from dpa4_flows.large.worker import RunWorker
@@ -43,6 +42,7 @@ from dpa4_flows.reference.entries_file import read_entries
 from dpa4_flows.reference.library import ReferencePhase, as_crystal, load_phases
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.site_conversion import as_pymatgen
+from dpa4_flows.structure_files import HOLDS, Computed, output_format, write_structures
 
 FILES = ["out.extxyz", "out.json", "out.cif", "out.vasp"]
 

@@ -1,0 +1,204 @@
+"""`dpa4 compute`: any properties of the structures in files, all in one batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperCommand
+
+from dpa4_core.data.readers import read_files
+from dpa4_core.errors import DPA4Error
+from dpa4_core.progress import structure_bar
+from dpa4_core.strict import override
+from dpa4_flows.cli.console import err, out, print_json, tell_failed, warn
+from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
+from dpa4_flows.properties.answers import Subject, answer
+from dpa4_flows.properties.at_rest import AT_REST
+from dpa4_flows.properties.registry import canonical, closest, property_class, property_names
+from dpa4_flows.properties.relaxed import Relaxed
+from dpa4_flows.properties.settings import settings_of, summary
+from dpa4_flows.properties.table import Results
+from dpa4_flows.verbs import asked
+
+
+@dataclass(frozen=True)
+class Resting:
+    """The relaxation before properties of relaxed crystals."""
+
+    fmax: Annotated[
+        float, typer.Option(help="Largest force at the end of the relaxation before properties of crystals, eV/Å.")
+    ] = AT_REST.fmax
+    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of this relaxation.")] = AT_REST.max_steps
+    check_minimum: Annotated[
+        bool,
+        typer.Option("--check-minimum", help="Let it go down from a saddle; by default it keeps the symmetry given."),
+    ] = AT_REST.check_minimum
+    as_given: Annotated[bool, typer.Option("--as-given", help="No relaxation before properties of crystals.")] = False
+
+    def relaxation(self) -> Relaxed | None:
+        if self.as_given:
+            return None
+        return Relaxed(fmax=self.fmax, max_steps=self.max_steps, check_minimum=self.check_minimum)
+
+
+class ComputeCommand(TyperCommand):
+    """Shows the settings of the properties that stand on the line below its options."""
+
+    _asked: Sequence[str] = ()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        self._asked = [name for name in args if canonical(name) in property_names()]
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        if self._asked:
+            show_properties(self._asked)
+
+
+app = typer.Typer()
+
+
+@app.callback()
+def _family() -> None:
+    """Properties."""
+
+
+@app.command(cls=ComputeCommand)
+@grouped
+def compute(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PROPERTY... FILES...",
+            help="Names of properties, then files: CIF, POSCAR, (ext)xyz, JSON, JSON lines, ASE database, a tar or zip "
+            "archive or a folder of them.",
+        ),
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show all properties, or those named, with settings.")] = False,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PROPERTY.SETTING=VALUE", help="A setting of a property; may be repeated."),
+    ] = None,
+    *,
+    resting: Resting,
+    model: Model = "dpa4-neo",
+    machine: BatchMachine,
+    as_json: AsJson = False,
+) -> None:
+    """Properties of the structures in files: energies, relaxations, elastic tensors, phonons, surfaces, ...
+
+    Everything that is asked about all structures is computed in one batch. Properties of crystals begin with a tight
+    relaxation, which they share. One structure that cannot be read or computed fails alone.
+
+    For example:
+
+      dpa4 compute --list
+
+      dpa4 compute elastic --help
+
+      dpa4 compute elastic phonons crystals/ --set elastic.fmax=1e-4 --json
+    """
+    names, files = split(what or [])
+    if listed:
+        show_properties(names or property_names())
+        return
+    if not names:
+        raise DPA4Error(f"name a property, then files; there are {', '.join(property_names())} (dpa4 compute --list)")
+    question = asked(names, settings_given(assignments or []), resting.relaxation())
+    question.check()
+    if not files:
+        raise DPA4Error("name the files with the structures after the properties")
+    subjects = [Subject.of(read) for read in read_files(files)]
+    machine.use_threads()
+    total = len(subjects) * len(question.kinds)
+    with structure_bar("compute", total, shown=err.is_terminal and not as_json) as advance:
+        answers = answer(
+            question,
+            subjects,
+            machine.model(model),
+            max_atoms_per_batch=machine.max_atoms_per_batch,
+            on_document=lambda _: advance(1),
+        )
+    finish(Results(question, answers), as_json=as_json)
+
+
+def split(what: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Properties and files of a command line: the names come first.
+
+    Raises:
+        DPA4Error: something that is neither, and nearly the name of a property.
+    """
+    known = property_names()
+    n_names = next((i for i, one in enumerate(what) if canonical(one) not in known), len(what))
+    for one in what[n_names:]:
+        if not Path(one).exists() and "." not in one and (near := closest(one)):
+            raise DPA4Error(f"{one!r} is neither a file nor a property; did you mean {near!r}?")
+    return [canonical(one) for one in what[:n_names]], [Path(one) for one in what[n_names:]]
+
+
+def settings_given(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Settings by property from ``PROPERTY.SETTING=VALUE``.
+
+    Raises:
+        DPA4Error: another form.
+    """
+    for one in assignments:
+        if "." not in one.partition("=")[0]:
+            raise DPA4Error(f"{one!r} names no property; write for example --set elastic.{one}")
+    return override({}, assignments)
+
+
+def show_properties(names: Sequence[str]) -> None:
+    """What properties are, and their settings with defaults and units."""
+    for name in dict.fromkeys(map(canonical, names)):
+        kind = property_class(name)
+        out.print(f"\n[bold]{name}[/]  {escape(summary(kind))}", highlight=False)
+        table = Table("setting", "default", "meaning", box=None, padding=(0, 2, 0, 2))
+        settings = list(settings_of(kind))
+        for setting in settings:
+            table.add_row(f"{name}.{setting.name}", escape(_plain(setting.default)), escape(setting.words))
+        if settings:
+            out.print(table)
+
+
+def _plain(default: Any) -> str:
+    """A default as one writes it behind ``--set``."""
+    return "" if default is None else default if isinstance(default, str) else json.dumps(default)
+
+
+def finish(results: Results[Any], *, as_json: bool) -> None:
+    """Show what came out; exit with 3 if something failed or did not converge, with 1 if everything failed."""
+    if as_json:
+        print_json(results.rows())
+    else:
+        results.print(out)
+    for label, text in _notes(results):
+        warn(label, text)
+    failed = results.failed
+    for name, document, error in failed:
+        tell_failed(name if not document else f"{name}, {document.replace('_', ' ')}", error)
+    for name in results.unconverged:
+        warn("not converged", f"{name}: the relaxation ran out of steps; raise --max-steps", "bold yellow")
+    if failed or results.unconverged:
+        nothing = len({failure.name for failure in failed}) == len(results)
+        raise typer.Exit(USER_ERROR if nothing else SOME_FAILED)
+
+
+def _notes(results: Results[Any]) -> Iterator[tuple[str, str]]:
+    """What to know of the inputs and the numbers."""
+    for one in results.answers:
+        for text in one.subject.warnings:
+            yield "mind", f"{one.subject.name}: {text}"
+        for name, document in one.documents.items():
+            for warning in getattr(document, "warnings", []):
+                words = warning if isinstance(warning, str) else warning.sentence
+                yield "mind", f"{one.subject.name}, {name.replace('_', ' ')}: {words}"

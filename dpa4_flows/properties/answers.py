@@ -1,0 +1,179 @@
+"""Several properties of many structures in one batch: from what was read to a document for each of them.
+
+Properties of relaxed crystals begin with one relaxation, which all of them share, in the same loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from pymatgen.core import Molecule, Structure
+
+from dpa4_core.data.readers import NamedStructure
+from dpa4_core.data.structures import StructureError
+from dpa4_flows.compute.driver import Counts, Retry, compute
+from dpa4_flows.compute.plan import Ask, Crystal, Property
+from dpa4_flows.compute.store import Store
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.at_rest import AT_REST, AtRest, Unread
+from dpa4_flows.properties.registry import canonical
+from dpa4_flows.properties.relaxed import Relaxed
+from dpa4_flows.schemas import Document
+from dpa4_flows.site_conversion import as_pymatgen, free_crystal
+
+RELAXED = "relaxed"
+"""Name of the relaxation that properties start from, among the documents of a structure."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A structure that something is asked about.
+
+    Attributes:
+        name: for people.
+        structure: None if it could not be read.
+        error: why not.
+        warnings: what its file made doubtful, one sentence each.
+    """
+
+    name: str
+    structure: Structure | Molecule | None
+    error: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, read: NamedStructure) -> Subject:
+        """What was read from a file or given as an object."""
+        if read.error is not None:
+            return cls(read.name, None, read.error, read.warnings)
+        try:
+            return cls(read.name, as_pymatgen(read.structure), None, read.warnings)
+        except StructureError as error:
+            return cls(read.name, None, str(error), read.warnings)
+
+    @property
+    def formula(self) -> str | None:
+        return None if self.structure is None else self.structure.composition.reduced_formula
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about each structure.
+
+    Attributes:
+        properties: with their settings.
+        relaxation: before those that start from rest; None takes the structures as they are.
+    """
+
+    properties: Sequence[Property[Any]]
+    relaxation: Relaxed | None = AT_REST
+
+    def check(self) -> None:
+        """Refuse what cannot be computed, before anything is.
+
+        Raises:
+            DPA4Error: a setting makes no sense, or an optional package is missing.
+        """
+        for property_ in self.kinds.values():
+            property_.check()
+
+    @property
+    def names(self) -> list[str]:
+        """Of the properties, as they are asked for by name."""
+        return [canonical(property_.name) for property_ in self.properties]
+
+    @cached_property
+    def kinds(self) -> dict[str, Property[Any]]:
+        """Every property by the name of its document, the relaxation that others start from first."""
+        named = dict(zip(self.names, self.properties, strict=True))
+        if self.relaxation is not None and any(property_.starts_from_rest for property_ in self.properties):
+            return {RELAXED: self.relaxation, **named}
+        return named
+
+    def told(self, subject: Subject) -> Subject:
+        """The subject with what is done to it before it is computed."""
+        if RELAXED not in self.kinds or subject.structure is None:
+            return subject
+        return replace(subject, warnings=(*subject.warnings, *free_crystal(subject.structure)[1]))
+
+    def asks(self, subjects: Iterable[Subject]) -> Iterator[tuple[tuple[int, str], Ask[Any]]]:
+        """Keyed by the number of the subject and the name of the document."""
+        for number, subject in enumerate(subjects):
+            for name, property_ in self.kinds.items():
+                yield (number, name), self._ask(name, property_, subject)
+
+    def _ask(self, name: str, property_: Property[Any], subject: Subject) -> Ask[Any]:
+        if subject.structure is None:
+            return Ask(Unread(property_, subject.error or "it was not read"), Crystal(Molecule([], []), subject.name))
+        free = Crystal(free_crystal(subject.structure)[0], subject.name)
+        if name == RELAXED:
+            return Ask(property_, free)
+        if property_.starts_from_rest and self.relaxation is not None:
+            return Ask(AtRest(property_, self.relaxation), free)
+        return Ask(property_, Crystal(subject.structure, subject.name))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came out for one structure: a document for each name of `Question.kinds`."""
+
+    subject: Subject
+    documents: Mapping[str, Any] = field(default_factory=dict)
+
+    def errors(self, names: Iterable[str]) -> dict[str, str]:
+        """Sentences by name of the document; one for all where the structure could not be read or relaxed."""
+        if self.subject.error is not None:
+            return {"": self.subject.error}
+        failed = {name: error for name in names if (error := self.documents[name].error) is not None}
+        return {RELAXED: failed[RELAXED]} if RELAXED in failed else failed
+
+    def row(self) -> dict[str, Any]:
+        """Plain JSON types: the documents with what they are about."""
+        return {
+            "name": self.subject.name,
+            "formula": self.subject.formula,
+            "warnings": list(self.subject.warnings),
+            "error": self.subject.error,
+            **{name: document.model_dump(mode="json") for name, document in self.documents.items()},
+        }
+
+
+def answer(
+    question: Question,
+    subjects: Sequence[Subject],
+    model: ModelRef,
+    store: Store | None = None,
+    *,
+    max_atoms_per_batch: int | None = None,
+    retry: Retry | None = None,
+    counts: Counts | None = None,
+    on_document: Callable[[Document], None] | None = None,
+) -> list[Answer]:
+    """Everything that is asked about every structure, in order.
+
+    Args:
+        question: what is asked.
+        subjects: about what.
+        model: the potential.
+        store: finds and keeps documents; in memory by default.
+        max_atoms_per_batch: atoms in flight; None leaves it to the device.
+        retry: which stored failures are computed again; by default those for want of memory.
+        counts: told what is done.
+        on_document: told each document as it is there.
+
+    Raises:
+        DPA4Error: what another structure would meet, too.
+    """
+    question.check()
+    answers = [Answer(question.told(subject), dict.fromkeys(question.kinds)) for subject in subjects]
+    asks = question.asks(subjects)
+    for (number, name), document in compute(
+        asks, model, store, max_atoms_per_batch=max_atoms_per_batch, retry=retry or Retry(), counts=counts
+    ):
+        answers[number].documents[name] = document  # type: ignore[index]
+        if on_document is not None:
+            on_document(document)
+    return answers

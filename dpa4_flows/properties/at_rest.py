@@ -1,0 +1,76 @@
+"""Properties of the crystal that a structure relaxes to; and of what could not be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.relaxed import TIGHT_FMAX, Relaxed
+from dpa4_flows.schemas import Document
+
+D = TypeVar("D", bound=Document)
+
+AT_REST = Relaxed(fmax=TIGHT_FMAX, max_steps=1000, check_minimum=False)
+"""Before strains and displacements: tight, and with the symmetry of the input, about which they are asked."""
+
+
+@dataclass(frozen=True)
+class AtRest(Property[D]):
+    """A property of what a structure relaxes to.
+
+    All properties of one structure share the relaxation. The document is that of the property of the relaxed crystal,
+    which is where it is stored: nothing is stored here.
+
+    Attributes:
+        of: the property.
+        relaxation: where it starts.
+    """
+
+    of: Property[D]
+    relaxation: Relaxed = AT_REST
+
+    name: ClassVar[str] = "at rest"
+    document: ClassVar[type[Document]] = Document
+
+    def key(self, crystal: Crystal, model: ModelRef) -> None:
+        return None
+
+    def plan(self, crystal: Crystal) -> Plan[D]:
+        relaxed = (yield {"relaxed": Ask(self.relaxation, crystal)})["relaxed"]
+        if relaxed.error is not None:
+            raise PlanError(f"the relaxation failed: {relaxed.error}", relaxed.error_code or "not_computed")
+        structure = structure_of_fields(relaxed.structure)
+        rest = Crystal(structure, crystal.name, given=crystal.structure, relaxed=relaxed)
+        return (yield {"document": Ask(self.of, rest)})["document"]
+
+    def failed(self, crystal: Crystal, error: PlanError) -> D:
+        return self.of.failed(crystal, error)
+
+
+@dataclass(frozen=True)
+class Unread(Property[Any]):
+    """A property of something that could not be read: its document says why.
+
+    Attributes:
+        of: the property.
+        error: one sentence.
+    """
+
+    of: Property[Any]
+    error: str
+
+    name: ClassVar[str] = "unread"
+    document: ClassVar[type[Document]] = Document
+
+    def key(self, crystal: Crystal, model: ModelRef) -> None:
+        return None
+
+    def plan(self, crystal: Crystal) -> Plan[Any]:
+        raise PlanError(self.error, "refused")
+        yield {}
+
+    def failed(self, crystal: Crystal, error: PlanError) -> Any:
+        return self.of.failed(crystal, error)

@@ -1,0 +1,90 @@
+"""Properties by name: those of this package and, by the entry point ``dpa4_flows.properties``, those of others.
+
+    [project.entry-points."dpa4_flows.properties"]
+    toughness = "my_package.toughness:Toughness"
+
+A property is imported when it is asked for: the list of names costs nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from dpa4_core.errors import DPA4Error
+
+if TYPE_CHECKING:
+    from dpa4_flows.compute.plan import Property
+
+GROUP = "dpa4_flows.properties"
+
+_HERE = "dpa4_flows.properties"
+_OURS = {
+    "relax": f"{_HERE}.relaxed:Relaxed",
+    "static": f"{_HERE}.relaxed:Energy",
+    "elastic": f"{_HERE}.elastic:Elastic",
+    "phonons": f"{_HERE}.phonons:Phonons",
+    "surface": f"{_HERE}.surface:SurfaceEnergies",
+    "equation_of_state": f"{_HERE}.equation_of_state:EquationOfState",
+    "follow_modes": f"{_HERE}.modes:FollowedModes",
+}
+
+
+class UnknownPropertyError(DPA4Error):
+    """There is no property of this name; one sentence with the closest one."""
+
+
+def canonical(name: str) -> str:
+    """The name as it is written in files and Python: ``follow-modes`` and ``follow modes`` are ``follow_modes``."""
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
+
+
+def property_names() -> list[str]:
+    """All names, ours first."""
+    return list(_homes())
+
+
+def property_class(name: str) -> type[Property[Any]]:
+    """The property of this name.
+
+    Raises:
+        UnknownPropertyError: there is none.
+        DPA4Error: several packages have one, or that of another package cannot be used.
+    """
+    found = _homes().get(canonical(name), ())
+    if not found:
+        raise UnknownPropertyError(f"there is no property {name!r}; {_meant(name)}")
+    if len(found) > 1:
+        raise DPA4Error(f"several packages have a property {name!r} ({', '.join(found)}): uninstall all but one")
+    module, _, attribute = found[0].partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise DPA4Error(f"the property {name!r} cannot be imported from {found[0]}: {error}") from error
+    if not (isinstance(kind, type) and all(hasattr(kind, what) for what in ("plan", "document", "name"))):
+        raise DPA4Error(f"{found[0]}, the entry point of the property {name!r}, is no property")
+    return kind
+
+
+def closest(name: str) -> str | None:
+    """The property whose name is nearly ``name``."""
+    near = difflib.get_close_matches(canonical(name), _homes(), n=1)
+    return near[0] if near else None
+
+
+def _meant(name: str) -> str:
+    near = closest(name)
+    return f"did you mean {near!r}?" if near else f"choose from {', '.join(_homes())}"
+
+
+@cache
+def _homes() -> dict[str, tuple[str, ...]]:
+    """Import paths by name; more than one where packages are at odds."""
+    homes: dict[str, tuple[str, ...]] = {name: (path,) for name, path in _OURS.items()}
+    for entry in entry_points(group=GROUP):
+        name = canonical(entry.name)
+        homes[name] = (*homes.get(name, ()), entry.value)
+    return homes

@@ -1,0 +1,256 @@
+"""What came out for many structures, as a table that shows itself, converts and writes."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar, overload
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_core.files import write_csv, write_json
+from dpa4_flows.properties.answers import RELAXED, Answer, Question
+from dpa4_flows.properties.columns import Column, Scalar, columns, scalars
+from dpa4_flows.structure_files import Computed, write_structures
+
+T = TypeVar("T")
+
+_STRUCTURES = (RELAXED, "relax", "static")
+"""Documents that hold the structure that the others are about, the first that is there."""
+_MAX_ROWS = 50  # in a terminal and a notebook
+
+
+class Failure(NamedTuple):
+    """What has no answer.
+
+    Attributes:
+        name: of the structure.
+        document: what could not be computed; empty where the structure could not be read.
+        error: one sentence.
+    """
+
+    name: str
+    document: str
+    error: str
+
+
+class Results(Sequence[T], Generic[T]):
+    """One entry for each structure, in order.
+
+    An entry is the document of a property; where several properties were asked for, the `Answer` with all documents. A
+    structure that failed has a document that says why, see `failed`.
+
+    Attributes:
+        question: what was asked.
+        answers: documents by structure.
+    """
+
+    def __init__(self, question: Question, answers: Sequence[Answer]) -> None:
+        self.question = question
+        self.answers = list(answers)
+
+    # ---- a sequence --------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    @overload
+    def __getitem__(self, which: int) -> T: ...
+    @overload
+    def __getitem__(self, which: slice) -> Results[T]: ...
+    @overload
+    def __getitem__(self, which: str) -> Results[Any]: ...
+    def __getitem__(self, which: int | slice | str) -> Any:
+        """The entry of a structure by its number, some of them, or by name the results of one property."""
+        if isinstance(which, slice):
+            return Results(self.question, self.answers[which])
+        if isinstance(which, str):
+            return self._only(which)
+        return self._entry(self.answers[which])
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self._entry, self.answers)
+
+    def _entry(self, answer: Answer) -> Any:
+        return answer.documents[self.question.names[0]] if len(self.question.names) == 1 else answer
+
+    def _only(self, name: str) -> Results[Any]:
+        if name not in self.question.names:
+            raise KeyError(f"{name} was not asked for; there are {', '.join(self.question.names)}")
+        [property_] = [p for n, p in zip(self.question.names, self.question.properties, strict=True) if n == name]
+        return Results(Question([property_], self.question.relaxation), self.answers)
+
+    # ---- what is in it -----------------------------------------------------------------------------------------------
+
+    @property
+    def failed(self) -> list[Failure]:
+        """What could not be read or computed, and why."""
+        return [
+            Failure(answer.subject.name, name, sentence)
+            for answer in self.answers
+            for name, sentence in answer.errors(self.question.kinds).items()
+        ]
+
+    @property
+    def unconverged(self) -> list[str]:
+        """Names of the structures whose relaxation ran out of steps."""
+        return [
+            answer.subject.name
+            for answer in self.answers
+            for name in (RELAXED, "relax")
+            if name in self.question.kinds
+            and (document := answer.documents[name]).error is None
+            and not document.converged
+        ]
+
+    @property
+    def columns(self) -> list[Column]:
+        """What is shown: the quantities of the documents that were asked for."""
+        return columns({name: self.question.kinds[name].document for name in self.question.names})
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Plain JSON types: the documents of each structure by name, with what they are about."""
+        kinds = self.question.kinds
+        return [
+            {key: value for key, value in answer.row().items() if key in kinds or key not in answer.documents}
+            for answer in self.answers
+        ]
+
+    def records(self) -> list[dict[str, Scalar]]:
+        """One flat row for each structure with every plain value, named ``PROPERTY.FIELD`` where there are several."""
+        return [self._record(answer) for answer in self.answers]
+
+    def _record(self, answer: Answer) -> dict[str, Scalar]:
+        row: dict[str, Scalar] = {"name": answer.subject.name, "formula": answer.subject.formula}
+        for name in self.question.names:
+            prefix = "" if len(self.question.names) == 1 else f"{name}."
+            values = scalars(answer.documents[name])
+            row |= {prefix + field: value for field, value in values.items() if prefix or field not in row}
+        return row | {"error": "; ".join(dict.fromkeys(answer.errors(self.question.kinds).values())) or None}
+
+    # ---- other forms -------------------------------------------------------------------------------------------------
+
+    def to_dataframe(self) -> Any:
+        """The flat rows as a ``pandas.DataFrame``."""
+        import pandas as pd
+
+        return pd.DataFrame(self.records())
+
+    def to(self, path: str | Path) -> Path:
+        """Write one file: ``.csv`` and ``.json`` hold the numbers, ``.cif``, ``.extxyz`` and POSCAR the structures.
+
+        Raises:
+            DPA4Error: another ending, or structures that the format cannot hold.
+        """
+        path = Path(path).expanduser()
+        if path.suffix.lower() == ".csv":
+            write_csv(path, self.records())
+        elif path.suffix.lower() == ".json":
+            write_json(path, self.rows())
+        else:
+            write_structures(path, self.structures())
+        return path
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Write answers (JSON, CSV) and structures (extended XYZ) into a folder."""
+        folder = Path(folder).expanduser()
+        return [self.to(folder / name) for name in ("answers.json", "answers.csv", "structures.extxyz")]
+
+    def structures(self) -> list[Computed]:
+        """The structures that the numbers are about: relaxed where they were relaxed."""
+        return [_computed(answer, self.question.kinds, self._record(answer)) for answer in self.answers]
+
+    # ---- showing -----------------------------------------------------------------------------------------------------
+
+    def print(self, console: Console) -> None:
+        """Print a table for each property, with as many columns as there is room for."""
+        for results in self._each():
+            title = results.question.names[0].replace("_", " ") if len(self.question.names) > 1 else None
+            table = Table("name", "formula", title=title, title_justify="left")
+            good = [answer for answer in results.answers if answer.subject.error is None]
+            shown = good[:_MAX_ROWS]
+            room = console.width - sum(_width([head, *cells]) for head, cells in _first_columns(shown)) - 1
+            lines = [[answer.subject.name, answer.subject.formula or ""] for answer in shown]
+            for column in results.columns:
+                cells = [column.text(answer.documents) for answer in shown]
+                room -= _width([column.head, *cells])
+                if room < 0:
+                    break
+                table.add_column(escape(column.head), justify="right")
+                for line, cell in zip(lines, cells, strict=True):
+                    line.append(cell)
+            for line in lines:
+                table.add_row(*map(escape, line))
+            if good:
+                console.print(table)
+            if len(good) > _MAX_ROWS:
+                console.print(f"and {len(good) - _MAX_ROWS} more", highlight=False)
+
+    def _each(self) -> list[Results[Any]]:
+        """The results of each property."""
+        names = self.question.names
+        return [self] if len(names) == 1 else [self._only(name) for name in names]
+
+    def __repr__(self) -> str:
+        console = Console(width=120, no_color=True, force_terminal=False)
+        with console.capture() as capture:
+            self.print(console)
+        failed = [f"failed: {name}: {error}" for name, _, error in self.failed]
+        return "\n".join(filter(None, [capture.get().rstrip(), *failed[:_MAX_ROWS]]))
+
+    def _repr_html_(self) -> str:
+        several = len(self.question.names) > 1
+        parts = []
+        for results in self._each():
+            title = f"<h4>{html.escape(results.question.names[0].replace('_', ' '))}</h4>" if several else ""
+            parts.append(title + html_table(results))
+        more = len(self) - _MAX_ROWS
+        below = [f"and {more} more"] if more > 0 else []
+        below += [f"failed: {html.escape(f.name)}: {html.escape(f.error)}" for f in self.failed[:_MAX_ROWS]]
+        return f"<div>{''.join(parts)}{''.join(f'<p>{line}</p>' for line in below)}</div>"
+
+
+def html_table(results: Results[Any]) -> str:
+    """A table for a notebook: numbers to the right, notes when the mouse rests on a head."""
+    left, right = 'style="text-align:left"', 'style="text-align:right"'
+    shown = results.columns
+    heads = "".join(f"<th {right}>{html.escape(column.head)}</th>" for column in shown)
+    lines = []
+    for answer in results.answers[:_MAX_ROWS]:
+        cells = "".join(f"<td {right}>{html.escape(column.text(answer.documents))}</td>" for column in shown)
+        name, formula = html.escape(answer.subject.name), html.escape(answer.subject.formula or "–")
+        lines.append(f"<tr><td {left}>{name}</td><td {left}>{formula}</td>{cells}</tr>")
+    return (
+        f"<table><thead><tr><th {left}>name</th><th {left}>formula</th>{heads}</tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table>"
+    )
+
+
+def _first_columns(answers: Sequence[Answer]) -> list[tuple[str, list[str]]]:
+    return [
+        ("name", [answer.subject.name for answer in answers]),
+        ("formula", [answer.subject.formula or "" for answer in answers]),
+    ]
+
+
+def _width(cells: Sequence[str]) -> int:
+    """Characters that a column takes with its padding and its line."""
+    return max(map(cell_len, cells)) + 3
+
+
+def _computed(answer: Answer, kinds: Iterable[str], numbers: Mapping[str, Scalar]) -> Computed:
+    """A structure for a file, with the plain values of its documents."""
+    subject = answer.subject
+    structure, energy, error = subject.structure, None, subject.error
+    if error is None:
+        for document in (answer.documents[name] for name in _STRUCTURES if name in kinds):
+            structure, energy, error = document.structure, document.energy, document.error
+            structure = None if structure is None else structure_of_fields(structure)
+            break
+    facts = {name: value for name, value in numbers.items() if name not in ("name", "formula", "error")}
+    return Computed(subject.name, structure, facts, energy=energy, error=error, warnings=subject.warnings)

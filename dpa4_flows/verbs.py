@@ -1,0 +1,283 @@
+"""The commands as functions: structures in, a table of results out.
+
+    import dpa4_flows as d4
+
+    elastic = d4.elastic("crystals/", folder="elastic")   # files, folders, ase.Atoms, pymatgen objects, or a list
+    elastic                                               # a table in a notebook and in a terminal
+    elastic[0].k_vrh_gpa                                  # documents, as `dpa4 compute elastic --json` prints them
+    elastic.to("elastic.csv")
+
+Every function gives what `dpa4 compute` with the property of its name gives, and finds in ``folder`` what that has
+computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
+
+from ase import Atoms
+from pymatgen.core import Composition, Molecule, Structure
+
+from dpa4_core.data.readers import NamedStructure, read_structures
+from dpa4_core.data.structures import StructureError
+from dpa4_core.errors import DPA4Error
+from dpa4_core.progress import structure_bar
+from dpa4_core.relax.optimizer import OptimizerName
+from dpa4_flows.analysis.elasticity import STRAINS
+from dpa4_flows.analysis.equation_of_state import STRAINS as VOLUME_STRAINS
+from dpa4_flows.analysis.equation_of_state import Form
+from dpa4_flows.analysis.force_constants import DISPLACEMENT
+from dpa4_flows.compute.driver import Retry
+from dpa4_flows.compute.plan import Property
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.answers import Question, Subject, answer
+from dpa4_flows.properties.at_rest import AT_REST
+from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.equation_of_state import EquationOfState, EquationOfStateDocument
+from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
+from dpa4_flows.properties.registry import canonical, property_class
+from dpa4_flows.properties.relaxed import Energy, Relaxed
+from dpa4_flows.properties.settings import with_settings
+from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
+from dpa4_flows.properties.table import Results
+from dpa4_flows.results import ResultsTable
+from dpa4_flows.schemas import RelaxationDocument
+from dpa4_flows.schemas_stability import ElasticPart, PhononPart
+
+OneStructure = str | Path | Atoms | Structure | Molecule
+Structures = OneStructure | Iterable[OneStructure]
+"""Files, folders or archives; objects; or any mix of these. An object is called by its formula and place."""
+
+
+class How(TypedDict, total=False):
+    """How something is computed.
+
+    Attributes:
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        dtype: ``"float32"`` or ``"float64"``.
+        folder: keeps what is computed, and is where it is found again.
+        max_atoms_per_batch: atoms computed at the same time; by default what the device can hold.
+        retry_errors: compute again what failed before.
+        progress: show a progress bar on stderr.
+    """
+
+    device: str
+    dtype: Literal["float32", "float64"]
+    folder: str | Path | None
+    max_atoms_per_batch: int | None
+    retry_errors: bool
+    progress: bool
+
+
+def relax(
+    structures: Structures,
+    *,
+    model: str | ModelRef = "dpa4-neo",
+    fmax: float = 0.02,
+    max_steps: int = 500,
+    relax_cell: bool = True,
+    pressure_gpa: float = 0.0,
+    rattle: float = 0.0,
+    optimizer: OptimizerName = "auto",
+    max_step: float | None = None,
+    cell: str | list[int] = "full",
+    keep_symmetry: bool = False,
+    check_minimum: bool = True,
+    **how: Unpack[How],
+) -> Results[RelaxationDocument]:
+    """Relax structures; the settings are those of `properties.relaxed.Relaxed`."""
+    settings = (fmax, max_steps, relax_cell, pressure_gpa, rattle, optimizer, max_step, cell)
+    return _one(Relaxed(*settings, keep_symmetry, check_minimum), structures, model, **how)
+
+
+def static(
+    structures: Structures, *, model: str | ModelRef = "dpa4-neo", **how: Unpack[How]
+) -> Results[RelaxationDocument]:
+    """Energy, pressure and largest force of structures as they are."""
+    return _one(Energy(), structures, model, **how)
+
+
+def elastic(
+    structures: Structures,
+    *,
+    model: str | ModelRef = "dpa4-neo",
+    fmax: float = 1e-3,
+    max_steps: int = 500,
+    strains: tuple[float, ...] = STRAINS,
+    relaxation: Relaxed | None = AT_REST,
+    **how: Unpack[How],
+) -> Results[ElasticPart]:
+    """Elastic tensors; ``relaxation=None`` takes the structures as they are, else they are relaxed first."""
+    return _one(Elastic(fmax, max_steps, strains), structures, model, relaxation, **how)
+
+
+def phonons(
+    structures: Structures,
+    *,
+    model: str | ModelRef = "dpa4-neo",
+    min_length: float = 10.0,
+    displacement: float = DISPLACEMENT,
+    mesh_length: float = 60.0,
+    temperatures_k: tuple[float, ...] = TEMPERATURES,
+    mode_amplitude: float = 0.1,
+    max_supercell_atoms: int = 1000,
+    force_constants_folder: str | None = None,
+    relaxation: Relaxed | None = AT_REST,
+    **how: Unpack[How],
+) -> Results[PhononPart]:
+    """Harmonic phonons and thermal properties; the settings are those of `properties.phonons.Phonons`."""
+    settings = (min_length, displacement, mesh_length, temperatures_k, mode_amplitude, max_supercell_atoms)
+    return _one(Phonons(*settings, force_constants_folder), structures, model, relaxation, **how)
+
+
+def surface(
+    structures: Structures,
+    *,
+    model: str | ModelRef = "dpa4-neo",
+    max_index: int = 1,
+    min_thickness: float = 12.0,
+    vacuum: float = 15.0,
+    max_terminations: int = 4,
+    fmax: float = 0.02,
+    max_steps: int = 500,
+    relaxation: Relaxed | None = AT_REST,
+    **how: Unpack[How],
+) -> Results[SurfaceDocument]:
+    """Surface energies of low-index facets and the equilibrium shape; see `properties.surface.SurfaceEnergies`."""
+    settings = (max_index, min_thickness, vacuum, max_terminations, fmax, max_steps)
+    return _one(SurfaceEnergies(*settings), structures, model, relaxation, **how)
+
+
+def equation_of_state(
+    structures: Structures,
+    *,
+    model: str | ModelRef = "dpa4-neo",
+    strains: tuple[float, ...] = VOLUME_STRAINS,
+    form: Form = "birch-murnaghan",
+    fmax: float = 0.005,
+    max_steps: int = 500,
+    relaxation: Relaxed | None = AT_REST,
+    **how: Unpack[How],
+) -> Results[EquationOfStateDocument]:
+    """Energy against volume, with the bulk modulus; see `properties.equation_of_state.EquationOfState`."""
+    return _one(EquationOfState(strains, form, fmax, max_steps), structures, model, relaxation, **how)
+
+
+def compute(
+    properties: str | Property[Any] | Sequence[str | Property[Any]],
+    structures: Structures,
+    *,
+    model: str | ModelRef = "dpa4-neo",
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    relaxation: Relaxed | None = AT_REST,
+    **how: Unpack[How],
+) -> Results[Any]:
+    """One or several properties of structures, all in one batch.
+
+    Args:
+        properties: names, as `dpa4 compute --list` shows them, or properties with their settings.
+        structures: of these.
+        model: name, file, or `ModelRef`.
+        settings: by name of the property, where they are not the defaults: ``{"elastic": {"fmax": 1e-4}}``.
+        relaxation: before properties of relaxed crystals; None takes the structures as they are.
+        **how: see `How`.
+
+    Returns:
+        One document for each structure; where several properties are asked for, one `Answer` with their documents by
+        name, and ``results["elastic"]`` has the documents of one property.
+
+    Raises:
+        DPA4Error: no such property, setting, model or file.
+    """
+    listed = [properties] if isinstance(properties, str | Property) else list(properties)
+    return _answered(asked(listed, settings or {}, relaxation), structures, model, **how)
+
+
+def asked(
+    properties: Sequence[str | Property[Any]], settings: Mapping[str, Mapping[str, Any]], relaxation: Relaxed | None
+) -> Question:
+    """What is asked, of names and settings.
+
+    Raises:
+        DPA4Error: no such property, one asked for twice, settings of one that is not asked for, or wrong ones.
+    """
+    given = {canonical(name): values for name, values in settings.items()}
+    made = [
+        with_settings(property_class(one), given.pop(canonical(one), {})) if isinstance(one, str) else one
+        for one in properties
+    ]
+    question = Question(made, relaxation)
+    names = question.names
+    if not names:
+        raise DPA4Error("no property is asked for; `dpa4 compute --list` shows all")
+    if given:
+        raise DPA4Error(f"there are settings of {next(iter(given))}, which is not asked for; it is {', '.join(names)}")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DPA4Error(f"{twice[0]} is asked for twice")
+    return question
+
+
+def _one(
+    property_: Property[Any],
+    structures: Structures,
+    model: str | ModelRef,
+    relaxation: Relaxed | None = None,
+    **how: Unpack[How],
+) -> Results[Any]:
+    return _answered(Question([property_], relaxation), structures, model, **how)
+
+
+def _answered(question: Question, structures: Structures, model: str | ModelRef, **how: Unpack[How]) -> Results[Any]:
+    subjects = [Subject.of(one) for one in named_structures(structures)]
+    reference = model if isinstance(model, ModelRef) else ModelRef(model)
+    reference = replace(reference, **{name: how[name] for name in ("device", "dtype") if name in how})
+    folder = how.get("folder")
+    store = None if folder is None else ResultsTable(Path(folder).expanduser() / "results.sqlite")
+    with structure_bar("compute", len(subjects) * len(question.kinds), shown=how.get("progress", False)) as advance:
+        answers = answer(
+            question,
+            subjects,
+            reference,
+            store,
+            max_atoms_per_batch=how.get("max_atoms_per_batch"),
+            retry=Retry(errors=how.get("retry_errors", False)),
+            on_document=lambda _: advance(1),
+        )
+    return Results(question, answers)
+
+
+def named_structures(structures: Structures) -> list[NamedStructure]:
+    """What a function was given, in order; a file that cannot be read fails alone among others.
+
+    Raises:
+        DPA4Error: something that is no structure, or the only file cannot be read.
+    """
+    alone = isinstance(structures, str | Path | Atoms | Structure | Molecule)
+    given: list[Any] = [structures] if alone else list(structures)  # type: ignore[arg-type]
+    found: list[NamedStructure] = []
+    for number, one in enumerate(given):
+        if isinstance(one, Atoms | Structure | Molecule):
+            found.append(NamedStructure(_name(one, None if alone else number), one))
+        elif isinstance(one, str | Path):
+            found += _read(one, alone=len(given) == 1)
+        else:
+            raise DPA4Error(f"entry {number} of the structures is neither a structure nor a path: {repr(one)[:100]}")
+    return found
+
+
+def _read(path: str | Path, *, alone: bool) -> list[NamedStructure]:
+    try:
+        return read_structures(path)
+    except StructureError as error:
+        if alone:
+            raise
+        return [NamedStructure(str(path), None, str(error))]
+
+
+def _name(structure: Any, number: int | None) -> str:
+    composition = Composition(str(structure.symbols)) if isinstance(structure, Atoms) else structure.composition
+    formula = composition.reduced_formula
+    return formula if number is None else f"{formula} {number}"

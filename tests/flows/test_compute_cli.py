@@ -1,0 +1,92 @@
+"""`dpa4 compute`: any properties of any files, in one batch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import Structure
+from typer.testing import CliRunner, Result
+
+import dpa4_flows as d4
+from dpa4_flows.cli import app
+
+MORSE = ("-m", "dpa4_core.testing:MorsePotential")
+
+
+def dpa4(*arguments: object, columns: int = 200) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": str(columns), "TERM": "dumb"})
+
+
+def refused(*arguments: object) -> str:
+    result = dpa4("compute", *arguments, *MORSE)
+    assert result.exit_code == 1, result.output
+    sentence = result.stderr.strip()
+    assert sentence.startswith("error: ") and "\n" not in sentence
+    return sentence
+
+
+@pytest.fixture
+def crystals(tmp_path: Path) -> Path:
+    folder = tmp_path / "crystals"
+    folder.mkdir()
+    for name, a in (("loose", 4.5), ("tight", 4.3)):
+        Structure(a / 2 * (np.ones((3, 3)) - np.eye(3)), ["Mg"], [[0, 0, 0]]).to(str(folder / f"{name}.cif"))
+    return folder
+
+
+def test_command_and_function_give_the_same_documents(crystals: Path) -> None:
+    result = dpa4("compute", "elastic", "static", crystals, "--set", "elastic.max_steps=300", "--json", *MORSE)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    same = d4.compute(["elastic", "static"], crystals, model=MORSE[1], settings={"elastic": {"max_steps": 300}}).rows()
+    for row in [*rows, *same]:
+        for name in ("relaxed", "elastic", "static"):
+            del row[name]["provenance"]["created"], row[name]["provenance"]["wall_time_s"]
+    assert rows == same and [row["name"] for row in rows] == ["loose", "tight"]
+    assert rows[0]["elastic"]["provenance"]["settings"]["max_steps"] == 300
+
+
+def test_one_bad_file_harms_nobody_and_is_listed(crystals: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.cif"
+    bad.write_text("data_x\n")
+    result = dpa4("compute", "elastic", bad, crystals, *MORSE)
+    assert result.exit_code == 3 and result.stdout.count("loose") == 1
+    assert result.stderr.startswith("failed: ") and "bad.cif holds no structure" in result.stderr
+    assert dpa4("compute", "static", bad, tmp_path / "gone.cif", *MORSE).exit_code == 1
+
+
+def test_a_relaxation_that_ends_early_is_no_success(crystals: Path) -> None:
+    result = dpa4("compute", "elastic", crystals, "--max-steps", "1", *MORSE)
+    assert result.exit_code == 3 and "not converged: loose" in result.stderr
+    assert dpa4("compute", "relax", crystals, "--set", "relax.max_steps=1", *MORSE).exit_code == 3
+
+
+def test_properties_and_their_settings_are_explained(crystals: Path) -> None:
+    everything = dpa4("compute", "--list").stdout
+    for setting in ("relax.fmax", "phonons.min_length", "follow_modes.relaxation.fmax", "surface.max_index"):
+        assert setting in everything
+    one = dpa4("compute", "elastic", "--help").stdout
+    assert "elastic.strains" in one and "phonons.min_length" not in one
+    assert "elastic.strains" in dpa4("compute", "elastic", "--list").stdout
+    assert "elastic.strains" not in dpa4("compute", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("elstic", "x.cif"), "'elstic' is neither a file nor a property; did you mean 'elastic'?"),
+        (("elastic", "phonon", "x.cif"), "'phonon' is neither a file nor a property; did you mean 'phonons'?"),
+        (("x.cif",), "name a property, then files"),
+        (("elastic",), "name the files"),
+        (("elastic", "x.cif"), "no file x.cif"),
+        (("elastic", "x.cif", "--set", "fmax=1"), "write for example --set elastic.fmax=1"),
+        (("elastic", "x.cif", "--set", "elastic.fmx=1"), "unknown key 'fmx'; did you mean 'fmax'?"),
+        (("elastic", "x.cif", "--set", "phonons.mesh_length=1"), "settings of phonons, which is not asked for"),
+        (("elastic", "x.cif", "--fmax", "0"), "fmax must be a positive number of eV/Å, not 0"),
+    ],
+)
+def test_a_slip_on_the_command_line_gets_one_sentence(arguments: tuple[str, ...], said: str) -> None:
+    assert said in refused(*arguments)

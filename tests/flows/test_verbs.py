@@ -1,0 +1,395 @@
+"""Properties by name, and the commands as functions: structures of any form in, a table of documents out."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.constraints import FixAtoms
+from ase.io import read
+from pymatgen.core import Molecule, Structure
+from rich.console import Console
+
+import dpa4_flows as d4
+from dpa4_core.data.graph import Graph
+from dpa4_core.errors import DPA4Error
+from dpa4_core.potential import Output
+from dpa4_core.testing import MorsePotential
+from dpa4_flows.compute.driver import Counts
+from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
+from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
+from dpa4_flows.makers.elastic import BatchElasticMaker
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties import registry
+from dpa4_flows.properties.answers import RELAXED, Question, Subject, answer
+from dpa4_flows.properties.at_rest import AT_REST
+from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.equation_of_state import EquationOfState
+from dpa4_flows.properties.modes import FollowedModes
+from dpa4_flows.properties.registry import property_class, property_names
+from dpa4_flows.properties.relaxed import Relaxed
+from dpa4_flows.properties.settings import plain_settings, settings_of, summary, with_settings
+from dpa4_flows.results import ResultsTable
+from dpa4_flows.schemas import Document, Provenance
+
+MORSE = "dpa4_core.testing:MorsePotential"
+
+
+class Counted(MorsePotential):
+    """Counts its force calls."""
+
+    calls: ClassVar[int] = 0
+
+    def compute(self, graph: Graph) -> Output:
+        Counted.calls += 1
+        return super().compute(graph)
+
+
+COUNTED = f"{__name__}:Counted"
+
+
+def fcc(a: float = 4.45, push: int | None = None) -> Structure:
+    cell = Structure(a / 2 * (np.ones((3, 3)) - np.eye(3)), ["Mg"], [[0, 0, 0]])
+    if push is not None:
+        cell.make_supercell([2, 1, 1])
+        cell.translate_sites([0], np.random.default_rng(push).normal(scale=0.05, size=3), frac_coords=False)
+    return cell
+
+
+def numbers(document: Document) -> dict:
+    """A document without the time at which it was made."""
+    return document.model_dump(mode="json", exclude={"provenance": {"created", "wall_time_s"}})
+
+
+# ---- properties by name
+
+
+def test_every_name_leads_to_a_property_that_says_what_its_settings_mean() -> None:
+    for name in property_names():
+        kind = property_class(name)
+        assert registry.canonical(kind.name) == name
+        assert summary(kind)
+        for setting in settings_of(kind):
+            assert setting.words, f"{name}.{setting.name}"
+        assert with_settings(kind, plain_settings(kind())) == kind()
+        assert json.loads(json.dumps(plain_settings(kind()))) == plain_settings(kind())
+
+
+def test_names_cost_no_import() -> None:
+    code = (
+        "import sys, dpa4_flows\n"
+        "from dpa4_flows.properties.registry import property_names\n"
+        "assert 'elastic' in property_names() and dpa4_flows.__version__\n"
+        "heavy = {'torch', 'pymatgen', 'ase', 'jobflow'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("elastc", "did you mean 'elastic'"),
+        ("follow-mode", "did you mean 'follow_modes'"),
+        ("zzz", "choose from relax"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_closest_one(name: str, said: str) -> None:
+    with pytest.raises(DPA4Error, match=said):
+        property_class(name)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"fmx": 1}, "unknown key 'fmx'; did you mean 'fmax'"),
+        ({"fmax": "tight"}, "expected float, got 'tight'"),
+        ({"fmax": -1}, "fmax must be a positive number of eV/Å, not -1"),
+        ({"strains": []}, "strains must be magnitudes other than 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_before_anything_runs(given: dict, said: str) -> None:
+    with pytest.raises(DPA4Error, match=said):
+        with_settings(Elastic, given)
+
+
+def test_a_setting_of_a_property_within_another_leaves_its_neighbours() -> None:
+    made = with_settings(FollowedModes, {"relaxation": {"fmax": 2e-3}})
+    assert made.relaxation == dataclasses.replace(FollowedModes().relaxation, fmax=2e-3)
+    assert made.phonons == FollowedModes().phonons
+
+
+class SpanDocument(Document):
+    span: float | None = None
+    error: str | None = None
+    error_code: str | None = None
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Span(Property[SpanDocument]):
+    """Longest edge of the relaxed cell.
+
+    Attributes:
+        times: factor.
+    """
+
+    name: ClassVar[str] = "span"
+    document: ClassVar[type[Document]] = SpanDocument
+    starts_from_rest: ClassVar[bool] = True
+    times: float = 1.0
+
+    def plan(self, crystal: Crystal) -> Plan[SpanDocument]:
+        yield {}
+        edge = max(crystal.structure.lattice.abc)
+        return SpanDocument(span=self.times * edge, provenance=self.origin(crystal))
+
+    def failed(self, crystal: Crystal, error: PlanError) -> SpanDocument:
+        return SpanDocument(error=str(error), error_code=error.code, provenance=self.origin(crystal))
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch):
+    """Lets packages offer properties."""
+
+    def offer(*entries: tuple[str, str]) -> None:
+        found = [EntryPoint(name, value, registry.GROUP) for name, value in entries]
+        monkeypatch.setattr(registry, "entry_points", lambda group: found)
+        registry._homes.cache_clear()
+
+    yield offer
+    monkeypatch.undo()
+    registry._homes.cache_clear()
+
+
+def test_other_packages_bring_properties(others) -> None:
+    others(("span", f"{__name__}:Span"))
+    assert property_names()[-1] == "span"
+    results = d4.compute("span", fcc(), model=MORSE, settings={"span": {"times": 2}})
+    assert results[0].span == pytest.approx(2 * 4.45 / 2**0.5, rel=0.2) != 0
+    assert "span" in repr(results) and list(results.to_dataframe()["span"]) == [results[0].span]
+
+
+def test_a_property_of_another_package_that_cannot_be_used_harms_no_other(others) -> None:
+    others(("elastic", f"{__name__}:Span"), ("gone", "no_such_module:Gone"), ("wrong", "json:loads"))
+    for name, said in [("elastic", "several packages"), ("gone", "cannot be imported"), ("wrong", "is no property")]:
+        with pytest.raises(DPA4Error, match=said):
+            property_class(name)
+    assert property_class("phonons").name == "phonons"
+
+
+# ---- the same numbers on every way
+
+
+FUNCTIONS = {
+    name: property_class(name) for name in ("relax", "static", "elastic", "phonons", "surface", "equation_of_state")
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_has_the_settings_of_its_property(name: str) -> None:
+    ours = {"structures", "model", "relaxation", "how"}
+    parameters = inspect.signature(getattr(d4, name)).parameters
+    given = {p.name: p.default for p in parameters.values() if p.name not in ours}
+    assert given == {f.name: f.default for f in dataclasses.fields(FUNCTIONS[name])}
+    assert ("relaxation" in parameters) == FUNCTIONS[name].starts_from_rest
+
+
+def test_a_setting_reaches_the_property_of_its_name() -> None:
+    def used(results):
+        return results.question.properties[0]
+
+    other = {"fmax": 0.05, "max_steps": 7, "relax_cell": True, "pressure_gpa": 1.0, "rattle": 0.01, "optimizer": "fire"}
+    other |= {"max_step": 0.1, "cell": "all", "keep_symmetry": True, "check_minimum": False}
+    assert used(d4.relax([], model=MORSE, **other)) == Relaxed(**other)
+    other = {"strains": (-0.02, -0.01, 0.0, 0.01, 0.02), "form": "vinet", "fmax": 0.01, "max_steps": 9}
+    assert used(d4.equation_of_state([], model=MORSE, **other)) == EquationOfState(**other)
+    pytest.importorskip("phonopy")
+    for name, skipped in (("phonons", ("force_constants_folder", "temperatures_k")), ("surface", ()), ("elastic", ())):
+        kind = FUNCTIONS[name]
+        changed = {
+            f.name: tuple(2 * x for x in f.default) if isinstance(f.default, tuple) else 2 * f.default
+            for f in dataclasses.fields(kind)
+            if f.name not in skipped
+        }
+        assert used(getattr(d4, name)([], model=MORSE, **changed)) == kind(**changed)
+
+
+def test_function_and_maker_give_the_same_documents(tmp_path: Path) -> None:
+    structures = [fcc(push=1), fcc(4.3, push=2)]
+    model, table = ModelRef(MORSE), ResultsTable(tmp_path / "makers.sqlite")
+    for maker, results in (
+        (BatchRelaxMaker(model=model), d4.relax(structures, model=MORSE)),
+        (BatchStaticMaker(model=model), d4.static(structures, model=MORSE)),
+    ):
+        maker.run(table, structures)
+        made = table.calculations(map(maker.key, structures))
+        for structure, document in zip(structures, results, strict=True):
+            same = made[maker.key(structure)]
+            assert document.key == same.key and document.provenance.settings == same.provenance.settings
+            assert document.energy == pytest.approx(same.energy, abs=1e-8)
+            assert (document.n_steps, document.converged, document.minimum) == (
+                same.n_steps,
+                same.converged,
+                same.minimum,
+            )
+    relaxed = [Structure.from_dict(d.structure) for d in d4.relax(structures, model=MORSE, **vars(AT_REST))]
+    elastic = d4.elastic(structures, model=MORSE)
+    for document, made in zip(elastic, BatchElasticMaker(model=model).run(relaxed), strict=True):
+        np.testing.assert_allclose(document.c_ij_gpa, made.c_ij_gpa, atol=1e-6)
+        assert document.verdict == made.verdict
+
+
+def test_properties_of_one_crystal_share_its_relaxation_and_batch() -> None:
+    subjects = [Subject(str(i), fcc(push=i)) for i in range(2)]
+    alone, together = [], Counts()
+    for kind in (Elastic(), EquationOfState()):
+        counts = Counts()
+        answer(Question([kind]), subjects, ModelRef(MORSE), counts=counts)
+        alone.append(counts.n_requests)
+    answers = answer(Question([Elastic(), EquationOfState()]), subjects, ModelRef(MORSE), counts=together)
+    assert together.n_requests == sum(alone) - len(subjects)
+    assert list(answers[0].documents) == [RELAXED, "elastic", "equation_of_state"]
+    # of a metal without internal strain both are the same modulus
+    for one in answers:
+        of_volume = one.documents["equation_of_state"].bulk_modulus_gpa
+        assert one.documents["elastic"].k_voigt_gpa == pytest.approx(of_volume, rel=0.02)
+
+
+def test_without_a_relaxation_structures_are_taken_as_they_are() -> None:
+    loose = d4.elastic(fcc(4.5), model=MORSE, relaxation=None)[0]
+    assert not loose.converged and "relax it before" in loose.warnings[0]
+    assert d4.elastic(fcc(4.5), model=MORSE)[0].converged
+
+
+# ---- what is given
+
+
+def test_structures_come_in_any_form_and_keep_their_order(tmp_path: Path) -> None:
+    fcc().to(str(tmp_path / "mg.cif"))
+    (tmp_path / "folder").mkdir()
+    fcc(4.4).to(str(tmp_path / "folder" / "POSCAR"))
+    given = [fcc(), bulk("Mg", "fcc", 4.5), tmp_path / "mg.cif", str(tmp_path / "folder"), molecule("H2")]
+    given.append(Molecule(["H", "H"], [[0, 0, 0], [0, 0, 0.8]]))
+    results = d4.static(iter(given), model=MORSE)
+    assert [a.subject.name for a in results.answers] == ["Mg 0", "Mg 1", "mg", "POSCAR", "H2 4", "H2 5"]
+    assert not results.failed and results[0].energy == pytest.approx(results[2].energy, abs=1e-6)
+    assert len(d4.static(fcc(), model=MORSE)) == 1
+    with pytest.raises(DPA4Error, match="entry 1 of the structures is neither a structure nor a path: 3"):
+        d4.static([fcc(), 3], model=MORSE)
+
+
+def test_what_cannot_be_read_or_computed_fails_alone_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "broken.cif").write_text("data_x\n")
+    twice = Structure(fcc(5).lattice, ["Mg", "Mg"], [[0, 0, 0], [0, 0, 0.001]])
+    results = d4.compute(["elastic", "static"], [tmp_path / "broken.cif", twice, fcc()], model=MORSE)
+    assert [(f.name.split("/")[-1], f.document) for f in results.failed] == [
+        ("broken.cif", ""),
+        ("Mg 1", RELAXED),
+    ]
+    broken, overlapping, good = results
+    for name in ("elastic", "static"):
+        assert "holds no structure" in broken.documents[name].error
+    assert "the relaxation failed" in overlapping.documents["elastic"].error
+    assert good.documents["elastic"].k_vrh_gpa > 0
+    only = results["static"]
+    assert [f.document for f in only.failed] == ["", "static"] and len(only) == 3 and only[2].energy < 0
+    with pytest.raises(DPA4Error, match=r"gone\.cif"):
+        d4.static(tmp_path / "gone.cif", model=MORSE)
+
+
+def test_atoms_that_a_file_fixes_are_set_free_for_properties_of_crystals() -> None:
+    fixed = bulk("Mg", "fcc", 4.45)
+    fixed.set_constraint(FixAtoms([0]))
+    results = d4.elastic(fixed, model=MORSE)
+    assert results.rows()[0]["warnings"] == ["atoms that the file fixes were set free"]
+    assert results[0].k_vrh_gpa == pytest.approx(d4.elastic(fcc(), model=MORSE)[0].k_vrh_gpa, rel=1e-4)
+
+
+def test_a_molecule_has_no_elastic_tensor() -> None:
+    assert d4.elastic(molecule("H2"), model=MORSE)[0].error_code == "no_crystal"
+
+
+def test_questions_that_make_no_sense_get_a_sentence() -> None:
+    for properties, settings, said in (
+        ([], None, "no property is asked for"),
+        (["elastic", "Elastic"], None, "elastic is asked for twice"),
+        ("elastic", {"phonons": {}}, "settings of phonons, which is not asked for"),
+    ):
+        with pytest.raises(DPA4Error, match=said):
+            d4.compute(properties, fcc(), model=MORSE, settings=settings)
+
+
+# ---- what comes out
+
+
+@pytest.fixture(scope="module")
+def results():
+    twice = Structure(fcc(5).lattice, ["Mg", "Mg"], [[0, 0, 0], [0, 0, 0.001]])
+    return d4.compute(["elastic", "static"], [fcc(), twice], model=MORSE)
+
+
+def test_a_table_shows_itself(results) -> None:
+    text = repr(results["elastic"])
+    assert f"{results['elastic'][0].k_vrh_gpa:.0f}" in text and "failed: Mg 1: " in text
+    page = results._repr_html_()
+    assert page.count("<table") == 2 and page.count("failed: Mg 1") == 1
+    assert "<h4>elastic</h4>" in page
+    strange = d4.static([bulk("Mg", "fcc", 4.4)], model=MORSE)
+    strange.answers[0] = dataclasses.replace(
+        strange.answers[0], subject=dataclasses.replace(strange.answers[0].subject, name="<b>[red]x")
+    )
+    assert "&lt;b&gt;[red]x" in strange._repr_html_() and "<b>[red]x" in repr(strange)
+
+
+def test_a_narrow_terminal_gets_fewer_columns_and_none_is_cut(results) -> None:
+    def shown(width: int) -> list[str]:
+        console = Console(width=width)
+        with console.capture() as capture:
+            results["elastic"].print(console)
+        return capture.get().splitlines()
+
+    narrow, wide = shown(60), shown(200)
+    assert 40 < max(map(len, narrow)) <= 60 < max(map(len, wide)) <= 200
+    assert not any("…" in line for line in narrow)
+
+
+def test_a_table_converts_and_writes(results, tmp_path: Path) -> None:
+    frame = results.to_dataframe()
+    assert frame["elastic.k_vrh_gpa"][0] == results["elastic"][0].k_vrh_gpa
+    assert results["elastic"].to_dataframe()["k_vrh_gpa"][0] == frame["elastic.k_vrh_gpa"][0]
+    written = results.write(tmp_path / "folder")
+    assert [path.name for path in written] == ["answers.json", "answers.csv", "structures.extxyz"]
+    assert json.loads(written[0].read_text()) == results.rows()
+    assert len(written[1].read_text().splitlines()) == 3
+    relaxed = read(written[2], index=":")
+    assert len(relaxed) == 1 and relaxed[0].info["name"] == "Mg 0"
+    rest = Structure.from_dict(results.answers[0].documents[RELAXED].structure)
+    assert relaxed[0].get_volume() == pytest.approx(rest.volume)
+    assert results["static"].to(tmp_path / "static.cif").is_file()
+    assert read(tmp_path / "static.cif").get_volume() == pytest.approx(fcc().volume)
+    with pytest.raises(DPA4Error, match="cannot tell the format"):
+        results.to(tmp_path / "x.docx")
+
+
+def test_a_part_of_a_table_is_a_table(results) -> None:
+    assert len(results[1:]) == 1 and results[1:][0] is results.answers[1]
+    with pytest.raises(KeyError, match="phonons was not asked for"):
+        results["phonons"]
+
+
+def test_a_folder_is_where_everything_is_found_again(tmp_path: Path) -> None:
+    first = d4.elastic([fcc(push=1)], model=COUNTED, folder=tmp_path)
+    Counted.calls = 0
+    again = d4.compute("elastic", [fcc(push=1)], model=COUNTED, folder=tmp_path)
+    assert Counted.calls == 0 and numbers(again[0]) == numbers(first[0])
