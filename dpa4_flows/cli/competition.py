@@ -39,6 +39,11 @@ Corrections = Annotated[
     str, typer.Option(help="auto takes those that fit the model; none, MP2020, OMat24, or the .yaml file of a refit.")
 ]
 
+AskMP = Annotated[
+    bool | None,
+    typer.Option("--mp/--no-mp", help="Ask the Materials Project for structures; default: with an API key."),
+]
+
 
 @dataclass(frozen=True)
 class Competition:

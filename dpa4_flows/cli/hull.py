@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from pymatgen.core import Structure
 from rich.markup import escape
@@ -14,8 +14,7 @@ from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import HullVerdict
-from dpa4_flows.calculations import RATTLE
-from dpa4_flows.cli.competition import MP, Against, Corrections, against_kinds, compete, crystal
+from dpa4_flows.cli.competition import MP, Against, AskMP, Corrections, against_kinds, compete, crystal
 from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, tell_failed, warn
 from dpa4_flows.cli.hull_output import (
     against_words,
@@ -27,22 +26,11 @@ from dpa4_flows.cli.hull_output import (
 )
 from dpa4_flows.cli.hull_views import add_views, check_ion, print_views, view_figures, with_ion
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
-from dpa4_flows.cli.reference import AskMP, Fmax, Library, MaxSteps, Rattle
-from dpa4_flows.cli.structures import (
-    MAX_ROWS,
-    AsJson,
-    Batch,
-    Device,
-    Dtype,
-    Files,
-    Model,
-    Threads,
-    read_inputs,
-    warn_of_inputs,
-)
-from dpa4_flows.makers.batch import BatchMaker, BatchRelaxMaker, BatchStaticMaker
+from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
+from dpa4_flows.cli.relaxing import LibraryRelaxations
+from dpa4_flows.cli.structures import MAX_ROWS, read_inputs, warn_of_inputs
+from dpa4_flows.makers.batch import BatchMaker, BatchStaticMaker
 from dpa4_flows.makers.hull import CACHE, hull_phases, hull_set
-from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.report.figures import FigureBlock
@@ -55,44 +43,64 @@ def _family() -> None:
     """Stability."""
 
 
-@app.command()
-def hull(
-    files: Files,
-    against: Against = None,
-    corrections: Corrections = "auto",
+@dataclass(frozen=True)
+class Question:
+    """What is asked, and against what."""
+
+    against: Against = None
+    corrections: Corrections = "auto"
     temperature: Annotated[
         float | None,
         typer.Option(
             metavar="K", help="Gibbs energies at this temperature, 300 to 2000 K, instead of energies at 0 K."
         ),
-    ] = None,
+    ] = None
     window: Annotated[
         str | None,
         typer.Option(
             metavar="ION", help="Also the voltages against a metal at which nothing is taken up or given off."
         ),
-    ] = None,
+    ] = None
     chempots: Annotated[
         bool, typer.Option("--chempots", help="Also the chemical potentials of the elements where a phase is stable.")
-    ] = False,
-    no_relax: Annotated[bool, typer.Option("--no-relax", help="Take the structures of FILES as they are.")] = False,
-    alone: Annotated[
-        bool, typer.Option("--alone", help="The structures of FILES do not compete with each other.")
-    ] = False,
-    mp: AskMP = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a table.")] = None,
+    ] = False
+    no_relax: Annotated[bool, typer.Option("--no-relax", help="Take the structures of FILES as they are.")] = False
+    alone: Annotated[bool, typer.Option("--alone", help="The structures of FILES do not compete with each other.")] = (
+        False
+    )
+    mp: AskMP = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is written beside the answer."""
+
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a table.")] = None
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw: .html has hulls, windows and potentials, .png hulls.")
-    ] = None,
+    ] = None
+
+    def check(self) -> None:
+        """Refuse what cannot be written, before anything is computed."""
+        for path in (self.csv_file, self.plot):
+            if path is not None and not path.absolute().parent.is_dir():
+                raise DPA4Error(f"there is no folder {path.parent} for {path.name}")
+        if self.plot is not None and self.plot.suffix.lower() not in (".html", ".png"):
+            raise DPA4Error(
+                f"cannot tell the format from {self.plot.name!r}; end the name of the plot in .html or .png"
+            )
+
+
+@app.command()
+@grouped
+def hull(
+    files: Files,
+    *,
+    asked: Question,
+    written: Written,
     model: Model = "dpa4-neo",
-    fmax: Fmax = 0.02,
-    max_steps: MaxSteps = 500,
-    rattle: Rattle = RATTLE,
-    library: Library = None,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    threads: Threads = 0,
-    max_atoms_per_batch: Batch = None,
+    relaxing: LibraryRelaxations,
+    machine: BatchMachine,
     as_json: AsJson = False,
 ) -> None:
     """Energy above the convex hull, formation energy, and what each structure would decompose into.
@@ -116,31 +124,27 @@ def hull(
 
       dpa4 hull LiCoO2.cif --against mp --model dpa4-pro-mptrj
     """
-    kinds = against_kinds(against)
-    _check_outputs(csv_file, plot)
+    kinds = against_kinds(asked.against)
+    written.check()
+    csv_file, plot, window, temperature = written.csv_file, written.plot, asked.window, asked.temperature
     check_ion(window)
     inputs = [crystal(entry) for entry in read_inputs(files)]
-    if threads:
-        torch.set_num_threads(threads)
-    maker = BatchRelaxMaker(
-        model=ModelRef(model, device=device, dtype=dtype),
-        fmax=fmax,
-        max_steps=max_steps,
-        max_atoms_per_batch=max_atoms_per_batch,
-        rattle=rattle,
-    )
-    store = ReferenceStore.for_model(maker, library)
-    scheme = correction_scheme(store.info, corrections)
+    machine.use_threads()
+    maker = relaxing.maker(model, machine)
+    store = ReferenceStore.for_model(maker, relaxing.library)
+    scheme = correction_scheme(store.info, asked.corrections)
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
     structures: list[Structure] = [inputs[i].structure for i in good]
     systems = {chemical_system(structure) for structure in structures}
     wider = {with_ion(system, window) for system in systems}
-    competition = compete(store, systems | wider, kinds, scheme, mp, quiet=as_json)
+    competition = compete(store, systems | wider, kinds, scheme, asked.mp, quiet=as_json)
     references = competition.references
     if temperature is not None and kinds != [MP]:
         references = store.with_structures(references)
     calculator: BatchMaker = (
-        BatchStaticMaker(model=store.maker.model, max_atoms_per_batch=max_atoms_per_batch) if no_relax else store.maker
+        BatchStaticMaker(model=store.maker.model, max_atoms_per_batch=machine.max_atoms_per_batch)
+        if asked.no_relax
+        else store.maker
     )
     calculator.run(store.table, structures)
     keys = [calculator.key(structure) for structure in structures]
@@ -152,16 +156,16 @@ def hull(
         store.info,
         scheme,
         settings=calculator.settings(),
-        candidates_compete=not alone,
+        candidates_compete=not asked.alone,
         surveys=competition.surveys,
         competing_energies=competition.computed_by,
         temperature=temperature,
     )
     rows = result_rows(inputs, good, documents, found)
     figures: list[FigureBlock] = []
-    if window is not None or chempots:
+    if window is not None or asked.chempots:
         phases = hull_phases(documents, references, scheme, temperature)
-        add_views(rows, good, phases, ion=window, chempots=chempots, candidates_compete=not alone)
+        add_views(rows, good, phases, ion=window, chempots=asked.chempots, candidates_compete=not asked.alone)
         figures = view_figures(rows, good, phases, window) if plot is not None else []
     if csv_file is not None:
         write_csv(csv_file, rows)
@@ -182,7 +186,7 @@ def hull(
                 "corrections": scheme,
                 "temperature": temperature,
                 "against": against_words(kinds, competition.computed_by),
-                "relaxed": not no_relax,
+                "relaxed": not asked.no_relax,
                 "structures": rows,
                 "completeness": {system: c.model_dump() for system, c in found.completeness.items()},
                 "warnings": notes,
@@ -199,14 +203,6 @@ def hull(
         warn("not drawn", f"nothing for {plot}: a hull needs two elements, and all their references")
     warn_of_inputs(inputs)
     _finish(rows, notes, incomplete, may_grow=kinds == [CACHE])
-
-
-def _check_outputs(csv_file: Path | None, plot: Path | None) -> None:
-    for path in (csv_file, plot):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise DPA4Error(f"there is no folder {path.parent} for {path.name}")
-    if plot is not None and plot.suffix.lower() not in (".html", ".png"):
-        raise DPA4Error(f"cannot tell the format from {plot.name!r}; end the name of the plot in .html or .png")
 
 
 def _print(rows: Sequence[dict[str, Any]], words: str) -> None:

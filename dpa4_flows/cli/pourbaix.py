@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
 from pymatgen.core import Structure
@@ -25,15 +24,13 @@ from dpa4_flows.analysis.pourbaix import (
     reference_shifts,
 )
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
-from dpa4_flows.calculations import RATTLE
-from dpa4_flows.cli.competition import MP, Against, Corrections, against_kinds, compete, crystal
+from dpa4_flows.cli.competition import MP, Against, AskMP, Corrections, against_kinds, compete, crystal
 from dpa4_flows.cli.console import number, out, print_json, say, tell_failed, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
-from dpa4_flows.cli.reference import AskMP, Fmax, Library, MaxSteps, Rattle
-from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Files, Model, Threads, read_inputs, warn_of_inputs
-from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
+from dpa4_flows.cli.relaxing import LibraryRelaxations
+from dpa4_flows.cli.structures import read_inputs, warn_of_inputs
 from dpa4_flows.makers.hull import HullPhases, hull_phases
-from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.ions import read_ions
 from dpa4_flows.reference.store import ReferenceStore
@@ -63,31 +60,34 @@ def _family() -> None:
     """Stability."""
 
 
-@app.command()
-def pourbaix(
-    files: Files,
+@dataclass(frozen=True)
+class Question:
+    """What is asked, and against what."""
+
     ions: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Measured ions, TOML; see docs/stability.md for its form.")
-    ] = None,
-    ph: Annotated[list[float] | None, typer.Option("--ph", help="pH, may be repeated; default: 0, 7, 14.")] = None,
+    ] = None
+    ph: Annotated[list[float] | None, typer.Option("--ph", help="pH, may be repeated; default: 0, 7, 14.")] = None
     potential: Annotated[
         list[float] | None,
         typer.Option(help="V against the standard hydrogen electrode, may be repeated; default: -1 to 1.5."),
-    ] = None,
-    concentration: Annotated[float, typer.Option(min=1e-12, max=10.0, help="Of each ion, mol/L.")] = 1e-6,
-    against: Against = None,
-    corrections: Corrections = "auto",
-    mp: AskMP = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the diagrams: .html.")] = None,
+    ] = None
+    concentration: Annotated[float, typer.Option(min=1e-12, max=10.0, help="Of each ion, mol/L.")] = 1e-6
+    against: Against = None
+    corrections: Corrections = "auto"
+    mp: AskMP = None
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the diagrams: .html.")] = None
+
+
+@app.command()
+@grouped
+def pourbaix(
+    files: Files,
+    *,
+    asked: Question,
     model: Model = "dpa4-neo",
-    fmax: Fmax = 0.02,
-    max_steps: MaxSteps = 500,
-    rattle: Rattle = RATTLE,
-    library: Library = None,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    threads: Threads = 0,
-    max_atoms_per_batch: Batch = None,
+    relaxing: LibraryRelaxations,
+    machine: BatchMachine,
     as_json: AsJson = False,
 ) -> None:
     """Energy above the stable species in water, at given pH and potential.
@@ -102,26 +102,19 @@ def pourbaix(
 
       dpa4 pourbaix *.cif --ions ions.toml --ph 7 --potential 0 --potential 1.23 --plot pourbaix.html
     """
-    known = _checked(ions, plot)
-    kinds = against_kinds(against)
+    known = _checked(asked.ions, asked.plot)
+    kinds = against_kinds(asked.against)
     inputs = [crystal(entry) for entry in read_inputs(files)]
-    if threads:
-        torch.set_num_threads(threads)
-    maker = BatchRelaxMaker(
-        model=ModelRef(model, device=device, dtype=dtype),
-        fmax=fmax,
-        max_steps=max_steps,
-        max_atoms_per_batch=max_atoms_per_batch,
-        rattle=rattle,
-    )
-    store = ReferenceStore.for_model(maker, library)
-    scheme = correction_scheme(store.info, corrections)
+    machine.use_threads()
+    maker = relaxing.maker(model, machine)
+    store = ReferenceStore.for_model(maker, relaxing.library)
+    scheme = correction_scheme(store.info, asked.corrections)
     rows, wanted = _sorted_out(inputs, known)
     systems = {_system(structure, own) for structure, own in wanted.values()}
-    competition = compete(store, systems, kinds, scheme, mp, quiet=as_json)
+    competition = compete(store, systems, kinds, scheme, asked.mp, quiet=as_json)
     references = competition.references if kinds == [MP] else store.with_structures(competition.references)
     store.maker.run(store.table, [structure for structure, _ in wanted.values()])
-    conditions = Conditions(tuple(ph or PH), tuple(potential or POTENTIALS), concentration)
+    conditions = Conditions(tuple(asked.ph or PH), tuple(asked.potential or POTENTIALS), asked.concentration)
     diagrams = []
     for position, (structure, own) in wanted.items():
         key = store.maker.key(structure)
@@ -138,26 +131,26 @@ def pourbaix(
         diagrams.append((f"{rows[position]['formula']} ({rows[position]['name']})", phase, diagram))
     words = f"{store.info.name}: {store.info.level_of_theory}; corrections {scheme}, Gibbs {TEMPERATURE:g} K"
     notes = list(dict.fromkeys([*competition.notes, *(text for row in rows for text in _caveats(row))]))
-    if plot is not None and diagrams:
-        write_pourbaix_html(plot, diagrams, words, concentration, notes)
+    if asked.plot is not None and diagrams:
+        write_pourbaix_html(asked.plot, diagrams, words, asked.concentration, notes)
     if as_json:
         print_json(
             {
                 "model": store.info.name,
                 "model_sha256": store.info.sha256,
                 "corrections": scheme,
-                "concentration": concentration,
+                "concentration": asked.concentration,
                 "structures": rows,
                 "warnings": notes,
             }
         )
     else:
-        say(f"{words}; ions {concentration:g} mol/L")
+        say(f"{words}; ions {asked.concentration:g} mol/L")
         for row in rows:
             if row["error"] is None:
                 _print(row)
-        if plot is not None and diagrams:
-            say(f"wrote {plot}")
+        if asked.plot is not None and diagrams:
+            say(f"wrote {asked.plot}")
     warn_of_inputs(inputs)
     _finish(rows, notes)
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from pymatgen.core import Composition, Element
 from rich.markup import escape
@@ -14,38 +13,24 @@ from rich.table import Table
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.calculations import RATTLE
 from dpa4_flows.campaigns.bundled import find_campaign
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import BatteryCampaign, load_campaign
 from dpa4_flows.campaigns.library import CACHE, NONE
 from dpa4_flows.campaigns.run import model_of
+from dpa4_flows.cli.competition import AskMP
 from dpa4_flows.cli.console import out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
 from dpa4_flows.cli.reference_build import build_library
-from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Model, Threads
+from dpa4_flows.cli.relaxing import Library, LibraryRelaxations
 from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.catalogue import export_entries, stores, summarise
 from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.store import ReferenceStore, library_folder
 
 MAX_FAILURES = 20
 """Phases without an energy that are named on the screen; --json has them all."""
-
-Library = Annotated[
-    Path | None, typer.Option("--library", metavar="FOLDER", help="Folder of the library; default: in the cache.")
-]
-Fmax = Annotated[float, typer.Option(min=1e-6, help="Largest force on atoms and cell at the end, eV/Å.")]
-MaxSteps = Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")]
-Rattle = Annotated[
-    float,
-    typer.Option(min=0.0, max=0.2, help="Random displacements that relaxations start with, Å; 0 keeps the symmetry."),
-]
-AskMP = Annotated[
-    bool | None,
-    typer.Option("--mp/--no-mp", help="Ask the Materials Project for structures; default: with an API key."),
-]
 
 app = typer.Typer()
 reference = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,6 +55,7 @@ def _reference() -> None:
 
 
 @reference.command()
+@grouped
 def build(
     systems: Annotated[
         list[str] | None, typer.Argument(metavar="SYSTEMS...", help="Chemical systems, as Li-Co-O, or formulas.")
@@ -93,14 +79,9 @@ def build(
     ),
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Relax again what failed.")] = False,
     model: Model = "dpa4-neo",
-    fmax: Fmax = 0.02,
-    max_steps: MaxSteps = 500,
-    rattle: Rattle = RATTLE,
-    library: Library = None,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    threads: Threads = 0,
-    max_atoms_per_batch: Batch = None,
+    *,
+    relaxing: LibraryRelaxations,
+    machine: BatchMachine,
     as_json: AsJson = False,
 ) -> None:
     """Relax the competing phases of chemical systems and keep them.
@@ -117,17 +98,11 @@ def build(
 
       dpa4 reference build --campaign campaign.toml
     """
-    wanted, extra = list(systems or []), list(files or [])
-    maker = BatchRelaxMaker(
-        model=ModelRef(model, device=device, dtype=dtype),
-        fmax=fmax,
-        max_steps=max_steps,
-        max_atoms_per_batch=max_atoms_per_batch,
-        rattle=rattle,
-    )
+    wanted, extra, library = list(systems or []), list(files or []), relaxing.library
+    maker = relaxing.maker(model, machine)
     if campaign is not None:
         content = load_campaign(find_campaign(campaign)[0])
-        maker = _campaign_maker(content, max_atoms_per_batch)
+        maker = _campaign_maker(content, machine.max_atoms_per_batch)
         library = library or _campaign_library(content)
         wanted += _campaign_systems(content)
         extra += [Path(file) for file in content.hull.competing]
@@ -138,8 +113,7 @@ def build(
             "name a chemical system, as in `dpa4 reference build Li-Co-O`, or a campaign, as in "
             "`dpa4 reference build --campaign battery`"
         )
-    if threads:
-        torch.set_num_threads(threads)
+    machine.use_threads()
     wanted = [system_of(text) for text in wanted]
     store = ReferenceStore.for_model(maker, library)
     summary, notes = build_library(

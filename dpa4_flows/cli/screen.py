@@ -18,7 +18,7 @@ from dpa4_flows.cli.options import AsJson
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.runs import RetryErrors, interruptible, present
 from dpa4_flows.runs import How
-from dpa4_flows.runs.campaign import Campaign, CampaignRun
+from dpa4_flows.runs.campaign import Assignment, CampaignRun
 
 LaunchPadFile = Annotated[
     Path | None,
@@ -96,7 +96,7 @@ def screen(
     run = CampaignRun(target, launchpad)
     how = How(ConsoleWatch(quiet=as_json), retry_errors)
     with interruptible(again):
-        outcome = run.compute(Campaign(config, engine, file=file, force=force), how)
+        outcome = run.compute(Assignment(config, engine, file=file, force=force), how)
     if outcome.reused:
         remark("--force computes it anew")
     present(run, outcome, as_json=as_json)

@@ -5,33 +5,32 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from pymatgen.core import Structure
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
-from dpa4_flows.calculations import RATTLE
-from dpa4_flows.cli.competition import crystal
+from dpa4_flows.cli.competition import AskMP, crystal
 from dpa4_flows.cli.console import err, print_json, say, tell_failed, warn
 from dpa4_flows.cli.hull_output import incomplete_words
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
-from dpa4_flows.cli.reference import AskMP, Library, Rattle
+from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.reference_build import build_library
+from dpa4_flows.cli.relaxing import LibraryRelaxations
 from dpa4_flows.cli.stability_output import print_answers, result_rows, structures_to_write
-from dpa4_flows.cli.structures import AsJson, Batch, Device, Dtype, Files, Model, Threads, read_inputs
+from dpa4_flows.cli.structures import read_inputs
 from dpa4_flows.extras import require_extra
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.elastic import BatchElasticMaker
 from dpa4_flows.makers.hull import HullSet, hull_set
 from dpa4_flows.makers.phonons import TEMPERATURES, BatchPhononMaker
 from dpa4_flows.makers.stability import StabilityMaker, Stage
-from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.results import ResultsTable
@@ -58,7 +57,53 @@ def _family() -> None:
     """Stability."""
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is asked."""
+
+    no_hull: Annotated[bool, typer.Option("--no-hull", help="Without the distance to other phases.")] = False
+    no_elastic: Annotated[bool, typer.Option("--no-elastic", help="Without the elastic tensor.")] = False
+    no_phonons: Annotated[bool, typer.Option("--no-phonons", help="Without phonons.")] = False
+    follow_modes: Annotated[
+        bool,
+        typer.Option(
+            "--follow-modes", help="From an unstable crystal down along its imaginary mode, up to three times."
+        ),
+    ] = False
+    min_length: Annotated[
+        float, typer.Option(min=3.0, help="Distance between an atom and its image in phonon supercells, Å.")
+    ] = 10.0
+    temperature: Annotated[
+        list[float] | None,
+        typer.Option("--temperature", "-T", min=0.0, help="K, of the thermal properties; may be repeated."),
+    ] = None
+    corrections: Annotated[
+        str, typer.Option(help="Of hull energies: auto, none, MP2020, OMat24, or the .yaml file of a refit.")
+    ] = "auto"
+    mp: AskMP = None
+
+    def check(self) -> None:
+        """Refuse what makes no sense, and what cannot be computed here."""
+        if self.no_hull and self.no_elastic and self.no_phonons:
+            raise DPA4Error("nothing is left to ask: drop one of --no-hull, --no-elastic, --no-phonons")
+        if self.no_phonons and self.follow_modes:
+            raise DPA4Error("--follow-modes needs phonons: drop --no-phonons")
+        if not self.no_phonons:
+            require_extra("phonons", "a calculation of phonons (left out by --no-phonons)")
+
+
+@dataclass(frozen=True)
+class StrictRelaxations(LibraryRelaxations):
+    """Relaxations before strains and phonons; those of the hull converge as the library does."""
+
+    fmax: Annotated[
+        float, typer.Option(min=1e-6, help="Largest force before strains and phonons, eV/Å; the hull has its own.")
+    ] = 1e-3
+    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 1000
+
+
 @app.command()
+@grouped
 def stability(
     files: Files,
     output: Annotated[
@@ -70,37 +115,11 @@ def stability(
             help="Keep everything here and find it again: answers (JSON), structures, force constants for phonopy.",
         ),
     ] = None,
-    no_hull: Annotated[bool, typer.Option("--no-hull", help="Without the distance to other phases.")] = False,
-    no_elastic: Annotated[bool, typer.Option("--no-elastic", help="Without the elastic tensor.")] = False,
-    no_phonons: Annotated[bool, typer.Option("--no-phonons", help="Without phonons.")] = False,
-    follow_modes: Annotated[
-        bool,
-        typer.Option(
-            "--follow-modes", help="From an unstable crystal down along its imaginary mode, up to three times."
-        ),
-    ] = False,
-    min_length: Annotated[
-        float, typer.Option(min=3.0, help="Distance between an atom and its image in phonon supercells, Å.")
-    ] = 10.0,
-    temperature: Annotated[
-        list[float] | None,
-        typer.Option("--temperature", "-T", min=0.0, help="K, of the thermal properties; may be repeated."),
-    ] = None,
-    corrections: Annotated[
-        str, typer.Option(help="Of hull energies: auto, none, MP2020, OMat24, or the .yaml file of a refit.")
-    ] = "auto",
-    mp: AskMP = None,
+    *,
+    asked: Question,
     model: Model = "dpa4-neo",
-    fmax: Annotated[
-        float, typer.Option(min=1e-6, help="Largest force before strains and phonons, eV/Å; the hull has its own.")
-    ] = 1e-3,
-    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 1000,
-    rattle: Rattle = RATTLE,
-    library: Library = None,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    threads: Threads = 0,
-    max_atoms_per_batch: Batch = None,
+    relaxing: StrictRelaxations,
+    machine: BatchMachine,
     as_json: AsJson = False,
 ) -> None:
     """Energy above the hull, elastic tensor and phonons of structures, with a verdict and reasons.
@@ -117,33 +136,26 @@ def stability(
 
       dpa4 stability BaTiO3-cubic.cif --no-hull --follow-modes -o batio3
     """
-    if no_hull and no_elastic and no_phonons:
-        raise DPA4Error("nothing is left to ask: drop one of --no-hull, --no-elastic, --no-phonons")
-    if no_phonons and follow_modes:
-        raise DPA4Error("--follow-modes needs phonons: drop --no-phonons")
-    if not no_phonons:
-        require_extra("phonons", "a calculation of phonons (left out by --no-phonons)")
+    asked.check()
     inputs = [crystal(entry) for entry in read_inputs(files)]
-    if threads:
-        torch.set_num_threads(threads)
-    reference = ModelRef(model, device=device, dtype=dtype)
-    folder = None if output is None or no_phonons else str((output / "force_constants").resolve())
+    machine.use_threads()
+    folder = None if output is None or asked.no_phonons else str((output / "force_constants").resolve())
     maker = StabilityMaker(
-        model=reference.resolve(),
-        fmax=fmax,
-        max_steps=max_steps,
+        model=machine.model(model).resolve(),
+        fmax=relaxing.fmax,
+        max_steps=relaxing.max_steps,
         hull=None,  # placed here, where a terminal shows progress
-        elastic=None if no_elastic else BatchElasticMaker(max_atoms_per_batch=max_atoms_per_batch),
+        elastic=None if asked.no_elastic else BatchElasticMaker(max_atoms_per_batch=machine.max_atoms_per_batch),
         phonons=None
-        if no_phonons
+        if asked.no_phonons
         else BatchPhononMaker(
-            max_atoms_per_batch=max_atoms_per_batch,
-            min_length=min_length,
-            temperatures_k=tuple(temperature or TEMPERATURES),
+            max_atoms_per_batch=machine.max_atoms_per_batch,
+            min_length=asked.min_length,
+            temperatures_k=tuple(asked.temperature or TEMPERATURES),
             force_constants_folder=folder,
         ),
-        max_follow_steps=FOLLOW_STEPS if follow_modes else 0,
-        max_atoms_per_batch=max_atoms_per_batch,
+        max_follow_steps=FOLLOW_STEPS if asked.follow_modes else 0,
+        max_atoms_per_batch=machine.max_atoms_per_batch,
     )
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
     structures: list[Structure] = [inputs[i].structure for i in good]
@@ -152,9 +164,13 @@ def stability(
         table = ResultsTable(Path(path) / TABLE)
         placed: HullSet | None = None
         notes: list[str] = []
-        if not no_hull and structures:
-            relaxation = BatchRelaxMaker(model=maker.model, rattle=rattle, max_atoms_per_batch=max_atoms_per_batch)
-            placed, notes = _on_hull(relaxation, table, structures, corrections, library, mp, quiet=as_json)
+        if not asked.no_hull and structures:
+            relaxation = BatchRelaxMaker(
+                model=maker.model, rattle=relaxing.rattle, max_atoms_per_batch=machine.max_atoms_per_batch
+            )
+            placed, notes = _on_hull(
+                relaxation, table, structures, asked.corrections, relaxing.library, asked.mp, quiet=as_json
+            )
         _work(maker, table, structures, progress=err.is_terminal and not as_json)
         found = maker.assess(table, structures, placed)
     rows = result_rows(inputs, good, found)

@@ -34,12 +34,6 @@ MAX_ROWS = 50
 """Structures shown in the terminal; the file has all of them."""
 
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
-Dtype = Annotated[str, typer.Option(help="float32 or float64.")]
-Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves the choice to torch.")]
-Batch = Annotated[int | None, typer.Option("--max-atoms-per-batch", min=1, help="Atoms computed at the same time.")]
-
-
 @dataclass(frozen=True)
 class Large:
     """How a run in a folder is gone about."""

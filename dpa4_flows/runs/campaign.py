@@ -36,16 +36,13 @@ from dpa4_flows.report.collect import Snapshot, take_snapshot
 from dpa4_flows.report.structures import rows_with_frames
 from dpa4_flows.results import ResultsError, ResultsTable
 from dpa4_flows.runs.campaign_progress import CampaignProgress
-from dpa4_flows.runs.run import How, Note, Outcome, Run, RunStatus, RunStructure
-
-ROWS = 50
-"""Ranked candidates, and candidates that left, that a terminal shows."""
+from dpa4_flows.runs.run import ROWS, How, Note, Outcome, Run, RunStatus, RunStructure
 
 TABLE_NAME = "ranking.csv"
 
 
 @dataclass(frozen=True)
-class Campaign:
+class Assignment:
     """A campaign that is to be computed in a folder.
 
     Attributes:
@@ -122,9 +119,9 @@ class CampaignRun(Run):
 
     def resume(self, how: How) -> Outcome:
         config, engine = stored_campaign(self.folder)
-        return self.compute(Campaign(config, engine, stored_inputs=True), how)
+        return self.compute(Assignment(config, engine, stored_inputs=True), how)
 
-    def compute(self, campaign: Campaign, how: How) -> Outcome:
+    def compute(self, campaign: Assignment, how: How) -> Outcome:
         """Run a campaign in this folder, or hand it to workers.
 
         Raises:

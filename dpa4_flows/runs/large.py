@@ -136,9 +136,8 @@ def _notes(summary: Summary) -> list[Note]:
         for source, error in summary.failures
     ]
     if summary.n_failed > len(summary.failures):
-        notes.append(
-            Note("failed", f"and {summary.n_failed - len(summary.failures):,} more, in the column `error`", bad)
-        )
+        more = summary.n_failed - len(summary.failures)
+        notes.append(Note("failed", f"and {more:,} more, in the column `error`", bad))
     notes += [Note("not converged", f"{source}; raise --max-steps", slow) for source in summary.unconverged]
     if summary.n_unconverged > len(summary.unconverged):
         notes.append(Note("not converged", f"and {summary.n_unconverged - len(summary.unconverged):,} more", slow))
@@ -172,12 +171,10 @@ def compute(run: RunFolder, files: Sequence[Path], model: ModelRef, how: How, wo
 
 
 def _part(run: RunFolder, before: int, counts: Counter[str]) -> Part:
-    done = before + counts["done"]
+    done, total = before + counts["done"], run.n_structures
     words = f"{counts['failed']:,} failed"
     verb = COMMANDS[run.task.calculation]
-    return Part(
-        verb, done, run.n_structures, f"{done:,}/{run.n_structures:,}", words, finished=done >= run.n_structures
-    )
+    return Part(verb, done, total, f"{done:,}/{total:,}", words, finished=done >= total)
 
 
 def _compute_here(

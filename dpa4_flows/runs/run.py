@@ -10,14 +10,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from ase import Atoms
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.report.labels import duration
+
+ROWS = 50
+"""Lines of a long table that a terminal shows."""
 
 
 class Note(NamedTuple):
@@ -213,13 +219,19 @@ class Run(ABC):
     def status(self) -> RunStatus:
         """How far it is."""
 
-    def show(self, console: Console, *, everyone: bool = False) -> None:  # noqa: B027 - most have no more to say
-        """Print what came out so far.
+    def show(self, console: Console, *, everyone: bool = False) -> None:
+        """Print what came out so far; by default the rows of the table.
 
         Args:
             console: where.
             everyone: all lines of long tables.
         """
+        rows = list(islice(self.table(), None if everyone else ROWS))
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        grid = Table(*names)
+        for row in rows:
+            grid.add_row(*(escape("–" if row.get(name) is None else str(row[name])) for name in names))
+        console.print(grid)
 
     @abstractmethod
     def resume(self, how: How) -> Outcome:

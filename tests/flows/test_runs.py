@@ -294,7 +294,8 @@ def test_a_new_kind_is_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(runs, "KINDS", (*runs.KINDS, Bakery))
     (tmp_path / "oven.json").write_text("{}")
     assert isinstance(open_run(tmp_path), Bakery)
-    assert "running, 1 of 3 loaves done, 0.5 loaves/s, 4.0 s left\nwait" in dpa4("status", tmp_path).stdout
+    assert "running, 1 of 3 loaves done, 0.5 loaves/s, 4.0 s left" in (shown := dpa4("status", tmp_path).stdout)
+    assert "=rye" in shown and shown.endswith("wait\n")
     assert json.loads(dpa4("status", tmp_path, "--json").stdout)["seconds_left"] == 4
     assert dpa4("resume", tmp_path).exit_code == 3
     assert dpa4("report", tmp_path).exit_code == 0 and (tmp_path / "report.html").read_text() == "bread"
