@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     from dpa4_flows.campaigns.config import BatteryCampaign, load_campaign
     from dpa4_flows.campaigns.run import open_run, prepare_run
     from dpa4_flows.engines import run_local, submit_fireworks
-    from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
+    from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker, BatchRelaxMaker, BatchStaticMaker
     from dpa4_flows.makers.corrections import CorrectionRefitMaker
-    from dpa4_flows.makers.elastic import BatchElasticMaker
     from dpa4_flows.makers.elastic_flow import DPA4ElasticMaker
     from dpa4_flows.makers.hull import ConvexHullMaker
     from dpa4_flows.makers.phonon_flow import DPA4PhononMaker
-    from dpa4_flows.makers.phonons import BatchPhononMaker
+    from dpa4_flows.makers.property import PropertyMaker
     from dpa4_flows.makers.references import ReferenceMaker
     from dpa4_flows.makers.relax import DPA4MDMaker, DPA4RelaxMaker, DPA4StaticMaker
     from dpa4_flows.makers.stability import StabilityMaker
@@ -53,6 +52,7 @@ __all__ = [
     "EvaluateMaker",
     "FineTuneMaker",
     "ModelRef",
+    "PropertyMaker",
     "ReferenceMaker",
     "ReferenceStore",
     "ResultsTable",
@@ -80,13 +80,12 @@ _HOMES = {
     "campaigns.config": ("BatteryCampaign", "load_campaign"),
     "campaigns.run": ("open_run", "prepare_run"),
     "engines": ("run_local", "submit_fireworks"),
-    "makers.batch": ("BatchRelaxMaker", "BatchStaticMaker"),
+    "makers.batch": ("BatchElasticMaker", "BatchPhononMaker", "BatchRelaxMaker", "BatchStaticMaker"),
+    "makers.property": ("PropertyMaker",),
     "makers.corrections": ("CorrectionRefitMaker",),
-    "makers.elastic": ("BatchElasticMaker",),
     "makers.elastic_flow": ("DPA4ElasticMaker",),
     "makers.hull": ("ConvexHullMaker",),
     "makers.phonon_flow": ("DPA4PhononMaker",),
-    "makers.phonons": ("BatchPhononMaker",),
     "makers.references": ("ReferenceMaker",),
     "makers.relax": ("DPA4MDMaker", "DPA4RelaxMaker", "DPA4StaticMaker"),
     "makers.stability": ("StabilityMaker",),

@@ -106,12 +106,6 @@ class PhononPart(StabilityPart):
     )
 
 
-class StabilityParts(Document):
-    """One part of stability for some structures."""
-
-    parts: list[ElasticPart | PhononPart] = Field(description="One per structure, in order")
-
-
 class FollowedMode(Document):
     """One step down along an imaginary mode."""
 
@@ -148,11 +142,13 @@ class StabilityDocument(Document):
     )
     reasons: list[str] = Field(description="One sentence for each part, beginning with its name and verdict")
     warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
-    relaxed: RelaxedPart
+    relaxed: RelaxedPart | None = Field(None, description="None where there is an error")
     hull: HullPart | None = None
     elastic: ElasticPart | None = None
     phonons: PhononPart | None = None
     followed: FollowedPart | None = Field(None, description="Only where phonons are unstable")
+    error: str | None = Field(None, description="Why nothing could be computed")
+    error_code: str | None = Field(None, description="The same for logic")
     provenance: Provenance
 
 

@@ -53,6 +53,7 @@ from dpa4_flows.makers.references import (
 )
 from dpa4_flows.makers.sources import find_structures
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.provenance import energy_frame, provenance
 from dpa4_flows.reasons import Reason, voided
 from dpa4_flows.reference.entries import chemical_system, document_entry
@@ -122,12 +123,14 @@ class BatteryRun(MSONable):
         """
         settings = self.campaign.relax
         return BatchRelaxMaker(
+            property=Relaxed(
+                fmax=settings.fmax,
+                max_steps=settings.max_steps,
+                rattle=settings.rattle,
+                check_minimum=self.campaign.charged.check_minimum if charged else settings.check_minimum,
+            ),
             name=name,
             model=self.model,
-            fmax=settings.fmax,
-            max_steps=settings.max_steps,
-            rattle=settings.rattle,
-            check_minimum=self.campaign.charged.check_minimum if charged else settings.check_minimum,
             max_atoms_per_batch=self.campaign.engine.max_atoms_per_batch,
             shared_table=self.shared_table,
         )
@@ -383,7 +386,9 @@ def _judge_relaxations(
         table,
         stage,
         [
-            judge_relaxation(i, stage, document, fmax=maker.fmax, max_volume_change_percent=max_volume_change_percent)
+            judge_relaxation(
+                i, stage, document, fmax=maker.property.fmax, max_volume_change_percent=max_volume_change_percent
+            )
             for i, document in documents.items()
         ],
     )

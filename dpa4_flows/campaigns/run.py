@@ -25,7 +25,7 @@ from dpa4_flows.campaigns.battery import REFIT_FILE, STAGES, BatteryRun
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import BatteryCampaign, ConfigError, campaign_hash, input_checksums
 from dpa4_flows.campaigns.library import borrow, campaign_library, further_phases, give_back
-from dpa4_flows.makers.batch import RETRY_SINCE
+from dpa4_flows.makers.property import RETRY_SINCE
 from dpa4_flows.makers.references import (
     find_phases,
     put_phases,

@@ -29,11 +29,13 @@ from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.relaxing import LibraryRelaxations
 from dpa4_flows.cli.structures import MAX_ROWS, read_inputs, warn_of_inputs
-from dpa4_flows.makers.batch import BatchMaker, BatchStaticMaker
+from dpa4_flows.makers.batch import BatchStaticMaker
 from dpa4_flows.makers.hull import CACHE, hull_phases, hull_set
+from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.report.figures import FigureBlock
+from dpa4_flows.schemas import RelaxationDocument
 
 app = typer.Typer()
 
@@ -141,7 +143,7 @@ def hull(
     references = competition.references
     if temperature is not None and kinds != [MP]:
         references = store.with_structures(references)
-    calculator: BatchMaker = (
+    calculator: PropertyMaker[RelaxationDocument] = (
         BatchStaticMaker(model=store.maker.model, max_atoms_per_batch=machine.max_atoms_per_batch)
         if asked.no_relax
         else store.maker

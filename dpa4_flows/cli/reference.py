@@ -25,6 +25,7 @@ from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
 from dpa4_flows.cli.reference_build import build_library
 from dpa4_flows.cli.relaxing import Library, LibraryRelaxations
 from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.reference.catalogue import export_entries, stores, summarise
 from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.store import ReferenceStore, library_folder
@@ -231,11 +232,13 @@ def system_of(text: str) -> str:
 
 def _campaign_maker(campaign: BatteryCampaign, max_atoms_per_batch: int | None) -> BatchRelaxMaker:
     return BatchRelaxMaker(
+        property=Relaxed(
+            fmax=campaign.relax.fmax,
+            max_steps=campaign.relax.max_steps,
+            rattle=campaign.relax.rattle,
+            check_minimum=campaign.relax.check_minimum,
+        ),
         model=model_of(campaign),
-        fmax=campaign.relax.fmax,
-        max_steps=campaign.relax.max_steps,
-        rattle=campaign.relax.rattle,
-        check_minimum=campaign.relax.check_minimum,
         max_atoms_per_batch=max_atoms_per_batch or campaign.engine.max_atoms_per_batch,
     )
 
@@ -268,8 +271,8 @@ def _choose(
         store
         for store in found
         if (model is None or model in (store.info.name, store.maker.model.name) or store.info.sha256.startswith(model))
-        and (fmax is None or store.maker.fmax == fmax)
-        and (rattle is None or store.maker.rattle == rattle)
+        and (fmax is None or store.maker.property.fmax == fmax)
+        and (rattle is None or store.maker.property.rattle == rattle)
     ]
     if len(fitting) == 1:
         return fitting[0]
@@ -278,10 +281,10 @@ def _choose(
         which = "nothing" if model is None else f"nothing of {model}"
         raise DPA4Error(f"the library {folder} holds {which}; begin with `dpa4 reference build Li-Co-O`")
     names = ", ".join(
-        f"{s.info.name} {s.info.sha256[:12]} fmax {s.maker.fmax:g} rattle {s.maker.rattle:g} {s.maker.model.dtype}"
-        for s in fitting
+        f"{s.info.name} {s.info.sha256[:12]} fmax {how.fmax:g} rattle {how.rattle:g} {s.maker.model.dtype}"
+        for s, how in ((store, store.maker.property) for store in fitting)
     )
-    option = "--fmax" if len({store.maker.fmax for store in fitting}) > 1 else "--rattle"
+    option = "--fmax" if len({store.maker.property.fmax for store in fitting}) > 1 else "--rattle"
     if len({store.info.sha256 for store in fitting}) > 1:
         option = "--model"
     raise DPA4Error(f"the library {folder} holds {len(fitting)} sets of phases; choose with {option} from {names}")

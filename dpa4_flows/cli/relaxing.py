@@ -16,6 +16,7 @@ from dpa4_flows.calculations import RATTLE
 from dpa4_flows.cli.console import err, plural, remark
 from dpa4_flows.cli.options import BatchMachine
 from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.results import ResultsTable
 
 _AT_ONCE = 24  # structures between two steps of the progress bar
@@ -35,9 +36,8 @@ class Convergence:
     def maker(self, model: str, machine: BatchMachine) -> BatchRelaxMaker:
         """Relaxes with these settings on ``machine``."""
         return BatchRelaxMaker(
+            property=Relaxed(fmax=self.fmax, max_steps=self.max_steps),
             model=machine.model(model),
-            fmax=self.fmax,
-            max_steps=self.max_steps,
             max_atoms_per_batch=machine.max_atoms_per_batch,
         )
 
@@ -56,7 +56,8 @@ class LibraryRelaxations(Convergence):
     library: Library = None
 
     def maker(self, model: str, machine: BatchMachine) -> BatchRelaxMaker:
-        return dataclasses.replace(super().maker(model, machine), rattle=self.rattle)
+        maker = super().maker(model, machine)
+        return dataclasses.replace(maker, property=dataclasses.replace(maker.property, rattle=self.rattle))
 
 
 def relax_missing(

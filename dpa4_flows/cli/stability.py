@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pymatgen.core import Structure
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
@@ -27,10 +26,12 @@ from dpa4_flows.cli.stability_output import print_answers, result_rows, structur
 from dpa4_flows.cli.structures import read_inputs
 from dpa4_flows.extras import require_extra
 from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.makers.elastic import BatchElasticMaker
 from dpa4_flows.makers.hull import HullSet, hull_set
-from dpa4_flows.makers.phonons import TEMPERATURES, BatchPhononMaker
-from dpa4_flows.makers.stability import StabilityMaker, Stage
+from dpa4_flows.makers.stability import StabilityMaker
+from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
+from dpa4_flows.properties.relaxed import Relaxed
+from dpa4_flows.properties.stability import Stability
 from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.results import ResultsTable
@@ -41,13 +42,6 @@ TABLE = "stability.sqlite"
 """Results table in the folder of `dpa4 stability`."""
 ANSWERS = "stability.json"
 FOLLOW_STEPS = 3
-
-_WORDS: dict[Stage, str] = {
-    "relax": "relaxing",
-    "elastic": "straining",
-    "phonons": "displacing atoms",
-    "follow": "following modes",
-}
 
 app = typer.Typer()
 
@@ -140,21 +134,22 @@ def stability(
     inputs = [crystal(entry) for entry in read_inputs(files)]
     machine.use_threads()
     folder = None if output is None or asked.no_phonons else str((output / "force_constants").resolve())
-    maker = StabilityMaker(
-        model=machine.model(model).resolve(),
-        fmax=relaxing.fmax,
-        max_steps=relaxing.max_steps,
-        hull=None,  # placed here, where a terminal shows progress
-        elastic=None if asked.no_elastic else BatchElasticMaker(max_atoms_per_batch=machine.max_atoms_per_batch),
+    property_ = Stability(
+        relaxation=Relaxed(fmax=relaxing.fmax, max_steps=relaxing.max_steps),
+        elastic=None if asked.no_elastic else Elastic(),
         phonons=None
         if asked.no_phonons
-        else BatchPhononMaker(
-            max_atoms_per_batch=machine.max_atoms_per_batch,
+        else Phonons(
             min_length=asked.min_length,
             temperatures_k=tuple(asked.temperature or TEMPERATURES),
             force_constants_folder=folder,
         ),
         max_follow_steps=FOLLOW_STEPS if asked.follow_modes else 0,
+    )
+    maker = StabilityMaker(
+        model=machine.model(model).resolve(),
+        property=property_,
+        hull=None,  # placed here, where a terminal shows progress
         max_atoms_per_batch=machine.max_atoms_per_batch,
     )
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
@@ -166,13 +161,18 @@ def stability(
         notes: list[str] = []
         if not asked.no_hull and structures:
             relaxation = BatchRelaxMaker(
-                model=maker.model, rattle=relaxing.rattle, max_atoms_per_batch=machine.max_atoms_per_batch
+                property=Relaxed(rattle=relaxing.rattle),
+                model=maker.model,
+                max_atoms_per_batch=machine.max_atoms_per_batch,
             )
             placed, notes = _on_hull(
                 relaxation, table, structures, asked.corrections, relaxing.library, asked.mp, quiet=as_json
             )
-        _work(maker, table, structures, progress=err.is_terminal and not as_json)
-        found = maker.assess(table, structures, placed)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        hidden = as_json or not err.is_terminal
+        with Progress(*columns, console=err, transient=True, disable=hidden) as bar:
+            task = bar.add_task("relaxing, straining, displacing", total=len(structures))
+            found = maker.run(table, structures, placed, lambda n: bar.advance(task, n))
     rows = result_rows(inputs, good, found)
     notes = list(dict.fromkeys([*notes, *found.warnings]))
     info = maker.model.info()
@@ -180,7 +180,7 @@ def stability(
         "model": info.name,
         "model_sha256": info.sha256,
         "level_of_theory": info.level_of_theory,
-        "settings": maker.settings(),
+        "settings": property_.settings(maker.model),
         "structures": rows,
         "warnings": notes,
     }
@@ -222,22 +222,6 @@ def _on_hull(
         surveys=store.surveys(systems),
     )
     return placed, list(notes)
-
-
-def _work(maker: StabilityMaker, table: ResultsTable, structures: Sequence[Structure], *, progress: bool) -> None:
-    """All stages, with a bar for each."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True, disable=not progress) as bar:
-        for stage in maker.stages:
-            with _task(bar, _WORDS[stage], len(structures)) as task:
-                maker.run_stage(stage, table, structures, partial(bar.advance, task))
-
-
-@contextmanager
-def _task(bar: Progress, words: str, total: int) -> Iterator[TaskID]:
-    task = bar.add_task(words, total=total)
-    yield task
-    bar.update(task, completed=total)
 
 
 def _write(

@@ -103,7 +103,7 @@ def structures_to_write(
     """By name of the file: the relaxed structures, and the lower ones at the end of imaginary modes."""
     relaxed, lower = [], []
     for position, document in zip(computed, documents, strict=True):
-        if document is None:
+        if document is None or document.relaxed is None:
             continue
         name = inputs[position].name
         facts: dict[str, Any] = {"verdict": document.verdict, "converged": document.relaxed.converged}

@@ -13,14 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.cli.console import err, number, out, print_json, say, tell_failed
+from dpa4_flows.cli.console import err, number, out, print_json, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model
 from dpa4_flows.extras import require_extra
 from dpa4_flows.makers.bulk_validation import TEMPERATURE_K, BulkDocument, BulkRow, bulk_document, bulk_solids
-from dpa4_flows.makers.elastic import BatchElasticMaker
-from dpa4_flows.makers.phonons import BatchPhononMaker
-from dpa4_flows.makers.stability import StabilityMaker
+from dpa4_flows.properties.phonons import Phonons
+from dpa4_flows.properties.stability import Stability
 from dpa4_flows.results import ResultsTable
 
 TABLE = "bulk.sqlite"
@@ -63,25 +62,21 @@ def bulk(
         require_extra("phonons", "a calculation of phonons (left out by --no-phonons)")
     chosen = bulk_solids(solids, quick=quick)
     machine.use_threads()
-    maker = StabilityMaker(
-        model=machine.model(model),
-        hull=None,
-        elastic=BatchElasticMaker(max_atoms_per_batch=machine.max_atoms_per_batch),
-        phonons=None
-        if no_phonons
-        else BatchPhononMaker(
-            min_length=min_length, temperatures_k=(TEMPERATURE_K,), max_atoms_per_batch=machine.max_atoms_per_batch
-        ),
-        max_atoms_per_batch=machine.max_atoms_per_batch,
+    property_ = Stability(
+        phonons=None if no_phonons else Phonons(min_length=min_length, temperatures_k=(TEMPERATURE_K,))
     )
     place = tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     hidden = as_json or not err.is_terminal
     with place as path, Progress(*columns, console=err, transient=True, disable=hidden) as bar:
-        totals = {"elastic": sum(s.elastic for s in chosen), "phonons": sum(s.phonons for s in chosen)}
-        tasks = {part: bar.add_task(part, total=total) for part, total in totals.items()}
+        task = bar.add_task("straining and displacing", total=len(chosen))
         document = bulk_document(
-            maker, ResultsTable(Path(path) / TABLE), chosen, lambda part, n: bar.advance(tasks[part], n)
+            property_,
+            machine.model(model),
+            ResultsTable(Path(path) / TABLE),
+            chosen,
+            max_atoms_per_batch=machine.max_atoms_per_batch,
+            on_done=lambda n: bar.advance(task, n),
         )
     if as_json:
         print_json(document.model_dump(mode="json"))
@@ -90,7 +85,7 @@ def bulk(
         _print_errors(document)
         say(f"{document.n_passed} of {len(document.rows)} within the tolerance")
     for formula, error in document.failures.items():
-        tell_failed(formula, error)
+        warn("failed", f"{formula}: {error}", "bold red")
     if document.failures:
         raise typer.Exit(USER_ERROR if not document.rows else SOME_FAILED)
 

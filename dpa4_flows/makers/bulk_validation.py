@@ -16,7 +16,10 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_flows.makers.stability import StabilityMaker
+from dpa4_flows.compute.driver import compute
+from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.stability import Stability
 from dpa4_flows.provenance import provenance
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import Document, Provenance
@@ -108,6 +111,10 @@ class BulkSolid:
     def phonons(self) -> bool:
         return self.facts["phonons"] is not None
 
+    @property
+    def crystal(self) -> Crystal:
+        return Crystal(self.structure, name=self.formula)
+
     @functools.cached_property
     def structure(self) -> Structure:
         """Primitive cell to start from."""
@@ -140,59 +147,56 @@ def bulk_solids(names: Sequence[str] | None = None, *, quick: bool = False) -> l
 
 
 def bulk_document(
-    maker: StabilityMaker,
+    property_: Stability,
+    model: ModelRef,
     table: ResultsTable,
     solids: Sequence[BulkSolid],
-    on_done: Callable[[str, int], None] | None = None,
+    *,
+    max_atoms_per_batch: int | None = None,
+    on_done: Callable[[int], None] | None = None,
 ) -> BulkDocument:
     """Compute what the table lacks and compare.
 
     Args:
-        maker: model and settings; its hull is not used. What is None in it is left out.
+        property_: settings; what is None in it is left out.
+        model: the potential.
         table: relaxations, elastic tensors and phonons are found and kept here.
         solids: from `bulk_solids`.
-        on_done: called with the name of a part and the number of solids that were just finished.
+        max_atoms_per_batch: atoms computed at the same time; None leaves it to the device.
+        on_done: called with the number of solids that were just finished.
     """
+    asks = []
+    for solid in solids:
+        elastic = property_.elastic if solid.elastic else None
+        phonons = property_.phonons if solid.phonons else None
+        if elastic is not None or phonons is not None:
+            asks.append((solid.formula, Ask(replace(property_, elastic=elastic, phonons=phonons), solid.crystal)))
     answers: dict[str, StabilityDocument] = {}
     failures: dict[str, str] = {}
-    for part, chosen in (
-        ("elastic", [solid for solid in solids if solid.elastic and maker.elastic is not None]),
-        ("phonons", [solid for solid in solids if solid.phonons and maker.phonons is not None]),
-    ):
-        only = replace(
-            maker,
-            hull=None,
-            elastic=maker.elastic if part == "elastic" else None,
-            phonons=maker.phonons if part == "phonons" else None,
-        )
-        structures = [solid.structure for solid in chosen]
-        for stage in only.stages:
-            report = None if on_done is None or stage == "relax" else functools.partial(on_done, part)
-            only.run_stage(stage, table, structures, report)
-        found = only.assess(table, structures)
-        for solid, document, error in zip(chosen, found.documents, found.errors, strict=True):
-            if document is None:
-                failures[solid.formula] = error or "no answer"
-                continue
-            piece = document.elastic or document.phonons
-            if piece is not None and piece.error is not None:
-                failures[solid.formula] = f"{part}: {piece.error}"
-            before = answers.get(solid.formula)
-            answers[solid.formula] = (
-                document if before is None else before.model_copy(update={"phonons": document.phonons})
-            )
+    for formula, document in compute(asks, model, table, max_atoms_per_batch=max_atoms_per_batch):
+        if document.error is not None:
+            failures[formula] = document.error
+        else:
+            answers[formula] = document
+            for part in ("elastic", "phonons"):
+                piece = getattr(document, part)
+                if piece is not None and piece.error is not None:
+                    failures[formula] = f"{part}: {piece.error}"
+        if on_done is not None:
+            on_done(1)
     rows = [row for solid in solids if solid.formula in answers for row in _rows(solid, answers[solid.formula])]
     return BulkDocument(
         rows=rows,
         errors=_errors(rows),
         failures=failures,
         n_passed=sum(row.passed for row in rows),
-        provenance=provenance(maker.model, maker.settings()),
+        provenance=provenance(model, property_.settings(model)),
     )
 
 
 def lattice_constant(document: StabilityDocument) -> float:
     """Edge of the conventional cell along x, Å."""
+    assert document.relaxed is not None
     structure = structure_of_fields(document.relaxed.structure)
     return float(SpacegroupAnalyzer(structure, symprec=0.01).get_conventional_standard_structure().lattice.a)
 

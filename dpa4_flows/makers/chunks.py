@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jobflow import Flow, Response, job
 
-from dpa4_flows.makers.batch import BatchMaker
+from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.makers.sources import CANDIDATES, count_atoms
 from dpa4_flows.results import TableRef, open_for_job
 from dpa4_flows.schemas import ChunkSummary
@@ -43,7 +44,7 @@ def split(ids: Sequence[str], n_atoms: Sequence[int], chunk_size: int, max_chunk
 
 
 def chunk_flow(
-    maker: BatchMaker,
+    maker: PropertyMaker[Any],
     table: str | TableRef,
     ids: Sequence[str],
     *,
@@ -77,7 +78,7 @@ def chunk_flow(
 
 @job  # no output_schema: jobflow would apply it to the reference that stands for the replacing flow, and fail
 def fan_out(
-    maker: BatchMaker,
+    maker: PropertyMaker[Any],
     table: str | TableRef,
     ids: list[str] | None = None,
     survivors_of: str | None = None,

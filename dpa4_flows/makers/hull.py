@@ -31,6 +31,7 @@ from dpa4_flows.calculations import RATTLE
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.model_reference import WholeMaker
 from dpa4_flows.makers.references import ReferenceMaker, reference_entries, stored_surveys
+from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.provenance import energy_frame, provenance
 from dpa4_flows.reference.entries import ReferenceEntries, chemical_system, correction_scheme, document_entry
 from dpa4_flows.reference.sources import default_sources
@@ -60,7 +61,7 @@ class HullSet(Document):
 
 def pushed_relaxation() -> BatchRelaxMaker:
     """Relaxations as `dpa4 hull` and campaigns make them, so that all read one library."""
-    return BatchRelaxMaker(rattle=RATTLE)
+    return BatchRelaxMaker(property=Relaxed(rattle=RATTLE))
 
 
 @dataclass

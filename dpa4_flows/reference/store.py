@@ -34,6 +34,7 @@ from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_comp
 from dpa4_flows.calculations import plain_structure
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.provenance import code_version
 from dpa4_flows.reference.bundled_phases import bundled_relaxations
 from dpa4_flows.reference.entries import ReferenceEntries
@@ -113,7 +114,7 @@ class ReferenceStore:
         model = ModelRef(table.get_meta("model_name"), sha256=info.sha256, dtype=settings["dtype"])
         values = {name: settings[name] for name in ("fmax", "max_steps", "relax_cell", "pressure_gpa")}
         values |= {"rattle": settings.get("rattle", 0.0), "check_minimum": settings.get("check_minimum", False)}
-        return cls(table, BatchRelaxMaker(model=model, **values), info)
+        return cls(table, BatchRelaxMaker(property=Relaxed(**values), model=model), info)
 
     # ---- building --------------------------------------------------------------------------------------------------
 

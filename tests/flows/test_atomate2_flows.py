@@ -22,11 +22,11 @@ from dpa4_core import relax
 from dpa4_core.errors import DPA4Error
 from dpa4_flows import extras
 from dpa4_flows.engines import run_local
-from dpa4_flows.makers.elastic import BatchElasticMaker
+from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker
 from dpa4_flows.makers.elastic_flow import DPA4ElasticMaker
-from dpa4_flows.makers.phonons import BatchPhononMaker
 from dpa4_flows.makers.relax import DPA4MDMaker, DPA4RelaxMaker, DPA4StaticMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.phonons import Phonons
 
 pytest.importorskip("phonopy")
 
@@ -63,7 +63,7 @@ def test_elastic_tensors_agree(crystal: Structure, tmp_path: Path) -> None:
     flow = DPA4ElasticMaker.from_model(MODEL, relax_initial_structure=False).make(crystal)
     (replies,) = [run_local(flow, tmp_path)[flow.output.uuid]]
     expected = np.array(replies[max(replies)].output.elastic_tensor.ieee_format)
-    (part,) = BatchElasticMaker(model=MODEL).run([crystal])
+    (part,) = BatchElasticMaker(model=MODEL).documents([crystal])
     np.testing.assert_allclose(part.c_ij_gpa, expected, atol=0.005 * expected.max())
 
 
@@ -71,7 +71,7 @@ def test_elastic_tensors_agree(crystal: Structure, tmp_path: Path) -> None:
 def test_phonons_agree(crystal: Structure, tmp_path: Path) -> None:
     from dpa4_flows.makers.phonon_flow import DPA4PhononMaker
 
-    (part,) = BatchPhononMaker(model=MODEL, min_length=7.0, mesh_length=100.0).run([crystal])
+    (part,) = BatchPhononMaker(property=Phonons(min_length=7.0, mesh_length=100.0), model=MODEL).documents([crystal])
     maker = DPA4PhononMaker.from_model(MODEL, relax_initial_structure=False, create_thermal_displacements=False)
     flow = maker.make(crystal, supercell_matrix=part.supercell_matrix)
     replies = run_local(flow, tmp_path)[flow.output.uuid]

@@ -26,12 +26,14 @@ from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.calculations import input_hash, plain_structure, relaxation_key
 from dpa4_flows.campaigns.funnel import judge_relaxation
+from dpa4_flows.compute.writer import Writer
 from dpa4_flows.engines import run_local
-from dpa4_flows.makers.batch import RETRY_SINCE, BatchMaker, BatchRelaxMaker, BatchStaticMaker
+from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.makers.chunks import MAX_CHUNKS, chunk_flow, fan_out, split
+from dpa4_flows.makers.property import RETRY_SINCE, PropertyMaker
 from dpa4_flows.makers.sources import count_atoms, find_structures
-from dpa4_flows.makers.writer import ResultWriter
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.results import ResultsError, ResultsTable
 from dpa4_flows.schemas import Candidate, ChunkSummary, RelaxationDocument, StageResult
 
@@ -73,7 +75,7 @@ def test_a_chunk_may_be_a_part_of_files(table: ResultsTable, tmp_path: Path) -> 
     files = [str(tmp_path / name) for name in ("cu.extxyz", "broken.xyz")]
     summaries: list[ChunkSummary] = []
     for start in (0, 3, 6):
-        chunk = maker.make(str(table.path), files=files, start=start, stop=start + 3)
+        chunk = maker.make(table=str(table.path), files=files, start=start, stop=start + 3)
         summaries.append(run_local(chunk, tmp_path / "run")[chunk.uuid][1].output)
     assert [(s.n_requested, s.n_computed, s.n_failed) for s in summaries] == [(3, 3, 0), (3, 3, 0), (3, 2, 1)]
     stored = {document.structure_hash for document in table.iter_calculations()}
@@ -115,8 +117,8 @@ def test_key_depends_on_model_and_settings() -> None:
     structure = rocksalt()
     keys = {
         maker.key(structure),
-        BatchRelaxMaker(model=TOY, fmax=0.01).key(structure),
-        BatchRelaxMaker(model=TOY, relax_cell=False).key(structure),
+        BatchRelaxMaker(property=Relaxed(fmax=0.01), model=TOY).key(structure),
+        BatchRelaxMaker(property=Relaxed(relax_cell=False), model=TOY).key(structure),
         BatchRelaxMaker(model=ModelRef("ase.calculators.emt:EMT")).key(structure),
         BatchStaticMaker(model=TOY).key(structure),
     }
@@ -213,7 +215,7 @@ def test_labels_of_other_codes_are_left_out(table: ResultsTable) -> None:
 
 
 def test_unconverged_is_stored_and_counted(table: ResultsTable) -> None:
-    summary = BatchRelaxMaker(model=TOY, max_steps=1).run(table, [primitive()])
+    summary = BatchRelaxMaker(property=Relaxed(max_steps=1), model=TOY).run(table, [primitive()])
     assert (summary.n_unconverged, summary.n_failed) == (1, 0)
     assert not only(table).converged
 
@@ -231,7 +233,7 @@ def test_static_keeps_the_structure(table: ResultsTable) -> None:
 
 def test_any_ase_calculator_relaxes(table: ResultsTable) -> None:
     copper = bulk("Cu", "fcc", 3.5)
-    maker = BatchRelaxMaker(model=ModelRef("ase.calculators.emt:EMT"), fmax=1e-3)
+    maker = BatchRelaxMaker(property=Relaxed(fmax=1e-3), model=ModelRef("ase.calculators.emt:EMT"))
     assert maker.run(table, [AseAtomsAdaptor.get_structure(copper)]).n_failed == 0
     copper.calc = EMT()
     FIRE(FrechetCellFilter(copper), logfile=None).run(fmax=1e-3)
@@ -273,12 +275,12 @@ def count(table: ResultsTable) -> int:
 
 def test_finished_results_do_not_wait_for_the_next_one(table: ResultsTable) -> None:
     one, two, three = documents(table, 3)
-    with ResultWriter(table, every_s=0.1, every=2) as writer:
-        writer.add(one)
+    with Writer(every_s=0.1, every=2) as writer:
+        writer.add(table, one.key, one)
         assert count(table) == 0
-        writer.add(two)  # two make a transaction
+        writer.add(table, two.key, two)  # two make a transaction
         assert count(table) == 2
-        writer.add(three)
+        writer.add(table, three.key, three)
         deadline = time.monotonic() + 5
         while count(table) < 3 and time.monotonic() < deadline:  # nothing comes any more: the timer writes
             time.sleep(0.02)
@@ -286,8 +288,9 @@ def test_finished_results_do_not_wait_for_the_next_one(table: ResultsTable) -> N
 
 
 def test_closing_writes_what_waits_even_after_an_error(table: ResultsTable) -> None:
-    with pytest.raises(RuntimeError, match="out of memory"), ResultWriter(table, every_s=60) as writer:
-        writer.add(documents(table, 1)[0])
+    with pytest.raises(RuntimeError, match="out of memory"), Writer(every_s=60) as writer:
+        (one,) = documents(table, 1)
+        writer.add(table, one.key, one)
         raise RuntimeError("out of memory")
     assert count(table) == 1
 
@@ -297,10 +300,10 @@ def test_failed_write_is_not_lost(table: ResultsTable, monkeypatch: pytest.Monke
         raise ResultsError("results table cannot be used: disk full")
 
     (document,) = documents(table, 1)
-    with ResultWriter(table, every_s=0.2) as writer:
+    with Writer(every_s=0.2) as writer:
         with monkeypatch.context() as patch:
             patch.setattr(table, "put_calculations", full)
-            writer.add(document)
+            writer.add(table, document.key, document)
             time.sleep(0.4)
         assert count(table) == 0
     assert count(table) == 1
@@ -402,23 +405,23 @@ def test_fan_out_of_nothing_is_a_summary_of_zeros(table: ResultsTable, tmp_path:
 
 
 def test_maker_survives_serialisation() -> None:
-    maker = BatchRelaxMaker(model=TOY, fmax=0.01, retry_errors=True)
+    maker = BatchRelaxMaker(property=Relaxed(fmax=0.01), model=TOY, retry_errors=True)
     assert BatchRelaxMaker.from_dict(maker.as_dict()) == maker
-    assert isinstance(maker, BatchMaker)
+    assert isinstance(maker, PropertyMaker)
 
 
 def test_what_was_not_checked_for_a_way_down_does_not_stand_for_what_was(table: ResultsTable) -> None:
     """A square lattice stays on its saddle if nobody looks; the results of old settings are found under these only."""
     square = Structure(Lattice.cubic(2.5), ["Cu"], [[0, 0, 0]])
-    plain = BatchRelaxMaker(model=TOY, check_minimum=False)
+    plain = BatchRelaxMaker(property=Relaxed(check_minimum=False), model=TOY)
     checked = BatchRelaxMaker(model=TOY)
     assert set(plain.settings()) == {"calculation", "fmax", "max_steps", "relax_cell", "pressure_gpa", "dtype"}
     assert {"optimizer", "max_step", "cell", "keep_symmetry", "check_minimum"} <= set(checked.settings())
-    for maker in (plain, checked, BatchRelaxMaker(model=TOY, keep_symmetry=True)):
+    for maker in (plain, checked, BatchRelaxMaker(property=Relaxed(keep_symmetry=True), model=TOY)):
         assert maker.run(table, [square]).n_computed == 1
     held, free, kept = (
         table.calculations([maker.key(square)])[maker.key(square)]
-        for maker in (plain, checked, BatchRelaxMaker(model=TOY, keep_symmetry=True))
+        for maker in (plain, checked, BatchRelaxMaker(property=Relaxed(keep_symmetry=True), model=TOY))
     )
     assert (held.minimum, free.minimum, kept.minimum) == ("not_checked", "verified", "saddle")
     assert free.energy_per_atom < held.energy_per_atom - 0.1

@@ -188,8 +188,8 @@ def test_charged_hosts_stay_in_their_basin_unless_asked(tmp_path: Path) -> None:
         sections = {"relax": {"check_minimum": True}, "charged": {"check_minimum": wanted}}
         campaign = load_campaign(write_campaign(tmp_path / str(wanted), **sections))
         run = BatteryRun(table=str(tmp_path / "x.sqlite"), model=ModelRef(MORSE), campaign=campaign, corrections="none")
-        assert run.relax_maker("relax").check_minimum
-        assert run.relax_maker("relax charged", charged=True).check_minimum is expected
+        assert run.relax_maker("relax").property.check_minimum
+        assert run.relax_maker("relax charged", charged=True).property.check_minimum is expected
 
 
 def test_run_again_is_recognised_as_finished(finished: PreparedRun, no_computation: None) -> None:

@@ -115,7 +115,7 @@ def test_no_job_of_a_maker_works_without_the_table_that_was_made_with_it(
     model = ModelRef(MORSE).resolve()
     relax = BatchRelaxMaker(model=model)
     flows: list[Flow | Job] = [
-        relax.make(str(table), structures=crystals),
+        relax.make(table=str(table), structures=crystals),
         BatchStaticMaker(model=model).make(table=str(table), structures=crystals),
         ReferenceMaker(relax_maker=relax).make(str(table), structures=crystals),
         ConvexHullMaker(relax_maker=relax).make(crystals, table=table),
@@ -194,10 +194,10 @@ def test_jobs_of_an_older_version_find_their_table_and_make_none(tmp_path: Path)
     structures: list[Structure] = [candidates()["LiCoO2"]]
     maker = BatchStaticMaker(model=ModelRef(MORSE).resolve())
     with pytest.raises(ResultsError, match="there is no run folder"):
-        maker.make.original(maker, str(tmp_path / "run" / "results.sqlite"), structures=structures)
+        maker.make.original(maker, table=str(tmp_path / "run" / "results.sqlite"), structures=structures)
     assert list(tmp_path.iterdir()) == []
     ResultsTable(tmp_path / "results.sqlite")
-    assert maker.make.original(maker, str(tmp_path / "results.sqlite"), structures=structures).n_computed == 1
+    assert maker.make.original(maker, table=str(tmp_path / "results.sqlite"), structures=structures).n_computed == 1
 
 
 def test_a_killed_run_can_be_read_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

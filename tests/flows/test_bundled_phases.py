@@ -15,6 +15,7 @@ from dpa4_flows.analysis.prototypes import balance, proposals
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.hull import pushed_relaxation
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.reference import bundled_phases
 from dpa4_flows.reference.bundled_phases import (
     BundledPhases,
@@ -32,7 +33,7 @@ from dpa4_flows.results import ResultsTable
 
 
 def toy_maker() -> BatchRelaxMaker:
-    return BatchRelaxMaker(model=ModelRef(MORSE, dtype="float64"), fmax=0.05)
+    return BatchRelaxMaker(property=Relaxed(fmax=0.05), model=ModelRef(MORSE, dtype="float64"))
 
 
 def formulas(phases: list[ReferencePhase]) -> list[str]:

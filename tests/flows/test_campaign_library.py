@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -234,8 +235,7 @@ def test_refit_of_another_model_or_none_is_refused(tmp_path: Path, monkeypatch: 
 
 def test_displaced_start_is_part_of_the_key(first: PreparedRun) -> None:
     maker = first.run.relax_maker("relax")
-    assert maker.rattle == 1e-4
-    plain = first.run.relax_maker("relax")
-    plain.rattle = 0.0
+    assert maker.property.rattle == 1e-4
+    plain = dataclasses.replace(maker, property=dataclasses.replace(maker.property, rattle=0.0))
     assert "rattle" not in plain.settings()
     assert plain.key(antifluorite()) != maker.key(antifluorite())

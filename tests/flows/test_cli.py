@@ -34,7 +34,7 @@ from dpa4_core.testing import MorsePotential
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.run import open_run, prepare_run, run_lock
 from dpa4_flows.cli import app
-from dpa4_flows.makers.batch import RETRY_SINCE
+from dpa4_flows.makers.property import RETRY_SINCE
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning"),  # jobflow 0.4 with monty 2026

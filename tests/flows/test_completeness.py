@@ -40,6 +40,8 @@ from dpa4_flows.makers.hull import ConvexHullMaker
 from dpa4_flows.makers.references import stored_surveys
 from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.relaxed import Relaxed
+from dpa4_flows.properties.stability import Stability
 from dpa4_flows.reasons import voided
 from dpa4_flows.reference.catalogue import export_entries
 from dpa4_flows.reference.sources import BundledPhases, PhaseFile
@@ -48,7 +50,7 @@ from dpa4_flows.report.figures_hull import hull_caveat, hull_figures
 from dpa4_flows.schemas import HullDocument
 
 FAST = ("-m", MORSE, "--fmax", "0.05", "--threads", "1")
-MAKER = BatchRelaxMaker(model=ModelRef(MORSE), fmax=0.05)
+MAKER = BatchRelaxMaker(property=Relaxed(fmax=0.05), model=ModelRef(MORSE))
 ELEMENTS = {"Fe": 1, "Na": 1, "O": 1}
 SURVEY = Survey(source="Materials Project", version="2026.04.13", date="2026-11-29")
 
@@ -278,7 +280,9 @@ def test_maker_and_stability_call_it_unknown(tmp_path: Path) -> None:
     flow = ConvexHullMaker(relax_maker=MAKER).make([rocksalt("Mg")], tmp_path / "hull.sqlite")
     (document,) = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output.documents
     assert document.verdict.code == "unknown" and document.completeness.grade == "no_competitor"
-    maker = StabilityMaker(model=MAKER.model, hull=ConvexHullMaker(relax_maker=MAKER), elastic=None, phonons=None)
+    maker = StabilityMaker(
+        model=MAKER.model, hull=ConvexHullMaker(relax_maker=MAKER), property=Stability(elastic=None, phonons=None)
+    )
     flow = maker.make([rocksalt("Mg")], tmp_path / "stability.sqlite")
     (answer,) = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output.documents
     assert answer.verdict == "undecided"

@@ -27,6 +27,7 @@ from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.corrections import CorrectionRefitMaker, bundled_compounds
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.reference.entries import correction_scheme
 
 DATA = Path(__file__).parents[1] / "data"
@@ -301,7 +302,7 @@ YAML_KINDS = {
 
 def test_flow_relaxes_fits_and_writes(tmp_path):
     model = ModelRef("toy_pbe:pbe_u", dtype="float64")
-    maker = CorrectionRefitMaker(relax_maker=BatchRelaxMaker(model=model, fmax=0.5))
+    maker = CorrectionRefitMaker(relax_maker=BatchRelaxMaker(property=Relaxed(fmax=0.5), model=model))
     flow = maker.make(tmp_path / "refit.sqlite", tmp_path / "toy.yaml")
     responses = run_local(flow, tmp_path / "jobs")
     document = responses[flow.output.uuid][1].output

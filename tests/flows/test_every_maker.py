@@ -21,7 +21,11 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.model.registry import sha256_of
 from dpa4_flows import BatteryCampaign, BatteryRun, ModelRef, ScreeningMaker
 from dpa4_flows.engines import run_local
+from dpa4_flows.makers.model_reference import with_model
+from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.makers.references import reference_entries
+from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.stability import Stability
 
 pytest.importorskip("phonopy")  # of DPA4PhononMaker
 
@@ -43,6 +47,8 @@ def made(cls: type[Maker], model: Any = None) -> Maker:
     if cls is ScreeningMaker:
         campaign = BatteryCampaign(campaign={"name": "x", "candidates": ["x.cif"]})
         return ScreeningMaker(run=BatteryRun("/x.sqlite", NEO if model is None else model, campaign, "none"))
+    if cls is PropertyMaker:
+        return cls(property=Elastic()) if model is None else cls(property=Elastic(), model=model)
     if model is None:
         return cls()
     field = "base" if "base" in cls.__dataclass_fields__ else "model"
@@ -101,7 +107,10 @@ def test_names_paths_handles_and_outputs_are_models(
         maker = made(cls, given)
         found = models(maker)
         if isinstance(maker, dpa4_flows.StabilityMaker):  # gives its model to the parts when it makes jobs
-            found = {".model": maker.model, ".relaxation.model": maker.relaxation.model}
+            found = {
+                ".model": maker.model,
+                ".hull.relax_maker.model": with_model(maker.hull, maker.model).relax_maker.model,
+            }
         assert found and all(value == expected for value in found.values()), given
 
 
@@ -183,9 +192,8 @@ def test_two_models_in_one_flow_are_refused() -> None:
         DPA4Error, match=r"'DPA4 batch relax' has the model toy_potentials:OMatMorse .*name the model once"
     ):
         dpa4_flows.ConvexHullMaker(relax_maker=other, model=MORSE)
-    for part in ({"hull": hull}, {"elastic": dpa4_flows.BatchElasticMaker(model="toy_potentials:OMatMorse")}):
-        with pytest.raises(DPA4Error, match="has the model toy_potentials:OMatMorse .* with dpa4-neo"):
-            dpa4_flows.StabilityMaker(**part).make([rocksalt("Mg")])
+    with pytest.raises(DPA4Error, match="has the model toy_potentials:OMatMorse .* with dpa4-neo"):
+        dpa4_flows.StabilityMaker(hull=hull).make([rocksalt("Mg")])
 
 
 @job
@@ -196,7 +204,7 @@ def chosen() -> dict[str, ModelRef]:
 
 def flows_of(model: OutputReference, crystal: Structure, folder: Path) -> dict[str, Flow | Job]:
     table = str(folder / "results.sqlite")
-    parts = {"phonons": None, "elastic": None}
+    parts = {"property": Stability(phonons=None, elastic=None)}
     hull = dpa4_flows.ConvexHullMaker(corrections="none")
     return {
         "hull in stability": dpa4_flows.StabilityMaker(model=model, hull=hull, **parts).make([crystal], table),
@@ -204,7 +212,7 @@ def flows_of(model: OutputReference, crystal: Structure, folder: Path) -> dict[s
             relax_maker=dpa4_flows.BatchRelaxMaker(model=model), corrections="none"
         ).make([crystal], table),
         "references": dpa4_flows.ReferenceMaker(model=model).make(table, structures=[crystal]),
-        "strains": dpa4_flows.BatchElasticMaker(model=model, strains=(-0.01, 0.01)).make([crystal], table),
+        "strains": dpa4_flows.BatchElasticMaker(property=Elastic(strains=(-0.01, 0.01)), model=model).make([crystal]),
     }
 
 
@@ -216,7 +224,7 @@ def test_output_of_a_job_is_a_model_at_any_depth(kind: str, tmp_path: Path) -> N
     output = replies[max(replies)].output
     table = dpa4_flows.ResultsTable(tmp_path / "results.sqlite")
     if kind == "strains":
-        assert [part.provenance.model_name for part in output.parts] == [OTHER.name]
+        assert [part["provenance"]["model_name"] for part in output.documents] == [OTHER.name]
         return
     if kind != "references":
         assert [d.provenance.model_name for d in output.documents] == [OTHER.name]

@@ -21,10 +21,11 @@ from pymongo import MongoClient
 from dpa4_flows.engines import FireWorks, open_launchpad, submit_fireworks
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.chunks import fan_out
-from dpa4_flows.makers.phonons import BatchPhononMaker
 from dpa4_flows.makers.relax import DPA4StaticMaker
 from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.phonons import Phonons
+from dpa4_flows.properties.stability import Stability
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import Candidate
 
@@ -152,7 +153,9 @@ def test_cancelled_jobs_are_not_run(site: Site) -> None:
 
 @pytest.mark.slow
 def test_stability_is_a_flow_of_values(site: Site, tmp_path: Path) -> None:
-    maker = StabilityMaker(model=TOY, hull=None, phonons=BatchPhononMaker(min_length=5.0, temperatures_k=(300.0,)))
+    maker = StabilityMaker(
+        model=TOY, hull=None, property=Stability(phonons=Phonons(min_length=5.0, temperatures_k=(300.0,)))
+    )
     flow = maker.make([rocksalt("Mg", 4.3)], tmp_path / "stability.sqlite")
     ids = submit_fireworks(flow, site.launchpad_file)
     site.work()

@@ -25,12 +25,13 @@ from dpa4_flows.makers.references import (
     reference_structures,
 )
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.reference.entries import correction_scheme
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import RelaxationDocument
 
-MAKER = BatchRelaxMaker(model=ModelRef("dpa4_core.testing:MorsePotential"), fmax=0.05)
+MAKER = BatchRelaxMaker(property=Relaxed(fmax=0.05), model=ModelRef("dpa4_core.testing:MorsePotential"))
 
 
 def binary(metal: str, anion: str, a: float) -> Structure:
@@ -198,7 +199,7 @@ def test_energies_of_two_models_do_not_meet(library: str, tmp_path: Path) -> Non
     path = tmp_path / "hull.sqlite"
     structures = [binary("Mg", "O", 4.4)]
     run_local(ConvexHullMaker(relax_maker=MAKER, files=[library]).make(structures, path), tmp_path / "jobs")
-    other = BatchRelaxMaker(model=ModelRef("toy_potentials:SlowMorse"), fmax=0.05)
+    other = BatchRelaxMaker(property=Relaxed(fmax=0.05), model=ModelRef("toy_potentials:SlowMorse"))
     flow = ConvexHullMaker(relax_maker=other, files=[library]).make(structures, path)
     with pytest.raises(ValueError, match="energies of different frames cannot be compared") as caught:
         run_local(flow, tmp_path / "jobs")

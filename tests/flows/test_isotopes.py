@@ -26,10 +26,10 @@ from dpa4_core.md.subject import identity_of, movable_atoms
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.calculations import input_hash, plain_structure, relaxation_document, system_hash
 from dpa4_flows.large.rows import Rows
-from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.makers.elastic import BatchElasticMaker
-from dpa4_flows.makers.phonons import BatchPhononMaker
+from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker, BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.site_conversion import all_with_written_masses
 
 MODEL, POTENTIAL = ModelRef(MORSE), MorsePotential()
@@ -58,8 +58,10 @@ def test_optical_modes_fall_with_the_root_of_the_reduced_mass(
     hydride: Structure, deuteride: Callable[[Structure], Structure]
 ) -> None:
     pytest.importorskip("phonopy")
-    maker = BatchPhononMaker(model=MODEL, min_length=5.0, mesh_length=15.0, temperatures_k=(0.0, 300.0))
-    light, heavy = maker.run([hydride, deuteride(hydride)])
+    maker = BatchPhononMaker(
+        property=Phonons(min_length=5.0, mesh_length=15.0, temperatures_k=(0.0, 300.0)), model=MODEL
+    )
+    light, heavy = maker.documents([hydride, deuteride(hydride)])
     assert light.error is None and heavy.error is None
     lithium = atomic_masses[3]
     ratio = np.sqrt(H * (lithium + D) / (D * (lithium + H)))
@@ -108,7 +110,7 @@ def _gamma_frequencies(crystal: Structure) -> np.ndarray:
 def test_debye_temperature_falls_with_the_root_of_the_density(
     hydride: Structure, deuteride: Callable[[Structure], Structure]
 ) -> None:
-    light, heavy = BatchElasticMaker(model=MODEL, fmax=1e-3).run([hydride, deuteride(hydride)])
+    light, heavy = BatchElasticMaker(property=Elastic(fmax=1e-3), model=MODEL).documents([hydride, deuteride(hydride)])
     lithium = atomic_masses[3]
     assert heavy.k_vrh_gpa == pytest.approx(light.k_vrh_gpa)
     expected = np.sqrt((lithium + H) / (lithium + D))

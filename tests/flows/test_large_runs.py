@@ -46,6 +46,7 @@ from dpa4_flows.large.rows import Row, Rows, error_code, read_journal, read_shar
 from dpa4_flows.large.worker import RunWorker
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.relaxed import Relaxed
 
 SLOW = "toy_potentials:SlowMorse"
 TESTS = Path(__file__).parent
@@ -110,7 +111,7 @@ def test_a_run_gives_what_relax_gives_under_the_same_keys(tmp_path: Path) -> Non
     RunWorker(run, [path], MorsePotential()).work()
     rows = rows_of(run)
     expected = relax(crystals(70), MorsePotential(), fmax=0.05, max_steps=200)
-    maker = BatchRelaxMaker(model=ModelRef(MORSE), fmax=0.05, max_steps=200)
+    maker = BatchRelaxMaker(property=Relaxed(fmax=0.05, max_steps=200), model=ModelRef(MORSE))
     for i, result in enumerate(expected):
         row = rows[i]
         assert row["source"] == f"{path}:{i}"

@@ -24,11 +24,10 @@ from dpa4_flows.analysis.sanity import check_candidate
 from dpa4_flows.calculations import input_hash, system_hash
 from dpa4_flows.cli import app
 from dpa4_flows.large.rows import Rows
-from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.makers.elastic import BatchElasticMaker
+from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker, BatchRelaxMaker
 from dpa4_flows.makers.elastic_flow import DPA4ElasticMaker
-from dpa4_flows.makers.phonons import BatchPhononMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.reference.entries import document_entry
 from dpa4_flows.reference.library import LibraryError, as_crystal
 from dpa4_flows.results import ResultsTable
@@ -65,7 +64,7 @@ open_structures = pytest.mark.parametrize("make", OPEN.values(), ids=OPEN)
 def test_parts_that_need_a_crystal_say_so(maker: Any) -> None:
     if maker is BatchPhononMaker:
         pytest.importorskip("phonopy")
-    (part,) = maker(model=MODEL).run([as_pymatgen(slab())])
+    (part,) = maker(model=MODEL).documents([as_pymatgen(slab())])
     assert part.verdict == "unknown" and PERIODIC in part.error
 
 
@@ -80,7 +79,7 @@ def test_nothing_but_crystals_comes_onto_the_hull(make: Any, tmp_path: Path) -> 
         as_crystal(make())
     structure = as_pymatgen(make())
     table = ResultsTable(tmp_path / "table.sqlite")
-    relaxation = BatchRelaxMaker(model=MODEL, fmax=0.05)
+    relaxation = BatchRelaxMaker(property=Relaxed(fmax=0.05), model=MODEL)
     relaxation.run(table, [structure])
     (document,) = table.calculations([relaxation.key(structure)]).values()
     assert document.error is None and document.converged

@@ -37,6 +37,7 @@ from dpa4_flows.large.folder import Task, prepare_folder
 from dpa4_flows.large.worker import RunWorker
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.reference.catalogue import export_entries
 from dpa4_flows.reference.entries_file import read_entries
 from dpa4_flows.reference.library import ReferencePhase, as_crystal, load_phases
@@ -342,7 +343,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     RunWorker(run, [folder / "in.extxyz"], MorsePotential()).work()
     for name in WRITERS[3:5]:
         export_run(run, folder / name)
-    maker = BatchRelaxMaker(model=ModelRef(MORSE), fmax=1.0, max_steps=200)
+    maker = BatchRelaxMaker(property=Relaxed(fmax=1.0, max_steps=200), model=ModelRef(MORSE))
     store = ReferenceStore.for_model(maker, folder / "library")
     store.build(["Mg-O"], [Made([as_crystal(atoms) for atoms in frames])])
     for name in WRITERS[5:7]:

@@ -28,6 +28,7 @@ from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.hull import ConvexHullMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.reference.catalogue import export_entries, stores, summarise
 from dpa4_flows.reference.entries import document_entry
 from dpa4_flows.reference.library import ReferencePhase, load_phases
@@ -36,7 +37,7 @@ from dpa4_flows.reference.sources import BundledPhases, MaterialsProjectPhases, 
 from dpa4_flows.reference.store import ReferenceStore, canonical_system
 
 DATA = Path(__file__).parents[1] / "data"
-MAKER = BatchRelaxMaker(model=ModelRef(MORSE), fmax=0.05)
+MAKER = BatchRelaxMaker(property=Relaxed(fmax=0.05), model=ModelRef(MORSE))
 XENON = Structure(Lattice.cubic(4), ["Li", "Xe"], [[0.0] * 3, [0.5] * 3])
 
 
@@ -212,7 +213,7 @@ def test_hull_query_takes_milliseconds_without_model_and_network(
 
 def test_store_knows_its_model_and_settings(store: ReferenceStore, tmp_path: Path) -> None:
     folder = tmp_path / "library"
-    other = ReferenceStore.for_model(replace(MAKER, fmax=0.1), folder)
+    other = ReferenceStore.for_model(replace(MAKER, property=Relaxed(fmax=0.1)), folder)
     assert other.table.path != store.table.path
     assert [summarise(s).settings["fmax"] for s in stores(folder)] in ([0.05, 0.1], [0.1, 0.05])
     opened = ReferenceStore.open(store.table.path)
@@ -241,9 +242,11 @@ import sys
 sys.path[:0] = {paths!r}
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.reference.sources import BundledPhases
 from dpa4_flows.reference.store import ReferenceStore
-maker = BatchRelaxMaker(model=ModelRef("toy_potentials:SlowMorse"), fmax=0.05, max_atoms_per_batch={atoms})
+model = ModelRef("toy_potentials:SlowMorse")
+maker = BatchRelaxMaker(property=Relaxed(fmax=0.05), model=model, max_atoms_per_batch={atoms})
 print(ReferenceStore.for_model(maker, {folder!r}).build({systems!r}, [BundledPhases()]).n_computed)
 """
 

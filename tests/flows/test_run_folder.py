@@ -60,7 +60,7 @@ def test_competing_phases_come_from_the_table_and_start_as_candidates_do(prepare
 
     assert [row["name"] for row in table.get_meta("references")] == [phase.name for phase in phases]
     maker = prepared.run.relax_maker("competing phases")
-    assert maker.rattle == campaign.relax.rattle > 0
+    assert maker.property.rattle == campaign.relax.rattle > 0
     assert list(reference_sizes(table)) == [maker.key(phase.structure) for phase in phases]
 
 

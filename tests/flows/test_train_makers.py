@@ -72,7 +72,7 @@ def test_document_says_what_was_trained_on_what(trained: TrainingDocument) -> No
 def test_model_of_a_training_job_relaxes_in_the_same_flow(data: str, copper: Structure, tmp_path: Path) -> None:
     train = TrainMaker(config=SHORT, report=False).make(data)
     relax = DPA4RelaxMaker(model=train.output.model, steps=2).make(copper)
-    chunk = BatchStaticMaker(model=train.output.model).make(str(tmp_path / "results.sqlite"), structures=[copper])
+    chunk = BatchStaticMaker(model=train.output.model).make([copper], tmp_path / "results.sqlite")
     evaluation = EvaluateMaker(model=train.output.model).make(data)
     assert {train.uuid} == set(relax.input_uuids) == set(chunk.input_uuids) == set(evaluation.input_uuids)
     responses = run_local(Flow([evaluation, relax, chunk, train]), tmp_path)  # jobflow finds the order

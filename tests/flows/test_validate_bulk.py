@@ -13,10 +13,9 @@ from typer.testing import CliRunner, Result
 
 from dpa4_flows.cli import app
 from dpa4_flows.makers.bulk_validation import bulk_document, bulk_solids
-from dpa4_flows.makers.elastic import BatchElasticMaker
-from dpa4_flows.makers.phonons import BatchPhononMaker
-from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.phonons import Phonons
+from dpa4_flows.properties.stability import Stability
 from dpa4_flows.results import ResultsTable
 
 pytest.importorskip("phonopy")
@@ -98,13 +97,9 @@ def test_mistakes_are_one_sentence() -> None:
 def test_neo_gives_elastic_constants_and_phonons(neo_path: Path, tmp_path: Path) -> None:
     """Through the reference implementation: silicon 5.467 Å, 87.0 GPa, 155/53/74 GPa, 15.13 THz; cubic BaTiO3 has an
     imaginary polar mode at 7.4i THz."""
-    maker = StabilityMaker(
-        model=ModelRef(str(neo_path)),
-        elastic=BatchElasticMaker(),
-        phonons=BatchPhononMaker(min_length=8.0, temperatures_k=(300.0,)),
-    )
+    asked = Stability(phonons=Phonons(min_length=8.0, temperatures_k=(300.0,)))
     solids = bulk_solids(["Si", "BaTiO3"])
-    document = bulk_document(maker, ResultsTable(tmp_path / "bulk.sqlite"), solids)
+    document = bulk_document(asked, ModelRef(str(neo_path)), ResultsTable(tmp_path / "bulk.sqlite"), solids)
     assert document.failures == {}
     found = {(row.formula, row.quantity): row.value for row in document.rows}
     assert found["Si", "a"] == pytest.approx(5.467, abs=0.003)

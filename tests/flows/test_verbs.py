@@ -27,8 +27,7 @@ from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.compute.driver import Counts
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
-from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
-from dpa4_flows.makers.elastic import BatchElasticMaker
+from dpa4_flows.makers.batch import BatchElasticMaker, BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties import registry
 from dpa4_flows.properties.answers import RELAXED, Question, Subject, answer
@@ -245,7 +244,7 @@ def test_function_and_maker_give_the_same_documents(tmp_path: Path) -> None:
             )
     relaxed = [Structure.from_dict(d.structure) for d in d4.relax(structures, model=MORSE, **vars(AT_REST))]
     elastic = d4.elastic(structures, model=MORSE)
-    for document, made in zip(elastic, BatchElasticMaker(model=model).run(relaxed), strict=True):
+    for document, made in zip(elastic, BatchElasticMaker(model=model).documents(relaxed), strict=True):
         np.testing.assert_allclose(document.c_ij_gpa, made.c_ij_gpa, atol=1e-6)
         assert document.verdict == made.verdict
 

@@ -1,0 +1,176 @@
+"""Is a compound stable? Against other phases, against strain, against displacements of its atoms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_flows.analysis.stability import NOT_ASKED, PARTS, Part, hull_part, overall_verdict, space_group
+from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.modes import FollowedModes
+from dpa4_flows.properties.part import whole_crystal
+from dpa4_flows.properties.phonons import Phonons
+from dpa4_flows.properties.relaxed import TIGHT_FMAX, Relaxed
+from dpa4_flows.schemas import HullDocument, Provenance, RelaxationDocument
+from dpa4_flows.schemas_stability import (
+    ElasticPart,
+    HullPart,
+    PhononPart,
+    RelaxedPart,
+    StabilityDocument,
+    StabilityPart,
+)
+from dpa4_flows.site_conversion import free_crystal
+
+LOWER_EV = 2e-3
+"""eV/atom; two relaxations of one structure differ by less."""
+
+
+@dataclass(frozen=True)
+class Stability(Property[StabilityDocument]):
+    """Elastic tensor and phonons of a crystal, relaxed with the symmetry that it has, and what follows from them; each
+    part may be None. The place on the hull is put in by `with_hull`.
+
+    Attributes:
+        relaxation: that strains and phonons start from. Beside phonons it looks for no way down: they judge the
+            structure that was asked for.
+        elastic: elastic tensor and Born criteria.
+        phonons: imaginary modes and thermal properties.
+        max_follow_steps: how often an unstable crystal is followed along its imaginary mode; 0 for never.
+    """
+
+    name: ClassVar[str] = "stability"
+    document: ClassVar[type[StabilityDocument]] = StabilityDocument
+
+    relaxation: Relaxed = field(default_factory=lambda: Relaxed(fmax=TIGHT_FMAX, max_steps=1000))
+    elastic: Elastic | None = field(default_factory=Elastic)
+    phonons: Phonons | None = field(default_factory=Phonons)
+    max_follow_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if self.phonons is not None and self.relaxation.check_minimum:
+            object.__setattr__(self, "relaxation", replace(self.relaxation, check_minimum=False))
+
+    def settings(self, model: ModelRef) -> dict[str, Any]:
+        parts = {"relax": self.relaxation, "elastic": self.elastic, "phonons": self.phonons}
+        settings = {name: None if part is None else part.settings(model) for name, part in parts.items()}
+        return {**settings, "max_follow_steps": self.max_follow_steps}
+
+    def key(self, crystal: Crystal, model: ModelRef) -> None:
+        """Its parts are stored, it is not."""
+
+    def failed(self, crystal: Crystal, error: PlanError) -> StabilityDocument:
+        return StabilityDocument(
+            formula=crystal.structure.composition.reduced_formula,
+            verdict="undecided",
+            reasons=[],
+            error=str(error),
+            error_code=error.code,
+            provenance=self.origin(crystal),
+        )
+
+    def plan(self, crystal: Crystal) -> Plan[StabilityDocument]:
+        start, remarks = free_crystal(whole_crystal(crystal))
+        document: RelaxationDocument = (yield {"relaxed": Ask(self.relaxation, Crystal(start))})["relaxed"]
+        if document.error is not None:
+            raise PlanError(document.error, document.error_code or "not_computed")
+        at_rest = Crystal(structure_of_fields(document.structure or {}), given=start, relaxed=document)
+        asked: dict[str, Elastic | Phonons] = {}
+        if self.elastic is not None:
+            asked["elastic"] = self.elastic
+        if self.phonons is not None:
+            asked["phonons"] = self.phonons
+        parts = yield {name: Ask(part, at_rest) for name, part in asked.items()}
+        elastic: ElasticPart | None = parts.get("elastic")
+        phonons: PhononPart | None = parts.get("phonons")
+        followed = None
+        if self.max_follow_steps and self.phonons is not None and phonons is not None and phonons.verdict == "unstable":
+            modes = FollowedModes(self.relaxation, self.phonons, self.max_follow_steps)
+            followed = (yield {"followed": Ask(modes, at_rest)})["followed"]
+        if not document.converged:
+            fmax = self.relaxation.fmax
+            remarks.append(f"the relaxation ended at {document.fmax:.3g} eV/Å, not at {fmax:g}: raise max_steps")
+        assert document.energy_per_atom is not None and document.fmax is not None
+        change = None if document.volume is None else 100 * (document.volume / start.volume - 1)
+        return _answered(
+            StabilityDocument(
+                formula=document.formula,
+                verdict="undecided",
+                reasons=[],
+                warnings=remarks,
+                relaxed=RelaxedPart(
+                    structure=document.structure or {},
+                    energy_per_atom=document.energy_per_atom,
+                    fmax=document.fmax,
+                    converged=document.converged,
+                    volume_change_percent=change,
+                    space_group_before=space_group(start),
+                    space_group=space_group(whole_crystal(at_rest)),
+                    provenance=document.provenance,
+                ),
+                elastic=elastic,
+                phonons=phonons,
+                followed=followed,
+                provenance=self.origin(crystal),
+            )
+        )
+
+
+def with_hull(document: StabilityDocument, place: HullDocument | None, error: str | None) -> StabilityDocument:
+    """``document`` with its place on the hull, or with the sentence that says why there is none."""
+    if document.relaxed is None:
+        return document
+    part = _hull_part(place, error, document.relaxed.provenance)
+    lower = _lower_on_hull(place, document.relaxed)
+    warnings = list(dict.fromkeys([*document.warnings, *part.warnings, *lower]))
+    return _answered(document.model_copy(update={"hull": part, "warnings": warnings}))
+
+
+def _answered(document: StabilityDocument) -> StabilityDocument:
+    """``document`` with the verdict, reasons and warnings that follow from its parts."""
+    parts: dict[str, StabilityPart] = {name: part for name in PARTS if (part := getattr(document, name)) is not None}
+    verdicts: dict[str, Part] = dict.fromkeys(PARTS, NOT_ASKED) | {n: p.verdict for n, p in parts.items()}
+    reasons = [
+        f"{name}: {NOT_ASKED}" if name not in parts else f"{name}: {verdict}, {parts[name].reason}"
+        for name, verdict in verdicts.items()
+    ]
+    if document.followed is not None:
+        reasons.append(f"along the mode: {document.followed.reason}")
+    warnings = [*document.warnings, *(text for part in parts.values() for text in part.warnings)]
+    facts = {"verdict": overall_verdict(verdicts), "verdicts": verdicts, "reasons": reasons}
+    return document.model_copy(update={**facts, "warnings": list(dict.fromkeys(warnings))})
+
+
+def _lower_on_hull(place: HullDocument | None, relaxed: RelaxedPart) -> list[str]:
+    """What to say if the relaxation for the hull, which may break the symmetry, found something lower."""
+    if place is None:
+        return []
+    energy = place.energy_per_atom_corrected - place.correction_per_atom
+    lower = relaxed.energy_per_atom - energy
+    if lower < LOWER_EV:
+        return []
+    return [
+        f"with its atoms displaced it relaxes to a structure {1000 * lower:.0f} meV/atom lower: the distance to the "
+        "hull is that of the lower one, strains and phonons are those of the symmetric one"
+    ]
+
+
+def _hull_part(place: HullDocument | None, error: str | None, origin: Provenance) -> HullPart:
+    if place is None:
+        sentence = error or "no place on the hull"
+        return HullPart(verdict="unknown", reason=sentence, error=sentence, converged=False, provenance=origin)
+    products = " + ".join(f"{share:.2f} {formula}" for formula, share in place.decomposition.items())
+    if set(place.decomposition) == {place.formula}:
+        products = f"another form of {place.formula}"
+    verdict, reason = hull_part(place.verdict, place.completeness, place.energy_above_hull, products)
+    return HullPart(
+        verdict=verdict,
+        reason=reason,
+        converged=True,
+        warnings=place.warnings,
+        provenance=place.provenance,
+        document=place,
+    )
