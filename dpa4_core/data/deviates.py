@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from dpa4_core.data.system import System, complete_cell
 
 
-def random_displacements(system: System, draw: int = 0) -> NDArray[np.float64]:
-    """Vectors [n_atoms, 3] of normal deviates of width one; others for every ``draw``."""
+def random_displacements(system: System) -> NDArray[np.float64]:
+    """Vectors [n_atoms, 3] of normal deviates of width one."""
     out = np.empty((system.n_atoms, 3))
     for number in np.unique(system.numbers):
         atoms = system.numbers == number
-        out[atoms] = np.random.default_rng([draw, int(number)]).normal(size=(int(atoms.sum()), 3))
+        out[atoms] = np.random.default_rng(int(number)).normal(size=(int(atoms.sum()), 3))
     return out @ _axes(system)
 
 
-def random_strain(system: System, draw: int = 0) -> NDArray[np.float64]:
-    """A tensor [3, 3] of normal deviates of width one; another for every ``draw``."""
+def random_strain(system: System) -> NDArray[np.float64]:
+    """A tensor [3, 3] of normal deviates of width one."""
     axes = _axes(system)
-    return np.asarray(axes.T @ np.random.default_rng([draw]).normal(size=(3, 3)) @ axes)
+    return np.asarray(axes.T @ np.random.default_rng(0).normal(size=(3, 3)) @ axes)
 
 
 def _axes(system: System) -> NDArray[np.float64]:

@@ -40,8 +40,9 @@ class SearchOptions:
         push: Å, longest displacement of an atom, and largest n_atoms × strain; eV/Å² from differences of float32
             forces are then good to 0.01.
         downhill: eV/Å²; a curvature below minus this is a way down.
-        unseen: stiffness in units of the springs that directions are given that no call has looked at, when the search
-            asks whether they could turn the curvature negative.
+        unseen: how stiff directions are taken to be that no call has looked at, when the search asks whether they could
+            turn the curvature negative: this part of the median of the known ones (in units of the springs) where half
+            of all directions are known, less where fewer are, in the ratio of known to unknown ones.
         max_calls: force calls.
         symprec: Å within which the operations hold.
         exact: error of the springs, relative, up to which an operation counts.
@@ -53,7 +54,7 @@ class SearchOptions:
 
     push: float = 0.01
     downhill: float = 0.02
-    unseen: float = 0.03
+    unseen: float = 0.5
     max_calls: int = 8
     symprec: float = 0.01
     exact: float = 0.03
@@ -70,6 +71,10 @@ class Space:
         cell: [9, 9] projection of the strains that are allowed; None if the cell stays.
         pressure: external pressure, eV/Å³.
         options: of the search.
+
+    Attributes:
+        n_directions: number of independent motions.
+        operations: of the structure, on motions.
 
     """
 
@@ -91,6 +96,8 @@ class Space:
         self._strains = strains
         self._free = ~system.fixed
         self._rigid = _rigid(system)
+        n_strains = int(np.linalg.matrix_rank(strains))
+        self.n_directions = int(self._free.sum()) + n_strains - self._rigid.shape[1]
         graph = build_graph([system], SPRING_CUTOFF)
         model = springs(graph, torch.from_numpy(self._free), torch.tensor([self.cell_moves]), options=SpringOptions())
         self._model, self._solver = model, preconditioner(model)
@@ -121,10 +128,9 @@ class Space:
         )
         return out - (out @ self._rigid) @ self._rigid.T
 
-    def random(self, draw: int) -> Vector:
+    def random(self) -> Vector:
         """A vector [3·n_atoms + 9] of normal deviates, always the same for one structure."""
-        system = self.system
-        return np.concatenate([random_displacements(system, draw).ravel(), random_strain(system, draw).ravel()])
+        return np.concatenate([random_displacements(self.system).ravel(), random_strain(self.system).ravel()])
 
     def reach(self, vector: Vector, length: float, strain: float) -> float:
         """How far a vector goes, in units of ``length`` Å of an atom or of a ``strain``; turned, it goes as far."""
@@ -189,7 +195,7 @@ class Softest:
         self.n_calls = 0
         self._known: list[tuple[Vector, ...]] = []
         self._step = np.zeros_like(self._rest)
-        self._first = self._start()
+        self._first = space.allowed(space.random())
         self._propose(self._first, scale=1.0)
 
     @property
@@ -222,19 +228,13 @@ class Softest:
         self.direction = basis @ mix
         self.curvature = float(mix @ small @ mix / (self.direction @ self.direction))
         coupling = force - stiff @ small
-        worst = small - coupling.T @ (soft - basis @ small) / self._options.unseen
-        safe = np.linalg.eigvalsh(0.5 * (worst + worst.T))[0] > 0
-        self.finished = self.downhill or (bool(safe) and self.n_calls >= 2) or self.n_calls >= self._options.max_calls
+        known, unknown = len(values), max(space.n_directions - len(values), 0)
+        doubt = unknown / (self._options.unseen * known * np.median(values))
+        worst = small - doubt * coupling.T @ (soft - basis @ small)
+        safe = bool(values[0] > 0 and np.linalg.eigvalsh(0.5 * (worst + worst.T))[0] > 0)
+        self.finished = self.downhill or safe or self.n_calls >= self._options.max_calls
         if not self.finished:
             self._propose(softened - basis @ (stiff.T @ softened), scale=float(np.abs(softened).max()))
-
-    def _start(self) -> Vector:
-        """A random direction that holds stiff motions and soft ones: either may be the one that gives way."""
-        space = self._space
-        stiff, soft = (space.allowed(space.random(draw)) for draw in range(2))
-        soft = space.allowed(space.softened(soft))
-        sizes = [float(vector @ space.stiffened(vector)) for vector in (stiff, soft)]
-        return sum(vector / np.sqrt(size) for vector, size in zip((stiff, soft), sizes, strict=True) if size > 1e-12)
 
     def _propose(self, direction: Vector, *, scale: float) -> None:
         """Ask for a call along ``direction``, unless it is nothing beside ``scale``."""
