@@ -4,7 +4,7 @@ from dpa4_core.relax.engine import relax, relax_stream
 from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.relax.requests import Relax, Request, Static
 from dpa4_core.relax.results import RelaxResult, RelaxStep
-from dpa4_core.relax.stream import InFlight
+from dpa4_core.relax.stream import InFlight, stream
 
 __all__ = [
     "InFlight",
@@ -16,4 +16,5 @@ __all__ = [
     "Static",
     "relax",
     "relax_stream",
+    "stream",
 ]

@@ -18,7 +18,7 @@ from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.relax.requests import Relax
 from dpa4_core.relax.results import RelaxResult
-from dpa4_core.relax.stream import stream
+from dpa4_core.relax.stream import InFlight, stream
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -112,9 +112,8 @@ def relax(
     results: list[RelaxResult | None] = [None] * len(everything)
     finished = stream(
         ((index, Relax(structure, options)) for index, structure in enumerate(everything)),
-        as_potential(potential),
+        InFlight(as_potential(potential), max_atoms_per_batch),
         window=max(1, len(everything)),
-        max_atoms_per_batch=max_atoms_per_batch,
     )
     with structure_bar("relax", len(everything), shown=progress) as advance:
         for index, result in cast("Iterator[tuple[int, RelaxResult]]", finished):
@@ -186,5 +185,5 @@ def relax_stream(
     if window is not None and not window >= 1:
         raise DPA4Error(f"window must be at least 1 structure, not {window}")
     requests = ((key, Relax(structure, options)) for key, structure in items)
-    finished = stream(requests, as_potential(potential), window=window, max_atoms_per_batch=max_atoms_per_batch)
+    finished = stream(requests, InFlight(as_potential(potential), max_atoms_per_batch), window=window)
     return cast("Iterator[tuple[Key, RelaxResult]]", finished)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable, Iterable, Iterator
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -26,6 +27,7 @@ BATCHES_AHEAD = 4
 """Windows as large as this many batches: sizes within one differ little, and few structures are held in memory."""
 
 Result = RelaxResult | Prediction
+Key = TypeVar("Key", bound=Hashable)
 
 
 class InFlight:
@@ -154,32 +156,27 @@ class InFlight:
 
 
 def stream(
-    items: Iterable[tuple[Hashable, Request]],
-    potential: PotentialLike,
-    *,
-    window: int | None = None,
-    max_atoms_per_batch: int | None = None,
-) -> Iterator[tuple[Hashable, Result]]:
-    """Keep a batch filled from ``items`` and moving; yields what leaves it with its key.
+    items: Iterable[tuple[Key, Request]], flight: InFlight, *, window: int | None = None
+) -> Iterator[tuple[Key, Result]]:
+    """Keep a batch filled from ``items`` and moving, and give what leaves it with its key, in bounded memory.
 
     At most a window of items is read ahead, when the one before has gone into the batch; by default as many as hold
     `BATCHES_AHEAD` batches of atoms.
     """
-    flight = InFlight(potential, max_atoms_per_batch)
     source = iter(items)
     exhausted = False
     while flight or not exhausted:
         while not (exhausted or flight.n_atoms_waiting) and flight.n_atoms < flight.budget:
             for n_read, item in enumerate(source, start=1):
                 flight.put([item])
-                yield from flight.refused()
+                yield from cast("list[tuple[Key, Result]]", flight.refused())
                 full = flight.n_atoms_waiting >= BATCHES_AHEAD * flight.budget
                 if full if window is None else n_read >= window:
                     break
             else:
                 exhausted = True
             flight.join()
-        yield from flight.step()
+        yield from cast("Iterator[tuple[Key, Result]]", flight.step())
 
 
 def _compute(batch: Batch) -> Statistics | None:

@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 
 from dpa4_core.data.structures import StructureError
 from dpa4_core.errors import DPA4Error, words_of
-from dpa4_core.predict import Prediction
-from dpa4_core.relax import InFlight, Relax, RelaxResult, Static
+from dpa4_core.relax import Relax, RelaxResult, Static
 from dpa4_core.verdicts import ErrorCode
+from dpa4_flows.compute.flight import Result, SafeFlight
 from dpa4_flows.compute.parts import part_of_text, request_key, text_of_part
 from dpa4_flows.compute.plan import Answer, Ask, Plan, PlanError
 from dpa4_flows.compute.store import MemoryStore, Store
@@ -36,7 +36,6 @@ from dpa4_flows.schemas import Document
 logger = logging.getLogger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
-Result = RelaxResult | Prediction
 
 _AT_ONCE = 100  # asks that are looked up together, and documents that wait for the caller
 
@@ -162,7 +161,7 @@ class _Loop:
         self._max_atoms = max_atoms_per_batch
         self._retry = retry
         self._counts = counts
-        self._flight: InFlight | None = None
+        self._flight: SafeFlight | None = None
         self._writer = Writer()
         self._plans: dict[str, _Running] = {}  # begun or about to, by name
         self._begin: deque[_Running] = deque()  # of the caller, not begun yet
@@ -183,7 +182,8 @@ class _Loop:
                 while self._out:
                     yield self._out.popleft()
                 if self._requests:
-                    self._step()
+                    for name, result in self._batch().step():  # one force call for all that are in flight
+                        self._arrived(str(name), result)
                 elif self._exhausted and not (self._ready or self._begin):
                     assert not self._plans, f"plans wait for each other: {sorted(self._plans)}"
                     return
@@ -352,37 +352,10 @@ class _Loop:
 
     # ---- calculations ------------------------------------------------------------------------------------------------
 
-    def _batch(self) -> InFlight:
+    def _batch(self) -> SafeFlight:
         if self._flight is None:
-            self._flight = InFlight(self._model.load(), self._max_atoms)
+            self._flight = SafeFlight(self._model.load(), self._max_atoms)
         return self._flight
-
-    def _step(self) -> None:
-        """One force call for all that are in flight."""
-        try:
-            for name, result in self._batch().step():
-                self._arrived(str(name), result)
-        except (DPA4Error, OSError):
-            raise
-        except Exception:  # whatever a potential may raise
-            logger.exception("the batch failed; its structures are computed one by one")
-            self._one_by_one()
-
-    def _one_by_one(self) -> None:
-        """Compute what is in the batch alone, so that only what breaks the potential has failed."""
-        self._flight = None
-        for name, request in list(self._requests.items()):
-            alone = InFlight(self._model.load(), self._max_atoms)
-            alone.put([(name, request)])
-            try:
-                while alone:
-                    for _, result in alone.step():
-                        self._arrived(name, result)
-            except (DPA4Error, OSError):
-                raise
-            except Exception as problem:  # noqa: BLE001 - whatever a potential may raise
-                logger.warning("a calculation failed:\n%s", traceback.format_exc())
-                self._arrived(name, _broken(request, f"the computation failed: {words_of(problem)}"))
 
     def _arrived(self, name: str, result: Result) -> None:
         request = self._requests.pop(name)
@@ -394,10 +367,3 @@ class _Loop:
             self._got[plan.name] = plan
             if not plan.waits:
                 self._ready.append(plan)
-
-
-def _broken(request: Relax | Static, sentence: str) -> Result:
-    if isinstance(request, Static):
-        return Prediction(error=sentence, error_code="crashed")
-    nothing = float("nan")
-    return RelaxResult(request.structure, nothing, None, None, False, 0, nothing, sentence, sentence, "crashed")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -293,7 +294,9 @@ def _number(value: float) -> float | None:
 
 def _reduced_formula(system: System) -> str:
     counts = Counter(chemical_symbols[number] for number in system.numbers)
-    return str(Composition(counts).reduced_formula)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # pymatgen sorts by electronegativity, which noble gases have not
+        return str(Composition(counts).reduced_formula)
 
 
 def _flat(array: Any) -> list[float] | None:

@@ -3,8 +3,8 @@
 The potential is fed without a break: the next slice is claimed as soon as the structures of the last one have been
 read, while its slow ones still relax. A slice becomes a shard when its last structure is done.
 
-A structure that breaks the computation of its batch, or kills its process, must not stop the others: what was in flight
-is then computed one structure at a time, and the one to blame becomes a failed row.
+A structure that kills its process must not stop the others: slices of dead processes are computed one structure at a
+time, and the one to blame becomes a failed row.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from dpa4_core.data.readers import Entry
 from dpa4_core.errors import DPA4Error, words_of
 from dpa4_core.potential import PotentialLike
 from dpa4_core.predict import Prediction
-from dpa4_core.relax import RelaxResult, relax_stream
-from dpa4_core.stream import predict_stream
+from dpa4_core.relax import Relax, RelaxOptions, RelaxResult, Static, stream
+from dpa4_flows.compute.flight import SafeFlight
 from dpa4_flows.large.claims import Claims, Worker
 from dpa4_flows.large.folder import INDEX_FILE, RunFolder, RunFolderError
 from dpa4_flows.large.inputs import numbered_entries
@@ -42,7 +42,7 @@ RELAX_OPTIONS = (
     *("fmax", "max_steps", "relax_cell", "pressure_gpa"),
     *("optimizer", "max_step", "cell", "keep_symmetry", "check_minimum"),
 )
-"""Settings that are options of `relax_stream`; the others say what is computed in which precision."""
+"""Settings that are options of a relaxation; the others say what is computed in which precision."""
 
 
 @dataclass
@@ -101,6 +101,10 @@ class RunWorker:
         self._rows = Rows(run.task.model, run.task.settings, with_forces=run.task.with_forces)
         self._window = None if n_workers == 1 else max(1, min(_LARGEST_WINDOW, run.n_structures // (4 * n_workers)))
         self._max_atoms = max_atoms_per_batch
+        self._options: RelaxOptions | None = None  # of relaxations; None for single points
+        if run.task.calculation != "static":
+            stored = {name: run.task.settings[name] for name in RELAX_OPTIONS if name in run.task.settings}
+            self._options = RelaxOptions(**{"check_minimum": False} | stored)
         self._retry_since = retry_since
         self._on_result = on_result
         self._worker = Worker(run.path / "workers")
@@ -134,33 +138,30 @@ class RunWorker:
         self._open: dict[int, _Slice] = {}
         self._claimed = False
         try:
-            for item, result in self._results(self._items(free), self._window):
+            requests = ((item, self._request(item)) for item in self._items(free))
+            for item, result in stream(requests, SafeFlight(self._potential, self._max_atoms), window=self._window):
                 self._store(item.slice, self._row(item, result))
-        except (DPA4Error, OSError):  # input, disk: nothing that another structure would not meet
-            raise
-        except Exception:  # whatever a potential may raise
-            logger.exception("the batch failed; its structures are computed one by one")
-            self._finish_carefully()
         finally:
             for slice_ in self._open.values():
                 slice_.journal.close()
                 self._claims.give_back(slice_.number)  # or this process would wait for itself
         return self._claimed
 
-    def _results(
-        self, items: Iterable[tuple[_Item, Any]], window: int | None = None
-    ) -> Iterator[tuple[_Item, RelaxResult | Prediction]]:
-        if self._run.task.calculation == "static":
-            return predict_stream(items, self._potential, window=window, max_atoms_per_batch=self._max_atoms)
-        settings = self._run.task.settings
-        options = {"check_minimum": False} | {name: settings[name] for name in RELAX_OPTIONS if name in settings}
-        return relax_stream(items, self._potential, window=window, max_atoms_per_batch=self._max_atoms, **options)
+    def _request(self, item: _Item) -> Relax | Static:
+        return Static(item.structure) if self._options is None else Relax(item.structure, self._options)
 
     def _row(self, item: _Item, result: RelaxResult | Prediction) -> Row:
-        row = self._rows.computed(item.index, item.source, item.name, item.structure, result)
+        try:
+            row = self._rows.computed(item.index, item.source, item.name, item.structure, result)
+        except (DPA4Error, OSError):
+            raise
+        except Exception as problem:  # whatever is made of a strange structure
+            logger.exception("%s has no row", item.source)
+            sentence = f"the result cannot be stored: {words_of(problem)}"
+            row = self._rows.unusable(item.index, item.source, item.name, sentence, "crashed")
         return row | {"warnings": list(item.warnings)}
 
-    def _items(self, free: set[int]) -> Iterator[tuple[_Item, Any]]:
+    def _items(self, free: set[int]) -> Iterator[_Item]:
         """Structures of the slices that this process could claim; broken entries are stored at once."""
         size = self._run.slice_size
         current: _Slice | None = None
@@ -180,7 +181,7 @@ class RunWorker:
             if current.careful:
                 self._alone(current, index, entry)
             elif (item := self._item(current, index, entry)) is not None:
-                yield item, item.structure
+                yield item
 
     def _item(self, slice_: _Slice, index: int, entry: Entry) -> _Item | None:
         """The structure of an entry; None if it has none, and then its failure is stored."""
@@ -189,19 +190,6 @@ class RunWorker:
             return _Item(slice_, index, entry.source, named.name, named.structure, named.warnings)
         self._store(slice_, self._rows.unusable(index, entry.source, named.name, named.error))
         return None
-
-    def _finish_carefully(self) -> None:
-        """Compute what is left of the open slices one by one."""
-        size = self._run.slice_size
-        left = set(self._open)
-
-        def wanted(start: int, end: int) -> bool:
-            return any(number in left for number in range(start // size, (end - 1) // size + 1))
-
-        for index, entry in numbered_entries(self._run.path / INDEX_FILE, self._inputs, wanted):
-            slice_ = self._open.get(index // size)
-            if slice_ is not None and index not in slice_.done:
-                self._alone(slice_, index, entry)
 
     def _alone(self, slice_: _Slice, index: int, entry: Entry) -> None:
         """Compute one structure, and store what it did to the potential or to earlier processes."""
@@ -213,15 +201,9 @@ class RunWorker:
         if item is None:
             return
         slice_.journal.attempt(index)
-        try:
-            row = self._row(*next(self._results([(item, item.structure)])))
-        except (DPA4Error, OSError):
-            raise
-        except Exception as problem:  # whatever a potential may raise
-            logger.exception("%s failed", entry.source)
-            error = f"the computation failed: {words_of(problem)}"
-            row = self._rows.unusable(index, entry.source, item.name, error, "crashed")
-        self._store(slice_, row)
+        flight = SafeFlight(self._potential, self._max_atoms)
+        ((_, result),) = stream([(item, self._request(item))], flight)
+        self._store(slice_, self._row(item, result))
 
     def _claim(self, number: int) -> _Slice | None:
         """Slice ``number`` with what was computed of it before; None if another process has it or it is done."""

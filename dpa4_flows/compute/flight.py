@@ -1,0 +1,70 @@
+"""A batch in flight that loses only what breaks the potential."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Hashable, Iterable, Iterator
+
+from dpa4_core.errors import DPA4Error, words_of
+from dpa4_core.potential import PotentialLike
+from dpa4_core.predict import Prediction
+from dpa4_core.relax import InFlight, Relax, RelaxResult, Static
+
+logger = logging.getLogger(__name__)
+
+Result = RelaxResult | Prediction
+
+
+class SafeFlight(InFlight):
+    """An `InFlight` whose structures are computed one by one when the batch fails, whatever a potential may raise: the
+    one to blame comes out with an error, the others with their results. Keys are different from one another.
+    """
+
+    def __init__(self, potential: PotentialLike, max_atoms_per_batch: int | None = None) -> None:
+        super().__init__(potential, max_atoms_per_batch)
+        self._max_atoms = max_atoms_per_batch
+        self._there: dict[Hashable, Relax | Static] = {}
+
+    def put(self, requests: Iterable[tuple[Hashable, Relax | Static]]) -> None:
+        for key, request in requests:
+            self._there[key] = request
+            super().put([(key, request)])
+
+    def refused(self) -> list[tuple[Hashable, Result]]:
+        out = super().refused()
+        for key, _ in out:
+            self._there.pop(key, None)
+        return out
+
+    def step(self) -> Iterator[tuple[Hashable, Result]]:
+        try:
+            for key, result in super().step():
+                self._there.pop(key, None)
+                yield key, result
+        except (DPA4Error, OSError):  # nothing that another structure would not meet
+            raise
+        except Exception:
+            logger.exception("the batch failed; its structures are computed one by one")
+            there, self._there = self._there, {}
+            super().__init__(self.potential, self._max_atoms)
+            for key, request in there.items():
+                yield key, self._alone(request)
+
+    def _alone(self, request: Relax | Static) -> Result:
+        alone = InFlight(self.potential, self._max_atoms)
+        alone.put([(None, request)])
+        try:
+            while alone:
+                for _, result in alone.step():
+                    return result
+        except (DPA4Error, OSError):
+            raise
+        except Exception as problem:  # noqa: BLE001 - whatever a potential may raise
+            logger.warning("a calculation failed:\n%s", traceback.format_exc())
+            sentence = f"the computation failed: {words_of(problem)}"
+            if isinstance(request, Static):
+                return Prediction(error=sentence, error_code="crashed")
+            nothing = float("nan")
+            return RelaxResult(request.structure, nothing, None, None, False, 0, nothing, sentence, sentence, "crashed")
+        raise AssertionError("a request came out of its batch without a result")
