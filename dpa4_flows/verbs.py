@@ -24,26 +24,25 @@ from pymatgen.core import Composition, Molecule, Structure
 from dpa4_core.data.readers import NamedStructure, read_structures
 from dpa4_core.data.structures import StructureError
 from dpa4_core.errors import DPA4Error
-from dpa4_core.progress import structure_bar
 from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_flows.analysis.elasticity import STRAINS
 from dpa4_flows.analysis.equation_of_state import STRAINS as VOLUME_STRAINS
 from dpa4_flows.analysis.equation_of_state import Form
 from dpa4_flows.analysis.force_constants import DISPLACEMENT
-from dpa4_flows.compute.driver import Retry
+from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.compute.plan import Property
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.answers import Question, Subject, answer
+from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.equation_of_state import EquationOfState, EquationOfStateDocument
 from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
-from dpa4_flows.properties.registry import canonical, property_class
 from dpa4_flows.properties.relaxed import Energy, Relaxed
-from dpa4_flows.properties.settings import with_settings
 from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
 from dpa4_flows.properties.table import Results
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.runs.property import PropertyRun
+from dpa4_flows.runs.property import compute as compute_properties
+from dpa4_flows.runs.run import How as RunHow
 from dpa4_flows.schemas import RelaxationDocument
 from dpa4_flows.schemas_stability import ElasticPart, PhononPart
 
@@ -193,31 +192,7 @@ def compute(
         DPA4Error: no such property, setting, model or file.
     """
     listed = [properties] if isinstance(properties, str | Property) else list(properties)
-    return _answered(asked(listed, settings or {}, relaxation), structures, model, **how)
-
-
-def asked(
-    properties: Sequence[str | Property[Any]], settings: Mapping[str, Mapping[str, Any]], relaxation: Relaxed | None
-) -> Question:
-    """What is asked, of names and settings.
-
-    Raises:
-        DPA4Error: no such property, one asked for twice, settings of one that is not asked for, or wrong ones.
-    """
-    given = {canonical(name): values for name, values in settings.items()}
-    made = [
-        with_settings(property_class(one), given.pop(canonical(one), {})) if isinstance(one, str) else one
-        for one in properties
-    ]
-    question = Question(made, relaxation)
-    names = question.names
-    if not names:
-        raise DPA4Error("no property is asked for; `dpa4 compute --list` shows all")
-    if given:
-        raise DPA4Error(f"there are settings of {next(iter(given))}, which is not asked for; it is {', '.join(names)}")
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise DPA4Error(f"{twice[0]} is asked for twice")
-    return question
+    return _answered(Question.of(listed, settings or {}, relaxation), structures, model, **how)
 
 
 def _one(
@@ -234,19 +209,12 @@ def _answered(question: Question, structures: Structures, model: str | ModelRef,
     subjects = [Subject.of(one) for one in named_structures(structures)]
     reference = model if isinstance(model, ModelRef) else ModelRef(model)
     reference = replace(reference, **{name: how[name] for name in ("device", "dtype") if name in how})
-    folder = how.get("folder")
-    store = None if folder is None else ResultsTable(Path(folder).expanduser() / "results.sqlite")
-    with structure_bar("compute", len(subjects) * len(question.kinds), shown=how.get("progress", False)) as advance:
-        answers = answer(
-            question,
-            subjects,
-            reference,
-            store,
-            max_atoms_per_batch=how.get("max_atoms_per_batch"),
-            retry=Retry(errors=how.get("retry_errors", False)),
-            on_document=lambda _: advance(1),
-        )
-    return Results(question, answers)
+    going = RunHow(ConsoleWatch(quiet=not how.get("progress", False)), how.get("retry_errors", False))
+    limit, folder = how.get("max_atoms_per_batch"), how.get("folder")
+    if folder is None:
+        return compute_properties(question, subjects, reference, None, going, limit)
+    run = PropertyRun.begin(Path(folder).expanduser(), question, subjects, reference)
+    return run.compute(going, max_atoms_per_batch=limit)
 
 
 def named_structures(structures: Structures) -> list[NamedStructure]:

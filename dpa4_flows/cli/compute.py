@@ -15,18 +15,21 @@ from typer.core import TyperCommand
 
 from dpa4_core.data.readers import read_files
 from dpa4_core.errors import DPA4Error
-from dpa4_core.progress import structure_bar
 from dpa4_core.strict import override
-from dpa4_flows.cli.console import err, out, print_json, tell_failed, warn
+from dpa4_flows.cli.console import out, print_json, tell_failed, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
-from dpa4_flows.properties.answers import Subject, answer
+from dpa4_flows.cli.progress import ConsoleWatch
+from dpa4_flows.cli.runs import RetryErrors, interruptible
+from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.registry import canonical, closest, property_class, property_names
 from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.properties.settings import settings_of, summary
 from dpa4_flows.properties.table import Results
-from dpa4_flows.verbs import asked
+from dpa4_flows.runs.property import PropertyRun
+from dpa4_flows.runs.property import compute as compute_properties
+from dpa4_flows.runs.run import How
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,15 @@ def compute(
             "archive or a folder of them.",
         ),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Keep everything here and find it again: results table, answers (JSON, CSV), structures.",
+        ),
+    ] = None,
     listed: Annotated[bool, typer.Option("--list", help="Show all properties, or those named, with settings.")] = False,
     assignments: Annotated[
         list[str] | None,
@@ -92,6 +104,7 @@ def compute(
     resting: Resting,
     model: Model = "dpa4-neo",
     machine: BatchMachine,
+    retry_errors: RetryErrors = False,
     as_json: AsJson = False,
 ) -> None:
     """Properties of the structures in files: energies, relaxations, elastic tensors, phonons, surfaces, ...
@@ -105,7 +118,9 @@ def compute(
 
       dpa4 compute elastic --help
 
-      dpa4 compute elastic phonons crystals/ --set elastic.fmax=1e-4 --json
+      dpa4 compute elastic phonons crystals/ -o crystals-properties --set elastic.fmax=1e-4
+
+      dpa4 compute surface Cu.cif --json
     """
     names, files = split(what or [])
     if listed:
@@ -113,22 +128,21 @@ def compute(
         return
     if not names:
         raise DPA4Error(f"name a property, then files; there are {', '.join(property_names())} (dpa4 compute --list)")
-    question = asked(names, settings_given(assignments or []), resting.relaxation())
+    question = Question.of(names, settings_given(assignments or []), resting.relaxation())
     question.check()
     if not files:
         raise DPA4Error("name the files with the structures after the properties")
     subjects = [Subject.of(read) for read in read_files(files)]
     machine.use_threads()
-    total = len(subjects) * len(question.kinds)
-    with structure_bar("compute", total, shown=err.is_terminal and not as_json) as advance:
-        answers = answer(
-            question,
-            subjects,
-            machine.model(model),
-            max_atoms_per_batch=machine.max_atoms_per_batch,
-            on_document=lambda _: advance(1),
-        )
-    finish(Results(question, answers), as_json=as_json)
+    how = How(ConsoleWatch(quiet=as_json), retry_errors)
+    limit = machine.max_atoms_per_batch
+    if output is None:
+        results = compute_properties(question, subjects, machine.model(model), None, how, limit)
+    else:
+        run = PropertyRun.begin(output, question, subjects, machine.model(model))
+        with interruptible(f"dpa4 resume {output}"):
+            results = run.compute(how, max_atoms_per_batch=limit)
+    finish(results, as_json=as_json)
 
 
 def split(what: Sequence[str]) -> tuple[list[str], list[Path]]:

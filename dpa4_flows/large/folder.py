@@ -186,6 +186,8 @@ def open_folder(path: Path) -> RunFolder:
     """
     try:
         stored = json.loads((path / RUN_FILE).read_text())
+        if "task" not in stored:
+            raise RunFolderError(f"{path} holds a run of another kind; give another folder")
         if stored["format_version"] != FORMAT_VERSION:
             raise RunFolderError(
                 f"{path} has version {stored['format_version']}, this program reads {FORMAT_VERSION}; "

@@ -12,15 +12,18 @@ from typing import Any
 
 from pymatgen.core import Molecule, Structure
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.data.readers import NamedStructure
 from dpa4_core.data.structures import StructureError
+from dpa4_core.errors import DPA4Error
 from dpa4_flows.compute.driver import Counts, Retry, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Property
 from dpa4_flows.compute.store import Store
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.at_rest import AT_REST, AtRest, Unread
-from dpa4_flows.properties.registry import canonical
+from dpa4_flows.properties.registry import canonical, property_class
 from dpa4_flows.properties.relaxed import Relaxed
+from dpa4_flows.properties.settings import with_settings
 from dpa4_flows.schemas import Document
 from dpa4_flows.site_conversion import as_pymatgen, free_crystal
 
@@ -71,6 +74,35 @@ class Question:
     properties: Sequence[Property[Any]]
     relaxation: Relaxed | None = AT_REST
 
+    @classmethod
+    def of(
+        cls,
+        properties: Sequence[str | Property[Any]],
+        settings: Mapping[str, Mapping[str, Any]],
+        relaxation: Relaxed | None = AT_REST,
+    ) -> Question:
+        """What is asked by names, with settings by name where they are not the defaults.
+
+        Raises:
+            DPA4Error: no such property, one asked for twice, settings of one that is not asked for, or wrong ones.
+        """
+        given = {canonical(name): values for name, values in settings.items()}
+        made = [
+            with_settings(property_class(one), given.pop(canonical(one), {})) if isinstance(one, str) else one
+            for one in properties
+        ]
+        question = cls(made, relaxation)
+        names = question.names
+        if not names:
+            raise DPA4Error("no property is asked for; `dpa4 compute --list` shows all")
+        if given:
+            raise DPA4Error(
+                f"there are settings of {next(iter(given))}, which is not asked for; it is {', '.join(names)}"
+            )
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise DPA4Error(f"{twice[0]} is asked for twice")
+        return question
+
     def check(self) -> None:
         """Refuse what cannot be computed, before anything is.
 
@@ -118,16 +150,20 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came out for one structure: a document for each name of `Question.kinds`."""
+    """What came out for one structure: a document for each name of `Question.kinds`, None where it is not there yet."""
 
     subject: Subject
-    documents: Mapping[str, Any] = field(default_factory=dict)
+    documents: dict[str, Any] = field(default_factory=dict)
 
     def errors(self, names: Iterable[str]) -> dict[str, str]:
         """Sentences by name of the document; one for all where the structure could not be read or relaxed."""
         if self.subject.error is not None:
             return {"": self.subject.error}
-        failed = {name: error for name in names if (error := self.documents[name].error) is not None}
+        failed = {
+            name: document.error
+            for name in names
+            if (document := self.documents[name]) is not None and document.error is not None
+        }
         return {RELAXED: failed[RELAXED]} if RELAXED in failed else failed
 
     def row(self) -> dict[str, Any]:
@@ -137,7 +173,10 @@ class Answer:
             "formula": self.subject.formula,
             "warnings": list(self.subject.warnings),
             "error": self.subject.error,
-            **{name: document.model_dump(mode="json") for name, document in self.documents.items()},
+            **{
+                name: None if document is None else document.model_dump(mode="json")
+                for name, document in self.documents.items()
+            },
         }
 
 
@@ -173,7 +212,56 @@ def answer(
     for (number, name), document in compute(
         asks, model, store, max_atoms_per_batch=max_atoms_per_batch, retry=retry or Retry(), counts=counts
     ):
-        answers[number].documents[name] = document  # type: ignore[index]
+        answers[number].documents[name] = document
         if on_document is not None:
             on_document(document)
     return answers
+
+
+def stored_answers(question: Question, subjects: Sequence[Subject], model: ModelRef, store: Store) -> list[Answer]:
+    """What a store has of everything that is asked; nothing is computed.
+
+    Args:
+        question: what is asked.
+        subjects: about these.
+        model: with its checksum, so that it need not be loaded.
+        store: is only read.
+    """
+    answers = [Answer(question.told(subject), dict.fromkeys(question.kinds)) for subject in subjects]
+    later: list[tuple[int, str, AtRest[Any]]] = []
+    wanted: list[tuple[int, str, Property[Any], Crystal]] = []
+    for (number, name), ask in question.asks(subjects):
+        if isinstance(ask.property, AtRest):
+            later.append((number, name, ask.property))
+        elif not isinstance(ask.property, Unread):
+            wanted.append((number, name, ask.property, ask.crystal))
+    _look_up(answers, wanted, model, store)
+    starts = [(number, name, one.of, answers[number].documents[RELAXED]) for number, name, one in later]
+    _look_up(
+        answers,
+        [
+            (number, name, property_, Crystal(structure_of_fields(relaxed.structure)))
+            for number, name, property_, relaxed in starts
+            if relaxed is not None and relaxed.error is None
+        ],
+        model,
+        store,
+    )
+    return answers
+
+
+def _look_up(
+    answers: Sequence[Answer],
+    wanted: Sequence[tuple[int, str, Property[Any], Crystal]],
+    model: ModelRef,
+    store: Store,
+) -> None:
+    """Fill in the documents that the store has."""
+    keys: dict[type[Document], dict[str, list[tuple[int, str]]]] = {}
+    for number, name, property_, crystal in wanted:
+        if (key := property_.key(crystal, model)) is not None:
+            keys.setdefault(property_.document, {}).setdefault(key, []).append((number, name))
+    for kind, places in keys.items():
+        for key, document in store.documents(kind, places).items():
+            for number, name in places[key]:
+                answers[number].documents[name] = document

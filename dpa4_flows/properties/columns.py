@@ -26,9 +26,19 @@ class Column(NamedTuple):
     field: str
 
     @property
-    def head(self) -> str:
+    def label(self) -> str:
         """Name of the value."""
         return self.field.replace("_", " ")
+
+    @property
+    def unit(self) -> str:
+        """Of the value; empty for numbers without one."""
+        return ""
+
+    @property
+    def head(self) -> str:
+        """Label and unit."""
+        return f"{self.label}, {self.unit}" if self.unit else self.label
 
     def value(self, documents: Mapping[str, Any]) -> Scalar:
         """The value of one row."""

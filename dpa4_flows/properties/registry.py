@@ -27,6 +27,7 @@ _OURS = {
     "static": f"{_HERE}.relaxed:Energy",
     "elastic": f"{_HERE}.elastic:Elastic",
     "phonons": f"{_HERE}.phonons:Phonons",
+    "stability": f"{_HERE}.stability:Stability",
     "surface": f"{_HERE}.surface:SurfaceEnergies",
     "equation_of_state": f"{_HERE}.equation_of_state:EquationOfState",
     "follow_modes": f"{_HERE}.modes:FollowedModes",

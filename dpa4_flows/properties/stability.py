@@ -54,6 +54,11 @@ class Stability(Property[StabilityDocument]):
         if self.phonons is not None and self.relaxation.check_minimum:
             object.__setattr__(self, "relaxation", replace(self.relaxation, check_minimum=False))
 
+    def check(self) -> None:
+        for part in (self.relaxation, self.elastic, self.phonons):
+            if part is not None:
+                part.check()
+
     def settings(self, model: ModelRef) -> dict[str, Any]:
         parts = {"relax": self.relaxation, "elastic": self.elastic, "phonons": self.phonons}
         settings = {name: None if part is None else part.settings(model) for name, part in parts.items()}

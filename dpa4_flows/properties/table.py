@@ -104,7 +104,8 @@ class Results(Sequence[T], Generic[T]):
             for answer in self.answers
             for name in (RELAXED, "relax")
             if name in self.question.kinds
-            and (document := answer.documents[name]).error is None
+            and (document := answer.documents[name]) is not None
+            and document.error is None
             and not document.converged
         ]
 
@@ -129,7 +130,8 @@ class Results(Sequence[T], Generic[T]):
         row: dict[str, Scalar] = {"name": answer.subject.name, "formula": answer.subject.formula}
         for name in self.question.names:
             prefix = "" if len(self.question.names) == 1 else f"{name}."
-            values = scalars(answer.documents[name])
+            document = answer.documents[name]
+            values = {} if document is None else scalars(document)
             row |= {prefix + field: value for field, value in values.items() if prefix or field not in row}
         return row | {"error": "; ".join(dict.fromkeys(answer.errors(self.question.kinds).values())) or None}
 
@@ -167,13 +169,18 @@ class Results(Sequence[T], Generic[T]):
 
     # ---- showing -----------------------------------------------------------------------------------------------------
 
-    def print(self, console: Console) -> None:
-        """Print a table for each property, with as many columns as there is room for."""
+    def print(self, console: Console, limit: int | None = _MAX_ROWS) -> None:
+        """Print a table for each property, with as many columns as there is room for.
+
+        Args:
+            console: where.
+            limit: lines at most; None prints all.
+        """
         for results in self._each():
             title = results.question.names[0].replace("_", " ") if len(self.question.names) > 1 else None
             table = Table("name", "formula", title=title, title_justify="left")
             good = [answer for answer in results.answers if answer.subject.error is None]
-            shown = good[:_MAX_ROWS]
+            shown = good[:limit]
             room = console.width - sum(_width([head, *cells]) for head, cells in _first_columns(shown)) - 1
             lines = [[answer.subject.name, answer.subject.formula or ""] for answer in shown]
             for column in results.columns:
@@ -188,8 +195,8 @@ class Results(Sequence[T], Generic[T]):
                 table.add_row(*map(escape, line))
             if good:
                 console.print(table)
-            if len(good) > _MAX_ROWS:
-                console.print(f"and {len(good) - _MAX_ROWS} more", highlight=False)
+            if len(good) > len(shown):
+                console.print(f"and {len(good) - len(shown)} more", highlight=False)
 
     def _each(self) -> list[Results[Any]]:
         """The results of each property."""
@@ -248,9 +255,10 @@ def _computed(answer: Answer, kinds: Iterable[str], numbers: Mapping[str, Scalar
     subject = answer.subject
     structure, energy, error = subject.structure, None, subject.error
     if error is None:
-        for document in (answer.documents[name] for name in _STRUCTURES if name in kinds):
+        for document in filter(None, (answer.documents[name] for name in _STRUCTURES if name in kinds)):
             structure, energy, error = document.structure, document.energy, document.error
             structure = None if structure is None else structure_of_fields(structure)
             break
-    facts = {name: value for name, value in numbers.items() if name not in ("name", "formula", "error")}
+    elsewhere = ("name", "formula", "error", "energy")
+    facts = {name: value for name, value in numbers.items() if name not in elsewhere}
     return Computed(subject.name, structure, facts, energy=energy, error=error, warnings=subject.warnings)

@@ -8,6 +8,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.runs.campaign import CampaignRun
 from dpa4_flows.runs.dynamics import DynamicsRun
 from dpa4_flows.runs.large import LargeRun
+from dpa4_flows.runs.property import PropertyRun
 from dpa4_flows.runs.run import How, Nobody, Note, Outcome, Part, Run, RunStatus, RunStructure, Watch
 from dpa4_flows.runs.training import TrainingFolder
 
@@ -25,7 +26,7 @@ __all__ = [
     "open_run",
 ]
 
-KINDS: tuple[type[Run], ...] = (CampaignRun, LargeRun, TrainingFolder, DynamicsRun)
+KINDS: tuple[type[Run], ...] = (PropertyRun, CampaignRun, LargeRun, TrainingFolder, DynamicsRun)
 
 
 def open_run(folder: str | Path, launchpad: Path | None = None) -> Run:
@@ -44,5 +45,7 @@ def open_run(folder: str | Path, launchpad: Path | None = None) -> Run:
             return kind.open(folder, launchpad)
     if not folder.exists():
         raise DPA4Error(f"there is no folder {folder}; give that of a run")
-    made_by = "`dpa4 screen`, `dpa4 train`, `dpa4 md` and, into a folder, `dpa4 relax` and `dpa4 predict` make one"
+    made_by = (
+        "`dpa4 screen`, `dpa4 train`, `dpa4 md` and, into a folder, `dpa4 compute`, `relax` and `predict` make one"
+    )
     raise DPA4Error(f"{folder} is not a run folder; {made_by}")

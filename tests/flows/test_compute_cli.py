@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pymatgen.core import Structure
+from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner, Result
 
 import dpa4_flows as d4
@@ -54,7 +54,7 @@ def test_one_bad_file_harms_nobody_and_is_listed(crystals: Path, tmp_path: Path)
     bad.write_text("data_x\n")
     result = dpa4("compute", "elastic", bad, crystals, *MORSE)
     assert result.exit_code == 3 and result.stdout.count("loose") == 1
-    assert result.stderr.startswith("failed: ") and "bad.cif holds no structure" in result.stderr
+    assert "failed: " in result.stderr and "bad.cif holds no structure" in result.stderr
     assert dpa4("compute", "static", bad, tmp_path / "gone.cif", *MORSE).exit_code == 1
 
 
@@ -90,3 +90,45 @@ def test_properties_and_their_settings_are_explained(crystals: Path) -> None:
 )
 def test_a_slip_on_the_command_line_gets_one_sentence(arguments: tuple[str, ...], said: str) -> None:
     assert said in refused(*arguments)
+
+
+def test_a_folder_keeps_everything_and_answers_for_itself(crystals: Path, tmp_path: Path) -> None:
+    twice = Structure(Lattice.cubic(5), ["Mg", "Mg"], [[0, 0, 0], [0, 0, 0.001]])
+    twice.to(str(crystals / "twice.cif"))
+    folder = tmp_path / "run"
+    first = dpa4("compute", "elastic", "static", crystals, "-o", folder, *MORSE)
+    assert first.exit_code == 3, first.output
+    assert {path.name for path in folder.iterdir()} == {
+        *("dpa4-run.json", "results.sqlite", "answers.json", "answers.csv", "structures.extxyz")
+    }
+    status = json.loads(dpa4("status", folder, "--json").stdout)
+    assert (status["state"], status["n_done"], status["n_failed"]) == ("complete", 3, 1)
+    assert [row["name"] for row in json.loads((folder / "answers.json").read_text())] == ["loose", "tight", "twice"]
+    shown = dpa4("status", folder)
+    assert "loose" in shown.stdout and "failed: twice" in shown.stderr
+    # another question about the same structures finds their relaxations
+    other = dpa4("compute", "equation_of_state", crystals / "loose.cif", "-o", folder, "--json", *MORSE)
+    assert other.exit_code == 0 and json.loads(other.stdout)[0]["equation_of_state"]["bulk_modulus_gpa"] > 0
+    assert json.loads(dpa4("status", folder, "--json").stdout)["properties"] == ["equation_of_state"]
+
+
+def test_a_folder_with_something_else_is_left_alone(crystals: Path, tmp_path: Path) -> None:
+    assert "holds other files" in refused("static", crystals, "-o", crystals)
+    large = tmp_path / "large"
+    assert dpa4("predict", crystals, "-o", large, *MORSE).exit_code == 0
+    assert "holds other files" in refused("static", crystals, "-o", large)
+    assert "is a file" in refused("static", crystals, "-o", crystals / "loose.cif")
+    assert dpa4("compute", "static", crystals, "-o", tmp_path / "run", *MORSE).exit_code == 0
+    wrong = dpa4("predict", crystals, "-o", tmp_path / "run", *MORSE)
+    assert wrong.exit_code == 1 and "give another folder" in wrong.stderr and "'" not in wrong.stderr
+
+
+def test_what_stability_is_made_of_is_found_in_the_folder_of_its_parts(crystals: Path, tmp_path: Path) -> None:
+    pytest.importorskip("phonopy")
+    folder = tmp_path / "run"
+    short = ("--set", "stability.phonons.min_length=5", *MORSE)
+    assert dpa4("compute", "stability", crystals / "loose.cif", "-o", folder, *short).exit_code == 0
+    status = json.loads(dpa4("status", folder, "--json").stdout)
+    assert status["n_done"] == status["n_total"] == 1
+    again = dpa4("resume", folder)
+    assert "nothing was computed" in again.stdout

@@ -25,7 +25,13 @@ from dpa4_flows import runs
 from dpa4_flows.cli import app
 from dpa4_flows.runs import How, Outcome, Run, RunStatus, RunStructure, open_run
 
-COLUMN = {"campaign": "stage_reached", "large": "energy", "training": "energy_mae", "dynamics": "drift_mev_per_atom_ps"}
+COLUMN = {
+    "property": "static.energy",
+    "campaign": "stage_reached",
+    "large": "energy",
+    "training": "energy_mae",
+    "dynamics": "drift_mev_per_atom_ps",
+}
 KINDS = [*COLUMN]
 
 
@@ -65,7 +71,17 @@ def _dynamics(place: Path) -> tuple[tuple[object, ...], Path]:
     return ("md", *files, "-o", place / "run", "-m", MORSE, *short), place / "run"
 
 
+def _property(place: Path) -> tuple[tuple[object, ...], Path]:
+    frames = [bulk("Cu", cubic=True, a=a) for a in (3.5, 3.6, 3.7)]
+    for i, frame in enumerate(frames):
+        frame.rattle(0.05, seed=i)
+    ase.io.write(place / "in.extxyz", frames, format="extxyz")
+    command = ("compute", "elastic", "static", place / "in.extxyz", "-o", place / "run", "-m", MORSE)
+    return (*command, "--max-atoms-per-batch", 16), place / "run"
+
+
 COMMANDS: dict[str, Callable[[Path], tuple[tuple[object, ...], Path]]] = {
+    "property": _property,
     "campaign": _campaign,
     "large": _large,
     "training": _training,
@@ -161,7 +177,7 @@ def test_what_is_no_run_is_one_sentence(tmp_path: Path) -> None:
 def stop_halfway(kind: str, place: Path) -> None:
     """Begin a run of a kind and stop it as Ctrl-C or a queue would."""
     command, _ = COMMANDS[kind](place)
-    after = {"campaign": 50, "large": 8, "dynamics": 12}
+    after = {"property": 12, "campaign": 50, "large": 8, "dynamics": 12}
     compute, log, calls = MorsePotential.compute, Trainer._log_train, iter(range(10**6))
 
     def interrupted(self: MorsePotential, graph: Any) -> Any:

@@ -1,0 +1,97 @@
+"""The page of a property run: a table for each property, distributions, what could not be computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dpa4_core.files import replacing_text
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.columns import Column
+from dpa4_flows.properties.settings import plain_settings
+from dpa4_flows.properties.table import Results
+from dpa4_flows.report.figures import PALETTE, FigureBlock, base_figure
+from dpa4_flows.report.page import render_page
+from dpa4_flows.report.sections import flatten
+from dpa4_flows.report.training import TableBlock
+
+_BINS = 40
+_FEWEST = 5  # values of which a distribution says something
+_SHOWN = 500  # lines of a table; the CSV file has all
+
+
+def write_properties_report(results: Results[Any], path: Path, *, title: str, model: ModelRef) -> None:
+    """Write the page, finished or not.
+
+    Args:
+        results: what is there.
+        path: HTML file.
+        title: of the page.
+        model: that computes.
+    """
+    words = ", ".join(name.replace("_", " ") for name in results.question.names)
+    figures = [block for column in results.columns if (block := _distribution(results, column)) is not None]
+    failed = {failure.name for failure in results.failed}
+    n_done = sum(all(d is not None for d in one.documents.values()) for one in results.answers)
+    page = render_page(
+        "large.html",
+        figures,
+        title=title,
+        kicker="dpa4 compute",
+        state="" if n_done == len(results) else f"{n_done:,} of {len(results):,}",
+        summary=f"{words} of {len(results):,} structures with {model.name}.",
+        tiles=[
+            ("structures", f"{len(results):,}"),
+            ("failed", f"{len(failed):,}"),
+            ("not converged", f"{len(results.unconverged):,}"),
+        ],
+        figures=figures,
+        tables=list(_tables(results)),
+        facts=_facts(results, model),
+    )
+    with replacing_text(path) as stream:
+        stream.write(page)
+
+
+def _tables(results: Results[Any]) -> Iterator[TableBlock]:
+    note = f"The first {_SHOWN} of {len(results):,}; a CSV file has all: dpa4 export." if len(results) > _SHOWN else ""
+    for name in results.question.names:
+        columns = [column for column in results.columns if column.document == name]
+        rows = [
+            [one.subject.name, one.subject.formula or "–", *(column.text(one.documents) for column in columns)]
+            for one in results.answers[:_SHOWN]
+        ]
+        heads = [
+            ("structure", "", ""),
+            ("formula", "", ""),
+            *((column.label, column.unit, "number") for column in columns),
+        ]
+        yield TableBlock(name.replace("_", " ").capitalize(), heads, rows, note)
+    if results.failed:
+        heads = [("structure", "", ""), ("property", "", ""), ("what happened", "", "")]
+        rows = [[name, document.replace("_", " ") or "–", error] for name, document, error in results.failed[:_SHOWN]]
+        yield TableBlock("Not computed", heads, rows)
+
+
+def _distribution(results: Results[Any], column: Column) -> FigureBlock | None:
+    """Of the values of one column; None where they are too few, or all the same."""
+    found = [column.value(one.documents) for one in results.answers]
+    values = np.array([value for value in found if isinstance(value, float) and np.isfinite(value)])
+    if len(set(values)) < _FEWEST:
+        return None
+    counts, edges = np.histogram(values, bins=min(_BINS, len(values)))
+    figure = base_figure(height=280, bargap=0.02, xaxis={"title": column.head}, yaxis={"title": "structures"})
+    middles = (edges[:-1] + edges[1:]) / 2
+    figure.add_trace(go.Bar(x=middles, y=counts, width=np.diff(edges), marker={"color": PALETTE[0]}))
+    name = f"{column.document}-{column.field}"
+    return FigureBlock(f"distribution-{name}", column.label, f"{column.document.replace('_', ' ')}.", figure)
+
+
+def _facts(results: Results[Any], model: ModelRef) -> list[tuple[str, str]]:
+    question = results.question
+    settings = {name: plain_settings(one) for name, one in question.kinds.items()}
+    return flatten({"model": model.name, "checksum": model.sha256, "dtype": model.dtype, **settings})

@@ -1,0 +1,295 @@
+"""Properties of structures in a folder: what `dpa4 compute -o` and the functions of the package keep there.
+
+The structures and every document are in the results table, what was asked about them in a file beside it. Another
+question about other structures may be asked in the same folder: it finds what was computed before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.console import Console
+
+from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_core.data.readers import RUN_FILE
+from dpa4_core.data.site_data import as_atoms
+from dpa4_core.errors import DPA4Error
+from dpa4_core.files import write_json
+from dpa4_core.locks import holder, locked
+from dpa4_flows.calculations import plain_structure
+from dpa4_flows.compute.driver import Counts, Retry
+from dpa4_flows.compute.store import Store
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.answers import Answer, Question, Subject, answer, stored_answers
+from dpa4_flows.properties.registry import property_class
+from dpa4_flows.properties.relaxed import Relaxed
+from dpa4_flows.properties.settings import plain_settings, with_settings
+from dpa4_flows.properties.table import Results
+from dpa4_flows.provenance import code_version
+from dpa4_flows.report.properties import write_properties_report
+from dpa4_flows.results import ResultsTable
+from dpa4_flows.runs.run import ROWS, How, Note, Outcome, Part, Run, RunStatus, RunStructure
+from dpa4_flows.schemas import Candidate
+
+TABLE_FILE = "results.sqlite"
+LOCK_FILE = "run.lock"
+FORMAT_VERSION = 1
+
+_KIND = "property"
+_NOT_STORED = "documents not stored"
+"""Meta entry: failures of the last run, which the next one tries again, and documents that are made anew each time."""
+
+
+class PropertyRun(Run):
+    """The folder of properties."""
+
+    kind: ClassVar[str] = _KIND
+    numbers: ClassVar[tuple[str, ...]] = ("energy_ev",)
+
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        try:
+            stored = json.loads((folder / RUN_FILE).read_text())
+        except (OSError, ValueError):
+            return False
+        return isinstance(stored, dict) and stored.get("kind") == _KIND
+
+    # ---- begun and computed ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def begin(cls, folder: Path, question: Question, subjects: Sequence[Subject], model: ModelRef) -> PropertyRun:
+        """A question about structures in a folder, in place of the one before; nothing is computed.
+
+        Raises:
+            DPA4Error: the folder holds something else.
+        """
+        if not cls.is_in(folder):
+            _refuse_others(folder)
+        run = cls(folder)
+        table = ResultsTable(folder / TABLE_FILE)
+        table.put_candidates([_candidate(subject, number) for number, subject in enumerate(subjects)])
+        table.set_meta(_NOT_STORED, {})
+        relaxation = question.relaxation
+        stored = {
+            "kind": _KIND,
+            "format_version": FORMAT_VERSION,
+            "properties": {
+                name: plain_settings(one) for name, one in zip(question.names, question.properties, strict=True)
+            },
+            "relaxation": None if relaxation is None else plain_settings(relaxation),
+            "model": asdict(model.resolve()),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "code_version": code_version(),
+        }
+        write_json(folder / RUN_FILE, stored)
+        return run
+
+    def compute(
+        self, how: How, *, max_atoms_per_batch: int | None = None, counts: Counts | None = None
+    ) -> Results[Any]:
+        """Everything that is asked; what the folder holds is found. Writes the answers into files, too.
+
+        Args:
+            how: who looks on, and whether failures are computed again.
+            max_atoms_per_batch: atoms in flight; None leaves it to the device.
+            counts: told what is done.
+        """
+        question, model = self.asked()
+        with locked(self.folder / LOCK_FILE, "this run is being computed"):
+            table = ResultsTable(self.folder / TABLE_FILE)
+            subjects = _subjects(table)
+            results = compute(question, subjects, model, table, how, max_atoms_per_batch, counts)
+            stored = stored_answers(question, subjects, model, table)
+            not_stored = {
+                f"{number} {name}": document.model_dump(mode="json")
+                for number, (one, there) in enumerate(zip(results.answers, stored, strict=True))
+                for name, document in one.documents.items()
+                if there.documents[name] is None
+            }
+            table.set_meta(_NOT_STORED, not_stored)
+            results.write(self.folder)
+        return results
+
+    def resume(self, how: How) -> Outcome:
+        counts = Counts()
+        results = self.compute(how, counts=counts)
+        bad = {failure.name for failure in results.failed} | set(results.unconverged)
+        facts = {"properties": results.question.names, "n_structures": len(results)}
+        return Outcome(reused=counts.n_requests == 0, n_failed=len(bad), facts=facts)
+
+    # ---- what is there -----------------------------------------------------------------------------------------------
+
+    def asked(self) -> tuple[Question, ModelRef]:
+        """The question and the model.
+
+        Raises:
+            DPA4Error: the file is of another version, or a property is not installed here.
+        """
+        stored = json.loads((self.folder / RUN_FILE).read_text())
+        if stored["format_version"] != FORMAT_VERSION:
+            raise DPA4Error(
+                f"{self.folder} has version {stored['format_version']}, this program reads {FORMAT_VERSION}; use the "
+                "program that made it"
+            )
+        properties = [with_settings(property_class(name), given) for name, given in stored["properties"].items()]
+        relaxation = stored["relaxation"]
+        rest = None if relaxation is None else with_settings(Relaxed, relaxation)
+        return Question(properties, rest), ModelRef(**stored["model"])
+
+    def results(self) -> Results[Any]:
+        """What is computed so far."""
+        question, model = self.asked()
+        table = ResultsTable(self.folder / TABLE_FILE, read_only=True)
+        answers = stored_answers(question, _subjects(table), model, table)
+        for key, document in table.get_meta(_NOT_STORED, {}).items():
+            number, _, name = key.partition(" ")
+            found = answers[int(number)].documents
+            if found[name] is None:
+                found[name] = question.kinds[name].document.model_validate(document)
+        return Results(question, answers)
+
+    def status(self) -> RunStatus:
+        results = self.results()
+        _, model = self.asked()
+        n_done = sum(_is_done(one) for one in results.answers)
+        state = "complete" if n_done == len(results) else "stopped"
+        if holder(self.folder / LOCK_FILE) is not None:
+            state = "running"
+        facts = {
+            "properties": results.question.names,
+            "model": model.name,
+            "model_sha256": model.sha256,
+            "n_failed": len({failure.name for failure in results.failed}),
+            "unconverged": results.unconverged,
+        }
+        notes = [Note("failed", f"{f.name}: {f.error}", "bold red") for f in results.failed]
+        notes += [Note("not converged", name, "bold yellow") for name in results.unconverged]
+        next_step = f"continue with: dpa4 resume {self.folder}" if state == "stopped" else ""
+        return RunStatus(
+            state, "structures", n_done, len(results), facts=facts, notes=tuple(notes), next_step=next_step
+        )
+
+    def show(self, console: Console, *, everyone: bool = False) -> None:
+        results = self.results()
+        results.print(console, None if everyone else ROWS)
+
+    def table(self) -> Iterator[dict[str, Any]]:
+        yield from self.results().records()
+
+    def report(self, path: Path) -> None:
+        _, model = self.asked()
+        write_properties_report(self.results(), path, title=self.folder.resolve().name, model=model)
+
+    def structures(self) -> Iterator[RunStructure]:
+        results = self.results()
+        unconverged = set(results.unconverged)
+        for one, found in zip(results.answers, results.structures(), strict=True):
+            errors = one.errors(results.question.kinds)
+            verdict = "failed" if errors else "not converged" if one.subject.name in unconverged else "fine"
+            yield RunStructure(
+                one.subject.name,
+                one.subject.formula or "",
+                role="",
+                verdict=verdict,
+                at="",
+                atoms=None if found.error is not None or found.structure is None else as_atoms(found.structure),
+                survives=verdict == "fine",
+                numbers={"energy_ev": found.energy},
+                reasons="; ".join(dict.fromkeys(errors.values())),
+            )
+
+    @property
+    def writers(self) -> dict[str, Callable[[Path], str]]:
+        def write(path: Path) -> str:
+            results = self.results()
+            results.to(path)
+            return f"{len(results):,} structures"
+
+        return dict.fromkeys((".json", ".extxyz"), write)
+
+
+def compute(
+    question: Question,
+    subjects: Sequence[Subject],
+    model: ModelRef,
+    store: Store | None,
+    how: How,
+    max_atoms_per_batch: int | None = None,
+    counts: Counts | None = None,
+) -> Results[Any]:
+    """Everything that is asked about structures, while somebody may look on.
+
+    Args:
+        question: what is asked.
+        subjects: about these.
+        model: the potential.
+        store: finds and keeps documents; in memory by default.
+        how: who looks on, and whether failures are computed again.
+        max_atoms_per_batch: atoms in flight; None leaves it to the device.
+        counts: told what is done.
+    """
+    counts, done = counts or Counts(), 0
+    total = len(subjects) * len(question.kinds)
+
+    def part() -> list[Part]:
+        words = f"{counts.n_force_calls:,} force calls" if counts.n_force_calls else ""
+        return [Part("compute", done, total, f"{done:,}/{total:,}", words, finished=done >= total)]
+
+    def count(_: object) -> None:
+        nonlocal done
+        done += 1
+
+    with how.watch.showing(part):
+        answers = answer(
+            question,
+            subjects,
+            model,
+            store,
+            max_atoms_per_batch=max_atoms_per_batch,
+            retry=Retry(errors=how.retry_errors),
+            counts=counts,
+            on_document=count,
+        )
+    return Results(question, answers)
+
+
+def _refuse_others(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise DPA4Error(f"{folder} is a file; give a folder")
+    ours = (TABLE_FILE, LOCK_FILE)  # of a process that was killed while it began
+    others = [path.name for path in folder.iterdir() if not path.name.startswith(ours)] if folder.exists() else []
+    if others:
+        raise DPA4Error(f"{folder} holds other files ({others[0]}); give the name of a new folder")
+
+
+def _is_done(one: Answer) -> bool:
+    return one.subject.error is not None or all(document is not None for document in one.documents.values())
+
+
+def _candidate(subject: Subject, number: int) -> Candidate:
+    structure = subject.structure
+    return Candidate(
+        candidate_id=str(number),
+        formula=subject.formula or "?",
+        structure=None if structure is None else plain_structure(structure).as_dict(),
+        source=subject.name,
+        warnings=list(subject.warnings),
+        error=subject.error,
+    )
+
+
+def _subjects(table: ResultsTable) -> list[Subject]:
+    return [
+        Subject(
+            one.source,
+            None if one.structure is None else structure_of_fields(one.structure),
+            one.error,
+            tuple(one.warnings),
+        )
+        for one in table.candidates()
+    ]
