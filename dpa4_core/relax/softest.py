@@ -43,6 +43,7 @@ class SearchOptions:
         unseen: how stiff directions are taken to be that no call has looked at, when the search asks whether they could
             turn the curvature negative: this part of the median of the known ones (in units of the springs) where half
             of all directions are known, less where fewer are, in the ratio of known to unknown ones.
+        settled: a lowest stiffness that the last call has lowered by a larger part is still on its way.
         max_calls: force calls.
         symprec: Å within which the operations hold.
         exact: error of the springs, relative, up to which an operation counts.
@@ -54,7 +55,8 @@ class SearchOptions:
 
     push: float = 0.01
     downhill: float = 0.02
-    unseen: float = 0.5
+    unseen: float = 1.0
+    settled: float = 0.2
     max_calls: int = 8
     symprec: float = 0.01
     exact: float = 0.03
@@ -193,6 +195,7 @@ class Softest:
         self.curvature = np.inf
         self.direction = np.zeros_like(self._rest)
         self.n_calls = 0
+        self._lowest = np.inf  # in units of the springs
         self._known: list[tuple[Vector, ...]] = []
         self._step = np.zeros_like(self._rest)
         self._first = space.allowed(space.random())
@@ -231,7 +234,9 @@ class Softest:
         known, unknown = len(values), max(space.n_directions - len(values), 0)
         doubt = unknown / (self._options.unseen * known * np.median(values))
         worst = small - doubt * coupling.T @ (soft - basis @ small)
-        safe = bool(values[0] > 0 and np.linalg.eigvalsh(0.5 * (worst + worst.T))[0] > 0)
+        settled = self.n_calls == 1 or self._lowest - values[0] < self._options.settled * values[0]
+        safe = bool(settled and values[0] > 0 and np.linalg.eigvalsh(0.5 * (worst + worst.T))[0] > 0)
+        self._lowest = float(values[0])
         self.finished = self.downhill or safe or self.n_calls >= self._options.max_calls
         if not self.finished:
             self._propose(softened - basis @ (stiff.T @ softened), scale=float(np.abs(softened).max()))
