@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -392,3 +393,20 @@ def test_a_folder_is_where_everything_is_found_again(tmp_path: Path) -> None:
     Counted.calls = 0
     again = d4.compute("elastic", [fcc(push=1)], model=COUNTED, folder=tmp_path)
     assert Counted.calls == 0 and numbers(again[0]) == numbers(first[0])
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+
+
+def test_the_page_on_python_runs_and_names_every_function(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "crystals").mkdir()
+    fcc(4.4).to(str(tmp_path / "crystals" / "mg.cif"))
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    for block in blocks:
+        exec(compile(block.replace("dpa4-neo", MORSE), "python.md", "exec"), {})
+    *_, of_strain, of_volume = capsys.readouterr().out.split()
+    assert float(of_strain) == pytest.approx(float(of_volume), rel=0.02)
+    assert (tmp_path / "relaxed.extxyz").is_file()
+    for name in (*FUNCTIONS, "compute"):
+        assert f"| `{name}` |" in PAGE
