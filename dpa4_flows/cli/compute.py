@@ -16,7 +16,7 @@ from typer.core import TyperCommand
 from dpa4_core.data.readers import read_files
 from dpa4_core.errors import DPA4Error
 from dpa4_core.strict import override
-from dpa4_flows.cli.console import out, print_json, tell_failed, warn
+from dpa4_flows.cli.console import out, print_json, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
 from dpa4_flows.cli.progress import ConsoleWatch
@@ -198,8 +198,8 @@ def finish(results: Results[Any], *, as_json: bool) -> None:
     for label, text in _notes(results):
         warn(label, text)
     failed = results.failed
-    for name, document, error in failed:
-        tell_failed(name if not document else f"{name}, {document.replace('_', ' ')}", error)
+    for failure in failed:
+        warn("failed", failure.words, "bold red")
     for name in results.unconverged:
         warn("not converged", f"{name}: the relaxation ran out of steps; raise --max-steps", "bold yellow")
     if failed or results.unconverged:

@@ -90,12 +90,14 @@ class Property(MSONable, ABC, Generic[D]):
         document: type of what the plan returns.
         keeps_failures: whether a document with an error is stored and found again; else the next run tries again.
         starts_from_rest: whether it is one of relaxed crystals, which whoever asks for it has to relax first.
+        figures: ``package.module:function`` of documents by the name of their structure, gives blocks with figures.
     """
 
     name: ClassVar[str]
     document: ClassVar[type[Document]]
     keeps_failures: ClassVar[bool] = False
     starts_from_rest: ClassVar[bool] = False
+    figures: ClassVar[str] = ""
 
     def check(self) -> None:
         """Refuse, before anything is computed, settings that no crystal can be computed with.

@@ -49,6 +49,7 @@ class EquationOfState(Property[EquationOfStateDocument]):
     name: ClassVar[str] = "equation_of_state"
     document: ClassVar[type[Document]] = EquationOfStateDocument
     starts_from_rest: ClassVar[bool] = True
+    figures: ClassVar[str] = "dpa4_flows.report.figures_properties:equations_of_state"
 
     strains: tuple[float, ...] = STRAINS
     form: Form = "birch-murnaghan"

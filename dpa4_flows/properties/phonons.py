@@ -37,6 +37,7 @@ class Phonons(StabilityProperty[PhononPart]):
 
     name: ClassVar[str] = "phonons"
     document: ClassVar[type[PhononPart]] = PhononPart
+    figures: ClassVar[str] = "dpa4_flows.report.figures_properties:heat_capacities"
 
     min_length: float = 10.0
     displacement: float = DISPLACEMENT

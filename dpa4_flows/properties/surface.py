@@ -101,6 +101,7 @@ class SurfaceEnergies(Property[SurfaceDocument]):
     name: ClassVar[str] = "surface"
     document: ClassVar[type[Document]] = SurfaceDocument
     starts_from_rest: ClassVar[bool] = True
+    figures: ClassVar[str] = "dpa4_flows.report.figures_properties:equilibrium_shapes"
 
     max_index: int = 1
     min_thickness: float = 12.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, overload
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_csv, write_json
 from dpa4_flows.properties.answers import RELAXED, Answer, Question
 from dpa4_flows.properties.columns import Column, Scalar, columns, scalars
@@ -37,6 +39,14 @@ class Failure(NamedTuple):
     name: str
     document: str
     error: str
+
+    @property
+    def words(self) -> str:
+        """One line; sentences of readers name the entry themselves."""
+        if self.name in self.error:
+            return self.error
+        what = {"": "", RELAXED: ", relaxation"}.get(self.document, f", {self.document.replace('_', ' ')}")
+        return f"{self.name}{what}: {self.error}"
 
 
 class Results(Sequence[T], Generic[T]):
@@ -167,6 +177,32 @@ class Results(Sequence[T], Generic[T]):
         """The structures that the numbers are about: relaxed where they were relaxed."""
         return [_computed(answer, self.question.kinds, self._record(answer)) for answer in self.answers]
 
+    def figures(self) -> list[Any]:
+        """Blocks with the figures of the properties, each with a name, a title, a caption and a plotly figure."""
+        found: list[Any] = []
+        for name in self.question.names:
+            module, _, function = self.question.kinds[name].figures.partition(":")
+            if function:
+                named = {answer.subject.name: answer.documents[name] for answer in self.answers}
+                draw = getattr(importlib.import_module(module), function)
+                found += draw({key: document for key, document in named.items() if document is not None})
+        return found
+
+    def plot(self) -> Any:
+        """The figure of the property as a plotly figure, which a notebook shows.
+
+        Raises:
+            DPA4Error: it has none; or there are several, see `figures`.
+        """
+        found = self.figures()
+        if not found:
+            raise DPA4Error(f"there is no figure of {', '.join(self.question.names)}")
+        if len(found) > 1:
+            raise DPA4Error(
+                f"there are {len(found)} figures: choose one property or structure, as in results['surface'][:1].plot()"
+            )
+        return found[0].figure
+
     # ---- showing -----------------------------------------------------------------------------------------------------
 
     def print(self, console: Console, limit: int | None = _MAX_ROWS) -> None:
@@ -207,7 +243,7 @@ class Results(Sequence[T], Generic[T]):
         console = Console(width=120, no_color=True, force_terminal=False)
         with console.capture() as capture:
             self.print(console)
-        failed = [f"failed: {name}: {error}" for name, _, error in self.failed]
+        failed = [f"failed: {failure.words}" for failure in self.failed]
         return "\n".join(filter(None, [capture.get().rstrip(), *failed[:_MAX_ROWS]]))
 
     def _repr_html_(self) -> str:
@@ -218,7 +254,7 @@ class Results(Sequence[T], Generic[T]):
             parts.append(title + html_table(results))
         more = len(self) - _MAX_ROWS
         below = [f"and {more} more"] if more > 0 else []
-        below += [f"failed: {html.escape(f.name)}: {html.escape(f.error)}" for f in self.failed[:_MAX_ROWS]]
+        below += [f"failed: {html.escape(failure.words)}" for failure in self.failed[:_MAX_ROWS]]
         return f"<div>{''.join(parts)}{''.join(f'<p>{line}</p>' for line in below)}</div>"
 
 

@@ -34,16 +34,18 @@ def write_properties_report(results: Results[Any], path: Path, *, title: str, mo
         model: that computes.
     """
     words = ", ".join(name.replace("_", " ") for name in results.question.names)
-    figures = [block for column in results.columns if (block := _distribution(results, column)) is not None]
+    figures = results.figures()
+    figures += [block for column in results.columns if (block := _distribution(results, column)) is not None]
     failed = {failure.name for failure in results.failed}
     n_done = sum(all(d is not None for d in one.documents.values()) for one in results.answers)
+    count = "1 structure" if len(results) == 1 else f"{len(results):,} structures"
     page = render_page(
         "large.html",
         figures,
         title=title,
         kicker="dpa4 compute",
         state="" if n_done == len(results) else f"{n_done:,} of {len(results):,}",
-        summary=f"{words} of {len(results):,} structures with {model.name}.",
+        summary=f"{words} of {count} with {model.name}.",
         tiles=[
             ("structures", f"{len(results):,}"),
             ("failed", f"{len(failed):,}"),

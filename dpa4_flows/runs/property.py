@@ -167,7 +167,7 @@ class PropertyRun(Run):
             "n_failed": len({failure.name for failure in results.failed}),
             "unconverged": results.unconverged,
         }
-        notes = [Note("failed", f"{f.name}: {f.error}", "bold red") for f in results.failed]
+        notes = [Note("failed", f.words, "bold red") for f in results.failed]
         notes += [Note("not converged", name, "bold yellow") for name in results.unconverged]
         next_step = f"continue with: dpa4 resume {self.folder}" if state == "stopped" else ""
         return RunStatus(

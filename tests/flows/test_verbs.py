@@ -341,7 +341,7 @@ def results():
 
 def test_a_table_shows_itself(results) -> None:
     text = repr(results["elastic"])
-    assert f"{results['elastic'][0].k_vrh_gpa:.0f}" in text and "failed: Mg 1: " in text
+    assert f"{results['elastic'][0].k_vrh_gpa:.0f}" in text and "failed: Mg 1, relaxation: " in text
     page = results._repr_html_()
     assert page.count("<table") == 2 and page.count("failed: Mg 1") == 1
     assert "<h4>elastic</h4>" in page
@@ -380,6 +380,22 @@ def test_a_table_converts_and_writes(results, tmp_path: Path) -> None:
     assert read(tmp_path / "static.cif").get_volume() == pytest.approx(fcc().volume)
     with pytest.raises(DPA4Error, match="cannot tell the format"):
         results.to(tmp_path / "x.docx")
+
+
+def test_a_property_with_a_figure_draws_it(results) -> None:
+    with pytest.raises(DPA4Error, match="no figure of elastic, static"):
+        results.plot()
+    of_volume = d4.equation_of_state([fcc(4.4), fcc(push=1)], model=MORSE)
+    line, points, *others = of_volume.plot().data
+    assert len(others) == 2 and min(line.y) == pytest.approx(0, abs=0.1)
+    # the fitted line goes through the computed points
+    np.testing.assert_allclose(np.interp(points.x, line.x, line.y), points.y, atol=0.5)
+    surface = d4.surface(fcc(4.4), model=MORSE, min_thickness=6.0, vacuum=8.0)
+    drawn = [trace for trace in surface.plot().data if trace.fill == "toself"]
+    # of a body with a centre one sees half of the faces, but those edge on
+    assert len(drawn) == len(surface[0].shape.faces) / 2
+    energies = {f"({one.facet}) {one.surface_energy:.2f} J/m²" for one in surface[0].terminations if one.lowest}
+    assert {trace.name for trace in drawn} <= energies
 
 
 def test_a_part_of_a_table_is_a_table(results) -> None:
