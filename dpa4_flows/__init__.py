@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING
 from dpa4_core.lazy import import_when_used
 
 if TYPE_CHECKING:
-    from dpa4_flows.campaigns.battery import BatteryRun, ScreeningMaker
-    from dpa4_flows.campaigns.config import BatteryCampaign, load_campaign
+    from dpa4_flows.campaigns.config import Campaign, load_campaign
+    from dpa4_flows.campaigns.context import Screening
+    from dpa4_flows.campaigns.flow import CampaignMaker
+    from dpa4_flows.campaigns.kind import CampaignKind
     from dpa4_flows.campaigns.run import open_run, prepare_run
+    from dpa4_flows.campaigns.stage import Stage
     from dpa4_flows.engines import run_local, submit_fireworks
     from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker, BatchRelaxMaker, BatchStaticMaker
     from dpa4_flows.makers.corrections import CorrectionRefitMaker
@@ -40,8 +43,9 @@ __all__ = [
     "BatchPhononMaker",
     "BatchRelaxMaker",
     "BatchStaticMaker",
-    "BatteryCampaign",
-    "BatteryRun",
+    "Campaign",
+    "CampaignKind",
+    "CampaignMaker",
     "ConvexHullMaker",
     "CorrectionRefitMaker",
     "DPA4ElasticMaker",
@@ -56,8 +60,9 @@ __all__ = [
     "ReferenceMaker",
     "ReferenceStore",
     "ResultsTable",
-    "ScreeningMaker",
+    "Screening",
     "StabilityMaker",
+    "Stage",
     "TrainMaker",
     "__version__",
     "complete_job_store",
@@ -76,9 +81,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "campaigns.battery": ("ScreeningMaker", "BatteryRun"),
-    "campaigns.config": ("BatteryCampaign", "load_campaign"),
+    "campaigns.config": ("Campaign", "load_campaign"),
+    "campaigns.context": ("Screening",),
+    "campaigns.flow": ("CampaignMaker",),
+    "campaigns.kind": ("CampaignKind",),
     "campaigns.run": ("open_run", "prepare_run"),
+    "campaigns.stage": ("Stage",),
     "engines": ("run_local", "submit_fireworks"),
     "makers.batch": ("BatchElasticMaker", "BatchPhononMaker", "BatchRelaxMaker", "BatchStaticMaker"),
     "makers.property": ("PropertyMaker",),

@@ -1,130 +1,83 @@
-"""What is known of a value by its name: label, digits, note, and the scale on which it counts in a score.
+"""What is known of a value that people look at, declared once: beside its field in the document that carries it.
 
-Values that are not listed here are shown all the same, under their own name with four significant digits.
+    voltage: Annotated[float, Quantity("Voltage", "V", 2, goal="max", scale=(2.5, 4.5))] = Field(description="...")
+
+Columns, heads, tooltips, limits of campaign files, keys of rankings and figures follow from it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from operator import le
+from typing import Literal, get_args
+
+from pydantic import BaseModel
+
+Goal = Literal["max", "min", "zero"]
+"""More is better, less is better, a small magnitude is."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """How one value is shown.
+    """How one value is shown, judged and ranked.
 
     Attributes:
         label: name in tables and figures.
+        unit: of the value; empty for numbers without one.
         digits: decimals; -1 for four significant digits.
-        priority: place among the columns, the smallest first.
         note: what to know before quoting the number; stands beside it.
         short: label where there is little room.
+        error: what the number may be off by, in its unit; stands beside it.
+        goal: what counts as good in a ranking; limits on a quantity with the goal ``zero`` are on its magnitude.
         scale: ends of its scale in a score where the campaign file names none; of the magnitude if 0 is best. Fixed, so
             that a score does not depend on who else is in the campaign.
+        within: whether a value keeps an upper limit: a function of both.
+        voided_by: codes of the reasons that make the value meaningless.
+        too_low, too_high: codes of the reasons for a value beyond its limits; by default ``NAME_too_low``, ...
+        detail: stands in the history of a candidate and in the CSV file, and would make the ranking too wide.
+        priority: place among the columns, the smallest first.
     """
 
     label: str
-    digits: int
-    priority: int
+    unit: str = ""
+    digits: int = -1
     note: str = ""
     short: str = ""
+    error: float | None = None
+    goal: Goal | None = None
     scale: tuple[float, float] | None = None
+    within: Callable[[float, float], bool] = le
+    voided_by: tuple[str, ...] = ()
+    too_low: str = ""
+    too_high: str = ""
+    detail: bool = False
+    priority: int = 50
+
+    @property
+    def tooltip(self) -> str:
+        """The note with the error bar."""
+        bar = "" if self.error is None else f"typical error ±{self.error:g} {self.unit}".rstrip()
+        return "; ".join(filter(None, (self.note, bar)))
 
 
-QUANTITIES: dict[str, Quantity] = {
-    "average_voltage": Quantity(
-        "Voltage",
-        2,
-        10,
-        "average over full removal of the ion, 0 K; ±0.25 V against PBE+U, ±0.3 V against experiment",
-        scale=(2.5, 4.5),  # V: below, a cathode gives energy away; above, electrolytes oxidise
-    ),
-    "capacity_grav": Quantity(
-        "Capacity",
-        0,
-        11,
-        "theoretical, all working ions removed, per discharged mass",
-        scale=(100.0, 300.0),  # mAh/g: 148 LiMn2O4, 170 LiFePO4, 274 LiCoO2
-    ),
-    "energy_grav": Quantity(
-        "Specific energy",
-        0,
-        12,
-        "active material only; a cell reaches roughly half of it",
-        short="energy",
-        scale=(300.0, 1200.0),  # Wh/kg: 560 LiMn2O4, 585 LiFePO4, 1,000 LiCoO2, 1,110 LiNiO2
-    ),
-    "energy_above_hull": Quantity(
-        "E above hull",
-        3,
-        13,
-        "0 K, no entropy; a lower bound: a competing phase that is missing can only raise it",
-        short="E hull",
-        scale=(0.0, 0.05),  # eV/atom: 90 % of the known metastable compounds lie within 0.067
-    ),
-    "energy_above_hull_charged": Quantity(
-        "E above hull, charged",
-        3,
-        14,
-        "host without the working ion, 0 K; high values mean oxygen release or collapse",
-        short="E hull ch.",
-        scale=(0.0, 0.2),  # eV/atom: beyond, oxygen leaves while charging
-    ),
-    "volume_change_percent": Quantity(
-        "Volume change",
-        1,
-        15,
-        "relative to the discharged volume; no dispersion in the model: layered hosts come apart",
-        short="ΔV",
-        scale=(0.0, 10.0),  # %: particles crack beyond about 10
-    ),
-    "capacity_vol": Quantity(
-        "Vol. capacity",
-        0,
-        16,
-        "theoretical, per discharged volume",
-        short="capacity",
-        scale=(400.0, 1400.0),  # mAh/cm³: 606 LiFePO4, 1,390 LiCoO2
-    ),
-    "energy_vol": Quantity(
-        "Energy density",
-        0,
-        17,
-        "active material only, per discharged volume",
-        short="energy",
-        scale=(1000.0, 5500.0),  # Wh/L: 2,080 LiFePO4, 5,090 LiCoO2
-    ),
-    "formation_energy_per_atom": Quantity(
-        "Formation energy",
-        3,
-        18,
-        "from the elements, corrected, 0 K; 0.05-0.1 eV/atom against experiment",
-        short="E form",
-        scale=(-3.0, 0.0),  # eV/atom: phosphates reach −2.6
-    ),
-    "n_competing": Quantity(
-        "Competing phases", 0, 19, "phases of the chemical system that made the hull", short="phases"
-    ),
-    "interlayer_change_percent": Quantity(
-        "Largest stretch",
-        1,
-        30,
-        "largest principal stretch of the cell on charging, signed; in a layered host the change of the interlayer "
-        "distance",
-    ),
-    "distance_to_competing": Quantity(
-        "Distance to competing phases", 3, 31, "signed: negative means below all known phases"
-    ),
-    "distance_to_competing_charged": Quantity(
-        "Distance to competing phases, charged", 3, 32, "signed: negative means below all known phases"
-    ),
-    "energy_per_atom": Quantity("Energy", 4, 40, "uncorrected model energy"),
-    "fmax": Quantity("Largest force", 3, 41),
-    "n_steps": Quantity("Optimiser steps", 0, 42),
-    "decomposition": Quantity("Decomposes into", 0, 43),
-    "energy_above_representative": Quantity("Above the one that stands for it", 4, 44),
-}
+@cache
+def quantities(document: type[BaseModel]) -> dict[str, Quantity]:
+    """The quantities of a document by the name of their field, in the order of the fields."""
+    found = {
+        name: [item for item in field.metadata if isinstance(item, Quantity)]
+        for name, field in document.model_fields.items()
+    }
+    return {name: declared[0] for name, declared in found.items() if declared}
 
 
-def quantity(name: str) -> Quantity:
-    """Label and digits of a value; a plain guess for names that nobody described."""
-    return QUANTITIES.get(name, Quantity(name.replace("_", " ").capitalize(), -1, 100))
+def is_number(document: type[BaseModel], name: str) -> bool:
+    """Whether a field holds numbers, on which there can be limits."""
+    annotation = document.model_fields[name].annotation
+    return bool({float, int} & {annotation, *get_args(annotation)})
+
+
+def plain_quantity(name: str) -> Quantity:
+    """A guess for a value that nobody declared."""
+    return Quantity(name.replace("_", " ").capitalize(), priority=100)

@@ -1,7 +1,7 @@
 """Reasons: what a funnel says about a candidate, with a code for programs and a sentence for people.
 
 No logic reads the sentence. A reason names the values that it voids: they leave score, Pareto front, headline and plots
-together. A campaign declares its codes once, each with a `ReasonKind`.
+together. A stage declares its codes once, each with a `ReasonKind`; a quantity says which of them void it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -46,26 +46,14 @@ class ReasonKind:
     Attributes:
         badge: a few words.
         phrase: what it says in general, for a legend.
-        voids: names of the values that mean nothing because of it.
+        status: what becomes of the candidate: ``flagged`` goes on, ``failed`` is rejected, ``error`` is not computable.
         disqualifies: whether no headline may name the candidate.
-        decides: whether a candidate leaves because of it.
     """
 
     badge: str
     phrase: str
-    voids: tuple[str, ...] = ()
+    status: Literal["flagged", "failed", "error"] = "flagged"
     disqualifies: bool = False
-    decides: bool = False
-
-    def reason(self, code: str, sentence: str) -> Reason:
-        """The reason of one candidate."""
-        return Reason(
-            code=code,
-            sentence=sentence,
-            voids=list(self.voids),
-            disqualifies=self.disqualifies,
-            decides=self.decides,
-        )
 
 
 def voided(reasons: Iterable[Reason]) -> list[str]:

@@ -346,6 +346,12 @@ class ResultsTable:
         found = self._select("candidates", "candidate_id", ids)
         return [Candidate.model_validate_json(found[i]) for i in ids if i in found]
 
+    def candidate_ids(self) -> list[str]:
+        """Ids of all candidates in input order."""
+        with self._connect() as connection:
+            rows = connection.execute("SELECT candidate_id FROM candidates ORDER BY position").fetchall()
+        return [row[0] for row in rows]
+
     # ---- calculations ----------------------------------------------------------------------------------------------
 
     def put_calculations(self, documents: Iterable[RelaxationDocument]) -> None:

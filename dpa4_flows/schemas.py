@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dpa4_core.verdicts import ErrorCode, code_of_earlier_version
 from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, hull_verdict, not_recorded
+from dpa4_flows.quantities import Quantity
 from dpa4_flows.reasons import Reason, voided, with_reliability_as_reasons
 
 Status = Literal["passed", "failed", "flagged", "error"]
@@ -51,12 +52,23 @@ class RelaxationDocument(Document):
     n_atoms: int = Field(description="Atoms in the cell")
     structure: dict[str, Any] | None = Field(None, description="Relaxed structure as a pymatgen dictionary")
     energy: float | None = Field(None, description="Uncorrected total energy of the cell, eV")
-    energy_per_atom: float | None = Field(None, description="Uncorrected energy, eV/atom")
-    fmax: float | None = Field(None, description="Largest generalised force at the end, eV/Å")
+    energy_per_atom: Annotated[
+        float | None, Quantity("Energy", "eV/atom", 4, "uncorrected model energy", goal="min", detail=True, priority=40)
+    ] = Field(None, description="Uncorrected energy, eV/atom")
+    fmax: Annotated[float | None, Quantity("Largest force", "eV/Å", 3, goal="min", detail=True, priority=41)] = Field(
+        None, description="Largest generalised force at the end, eV/Å"
+    )
     pressure_gpa: float | None = Field(None, description="Pressure at the end, GPa, positive when compressed")
     volume: float | None = Field(None, description="Relaxed cell volume, Å³")
-    volume_change_percent: float | None = Field(None, description="Volume change on relaxation, %")
-    n_steps: int = Field(0, description="Optimiser steps")
+    volume_change_percent: Annotated[
+        float | None,
+        Quantity(
+            "Volume change", "%", 1, "on relaxation", goal="zero", too_high="input_far_off", detail=True, priority=39
+        ),
+    ] = Field(None, description="Volume change on relaxation, %")
+    n_steps: Annotated[int, Quantity("Optimiser steps", digits=0, detail=True, priority=42)] = Field(
+        0, description="Optimiser steps"
+    )
     converged: bool = Field(False, description="Whether fmax fell below the threshold")
     reason: str = Field("", description="Why the relaxation ended")
     minimum: Literal["verified", "saddle", "not_checked"] = Field(
@@ -118,31 +130,6 @@ class HullDocument(Document):
         return {**data, "energy_above_hull": known, "completeness": completeness, "verdict": verdict}
 
 
-class ElectrodeDocument(Document):
-    """An insertion electrode between one discharged and one charged composition."""
-
-    working_ion: str = Field(description="Element that moves")
-    discharged_formula: str = Field(description="Reduced formula with the working ion")
-    charged_formula: str = Field(description="Reduced formula without it")
-    average_voltage: float = Field(description="Average voltage against the working-ion metal, V, 0 K")
-    capacity_grav: float = Field(description="Gravimetric capacity per discharged mass, mAh/g")
-    capacity_vol: float = Field(description="Volumetric capacity per discharged volume, mAh/cm³")
-    energy_grav: float = Field(description="Specific energy per discharged mass, Wh/kg")
-    energy_vol: float = Field(description="Energy density per discharged volume, Wh/L")
-    volume_change_percent: float = Field(description="Volume change on charging, % of the discharged volume")
-    interlayer_change_percent: float | None = Field(
-        None, description="Largest principal stretch of the cell on charging, signed, %"
-    )
-    volume_change_reliable: bool = Field(
-        description="False if the charged host fell apart along one axis: no dispersion in the model"
-    )
-    host_displacement: float | None = Field(
-        None, description="Largest displacement of a host atom relative to the cell on charging, Å"
-    )
-    warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
-    provenance: Provenance
-
-
 class Candidate(Document):
     """One structure that enters a campaign."""
 
@@ -169,9 +156,7 @@ class StageResult(Document):
     )
     reasons: list[Reason] = Field(default_factory=list, description="Rejection, flags or error")
     calculation_keys: list[str] = Field(default_factory=list, description="Keys of the calculations behind the values")
-    document: dict[str, Any] | None = Field(
-        None, description="Full document of the stage (HullDocument, ElectrodeDocument, ...)"
-    )
+    document: dict[str, Any] | None = Field(None, description="Full document of the stage (HullDocument, ...)")
     provenance: Provenance | None = None
 
     @model_validator(mode="before")

@@ -64,7 +64,7 @@ class ElectrodeError(ValueError):
 
 @dataclass(frozen=True)
 class ElectrodeProperties:
-    """One insertion couple; fields are named as in ``schemas.ElectrodeDocument``.
+    """One insertion couple; fields are named as in ``ElectrodeDocument``.
 
     Attributes:
         working_ion: element that moves.

@@ -27,7 +27,6 @@ def check_candidate(
     max_atoms: int = 200,
     min_distance_ratio: float = 0.5,
     volume_ratio: tuple[float, float] = VOLUME_RATIO,
-    working_ion: str | None = None,
 ) -> list[str]:
     """Why a candidate cannot or should not be computed, one sentence each; empty if it can.
 
@@ -37,7 +36,6 @@ def check_candidate(
         max_atoms: largest number of atoms in a cell.
         min_distance_ratio: atoms closer than this fraction of the sum of their covalent radii overlap.
         volume_ratio: lowest and highest cell volume in units of the volume of the atomic spheres.
-        working_ion: element that must be present beside others (battery campaigns).
     """
     try:
         system = to_system(structure)
@@ -51,12 +49,6 @@ def check_candidate(
         reasons += _volume_reasons(system, volume_ratio)
     if system.n_atoms > max_atoms:
         reasons.append(f"{system.n_atoms} atoms in the cell; this campaign admits {max_atoms}")
-    if working_ion is not None:
-        symbols = {site.specie.symbol for site in structure}
-        if working_ion not in symbols:
-            reasons.append(f"no {working_ion} in it, the working ion of this campaign")
-        elif len(symbols) == 1:
-            reasons.append(f"nothing but {working_ion}; an electrode needs a host for the ion")
     return reasons
 
 

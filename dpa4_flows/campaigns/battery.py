@@ -1,371 +1,372 @@
-"""The battery funnel as jobs: which insertion electrodes are stable, and what voltage and capacity they give.
+"""Battery campaigns: which insertion electrodes are stable, and what voltage and capacity they give.
 
-    sanity → duplicates → relax → relaxed duplicates → references → hull → delithiate → relax charged → electrode
-    → charged hull → rank
+    sanity → duplicates → relax → relaxed duplicates → hull → delithiate → relax charged → electrode → charged hull
 
-Cheap criteria come first. Relaxations fan out into chunk jobs when they start, since only then it is known who is left.
-Each stage job reads its candidates from the results table and writes one verdict each; the physics is in
-`dpa4_flows.analysis`, the criteria are in the campaign file.
+Cheap criteria come first. The physics is in `dpa4_flows.analysis.electrode`; the stages that know no battery come from
+their own files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Set
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from jobflow import Flow, Job, JobOrder, Maker, Response, job
-from monty.json import MSONable
-from pymatgen.core import Structure
-from pymatgen.entries.computed_entries import ComputedStructureEntry
+from pydantic import AfterValidator, Field
+from pymatgen.core import Composition
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, hull_completeness
-from dpa4_flows.analysis.duplicates import group_duplicates, relaxed_duplicates
-from dpa4_flows.analysis.electrode import ElectrodeError, electrode_properties
-from dpa4_flows.analysis.hull import hull_summary, phase_positions
-from dpa4_flows.analysis.ranking import Objective, rank_candidates
-from dpa4_flows.analysis.schemes import REFIT, scheme_name
-from dpa4_flows.campaigns import battery_verdicts as verdicts
-from dpa4_flows.campaigns.battery_reasons import because
-from dpa4_flows.campaigns.config import BatteryCampaign
-from dpa4_flows.campaigns.funnel import (
-    StageSummary,
-    calculation_keys,
-    judge_relaxation,
-    relaxed_structure,
-    stored,
-    write_verdicts,
-)
-from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.makers.chunks import fan_out
-from dpa4_flows.makers.hull import hull_document
-from dpa4_flows.makers.model_reference import as_model
-from dpa4_flows.makers.references import (
-    ReferenceMaker,
-    lowest_element,
-    reference_entries,
-    stored_phases,
-    stored_surveys,
-)
-from dpa4_flows.makers.sources import find_structures
-from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.relaxed import Relaxed
-from dpa4_flows.provenance import energy_frame, provenance
-from dpa4_flows.reasons import Reason, voided
-from dpa4_flows.reference.entries import chemical_system, document_entry
-from dpa4_flows.results import ResultsError, ResultsTable, TableRef
-from dpa4_flows.schemas import ChunkSummary, RankedCandidate, StageResult
+from dpa4_flows.analysis.completeness import on_hull
+from dpa4_flows.analysis.electrode import ElectrodeError, electrode_properties, redox_bound, remove_ions
+from dpa4_flows.analysis.hull import HullResult
+from dpa4_flows.analysis.ions import ion_charge
+from dpa4_flows.analysis.nearby import NEAR, nearest_compound
+from dpa4_flows.campaigns.battery_upgrade import upgrade
+from dpa4_flows.campaigns.context import Case, Scene
+from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
+from dpa4_flows.campaigns.hull import HULL, CompetingPhases, Placed, hull_finding, place
+from dpa4_flows.campaigns.kind import CampaignKind
+from dpa4_flows.campaigns.relaxed import RELAX, Relaxation, judge_relaxation
+from dpa4_flows.campaigns.sanity import SANITY, InputDocument, SanitySection, check
+from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section
+from dpa4_flows.campaigns.stage import Computation, Finding, Stage
+from dpa4_flows.compute.plan import Crystal
+from dpa4_flows.makers.references import lowest_element, stored_phases
+from dpa4_flows.provenance import provenance
+from dpa4_flows.quantities import Quantity
+from dpa4_flows.reasons import Reason, ReasonKind, voided
+from dpa4_flows.reference.library import ReferencePhase
+from dpa4_flows.schemas import Document, Provenance, RelaxationDocument
 
-STAGES = (
-    *("sanity", "duplicates", "relax", "relaxed_duplicates", "hull"),
-    *("delithiate", "relax_charged", "electrode", "charged_hull"),
+_CAPACITY_VOID = ("oxidation_limit", "not_topotactic")
+_VOLTAGE_VOID = ("saddle", "saddle_charged", "across_u_seam")
+_VOLUME_VOID = ("saddle", "saddle_charged", "unreliable_vdw")
+
+
+def _with_a_charge(ion: str) -> str:
+    ion_charge(ion)
+    return ion
+
+
+class BatterySection(CampaignSection):
+    """What is screened, and for which ion."""
+
+    working_ion: Annotated[str, AfterValidator(_with_a_charge)] = "Li"
+
+
+# ---- sanity: ion and redox metal
+
+
+class BatterySanitySection(SanitySection):
+    """What a structure must hold, too."""
+
+    require_redox_metal: bool = Field(True, description="An oxidisable transition metal must be present")
+
+
+class ElectrodeInput(InputDocument):
+    """What is known of an electrode before anything is computed."""
+
+    capacity_bound: Annotated[float | None, Quantity("Bound of the capacity", "mAh/g", 0, detail=True)] = Field(
+        None, description="Capacity if all ions leave, or as far as the metals can be oxidised, mAh/g"
+    )
+
+
+def judge_input(case: Case) -> Finding:
+    """Whether a candidate can and should be computed: also ion and redox metal."""
+    finding = check(case, _no_host)
+    structure, ion = case.structure, _ion(case.scene)
+    if any(reason.code == "not_sane" for reason in finding.reasons):
+        return finding
+    bound = redox_bound(structure.composition, ion)
+    if case.settings.require_redox_metal and bound.reason:
+        return dataclasses.replace(finding, reasons=[Reason(code="no_redox_metal", sentence=bound.reason)])
+    reasons, capacity = list(finding.reasons), bound.capacity_ions
+    allowed = bound.capacity_redox if bound.redox_elements else None  # without a metal the anions are oxidised
+    if allowed is not None and allowed < bound.capacity_ions - 0.5:
+        capacity = allowed
+        sentence = (
+            f"the highest oxidation states of {', '.join(bound.redox_elements)} allow {allowed:.0f} "
+            f"of the {bound.capacity_ions:.0f} mAh/g that removing all {ion} would give"
+        )
+        reasons.append(Reason(code="oxidation_limit", sentence=sentence))
+    values = ElectrodeInput(n_atoms=len(structure), capacity_bound=capacity)
+    return dataclasses.replace(finding, reasons=reasons, values=values)
+
+
+def _no_host(case: Case) -> list[str]:
+    ion, symbols = _ion(case.scene), {site.specie.symbol for site in case.structure}
+    if ion not in symbols:
+        return [f"no {ion} in it, the working ion of this campaign"]
+    return [f"nothing but {ion}; an electrode needs a host for the ion"] if len(symbols) == 1 else []
+
+
+def _ion(scene: Scene) -> str:
+    section = scene.run.campaign.campaign
+    assert isinstance(section, BatterySection)
+    return section.working_ion
+
+
+BATTERY_SANITY = dataclasses.replace(
+    SANITY,
+    judge=judge_input,
+    quantities=ElectrodeInput,
+    settings=BatterySanitySection,
+    reasons={
+        **SANITY.reasons,
+        "no_redox_metal": ReasonKind("no redox metal", "no transition metal can be oxidised", status="failed"),
+        "oxidation_limit": ReasonKind(
+            "capacity limited", "the highest oxidation states of its metals allow less than full removal of the ion"
+        ),
+    },
 )
 
-REFIT_FILE = "corrections.yaml"
-"""Copy of the refit that a campaign names, in its run folder."""
 
-CHARGED_SOURCE = "dpa4_flows.campaigns.battery:charged_structures"
+# ---- charged hosts
+
+
+class HostDocument(Document):
+    """A host without the working ion."""
+
+    charged_formula: Annotated[str, Quantity("Charged", detail=True)] = Field(description="Reduced formula")
+    n_ions_removed: Annotated[int, Quantity("Ions removed", detail=True)] = Field(description="From the cell")
+    structure: dict[str, Any] = Field(description="Not relaxed, as a pymatgen dictionary")
+
+
+def judge_delithiation(case: Case) -> Finding:
+    """Take all working ions out of the relaxed structure."""
+    discharged = case.relaxed("relax")
+    try:
+        charged = remove_ions(discharged, _ion(case.scene))
+    except ElectrodeError as error:
+        return Finding(case.id, [Reason(code="nothing_left", sentence=str(error))])
+    document = HostDocument(
+        charged_formula=charged.composition.reduced_formula,
+        n_ions_removed=len(discharged) - len(charged),
+        structure=charged.as_dict(),
+    )
+    return Finding(case.id, values=document, document=document)
+
+
+DELITHIATE = Stage(
+    name="delithiate",
+    title="Ion removal",
+    judge=judge_delithiation,
+    quantities=HostDocument,
+    reasons={"nothing_left": ReasonKind("no host", "nothing is left without the working ion", status="failed")},
+    needs=("relax",),
+)
+
+
+class ChargedSection(Section):
+    """How the host without the working ion relaxes."""
+
+    check_minimum: bool = Field(False, description="Look for a way down from where forces vanish, and go it")
+
+
+def charged_host(case: Case) -> Crystal:
+    """The host without working ions as the stage before left it."""
+    return Crystal(structure_of_fields(case.said("delithiate")["structure"]), case.id)
+
+
+def judge_charged(case: Case) -> Finding:
+    """Whether a host relaxed; its volume is judged with the electrode."""
+    return judge_relaxation(case, "saddle_charged")
+
+
+RELAX_CHARGED = Stage(
+    name="relax_charged",
+    title="Relaxation, charged",
+    judge=judge_charged,
+    quantities=RelaxationDocument,
+    settings=ChargedSection,
+    reasons={
+        "saddle_charged": ReasonKind(
+            "charged: not a minimum", "the charged host is a saddle point: its energy is too high", disqualifies=True
+        ),
+    },
+    needs=("delithiate",),
+    computes=Relaxation(of="charged hosts", crystal=charged_host, own=("check_minimum",)),
+)
+
+
+# ---- voltage and capacity
+
+
+class ElectrodeDocument(Document):
+    """An insertion electrode between one discharged and one charged composition."""
+
+    working_ion: str = Field(description="Element that moves")
+    discharged_formula: str = Field(description="Reduced formula with the working ion")
+    charged_formula: str = Field(description="Reduced formula without it")
+    average_voltage: Annotated[
+        float,
+        Quantity(
+            "Voltage",
+            "V",
+            2,
+            "average over full removal of the ion, 0 K; ±0.25 V against PBE+U",
+            error=0.3,
+            goal="max",
+            scale=(2.5, 4.5),  # below, a cathode gives energy away; above, electrolytes oxidise
+            voided_by=_VOLTAGE_VOID,
+            too_low="voltage_too_low",
+            too_high="voltage_too_high",
+            priority=10,
+        ),
+    ] = Field(description="Average voltage against the working-ion metal, V, 0 K")
+    capacity_grav: Annotated[
+        float,
+        Quantity(
+            "Capacity",
+            "mAh/g",
+            0,
+            "theoretical, all working ions removed, per discharged mass",
+            goal="max",
+            scale=(100.0, 300.0),  # 148 LiMn2O4, 170 LiFePO4, 274 LiCoO2
+            voided_by=_CAPACITY_VOID,
+            too_low="capacity_too_low",
+            priority=11,
+        ),
+    ] = Field(description="Gravimetric capacity per discharged mass, mAh/g")
+    capacity_vol: Annotated[
+        float,
+        Quantity(
+            "Vol. capacity",
+            "mAh/cm³",
+            0,
+            "theoretical, per discharged volume",
+            short="capacity",
+            goal="max",
+            scale=(400.0, 1400.0),  # 606 LiFePO4, 1,390 LiCoO2
+            voided_by=_CAPACITY_VOID,
+            priority=16,
+        ),
+    ] = Field(description="Volumetric capacity per discharged volume, mAh/cm³")
+    energy_grav: Annotated[
+        float,
+        Quantity(
+            "Specific energy",
+            "Wh/kg",
+            0,
+            "active material only; a cell reaches roughly half of it",
+            short="energy",
+            goal="max",
+            scale=(300.0, 1200.0),  # 560 LiMn2O4, 585 LiFePO4, 1,000 LiCoO2, 1,110 LiNiO2
+            voided_by=(*_CAPACITY_VOID, *_VOLTAGE_VOID),
+            priority=12,
+        ),
+    ] = Field(description="Specific energy per discharged mass, Wh/kg")
+    energy_vol: Annotated[
+        float,
+        Quantity(
+            "Energy density",
+            "Wh/L",
+            0,
+            "active material only, per discharged volume",
+            short="energy",
+            goal="max",
+            scale=(1000.0, 5500.0),  # 2,080 LiFePO4, 5,090 LiCoO2
+            voided_by=(*_CAPACITY_VOID, *_VOLTAGE_VOID),
+            priority=17,
+        ),
+    ] = Field(description="Energy density per discharged volume, Wh/L")
+    volume_change_percent: Annotated[
+        float,
+        Quantity(
+            "Volume change",
+            "%",
+            1,
+            "relative to the discharged volume; no dispersion in the model: layered hosts come apart",
+            short="ΔV",
+            goal="zero",
+            scale=(0.0, 10.0),  # particles crack beyond about 10
+            voided_by=_VOLUME_VOID,
+            too_high="large_volume_change",
+            priority=15,
+        ),
+    ] = Field(description="Volume change on charging, % of the discharged volume")
+    interlayer_change_percent: Annotated[
+        float | None,
+        Quantity(
+            "Largest stretch",
+            "%",
+            1,
+            "largest principal stretch of the cell on charging, signed; in a layered host the change of the interlayer "
+            "distance",
+            voided_by=_VOLUME_VOID,
+            goal="zero",
+            detail=True,
+            priority=30,
+        ),
+    ] = Field(None, description="Largest principal stretch of the cell on charging, signed, %")
+    volume_change_reliable: bool = Field(
+        description="False if the charged host fell apart along one axis: no dispersion in the model"
+    )
+    host_displacement: Annotated[
+        float | None, Quantity("Host displacement", "Å", 2, "largest of a host atom on charging", detail=True)
+    ] = Field(None, description="Largest displacement of a host atom relative to the cell on charging, Å")
+    warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
+    provenance: Provenance
 
 
 @dataclass(frozen=True)
-class BatteryRun(MSONable):
-    """What every job of a run needs to know; small, since it is serialised with each of them.
+class IonMetal(CompetingPhases):
+    """Relaxes the metal of the working ion, whose energy a voltage needs; it is among the competing phases."""
 
-    Args:
-        table: absolute path of the results table.
-        run_id: of the table.
-        shared_table: it lies on a network file system and several machines write to it.
-        model: potential, best with its checksum.
-        campaign: the campaign file.
-        corrections: name of the correction scheme, chosen.
-    """
+    of: str = "working-ion metal"
 
-    table: str
-    model: ModelRef
-    campaign: BatteryCampaign
-    corrections: str
-    shared_table: bool = False
-    run_id: str | None = None
+    def covers(self, other: Computation) -> bool:
+        return self == other
 
-    @property
-    def ref(self) -> TableRef:
-        """What jobs open."""
-        return TableRef(self.table, self.run_id, self.shared_table)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "model", as_model(self.model))
-
-    def scheme(self) -> str:
-        """Name of the correction scheme. A refit is read from the run folder, since a worker need not have it in its
-        cache, from which it is found by name afterwards.
-        """
-        file = Path(self.table).with_name(REFIT_FILE)
-        return scheme_name(str(file)) if self.corrections.startswith(REFIT) and file.is_file() else self.corrections
-
-    def open(self) -> ResultsTable:
-        """The results table, which is there.
-
-        Raises:
-            ResultsError: it cannot be seen from this host, or is that of another run.
-        """
-        return self.ref.open()
-
-    def relax_maker(self, name: str, *, charged: bool = False) -> BatchRelaxMaker:
-        """Relaxes candidates, charged hosts and competing phases: only equal settings give comparable energies.
-
-        Args:
-            name: of the job.
-            charged: of hosts without their ions, which may be left on a saddle point: see ``[charged]``.
-        """
-        settings = self.campaign.relax
-        return BatchRelaxMaker(
-            property=Relaxed(
-                fmax=settings.fmax,
-                max_steps=settings.max_steps,
-                rattle=settings.rattle,
-                check_minimum=self.campaign.charged.check_minimum if charged else settings.check_minimum,
-            ),
-            name=name,
-            model=self.model,
-            max_atoms_per_batch=self.campaign.engine.max_atoms_per_batch,
-            shared_table=self.shared_table,
-        )
+    def phases(self, scene: Scene, ids: Sequence[str]) -> list[ReferencePhase]:
+        return stored_phases(scene.table, [_ion(scene)])
 
 
-@dataclass
-class ScreeningMaker(Maker):
-    """The whole screening as one flow.
-
-    Args:
-        run: table, model and criteria.
-        name: name of the flow.
-    """
-
-    run: BatteryRun = field(kw_only=True)
-    name: str = "battery screening"
-
-    def make(self) -> Flow:
-        """Flow over the candidates that are in the results table when it runs."""
-        run = self.run
-        chunk_size = run.campaign.engine.chunk_size
-        relaxation = fan_out(
-            run.relax_maker("relax"),
-            run.ref,
-            survivors_of="duplicates",
-            order=list(STAGES),
-            chunk_size=chunk_size,
-        )
-        charging = fan_out(
-            run.relax_maker("relax charged", charged=True),
-            run.ref,
-            survivors_of="delithiate",
-            order=list(STAGES),
-            source=CHARGED_SOURCE,
-            chunk_size=chunk_size,
-        )
-        jobs: list[Flow | Job] = [
-            check_sanity(run),
-            drop_duplicates(run),
-            relaxation,
-            judge_relaxed(run),
-            drop_relaxed_duplicates(run),
-            compute_references(run),
-            judge_stability(run),
-            delithiate(run),
-            charging,
-            judge_charged(run),
-            judge_electrodes(run),
-            judge_charged_stability(run),
-            rank(run),
-        ]
-        return Flow(jobs, name=self.name, order=JobOrder.LINEAR)
-
-
-@job(output_schema=StageSummary)
-def check_sanity(run: BatteryRun) -> StageSummary:
-    """Stage ``sanity``: reads every candidate of the table."""
-    table = run.open()
-    elements = run.model.info().elements
-    candidates = table.candidates()
-    if not candidates:
-        raise ResultsError(f"results table {table.path} holds no candidates; start the run again")
-    return write_verdicts(table, "sanity", [verdicts.judge_sanity(c, run.campaign, elements) for c in candidates])
-
-
-@job(output_schema=StageSummary)
-def drop_duplicates(run: BatteryRun) -> StageSummary:
-    """Stage ``duplicates``: the first of equal structures stands for all of them."""
-    table = run.open()
-    ids = table.survivors("sanity", STAGES)
-    representatives = group_duplicates(dict(zip(ids, find_structures(table, ids), strict=True)))
-    return write_verdicts(table, "duplicates", [verdicts.judge_duplicate(i, r) for i, r in representatives.items()])
-
-
-@job(output_schema=StageSummary)
-def judge_relaxed(run: BatteryRun) -> StageSummary:
-    """Stage ``relax``: what did not converge leaves here and never enters a hull."""
-    table = run.open()
-    ids = table.survivors("duplicates", STAGES)
-    structures = dict(zip(ids, find_structures(table, ids), strict=True))
-    return _judge_relaxations(run, table, "relax", structures, run.campaign.relax.max_volume_change_percent)
-
-
-@job(output_schema=StageSummary)
-def drop_relaxed_duplicates(run: BatteryRun) -> StageSummary:
-    """Stage ``relaxed_duplicates``: of candidates that relaxed to one minimum the lowest stands for all."""
-    table = run.open()
-    documents = stored(table, calculation_keys(table, "relax", table.survivors("relax", STAGES)))
-    window = run.campaign.relax.duplicate_window
-    representatives = relaxed_duplicates(documents, energy_window=window) if documents else {}
-    return write_verdicts(
-        table,
-        "relaxed_duplicates",
-        [verdicts.judge_relaxed_duplicate(i, r, documents, window) for i, r in representatives.items()],
-    )
-
-
-@job
-def compute_references(run: BatteryRun) -> Response | ChunkSummary:
-    """Relax the competing phases of the chemical systems that are left, with the settings of the candidates: a phase
-    that stays on a saddle point would let every candidate near it look stable.
-
-    They come from the table, since a worker need not have the files.
-    """
-    table = run.open()
-    systems = {chemical_system(s) for s in find_structures(table, table.survivors("relaxed_duplicates", STAGES))}
-    maker = ReferenceMaker(
-        relax_maker=run.relax_maker("competing phases"),
-        chunk_size=run.campaign.engine.chunk_size,
-    )
-    return maker.replace_phases(table, stored_phases(table, systems))
-
-
-@job(output_schema=StageSummary)
-def judge_stability(run: BatteryRun) -> StageSummary:
-    """Stage ``hull``: distance of the discharged phases to the hull of competing phases by the same model."""
-    table = run.open()
-    limit = run.campaign.hull.max_energy_above_hull
-    left = set(table.survivors("relaxed_duplicates", STAGES))
-    return _judge_hull(run, table, "hull", "relaxed_duplicates", limit, rivals=left)
-
-
-@job(output_schema=StageSummary)
-def delithiate(run: BatteryRun) -> StageSummary:
-    """Stage ``delithiate``: take all working ions out of the relaxed structures."""
-    table = run.open()
-    ids = table.survivors("hull", STAGES)
-    documents = stored(table, calculation_keys(table, "relax", ids))
-    ion = run.campaign.campaign.working_ion
-    return write_verdicts(
-        table,
-        "delithiate",
-        [verdicts.judge_delithiation(i, relaxed_structure(documents[i]), ion) for i in ids],
-    )
-
-
-def charged_structures(table: ResultsTable, ids: list[str]) -> list[Structure]:
-    """Hosts without working ions as the stage ``delithiate`` left them; a source of chunk jobs."""
-    results = table.stage("delithiate", ids)
-    return [structure_of_fields((results[i].document or {})["structure"]) for i in ids]
-
-
-@job(output_schema=StageSummary)
-def judge_charged(run: BatteryRun) -> StageSummary:
-    """Stage ``relax_charged``: verdicts on the relaxed hosts; their volume is judged with the electrode."""
-    table = run.open()
-    ids = table.survivors("delithiate", STAGES)
-    structures = dict(zip(ids, charged_structures(table, ids), strict=True))
-    return _judge_relaxations(run, table, "relax_charged", structures, None)
-
-
-@job(output_schema=StageSummary)
-def judge_electrodes(run: BatteryRun) -> StageSummary:
-    """Stage ``electrode``: voltage from uncorrected energies, in which the +U of host and electrode cancels."""
-    table = run.open()
-    ids = table.survivors("relax_charged", STAGES)
-    discharged = stored(table, calculation_keys(table, "relax", ids))
-    charged = stored(table, calculation_keys(table, "relax_charged", ids))
-    ion = run.campaign.campaign.working_ion
-    origin = provenance(run.model, {"working_ion": ion})
+def judge_electrode(case: Case) -> Finding:
+    """Voltage from uncorrected energies, in which the +U of host and electrode cancels."""
+    metal = case.scene.shared(_ion_metal)
+    if isinstance(metal, DPA4Error):
+        return Finding(case.id, [Reason(code="no_voltage", sentence=f"no voltage: {metal}")])
+    discharged, charged = case.calculations["relax"], case.calculations["relax_charged"]
+    ion = _ion(case.scene)
     try:
-        metal = lowest_element(table, ion)
-    except DPA4Error as error:
-        reasons = [because("no_voltage", f"no voltage: {error}")]
-        return write_verdicts(
-            table,
-            "electrode",
-            [StageResult(candidate_id=i, stage="electrode", status="error", reasons=reasons) for i in ids],
+        found = electrode_properties(
+            case.relaxed("relax"),
+            case.relaxed("relax_charged"),
+            energy_discharged=_number(discharged.energy),
+            energy_charged=_number(charged.energy),
+            energy_per_ion_metal=_number(metal.energy_per_atom),
+            working_ion=ion,
         )
-    results = []
-    for i in ids:
-        try:
-            properties = electrode_properties(
-                relaxed_structure(discharged[i]),
-                relaxed_structure(charged[i]),
-                energy_discharged=_number(discharged[i].energy),
-                energy_charged=_number(charged[i].energy),
-                energy_per_ion_metal=_number(metal.energy_per_atom),
-                working_ion=ion,
-            )
-        except ElectrodeError as error:
-            reasons = [because("no_voltage", f"no voltage: {error}")]
-            results.append(StageResult(candidate_id=i, stage="electrode", status="error", reasons=reasons))
-            continue
-        result = verdicts.judge_electrode(i, properties, run.campaign, origin)
-        result.calculation_keys = [discharged[i].key, charged[i].key, metal.key]
-        results.append(result)
-    return write_verdicts(table, "electrode", results)
+    except ElectrodeError as error:
+        return Finding(case.id, [Reason(code="no_voltage", sentence=f"no voltage: {error}")])
+    origin = provenance(case.scene.run.model, {"working_ion": ion})
+    reasons = [Reason(code=code, sentence=sentence) for code, sentence in found.warnings.items()]
+    completed = [case.scene.funnel.completed(reason) for reason in reasons]
+    document = ElectrodeDocument(**dataclasses.asdict(found) | {"warnings": completed}, provenance=origin)
+    return Finding(
+        case.id,
+        reasons,
+        values=document,
+        document=document,
+        sentences={
+            "average_voltage": "average voltage {value:.2f} V is {side}{limit:g} V",
+            "capacity_grav": "capacity {value:.0f} mAh/g is {side}{limit:g} mAh/g",
+            "volume_change_percent": "the volume changes by {value:+.1f} % on charging, more than {limit:g} %",
+        },
+        keys=[discharged.key, charged.key, metal.key],
+        provenance=origin,
+    )
 
 
-@job(output_schema=StageSummary)
-def judge_charged_stability(run: BatteryRun) -> StageSummary:
-    """Stage ``charged_hull``: distance of the charged hosts to the hull.
-
-    Every reliable host competes, also one whose voltage does not please: a criterion must not move a hull.
-    """
-    table = run.open()
-    electrodes = table.stage("electrode")
-    reliable = {
-        i
-        for i, electrode in electrodes.items()
-        if electrode.document and "energy_above_hull_charged" not in voided(electrode.reasons)
-    }
-    limit = run.campaign.charged.max_energy_above_hull
-    return _judge_hull(run, table, "charged_hull", "electrode", limit, rivals=reliable)
-
-
-@job
-def rank(run: BatteryRun) -> dict[str, int]:
-    """Score and order what is left, and close the run."""
-    table = run.open()
-    ids = table.survivors("charged_hull", STAGES)
-    results = {stage: table.stage(stage) for stage in STAGES}
-    rows: list[dict[str, Any]] = []
-    for candidate in table.candidates(ids):
-        i = candidate.candidate_id
-        values: dict[str, Any] = {}
-        for stage in (
-            "charged_hull",
-            "electrode",
-            "hull",
-        ):  # the decomposition shown is that of the discharged phase
-            values |= results[stage][i].values
-        flags: list[Reason] = []
-        for stage in STAGES:
-            flags += [reason for reason in results[stage][i].reasons if reason not in flags]
-        rows.append({"candidate_id": i, "formula": candidate.formula, "values": values, "flags": flags})
-    objectives = [
-        Objective(name, o.weight, o.goal, low=o.low, high=o.high) for name, o in run.campaign.ranking.objectives.items()
-    ]
-    ranking: list[RankedCandidate] = rank_candidates(rows, objectives) if rows else []
-    table.put_ranking(ranking)
-    table.set_meta("finished", datetime.now(UTC).isoformat())
-    table.set_meta("state", "complete")
-    return {"n_ranked": len(ranking)}
+def _ion_metal(scene: Scene) -> RelaxationDocument | DPA4Error:
+    """The metal of the working ion, or why there is none."""
+    try:
+        return lowest_element(scene.table, _ion(scene))
+    except DPA4Error as error:
+        return error
 
 
 def _number(value: float | None) -> float:
@@ -373,85 +374,180 @@ def _number(value: float | None) -> float:
     return value
 
 
-def _judge_relaxations(
-    run: BatteryRun,
-    table: ResultsTable,
-    stage: str,
-    structures: dict[str, Structure],
-    max_volume_change_percent: float | None,
-) -> StageSummary:
-    maker = run.relax_maker(stage, charged=stage == "relax_charged")
-    documents = stored(table, {i: maker.key(structure) for i, structure in structures.items()})
-    return write_verdicts(
-        table,
-        stage,
-        [
-            judge_relaxation(
-                i, stage, document, fmax=maker.property.fmax, max_volume_change_percent=max_volume_change_percent
-            )
-            for i, document in documents.items()
-        ],
+ELECTRODE = Stage(
+    name="electrode",
+    title="Electrode properties",
+    judge=judge_electrode,
+    quantities=ElectrodeDocument,
+    criteria={
+        "average_voltage": Limits(min=2.5, max=4.5),
+        "capacity_grav": Limits(min=100.0),
+        "volume_change_percent": Limits(max=10.0, otherwise="flag"),
+    },
+    reasons={
+        "no_voltage": ReasonKind("no voltage", "no voltage", status="error"),
+        "voltage_too_low": ReasonKind("low voltage", "the voltage is below the limit", status="failed"),
+        "voltage_too_high": ReasonKind("high voltage", "the voltage is above the limit", status="failed"),
+        "capacity_too_low": ReasonKind("low capacity", "the capacity is below the limit", status="failed"),
+        "unreliable_vdw": ReasonKind(
+            "host swells",
+            "no dispersion in the model: the host swells, volume change and charged hull distance not meaningful",
+        ),
+        "not_topotactic": ReasonKind(
+            "not topotactic",
+            "not topotactic: the host rearranges on charging, its charge may not come back",
+            disqualifies=True,
+        ),
+        "no_insertion": ReasonKind("takes up no ion", "the host does not take up the ion", disqualifies=True),
+        "across_u_seam": ReasonKind(
+            "across PBE and PBE+U",
+            "charged and discharged form lie on different sides of the PBE/PBE+U seam",
+            disqualifies=True,
+        ),
+        "large_volume_change": ReasonKind("large volume change", "the volume change on charging exceeds the limit"),
+    },
+    needs=("relax", "relax_charged"),
+    computes=IonMetal(),
+    figures="dpa4_flows.campaigns.battery_figures:electrode_figures",
+)
+
+
+# ---- stability when charged
+
+
+class ChargedHullValues(Document):
+    """What the hull says of a charged host."""
+
+    energy_above_hull_charged: Annotated[
+        float | None,
+        Quantity(
+            "E above hull, charged",
+            "eV/atom",
+            3,
+            "host without the working ion, 0 K; high values mean oxygen release or collapse",
+            short="E hull ch.",
+            goal="min",
+            within=on_hull,
+            scale=(0.0, 0.2),  # beyond, oxygen leaves while charging
+            voided_by=("saddle", "saddle_charged", "charged_hull_unknown", "unreliable_vdw"),
+            too_high="above_limit",
+            priority=14,
+        ),
+    ] = Field(None, description="Distance of the charged host to the hull, eV/atom")
+    distance_to_competing_charged: Annotated[
+        float | None,
+        Quantity(
+            "Distance to competing phases, charged",
+            "eV/atom",
+            3,
+            "signed: negative means below all known phases",
+            detail=True,
+            priority=32,
+        ),
+    ] = Field(None, description="Signed distance to the hull of the competing phases alone, eV/atom")
+    decomposition: Annotated[str, Quantity("Decomposes into", detail=True, priority=43)] = Field(
+        "", description="Words"
+    )
+    n_competing: Annotated[int, Quantity("Competing phases", digits=0, detail=True, priority=19)] = Field(
+        0, description="Competing phases in the chemical system"
     )
 
 
-def _judge_hull(
-    run: BatteryRun, table: ResultsTable, stage: str, after: str, limit: float, *, rivals: Set[str]
-) -> StageSummary:
-    """Verdicts of a hull stage on the survivors of ``after``.
+def judge_charged_hull(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
+    """Distance of the charged hosts to the hull.
 
-    The charged hosts are those of the stage relax_charged, the discharged phases those of the stage relax. ``rivals``
-    are the ids whose phases stand against the others; the rest is judged and competes with nothing.
+    Every reliable host competes, also one whose voltage does not please: a criterion must not move a hull.
     """
-    ids = table.survivors(after, STAGES)
-    computed = list(dict.fromkeys([*ids, *sorted(rivals)]))
-    documents = stored(table, calculation_keys(table, "relax" if stage == "hull" else "relax_charged", computed))
-    scheme = run.scheme()
-    origin = provenance(run.model, {"corrections": scheme}, with_pymatgen=True)
-    judged = set(ids)
-    results: list[StageResult] = []
-    entries: dict[str, ComputedStructureEntry] = {}
-    warnings: dict[str, tuple[str, ...]] = {}
-    for i in computed:
-        corrected = document_entry(documents[i], scheme, i)
-        if corrected.entry is not None:
-            entries[i], warnings[i] = corrected.entry, corrected.warnings
-        elif i in judged:
-            reasons = [because("no_hull_distance", corrected.reason or "no corrected energy")]
-            results.append(StageResult(candidate_id=i, stage=stage, status="error", reasons=reasons, provenance=origin))
-    references = reference_entries(table, scheme)
-    judged_entries = {i: entry for i, entry in entries.items() if i in judged}
-    competitors = [entry for i, entry in entries.items() if i in rivals]
-    positions = phase_positions(list(judged_entries.values()), references.entries, rivals=competitors)
-    frame = energy_frame(run.model, scheme)
-    surveys = stored_surveys(table)
-    hull_verdicts: dict[str, HullVerdict] = {}
-    graded: dict[str, HullCompleteness] = {}
-    for i, position in zip(judged_entries, positions, strict=True):
-        system, survey = position.chemsys, surveys.get(position.chemsys)
-        if system not in graded:
-            graded[system] = hull_completeness(
-                system, position.competing, without_energy=references.missing_in(system), survey=survey
-            )
-        missing = graded[system].without_energy
-        result = verdicts.judge_hull(
-            i,
-            position,
-            stage=stage,
-            limit=limit,
-            missing_phases=missing,
-            survey=survey,
-            warnings=warnings[i],
-            reliable=i in rivals,
+    name = "energy_above_hull_charged"
+    electrodes = scene.table.stage("electrode")
+    judged = [case.id for case in cases]
+    reliable = {i for i, found in electrodes.items() if found.document and name not in voided(found.reasons)}
+    if "electrode" not in scene.funnel.names:
+        reliable = set(judged)
+    others = scene.cases(sorted(reliable - set(judged)))
+    calculations = {case.id: case.calculations["relax_charged"] for case in (*cases, *others)}
+    for i, placed in place(scene, calculations, judged, reliable).items():
+        yield charged_finding(i, placed, reliable=i in reliable)
+
+
+def charged_finding(candidate_id: str, placed: Placed, *, reliable: bool = True) -> Finding:
+    """What a place on the hull says of a charged host.
+
+    Args:
+        candidate_id: the candidate.
+        placed: where its host lies.
+        reliable: False for a host whose structure the model cannot describe; its distance is marked so.
+    """
+    what, position = "the charged host ", placed.position
+    codes = []
+    if far := _far_from_phases(position):
+        codes.append(("charged_far_from_phases", f"{what}{position.formula}: {far}"))
+    if not reliable:
+        sentence = (
+            f"the distance of {what}{position.formula} to the hull is not reliable, as its volume is not; "
+            "it does not compete with other hosts"
         )
-        result.provenance = origin
-        if position.error is None and position.formation_energy_per_atom is not None:
-            document = hull_document(position, frame, origin, missing, survey)
-            result.document, hull_verdicts[i] = document.model_dump(mode="json"), document.verdict
-        result.calculation_keys = [documents[i].key]
-        results.append(result)
-    if stage == "hull":
-        summary = hull_summary(
-            sorted(graded), references.entries, list(entries.values()), completeness=graded, verdicts=hull_verdicts
-        )
-        table.set_meta("hull_summary", summary)
-    return write_verdicts(table, stage, results)
+        codes.append(("charged_hull_unknown", sentence))
+    return hull_finding(
+        candidate_id,
+        placed,
+        values=ChargedHullValues,
+        suffix="_charged",
+        what=what,
+        unknown="charged_hull_unknown",
+        further=[Reason(code=code, sentence=sentence) for code, sentence in codes],
+    )
+
+
+def _far_from_phases(position: HullResult) -> str:
+    """A sentence if no compound that competes is near the composition; empty if one is, or if none competes at all."""
+    compounds = [*position.competing.known, *position.competing.prototypes]
+    nearest = nearest_compound(Composition(position.formula), compounds)
+    if nearest is None or nearest.near:
+        return ""
+    return (
+        f"no compound near its composition competes; the nearest, {nearest.formula}, differs in "
+        f"{100 * nearest.distance:.0f} % of the atoms (near: {100 * NEAR:.0f} %)"
+    )
+
+
+CHARGED_HULL = Stage(
+    name="charged_hull",
+    title="Hull, charged",
+    over_all=judge_charged_hull,
+    quantities=ChargedHullValues,
+    criteria={"energy_above_hull_charged": Limits(max=0.2)},
+    reasons={
+        **HULL.reasons,
+        "below_competitors_charged": ReasonKind(
+            "charged: below all phases",
+            "the charged host lies below all competing phases: an upper bound of its stability",
+        ),
+        "charged_far_from_phases": ReasonKind(
+            "charged: no compound near", "no compound near the composition of the charged host competes"
+        ),
+        "charged_hull_unknown": ReasonKind("charged hull unknown", "the stability of the charged host is not known"),
+    },
+    needs=("relax_charged",),
+    computes=CompetingPhases(),
+    figures="dpa4_flows.campaigns.battery_figures:charged_figures",
+)
+
+
+BATTERY = CampaignKind(
+    name="battery",
+    stages=(
+        BATTERY_SANITY,
+        DUPLICATES,
+        RELAX,
+        RELAXED_DUPLICATES,
+        HULL,
+        DELITHIATE,
+        RELAX_CHARGED,
+        ELECTRODE,
+        CHARGED_HULL,
+    ),
+    ranking={"energy_grav": {}, "energy_above_hull": {"weight": 0.5}, "energy_above_hull_charged": {"weight": 0.5}},
+    section=BatterySection,
+    upgrade=upgrade,
+)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from dpa4_flows.bundled import CAMPAIGN_FILE, bundled_campaigns
-from dpa4_flows.campaigns.config import ConfigError
+from dpa4_flows.campaigns.sections import ConfigError
 
 
 def copy_campaign(name: str, target: Path) -> list[Path]:

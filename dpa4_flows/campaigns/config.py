@@ -1,7 +1,7 @@
 """Campaign files: TOML to frozen, validated settings, and one sentence for everything that can be wrong with them.
 
-A campaign file names candidates, model and thresholds. Paths in it are relative to the file. Unknown keys are
-errors, so that a typing mistake never runs with a default in silence.
+The tables of a campaign are those of its stages: what they compute, their settings, and limits on the quantities that
+they find. Paths in it are relative to the file.
 """
 
 from __future__ import annotations
@@ -9,278 +9,88 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
-import re
 import tomllib
 from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import BeforeValidator, ValidationError, create_model, model_validator
 
 from dpa4_core.digests import digest
-from dpa4_core.errors import DPA4Error
-from dpa4_flows.analysis.ions import ion_charge
-from dpa4_flows.analysis.schemes import PUBLISHED as SCHEMES
-from dpa4_flows.analysis.schemes import REFIT
-from dpa4_flows.calculations import RATTLE
-from dpa4_flows.quantities import quantity
+from dpa4_flows.campaigns.funnel import Funnel
+from dpa4_flows.campaigns.kind import CampaignKind, find_kind
+from dpa4_flows.campaigns.sections import (
+    REFIT_SUFFIXES,
+    CampaignSection,
+    ConfigError,
+    EngineSection,
+    HullSection,
+    Limits,
+    ModelSection,
+    ObjectiveSection,
+    Section,
+)
+from dpa4_flows.campaigns.stage import Stage
+from dpa4_flows.quantities import Quantity, is_number, quantities
 
-_REFIT_SUFFIXES = (".yaml", ".yml")
-_MODEL_FILE_SUFFIXES = (".pt", ".dpa4", ".safetensors")
-
-
-class ConfigError(DPA4Error):
-    """A campaign file cannot be used; one sentence that names file, key and remedy."""
-
-
-def _existing_file(value: str, info: ValidationInfo) -> str:
-    """Absolute path of a structure file; relative to the folder of the campaign file."""
-    return str(_checked_path(value, info, "file"))
-
-
-def _model_name(value: str, info: ValidationInfo) -> str:
-    """A registry name, hub address or import path as it is; a model file as an absolute path."""
-    file, mark, branch = value.partition("#")
-    if value.startswith("hub:") or not file.endswith(_MODEL_FILE_SUFFIXES):
-        return value
-    return f"{_checked_path(file, info, 'model file')}{mark}{branch}"
+DEFAULT_KIND = "battery"
+"""Kind of a file that names none, as the first files did."""
 
 
-def _working_ion(value: str) -> str:
-    ion_charge(value)
-    return value
+class Campaign(Section):
+    """A campaign file: of what kind, with which model, and one table for each stage, which `load_campaign` adds."""
 
+    campaign: CampaignSection
+    model: ModelSection = ModelSection()
+    engine: EngineSection = EngineSection()
 
-def _correction_scheme(value: str, info: ValidationInfo) -> str:
-    """A published scheme or a refit by name; the file of a refit as an absolute path."""
-    if value in (*SCHEMES, "auto") or value.startswith(REFIT):
-        return value
-    if value.endswith(_REFIT_SUFFIXES):
-        return str(_checked_path(value, info, "correction scheme"))
-    raise ValueError(
-        f"{value!r} is not allowed; expected 'auto', {', '.join(map(repr, SCHEMES))} or the .yaml file of a refit"
-    )
+    if TYPE_CHECKING:
 
+        def __getattr__(self, table: str) -> Any: ...
 
-def _library(value: str, info: ValidationInfo) -> str:
-    """``cache``, ``none``, or a folder as an absolute path; it need not exist yet."""
-    if value in ("cache", "none"):
-        return value
-    folder = info.context["folder"] if info.context else Path()
-    return str((folder / Path(value).expanduser()).resolve())
+    @property
+    def funnel(self) -> Funnel:
+        """The stages."""
+        return find_kind(self.campaign.kind).funnel(self.campaign.stages)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, from which `campaign_of` makes it again; what is not set is left out."""
+        tables = self.model_dump(mode="json", exclude_none=True)
+        return {name: table for name, table in tables.items() if name != "ranking" or table}
 
-def _checked_path(value: str, info: ValidationInfo, what: str) -> Path:
-    """Absolute path, which must exist while a campaign file is read.
-
-    A job that gets the campaign on another machine, or a later `dpa4 resume`, need not have the files.
-    """
-    path = Path(value).expanduser()
-    if not info.context:
-        return path if path.is_absolute() else path.resolve()
-    path = (info.context["folder"] / path).resolve()
-    if not path.exists():
-        raise ValueError(f"{what} {path} does not exist")
-    return path
-
-
-StructureFile = Annotated[str, AfterValidator(_existing_file)]
-
-
-class Section(BaseModel):
-    """One table of a campaign file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class ModelSection(Section):
-    """Which potential computes everything in the campaign."""
-
-    name: Annotated[str, AfterValidator(_model_name)] = Field(
-        "dpa4-neo", description="Registry name, model file, or package.module:callable"
-    )
-    sha256: str | None = Field(None, description="Refuse any other file; None takes what the registry says")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:0, mps")
-    dtype: Literal["float32", "float64"] = "float32"
-    threads: int = Field(0, ge=0, description="CPU threads, 0 leaves the choice to torch")
-
-
-class SanitySection(Section):
-    """What a structure must satisfy before any computer time is spent on it."""
-
-    max_atoms: int = Field(200, ge=1, description="Atoms in the input cell")
-    min_distance_ratio: float = Field(
-        0.5, gt=0, lt=1.5, description="Shortest distance over the sum of the covalent radii"
-    )
-    require_redox_metal: bool = Field(True, description="An oxidisable transition metal must be present")
-
-
-class RelaxSection(Section):
-    """When a relaxation has ended."""
-
-    fmax: float = Field(0.02, gt=0, le=1, description="Largest generalised force, eV/Å")
-    max_steps: int = Field(500, ge=1, description="Optimiser steps before a structure counts as unconverged")
-    rattle: float = Field(RATTLE, ge=0, le=0.2, description="Width of the random displacements before relaxing, Å")
-    check_minimum: bool = Field(True, description="Look for a way down from where forces vanish, and go it")
-    max_volume_change_percent: float = Field(30.0, gt=0, description="Larger changes on relaxation are flagged, %")
-    duplicate_window: float = Field(
-        0.01, ge=0, le=0.1, description="Equal structures this close in energy after relaxation are one, eV/atom"
-    )
-
-
-class HullSection(Section):
-    """Competing phases, corrections and how far above the hull a candidate may lie."""
-
-    competing: list[StructureFile] = Field(default_factory=list, description="Files with competing phases")
-    bundled: bool = Field(True, description="Compounds that come with the program compete; elements always do")
-    prototypes: bool = Field(True, description="Propose compounds of two or three elements where none is known")
-    corrections: Annotated[str, AfterValidator(_correction_scheme)] = Field(
-        "auto", description="Correction scheme, or the .yaml file of a refit; auto is the one that fits the model"
-    )
-    library: Annotated[str, AfterValidator(_library)] = Field(
-        "cache", description="Library of competing phases to take from and to add to: cache, none, or a folder"
-    )
-    max_energy_above_hull: float = Field(0.05, ge=0, description="eV/atom")
-
-
-class ChargedSection(Section):
-    """Stability of the host without the working ion."""
-
-    check_minimum: bool = Field(False, description="Look for a way down from where forces vanish, and go it")
-    max_energy_above_hull: float = Field(0.2, ge=0, description="eV/atom")
-
-
-class ElectrodeSection(Section):
-    """Limits on the electrode properties."""
-
-    min_voltage: float = Field(2.5, description="V against the working-ion metal")
-    max_voltage: float = Field(4.5, description="V against the working-ion metal")
-    min_capacity_grav: float = Field(100.0, ge=0, description="mAh/g of the discharged material")
-    max_volume_change_percent: float = Field(10.0, gt=0, description="Absolute change, %; larger ones are flagged")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> ElectrodeSection:
-        if self.min_voltage >= self.max_voltage:
-            raise ValueError(f"min_voltage {self.min_voltage} V is not below max_voltage {self.max_voltage} V")
-        return self
-
-
-class ObjectiveSection(Section):
-    """How one property counts in the score."""
-
-    weight: float = Field(1.0, ge=0, description="Share of the score, relative to the other weights")
-    goal: Literal["max", "min", "zero"] = Field(description="More is better, less is better, small magnitude is")
-    low: float = Field(description="Value at one end of the scale; what lies below counts as this")
-    high: float = Field(description="Value at the other end; what lies above counts as this")
-
-    @model_validator(mode="after")
-    def _scale(self) -> ObjectiveSection:
-        if self.low >= self.high:
-            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
-        return self
-
-
-class RankingSection(Section):
-    """Properties of the score; a property that is not named does not count.
-
-    An end of a scale that is not named is that of the quantity (`quantities.QUANTITIES`), never that of the sample.
-    """
-
-    average_voltage: ObjectiveSection | None = None
-    capacity_grav: ObjectiveSection | None = None
-    capacity_vol: ObjectiveSection | None = None
-    energy_grav: ObjectiveSection | None = None
-    energy_vol: ObjectiveSection | None = None
-    volume_change_percent: ObjectiveSection | None = None
-    formation_energy_per_atom: ObjectiveSection | None = None
-    energy_above_hull: ObjectiveSection | None = None
-    energy_above_hull_charged: ObjectiveSection | None = None
+    @property
+    def competition(self) -> HullSection | None:
+        """Which phases compete with the candidates; None without a stage that compares them."""
+        return getattr(self, "hull", None)
 
     @property
     def objectives(self) -> dict[str, ObjectiveSection]:
-        """The properties that count, by value name."""
-        given = {name: getattr(self, name) for name in type(self).model_fields}
+        """What counts in the score, by name of the value."""
+        given = {name: getattr(self.ranking, name) for name in type(self.ranking).model_fields}
         return {name: objective for name, objective in given.items() if objective is not None}
 
-    @model_validator(mode="before")
-    @classmethod
-    def _scales_of_quantities(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        filled = dict(data)
-        for name, objective in data.items():
-            if isinstance(objective, dict) and (scale := quantity(name).scale):
-                given = {key: value for key, value in objective.items() if value is not None}
-                filled[name] = dict(zip(("low", "high"), scale, strict=True)) | given
-        return filled
+    def limits(self, stage: Stage) -> dict[str, Limits]:
+        """Limits on the quantities of a stage, by name."""
+        table = getattr(self, stage.name, Section())
+        given = {name: getattr(table, name) for name in type(table).model_fields}
+        return {name: limits for name, limits in given.items() if isinstance(limits, Limits)}
+
+
+class Ranking(Section):
+    """What counts in the score; a value that is not named does not. One key for each number that a stage finds."""
 
     @model_validator(mode="after")
-    def _something_counts(self) -> RankingSection:
-        if not any(objective.weight > 0 for objective in self.objectives.values()):
-            raise ValueError("no property has a weight; give one, for example energy_grav = { goal = 'max' }")
+    def _something_counts(self) -> Ranking:
+        given = [getattr(self, name) for name in type(self).model_fields]
+        if given and not any(objective is not None and objective.weight > 0 for objective in given):
+            raise ValueError(
+                f"no value has a weight; give one, as in {next(iter(type(self).model_fields))} = {{ weight = 1.0 }}"
+            )
         return self
 
 
-DEFAULT_RANKING = RankingSection.model_validate(
-    {
-        "energy_grav": {"goal": "max"},
-        "energy_above_hull": {"weight": 0.5, "goal": "min"},
-        "energy_above_hull_charged": {"weight": 0.5, "goal": "min"},
-    }
-)
-
-
-class EngineSection(Section):
-    """How the work is cut into jobs; changes no number."""
-
-    chunk_size: int = Field(100, ge=1, description="Structures in one job")
-    max_atoms_per_batch: int | None = Field(
-        None, ge=1, description="Atoms relaxed at the same time; None is what suits the device"
-    )
-
-
-class BatteryCampaignSection(Section):
-    """What is screened."""
-
-    name: str = Field(description="Name of the campaign and of its run folder")
-    kind: Literal["battery"] = "battery"
-    working_ion: Annotated[str, AfterValidator(_working_ion)] = "Li"
-    candidates: list[StructureFile] = Field(min_length=1, description="Files with candidate structures")
-
-    @model_validator(mode="after")
-    def _name_is_a_folder_name(self) -> BatteryCampaignSection:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
-            raise ValueError(f"name {self.name!r} must consist of letters, digits, '-', '_' and '.'")
-        return self
-
-
-class BatteryCampaign(Section):
-    """A screening of insertion electrodes; see ``workflows/battery/README.md`` for the science."""
-
-    campaign: BatteryCampaignSection
-    model: ModelSection = ModelSection()
-    sanity: SanitySection = SanitySection()
-    relax: RelaxSection = RelaxSection()
-    hull: HullSection = HullSection()
-    charged: ChargedSection = ChargedSection()
-    electrode: ElectrodeSection = ElectrodeSection()
-    ranking: RankingSection = DEFAULT_RANKING
-    engine: EngineSection = EngineSection()
-
-
-CAMPAIGN_KINDS: dict[str, type[BatteryCampaign]] = {"battery": BatteryCampaign}
-"""Campaign class by ``campaign.kind``."""
-
-
-def load_campaign(path: str | Path) -> BatteryCampaign:
+def load_campaign(path: str | Path) -> Campaign:
     """Read and check a campaign file.
 
     Raises:
@@ -297,29 +107,107 @@ def load_campaign(path: str | Path) -> BatteryCampaign:
         raise ConfigError(f"{path} is not a text file") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
-    section = data.get("campaign")
-    kind = section.get("kind", "battery") if isinstance(section, dict) else "battery"
-    if kind not in CAMPAIGN_KINDS:
-        raise ConfigError(f"{path}: campaign.kind = {kind!r} is unknown; choose from {sorted(CAMPAIGN_KINDS)}")
-    schema = CAMPAIGN_KINDS[kind]
     try:
-        return schema.model_validate(data, context={"folder": path.parent})
+        return campaign_of(data, path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def campaign_of(data: Mapping[str, Any], folder: Path | None = None) -> Campaign:
+    """Campaign from the content of its file, or from `Campaign.to_dict` of one, also of an earlier version.
+
+    Args:
+        data: tables by name.
+        folder: of the file, whose paths must exist; without it they are taken as they are.
+
+    Raises:
+        ConfigError: one sentence that names the key and what to write instead.
+    """
+    section = data.get("campaign")
+    section = section if isinstance(section, dict) else {}
+    kind = find_kind(str(section.get("kind", DEFAULT_KIND)))
+    stages = section.get("stages")
+    if stages is not None and not (isinstance(stages, list) and all(isinstance(name, str) for name in stages)):
+        raise ConfigError(f"campaign.stages = {stages!r} should be a list of names of stages")
+    funnel = kind.funnel(stages)
+    schema = _schema(kind, funnel.stages)
+    data = kind.upgrade(dict(data))
+    if isinstance(data.get("campaign"), dict):
+        named = {"kind": kind.name, "stages": funnel.names} | data["campaign"]
+        data["campaign"] = named
+    try:
+        return schema.model_validate(data, context=None if folder is None else {"folder": folder})
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_sentence(error, schema)}") from None
+        raise ConfigError(_sentence(error, schema, kind)) from None
 
 
-def input_checksums(campaign: BatteryCampaign) -> dict[str, list[str]]:
+@cache
+def _schema(kind: CampaignKind, stages: tuple[Stage, ...]) -> type[Campaign]:
+    """The class of campaigns with these stages: a field for each of their tables, a key for each of their limits."""
+    funnel = Funnel(stages)
+    tables: dict[str, dict[type[Section], None]] = {}
+    limits: dict[str, dict[str, Any]] = {}
+    ranked: dict[str, Any] = {}
+    counting: dict[str, ObjectiveSection] = {}
+    for stage in stages:
+        for name, section in (*(stage.computes.tables.items() if stage.computes else ()), ("", stage.settings)):
+            tables.setdefault(name or stage.name, {})[section] = None
+        for name in quantities(stage.quantities) if stage.quantities else ():
+            assert stage.quantities is not None
+            if not is_number(stage.quantities, name):
+                continue
+            own = any(name in section.model_fields for section in tables[stage.name])
+            if not own:  # a setting of the same name is a limit that the stage itself applies
+                default = stage.criteria.get(name)
+                limits.setdefault(stage.name, {})[name] = (_limits_type(default), default)
+            known = partial(_objective, funnel.quantity(name))
+            ranked[name] = (Annotated[ObjectiveSection | None, BeforeValidator(known)], None)
+            if name in kind.ranking:
+                counting[name] = ObjectiveSection.model_validate(known(kind.ranking[name]))
+    fields: dict[str, Any] = {}
+    for name, sections in tables.items():
+        bases = tuple(s for s in sections if not any(s is not o and issubclass(o, s) for o in sections))
+        table = create_model(f"Table_{name}", __base__=bases, **limits.get(name, {}))
+        optional = not any(field.is_required() for field in table.model_fields.values())
+        if table.model_fields:
+            fields[name] = (table, table() if optional else ...)
+    in_order = sorted(ranked, key=lambda name: funnel.quantity(name).priority)
+    ranking = create_model("Ranking", __base__=Ranking, **{name: ranked[name] for name in in_order})
+    given: Ranking = ranking(**counting) if counting else ranking.model_construct()
+    return create_model("Campaign", __base__=Campaign, campaign=(kind.section, ...), **fields, ranking=(ranking, given))
+
+
+def _limits_type(default: Limits | None) -> Any:
+    """Limits of a file, which do with a candidate what those of the stage do unless it says something else."""
+    otherwise = "reject" if default is None else default.otherwise
+
+    def filled(value: Any) -> Any:
+        return {"otherwise": otherwise} | value if isinstance(value, dict) else value
+
+    return Annotated[Limits | None, BeforeValidator(filled)]
+
+
+def _objective(declared: Quantity, value: Any) -> Any:
+    """What a file says of an objective, with goal and scale of the quantity where it says nothing."""
+    if not isinstance(value, Mapping):
+        return value
+    known: dict[str, Any] = {} if declared.scale is None else dict(zip(("low", "high"), declared.scale, strict=True))
+    known |= {} if declared.goal is None else {"goal": declared.goal}
+    return known | {key: given for key, given in value.items() if given is not None}
+
+
+def input_checksums(campaign: Campaign) -> dict[str, list[str]]:
     """SHA-256 of the files that a campaign names; a correction scheme without a file by its name."""
-    scheme = campaign.hull.corrections
-    return {
-        "corrections": [_file_sha256(scheme) if scheme.endswith(_REFIT_SUFFIXES) else scheme],
-        "candidates": [_file_sha256(p) for p in campaign.campaign.candidates],
-        "competing": [_file_sha256(p) for p in campaign.hull.competing],
-    }
+    found = {"candidates": [_file_sha256(p) for p in campaign.campaign.candidates]}
+    if campaign.competition is not None:
+        scheme = campaign.competition.corrections
+        found["corrections"] = [_file_sha256(scheme) if scheme.endswith(REFIT_SUFFIXES) else scheme]
+        found["competing"] = [_file_sha256(p) for p in campaign.competition.competing]
+    return found
 
 
 def campaign_hash(
-    campaign: BatteryCampaign,
+    campaign: Campaign,
     model_sha256: str,
     code_version: str,
     inputs: Mapping[str, list[str]] | None = None,
@@ -336,13 +224,12 @@ def campaign_hash(
             phases that no file names.
     """
     inputs = input_checksums(campaign) if inputs is None else inputs
-    settings = campaign.model_dump(
-        mode="json", exclude={"engine": True, "model": {"name", "sha256", "device", "threads"}}
-    )
+    settings = campaign.to_dict()
+    del settings["engine"]
+    settings["model"] = {"dtype": campaign.model.dtype}
     settings["campaign"]["candidates"] = inputs["candidates"]
-    settings["hull"]["competing"] = inputs["competing"]
-    settings["hull"]["corrections"] = inputs.get("corrections", [settings["hull"]["corrections"]])
-    settings["hull"]["library"] = inputs.get("library", [])
+    if campaign.competition is not None:
+        settings["hull"] |= {"library": []} | {name: found for name, found in inputs.items() if name != "candidates"}
     return digest(settings, model_sha256, code_version)
 
 
@@ -357,16 +244,18 @@ def _file_sha256(path: str) -> str:
     return sha.hexdigest()
 
 
-def _sentence(error: ValidationError, schema: type[Section]) -> str:
+def _sentence(error: ValidationError, schema: type[Section], kind: CampaignKind) -> str:
     """The first problem of a validation error in plain words; unknown keys first, since they explain missing ones."""
     problem = min(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
     location = problem["loc"]
     key = ".".join(str(part) for part in location)
     match problem["type"]:
         case "extra_forbidden":
-            return _unknown_key(location, schema)
+            return _unknown_key(location, schema, kind)
         case "missing":
             return f"key {key} is missing"
+        case "model_type" if location[-1] not in schema.model_fields:
+            return f"{key} = {problem['input']!r} should be a table such as {{ max = 1.0 }}"
         case "value_error":
             message = str(problem["ctx"]["error"])
             return f"{key}: {message}" if key else message
@@ -379,9 +268,13 @@ def _sentence(error: ValidationError, schema: type[Section]) -> str:
             return f"{key} = {shown} {message}" if message.startswith("should") else f"{key} = {shown}: {message}"
 
 
-def _unknown_key(location: tuple[int | str, ...], schema: type[Section]) -> str:
-    """Name the closest key that exists, or all of them."""
+def _unknown_key(location: tuple[int | str, ...], schema: type[Section], kind: CampaignKind) -> str:
+    """Name the closest key that exists, or all of them; of a stage that was left out, say so."""
     *sections, unknown = (str(part) for part in location)
+    for stage, value, _ in Funnel(tuple(dict.fromkeys((*kind.stages, *kind.further)))).values():
+        if (sections, unknown) == ([], stage.name) or (sections, unknown) == (["ranking"], value):
+            what = f"table [{unknown}]" if not sections else f"ranking.{unknown}"
+            return f"{what} is about the stage {stage.name!r}, which is not in campaign.stages"
     valid_type = schema
     for name in sections:
         annotation = valid_type.model_fields[name].annotation

@@ -1,135 +1,131 @@
-"""What every screening funnel is made of: verdicts of a stage in the results table, and those on relaxations.
-
-Jobs exchange the place of the results table and counts. A stage reads its candidates from the table and writes one
-verdict for each of them; no job gathers structures or numbers of others.
-"""
+"""The stages of one campaign in their order, and all that follows from them by name."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
-from pydantic import Field
-from pymatgen.core import Structure
+from dpa4_flows.campaigns.sections import ConfigError
+from dpa4_flows.campaigns.stage import Stage
+from dpa4_flows.quantities import Quantity, plain_quantity, quantities
+from dpa4_flows.reasons import NOTE, Reason, ReasonKind
 
-from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_flows.campaigns.battery_reasons import because
-from dpa4_flows.results import ResultsError, ResultsTable
-from dpa4_flows.schemas import Document, RelaxationDocument, StageResult
-
-RELAX_UNITS = {
-    "energy_per_atom": "eV/atom",
-    "fmax": "eV/Å",
-    "n_steps": "",
-    "volume_change_percent": "%",
-}
+NOT_READABLE = "not_readable"
+_COMMON = {NOT_READABLE: ReasonKind("not readable", "its file cannot be used", status="failed")}
 
 
-class StageSummary(Document):
-    """What a stage job hands on: counts only, the verdicts are in the table."""
-
-    stage: str
-    n_passed: int = Field(description="Go on without remark")
-    n_flagged: int = Field(description="Go on with a warning")
-    n_failed: int = Field(description="Rejected by a criterion")
-    n_error: int = Field(description="Could not be computed")
-
-
-def write_verdicts(table: ResultsTable, stage: str, verdicts: Iterable[StageResult]) -> StageSummary:
-    """Store the verdicts of one stage and count them."""
-    verdicts = list(verdicts)
-    table.put_stages(verdicts)
-    counts = Counter(verdict.status for verdict in verdicts)
-    return StageSummary(
-        stage=stage,
-        n_passed=counts["passed"],
-        n_flagged=counts["flagged"],
-        n_failed=counts["failed"],
-        n_error=counts["error"],
-    )
-
-
-def stored(table: ResultsTable, keys: Mapping[str, str]) -> dict[str, RelaxationDocument]:
-    """Calculations by id.
-
-    Args:
-        table: the results table.
-        keys: key of the calculation by id.
+@dataclass(frozen=True)
+class Funnel:
+    """Stages in the order in which candidates pass them. One without stages knows nothing and guesses all words.
 
     Raises:
-        ResultsError: a calculation is not there although its job has ended.
+        ConfigError: a stage is there twice, or without what it needs.
     """
-    documents = table.calculations(keys.values())
-    missing = [i for i, key in keys.items() if key not in documents]
-    if missing:
-        raise ResultsError(
-            f"{len(missing)} calculations are not in {table.path}, that of {missing[0]!r} is the first; "
-            "start the run again"
+
+    stages: tuple[Stage, ...] = ()
+
+    def __post_init__(self) -> None:
+        before: list[str] = []
+        for stage in self.stages:
+            if stage.name in before:
+                raise ConfigError(f"campaign.stages names {stage.name!r} twice")
+            for needed in stage.needs:
+                if needed not in before:
+                    where = "comes after it" if needed in self.names else "is not among the stages"
+                    raise ConfigError(
+                        f"campaign.stages: {stage.name!r} needs {needed!r}, which {where}; put {needed!r} before it, "
+                        f"or leave {stage.name!r} out"
+                    )
+            before.append(stage.name)
+
+    @property
+    def names(self) -> list[str]:
+        return [stage.name for stage in self.stages]
+
+    def stage(self, name: str) -> Stage:
+        return self._by_name[name]
+
+    def before(self, name: str) -> str | None:
+        """The stage whose survivors enter ``name``; None for the first, which all candidates enter."""
+        index = self.names.index(name)
+        return self.names[index - 1] if index else None
+
+    @cached_property
+    def computing(self) -> list[Stage]:
+        """The stages that compute something which none before them has computed."""
+        found: list[Stage] = []
+        for stage in self.stages:
+            done = [other.computes for other in found if other.computes is not None]
+            if stage.computes is not None and not any(other.covers(stage.computes) for other in done):
+                found.append(stage)
+        return found
+
+    def title(self, name: str) -> str:
+        return self._by_name[name].title if name in self._by_name else name.replace("_", " ").capitalize()
+
+    def values(self) -> Iterator[tuple[Stage, str, Quantity]]:
+        """Every value that a stage declares, in their order."""
+        for stage in self.stages:
+            for name, declared in quantities(stage.quantities).items() if stage.quantities else ():
+                yield stage, name, declared
+
+    def quantity(self, name: str, stage: str | None = None) -> Quantity:
+        """What is declared of a value of ``stage``, or of that in the ranking; a guess if nothing is."""
+        found = self._declared.get((stage, name)) or self._declared.get((None, name))
+        return found or plain_quantity(name)
+
+    def completed(self, reason: Reason) -> Reason:
+        """A reason with what its code declares and the values that it voids.
+
+        Raises:
+            KeyError: no stage declares its code.
+        """
+        kind = self.reasons[reason.code]
+        return Reason(
+            code=reason.code,
+            sentence=reason.sentence,
+            voids=[name for name, codes in self._voids.items() if reason.code in codes],
+            disqualifies=kind.disqualifies,
+            decides=kind.status != "flagged",
         )
-    return {i: documents[key] for i, key in keys.items()}
+
+    @cached_property
+    def reasons(self) -> dict[str, ReasonKind]:
+        """Kind of every reason by code; those of limits are declared by the quantities."""
+        found = dict(_COMMON) if self.stages else {}
+        for _, name, declared in self.values():
+            label = declared.short or declared.label
+            for code, side in zip(limit_codes(name, declared), ("below", "above"), strict=True):
+                words = f"{declared.label[0].lower()}{declared.label[1:]} {side} its limit"
+                found[code] = ReasonKind(f"{label} {side} limit", words, status="failed")
+        for stage in self.stages:
+            found |= {**(stage.computes.reasons if stage.computes else {}), **stage.reasons}
+        return found
+
+    @cached_property
+    def _by_name(self) -> dict[str, Stage]:
+        return {stage.name: stage for stage in self.stages}
+
+    @cached_property
+    def _declared(self) -> dict[tuple[str | None, str], Quantity]:
+        """By stage and name; under no stage what a ranking shows, which is no detail where two share a name."""
+        found: dict[tuple[str | None, str], Quantity] = {}
+        for stage, name, declared in self.values():
+            found[stage.name, name] = declared
+            if (None, name) not in found or found[None, name].detail:
+                found[None, name] = declared
+        return found
+
+    @cached_property
+    def _voids(self) -> dict[str, set[str]]:
+        """Codes that void a value, by its name."""
+        found: dict[str, set[str]] = {}
+        for _, name, declared in self.values():
+            found.setdefault(name, set()).update(declared.voided_by)
+        return {name: codes - {NOTE} for name, codes in found.items()}
 
 
-def judge_relaxation(
-    candidate_id: str,
-    stage: str,
-    document: RelaxationDocument,
-    *,
-    fmax: float,
-    max_volume_change_percent: float | None,
-) -> StageResult:
-    """Verdict on one relaxation: an unconverged structure has no energy that could be compared, so it leaves here.
-
-    Args:
-        candidate_id: the candidate.
-        stage: name of the stage.
-        document: the relaxation.
-        fmax: wanted largest generalised force, eV/Å.
-        max_volume_change_percent: a larger change of volume is flagged; None never flags.
-    """
-    result = StageResult(
-        candidate_id=candidate_id,
-        stage=stage,
-        status="passed",
-        units=RELAX_UNITS,
-        thresholds={"fmax": fmax, "volume_change_percent": max_volume_change_percent},
-        calculation_keys=[document.key],
-        provenance=document.provenance,
-    )
-    if document.error is not None:
-        return result.model_copy(
-            update={"status": "error", "reasons": [because("not_computed", document.error)], "units": {}}
-        )
-    result.values = {name: getattr(document, name) for name in RELAX_UNITS}
-    if not document.converged:
-        reached = "unknown" if document.fmax is None else f"{document.fmax:.3g} eV/Å"
-        result.status = "error"
-        sentence = (
-            f"the relaxation did not converge: fmax {reached} after {document.n_steps} steps, wanted {fmax:g} eV/Å"
-        )
-        result.reasons = [because("not_converged", sentence + (f" ({document.reason})" if document.reason else ""))]
-        return result
-    if document.minimum == "saddle":
-        sentence = "the relaxation ended on a saddle point that it could not leave: a lower structure is near"
-        result.reasons.append(because("saddle_charged" if stage == "relax_charged" else "saddle", sentence))
-    change = document.volume_change_percent
-    if max_volume_change_percent is not None and change is not None and abs(change) > max_volume_change_percent:
-        sentence = (
-            f"the volume changed by {change:+.1f} % on relaxation (more than {max_volume_change_percent:g} %): "
-            "the input cell was far from equilibrium"
-        )
-        result.reasons.append(because("input_far_off", sentence))
-    if result.reasons:
-        result.status = "flagged"
-    return result
-
-
-def relaxed_structure(document: RelaxationDocument) -> Structure:
-    """Relaxed structure of a converged calculation."""
-    assert document.structure is not None, document.key
-    return structure_of_fields(document.structure)
-
-
-def calculation_keys(table: ResultsTable, stage: str, ids: Sequence[str]) -> dict[str, str]:
-    """Key of the one calculation behind the verdict of ``stage``, by candidate id."""
-    results = table.stage(stage, ids)
-    return {i: results[i].calculation_keys[0] for i in ids}
+def limit_codes(name: str, declared: Quantity) -> tuple[str, str]:
+    """Codes of the reasons for a value below and above its limits."""
+    return declared.too_low or f"{name}_too_low", declared.too_high or f"{name}_too_high"

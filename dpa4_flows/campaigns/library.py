@@ -8,26 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dpa4_flows.campaigns.battery import BatteryRun
+from dpa4_flows.campaigns.context import Screening
+from dpa4_flows.campaigns.sections import CACHE, NONE
 from dpa4_flows.makers.references import stored_phases
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.results import ResultsError, ResultsTable
 
-CACHE, NONE = "cache", "none"
-"""Names that stand for the library in the cache folder of the program, and for no library."""
 
-
-def campaign_library(run: BatteryRun, *, make: bool = True) -> tuple[ReferenceStore | None, list[str]]:
+def campaign_library(run: Screening, *, make: bool = True) -> tuple[ReferenceStore | None, list[str]]:
     """The library that belongs to model and settings of a campaign, and what to say if it cannot be used.
 
     Args:
         run: the campaign with its model.
         make: make a new one where there is none; otherwise there is none then.
     """
-    name = run.campaign.hull.library
-    if name == NONE:
+    competition = run.campaign.competition
+    if competition is None or competition.library == NONE:
         return None, []
+    name = competition.library
     maker, folder = run.relax_maker("competing phases"), None if name == CACHE else name
     try:
         return (ReferenceStore.for_model if make else ReferenceStore.find)(maker, folder), []

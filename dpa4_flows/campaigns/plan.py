@@ -1,42 +1,53 @@
-"""What a campaign would do, found out without computing anything: the answer of `dpa4 screen --dry-run`."""
+"""What a campaign would do, found out without computing anything: the answer of `dpa4 screen --dry-run`.
+
+The stages that come before the first computation judge for real, in a table that is thrown away.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-from pymatgen.core import Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.model import registry
 from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, tally
-from dpa4_flows.analysis.duplicates import group_duplicates
-from dpa4_flows.campaigns.battery import BatteryRun
-from dpa4_flows.campaigns.battery_verdicts import judge_duplicate, judge_sanity
-from dpa4_flows.campaigns.candidates import read_candidates
-from dpa4_flows.campaigns.config import BatteryCampaign
-from dpa4_flows.campaigns.library import campaign_library, further_phases
-from dpa4_flows.campaigns.run import TABLE_FILE, choose_corrections, is_begun, model_of, open_run
-from dpa4_flows.makers.references import find_phases
+from dpa4_flows.campaigns.config import Campaign
+from dpa4_flows.campaigns.context import Scene, Screening, scene_of
+from dpa4_flows.campaigns.flow import write_verdicts
+from dpa4_flows.campaigns.library import campaign_library
+from dpa4_flows.campaigns.run import TABLE_FILE, choose_corrections, is_begun, model_of, open_run, read_inputs
+from dpa4_flows.makers.references import put_phases
 from dpa4_flows.reference.bundled_phases import bundled_keys
+from dpa4_flows.reference.entries import chemical_system
 from dpa4_flows.reference.library import ReferencePhase, select_for_chemsys
-from dpa4_flows.reference.proposed import with_proposals
-from dpa4_flows.reference.sources import file_surveys
-from dpa4_flows.reference.store import ReferenceStore
+from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import StageResult
+
+_UNKNOWN_SHA256 = "0" * 64
+"""Stands for that of a model that is not in the cache; nothing is stored under it."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Relaxations of one kind."""
+    """Calculations of one stage.
+
+    Attributes:
+        name: what is computed.
+        n_structures: how many; at most so many where stages before decide who is left.
+        n_atoms: their atoms.
+        n_stored: of them there already.
+        at_most: whether fewer may come.
+    """
 
     name: str
     n_structures: int
     n_atoms: int
     n_stored: int
+    at_most: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Plan:
         corrections: scheme that would be used; empty if the model is not there to tell.
         n_candidates: candidates read.
         rejected: verdicts of the stages that need no computation.
-        work: relaxations.
+        work: calculations of each stage that computes something.
         chemical_systems: candidates by chemical system.
         completeness: what would compete in each chemical system, and what is missing there.
         notes: sentences for the user.
@@ -73,17 +84,12 @@ class Plan:
         fields["work"] = [asdict(item) for item in self.work]
         fields["completeness"] = {system: found.model_dump() for system, found in self.completeness.items()}
         fields["rejected"] = [
-            {
-                "candidate_id": r.candidate_id,
-                "stage": r.stage,
-                "reasons": [reason.model_dump() for reason in r.reasons],
-            }
-            for r in self.rejected
+            r.model_dump(mode="json", include={"candidate_id", "stage", "reasons"}) for r in self.rejected
         ]
         return fields
 
 
-def plan_campaign(campaign: BatteryCampaign, folder: Path) -> Plan:
+def plan_campaign(campaign: Campaign, folder: Path) -> Plan:
     """Read everything that the campaign names, apply the stages that cost nothing, and count the rest.
 
     A model that is not in the cache yet is not fetched; then its elements are not checked.
@@ -94,7 +100,8 @@ def plan_campaign(campaign: BatteryCampaign, folder: Path) -> Plan:
     model = model_of(campaign)
     notes = []
     elements: Collection[int] = range(1, 119)
-    corrections: str = "" if campaign.hull.corrections == "auto" else campaign.hull.corrections
+    asked = "none" if campaign.competition is None else campaign.competition.corrections
+    corrections = "" if asked == "auto" else asked
     present = model.name not in registry.REGISTRY or registry.is_cached(model.name)
     if present:
         model = model.resolve()
@@ -103,36 +110,23 @@ def plan_campaign(campaign: BatteryCampaign, folder: Path) -> Plan:
         corrections, remarks = choose_corrections(campaign, info)
         notes += remarks
     else:
+        model = replace(model, sha256=_UNKNOWN_SHA256)
         notes.append(f"model {model.name} is not in the cache: its elements were not checked, and it will be fetched")
-    candidates = read_candidates(campaign.campaign.candidates)
-    verdicts = [judge_sanity(candidate, campaign, elements) for candidate in candidates]
-    alive = {verdict.candidate_id for verdict in verdicts if verdict.goes_on}
-    structures = {
-        c.candidate_id: structure_of_fields(c.structure)
-        for c in candidates
-        if c.candidate_id in alive and c.structure is not None
-    }
-    verdicts += [judge_duplicate(i, other) for i, other in group_duplicates(structures).items()]
-    rejected = [verdict for verdict in verdicts if not verdict.goes_on]
-    for verdict in rejected:
-        structures.pop(verdict.candidate_id, None)
-    systems = Counter(structure.composition.chemical_system for structure in structures.values())
-    phases = find_phases(systems, campaign.hull.competing, bundled=campaign.hull.bundled)
-    run = BatteryRun(table=str(folder / TABLE_FILE), model=model, campaign=campaign, corrections=corrections)
+    run = Screening(table=str(folder / TABLE_FILE), model=model, campaign=campaign, corrections=corrections)
     library = None
     if present:
         library, remarks = campaign_library(run, make=False)
         notes += remarks
-    if library is not None:
-        phases += further_phases(library, systems, phases).values()
-    surveys = file_surveys(campaign.hull.competing, systems)
-    surveys |= {} if library is None else library.surveys(systems)
-    if campaign.hull.prototypes:
-        phases = with_proposals(systems, phases, elements)
-    work = [
-        _work("candidates", list(structures.values()), run, folder, present),
-        _work("competing phases", [phase.structure for phase in phases], run, folder, present, library),
-    ]
+    candidates, phases, surveys, _ = read_inputs(campaign, library, elements)
+    stores: list[ResultsTable] = [open_run(folder)] if is_begun(folder) else []
+    stores += [] if library is None else [library.table]
+    with tempfile.TemporaryDirectory() as empty:
+        table = ResultsTable(Path(empty) / TABLE_FILE)
+        table.put_candidates(candidates)
+        put_phases(table, phases)
+        rejected, ids, work = _pass(run, table, elements, stores)
+        structures = [structure_of_fields(c.structure) for c in table.candidates(ids) if c.structure is not None]
+    systems = Counter(map(chemical_system, structures)) if campaign.competition is not None else Counter()
     return Plan(
         name=campaign.campaign.name,
         folder=str(folder),
@@ -147,29 +141,44 @@ def plan_campaign(campaign: BatteryCampaign, folder: Path) -> Plan:
     )
 
 
+def _pass(
+    run: Screening, table: ResultsTable, elements: Collection[int], stores: Sequence[ResultsTable]
+) -> tuple[list[StageResult], list[str], list[Work]]:
+    """Who leaves before anything is computed, who is left then, and what would be computed of these."""
+    funnel = run.campaign.funnel
+    rejected: list[StageResult] = []
+    ids: list[str] | None = None
+    work = []
+    for stage in funnel.stages:
+        scene = scene_of(run, stage.name, table)
+        scene.known_elements = elements
+        if stage in funnel.computing:
+            ids = scene.ids() if ids is None else ids
+            work.append(_work(scene, ids, stores))
+        elif ids is None:
+            write_verdicts(table, stage.name, scene.verdicts())
+            rejected += [verdict for verdict in table.stage(stage.name).values() if not verdict.goes_on]
+    if ids is None:
+        ids = table.survivors(funnel.names[-1], funnel.names)
+    return rejected, ids, work
+
+
+def _work(scene: Scene, ids: list[str], stores: Sequence[ResultsTable]) -> Work:
+    """Calculations of a stage, and how many of them there are already."""
+    computes = scene.stage.computes
+    assert computes is not None
+    if not computes.from_inputs:  # made of what stages before find; of a candidate's size, as far as anybody knows
+        atoms = [len(c.structure["sites"]) for c in scene.table.candidates(ids) if c.structure is not None]
+        return Work(computes.of, len(ids), sum(atoms), 0, at_most=True)
+    found = computes.work(scene, ids)
+    stored = set(bundled_keys(scene.run.model.sha256 or "", found.keys()))
+    for store in stores:
+        stored |= computes.stored(store, found)
+    return Work(computes.of, len(found), sum(found.values()), len(stored))
+
+
 def _completeness(system: str, phases: Sequence[ReferencePhase], surveys: Mapping[str, Survey]) -> HullCompleteness:
     """What would compete in one chemical system if every phase gets an energy."""
     inside = select_for_chemsys(phases, [system])
     counted = tally((phase.structure.composition, phase.role) for phase in inside)
     return hull_completeness(system, counted, survey=surveys.get(system))
-
-
-def _work(
-    name: str,
-    structures: Sequence[Structure],
-    run: BatteryRun,
-    folder: Path,
-    present: bool,
-    library: ReferenceStore | None = None,
-) -> Work:
-    """Count relaxations, and those that the run folder or the library has already."""
-    stored: set[str] = set()
-    if present:
-        maker = run.relax_maker(name)
-        keys = {maker.key(structure) for structure in structures}
-        stored |= bundled_keys(maker.model.sha256 or "", keys)
-        if is_begun(folder):
-            stored |= open_run(folder).existing_keys(keys)
-        if library is not None:
-            stored |= library.table.existing_keys(keys)
-    return Work(name, len(structures), sum(map(len, structures)), len(stored))

@@ -13,18 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.files import write_bytes
 from dpa4_core.locks import locked
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.completeness import Survey
 from dpa4_flows.analysis.schemes import REFIT, find_scheme
-from dpa4_flows.campaigns.battery import REFIT_FILE, STAGES, BatteryRun
 from dpa4_flows.campaigns.candidates import read_candidates
-from dpa4_flows.campaigns.config import BatteryCampaign, ConfigError, campaign_hash, input_checksums
+from dpa4_flows.campaigns.config import Campaign, campaign_hash, campaign_of, input_checksums
+from dpa4_flows.campaigns.context import REFIT_FILE, Screening
 from dpa4_flows.campaigns.library import borrow, campaign_library, further_phases, give_back
+from dpa4_flows.campaigns.sections import ConfigError
 from dpa4_flows.makers.property import RETRY_SINCE
 from dpa4_flows.makers.references import (
     find_phases,
@@ -64,20 +63,18 @@ class PreparedRun:
 
     folder: Path
     table: ResultsTable
-    run: BatteryRun
+    run: Screening
     finished: bool
     notes: tuple[str, ...] = ()
 
 
-def model_of(campaign: BatteryCampaign) -> ModelRef:
+def model_of(campaign: Campaign) -> ModelRef:
     """Handle of the model that a campaign names, not loaded yet."""
     section = campaign.model
     return ModelRef(section.name, sha256=section.sha256, device=section.device, dtype=section.dtype)
 
 
-def choose_corrections(
-    campaign: BatteryCampaign, info: ModelInfo, stored_refit: Path | None = None
-) -> tuple[str, list[str]]:
+def choose_corrections(campaign: Campaign, info: ModelInfo, stored_refit: Path | None = None) -> tuple[str, list[str]]:
     """Correction scheme of a campaign and what to say about the choice.
 
     Args:
@@ -85,7 +82,9 @@ def choose_corrections(
         info: identity card of the model.
         stored_refit: copy of the refit that the campaign names, where its file may be gone.
     """
-    asked = campaign.hull.corrections if stored_refit is None else str(stored_refit)
+    if campaign.competition is None:
+        return "none", []
+    asked = campaign.competition.corrections if stored_refit is None else str(stored_refit)
     scheme = correction_scheme(info, asked)
     if asked == "auto" and not info.corrections:
         return scheme, [f"no correction scheme is known for model {info.name}: energies are used uncorrected"]
@@ -95,7 +94,7 @@ def choose_corrections(
 
 
 def prepare_run(
-    campaign: BatteryCampaign,
+    campaign: Campaign,
     folder: Path,
     *,
     engine: Engine = "local",
@@ -125,14 +124,14 @@ def prepare_run(
     path, shared = folder / TABLE_FILE, engine == "fireworks"
     refit = folder / REFIT_FILE
     corrections, notes = choose_corrections(campaign, info, refit if stored_inputs and refit.is_file() else None)
-    run = BatteryRun(table=str(path), model=model, campaign=campaign, corrections=corrections, shared_table=shared)
+    run = Screening(table=str(path), model=model, campaign=campaign, corrections=corrections, shared_table=shared)
     library, remarks = campaign_library(run)
     notes += remarks
     if library is not None and is_begun(folder):  # what an interrupted run, or workers elsewhere, have computed
         notes += give_back(library, open_run(folder))
     inputs = open_run(folder).get_meta("inputs") if stored_inputs else None
     if inputs is None:  # also in the folder of an older version
-        candidates, phases, surveys, inputs = _read_inputs(campaign, library, info.elements)
+        candidates, phases, surveys, inputs = read_inputs(campaign, library, info.elements)
     else:
         candidates, phases, surveys = open_run(folder).candidates(), None, {}
     if n_further := len(inputs.get("library", ())):
@@ -174,21 +173,23 @@ def finish_run(prepared: PreparedRun) -> list[str]:
     return remarks if library is None else [*remarks, *give_back(library, prepared.table)]
 
 
-def _read_inputs(
-    campaign: BatteryCampaign, library: ReferenceStore | None, elements: Collection[int]
+def read_inputs(
+    campaign: Campaign, library: ReferenceStore | None, elements: Collection[int]
 ) -> tuple[list[Candidate], list[ReferencePhase], dict[str, Survey], dict[str, list[str]]]:
     """Candidates, competing phases, surveys of them, and what identifies the files and the library of all that.
 
     ``elements``: atomic numbers that the model knows.
     """
     candidates = read_candidates(campaign.campaign.candidates)
+    if campaign.competition is None:
+        return candidates, [], {}, input_checksums(campaign)
     systems = {chemical_system(structure_of_fields(c.structure)) for c in candidates if c.structure is not None}
-    phases = find_phases(systems, campaign.hull.competing, bundled=campaign.hull.bundled)
+    phases = find_phases(systems, campaign.competition.competing, bundled=campaign.competition.bundled)
     further = {} if library is None else further_phases(library, systems, phases)
     phases += further.values()
-    if campaign.hull.prototypes:
+    if campaign.competition.prototypes:
         phases = with_proposals(systems, phases, elements)
-    surveys = file_surveys(campaign.hull.competing, systems)
+    surveys = file_surveys(campaign.competition.competing, systems)
     surveys |= {} if library is None else library.surveys(systems)
     told = sorted(f"{system}: {survey.words}" for system, survey in surveys.items())
     inputs = input_checksums(campaign) | {"library": sorted(further), "surveys": told}
@@ -252,7 +253,7 @@ def _as_it_was(stored: dict[str, Any]) -> dict[str, Any]:
     return stored | {"relax": {"check_minimum": False} | stored.get("relax", {})}
 
 
-def stored_campaign(folder: Path) -> tuple[BatteryCampaign, Engine]:
+def stored_campaign(folder: Path) -> tuple[Campaign, Engine]:
     """Campaign and engine of an existing run.
 
     Raises:
@@ -263,11 +264,9 @@ def stored_campaign(folder: Path) -> tuple[BatteryCampaign, Engine]:
     if stored is None:
         raise ConfigError(f"the run in {folder} was never started; use `dpa4 screen CAMPAIGN.toml`")
     try:
-        campaign = BatteryCampaign.model_validate(_as_it_was(stored))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        message = problem.get("ctx", {}).get("error", problem["msg"])
-        raise ConfigError(f"the campaign stored in {folder} cannot be used: {message}") from None
+        campaign = campaign_of(_as_it_was(stored))
+    except ConfigError as error:
+        raise ConfigError(f"the campaign stored in {folder} cannot be used: {error}") from None
     return campaign, table.get_meta("engine", "local")
 
 
@@ -278,11 +277,11 @@ def _start(prepared: PreparedRun, candidates: list[Candidate], info: ModelInfo, 
     table.put_candidates(candidates)
     run = prepared.run
     facts: dict[str, Any] = {
-        "campaign": run.campaign.model_dump(mode="json"),
+        "campaign": run.campaign.to_dict(),
         "campaign_hash": identity,
         "corrections": run.corrections,
         "model": {"info": info.to_dict(), "ref": {"name": run.model.name, "dtype": run.model.dtype}},
-        "stages": STAGES,
+        "stages": run.campaign.funnel.names,
         "engine": engine,
         "code_version": code_version(),
         "started": datetime.now(UTC).isoformat(),

@@ -32,9 +32,9 @@ from dpa4_flows.cli.structures import MAX_ROWS, read_inputs, warn_of_inputs
 from dpa4_flows.makers.batch import BatchStaticMaker
 from dpa4_flows.makers.hull import CACHE, hull_phases, hull_set
 from dpa4_flows.makers.property import PropertyMaker
+from dpa4_flows.plots.figure import FigureBlock
 from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.store import ReferenceStore
-from dpa4_flows.report.figures import FigureBlock
 from dpa4_flows.schemas import RelaxationDocument
 
 app = typer.Typer()

@@ -20,7 +20,7 @@ from dpa4_flows.analysis.thermodynamics import (
 )
 from dpa4_flows.cli.console import number, out, say
 from dpa4_flows.makers.hull import HullPhases
-from dpa4_flows.report.figures import FigureBlock
+from dpa4_flows.plots.figure import FigureBlock
 from dpa4_flows.report.figures_thermodynamics import region_figure, window_figure
 
 MAX_CORNERS = 12

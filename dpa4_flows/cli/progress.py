@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.cli.console import err, remark, warn
-from dpa4_flows.report.labels import duration
+from dpa4_flows.plots.words import duration
 from dpa4_flows.runs import Part
 
 _POLL_S = 0.5

@@ -15,9 +15,9 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.campaigns.bundled import find_campaign
 from dpa4_flows.campaigns.candidates import read_candidates
-from dpa4_flows.campaigns.config import BatteryCampaign, load_campaign
-from dpa4_flows.campaigns.library import CACHE, NONE
+from dpa4_flows.campaigns.config import Campaign, load_campaign
 from dpa4_flows.campaigns.run import model_of
+from dpa4_flows.campaigns.sections import CACHE, NONE
 from dpa4_flows.cli.competition import AskMP
 from dpa4_flows.cli.console import out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
@@ -230,7 +230,7 @@ def system_of(text: str) -> str:
         return text  # the library says what is wrong with it
 
 
-def _campaign_maker(campaign: BatteryCampaign, max_atoms_per_batch: int | None) -> BatchRelaxMaker:
+def _campaign_maker(campaign: Campaign, max_atoms_per_batch: int | None) -> BatchRelaxMaker:
     return BatchRelaxMaker(
         property=Relaxed(
             fmax=campaign.relax.fmax,
@@ -243,9 +243,11 @@ def _campaign_maker(campaign: BatteryCampaign, max_atoms_per_batch: int | None) 
     )
 
 
-def _campaign_library(campaign: BatteryCampaign) -> Path | None:
+def _campaign_library(campaign: Campaign) -> Path | None:
     """Folder of the library that a campaign reads; None for that in the cache."""
-    name = campaign.hull.library
+    if campaign.competition is None:
+        raise DPA4Error(f"campaign {campaign.campaign.name} compares nothing with competing phases")
+    name = campaign.competition.library
     if name == NONE:
         raise DPA4Error(
             f'campaign {campaign.campaign.name} has library = "none" in [hull] and would not read what is built; '
@@ -254,7 +256,7 @@ def _campaign_library(campaign: BatteryCampaign) -> Path | None:
     return None if name == CACHE else Path(name)
 
 
-def _campaign_systems(campaign: BatteryCampaign) -> list[str]:
+def _campaign_systems(campaign: Campaign) -> list[str]:
     candidates = read_candidates(campaign.campaign.candidates)
     return sorted({chemical_system(structure_of_fields(c.structure)) for c in candidates if c.structure is not None})
 

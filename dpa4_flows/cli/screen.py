@@ -114,10 +114,11 @@ def _print_plan(plan: Plan) -> None:
             why = "; ".join(reason.sentence for reason in verdict.reasons)
             table.add_row(*map(escape, (verdict.candidate_id, verdict.stage, why)))
         out.print(table)
-    table = Table("relaxations of", "structures", "atoms", "already stored", title="To compute", title_justify="left")
+    table = Table("calculations of", "structures", "atoms", "already stored", title="To compute", title_justify="left")
     for item in plan.work:
-        table.add_row(item.name, str(item.n_structures), str(item.n_atoms), str(item.n_stored))
-    table.add_row("charged hosts", f"at most {plan.work[0].n_structures}", "", "")
+        most = "at most " if item.at_most else ""
+        stored = "" if item.at_most else str(item.n_stored)
+        table.add_row(item.name, f"{most}{item.n_structures}", f"{most}{item.n_atoms}", stored)
     out.print(table)
     if plan.chemical_systems:
         table = Table("chemical system", "candidates", "what competes", title="Hulls", title_justify="left")

@@ -19,7 +19,7 @@ from dpa4_core.evaluate import Metrics
 from dpa4_core.train.config import TrainConfig
 from dpa4_flows.cli.console import out, plural, say, warn
 from dpa4_flows.cli.evaluate import MAX_GROUPS, print_elements, print_groups
-from dpa4_flows.report.labels import duration
+from dpa4_flows.plots.words import duration
 from dpa4_flows.runs.training import show_errors
 from dpa4_flows.training import (
     ERROR_UNITS,

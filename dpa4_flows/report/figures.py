@@ -1,27 +1,16 @@
-"""Figures that every campaign has: the funnel as a Sankey diagram and what the scores are made of.
-
-Colours of text, axes and grid are left to the page, which knows whether it is light or dark.
-"""
+"""Figures that every campaign has: the funnel as a Sankey diagram and what the scores are made of."""
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
-from dpa4_flows.quantities import quantity
-from dpa4_flows.report.collect import INPUT, Row, Snapshot
-from dpa4_flows.report.labels import formula_text, stage_title
-
-PALETTE = ("#3b7dab", "#d39332", "#569b77", "#8f78b8", "#bd5f55", "#7a8a99", "#b3a23c", "#4aa3a8")
-STABILITY_SCALE = [[0.0, "#3b7dab"], [0.35, "#7fb08a"], [0.65, "#e0b24a"], [1.0, "#bf4b3d"]]
-"""Blue on the hull, red far above it; middle tones that show on white and on black."""
-UNKNOWN_COLOUR = PALETTE[5]
-"""Of what nothing is known: grey, and on no scale."""
+from dpa4_flows.campaigns.snapshot import INPUT, Row, Snapshot
+from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
+from dpa4_flows.plots.words import formula_text
 
 _KINDS = {"ranked": "end", "passed": "end", "in progress": "waiting", "rejected": "left", "error": "left"}
 _BANDS = {
@@ -34,60 +23,6 @@ _FLAGGED = "rgba(211,147,50,.50)"
 _FUNNEL_HEIGHT = 336  # pixels
 _BAND_SHARE = 0.91
 _MAX_SCORE_BARS = 20
-
-
-@dataclass(frozen=True)
-class FigureBlock:
-    """A figure with its words. ``name`` is its id in the page; ``wide`` figures take the full width."""
-
-    name: str
-    title: str
-    caption: str
-    figure: go.Figure
-    wide: bool = False
-
-
-def caveat_list(caveats: Sequence[str]) -> str:
-    """HTML of sentences to know before the numbers of a page are quoted; nothing where there are none."""
-    if not caveats:
-        return ""
-    items = "".join(f"<li>{html.escape(text)}</li>" for text in caveats)
-    return f"<h2>Before quoting these numbers</h2><ul>{items}</ul>"
-
-
-def base_figure(*, height: int = 380, **layout: Any) -> go.Figure:
-    """Empty figure with the margins and fonts of the report."""
-    settings: dict[str, Any] = {
-        "template": "none",
-        "height": height,
-        "margin": {"l": 62, "r": 18, "t": 14, "b": 54},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "system-ui, sans-serif", "size": 12},
-        "hoverlabel": {"font": {"size": 12}, "align": "left"},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
-    }
-    return go.Figure(layout=settings | layout)
-
-
-def plot_text(text: str) -> str:
-    """Text that plotly shows as it is: it would read markup otherwise."""
-    return html.escape(text, quote=False)
-
-
-def point_name(row: Row) -> str:
-    """Formula and id of a candidate for hover labels."""
-    return f"<b>{plot_text(formula_text(row.formula))}</b><br>{plot_text(row.candidate_id)}"
-
-
-def stability_colour_bar(title: str = "E above hull<br>(eV/atom)") -> dict[str, Any]:
-    return {
-        "title": {"text": title, "font": {"size": 11}},
-        "thickness": 10,
-        "len": 0.85,
-        "outlinewidth": 0,
-        "xpad": 4,
-    }
 
 
 def funnel_figure(snapshot: Snapshot) -> FigureBlock | None:
@@ -158,8 +93,8 @@ class _FunnelNodes:
                 branches[source, kind] += number
         for i, name in enumerate(order):
             y = 0.5 * _BAND_SHARE * through[name] / total
-            self._add(name, f"{stage_title(name)}: {through[name]}", i * step, y, PALETTE[0])
-            self._title(stage_title(name), through[name], i * step)
+            self._add(name, f"{snapshot.funnel.title(name)}: {through[name]}", i * step, y, PALETTE[0])
+            self._title(snapshot.funnel.title(name), through[name], i * step)
         ends = [name for name, kind in _KINDS.items() if kind == "end" and through[name]]
         for name in ends:  # at most one: a finished run ranks all that passed, or none
             y = 0.5 * _BAND_SHARE * through[name] / total
@@ -199,11 +134,12 @@ class _FunnelNodes:
         self.annotations.append(frame | {"text": text, "x": x, "y": y} | place)
 
 
-def score_figure(rows: Sequence[Row]) -> FigureBlock | None:
+def score_figure(snapshot: Snapshot, rows: Sequence[Row]) -> FigureBlock | None:
     """Stacked bars: the contribution of each property to the scores of the best candidates."""
     ranked = [row.ranked for row in rows if row.ranked is not None and row.ranked.score_parts][:_MAX_SCORE_BARS]
     if not ranked:
         return None
+    quantity = snapshot.funnel.quantity
     names = sorted({name for row in ranked for name in row.score_parts}, key=lambda n: (quantity(n).priority, n))
     figure = base_figure(
         height=110 + 24 * len(ranked),

@@ -12,7 +12,7 @@ from pymatgen.core import Composition, Element
 from scipy.spatial import ConvexHull, QhullError
 
 from dpa4_flows.analysis.completeness import HullCompleteness, not_recorded, on_hull
-from dpa4_flows.report.figures import (
+from dpa4_flows.plots.figure import (
     PALETTE,
     STABILITY_SCALE,
     UNKNOWN_COLOUR,
@@ -21,8 +21,8 @@ from dpa4_flows.report.figures import (
     plot_text,
     stability_colour_bar,
 )
-from dpa4_flows.report.labels import formula_text
-from dpa4_flows.report.placement import place_labels
+from dpa4_flows.plots.placement import place_labels
+from dpa4_flows.plots.words import formula_text
 
 MAX_FIGURES = 12
 _CAVEAT_WIDTH = 95  # characters of a line under a figure

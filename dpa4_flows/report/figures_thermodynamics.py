@@ -10,7 +10,7 @@ from pymatgen.analysis.chempot_diagram import ChemicalPotentialDiagram
 from pymatgen.core import Element
 from pymatgen.entries.computed_entries import ComputedEntry
 
-from dpa4_flows.report.figures import PALETTE, UNKNOWN_COLOUR, FigureBlock, base_figure, plot_text
+from dpa4_flows.plots.figure import PALETTE, UNKNOWN_COLOUR, FigureBlock, base_figure, plot_text
 
 _BEYOND = 0.5  # V shown above the highest limit
 _COLOURS = {"stable": PALETTE[2], "above_hull": PALETTE[1], "unknown": UNKNOWN_COLOUR}

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
-from dpa4_flows.report.figures import PALETTE, FigureBlock, base_figure, plot_text
+from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
 from dpa4_flows.training import ERROR_UNITS, TrainingRun
 
 MAX_POINTS = 4000

@@ -7,19 +7,19 @@ the figures.
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from dpa4_core.files import replacing_text
+from dpa4_flows.campaigns.snapshot import Row, Snapshot, take_snapshot
+from dpa4_flows.plots.figure import FigureBlock, TableBlock
+from dpa4_flows.plots.words import formula_html
 from dpa4_flows.report import sections
 from dpa4_flows.report.caveats import model_caveats
-from dpa4_flows.report.collect import Row, Snapshot, take_snapshot
-from dpa4_flows.report.figures import FigureBlock, funnel_figure, score_figure
-from dpa4_flows.report.figures_battery import battery_figures, known_results
+from dpa4_flows.report.figures import funnel_figure, score_figure
 from dpa4_flows.report.figures_hull import MAX_FIGURES, hull_figures
-from dpa4_flows.report.known_materials import LITERATURE_SOURCE, STORED_SOURCE, range_text
-from dpa4_flows.report.labels import formula_html, stage_title
 from dpa4_flows.report.page import render_page, script_json
 from dpa4_flows.report.tables import campaign_name
 from dpa4_flows.results import ResultsTable
@@ -46,14 +46,14 @@ def render(snapshot: Snapshot) -> str:
     """The page as text."""
     alive = list(snapshot.rows(snapshot.survivors[:MAX_ROWS]))
     gone = list(snapshot.rows(snapshot.left[:MAX_ROWS]))
-    figures = _figures(snapshot, alive, gone)
+    blocks = _blocks_of_stages(snapshot, [*alive, *gone])
+    figures = _figures(snapshot, alive, [block for block in blocks if isinstance(block, FigureBlock)])
     return render_page(
         "template.html",
         [block for blocks in figures.values() for block in blocks],
         title=campaign_name(snapshot),
         formula=formula_html,
-        stage_title=stage_title,
-        range_text=range_text,
+        stage_title=snapshot.funnel.title,
         snapshot=snapshot,
         summary=sections.summary(snapshot, alive),
         tiles=sections.tiles(snapshot),
@@ -63,8 +63,7 @@ def render(snapshot: Snapshot) -> str:
         funnel=sections.funnel(snapshot),
         ranking=sections.ranking(snapshot, alive),
         alive_total=len(snapshot.survivors),
-        known=known_results([*alive, *gone], snapshot),
-        known_sources=(STORED_SOURCE, LITERATURE_SOURCE),
+        tables=[block for block in blocks if isinstance(block, TableBlock)],
         figures=figures,
         hulls=sections.hull_rows(snapshot),
         max_hull_figures=MAX_FIGURES,
@@ -80,12 +79,23 @@ def render(snapshot: Snapshot) -> str:
     )
 
 
-def _figures(snapshot: Snapshot, alive: Sequence[Row], gone: Sequence[Row]) -> dict[str, list[FigureBlock]]:
-    funnel, scores = funnel_figure(snapshot), score_figure(alive)
+def _blocks_of_stages(snapshot: Snapshot, rows: Sequence[Row]) -> list[FigureBlock | TableBlock]:
+    """What the stages of the campaign draw."""
+    blocks: list[FigureBlock | TableBlock] = []
+    for stage in snapshot.funnel.stages:
+        if stage.figures:
+            module, _, function = stage.figures.partition(":")
+            blocks += getattr(importlib.import_module(module), function)(snapshot, rows)
+    return blocks
+
+
+def _figures(
+    snapshot: Snapshot, alive: Sequence[Row], properties: Sequence[FigureBlock]
+) -> dict[str, list[FigureBlock]]:
+    funnel, scores = funnel_figure(snapshot), score_figure(snapshot, alive)
     hulls = snapshot.meta.get("hull_summary") or {}
-    properties = battery_figures([*alive, *gone])
     return {
         "funnel": [funnel] if funnel else [],
-        "properties": [*properties, scores] if scores else properties,
+        "properties": [*properties, scores] if scores else list(properties),
         "hulls": hull_figures(hulls, snapshot.outcomes.keys()),
     }

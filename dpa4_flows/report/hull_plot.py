@@ -18,7 +18,7 @@ from pymatgen.util.string import latexify
 
 from dpa4_core.files import replacing, write_text
 from dpa4_flows.analysis.completeness import on_hull
-from dpa4_flows.report.figures import FigureBlock, caveat_list
+from dpa4_flows.plots.figure import FigureBlock, caveat_list
 from dpa4_flows.report.figures_hull import hull_caveat, hull_figures, system_elements
 
 Summary = Mapping[str, Mapping[str, Any]]

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from dpa4_core.files import replacing_text
 from dpa4_flows.large.folder import COMMANDS, RunFolder
 from dpa4_flows.large.summary import summarise
-from dpa4_flows.report.figures import PALETTE, FigureBlock, base_figure
+from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure
 from dpa4_flows.report.page import render_page
 from dpa4_flows.report.sections import flatten
 from dpa4_flows.report.training import TableBlock

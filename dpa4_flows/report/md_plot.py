@@ -21,7 +21,7 @@ from plotly.subplots import make_subplots
 
 from dpa4_core.files import replacing, replacing_text
 from dpa4_core.md import Thermo
-from dpa4_flows.report.figures import PALETTE, plot_text
+from dpa4_flows.plots.figure import PALETTE, plot_text
 
 MAX_POINTS = 4000
 """Points of a curve; longer logs are thinned."""

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from dpa4_flows.report.figures import FigureBlock
+from dpa4_flows.plots.figure import FigureBlock
 
 
 def render_page(template: str, blocks: Iterable[FigureBlock], /, **values: Any) -> str:

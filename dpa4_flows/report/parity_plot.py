@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import replacing, write_text
 from dpa4_flows.analysis.hull_comparison import ComparedPhase
-from dpa4_flows.report.figures import PALETTE, plot_text
+from dpa4_flows.plots.figure import PALETTE, plot_text
 
 SHOWN_ABOVE_HULL = 0.3
 """eV/atom: phases further above both hulls are beyond the frame of the second panel."""

@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
 
 from dpa4_core.files import write_text
-from dpa4_flows.report.figures import STABILITY_SCALE, base_figure, caveat_list, plot_text
+from dpa4_flows.plots.figure import STABILITY_SCALE, base_figure, caveat_list, plot_text
 
 PH_RANGE = (-2.0, 16.0)
 POTENTIAL_RANGE = (-2.0, 2.5)

@@ -13,23 +13,13 @@ from typing import Any
 from markupsafe import Markup
 
 from dpa4_flows.analysis.completeness import on_hull
-from dpa4_flows.quantities import quantity
-from dpa4_flows.report.collect import INPUT, Row, Snapshot, provenance_of
+from dpa4_flows.campaigns.reason_counts import NO_REASON
+from dpa4_flows.campaigns.snapshot import INPUT, Row, Snapshot, provenance_of
+from dpa4_flows.plots.words import duration, format_value, formula_html, formula_text
+from dpa4_flows.quantities import Quantity
 from dpa4_flows.report.figures_hull import hull_caveat, system_elements
 from dpa4_flows.report.headline import headline
-from dpa4_flows.report.labels import (
-    OUTCOME_TITLES,
-    badge_text,
-    duration,
-    flag_text,
-    format_value,
-    formula_html,
-    formula_text,
-    score_low,
-    score_text,
-    stage_title,
-)
-from dpa4_flows.report.reasons import NO_REASON
+from dpa4_flows.report.labels import OUTCOME_TITLES, badge_text, flag_text, score_low, score_text
 from dpa4_flows.report.structures import write_extxyz
 from dpa4_flows.report.tables import value_names, write_csv_rows
 
@@ -59,7 +49,7 @@ def summary(snapshot: Snapshot, alive: Sequence[Row]) -> Markup:
         return Markup("{}").format(f"{lead} None of them is without a disqualifying flag; {found.doubts}.")
     best = next(row for row in alive if row.candidate_id == found.best.candidate_id)
     values = best.values()
-    names = [name for name in value_names([best]) if name not in best.voided][:_SUMMARY_VALUES]
+    names = [name for name in value_names(snapshot, [best]) if name not in best.voided][:_SUMMARY_VALUES]
     shown = [_in_words(name, values[name], snapshot) for name in names]
     if warnings := len(found.best.flags):
         shown.append(f"{warnings} warning{'s' if warnings > 1 else ''}, see its flags")
@@ -70,9 +60,10 @@ def summary(snapshot: Snapshot, alive: Sequence[Row]) -> Markup:
 def _in_words(name: str, value: Any, snapshot: Snapshot) -> str:
     if name == "energy_above_hull" and value is not None and on_hull(value):
         return "on the convex hull"
-    label = quantity(name).label
+    declared = snapshot.funnel.quantity(name)
+    label = declared.label
     label = label[0].lower() + label[1:] if label[1:2].islower() else label
-    return f"{label} {format_value(name, value)} {snapshot.units.get(name, '')}".strip()
+    return f"{label} {format_value(declared, value)} {snapshot.units.get(name, '')}".strip()
 
 
 def tiles(snapshot: Snapshot) -> list[tuple[str, str, str]]:
@@ -172,7 +163,7 @@ def funnel(snapshot: Snapshot) -> list[dict[str, Any]]:
         )
         rows.append(
             {
-                "title": stage_title(stage.stage),
+                "title": snapshot.funnel.title(stage.stage),
                 "count": stage,
                 "shares": shares,
                 "waiting": waiting,
@@ -184,23 +175,24 @@ def funnel(snapshot: Snapshot) -> list[dict[str, Any]]:
 
 
 def ranking(snapshot: Snapshot, alive: Sequence[Row]) -> dict[str, Any]:
-    names = value_names(alive)
+    names = value_names(snapshot, alive)
+    declared = {name: snapshot.funnel.quantity(name) for name in names}
     columns = [
-        {"name": n, "label": quantity(n).label, "unit": snapshot.units.get(n, ""), "note": quantity(n).note}
-        for n in names
+        {"name": n, "label": q.label, "unit": snapshot.units.get(n, ""), "note": q.tooltip} for n, q in declared.items()
     ]
     rows = []
     for row in alive:
         values, void = row.values(), row.voided
         cells = [
             {
-                "text": format_value(name, values.get(name)),
+                "text": format_value(declared[name], values.get(name)),
                 "sort": values.get(name),
                 "doubtful": name in void,
             }
             for name in names
         ]
-        flags = [(badge_text(flag), flag_text(flag)) for flag in (row.ranked.flags if row.ranked else row.reasons)]
+        said = row.ranked.flags if row.ranked else row.reasons
+        flags = [(badge_text(flag, row.funnel), flag_text(flag, row.funnel)) for flag in said]
         rows.append(
             {
                 "row": row,
@@ -216,7 +208,7 @@ def ranking(snapshot: Snapshot, alive: Sequence[Row]) -> dict[str, Any]:
 def gone_row(row: Row) -> dict[str, Any]:
     return {
         "row": row,
-        "stage": stage_title(row.outcome.stage),
+        "stage": row.funnel.title(row.outcome.stage),
         "verdict": OUTCOME_TITLES[row.outcome.status],
         "reasons": [reason.sentence for reason in row.reasons] or [NO_REASON],
     }
@@ -224,42 +216,43 @@ def gone_row(row: Row) -> dict[str, Any]:
 
 def history(row: Row) -> dict[str, Any]:
     """Everything the funnel knows about one candidate, as words for the script to show."""
-    stages = []
+    stages, funnel = [], row.funnel
     for result in row.stages:
+        declared = {name: funnel.quantity(name, result.stage) for name in (*result.values, *result.thresholds)}
         numbers = [
             [
-                quantity(name).label,
-                formula_text(format_value(name, value)),
+                declared[name].label,
+                formula_text(format_value(declared[name], value)),
                 result.units.get(name, ""),
-                _limit(result.thresholds, name),
+                _limit(result.thresholds, name, declared[name]),
             ]
-            for name, value in sorted(result.values.items(), key=lambda item: (quantity(item[0]).priority, item[0]))
+            for name, value in sorted(result.values.items(), key=lambda item: (declared[item[0]].priority, item[0]))
         ]
         others = [
-            [quantity(name).label, "", result.units.get(name, ""), f"limit {format_value(name, limit)}"]
+            [declared[name].label, "", result.units.get(name, ""), f"limit {format_value(declared[name], limit)}"]
             for name, limit in result.thresholds.items()
             if limit is not None and not any(_concerns(name, value) for value in result.values)
         ]
         keys = [key[:12] for key in result.calculation_keys]
-        reasons = [flag_text(reason) for reason in result.reasons]
-        stages.append([stage_title(result.stage), result.status, numbers + others, reasons, keys])
+        reasons = [flag_text(reason, funnel) for reason in result.reasons]
+        stages.append([funnel.title(result.stage), result.status, numbers + others, reasons, keys])
     if row.input_error and not row.stages:
-        stages.append([stage_title(INPUT), "error", [], [row.input_error], []])
+        stages.append([funnel.title(INPUT), "error", [], [row.input_error], []])
     return {
         "source": row.source,
-        "flags": [flag_text(f) for f in row.ranked.flags] if row.ranked else [],
+        "flags": [flag_text(f, funnel) for f in row.ranked.flags] if row.ranked else [],
         "stages": stages,
     }
 
 
-def _limit(thresholds: dict[str, Any], name: str) -> str:
+def _limit(thresholds: dict[str, Any], name: str, declared: Quantity) -> str:
     """Criteria on a value as text: a bare limit, or what lies between ``min_...`` and ``max_...``."""
     found = {
         key[:4] if _base(key) != key else "": limit
         for key, limit in thresholds.items()
         if limit is not None and _concerns(key, name)
     }
-    words = {kind: format_value(name, limit) for kind, limit in found.items()}
+    words = {kind: format_value(declared, limit) for kind, limit in found.items()}
     if "min_" in words and "max_" in words:
         return f"{words['min_']} to {words['max_']}"
     signs = {"": "limit ", "min_": "≥ ", "max_": "≤ "}

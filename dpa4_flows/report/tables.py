@@ -14,19 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from dpa4_core.files import replacing_text
-from dpa4_flows.quantities import quantity
-from dpa4_flows.report.collect import INPUT, Row, Snapshot, take_snapshot
+from dpa4_flows.campaigns.reason_counts import NO_REASON
+from dpa4_flows.campaigns.snapshot import INPUT, Row, Snapshot, take_snapshot
+from dpa4_flows.plots.words import format_value, formula_text
 from dpa4_flows.report.headline import Headline, headline
-from dpa4_flows.report.labels import (
-    HISTORY_ONLY,
-    OUTCOME_TITLES,
-    flag_phrase,
-    format_value,
-    formula_text,
-    score_text,
-    stage_title,
-)
-from dpa4_flows.report.reasons import NO_REASON
+from dpa4_flows.report.labels import OUTCOME_TITLES, flag_phrase, score_text
 from dpa4_flows.report.structures import write_extxyz, write_json
 from dpa4_flows.results import ResultsError, ResultsTable
 
@@ -51,12 +43,12 @@ def print_ranking(table: ResultsTable, console: Console, limit: int | None = Non
         return
     rows = list(snapshot.rows(ranked[:limit]))
     formulas = [formula_text(row.formula) for row in rows]
-    flags = _FlagLetters(rows)
+    flags = _FlagLetters(snapshot, rows)
     columns = {"#": [str(row.ranked.rank) for row in rows if row.ranked], "formula": formulas}
     if console.width >= _NARROW or len(set(formulas)) < len(formulas):
         columns["candidate"] = [row.candidate_id for row in rows]
     columns |= {"score": [score_text(row.ranked) for row in rows if row.ranked], "flags": flags.cells}
-    names = value_names(rows)
+    names = value_names(snapshot, rows)
     values = {_heading(name, snapshot): [_marked(name, row) for row in rows] for name in names}
     fitting = _fitting(columns, values, console.width)
     grid = Table(
@@ -101,7 +93,7 @@ def print_funnel(table: ResultsTable, console: Console, limit: int | None = 200)
     grid.add_column("stage")
     for heading in ("entered", "passed", "flagged", "rejected", "not computable", "go on"):
         grid.add_column(heading, justify="right")
-    grid.add_row(stage_title(INPUT), *[str(len(snapshot.outcomes)), *[""] * 4, str(len(snapshot.outcomes))])
+    grid.add_row(snapshot.funnel.title(INPUT), *[str(len(snapshot.outcomes)), *[""] * 4, str(len(snapshot.outcomes))])
     for stage in snapshot.stages:
         counts = (
             stage.entered,
@@ -111,7 +103,7 @@ def print_funnel(table: ResultsTable, console: Console, limit: int | None = 200)
             stage.error,
             stage.passed + stage.flagged,
         )
-        grid.add_row(Text(stage_title(stage.stage)), *map(str, counts))
+        grid.add_row(Text(snapshot.funnel.title(stage.stage)), *map(str, counts))
     grid.add_row("Ranking", "", "", "", "", "", str(len(snapshot.ranking)) if snapshot.ranking else "–", style="bold")
     console.print(grid)
     left = snapshot.left
@@ -130,7 +122,7 @@ def print_funnel(table: ResultsTable, console: Console, limit: int | None = 200)
         gone.add_row(
             Text(row.candidate_id),
             Text(formula_text(row.formula)),
-            Text(stage_title(row.outcome.stage)),
+            Text(snapshot.funnel.title(row.outcome.stage)),
             Text(OUTCOME_TITLES[row.outcome.status], style=_STATUS_STYLE[row.outcome.status]),
             Text(" ".join(reason.sentence for reason in row.reasons) or NO_REASON),
         )
@@ -138,7 +130,9 @@ def print_funnel(table: ResultsTable, console: Console, limit: int | None = 200)
     if limit is not None and len(left) > limit:
         console.print(Text(f"{len(left) - limit} more are in the CSV file; the most frequent reasons:", style="dim"))
         for reason in sorted(snapshot.reasons, key=lambda r: -r.number)[:10]:
-            console.print(Text(f"  {reason.number:>7}  {stage_title(reason.stage)}: {reason.reason}", style="dim"))
+            console.print(
+                Text(f"  {reason.number:>7}  {snapshot.funnel.title(reason.stage)}: {reason.reason}", style="dim")
+            )
 
 
 def write_csv(table: ResultsTable, path: str | Path) -> None:
@@ -178,8 +172,8 @@ def write_csv_rows(snapshot: Snapshot, stream: TextIO, ids: Iterable[str] | None
     """Header and one row per candidate of ``ids`` (default all) in reading order."""
     columns = snapshot.value_columns()
     in_stages = {name for _, name in columns}
-    own = sorted({n for row in snapshot.ranking.values() for n in row.values} - in_stages, key=_column_order)
-    parts = sorted({name for row in snapshot.ranking.values() for name in row.score_parts}, key=_column_order)
+    own = sorted({n for row in snapshot.ranking.values() for n in row.values} - in_stages, key=snapshot.column_order)
+    parts = sorted({name for row in snapshot.ranking.values() for name in row.score_parts}, key=snapshot.column_order)
     header = [
         "rank",
         "candidate_id",
@@ -224,15 +218,16 @@ def write_csv_rows(snapshot: Snapshot, stream: TextIO, ids: Iterable[str] | None
         writer.writerow(map(csv_cell, cells))
 
 
-def value_names(rows: Sequence[Row]) -> list[str]:
-    """Names of the numeric values of ``rows``, the most important first."""
+def value_names(snapshot: Snapshot, rows: Sequence[Row]) -> list[str]:
+    """Names of the numeric values of ``rows``, the most important first; details only where they rank."""
     names = {
         name
         for row in rows
         for name, value in (row.ranked.values if row.ranked else row.values()).items()
         if isinstance(value, (int, float)) and not isinstance(value, bool)
-    } - HISTORY_ONLY
-    return sorted(names, key=_column_order)
+        if not snapshot.funnel.quantity(name).detail or (row.ranked and name in row.ranked.score_parts)
+    }
+    return sorted(names, key=snapshot.column_order)
 
 
 def _headline_words(found: Headline) -> str:
@@ -277,8 +272,11 @@ def _grid(title: str) -> Table:
 class _FlagLetters:
     """Flags as letters in a narrow column, with a legend that counts them."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        flags = [list(dict.fromkeys(map(flag_phrase, row.ranked.flags))) if row.ranked else [] for row in rows]
+    def __init__(self, snapshot: Snapshot, rows: Sequence[Row]) -> None:
+        flags = [
+            list(dict.fromkeys(flag_phrase(flag, snapshot.funnel) for flag in row.ranked.flags)) if row.ranked else []
+            for row in rows
+        ]
         counts = Counter(flag for row in flags for flag in row)
         letters = {flag: _letter(i) for i, (flag, _) in enumerate(counts.most_common())}
         self.cells = [" ".join(letters[flag] for flag in row) for row in flags]
@@ -290,8 +288,8 @@ def _letter(index: int) -> str:
 
 
 def _heading(name: str, snapshot: Snapshot) -> str:
-    label = quantity(name).short or quantity(name).label
-    return f"{label}\n{snapshot.units.get(name, '')}"
+    declared = snapshot.funnel.quantity(name)
+    return f"{declared.short or declared.label}\n{snapshot.units.get(name, '')}"
 
 
 def _fitting(fixed: dict[str, list[str]], values: dict[str, list[str]], width: int) -> dict[str, list[str]]:
@@ -312,12 +310,8 @@ def _fitting(fixed: dict[str, list[str]], values: dict[str, list[str]], width: i
 
 
 def _marked(name: str, row: Row) -> str:
-    text = format_value(name, row.values().get(name))
+    text = format_value(row.funnel.quantity(name), row.values().get(name))
     return f"{text} ?" if name in row.voided else text
-
-
-def _column_order(name: str) -> tuple[int, str]:
-    return quantity(name).priority, name
 
 
 def csv_cell(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,8 +13,9 @@ from rich.console import Console
 from dpa4_core.locks import holder
 from dpa4_core.model import registry
 from dpa4_flows import report as reports
-from dpa4_flows.campaigns.battery import ScreeningMaker
-from dpa4_flows.campaigns.config import BatteryCampaign, ConfigError
+from dpa4_flows.campaigns.config import Campaign
+from dpa4_flows.campaigns.flow import CampaignMaker
+from dpa4_flows.campaigns.progress import CampaignProgress, share
 from dpa4_flows.campaigns.run import (
     JOBS_FOLDER,
     LOCK_FILE,
@@ -29,14 +30,14 @@ from dpa4_flows.campaigns.run import (
     stored_campaign,
     table_files,
 )
+from dpa4_flows.campaigns.sections import ConfigError
+from dpa4_flows.campaigns.snapshot import Snapshot, take_snapshot
 from dpa4_flows.engines import Engine as RunningEngine
 from dpa4_flows.engines import EngineError, FireWorks, engine_of
 from dpa4_flows.engines.fireworks import WAITING
-from dpa4_flows.report.collect import Snapshot, take_snapshot
 from dpa4_flows.report.structures import rows_with_frames
 from dpa4_flows.results import ResultsError, ResultsTable
-from dpa4_flows.runs.campaign_progress import CampaignProgress
-from dpa4_flows.runs.run import ROWS, How, Note, Outcome, Run, RunStatus, RunStructure
+from dpa4_flows.runs.run import ROWS, How, Note, Outcome, Part, Run, RunStatus, RunStructure
 
 TABLE_NAME = "ranking.csv"
 
@@ -53,7 +54,7 @@ class Assignment:
         stored_inputs: take candidates and competing phases as the folder holds them.
     """
 
-    config: BatteryCampaign
+    config: Campaign
     engine: Engine = "local"
     file: Path | None = None
     force: bool = False
@@ -241,7 +242,7 @@ def _submit(prepared: PreparedRun, engine: RunningEngine, how: How) -> list[int 
     """Run the funnel, or have it run."""
     run, table = prepared.run, prepared.table
     name = run.campaign.campaign.name
-    flow = ScreeningMaker(run=run, name=name).make()
+    flow = CampaignMaker(run=run, name=name).make()
     if not engine.in_process:
         ids = engine.submit(flow, tags=[f"dpa4:{name}"], metadata={"results": run.table})
         table.set_meta("fireworks", ids)
@@ -251,8 +252,32 @@ def _submit(prepared: PreparedRun, engine: RunningEngine, how: How) -> list[int 
         f"{name}: {n} candidate{'' if n == 1 else 's'}, model {run.model.name}, corrections {run.corrections}, "
         f"in {prepared.folder}"
     )
-    with how.watch.showing(CampaignProgress(run)):
+    progress = CampaignProgress(run)
+    with how.watch.showing(lambda: _parts(progress)):
         return engine.submit(flow)
+
+
+def _parts(progress: CampaignProgress) -> list[Part]:
+    """What is finished, and how far the step is that is being done."""
+    steps = progress.steps()
+    parts = [
+        Part(step.title, 1, 1, str(step.total), _words(step.counts), finished=True) for step in steps if step.finished
+    ]
+    at_work = next((step for step in steps if not step.finished), None)
+    if at_work is not None and at_work.total_atoms:
+        words = f"{100 * share(steps):.0f} % of all work"
+        count = f"{at_work.done}/{at_work.total}"
+        parts.append(Part(at_work.title, at_work.done_atoms, at_work.total_atoms, count, words))
+    return parts
+
+
+def _words(counts: Mapping[str, int]) -> str:
+    """``7 go on, 2 rejected``; nothing for a step that judges nobody."""
+    if not counts:
+        return ""
+    named = (("failed", "rejected"), ("error", "failed"))
+    on = counts.get("passed", 0) + counts.get("flagged", 0)
+    return ", ".join([f"{on} go on", *(f"{counts[key]} {word}" for key, word in named if counts.get(key))])
 
 
 def _submitted(prepared: PreparedRun, ids: list[int | str]) -> Outcome:

@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.report.labels import duration
+from dpa4_flows.plots.words import duration
 
 ROWS = 50
 """Lines of a long table that a terminal shows."""

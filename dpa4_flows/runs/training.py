@@ -12,7 +12,7 @@ from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.train.config import TrainConfig
-from dpa4_flows.report.labels import duration
+from dpa4_flows.plots.words import duration
 from dpa4_flows.report.training import write_training_report
 from dpa4_flows.runs.run import How, Outcome, Part, Run, RunStatus
 from dpa4_flows.training import (

@@ -20,12 +20,14 @@ from ase.optimize import FIRE
 from jobflow import Flow, job
 from pymatgen.core import Lattice, Molecule, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
+from toy_campaign import scene
 
 from dpa4_core.data.graph import Graph
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.calculations import input_hash, plain_structure, relaxation_key
-from dpa4_flows.campaigns.funnel import judge_relaxation
+from dpa4_flows.campaigns.context import Case
+from dpa4_flows.campaigns.relaxed import judge_relaxation
 from dpa4_flows.compute.writer import Writer
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
@@ -425,6 +427,8 @@ def test_what_was_not_checked_for_a_way_down_does_not_stand_for_what_was(table: 
     )
     assert (held.minimum, free.minimum, kept.minimum) == ("not_checked", "verified", "saddle")
     assert free.energy_per_atom < held.energy_per_atom - 0.1
-    verdict = judge_relaxation("square", "relax", kept, fmax=0.02, max_volume_change_percent=None)
+    stage = scene("relax")
+    case = Case(stage, Candidate(candidate_id="square", formula="X"), {}, {"relax": kept})
+    verdict = stage.verdict(judge_relaxation(case))
     assert verdict.status == "flagged" and [reason.code for reason in verdict.reasons] == ["saddle"]
     assert verdict.reasons[0].disqualifies and "energy_above_hull" in verdict.reasons[0].voids

@@ -13,7 +13,7 @@ import torch
 from jobflow.core.job import Response
 from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
-from toy_campaign import MORSE, candidates, layered, write_campaign
+from toy_campaign import MORSE, candidates, hull_verdict_on, layered, sanity_verdict, write_campaign
 
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.system import StructureError
@@ -24,30 +24,31 @@ from dpa4_flows.analysis.completeness import Tally
 from dpa4_flows.analysis.hull import HullResult
 from dpa4_flows.calculations import rattled
 from dpa4_flows.campaigns import battery
-from dpa4_flows.campaigns.battery import (
-    STAGES,
-    BatteryRun,
-    ScreeningMaker,
-    charged_structures,
-    judge_charged_stability,
-    judge_electrodes,
-    rank,
-)
-from dpa4_flows.campaigns.battery_reasons import BATTERY_REASONS, because
-from dpa4_flows.campaigns.battery_verdicts import judge_hull, judge_sanity, products_text
+from dpa4_flows.campaigns.battery import BATTERY
 from dpa4_flows.campaigns.candidates import read_candidates
-from dpa4_flows.campaigns.config import ConfigError, load_campaign
-from dpa4_flows.campaigns.funnel import calculation_keys
+from dpa4_flows.campaigns.config import load_campaign
+from dpa4_flows.campaigns.context import Scene, Screening, scene_of
+from dpa4_flows.campaigns.flow import CampaignMaker, judge, rank
+from dpa4_flows.campaigns.hull import products_text
 from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run, stored_campaign
+from dpa4_flows.campaigns.sections import ConfigError
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.references import lowest_element
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.reasons import voided
+from dpa4_flows.reasons import Reason, voided
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import Candidate, ChunkSummary, RelaxationDocument, StageResult, Status
 
+FUNNEL = BATTERY.funnel()
+STAGES = FUNNEL.names
+
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
+
+STRICT = {
+    "electrode": {"average_voltage": {"min": 0.0, "max": 6.35}},
+    "charged_hull": {"energy_above_hull_charged": {"max": 0.2}},
+}
 
 LEFT = {  # where each loser leaves, and words of the reason
     "LiCoXe2": ("sanity", "element Xe"),
@@ -62,7 +63,7 @@ LEFT = {  # where each loser leaves, and words of the reason
 
 
 def run(prepared: PreparedRun) -> dict[str, dict[int, Response]]:
-    return run_local(ScreeningMaker(run=prepared.run).make(), prepared.folder / "jobs")
+    return run_local(CampaignMaker(run=prepared.run).make(), prepared.folder / "jobs")
 
 
 def n_computed(responses: dict[str, dict[int, Response]]) -> int:
@@ -128,7 +129,7 @@ def test_every_candidate_keeps_its_stage_and_reason(finished: PreparedRun) -> No
         result = table.stage(stage)[candidate_id]
         assert result.status == "failed"
         assert words in " ".join(reason.sentence for reason in result.reasons)
-        assert all(reason.decides and reason.code in BATTERY_REASONS for reason in result.reasons)
+        assert all(reason.decides and reason.code in FUNNEL.reasons for reason in result.reasons)
         for later in STAGES[STAGES.index(stage) + 1 :]:
             assert candidate_id not in table.stage(later)
     ranked = [row.candidate_id for row in table.ranking()]
@@ -185,11 +186,12 @@ def test_documents_carry_frame_and_provenance(finished: PreparedRun) -> None:
 def test_charged_hosts_stay_in_their_basin_unless_asked(tmp_path: Path) -> None:
     """A voltage is that of the host as the ions leave it; everything else is searched for a way down."""
     for wanted, expected in ((None, False), (True, True)):
-        sections = {"relax": {"check_minimum": True}, "charged": {"check_minimum": wanted}}
+        sections = {"relax": {"check_minimum": True}, "relax_charged": {"check_minimum": wanted}}
         campaign = load_campaign(write_campaign(tmp_path / str(wanted), **sections))
-        run = BatteryRun(table=str(tmp_path / "x.sqlite"), model=ModelRef(MORSE), campaign=campaign, corrections="none")
-        assert run.relax_maker("relax").property.check_minimum
-        assert run.relax_maker("relax charged", charged=True).property.check_minimum is expected
+        run = Screening(table=str(tmp_path / "x.sqlite"), model=ModelRef(MORSE), campaign=campaign, corrections="none")
+        assert run.relax_maker("relax").check_minimum
+        scene = Scene(run, FUNNEL.stage("relax_charged"), ResultsTable(tmp_path / "x.sqlite"))
+        assert FUNNEL.stage("relax_charged").computes.settled(scene).check_minimum is expected
 
 
 def test_run_again_is_recognised_as_finished(finished: PreparedRun, no_computation: None) -> None:
@@ -202,7 +204,7 @@ def test_new_thresholds_only_change_verdicts(
     finished: PreparedRun, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = verdicts(finished.table)
-    strict = write_campaign(copy.parent, electrode={"max_voltage": 6.35}, charged={"max_energy_above_hull": 0.2})
+    strict = write_campaign(copy.parent, **STRICT)
     second = prepare_run(load_campaign(strict), copy)
     assert not second.finished
     monkeypatch.setattr(MorsePotential, "compute", None)
@@ -277,13 +279,14 @@ def test_dry_run_says_what_would_be_computed(tmp_path: Path, finished: PreparedR
     assert {v.candidate_id: v.stage for v in plan.rejected} == {
         i: stage for i, (stage, _) in LEFT.items() if stage in ("sanity", "duplicates")
     }
-    candidates_work, phases = plan.work
+    candidates_work, phases, hosts = plan.work
+    assert hosts.at_most and (hosts.name, hosts.n_structures) == ("charged hosts", 5)
     assert (candidates_work.n_structures, candidates_work.n_stored) == (5, 0)
     assert phases.n_structures > 4
     assert set(plan.completeness) == {"Co-Li-O", "Li-Mn-O", "Li-Ni-O"}
     assert {found.grade for found in plan.completeness.values()} <= {"unsurveyed", "no_competitor"}
     done = plan_campaign(campaign, finished.folder)
-    assert [item.n_stored for item in done.work] == [item.n_structures for item in done.work]
+    assert all(item.n_stored == item.n_structures for item in done.work if not item.at_most)
     json.dumps(done.to_dict())
 
 
@@ -350,33 +353,32 @@ COMPETING = Tally({"Li": 1, "O": 1, "S": 1, "Ti": 1, "X": 1}, {"Li2O": 1, "TiS2"
 def test_lower_bound_of_a_distance_is_flagged() -> None:
     position = HullResult("x", "LiXO2", "Li-O-X", -5.0, 0.0, energy_above_hull=0.02, competing=COMPETING,
                           missing_references=["X"])  # fmt: skip
-    result = judge_hull("x", position, stage="hull", limit=0.05)
+    result = hull_verdict_on(position)
     assert result.status == "flagged"
     assert "lower bound" in result.reasons[0].sentence
-    assert judge_hull("x", position, stage="charged_hull", limit=0.01).status == "failed"
+    assert hull_verdict_on(position, 0.01, charged=True).status == "failed"
 
 
 def test_phase_far_below_its_competitors_is_flagged() -> None:
     position = HullResult("x", "LiTiS2", "Li-S-Ti", -5.0, 0.0, energy_above_hull=0.0, distance_to_competing=-0.099,
                           competing=COMPETING)  # fmt: skip
-    result = judge_hull("x", position, stage="hull", limit=0.05)
+    result = hull_verdict_on(position)
     assert (result.status, result.values["distance_to_competing"]) == ("flagged", -0.099)
     assert voided(result.reasons) == []
     assert result.units["distance_to_competing"] == "eV/atom"
     assert [reason.code for reason in result.reasons] == ["below_competitors"]
     assert "0.099 eV/atom below all competing phases" in result.reasons[0].sentence
     near = dataclasses.replace(position, distance_to_competing=-0.01)
-    assert judge_hull("x", near, stage="hull", limit=0.05).status == "passed"
-    far = judge_hull("x", dataclasses.replace(position, distance_to_competing=-0.101), stage="hull", limit=0.05)
+    assert hull_verdict_on(near).status == "passed"
+    far = hull_verdict_on(dataclasses.replace(position, distance_to_competing=-0.101))
     assert [(r.code, r.disqualifies) for r in far.reasons] == [("far_below_competitors", True)]
     assert voided(far.reasons) == ["energy_above_hull"]
     assert "is unknown: 0.101 eV/atom below all competing phases" in far.reasons[0].sentence
 
 
-def test_campaign_without_redox_metals_has_no_bound_by_them(tmp_path: Path) -> None:
-    campaign = load_campaign(write_campaign(tmp_path, sanity={"require_redox_metal": False}))
+def test_campaign_without_redox_metals_has_no_bound_by_them() -> None:
     candidate = Candidate(candidate_id="a", formula="LiAlO2", structure=layered("Al").as_dict())
-    result = judge_sanity(candidate, campaign, range(1, 119))
+    result = sanity_verdict(candidate, require_redox_metal=False)
     assert (result.status, result.reasons) == ("passed", [])
     assert result.values["capacity_bound"] == pytest.approx(406.5, abs=0.5)  # all lithium
 
@@ -392,16 +394,18 @@ def add_lower_host(table: ResultsTable, *, status: Status, reliable: bool) -> No
     table.put_calculations([host.model_copy(update=update)])
     results["relax_charged"].calculation_keys = ["rival"]
     results["electrode"].status = status
-    results["electrode"].reasons = [] if reliable else [because("unreliable_vdw", "it fell apart")]
+    results["electrode"].reasons = (
+        [] if reliable else [FUNNEL.completed(Reason(code="unreliable_vdw", sentence="it fell apart"))]
+    )
     table.put_stages([result.model_copy(update={"candidate_id": "rival"}) for result in results.values()])
 
 
 def test_hosts_rejected_by_their_voltage_compete_on_the_charged_hull(copy: Path) -> None:
     prepared = prepare_run(load_campaign(copy.parent / "campaign.toml"), copy)
-    judge_charged_stability.original(prepared.run)
+    judge.original(prepared.run, "charged_hull")
     before = prepared.table.stage("charged_hull")["LiCoO2"].values["energy_above_hull_charged"]
     add_lower_host(prepared.table, status="failed", reliable=True)
-    judge_charged_stability.original(prepared.run)
+    judge.original(prepared.run, "charged_hull")
     after = prepared.table.stage("charged_hull")["LiCoO2"].values["energy_above_hull_charged"]
     assert before < 0.5
     assert after == pytest.approx(1.0, abs=1e-6)
@@ -411,7 +415,7 @@ def test_host_that_fell_apart_is_judged_but_does_not_compete(copy: Path) -> None
     prepared = prepare_run(load_campaign(copy.parent / "campaign.toml"), copy)
     before = prepared.table.stage("charged_hull")["LiCoO2"].values["energy_above_hull_charged"]
     add_lower_host(prepared.table, status="flagged", reliable=False)
-    judge_charged_stability.original(prepared.run)
+    judge.original(prepared.run, "charged_hull")
     results = prepared.table.stage("charged_hull")
     assert results["LiCoO2"].values["energy_above_hull_charged"] == pytest.approx(before, abs=1e-9)
     assert results["rival"].status == "flagged"
@@ -428,7 +432,7 @@ def test_host_that_fell_apart_is_judged_but_does_not_compete(copy: Path) -> None
 def test_electrodes_without_energy_of_the_ion_metal_get_one_sentence(copy: Path) -> None:
     prepared = prepare_run(load_campaign(copy.parent / "campaign.toml"), copy)
     prepared.table.set_meta("references", [])
-    assert judge_electrodes.original(prepared.run).n_error == 3
+    assert judge.original(prepared.run, "electrode").n_error == 3
     assert "no energy of elemental Li" in prepared.table.stage("electrode")["LiCoO2"].reasons[0].sentence
 
 
@@ -441,7 +445,7 @@ def test_ion_metal_is_looked_up_once(copy: Path, monkeypatch: pytest.MonkeyPatch
         return lowest_element(table, symbol)
 
     monkeypatch.setattr(battery, "lowest_element", counted)
-    judge_electrodes.original(prepared.run)
+    judge.original(prepared.run, "electrode")
     assert calls == ["Li"]
 
 
@@ -461,9 +465,8 @@ def test_chunks_read_their_own_verdicts_only(finished: PreparedRun, monkeypatch:
         return found
 
     monkeypatch.setattr(ResultsTable, "stage", counted)
-    charged_structures(finished.table, ["LiNiO2"])
-    calculation_keys(finished.table, "relax", ["LiNiO2"])
-    assert sizes == [1, 1]
+    [case] = scene_of(finished.run, "electrode").cases(["LiNiO2"])
+    assert sizes == [1, 1] and set(case.calculations) == {"relax", "relax_charged"}
 
 
 def test_products_are_named_in_atomic_percent():

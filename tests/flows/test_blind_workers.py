@@ -12,8 +12,9 @@ from maggma.stores import MemoryStore
 from pymatgen.core import Structure
 from toy_campaign import MORSE, candidates, rocksalt, write_campaign
 
-from dpa4_flows.campaigns.battery import STAGES, ScreeningMaker
+from dpa4_flows.campaigns.battery import BATTERY
 from dpa4_flows.campaigns.config import load_campaign
+from dpa4_flows.campaigns.flow import CampaignMaker
 from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
@@ -25,6 +26,7 @@ from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.results import SCHEMA_VERSION, ResultsError, ResultsTable
 
+STAGES = BATTERY.funnel().names
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
 
 REMEDY = "mount the folder of the run there under the same path, or start the run again in a folder that all workers"
@@ -98,7 +100,7 @@ def prepared(tmp_path: Path) -> PreparedRun:
 def test_no_job_of_a_campaign_works_without_its_run_folder(
     prepared: PreparedRun, blind: Callable[[Path], None]
 ) -> None:
-    jobs = jobs_of(ScreeningMaker(run=prepared.run).make())
+    jobs = jobs_of(CampaignMaker(run=prepared.run).make())
     maker = prepared.run.relax_maker("relax")
     ids = [c.candidate_id for c in prepared.table.candidates()][:4]
     chunks = jobs_of(chunk_flow(maker, prepared.run.ref, ids, chunk_size=2))[:-1]  # the last one adds outputs up
@@ -135,10 +137,10 @@ def test_a_table_that_goes_away_is_not_made_anew_empty(tmp_path: Path) -> None:
 
 def test_a_campaign_in_which_a_blind_worker_took_part_does_not_end(prepared: PreparedRun) -> None:
     """Verdicts that an earlier job should have written are missing: every later stage refuses, also the ranking."""
-    run_local(ScreeningMaker(run=prepared.run).make(), prepared.folder / "jobs")
+    run_local(CampaignMaker(run=prepared.run).make(), prepared.folder / "jobs")
     ranking = open_run(prepared.folder).ranking()
     assert ranking
-    jobs = [job for job in jobs_of(ScreeningMaker(run=prepared.run).make()) if job.name != "compute_references"]
+    jobs = [job for job in jobs_of(CampaignMaker(run=prepared.run).make()) if job.name != "competing phases"]
     after = dict(zip(("", *STAGES), _jobs_by_stage(jobs), strict=True))
     for position, stage in enumerate(STAGES):
         with sqlite3.connect(prepared.table.path) as connection:
@@ -160,8 +162,7 @@ def test_a_campaign_in_which_a_blind_worker_took_part_does_not_end(prepared: Pre
 
 def _jobs_by_stage(jobs: list[Job]) -> list[list[Job]]:
     """Jobs that may run once a stage has been judged, for the start and each stage in turn."""
-    names = [[job.name for job in jobs].index(name) for name in ("check_sanity", "drop_duplicates", "fan_out")]
-    assert names == [0, 1, 2]
+    assert [job.name for job in jobs[:4]] == ["Sanity checks", "Duplicates", "candidates", "Relaxation"]
     sanity, duplicates, relax, judge, minima, hull, delithiate, charge, judge_charged, electrodes, charged, rank = jobs
     groups = [[sanity], [duplicates], [relax, judge], [minima], [hull], [delithiate], [charge, judge_charged]]
     return [*groups, [electrodes], [charged], [rank]]
@@ -169,7 +170,7 @@ def _jobs_by_stage(jobs: list[Job]) -> list[list[Job]]:
 
 def test_a_run_without_candidates_is_refused_and_not_finished(prepared: PreparedRun) -> None:
     prepared.table.put_candidates([])
-    for job in (jobs_of(ScreeningMaker(run=prepared.run).make())[i] for i in (0, 1, -1)):
+    for job in (jobs_of(CampaignMaker(run=prepared.run).make())[i] for i in (0, 1, -1)):
         with pytest.raises(ResultsError, match="holds no candidates"), JobStore(MemoryStore()) as store:
             job.run(store=store)
     assert open_run(prepared.folder).get_meta("state") == "running"

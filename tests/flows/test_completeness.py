@@ -13,7 +13,7 @@ import pytest
 import torch
 from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedEntry
-from toy_campaign import MORSE, besides, rocksalt, write_campaign, write_phases
+from toy_campaign import MORSE, besides, hull_verdict_on, rocksalt, write_campaign, write_phases
 from typer.testing import CliRunner, Result
 
 from dpa4_flows.analysis.completeness import (
@@ -30,7 +30,6 @@ from dpa4_flows.analysis.completeness import (
 from dpa4_flows.analysis.hull import HullResult, phase_positions
 from dpa4_flows.analysis.ranking import Objective, rank_candidates
 from dpa4_flows.analysis.thermodynamics import chemical_potential_region
-from dpa4_flows.campaigns.battery_verdicts import judge_hull
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.run import prepare_run
 from dpa4_flows.cli import app
@@ -146,7 +145,7 @@ def test_a_phase_within_the_tolerance_passes_the_strictest_limit() -> None:
     competing = [ComputedEntry(formula, e * Composition(formula).num_atoms) for formula, e in per_atom.items()]
     for above, goes_on in ((0.9 * ON_HULL, True), (1.1 * ON_HULL, False)):
         (position,) = phase_positions([ComputedEntry("Li2O2", 4 * (-1.75 + above))], competing)
-        assert judge_hull("x", position, stage="hull", limit=0.0).goes_on is goes_on
+        assert hull_verdict_on(position, 0.0).goes_on is goes_on
 
 
 def test_stored_documents_of_earlier_versions_load_and_claim_nothing() -> None:
@@ -300,7 +299,7 @@ def test_unknown_distance_is_evidence_and_does_not_rank(distance: float, known: 
         distance_to_competing=distance,
         competing=Tally(ELEMENTS, known),
     )
-    result = judge_hull("x", place, stage="hull", limit=0.05)
+    result = hull_verdict_on(place)
     assert result.status == "flagged" and result.values["energy_above_hull"] == 0.0
     assert voided(result.reasons) == ["energy_above_hull"] and result.reasons[0].disqualifies
     assert "stable" not in str(result.values["decomposition"]) and "unknown" in result.reasons[0].sentence

@@ -10,19 +10,13 @@ from toy_campaign import MORSE, write_campaign
 
 from dpa4_flows.analysis.ions import ION_CHARGES
 from dpa4_flows.bundled import CAMPAIGN_FILE, bundled_campaigns
-from dpa4_flows.campaigns.battery import BatteryRun
 from dpa4_flows.campaigns.bundled import copy_campaign, find_campaign
-from dpa4_flows.campaigns.config import (
-    BatteryCampaign,
-    ConfigError,
-    RankingSection,
-    campaign_hash,
-    input_checksums,
-    load_campaign,
-)
+from dpa4_flows.campaigns.config import campaign_hash, campaign_of, input_checksums, load_campaign
+from dpa4_flows.campaigns.context import Screening
+from dpa4_flows.campaigns.sections import ConfigError
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.quantities import QUANTITIES
 
+DATA = Path(__file__).parent.parent / "data" / "campaigns"
 MINIMAL = '[campaign]\nname = "x"\ncandidates = ["candidates.json"]\n'
 
 
@@ -46,17 +40,19 @@ def test_defaults_make_a_short_file_enough(tmp_path: Path) -> None:
     campaign = load_campaign(path)
     assert campaign.model.name == "dpa4-neo"
     assert campaign.campaign.working_ion == "Li"
-    assert list(campaign.ranking.objectives) == ["energy_grav", "energy_above_hull", "energy_above_hull_charged"]
+    assert list(campaign.objectives) == ["energy_grav", "energy_above_hull", "energy_above_hull_charged"]
 
 
 def test_scales_that_a_file_does_not_name_are_those_of_the_quantity(tmp_path: Path) -> None:
     (tmp_path / "candidates.json").write_text("[]")
     path = tmp_path / "c.toml"
-    for name in RankingSection.model_fields:
-        path.write_text(f"{MINIMAL}[ranking]\n{name} = {{ goal = 'max', high = 9999.0 }}\n")
-        [objective] = load_campaign(path).ranking.objectives.values()
-        scale = QUANTITIES[name].scale
-        assert scale is not None and (objective.low, objective.high) == (scale[0], 9999.0)
+    path.write_text(MINIMAL)
+    scaled = {name: declared for _, name, declared in load_campaign(path).funnel.values() if declared.scale}
+    assert len(scaled) == 9
+    for name, declared in scaled.items():
+        path.write_text(f"{MINIMAL}[ranking]\n{name} = {{ high = 9999.0 }}\n")
+        [objective] = load_campaign(path).objectives.values()
+        assert (objective.low, objective.high, objective.goal) == (declared.scale[0], 9999.0, declared.goal)
     path.write_text(f"{MINIMAL}[ranking]\nenergy_grav = {{ goal = 'max', high = 100.0 }}\n")
     with pytest.raises(ConfigError, match="low 300 is not below high 100"):
         load_campaign(path)
@@ -70,7 +66,7 @@ def test_scales_that_a_file_does_not_name_are_those_of_the_quantity(tmp_path: Pa
         (MINIMAL + "[engine]\nzzz = 1\n", "valid keys are chunk_size, max_atoms_per_batch"),
         (MINIMAL + "[ranking]\nenergy_grav = { gaol = 'max' }\n", "did you mean 'goal'?"),
         (MINIMAL + "[ranking]\nenergy_grv = { goal = 'max' }\n", "did you mean 'energy_grav'?"),
-        (MINIMAL + "[ranking]\nenergy_grav = { goal = 'max', weight = 0 }\n", "no property has a weight"),
+        (MINIMAL + "[ranking]\nenergy_grav = { goal = 'max', weight = 0 }\n", "no value has a weight"),
         (MINIMAL + "[relax]\nfmax = -1\n", "relax.fmax = -1 should be greater than 0"),
         (MINIMAL + "[relax]\nfmax = 'small'\n", "relax.fmax = 'small' should be a valid number"),
         (MINIMAL + "[relax]\nfmax = true\n", "relax.fmax = True should be a valid number"),
@@ -80,10 +76,31 @@ def test_scales_that_a_file_does_not_name_are_those_of_the_quantity(tmp_path: Pa
             MINIMAL + "[hull]\ncorrections = 'PBE'\n",
             "hull.corrections: 'PBE' is not allowed; expected 'auto', 'none', 'MP2020', 'OMat24' or the .yaml file",
         ),
-        (MINIMAL + "[electrode]\nmin_voltage = 5\n", "min_voltage 5.0 V is not below max_voltage 4.5 V"),
+        (MINIMAL + "[electrode]\nmin_voltage = 5\n", "electrode.average_voltage: min 5 is not below max 4.5"),
         (MINIMAL + "[hull]\ncompeting = ['gone.json']\n", "gone.json does not exist"),
         (MINIMAL + "[model]\nname = 'gone.pt'\n", "gone.pt does not exist"),
         (MINIMAL + "working_ion = 'H'\n", "campaign.working_ion: 'H' is not allowed"),
+        (MINIMAL + "[electrode]\naverage_volt = { min = 2 }\n", "did you mean 'average_voltage'?"),
+        (MINIMAL + "[electrode]\naverage_voltage = { mni = 2 }\n", "did you mean 'min'?"),
+        (MINIMAL + "[electrode]\naverage_voltage = 2\n", "average_voltage = 2 should be a table such as { max = 1.0 }"),
+        (MINIMAL + "[hull]\ndecomposition = { max = 1 }\n", "unknown key 'decomposition' in [hull]"),
+        (MINIMAL + "[ranking]\ncapacity_bound = {}\n", "key ranking.capacity_bound.goal is missing"),
+        (MINIMAL + "stages = ['sanity', 'relaxx']\n", "campaign.stages: unknown stage 'relaxx'; did you mean 'relax'?"),
+        (MINIMAL + "stages = 'sanity'\n", "campaign.stages = 'sanity' should be a list"),
+        (MINIMAL + "stages = []\n", "campaign.stages is empty"),
+        (MINIMAL + "stages = ['relax', 'relax']\n", "campaign.stages names 'relax' twice"),
+        (MINIMAL + "stages = ['hull']\n", "'hull' needs 'relax', which is not among the stages; put 'relax' before it"),
+        (MINIMAL + "stages = ['hull', 'relax']\n", "'hull' needs 'relax', which comes after it"),
+        (
+            MINIMAL + "stages = ['relax']\n[hull]\nbundled = false\n",
+            "table [hull] is about the stage 'hull', which is not in campaign.stages",
+        ),
+        (
+            MINIMAL + "stages = ['relax', 'hull']\n[ranking]\nenergy_grav = {}\n",
+            "ranking.energy_grav is about the stage 'electrode', which is not in campaign.stages",
+        ),
+        (MINIMAL + "stages = ['os:getcwd']\n", "campaign.stages: 'os:getcwd' is not a stage"),
+        (MINIMAL + "kind = 'no.such:KIND'\n", "campaign.kind: 'no.such:KIND' cannot be imported"),
         (MINIMAL + "kind = 'batery'\n", "campaign.kind = 'batery' is unknown; choose from ['battery']"),
         ('[campaign]\nname = "x"\n', "key campaign.candidates is missing"),
         ('[campaign]\nname = "a/b"\ncandidates = ["candidates.json"]\n', "name 'a/b' must consist of letters"),
@@ -105,6 +122,55 @@ def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
 def test_every_ion_of_the_analysis_can_be_screened(tmp_path: Path, ion: str) -> None:
     path = write_campaign(tmp_path, campaign={"working_ion": ion})
     assert load_campaign(path).campaign.working_ion == ion
+
+
+UPGRADED = {
+    "relax": {"volume_change_percent": {"max": 30.0, "otherwise": "flag"}, "check_minimum": True},
+    "relaxed_duplicates": {"window": 0.01},
+    "hull": {"energy_above_hull": {"max": 0.05, "otherwise": "reject"}, "library": "cache"},
+    "relax_charged": {"check_minimum": False},
+    "charged_hull": {"energy_above_hull_charged": {"max": 0.2, "otherwise": "reject"}},
+    "electrode": {
+        "average_voltage": {"min": 2.5, "max": 4.5, "otherwise": "reject"},
+        "capacity_grav": {"min": 100.0, "otherwise": "reject"},
+        "volume_change_percent": {"max": 10.0, "otherwise": "flag"},
+    },
+}
+
+
+def test_campaign_file_of_before_means_what_it_meant(tmp_path: Path) -> None:
+    """A frozen copy of the bundled file as it was when each limit had a name of its own."""
+    text = (DATA / "battery_1.toml").read_text()
+    (tmp_path / "structures").mkdir()
+    for name in ("candidates", "competing"):
+        (tmp_path / "structures" / f"{name}.json").write_text("[]")
+    path = tmp_path / "campaign.toml"
+    path.write_text(text)
+    campaign = load_campaign(path)
+    tables = campaign.to_dict()
+    for table, keys in UPGRADED.items():
+        assert {key: tables[table][key] for key in keys} == keys
+    today = tmp_path / "today.toml"
+    today.write_text((bundled_campaigns()["battery"] / CAMPAIGN_FILE).read_text())
+    assert load_campaign(today) == campaign
+    path.write_text(text.replace("max_voltage = 4.5", "max_voltage = 5.0").replace("min_voltage = 2.5\n", ""))
+    voltage = load_campaign(path).electrode.average_voltage
+    assert (voltage.min, voltage.max) == (2.5, 5.0)  # what is not named was the default
+
+
+def test_stages_can_be_left_out_and_reordered(tmp_path: Path) -> None:
+    (tmp_path / "candidates.json").write_text("[]")
+    path = tmp_path / "c.toml"
+    path.write_text(MINIMAL + "stages = ['relax', 'delithiate', 'relax_charged', 'electrode', 'sanity']\n")
+    campaign = load_campaign(path)
+    assert [stage.name for stage in campaign.funnel.computing] == ["relax", "relax_charged", "electrode"]
+    assert list(campaign.objectives) == ["energy_grav"]  # of the default ones that a stage finds
+    assert campaign.competition is not None  # the metal of the ion is relaxed like the competing phases
+    path.write_text(MINIMAL + "stages = ['sanity', 'relax']\n[relax]\nenergy_per_atom = { max = 0 }\n")
+    campaign = load_campaign(path)
+    assert campaign.competition is None and campaign.objectives == {}
+    assert campaign.relax.energy_per_atom.otherwise == "reject"
+    assert campaign_of(campaign.to_dict()) == campaign
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,23 +200,23 @@ def test_hash_follows_content_and_not_places(tmp_path: Path) -> None:
 
 def test_run_survives_serialisation_as_jobs_do_it(tmp_path: Path) -> None:
     campaign = load_campaign(write_campaign(tmp_path))
-    run = BatteryRun(table=str(tmp_path / "t.sqlite"), model=ModelRef(MORSE), campaign=campaign, corrections="none")
+    run = Screening(table=str(tmp_path / "t.sqlite"), model=ModelRef(MORSE), campaign=campaign, corrections="none")
     again = MontyDecoder().decode(MontyEncoder().encode(run))
     assert again == run
-    assert BatteryCampaign.model_validate(campaign.model_dump(mode="json")) == campaign
+    assert campaign_of(campaign.to_dict()) == campaign
 
 
 def test_job_on_another_machine_needs_none_of_the_files(tmp_path: Path) -> None:
     model = tmp_path / "model.pt"
     model.touch()
     campaign = load_campaign(write_campaign(tmp_path, model={"name": "model.pt"}))
-    run = BatteryRun(table=str(tmp_path / "t.sqlite"), model=ModelRef(MORSE), campaign=campaign, corrections="none")
+    run = Screening(table=str(tmp_path / "t.sqlite"), model=ModelRef(MORSE), campaign=campaign, corrections="none")
     text, identity = MontyEncoder().encode(run), campaign_hash(campaign, "sha", "1")
     inputs = input_checksums(campaign)
     shutil.rmtree(tmp_path / "structures")
     model.unlink()
     assert MontyDecoder().decode(text) == run
-    assert BatteryCampaign.model_validate(campaign.model_dump(mode="json")) == campaign
+    assert campaign_of(campaign.to_dict()) == campaign
     assert campaign_hash(campaign, "sha", "1", inputs) == identity
 
 

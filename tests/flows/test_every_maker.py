@@ -19,7 +19,8 @@ from toy_campaign import MORSE, rocksalt
 import dpa4_flows
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.registry import sha256_of
-from dpa4_flows import BatteryCampaign, BatteryRun, ModelRef, ScreeningMaker
+from dpa4_flows import CampaignMaker, ModelRef, Screening
+from dpa4_flows.campaigns.config import campaign_of
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.model_reference import with_model
 from dpa4_flows.makers.property import PropertyMaker
@@ -44,11 +45,11 @@ every_maker = pytest.mark.parametrize("cls", MAKERS, ids=lambda cls: cls.__name_
 
 def made(cls: type[Maker], model: Any = None) -> Maker:
     """A Maker without arguments, or with a model, and with what it cannot do without."""
-    if cls is ScreeningMaker:
-        campaign = BatteryCampaign(campaign={"name": "x", "candidates": ["x.cif"]})
-        return ScreeningMaker(run=BatteryRun("/x.sqlite", NEO if model is None else model, campaign, "none"))
     if cls is PropertyMaker:
         return cls(property=Elastic()) if model is None else cls(property=Elastic(), model=model)
+    if cls is CampaignMaker:
+        campaign = campaign_of({"campaign": {"name": "x", "candidates": ["x.cif"]}})
+        return CampaignMaker(run=Screening("/x.sqlite", NEO if model is None else model, campaign, "none"))
     if model is None:
         return cls()
     field = "base" if "base" in cls.__dataclass_fields__ else "model"
@@ -141,7 +142,7 @@ def test_maker_survives_json(cls: type[Maker], model: Any) -> None:
 
 @every_maker
 def test_powerup_changes_the_model(cls: type[Maker]) -> None:
-    if cls is ScreeningMaker or cls.__name__ == FROM_SCRATCH:  # the model is in the run; there is none
+    if cls is CampaignMaker or cls.__name__ == FROM_SCRATCH:  # the model is in the run; there is none
         return
     field = "base" if "base" in cls.__dataclass_fields__ else "model"
     changed = models(made(cls).update_kwargs({field: MORSE}))

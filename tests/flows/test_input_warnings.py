@@ -11,14 +11,12 @@ from typing import Any
 import ase.io
 import pyarrow.parquet as pq
 import pytest
-from toy_campaign import MORSE, write_campaign
+from toy_campaign import MORSE, sanity_verdict
 from typer.testing import CliRunner, Result
 
 from dpa4_core.data import formats
 from dpa4_core.data.readers import read_structures
-from dpa4_flows.campaigns.battery_verdicts import judge_sanity
 from dpa4_flows.campaigns.candidates import read_candidates
-from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.cli import app
 
 OXIDE = """data_LiCoO2
@@ -86,8 +84,7 @@ def test_doubt_is_a_column_of_large_runs(oxide: Path) -> None:
 def test_doubt_flags_the_candidate_of_a_campaign(oxide: Path) -> None:
     (candidate,) = read_candidates([oxide])
     assert SAID in candidate.warnings[0]
-    campaign = load_campaign(write_campaign(oxide.parent))
-    verdict = judge_sanity(candidate, campaign, range(1, 119))
+    verdict = sanity_verdict(candidate)
     assert verdict.status == "flagged" and SAID in verdict.reasons[0].sentence
 
 

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 from pymatgen.core import Composition
+from toy_campaign import hull_verdict_on
 
 from dpa4_flows.analysis.completeness import Tally
 from dpa4_flows.analysis.hull import HullResult
 from dpa4_flows.analysis.nearby import composition_distance, nearest_compound
-from dpa4_flows.campaigns.battery_verdicts import judge_hull
 
 HOST = HullResult("x", "CoO2", "Co-O", -5.0, 0.0, energy_above_hull=0.02, distance_to_competing=0.02)
 ELEMENTS = {"Co": 1, "O": 1}
@@ -36,5 +36,5 @@ def test_compounds_near_a_charged_host_are_looked_up_whatever_the_energies_say(d
         distance_to_competing=distance,
         competing=Tally(ELEMENTS, known),
     )
-    codes = [reason.code for reason in judge_hull("x", place, stage="charged_hull", limit=0.2).reasons]
+    codes = [reason.code for reason in hull_verdict_on(place, 0.2, charged=True).reasons]
     assert ("charged_far_from_phases" in codes) is flagged

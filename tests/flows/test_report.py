@@ -22,20 +22,29 @@ from pymatgen.core import Composition, Lattice, Structure
 from rich.console import Console
 
 from dpa4_flows.analysis.levels import COBALT, DPA4_NEO_SHA256, VOLTAGE_ERRORS
-from dpa4_flows.campaigns.battery_reasons import BATTERY_REASONS, because
-from dpa4_flows.quantities import QUANTITIES, quantity
+from dpa4_flows.campaigns.battery import BATTERY
+from dpa4_flows.campaigns.battery_figures import charged_figures, electrode_figures, known_results
+from dpa4_flows.campaigns.battery_known import KNOWN_VOLTAGES
+from dpa4_flows.campaigns.reason_counts import reason_pattern
+from dpa4_flows.campaigns.snapshot import order_stages, provenance_of, take_snapshot
+from dpa4_flows.plots.figure import FigureBlock
+from dpa4_flows.plots.words import format_value, formula_html, formula_text
+from dpa4_flows.quantities import plain_quantity
 from dpa4_flows.reasons import Reason
 from dpa4_flows.report import export, html, print_funnel, print_ranking, write_csv, write_report
 from dpa4_flows.report.caveats import model_caveats
-from dpa4_flows.report.collect import provenance_of, take_snapshot
 from dpa4_flows.report.figures import funnel_figure
-from dpa4_flows.report.figures_battery import battery_figures, known_results
 from dpa4_flows.report.figures_hull import hull_figures
-from dpa4_flows.report.known_materials import KNOWN_VOLTAGES
-from dpa4_flows.report.labels import badge_text, format_value, formula_html, formula_text, order_stages
-from dpa4_flows.report.reasons import reason_pattern
+from dpa4_flows.report.labels import badge_text
 from dpa4_flows.results import ResultsError, ResultsTable
 from dpa4_flows.schemas import Candidate, Provenance, RankedCandidate, RelaxationDocument, StageResult, Status
+
+FUNNEL = BATTERY.funnel()
+
+
+def because(code: str, sentence: str) -> Reason:
+    return FUNNEL.completed(Reason(code=code, sentence=sentence))
+
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -558,9 +567,9 @@ def test_rows_have_stages_in_funnel_order(complete: ResultsTable) -> None:
 
 
 def test_stage_order_of_unknown_campaigns_is_declared_or_follows_the_numbers() -> None:
-    assert order_stages({"b": 3, "a": 9}) == ["a", "b"]
+    assert order_stages({"b": 3, "a": 9}, []) == ["a", "b"]
     assert order_stages({"b": 3, "a": 9}, ["b", "a"]) == ["b", "a"]
-    assert order_stages({"hull": 5, "sanity": 5, "extra": 1}) == ["sanity", "hull", "extra"]
+    assert order_stages({"hull": 5, "sanity": 5, "extra": 1}, FUNNEL.names) == ["sanity", "hull", "extra"]
 
 
 def test_reasons_that_differ_in_numbers_and_formulas_count_together(complete: ResultsTable) -> None:
@@ -663,7 +672,7 @@ def test_unknown_scores_are_intervals_and_void_values_are_marked_everywhere(tmp_
     export(table, tmp_path / "out.json")
     best = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["candidates"][0]
     assert best["voided"] == ["energy_above_hull"] and best["reasons"][0]["code"] == "far_below_competitors"
-    figures = {block.name: block.figure for block in battery_figures(list(take_snapshot(table).rows()))}
+    figures = figures_of(table)
     [charged] = figures["charged-stability"].data
     assert charged.marker.symbol.count("circle-open") == sum(bool(r.voided) for r in table.ranking())
     grey = [t for t in figures["voltage-capacity"].data if t.mode == "markers+text" and isinstance(t.marker.color, str)]
@@ -693,10 +702,12 @@ def test_tables_of_before_still_open(tmp_path: Path) -> None:
 
 
 def test_every_code_has_words_of_its_own() -> None:
-    assert all(kind.badge and kind.phrase for kind in BATTERY_REASONS.values())
-    assert not [code for code, kind in BATTERY_REASONS.items() if kind.decides and (kind.voids or kind.disqualifies)]
-    known = {"interlayer_change_percent", *QUANTITIES}
-    assert all(set(kind.voids) <= known for kind in BATTERY_REASONS.values())
+    assert all(kind.badge and kind.phrase for kind in FUNNEL.reasons.values())
+    declared = [(stage, code, kind) for stage in FUNNEL.stages for code, kind in stage.reasons.items()]
+    assert all(FUNNEL.reasons[code] == kind for _, code, kind in declared)  # one meaning in all stages
+    completed = [because(code, "x") for code in FUNNEL.reasons]
+    assert not [reason for reason in completed if reason.decides and (reason.voids or reason.disqualifies)]
+    assert {code for _, _, quantity in FUNNEL.values() for code in quantity.voided_by} <= set(FUNNEL.reasons)
 
 
 def test_printed_ranking_fits_a_narrow_terminal(complete: ResultsTable) -> None:
@@ -991,15 +1002,14 @@ def test_bands_of_the_flow_join_every_candidate_to_its_end(complete: ResultsTabl
 
 
 def test_unreliable_volume_changes_are_hatched(complete: ResultsTable) -> None:
-    snapshot = take_snapshot(complete)
-    figures = {block.name: block.figure for block in battery_figures(list(snapshot.rows()))}
+    figures = figures_of(complete)
     hatched = [trace for trace in figures["volume-change"].data if trace.marker.pattern.shape == "/"]
     assert len(hatched) == 1
     assert sorted(hatched[0].x) == sorted(e[5] for e in ELECTRODES if not e[6])
 
 
 def test_iso_energy_lines_are_products_of_voltage_and_capacity(complete: ResultsTable) -> None:
-    figures = {block.name: block.figure for block in battery_figures(list(take_snapshot(complete).rows()))}
+    figures = figures_of(complete)
     lines = [t for t in figures["voltage-capacity"].data if t.mode == "lines+text"]
     assert len(lines) >= 3
     for line in lines:
@@ -1085,17 +1095,25 @@ def test_formulas_get_subscripts_and_other_text_does_not() -> None:
 
 
 def test_stretch_is_not_called_a_lattice_parameter() -> None:
-    assert "principal stretch" in quantity("interlayer_change_percent").note
+    assert "principal stretch" in FUNNEL.quantity("interlayer_change_percent").note
 
 
 def test_numbers_are_rounded_as_their_kind_deserves() -> None:
-    assert format_value("average_voltage", 3.6649) == "3.66"
-    assert format_value("energy_above_hull", -1e-9) == "0.000"
-    assert format_value("volume_change_percent", -6.25) == "−6.2"
-    assert format_value("something_new", 0.000123456) == "0.0001235"
-    assert format_value("average_voltage", None) == "–"
-    assert badge_text(Reason(sentence="volume change large: 12 %")) == "volume change large"
-    assert badge_text(Reason(sentence="a sentence that goes on without any punctuation mark")).endswith("…")
+    assert format_value(FUNNEL.quantity("average_voltage"), 3.6649) == "3.66"
+    assert format_value(FUNNEL.quantity("energy_above_hull"), -1e-9) == "0.000"
+    assert format_value(FUNNEL.quantity("volume_change_percent"), -6.25) == "−6.2"
+    assert format_value(plain_quantity("something_new"), 0.000123456) == "0.0001235"
+    assert format_value(FUNNEL.quantity("average_voltage"), None) == "–"
+    assert badge_text(Reason(sentence="volume change large: 12 %"), FUNNEL) == "volume change large"
+    assert badge_text(Reason(sentence="a sentence that goes on without any punctuation mark"), FUNNEL).endswith("…")
+
+
+def figures_of(table: ResultsTable) -> dict[str, Any]:
+    """What the stages of a battery campaign draw, by name."""
+    snapshot = take_snapshot(table)
+    rows = list(snapshot.rows())
+    blocks = [*electrode_figures(snapshot, rows), *charged_figures(snapshot, rows)]
+    return {block.name: block.figure for block in blocks if isinstance(block, FigureBlock)}
 
 
 def _all_stages(table: ResultsTable) -> list[StageResult]:

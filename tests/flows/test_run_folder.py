@@ -17,9 +17,9 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from toy_campaign import layered, write_campaign
 
 from dpa4_core.locks import LockedError, holder
-from dpa4_flows.campaigns.battery import compute_references
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import load_campaign
+from dpa4_flows.campaigns.flow import compute
 from dpa4_flows.campaigns.run import LOCK_FILE, PreparedRun, open_run, prepare_run, run_lock
 from dpa4_flows.makers.references import find_phases, reference_sizes
 from dpa4_flows.results import ResultsError, ResultsTable
@@ -56,7 +56,7 @@ def test_competing_phases_come_from_the_table_and_start_as_candidates_do(prepare
     judged = [(i, "sanity", "passed" if i == "LiCoO2" else "failed") for i in ids]
     judged += [("LiCoO2", stage, "passed") for stage in ("duplicates", "relax", "relaxed_duplicates")]
     table.put_stages([StageResult(candidate_id=i, stage=stage, status=status) for i, stage, status in judged])
-    compute_references.original(prepared.run)
+    compute.original(prepared.run, "hull")
 
     assert [row["name"] for row in table.get_meta("references")] == [phase.name for phase in phases]
     maker = prepared.run.relax_maker("competing phases")

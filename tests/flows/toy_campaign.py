@@ -9,10 +9,46 @@ from typing import Any
 
 from pymatgen.core import Lattice, Structure
 
+from dpa4_flows.analysis.hull import HullResult
+from dpa4_flows.campaigns.battery import charged_finding
+from dpa4_flows.campaigns.config import campaign_of
+from dpa4_flows.campaigns.context import Case, Scene, Screening
+from dpa4_flows.campaigns.hull import Placed, hull_finding
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.provenance import provenance
+from dpa4_flows.results import ResultsTable
+from dpa4_flows.schemas import Candidate, RelaxationDocument, StageResult
+
 NO_BUNDLE = {"bundled": False, "prototypes": False}
 """Section [hull] without the phases of real chemistry, which a toy would relax for minutes."""
 
 MORSE = "dpa4_core.testing:MorsePotential"
+
+
+def scene(stage: str, **tables: Mapping[str, Any]) -> Scene:
+    """A stage of a campaign with some tables, at work in the folder of the test."""
+    campaign = campaign_of({"campaign": {"name": "x", "candidates": ["x"]}, **tables})
+    run = Screening("x.sqlite", ModelRef(MORSE), campaign, "none")
+    return Scene(run, campaign.funnel.stage(stage), ResultsTable("x.sqlite"), range(1, 119))
+
+
+def sanity_verdict(candidate: Candidate, **settings: Any) -> StageResult:
+    """What the first stage says of a candidate."""
+    stage = scene("sanity", sanity=settings)
+    assert stage.stage.judge is not None
+    return stage.verdict(stage.stage.judge(Case(stage, candidate, {})))
+
+
+def hull_verdict_on(position: HullResult, limit: float = 0.05, *, charged: bool = False, **known: Any) -> StageResult:
+    """What a hull stage says of a phase at this position; ``known`` are fields of `Placed`."""
+    document = RelaxationDocument(
+        key="x", structure_hash="x", formula=position.formula, n_atoms=1, provenance=provenance(ModelRef(MORSE), {})
+    )
+    placed = Placed(position, document, **known)
+    if charged:
+        stage = scene("charged_hull", charged_hull={"energy_above_hull_charged": {"max": limit}})
+        return stage.verdict(charged_finding("x", placed))
+    return scene("hull", hull={"energy_above_hull": {"max": limit}}).verdict(hull_finding("x", placed))
 
 
 def layered(metal: str) -> Structure:
@@ -98,17 +134,28 @@ def write_campaign(folder: Path, **sections: Mapping[str, Any]) -> Path:
         "campaign": {"name": "toy", "candidates": ["structures/candidates.json"]},
         "model": {"name": MORSE, "dtype": "float64", "threads": 1},
         "relax": {"fmax": 0.05, "rattle": 1e-4, "check_minimum": False},  # the flat structure stays on its saddle
-        "hull": {"competing": ["structures/competing.json"], "max_energy_above_hull": 0.6, "library": "none"}
-        | NO_BUNDLE,
-        "charged": {"max_energy_above_hull": 1.0},
-        "electrode": {"min_voltage": 0.0, "max_voltage": 20.0},
+        "hull": {
+            "competing": ["structures/competing.json"],
+            "energy_above_hull": {"max": 0.6},
+            "library": "none",
+            **NO_BUNDLE,
+        },
+        "charged_hull": {"energy_above_hull_charged": {"max": 1.0}},
+        "electrode": {"average_voltage": {"min": 0.0, "max": 20.0}},
         "engine": {"chunk_size": 2},
     }
     for section, keys in sections.items():
         content.setdefault(section, {}).update(keys)
     lines = []
     for section, keys in content.items():
-        lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items() if value is not None)]
+        lines += [f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in keys.items() if value is not None)]
     path = folder / "campaign.toml"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value)

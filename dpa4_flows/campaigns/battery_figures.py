@@ -1,4 +1,4 @@
-"""Figures and the sanity strip of battery campaigns: voltage against capacity, both hulls, volume change."""
+"""What the stages of battery campaigns draw: voltage against capacity, volume change, both hulls, known materials."""
 
 from __future__ import annotations
 
@@ -9,28 +9,35 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
+from markupsafe import Markup
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_flows.report.collect import Row, Snapshot
-from dpa4_flows.report.figures import (
+from dpa4_flows.campaigns.battery_known import (
+    KNOWN_VOLTAGES,
+    LITERATURE_SOURCE,
+    STORED_SOURCE,
+    KnownVoltage,
+    Verdict,
+    code_verdict,
+    experiment_verdict,
+    range_text,
+)
+from dpa4_flows.campaigns.snapshot import Row, Snapshot
+from dpa4_flows.plots.figure import (
     PALETTE,
     STABILITY_SCALE,
+    Column,
     FigureBlock,
+    TableBlock,
+    badge,
     base_figure,
     plot_text,
     point_name,
     stability_colour_bar,
 )
-from dpa4_flows.report.known_materials import (
-    KNOWN_VOLTAGES,
-    KnownVoltage,
-    Verdict,
-    code_verdict,
-    experiment_verdict,
-)
-from dpa4_flows.report.labels import formula_text
-from dpa4_flows.report.placement import place_labels
+from dpa4_flows.plots.placement import place_labels
+from dpa4_flows.plots.words import formula_html, formula_text
 
 _MAX_VOLUME_BARS = 40
 _LINES_WANTED = 6
@@ -47,10 +54,50 @@ class KnownResult(NamedTuple):
     experiment: Verdict
 
 
-def battery_figures(rows: Sequence[Row]) -> list[FigureBlock]:
-    """The figures that ``rows`` have values for; rejected candidates are drawn too, as crosses."""
-    figures = (_voltage_capacity(rows), _charged_stability(rows), _volume_change(rows))
-    return [figure for figure in figures if figure is not None]
+def electrode_figures(snapshot: Snapshot, rows: Sequence[Row]) -> list[FigureBlock | TableBlock]:
+    """What ``rows`` have values for; rejected candidates are drawn too, as crosses."""
+    blocks = (_voltage_capacity(rows), _volume_change(rows), _known_materials(rows, snapshot))
+    return [block for block in blocks if block is not None]
+
+
+def charged_figures(snapshot: Snapshot, rows: Sequence[Row]) -> list[FigureBlock | TableBlock]:
+    """Stability with and without the ion."""
+    block = _charged_stability(rows)
+    return [] if block is None else [block]
+
+
+def _known_materials(rows: Sequence[Row], snapshot: Snapshot) -> TableBlock | None:
+    """The sanity strip: voltages of known materials as this run has them, beside what is known."""
+    found = known_results(rows, snapshot)
+    if not found:
+        return None
+    columns = [
+        Column("Material"),
+        *(Column(label, "V", number=True) for label in ("This run", "DPA4-Neo, stored", "PBE+U", "Experiment")),
+        Column("Stored value"),
+        Column("Experiment"),
+    ]
+    material = Markup('<strong>{}</strong> <small>{}</small><small class="id">{}</small>')
+    table = [
+        [
+            material.format(formula_html(item.known.formula), item.known.structure, item.candidate_id),
+            Markup("<b>{}</b>").format(f"{item.voltage:.2f}"),
+            f"{item.known.stored:.2f}",
+            range_text(item.known.pbe_u),
+            range_text(item.known.experiment),
+            *(
+                said.words if said.good is None else badge(said.words, said.good)
+                for said in (item.code, item.experiment)
+            ),
+        ]
+        for item in found
+    ]
+    caption = (
+        "Computed in this run: average voltage against the working-ion metal, V. Two questions: does this code with this "
+        "model give what it gave before, and does the model agree with what was measured?"
+    )
+    notes = f"Stored: {STORED_SOURCE}. {LITERATURE_SOURCE}"
+    return TableBlock("known", "Known materials", caption, columns, table, notes)
 
 
 def known_results(rows: Sequence[Row], snapshot: Snapshot) -> list[KnownResult]:
@@ -107,6 +154,10 @@ def _points(rows: Sequence[Row], *names: str) -> list[tuple[Row, dict[str, Any]]
 
 def _or_infinity(value: Any) -> float:
     return math.inf if value is None else float(value)
+
+
+def _name(row: Row) -> str:
+    return point_name(row.formula, row.candidate_id)
 
 
 def _rank_words(row: Row) -> str:
@@ -233,7 +284,7 @@ def _of_points(texts: Mapping[str, Any], chosen: Sequence[int]) -> dict[str, Any
 
 def _energy_hover(row: Row, values: Mapping[str, Any]) -> str:
     voltage, capacity = float(values["average_voltage"]), float(values["capacity_grav"])
-    words = f"{point_name(row)}<br>{_rank_words(row)}"
+    words = f"{_name(row)}<br>{_rank_words(row)}"
     words += f"<br>{voltage:.2f} V × {capacity:.0f} mAh/g = {voltage * capacity:.0f} Wh/kg"
     distance = None if "energy_above_hull" in row.voided else values.get("energy_above_hull")
     return words if distance is None else f"{words}<br>{distance:.3f} eV/atom above hull"
@@ -268,7 +319,7 @@ def _charged_stability(rows: Sequence[Row]) -> FigureBlock | None:
                 "color": [PALETTE[4] if row.outcome.left else PALETTE[0] for row, _ in points],
                 "line": {"width": [2 if row.outcome.left else 0.6 for row, _ in points]},
             },
-            customdata=[f"{point_name(row)}<br>{_rank_words(row)}" for row, _ in points],
+            customdata=[f"{_name(row)}<br>{_rank_words(row)}" for row, _ in points],
             hovertemplate="%{customdata}<br>discharged %{x:.3f}, charged %{y:.3f} eV/atom<extra></extra>",
         )
     )
@@ -331,7 +382,7 @@ def _volume_change(rows: Sequence[Row]) -> FigureBlock | None:
                         "color": colour,
                         "pattern": {"shape": "" if reliable else "/", "size": 6, "fillmode": "overlay"},
                     },
-                    customdata=[point_name(point[0]) for _, point in chosen],
+                    customdata=[_name(point[0]) for _, point in chosen],
                     hovertemplate="%{customdata}<br>%{x:.1f} %<extra></extra>",
                 )
             )

@@ -2,7 +2,7 @@
 
 A campaign may hold hundreds of thousands of candidates with structures and full documents, so nothing here
 loads them all: ids, outcomes and counts are kept for everyone, stage histories are read in slices and only
-for rows that are shown. The queries are read-only and follow version 1 of the schema in ``results``.
+for rows that are shown. The queries are read-only and follow the schema in ``results``.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from dpa4_flows.quantities import quantity
+from dpa4_flows.campaigns.config import DEFAULT_KIND
+from dpa4_flows.campaigns.funnel import Funnel
+from dpa4_flows.campaigns.kind import find_kind
+from dpa4_flows.campaigns.reason_counts import ReasonCount, count_reasons
+from dpa4_flows.campaigns.sections import ConfigError
 from dpa4_flows.reasons import Reason, decisive, voided
-from dpa4_flows.report.labels import order_stages
-from dpa4_flows.report.reasons import ReasonCount, count_reasons
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import RankedCandidate, StageResult
 
@@ -104,6 +106,7 @@ class Row:
     stages: tuple[StageResult, ...] = ()
     ranked: RankedCandidate | None = None
     input_error: str | None = None
+    funnel: Funnel = field(default_factory=Funnel)
 
     @property
     def reasons(self) -> list[Reason]:
@@ -129,11 +132,16 @@ class Row:
     def values(self) -> dict[str, Any]:
         """Results by name: those of the ranking, else of the stages, a later stage winning.
 
-        Relaxations are left out: their energies and volume changes are steps on the way, and would pass for
-        results of equally named values of later stages.
+        Details are left out: energies and volume changes of relaxations are steps on the way, and would pass for
+        results of equally named values of other stages.
         """
-        stages = (stage for stage in self.stages if not stage.stage.startswith("relax"))
-        merged = {name: value for stage in stages for name, value in stage.values.items()}
+        declared = self.funnel.quantity
+        merged = {
+            name: value
+            for stage in self.stages
+            for name, value in stage.values.items()
+            if declared(name, stage.stage) == declared(name) and not declared(name).detail
+        }
         return merged | (self.ranked.values if self.ranked else {})
 
     def stage(self, name: str) -> StageResult | None:
@@ -154,6 +162,7 @@ class Snapshot:
         reasons: why candidates left, counted.
         calculations: counts.
         corrections: correction schemes of the energies, by name.
+        funnel: the stages of its kind; without any if the kind is not known here.
         units: by value name.
         stage_units: by stage and value name.
     """
@@ -167,6 +176,7 @@ class Snapshot:
     reasons: tuple[ReasonCount, ...]
     calculations: CalculationCounts
     corrections: tuple[str, ...] = ()
+    funnel: Funnel = field(default_factory=Funnel)
     units: dict[str, str] = field(default_factory=dict)
     stage_units: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -190,6 +200,10 @@ class Snapshot:
         nested = [value for key, value in recorded.items() if key in ("ref", "info") and isinstance(value, dict)]
         return {name: value for part in (*nested, recorded) for name, value in part.items()}
 
+    def column_order(self, name: str) -> tuple[int, str]:
+        """Place of a value among the columns of a ranking, as a key to sort by."""
+        return self.funnel.quantity(name).priority, name
+
     def value_columns(self) -> list[tuple[str, str]]:
         """(stage, value name) of every value that any candidate has, in funnel order."""
         with self.table.reading() as connection:
@@ -197,7 +211,12 @@ class Snapshot:
                 "SELECT DISTINCT stage, item.key FROM stages, json_each(stages.document, '$.values') AS item"
             ).fetchall()
         order = {stage.stage: i for i, stage in enumerate(self.stages)}
-        return sorted(found, key=lambda pair: (order.get(pair[0], len(order)), quantity(pair[1]).priority, pair[1]))
+
+        def place(column: tuple[str, str]) -> tuple[int, int, str]:
+            stage, name = column
+            return order.get(stage, len(order)), self.funnel.quantity(name, stage).priority, name
+
+        return sorted(found, key=place)
 
     def rows(self, ids: Iterable[str] | None = None) -> Iterator[Row]:
         """Rows with stage history in the given order, read in slices; all candidates by default."""
@@ -233,6 +252,7 @@ class Snapshot:
                     stages=tuple(stages),
                     ranked=self.ranking.get(candidate_id),
                     input_error=error,
+                    funnel=self.funnel,
                 )
 
 
@@ -264,7 +284,8 @@ def take_snapshot(table: ResultsTable) -> Snapshot:
         )
         stage_units = _units(connection)
         corrections = _corrections(connection) or [name for name in [meta.get("corrections")] if name]
-        names = order_stages({s: sum(c.values()) for s, c in counts.items()}, meta.get("stages"))
+        funnel = _funnel(meta.get("campaign"))
+        names = order_stages({s: sum(c.values()) for s, c in counts.items()}, meta.get("stages") or funnel.names)
         reasons = count_reasons(_reasons(connection), names)
     ranking = {row.candidate_id: row for row in table.ranking()}
     outcomes, links = _follow(heads, verdicts, names, ranking, complete=meta.get("state") == "complete")
@@ -280,9 +301,32 @@ def take_snapshot(table: ResultsTable) -> Snapshot:
         reasons=reasons,
         calculations=calculations,
         corrections=tuple(corrections),
+        funnel=funnel,
         units={name: unit for (_, name), unit in stage_units.items()},
         stage_units=stage_units,
     )
+
+
+def _funnel(campaign: dict[str, Any] | None) -> Funnel:
+    """Stages of the campaign that a run stored; those of its kind for one of an earlier version."""
+    section = (campaign or {}).get("campaign")
+    if not isinstance(section, dict):
+        return Funnel()
+    try:
+        return find_kind(str(section.get("kind", DEFAULT_KIND))).funnel(section.get("stages"))
+    except ConfigError:  # of a package that is not installed here
+        return Funnel()
+
+
+def order_stages(entered: Mapping[str, int], declared: Sequence[str]) -> list[str]:
+    """Stages with verdicts in the order of the funnel: as declared, the others by falling numbers.
+
+    Args:
+        entered: candidates that have a verdict, by stage.
+        declared: order that the run recorded, or that of its kind.
+    """
+    rest = sorted(set(entered) - set(declared), key=lambda stage: (-entered[stage], stage))
+    return [stage for stage in declared if stage in entered] + rest
 
 
 def provenance_of(table: ResultsTable) -> dict[str, Any]:

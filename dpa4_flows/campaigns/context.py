@@ -1,0 +1,344 @@
+"""What every job of a campaign knows (`Screening`), and what a stage works with when its turn comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from monty.json import MSONable
+from pymatgen.core import Structure
+
+from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_flows.analysis.schemes import REFIT, scheme_name
+from dpa4_flows.campaigns.config import Campaign, campaign_of
+from dpa4_flows.campaigns.funnel import NOT_READABLE, Funnel, limit_codes
+from dpa4_flows.campaigns.sections import RelaxSection, Section
+from dpa4_flows.campaigns.stage import Computation, Finding, Stage
+from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.model_reference import as_model
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.relaxed import Relaxed
+from dpa4_flows.quantities import quantities
+from dpa4_flows.reasons import Reason, voided
+from dpa4_flows.results import ResultsError, ResultsTable, TableRef
+from dpa4_flows.schemas import Candidate, Document, RelaxationDocument, StageResult
+
+REFIT_FILE = "corrections.yaml"
+"""Copy of the refit that a campaign names, in its run folder."""
+
+_SLICE = 500
+_STATUS = ("passed", "flagged", "failed", "error")  # the worst of the reasons decides
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Screening(MSONable):
+    """What every job of a run needs to know; small, since it is serialised with each of them.
+
+    Args:
+        table: absolute path of the results table.
+        model: potential, best with its checksum.
+        campaign: the campaign file.
+        corrections: name of the correction scheme, chosen.
+        shared_table: it lies on a network file system and several machines write to it.
+        run_id: of the table.
+    """
+
+    table: str
+    model: ModelRef
+    campaign: Campaign
+    corrections: str
+    shared_table: bool = False
+    run_id: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", as_model(self.model))
+
+    def as_dict(self) -> dict[str, Any]:
+        return super().as_dict() | {"campaign": self.campaign.to_dict()}
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> Self:
+        found = super().from_dict(d | {"campaign": campaign_of(d["campaign"])})
+        assert isinstance(found, cls)
+        return found
+
+    @property
+    def ref(self) -> TableRef:
+        """What jobs open."""
+        return TableRef(self.table, self.run_id, self.shared_table)
+
+    def scheme(self) -> str:
+        """Name of the correction scheme. A refit is read from the run folder, since a worker need not have it in its
+        cache, from which it is found by name afterwards.
+        """
+        file = Path(self.table).with_name(REFIT_FILE)
+        return scheme_name(str(file)) if self.corrections.startswith(REFIT) and file.is_file() else self.corrections
+
+    def open(self) -> ResultsTable:
+        """The results table, which is there.
+
+        Raises:
+            ResultsError: it cannot be seen from this host, or is that of another run.
+        """
+        return self.ref.open()
+
+    def relaxation(self, **changes: Any) -> dict[str, Any]:
+        """Options of the table ``[relax]``, and others instead of some."""
+        return {option: getattr(self.campaign.relax, option) for option in RelaxSection.model_fields} | changes
+
+    def relax_maker(self, name: str) -> BatchRelaxMaker:
+        """Relaxes what is compared with the candidates as these are: only equal settings give comparable energies."""
+        return BatchRelaxMaker(
+            property=Relaxed(**self.relaxation()),
+            name=name,
+            model=self.model,
+            max_atoms_per_batch=self.campaign.engine.max_atoms_per_batch,
+            shared_table=self.shared_table,
+        )
+
+
+@dataclass
+class Scene:
+    """One stage of a run, at work.
+
+    Attributes:
+        run: the run.
+        stage: the stage.
+        table: results table of the run.
+        elements: atomic numbers that the model knows.
+    """
+
+    run: Screening
+    stage: Stage
+    table: ResultsTable
+    known_elements: Collection[int] | None = None
+    _shared: dict[Callable[[Scene], Any], Any] = field(default_factory=dict)
+
+    @property
+    def elements(self) -> Collection[int]:
+        return self.run.model.info().elements if self.known_elements is None else self.known_elements
+
+    @cached_property
+    def funnel(self) -> Funnel:
+        return self.run.campaign.funnel
+
+    @property
+    def settings(self) -> Any:
+        """Table of the stage in the campaign file."""
+        return getattr(self.run.campaign, self.stage.name, Section())
+
+    def shared(self, function: Callable[[Scene], T]) -> T:
+        """``function(self)``, computed once for all candidates."""
+        if function not in self._shared:
+            self._shared[function] = function(self)
+        found: T = self._shared[function]
+        return found
+
+    def ids(self) -> list[str]:
+        """Candidates that enter the stage, in their order.
+
+        Raises:
+            ResultsError: one was lost on the way.
+        """
+        before = self.funnel.before(self.stage.name)
+        if before is not None:
+            return self.table.survivors(before, self.funnel.names)
+        candidates = self.table.candidates()
+        if not candidates:
+            raise ResultsError(f"results table {self.table.path} holds no candidates; start the run again")
+        return [candidate.candidate_id for candidate in candidates if candidate.structure is not None]
+
+    def cases(self, ids: Iterable[str], *, own: bool = True) -> Iterator[Case]:
+        """The candidates with what the stage needs of them, read in slices.
+
+        Args:
+            ids: of the candidates.
+            own: also with what this stage has computed.
+
+        Raises:
+            ResultsError: a calculation is not there although its job has ended.
+        """
+        everybody = list(ids)
+        for start in range(0, len(everybody), _SLICE):
+            part = everybody[start : start + _SLICE]
+            candidates = self.table.candidates(part)
+            verdicts = {name: self.table.stage(name, part) for name in self.stage.needs}
+            cases = [Case(self, c, {n: found[c.candidate_id] for n, found in verdicts.items()}) for c in candidates]
+            for name in self.stage.needs:
+                computes = self.funnel.stage(name).computes
+                if computes is not None and computes.judges:
+                    self._load(name, computes, cases, {i: v.calculation_keys[0] for i, v in verdicts[name].items()})
+            computes = self.stage.computes
+            if own and computes is not None and computes.judges:
+                self._load(self.stage.name, computes, cases, computes.keys(self, cases))
+            yield from cases
+
+    def _load(self, stage: str, computes: Computation, cases: list[Case], keys: Mapping[str, str]) -> None:
+        """Give the cases the documents that a stage has computed of them."""
+        stored = computes.documents(self.table, keys.values())
+        if missing := [i for i, key in keys.items() if key not in stored]:
+            raise ResultsError(
+                f"{len(missing)} calculations are not in {self.table.path}, that of {missing[0]!r} is the first; "
+                "start the run again"
+            )
+        for case in cases:
+            case.keys[stage], case.documents[stage] = keys[case.id], stored[keys[case.id]]
+
+    def verdicts(self) -> Iterator[StageResult]:
+        """Judge everybody who enters, one after the other where the stage does not look at all at once."""
+        if self.funnel.before(self.stage.name) is None:
+            yield from map(self.verdict, map(_unreadable, (c for c in self.table.candidates() if c.structure is None)))
+        cases = self.cases(self.ids())
+        computes, usable = self.stage.computes, []
+        for case in cases:
+            failed = computes.failed(case) if computes is not None and computes.judges else None
+            if failed is not None:
+                yield self.verdict(failed)
+            elif self.stage.over_all is not None:
+                usable.append(case)
+            elif self.stage.judge is not None:
+                yield self.verdict(self.stage.judge(case))
+            else:
+                yield self.verdict(Finding(case.id) if computes is None else computes.judged(case))
+        if self.stage.over_all is not None:
+            yield from map(self.verdict, self.stage.over_all(self, usable))
+
+    def verdict(self, finding: Finding) -> StageResult:
+        """What becomes of a candidate: the worst of its reasons, and of the limits on its values, decides."""
+        stage, funnel = self.stage, self.funnel
+        declared = quantities(stage.quantities) if stage.quantities else {}
+        values = {} if finding.values is None else {name: getattr(finding.values, name, None) for name in declared}
+        values = {name: value for name, value in values.items() if value is not None}
+        reasons = [funnel.completed(reason) for reason in finding.reasons]
+        status = max((funnel.reasons[r.code].status for r in reasons), key=_STATUS.index, default="passed")
+        thresholds = dict(finding.limits)
+        void = set(voided(reasons))
+        rejecting: list[Reason] = []
+        flagging: list[Reason] = []
+        for name, limits in self.run.campaign.limits(stage).items():
+            thresholds |= _thresholds(name, limits)
+            value = values.get(name)
+            if value is None or status == "error" or (limits.otherwise == "flag" and name in void):
+                continue  # a flag on a value that is void says nothing more; a rejection stands
+            size = abs(value) if declared[name].goal == "zero" else value
+            sides = ("within ±", "beyond ±") if declared[name].goal == "zero" else ("below ", "above ")
+            kept = (
+                limits.min is None or size >= limits.min,
+                limits.max is None or declared[name].within(size, limits.max),
+            )
+            codes = limit_codes(name, declared[name])
+            for code, side, limit, keeps in zip(codes, sides, (limits.min, limits.max), kept, strict=True):
+                if keeps:
+                    continue
+                words = finding.sentences.get(name) or _sentence(declared[name].label, declared[name].unit)
+                reason = funnel.completed(Reason(code=code, sentence=words.format(value=value, limit=limit, side=side)))
+                rejects = limits.otherwise == "reject"
+                (rejecting if rejects else flagging).append(reason.model_copy(update={"decides": rejects}))
+        if rejecting and status != "error":
+            status = "failed"
+        elif flagging and status == "passed":
+            status = "flagged"
+        return StageResult(
+            candidate_id=finding.candidate_id,
+            stage=stage.name,
+            status=status,
+            values=values,
+            units={name: declared[name].unit for name in values},
+            thresholds=thresholds,
+            reasons=[*rejecting, *reasons, *flagging],
+            calculation_keys=list(finding.keys),
+            document=None if finding.document is None else finding.document.model_dump(mode="json"),
+            provenance=finding.provenance,
+        )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One candidate in front of a stage.
+
+    Attributes:
+        scene: the stage at work.
+        candidate: as it was read.
+        verdicts: of the stages that this one needs.
+        documents: by stage, what it has computed of the candidate; also that of this stage.
+        keys: their keys in the table.
+    """
+
+    scene: Scene
+    candidate: Candidate
+    verdicts: Mapping[str, StageResult]
+    documents: dict[str, Document] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.candidate.candidate_id
+
+    @property
+    def settings(self) -> Any:
+        """Table of the stage in the campaign file."""
+        return self.scene.settings
+
+    @property
+    def structure(self) -> Structure:
+        """Input structure."""
+        assert self.candidate.structure is not None  # who has none has left
+        return structure_of_fields(self.candidate.structure)
+
+    @property
+    def found(self) -> Document:
+        """What this stage has computed."""
+        return self.documents[self.scene.stage.name]
+
+    @property
+    def key(self) -> str:
+        """Key of what this stage has computed."""
+        return self.keys[self.scene.stage.name]
+
+    @property
+    def calculations(self) -> dict[str, RelaxationDocument]:
+        """Those of the documents that are relaxations, by stage."""
+        return {name: found for name, found in self.documents.items() if isinstance(found, RelaxationDocument)}
+
+    @property
+    def calculation(self) -> RelaxationDocument:
+        """The relaxation of this stage."""
+        return self.calculations[self.scene.stage.name]
+
+    def relaxed(self, stage: str) -> Structure:
+        """Structure that a stage before relaxed."""
+        stored = self.calculations[stage].structure
+        assert stored is not None, stage  # what is not converged has left
+        return structure_of_fields(stored)
+
+    def said(self, stage: str) -> dict[str, Any]:
+        """Document that a stage before stored with its verdict."""
+        return self.verdicts[stage].document or {}
+
+
+def scene_of(run: Screening, stage: str, table: ResultsTable | None = None) -> Scene:
+    """A stage of a run at work, by default in the table of the run."""
+    return Scene(run, run.campaign.funnel.stage(stage), run.open() if table is None else table)
+
+
+def _unreadable(candidate: Candidate) -> Finding:
+    sentence = candidate.error or "the candidate has no structure"
+    return Finding(candidate.candidate_id, [Reason(code=NOT_READABLE, sentence=sentence)])
+
+
+def _thresholds(name: str, limits: Any) -> dict[str, float]:
+    """Limits as a verdict stores them: a bare name for a maximum, ``min_NAME`` and ``max_NAME`` for two."""
+    if limits.min is None:
+        return {} if limits.max is None else {name: limits.max}
+    return {f"min_{name}": limits.min} | ({} if limits.max is None else {f"max_{name}": limits.max})
+
+
+def _sentence(label: str, unit: str) -> str:
+    words = label[0].lower() + label[1:] if label[1:2].islower() else label
+    unit = f" {unit}" if unit else ""
+    return f"{words} {{value:.4g}}{unit} is {{side}}{{limit:g}}{unit}"

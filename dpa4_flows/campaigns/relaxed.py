@@ -1,0 +1,100 @@
+"""Stage ``relax``, and relaxations for any stage: what did not converge leaves here and never enters a hull."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from dpa4_flows.campaigns.context import Case, Scene
+from dpa4_flows.campaigns.measured import Measured
+from dpa4_flows.campaigns.sections import Limits, RelaxSection, Section
+from dpa4_flows.campaigns.stage import Finding, Stage
+from dpa4_flows.compute.plan import Property
+from dpa4_flows.properties.relaxed import Relaxed
+from dpa4_flows.reasons import Reason, ReasonKind
+from dpa4_flows.schemas import RelaxationDocument
+
+
+@dataclass(frozen=True)
+class Relaxation(Measured):
+    """Relaxes one crystal for each candidate, with the settings of ``[relax]``: only these give comparable energies.
+
+    Attributes:
+        own: options that the table of the stage decides instead.
+    """
+
+    reasons: ClassVar[Mapping[str, ReasonKind]] = {
+        **Measured.reasons,
+        "not_converged": ReasonKind("not converged", "a relaxation did not converge", status="error"),
+    }
+    measures: Property[Any] = field(default_factory=Relaxed)
+    own: tuple[str, ...] = ()
+
+    @property
+    def tables(self) -> Mapping[str, type[Section]]:  # type: ignore[override]
+        return {"relax": RelaxSection}
+
+    def settled(self, scene: Scene) -> Property[Any]:
+        return Relaxed(**scene.run.relaxation(**{option: getattr(scene.settings, option) for option in self.own}))
+
+    def failed(self, case: Case) -> Finding | None:
+        """An unconverged structure has no energy that could be compared."""
+        document = case.calculation
+        if document.error is not None or document.converged:
+            return super().failed(case)
+        fmax = case.scene.run.campaign.relax.fmax
+        reached = "unknown" if document.fmax is None else f"{document.fmax:.3g} eV/Å"
+        why = f" ({document.reason})" if document.reason else ""
+        sentence = (
+            f"the relaxation did not converge: fmax {reached} after {document.n_steps} steps, wanted {fmax:g} eV/Å{why}"
+        )
+        return Finding(
+            case.id,
+            [Reason(code="not_converged", sentence=sentence)],
+            values=document,
+            limits={"fmax": fmax},
+            keys=[document.key],
+            provenance=document.provenance,
+        )
+
+
+def judge_relaxation(case: Case, saddle: str = "saddle") -> Finding:
+    """What a relaxation found.
+
+    Args:
+        case: the candidate.
+        saddle: code of the reason for an end on a saddle point.
+    """
+    document = case.calculation
+    sentence = "the relaxation ended on a saddle point that it could not leave: a lower structure is near"
+    return Finding(
+        case.id,
+        [Reason(code=saddle, sentence=sentence)] if document.minimum == "saddle" else [],
+        values=document,
+        sentences={
+            "volume_change_percent": "the volume changed by {value:+.1f} % on relaxation (more than {limit:g} %): the "
+            "input cell was far from equilibrium"
+        },
+        limits={"fmax": case.scene.run.campaign.relax.fmax},
+        keys=[document.key],
+        provenance=document.provenance,
+    )
+
+
+RELAX = Stage(
+    name="relax",
+    title="Relaxation",
+    judge=judge_relaxation,
+    quantities=RelaxationDocument,
+    criteria={"volume_change_percent": Limits(max=30.0, otherwise="flag")},
+    reasons={
+        "saddle": ReasonKind(
+            "not a minimum", "the relaxed structure is a saddle point: its energy is too high", disqualifies=True
+        ),
+        "input_far_off": ReasonKind(
+            "input cell far off", "the volume changed much on relaxation: the input was guessed"
+        ),
+    },
+    computes=Relaxation(),
+)

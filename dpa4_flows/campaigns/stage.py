@@ -1,0 +1,131 @@
+"""A stage of a campaign as a value: what it computes, how it judges, what its document carries, what it needs.
+
+Everything that a campaign does follows from its stages: jobs, limits in the campaign file, dry run, progress, columns,
+keys of the ranking, reasons, report.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from jobflow import Response
+from pydantic import BaseModel
+
+from dpa4_flows.campaigns.sections import Limits, Section
+from dpa4_flows.reasons import Reason, ReasonKind
+from dpa4_flows.results import ResultsTable
+from dpa4_flows.schemas import ChunkSummary, Document, Provenance
+
+if TYPE_CHECKING:
+    from dpa4_flows.campaigns.context import Case, Scene
+
+
+class Computation(ABC):
+    """What a stage computes before it judges. It is the only place where a campaign asks for computer time.
+
+    Attributes:
+        of: what is computed, in words: ``charged hosts``.
+        tables: tables of the campaign file with its settings, ``""`` for that of the stage; several computations may
+            share one.
+        from_inputs: whether what it computes follows from the input structures alone.
+        judges: whether each candidate has one calculation of its own here, whose document its verdict is about.
+        reasons: kinds of the reasons that `failed` gives, by code.
+    """
+
+    reasons: ClassVar[Mapping[str, ReasonKind]] = {}
+    of: str
+    tables: Mapping[str, type[Section]]
+    from_inputs: bool
+    judges: bool
+
+    @abstractmethod
+    def work(self, scene: Scene, ids: Sequence[str]) -> dict[str, int]:
+        """Atoms by key of every calculation for the candidates ``ids``, stored or not."""
+
+    @abstractmethod
+    def jobs(self, scene: Scene, ids: Sequence[str]) -> Response | ChunkSummary:
+        """What replaces the job of the stage: chunk jobs for what the table lacks."""
+
+    def covers(self, other: Computation) -> bool:
+        """Whether ``other``, of a later stage and so of no more candidates, computes nothing else."""
+        return self == other
+
+    def stored(self, table: ResultsTable, keys: Iterable[str]) -> set[str]:
+        """Those of ``keys`` that are there already."""
+        return table.existing_keys(keys)
+
+    def documents(self, table: ResultsTable, keys: Iterable[str]) -> dict[str, Document]:
+        """Documents by key, where `judges` says that candidates have one each."""
+        return {}
+
+    def keys(self, scene: Scene, cases: Sequence[Case]) -> dict[str, str]:
+        """Key of its calculation by candidate, where `judges` says that there is one."""
+        return {}
+
+    def judged(self, case: Case) -> Finding:
+        """What is found out about a candidate where the stage has no judge of its own."""
+        return Finding(case.id)
+
+    def failed(self, case: Case) -> Finding | None:
+        """Why its calculation says nothing about a candidate, which then leaves; None if it does."""
+        return None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a stage found out about one candidate.
+
+    Attributes:
+        candidate_id: the candidate.
+        reasons: code and sentence each; the stage declares the codes. Their kinds decide what becomes of the candidate.
+        values: document whose quantities are the values of the verdict; None if there is none.
+        document: document to be stored with the verdict.
+        sentences: for quantities whose limits need other words than ``VALUE is above LIMIT``: a format of ``value``,
+            ``limit`` and ``side``, which is ``"above "`` or ``"below "``.
+        limits: limits among the settings of the stage, by name of the value, to be shown.
+        keys: keys of the calculations behind the values.
+        provenance: of the values.
+    """
+
+    candidate_id: str
+    reasons: Sequence[Reason] = ()
+    values: BaseModel | None = None
+    document: BaseModel | None = None
+    sentences: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, float | None] = field(default_factory=dict)
+    keys: Sequence[str] = ()
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One step of a campaign.
+
+    Attributes:
+        name: in tables, and that of its table in the campaign file.
+        title: for people.
+        judge: what it finds out about one candidate, which does not depend on others; by default what was computed.
+        over_all: instead, about all that came so far at once.
+        quantities: document whose quantities are its values; limits on each of them are keys of its table.
+        criteria: limits where a campaign file names none.
+        settings: what else its table holds.
+        reasons: kinds of the reasons that it gives, by code.
+        needs: stages that must have come before; their verdicts and calculations are in every `Case`.
+        computes: what is computed before it judges.
+        figures: ``package.module:function`` of the snapshot of a run and its rows, gives the blocks of its report.
+    """
+
+    name: str
+    title: str
+    judge: Callable[[Case], Finding] | None = None
+    over_all: Callable[[Scene, list[Case]], Iterable[Finding]] | None = None
+    quantities: type[BaseModel] | None = None
+    criteria: Mapping[str, Limits] = field(default_factory=dict)
+    settings: type[Section] = Section
+    reasons: Mapping[str, ReasonKind] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    computes: Computation | None = None
+    figures: str = ""

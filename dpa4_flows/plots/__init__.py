@@ -1,0 +1,1 @@
+"""Frames, colours, labels and words of figures, wherever they are shown."""

@@ -1,0 +1,101 @@
+"""What all figures share: frame, colours, words; and the blocks that a page is made of.
+
+Colours of text, axes and grid are left to the page, which knows whether it is light or dark.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+from markupsafe import Markup
+
+from dpa4_flows.plots.words import formula_text
+
+PALETTE = ("#3b7dab", "#d39332", "#569b77", "#8f78b8", "#bd5f55", "#7a8a99", "#b3a23c", "#4aa3a8")
+STABILITY_SCALE = [[0.0, "#3b7dab"], [0.35, "#7fb08a"], [0.65, "#e0b24a"], [1.0, "#bf4b3d"]]
+"""Blue on the hull, red far above it; middle tones that show on white and on black."""
+UNKNOWN_COLOUR = PALETTE[5]
+"""Of what nothing is known: grey, and on no scale."""
+
+
+@dataclass(frozen=True)
+class FigureBlock:
+    """A figure with its words. ``name`` is its id in the page; ``wide`` figures take the full width."""
+
+    name: str
+    title: str
+    caption: str
+    figure: go.Figure
+    wide: bool = False
+
+
+class Column(NamedTuple):
+    """Head of a column of a `TableBlock`."""
+
+    label: str
+    unit: str = ""
+    number: bool = False
+
+
+@dataclass(frozen=True)
+class TableBlock:
+    """A table with its words, a section of its own; cells are text, or HTML that is safe."""
+
+    name: str
+    title: str
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str | Markup]]
+    notes: str = ""
+
+
+def badge(words: str, good: bool) -> Markup:
+    """A verdict in a cell of a table."""
+    return Markup('<span class="badge {}">{}</span>').format("good" if good else "bad", words)
+
+
+def caveat_list(caveats: Sequence[str]) -> str:
+    """HTML of sentences to know before the numbers of a page are quoted; nothing where there are none."""
+    if not caveats:
+        return ""
+    items = "".join(f"<li>{html.escape(text)}</li>" for text in caveats)
+    return f"<h2>Before quoting these numbers</h2><ul>{items}</ul>"
+
+
+def base_figure(*, height: int = 380, **layout: Any) -> go.Figure:
+    """Empty figure with the margins and fonts of the report."""
+    settings: dict[str, Any] = {
+        "template": "none",
+        "height": height,
+        "margin": {"l": 62, "r": 18, "t": 14, "b": 54},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 12},
+        "hoverlabel": {"font": {"size": 12}, "align": "left"},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
+    }
+    return go.Figure(layout=settings | layout)
+
+
+def plot_text(text: str) -> str:
+    """Text that plotly shows as it is: it would read markup otherwise."""
+    return html.escape(text, quote=False)
+
+
+def point_name(formula: str, name: str) -> str:
+    """Formula and id of a candidate for hover labels."""
+    return f"<b>{plot_text(formula_text(formula))}</b><br>{plot_text(name)}"
+
+
+def stability_colour_bar(title: str = "E above hull<br>(eV/atom)") -> dict[str, Any]:
+    return {
+        "title": {"text": title, "font": {"size": 11}},
+        "thickness": 10,
+        "len": 0.85,
+        "outlinewidth": 0,
+        "xpad": 4,
+    }

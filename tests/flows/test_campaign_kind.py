@@ -1,0 +1,159 @@
+"""A kind of campaign that the program does not know goes through everything that a campaign can do."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import pytest
+from toy_campaign import MORSE, rocksalt
+from typer.testing import CliRunner, Result
+
+from dpa4_core.data.graph import Graph
+from dpa4_core.potential import Output
+from dpa4_core.testing import MorsePotential
+from dpa4_flows.campaigns.config import load_campaign
+from dpa4_flows.campaigns.progress import CampaignProgress, share
+from dpa4_flows.campaigns.run import open_run, prepare_run, stored_campaign
+from dpa4_flows.cli import app
+
+pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
+
+KIND = Path(__file__).with_name("toy_kind.py")
+STAGES = ["sanity", "duplicates", "relax", "relaxed_duplicates", "vacancy"]
+
+
+def dpa4(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+def campaign_file(folder: Path, **tables: Mapping[str, str]) -> Path:
+    """A campaign on three oxides and a loser, with some keys as TOML."""
+    crystals = {metal: rocksalt(metal) for metal in ("Mg", "Ca", "Ni")}
+    overlap = rocksalt("Mg")
+    overlap.translate_sites([1], [-0.49, -0.49, -0.49])
+    rows = [{"id": i, "structure": s.as_dict()} for i, s in {**crystals, "overlap": overlap}.items()]
+    (folder / "crystals.json").write_text(json.dumps(rows))
+    content: dict[str, dict[str, Any]] = {
+        "campaign": {"name": '"toy"', "kind": '"toy_kind:VACANCIES"', "candidates": '["crystals.json"]'},
+        "model": {"name": f'"{MORSE}"', "dtype": '"float64"', "threads": 1},
+        "relax": {"fmax": 0.05, "check_minimum": "false"},
+        "engine": {"chunk_size": 2},
+    }
+    for name, keys in tables.items():
+        content.setdefault(name, {}).update(keys)
+    text = "".join(f"[{t}]\n" + "".join(f"{k} = {v}\n" for k, v in keys.items()) for t, keys in content.items())
+    (folder / "campaign.toml").write_text(text)
+    return folder / "campaign.toml"
+
+
+def test_a_new_kind_of_campaign_is_short() -> None:
+    assert len(KIND.read_text().splitlines()) <= 60
+
+
+def test_a_new_kind_goes_through_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, run = campaign_file(tmp_path), tmp_path / "run"
+    plan = json.loads(dpa4("screen", file, "--out", run, "--dry-run", "--json").stdout)
+    assert [(w["name"], w["n_structures"], w["n_atoms"], w["at_most"]) for w in plan["work"]] == [
+        ("candidates", 3, 6, False),
+        ("crystals with a vacancy", 3, 6, True),
+    ]
+    assert [(r["candidate_id"], r["stage"]) for r in plan["rejected"]] == [("overlap", "sanity")]
+    assert plan["chemical_systems"] == {} and not run.exists()
+
+    compute, calls = MorsePotential.compute, iter(range(10**6))
+
+    def killed(self: MorsePotential, graph: Graph) -> Output:
+        if next(calls) == 12:
+            raise KeyboardInterrupt
+        return compute(self, graph)
+
+    monkeypatch.setattr(MorsePotential, "compute", killed)
+    assert dpa4("screen", file, "--out", run).exit_code == 130
+    monkeypatch.setattr(MorsePotential, "compute", compute)
+    assert "resume" in dpa4("status", run).stdout
+    before = {document.key for document in open_run(run).iter_calculations()}
+    started = prepare_run(stored_campaign(run)[0], run, stored_inputs=True)
+    assert 0.0 <= CampaignProgress(started.run).share() < 1.0
+
+    done = dpa4("resume", run, "--json")
+    assert done.exit_code == 0, done.output
+    table = open_run(run)
+    assert before <= {document.key for document in table.iter_calculations()}
+    assert table.get_meta("stages") == STAGES
+    assert [row.candidate_id for row in table.ranking()] == sorted(
+        ("Mg", "Ca", "Ni"), key=lambda i: -table.stage("vacancy")[i].values["vacancy_energy"]
+    )
+    best = table.ranking()[0]
+    assert set(best.values) == {"vacancy_energy", "shift"} and set(best.score_parts) == {"vacancy_energy"}
+    assert CampaignProgress(started.run).share() == 1.0
+
+    head, *rows = csv.reader((run / "ranking.csv").read_text().splitlines())
+    assert {"vacancy.vacancy_energy [eV]", "vacancy.shift [Å]", "relax.fmax [eV/Å]"} <= set(head)
+    assert len(rows) == 4
+    page = (run / "report.html").read_text()
+    assert all(words in page for words in ("Missing atom", "Vacancy energy", "the longest", '<section id="vacancies">'))
+    assert "Voltage" not in page.split("<script")[0]
+    status = json.loads(dpa4("status", run, "--json").stdout)
+    assert [stage["stage"] for stage in status["stages"]] == STAGES
+    assert "Vacancy" in dpa4("status", run).stdout
+    assert dpa4("export", run, "-o", tmp_path / "all.extxyz").exit_code == 0
+    frames = ase.io.read(tmp_path / "all.extxyz", index=":")
+    assert sorted((f.info["candidate_id"], f.info["stage"]) for f in frames) == [
+        (i, "relax") for i in ("Ca", "Mg", "Ni")
+    ]
+    assert dpa4("screen", file, "--out", run).stdout.startswith("this campaign is complete")
+
+
+def test_limits_flags_and_settings_of_a_new_stage_come_from_the_file(tmp_path: Path) -> None:
+    limits = {
+        "vacancy_energy": '{ min = 99.0, otherwise = "flag" }',
+        "shift": '{ max = 1e-6, otherwise = "reject" }',
+    }
+    file = campaign_file(
+        tmp_path,
+        relax={"check_minimum": "true"},
+        vacancy={**limits, "loose_below": "99.0"},
+        ranking={"shift": "{}"},
+    )
+    assert "ranking.shift.low is missing" in dpa4("screen", file, "--dry-run").stderr
+    file = campaign_file(tmp_path, vacancy=limits | {"vacancy_enrgy": "{ min = 1 }"}, ranking={"vacancy_energy": "{}"})
+    assert "did you mean 'vacancy_energy'?" in dpa4("screen", file, "--dry-run").stderr
+    file = campaign_file(tmp_path, relax={"check_minimum": "true"}, vacancy={**limits, "loose_below": "99.0"})
+    assert dpa4("screen", file, "--out", tmp_path / "run").exit_code == 0
+    results = open_run(tmp_path / "run").stage("vacancy")
+    assert {result.status for result in results.values()} == {"failed"}
+    codes = {tuple(reason.code for reason in result.reasons) for result in results.values()}
+    assert codes == {("shift_too_high", "loose_atom", "vacancy_energy_too_low")}
+    reasons = results["Mg"].reasons
+    assert [reason.decides for reason in reasons] == [True, False, False]
+    assert reasons[2].sentence.startswith("vacancy energy ") and reasons[2].sentence.endswith("eV is below 99 eV")
+    assert reasons[0].sentence.endswith("Å is beyond ±1e-06 Å")
+    assert results["Mg"].thresholds == {"min_vacancy_energy": 99.0, "shift": 1e-6}
+    funnel = load_campaign(file).funnel
+    assert funnel.reasons["shift_too_high"].badge == "Shift above limit"
+
+
+def test_progress_counts_atoms_not_stages(tmp_path: Path) -> None:
+    prepared = prepare_run(load_campaign(campaign_file(tmp_path)), tmp_path / "run")
+    steps = CampaignProgress(prepared.run).steps()
+    assert [step.name for step in steps] == STAGES
+    assert share(steps) == 0.0
+    assert sum(step.total_atoms for step in steps) > 0 and not any(step.finished for step in steps)
+
+
+def test_a_run_whose_kind_is_not_installed_is_still_read(tmp_path: Path) -> None:
+    file, run = campaign_file(tmp_path), tmp_path / "run"
+    assert dpa4("screen", file, "--out", run).exit_code == 0
+    table = open_run(run)
+    stored = table.get_meta("campaign")
+    stored["campaign"]["kind"] = "gone:KIND"
+    prepare_run(load_campaign(file), run).table.set_meta("campaign", stored)
+    for command in (("status", run), ("report", run), ("export", run, "-o", tmp_path / "all.csv")):
+        assert dpa4(*command).exit_code == 0
+    refused = dpa4("resume", run)
+    assert refused.exit_code == 1 and "campaign.kind: 'gone:KIND' cannot be imported" in refused.stderr

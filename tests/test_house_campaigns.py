@@ -1,0 +1,62 @@
+"""What belongs to one kind of campaign is named in its own files and nowhere else."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from dpa4_flows.campaigns.battery import BATTERY
+from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
+from dpa4_flows.campaigns.funnel import Funnel
+from dpa4_flows.campaigns.hull import HULL
+from dpa4_flows.campaigns.relaxed import RELAX
+from dpa4_flows.campaigns.sanity import SANITY
+
+FLOWS = Path(__file__).parent.parent / "dpa4_flows"
+OWN = ("campaigns/battery", "properties/electrode", "analysis/electrode")  # the last one is its physics
+COMMON = Funnel((SANITY, DUPLICATES, RELAX, RELAXED_DUPLICATES, HULL))
+
+
+def names_in(tree: ast.Module) -> set[str]:
+    """Identifiers, keys and texts that are one word."""
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)):
+                found.add(text)
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.keyword(arg=str(name)):
+                found.add(name)
+    return found
+
+
+def test_no_battery_stage_or_value_is_named_outside_its_files() -> None:
+    funnel = BATTERY.funnel()
+    stages = set(funnel.names) - set(COMMON.names)
+    values = {name for _, name, _ in funnel.values()} - {name for _, name, _ in COMMON.values()}
+    codes = set(funnel.reasons) - set(COMMON.reasons)
+    assert {"electrode", "average_voltage", "energy_above_hull_charged", "voltage_too_low"} <= stages | values | codes
+    found = {}
+    for path in sorted(FLOWS.rglob("*.py")):
+        where = str(path.relative_to(FLOWS))
+        if not where.startswith(OWN) and (named := (stages | values | codes) & names_in(ast.parse(path.read_text()))):
+            found[where] = named
+    assert not found
+
+
+@pytest.mark.parametrize("file", ["template.html", "macros.html", "script.js"])
+def test_the_page_names_no_value_of_a_kind(file: str) -> None:
+    text = (FLOWS / "report" / file).read_text()
+    values = {name for _, name, _ in BATTERY.funnel().values()} - {name for _, name, _ in COMMON.values()}
+    assert not [name for name in values if name in text]
+
+
+def test_common_stages_import_nothing_of_a_kind() -> None:
+    for path in sorted((FLOWS / "campaigns").glob("*.py")):
+        if not path.name.startswith("battery"):
+            assert "import" not in [
+                "import"
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.ImportFrom) and "battery" in (node.module or "")
+            ], path
