@@ -93,8 +93,8 @@ def _known_materials(rows: Sequence[Row], snapshot: Snapshot) -> TableBlock | No
         for item in found
     ]
     caption = (
-        "Computed in this run: average voltage against the working-ion metal, V. Two questions: does this code with this "
-        "model give what it gave before, and does the model agree with what was measured?"
+        "Computed in this run: average voltage against the working-ion metal, V. Two questions: does this code with "
+        "this model give what it gave before, and does the model agree with what was measured?"
     )
     notes = f"Stored: {STORED_SOURCE}. {LITERATURE_SOURCE}"
     return TableBlock("known", "Known materials", caption, columns, table, notes)
