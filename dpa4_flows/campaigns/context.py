@@ -215,7 +215,7 @@ class Scene:
         values = {} if finding.values is None else {name: getattr(finding.values, name, None) for name in declared}
         values = {name: value for name, value in values.items() if value is not None}
         reasons = [funnel.completed(reason) for reason in finding.reasons]
-        status = max((funnel.reasons[r.code].status for r in reasons), key=_STATUS.index, default="passed")
+        status = max((funnel.kind(r.code).status for r in reasons), key=_STATUS.index, default="passed")
         thresholds = dict(finding.limits)
         void = set(voided(reasons))
         rejecting: list[Reason] = []

@@ -76,12 +76,8 @@ class Funnel:
         return found or plain_quantity(name)
 
     def completed(self, reason: Reason) -> Reason:
-        """A reason with what its code declares and the values that it voids.
-
-        Raises:
-            KeyError: no stage declares its code.
-        """
-        kind = self.reasons[reason.code]
+        """A reason with what its code declares and the values that it voids; of a document, it need not be declared."""
+        kind = self.kind(reason.code)
         return Reason(
             code=reason.code,
             sentence=reason.sentence,
@@ -89,6 +85,11 @@ class Funnel:
             disqualifies=kind.disqualifies,
             decides=kind.status != "flagged",
         )
+
+    def kind(self, code: str) -> ReasonKind:
+        """What is declared of a code; a flag in the words of the code if nothing is."""
+        words = code.replace("_", " ")
+        return self.reasons.get(code) or ReasonKind(words, words)
 
     @cached_property
     def reasons(self) -> dict[str, ReasonKind]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from dpa4_core.relax import Relax, RelaxOptions
 from dpa4_flows.analysis.equation_of_state import MIN_POINTS, STRAINS, Form, fit_equation_of_state, scaled
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
 from dpa4_flows.properties.part import had_room, whole_crystal
+from dpa4_flows.quantities import Quantity
 from dpa4_flows.reasons import Reason
 from dpa4_flows.schemas import Document, Provenance
 
@@ -25,8 +26,13 @@ class EquationOfStateDocument(Document):
     energies: list[float] = Field(default_factory=list, description="Of the cells, atoms relaxed, eV/atom")
     volume: float | None = Field(None, description="At the minimum, Å³/atom; null, as the next three, if there is none")
     energy: float | None = Field(None, description="At the minimum, eV/atom")
-    bulk_modulus_gpa: float | None = Field(None, description="At the minimum, GPa; equal strains (Voigt)")
-    bulk_modulus_derivative: float | None = Field(None, description="By pressure at the minimum, dimensionless")
+    bulk_modulus_gpa: Annotated[
+        float | None,
+        Quantity("Bulk modulus", "GPa", 1, "of equal strains (Voigt), 0 K", goal="max", scale=(0.0, 400.0)),
+    ] = Field(None, description="At the minimum, GPa; equal strains (Voigt)")
+    bulk_modulus_derivative: Annotated[float | None, Quantity("Its derivative by pressure", digits=2, detail=True)] = (
+        Field(None, description="By pressure at the minimum, dimensionless")
+    )
     residual: float | None = Field(None, description="Root mean square of what the fit leaves, eV/atom")
     converged: bool = Field(False, description="Whether the atoms of every cell reached fmax")
     doubts: list[Reason] = Field(default_factory=list, description="Why the fit may mean little; empty if it is good")

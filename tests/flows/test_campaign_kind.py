@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from dpa4_flows.cli import app
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
 
 KIND = Path(__file__).with_name("toy_kind.py")
+DOCS = Path(__file__).parent.parent.parent / "docs" / "campaigns.md"
 STAGES = ["sanity", "duplicates", "relax", "relaxed_duplicates", "vacancy"]
 
 
@@ -157,3 +159,26 @@ def test_a_run_whose_kind_is_not_installed_is_still_read(tmp_path: Path) -> None
         assert dpa4(*command).exit_code == 0
     refused = dpa4("resume", run)
     assert refused.exit_code == 1 and "campaign.kind: 'gone:KIND' cannot be imported" in refused.stderr
+
+
+def test_the_stage_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its code as it stands there, in a kind of its own and as one more stage of battery campaigns."""
+    text = DOCS.read_text()
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "my_stages.py").write_text("\n".join(code))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (toml,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    file = campaign_file(tmp_path)
+    (tmp_path / "candidates.json").write_text("[]")
+    (tmp_path / "shown.toml").write_text(toml)
+    shown = load_campaign(tmp_path / "shown.toml")
+    assert shown.funnel.names[3] == "stiffness" and shown.stiffness.bulk_modulus_gpa.min == 50
+    assert list(shown.objectives) == ["energy_grav", "bulk_modulus_gpa"]
+    file.write_text(file.read_text().replace("toy_kind:VACANCIES", "my_stages:STIFF"))
+    assert dpa4("screen", file, "--out", tmp_path / "run").exit_code == 0
+    table = open_run(tmp_path / "run")
+    stiff = {i: verdict.values["bulk_modulus_gpa"] for i, verdict in table.stage("stiffness").items()}
+    assert len(stiff) == 3 and all(value > 0 for value in stiff.values())
+    assert [row.candidate_id for row in table.ranking()] == sorted(
+        (i for i, value in stiff.items() if value >= 20), key=lambda i: -min(stiff[i], 400.0)
+    )
