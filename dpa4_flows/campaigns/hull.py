@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 from jobflow import Response
@@ -14,7 +14,7 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, hull_verdict, on_hull
 from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
 from dpa4_flows.campaigns.context import Case, Scene
-from dpa4_flows.campaigns.sections import HullSection, Limits, Section
+from dpa4_flows.campaigns.sections import HullSection, Limits, RelaxSection, Section
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
 from dpa4_flows.makers.hull import hull_document
 from dpa4_flows.makers.references import (
@@ -127,9 +127,10 @@ class CompetingPhases(Computation):
     """
 
     of: str = "competing phases"
-    tables: Mapping[str, type[Section]] = field(default_factory=lambda: {"hull": HullSection})
-    from_inputs: bool = True
-    judges: bool = False
+
+    @property
+    def tables(self) -> Mapping[str, type[Section]]:
+        return {"hull": HullSection, "relax": RelaxSection}
 
     def work(self, scene: Scene, ids: Sequence[str]) -> dict[str, int]:
         maker = scene.run.relax_maker(self.of)

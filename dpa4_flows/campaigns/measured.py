@@ -7,7 +7,6 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Annotated, Any, ClassVar, get_origin
 
 from jobflow import Flow, Response, job
@@ -57,11 +56,11 @@ class Measured(Computation):
     judges: ClassVar[bool] = True
 
     @property
-    def from_inputs(self) -> bool:  # type: ignore[override]
+    def from_inputs(self) -> bool:
         return self.crystal is as_given
 
-    @cached_property
-    def tables(self) -> Mapping[str, type[Section]]:  # type: ignore[override]
+    @property
+    def tables(self) -> Mapping[str, type[Section]]:
         return {"": _section(self.measures)}
 
     def settled(self, scene: Scene) -> Property[Any]:

@@ -32,7 +32,7 @@ class Relaxation(Measured):
     own: tuple[str, ...] = ()
 
     @property
-    def tables(self) -> Mapping[str, type[Section]]:  # type: ignore[override]
+    def tables(self) -> Mapping[str, type[Section]]:
         return {"relax": RelaxSection}
 
     def settled(self, scene: Scene) -> Property[Any]:

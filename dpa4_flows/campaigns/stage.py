@@ -28,18 +28,23 @@ class Computation(ABC):
 
     Attributes:
         of: what is computed, in words: ``charged hosts``.
-        tables: tables of the campaign file with its settings, ``""`` for that of the stage; several computations may
-            share one.
-        from_inputs: whether what it computes follows from the input structures alone.
         judges: whether each candidate has one calculation of its own here, whose document its verdict is about.
         reasons: kinds of the reasons that `failed` gives, by code.
     """
 
     reasons: ClassVar[Mapping[str, ReasonKind]] = {}
+    judges: ClassVar[bool] = False
     of: str
-    tables: Mapping[str, type[Section]]
-    from_inputs: bool
-    judges: bool
+
+    @property
+    def tables(self) -> Mapping[str, type[Section]]:
+        """Tables of the campaign file with its settings, ``""`` for that of the stage; several may share one."""
+        return {}
+
+    @property
+    def from_inputs(self) -> bool:
+        """Whether what it computes follows from the input structures alone."""
+        return True
 
     @abstractmethod
     def work(self, scene: Scene, ids: Sequence[str]) -> dict[str, int]:
