@@ -69,9 +69,9 @@ class Measured(Computation):
         return dataclasses.replace(self.measures, **{name: getattr(scene.settings, name) for name in names})
 
     def work(self, scene: Scene, ids: Sequence[str]) -> dict[str, int]:
-        cases = list(scene.cases(ids, own=False))
-        keys = self.keys(scene, cases)
-        return {keys[case.id]: len(self.crystal(case).structure) for case in cases}
+        settled = self.settled(scene)
+        crystals = map(self.crystal, scene.cases(ids, own=False))
+        return {_key(settled, scene, crystal): len(crystal.structure) for crystal in crystals}
 
     def stored(self, table: ResultsTable, keys: Iterable[str]) -> set[str]:
         kind = self.measures.document
@@ -81,10 +81,8 @@ class Measured(Computation):
         return table.documents(self.measures.document, keys)
 
     def keys(self, scene: Scene, cases: Sequence[Case]) -> dict[str, str]:
-        settled, found = self.settled(scene), {}
-        for case in cases:
-            found[case.id] = settled.key(self.crystal(case), scene.run.model)
-        return {i: key for i, key in found.items() if key is not None}
+        settled = self.settled(scene)
+        return {case.id: _key(settled, scene, self.crystal(case)) for case in cases}
 
     def jobs(self, scene: Scene, ids: Sequence[str]) -> Response | ChunkSummary:
         if not ids:
@@ -148,6 +146,12 @@ def compute_part(run: Screening, stage: str, ids: list[str]) -> ChunkSummary:
         n_failed=failed,
         n_unconverged=unconverged,
     )
+
+
+def _key(measured: Property[Any], scene: Scene, crystal: Crystal) -> str:
+    key = measured.key(crystal, scene.run.model)
+    assert key is not None, f"{measured.name} is not stored, and no stage could find it again"
+    return key
 
 
 def _section(measured: Property[Any]) -> type[Section]:

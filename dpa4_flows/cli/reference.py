@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.campaigns.bundled import find_campaign
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import Campaign, load_campaign
+from dpa4_flows.campaigns.context import Screening
 from dpa4_flows.campaigns.run import model_of
 from dpa4_flows.campaigns.sections import CACHE, NONE
 from dpa4_flows.cli.competition import AskMP
@@ -25,7 +27,6 @@ from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
 from dpa4_flows.cli.reference_build import build_library
 from dpa4_flows.cli.relaxing import Library, LibraryRelaxations
 from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.reference.catalogue import export_entries, stores, summarise
 from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.store import ReferenceStore, library_folder
@@ -103,6 +104,8 @@ def build(
     maker = relaxing.maker(model, machine)
     if campaign is not None:
         content = load_campaign(find_campaign(campaign)[0])
+        if content.competition is None:
+            raise DPA4Error(f"campaign {content.campaign.name} compares nothing with competing phases")
         maker = _campaign_maker(content, machine.max_atoms_per_batch)
         library = library or _campaign_library(content)
         wanted += _campaign_systems(content)
@@ -231,23 +234,13 @@ def system_of(text: str) -> str:
 
 
 def _campaign_maker(campaign: Campaign, max_atoms_per_batch: int | None) -> BatchRelaxMaker:
-    return BatchRelaxMaker(
-        property=Relaxed(
-            fmax=campaign.relax.fmax,
-            max_steps=campaign.relax.max_steps,
-            rattle=campaign.relax.rattle,
-            check_minimum=campaign.relax.check_minimum,
-        ),
-        model=model_of(campaign),
-        max_atoms_per_batch=max_atoms_per_batch or campaign.engine.max_atoms_per_batch,
-    )
+    maker = Screening("", model_of(campaign), campaign, corrections="none").relax_maker("reference")
+    return replace(maker, max_atoms_per_batch=max_atoms_per_batch or maker.max_atoms_per_batch)
 
 
 def _campaign_library(campaign: Campaign) -> Path | None:
     """Folder of the library that a campaign reads; None for that in the cache."""
-    if campaign.competition is None:
-        raise DPA4Error(f"campaign {campaign.campaign.name} compares nothing with competing phases")
-    name = campaign.competition.library
+    name = campaign.hull.library
     if name == NONE:
         raise DPA4Error(
             f'campaign {campaign.campaign.name} has library = "none" in [hull] and would not read what is built; '

@@ -31,6 +31,7 @@ from dpa4_core.model.property import PropertyConfig, PropertyModel, write_proper
 from dpa4_core.potential import Output
 from dpa4_core.properties import predict_property
 from dpa4_core.testing import MorsePotential
+from dpa4_flows.campaigns import flow
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.run import open_run, prepare_run, run_lock
 from dpa4_flows.cli import app
@@ -445,10 +446,10 @@ def test_candidates_that_could_not_be_computed_give_3(tmp_path: Path) -> None:
 
 
 def test_failing_job_is_one_sentence_with_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: MorsePotential, graph: Graph) -> Output:
+    def broken(*_: object) -> None:
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr(MorsePotential, "compute", broken)
+    monkeypatch.setattr(flow, "write_verdicts", broken)
     path = write_campaign(tmp_path)
     result = dpa4("screen", path)
     assert result.exit_code == 1
