@@ -189,7 +189,7 @@ def test_charged_hosts_stay_in_their_basin_unless_asked(tmp_path: Path) -> None:
         sections = {"relax": {"check_minimum": True}, "relax_charged": {"check_minimum": wanted}}
         campaign = load_campaign(write_campaign(tmp_path / str(wanted), **sections))
         run = Screening(table=str(tmp_path / "x.sqlite"), model=ModelRef(MORSE), campaign=campaign, corrections="none")
-        assert run.relax_maker("relax").check_minimum
+        assert run.relax_maker("relax").property.check_minimum
         scene = Scene(run, FUNNEL.stage("relax_charged"), ResultsTable(tmp_path / "x.sqlite"))
         assert FUNNEL.stage("relax_charged").computes.settled(scene).check_minimum is expected
 
