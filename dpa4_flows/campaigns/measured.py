@@ -18,8 +18,8 @@ from dpa4_flows.campaigns.stage import Computation, Finding
 from dpa4_flows.compute.driver import Counts, Retry
 from dpa4_flows.compute.driver import compute as compute_asks
 from dpa4_flows.compute.plan import Ask, Crystal, Property
-from dpa4_flows.makers.property import RETRY_SINCE
 from dpa4_flows.makers.chunks import split, sum_chunks
+from dpa4_flows.makers.property import RETRY_SINCE
 from dpa4_flows.reasons import Reason, ReasonKind
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import ChunkSummary, Document, RelaxationDocument

@@ -11,10 +11,10 @@ import plotly.graph_objects as go
 
 from dpa4_core.files import replacing_text
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure
 from dpa4_flows.properties.columns import Column
 from dpa4_flows.properties.settings import plain_settings
 from dpa4_flows.properties.table import Results
-from dpa4_flows.report.figures import PALETTE, FigureBlock, base_figure
 from dpa4_flows.report.page import render_page
 from dpa4_flows.report.sections import flatten
 from dpa4_flows.report.training import TableBlock
