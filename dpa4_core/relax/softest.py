@@ -42,7 +42,7 @@ class SearchOptions:
         downhill: eV/Å²; a curvature below minus this is a way down.
         unseen: how stiff directions are taken to be that no call has looked at, when the search asks whether they could
             turn the curvature negative: this part of the median of the known ones (in units of the springs) where half
-            of all directions are known, less where fewer are, in the ratio of known to unknown ones.
+            of all directions or more are known, less where fewer are, in the ratio of known to unknown ones.
         unsettled: the same after the first call, when nothing tells whether the lowest stiffness has settled.
         settled: a lowest stiffness that the last call has lowered by a larger part is still on its way.
         max_calls: force calls.
@@ -57,8 +57,8 @@ class SearchOptions:
     push: float = 0.01
     downhill: float = 0.02
     unseen: float = 1.6
-    unsettled: float = 0.6
-    settled: float = 0.2
+    unsettled: float = 0.4
+    settled: float = 0.25
     max_calls: int = 8
     symprec: float = 0.01
     exact: float = 0.03
@@ -235,7 +235,7 @@ class Softest:
         coupling = force - stiff @ small
         known, unknown = len(values), max(space.n_directions - len(values), 0)
         unseen = self._options.unsettled if self.n_calls == 1 else self._options.unseen
-        doubt = unknown / (unseen * known * np.median(values))
+        doubt = (max(unknown / known, 1.0) if unknown else 0.0) / (unseen * np.median(values))
         worst = small - doubt * coupling.T @ (soft - basis @ small)
         settled = self.n_calls == 1 or self._lowest - values[0] < self._options.settled * values[0]
         safe = bool(settled and values[0] > 0 and np.linalg.eigvalsh(0.5 * (worst + worst.T))[0] > 0)
