@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dpa4_flows.campaigns.context import Screening
     from dpa4_flows.campaigns.flow import CampaignMaker
     from dpa4_flows.campaigns.kind import CampaignKind
-    from dpa4_flows.campaigns.run import open_run, prepare_run
+    from dpa4_flows.campaigns.run import prepare_run
     from dpa4_flows.campaigns.stage import Stage
     from dpa4_flows.engines import run_local, submit_fireworks
     from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker, BatchRelaxMaker, BatchStaticMaker
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dpa4_flows.model_ref import ModelRef
     from dpa4_flows.reference.store import ReferenceStore
     from dpa4_flows.results import ResultsTable
+    from dpa4_flows.runs import open_run
     from dpa4_flows.stores import complete_job_store
     from dpa4_flows.verbs import compute, elastic, equation_of_state, phonons, relax, static, surface
     from dpa4_flows.version import __version__
@@ -85,7 +86,7 @@ _HOMES = {
     "campaigns.context": ("Screening",),
     "campaigns.flow": ("CampaignMaker",),
     "campaigns.kind": ("CampaignKind",),
-    "campaigns.run": ("open_run", "prepare_run"),
+    "campaigns.run": ("prepare_run",),
     "campaigns.stage": ("Stage",),
     "engines": ("run_local", "submit_fireworks"),
     "makers.batch": ("BatchElasticMaker", "BatchPhononMaker", "BatchRelaxMaker", "BatchStaticMaker"),
@@ -101,6 +102,7 @@ _HOMES = {
     "model_ref": ("ModelRef",),
     "reference.store": ("ReferenceStore",),
     "results": ("ResultsTable",),
+    "runs": ("open_run",),
     "stores": ("complete_job_store",),
     "version": ("__version__",),
     "verbs": ("compute", "elastic", "equation_of_state", "phonons", "relax", "static", "surface"),

@@ -6,6 +6,7 @@ makes sense for it; what does not is refused with one sentence. Nothing but `Run
 
 from __future__ import annotations
 
+import html
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -240,6 +241,17 @@ class Run(ABC):
     @abstractmethod
     def table(self) -> Iterator[dict[str, Any]]:
         """Rows of plain types, in a sensible order."""
+
+    def to_dataframe(self) -> Any:
+        """The rows of the table as a ``pandas.DataFrame``."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.table()))
+
+    def _repr_html_(self) -> str:
+        """How far it is, and the table, for a notebook."""
+        head = f"<p>{html.escape(str(self.folder))}: {html.escape(self.status().words)}</p>"
+        return head + self.to_dataframe().to_html(max_rows=ROWS, na_rep="–", index=False)
 
     @abstractmethod
     def report(self, path: Path) -> None:

@@ -19,6 +19,7 @@ from toy_campaign import MORSE, write_campaign
 from toy_labels import FLAGS, write_toy
 from typer.testing import CliRunner, Result
 
+import dpa4_flows
 from dpa4_core.testing import MorsePotential
 from dpa4_core.train.trainer import Trainer
 from dpa4_flows import runs
@@ -147,6 +148,8 @@ def test_every_kind_answers_where_nothing_may_be_written(
     else:
         assert dpa4("export", read_only, "-o", tmp_path / "files").exit_code == 0
         assert (tmp_path / "files" / "index.csv").is_file()
+    run = dpa4_flows.open_run(read_only)
+    assert list(run.to_dataframe()) and str(read_only) in run._repr_html_()
     assert content(read_only) == before
 
 
