@@ -1,13 +1,15 @@
-"""Columns of tables of documents: the values that people look at."""
+"""Columns of tables of documents: the values that people look at, declared beside their fields."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
+
+from dpa4_flows.plots.words import format_value
+from dpa4_flows.quantities import Quantity, plain_quantity, quantities
 
 Scalar = bool | int | float | str | None
 
@@ -20,25 +22,18 @@ class Column(NamedTuple):
     Attributes:
         document: name of the document that the value is in.
         field: of the document.
+        quantity: label, unit and digits.
     """
 
     document: str
     field: str
-
-    @property
-    def label(self) -> str:
-        """Name of the value."""
-        return self.field.replace("_", " ")
-
-    @property
-    def unit(self) -> str:
-        """Of the value; empty for numbers without one."""
-        return ""
+    quantity: Quantity
 
     @property
     def head(self) -> str:
         """Label and unit."""
-        return f"{self.label}, {self.unit}" if self.unit else self.label
+        label, unit = self.quantity.label, self.quantity.unit
+        return f"{label}, {unit}" if unit else label
 
     def value(self, documents: Mapping[str, Any]) -> Scalar:
         """The value of one row."""
@@ -46,18 +41,18 @@ class Column(NamedTuple):
         return None if document is None or document.error is not None else getattr(document, self.field)
 
     def text(self, documents: Mapping[str, Any]) -> str:
-        """The same as it is shown."""
-        return shown(self.value(documents), -1)
+        """The same as it is shown, without the unit."""
+        return format_value(self.quantity, self.value(documents))
 
 
 def columns(documents: Mapping[str, type[BaseModel]]) -> list[Column]:
-    """What is shown of documents by name: their numbers."""
-    return [
-        Column(name, field)
-        for name, kind in documents.items()
-        for field in scalar_fields(kind)
-        if _holds(kind, field, float, int)
-    ]
+    """What is shown of documents by name: their quantities, or the numbers of one that declares none."""
+    found: list[Column] = []
+    for name, kind in documents.items():
+        numbers = (field for field in scalar_fields(kind) if _holds(kind, field, float, int))
+        declared = quantities(kind) or {field: plain_quantity(field) for field in numbers}
+        found += [Column(name, field, quantity) for field, quantity in declared.items()]
+    return found
 
 
 def scalars(document: BaseModel) -> dict[str, Scalar]:
@@ -68,17 +63,6 @@ def scalars(document: BaseModel) -> dict[str, Scalar]:
 def scalar_fields(kind: type[BaseModel]) -> list[str]:
     """Fields that hold one plain value."""
     return [name for name in kind.model_fields if name not in _NOT_SHOWN and _holds(kind, name, float, int, str, bool)]
-
-
-def shown(value: Scalar, digits: int) -> str:
-    """A value as text; a dash where there is none."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, str):
-        return value
-    return f"{value:.4g}" if digits < 0 else f"{value:.{digits}f}"
 
 
 def _holds(kind: type[BaseModel], field: str, *types: type) -> bool:

@@ -24,7 +24,9 @@ class EquationOfStateDocument(Document):
     form: Form = Field(description="Of the fit")
     volumes: list[float] = Field(default_factory=list, description="Of the cells, Å³/atom")
     energies: list[float] = Field(default_factory=list, description="Of the cells, atoms relaxed, eV/atom")
-    volume: float | None = Field(None, description="At the minimum, Å³/atom; null, as the next three, if there is none")
+    volume: Annotated[float | None, Quantity("Volume", "Å³/atom", 3, detail=True)] = Field(
+        None, description="At the minimum, Å³/atom; null, as the next three, if there is none"
+    )
     energy: float | None = Field(None, description="At the minimum, eV/atom")
     bulk_modulus_gpa: Annotated[
         float | None,

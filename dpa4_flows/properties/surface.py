@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -17,6 +17,7 @@ from dpa4_flows.analysis.surface import J_M2_PER_EV_A2, Cut, Cuts, SkipCode, cut
 from dpa4_flows.analysis.wulff import wulff
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, checked
 from dpa4_flows.properties.part import had_room, whole_crystal
+from dpa4_flows.quantities import Quantity
 from dpa4_flows.reasons import Reason
 from dpa4_flows.schemas import Document, Provenance
 
@@ -75,9 +76,15 @@ class SurfaceDocument(Document):
     terminations: list[Termination] = Field(default_factory=list, description="Every slab")
     skipped: list[SkippedTerminations] = Field(default_factory=list, description="What has no slab, and why")
     shape: EquilibriumShape | None = Field(None, description="Null if the facets with an energy enclose nothing")
-    surface_energy: float | None = Field(None, description="Mean over the equilibrium shape, J/m²")
-    lowest_surface_energy: float | None = Field(None, description="Of the facet that costs least, J/m²")
-    anisotropy: float | None = Field(None, description="Standard deviation over the shape by the mean, dimensionless")
+    surface_energy: Annotated[
+        float | None, Quantity("Surface energy", "J/m²", 3, "mean over the shape, 0 K", goal="min")
+    ] = Field(None, description="Mean over the equilibrium shape, J/m²")
+    lowest_surface_energy: Annotated[
+        float | None, Quantity("Lowest surface energy", "J/m²", 3, "of the facet that costs least")
+    ] = Field(None, description="Of the facet that costs least, J/m²")
+    anisotropy: Annotated[
+        float | None, Quantity("Anisotropy", digits=3, note="standard deviation over the shape by the mean")
+    ] = Field(None, description="Standard deviation over the shape by the mean, dimensionless")
     converged: bool = Field(False, description="Whether every slab reached its fmax")
     warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
     error: str | None = Field(None, description="One sentence if there are no surface energies")

@@ -262,7 +262,10 @@ def html_table(results: Results[Any]) -> str:
     """A table for a notebook: numbers to the right, notes when the mouse rests on a head."""
     left, right = 'style="text-align:left"', 'style="text-align:right"'
     shown = results.columns
-    heads = "".join(f"<th {right}>{html.escape(column.head)}</th>" for column in shown)
+    heads = "".join(
+        f'<th {right} title="{html.escape(column.quantity.tooltip)}">{html.escape(column.head)}</th>'
+        for column in shown
+    )
     lines = []
     for answer in results.answers[:_MAX_ROWS]:
         cells = "".join(f"<td {right}>{html.escape(column.text(answer.documents))}</td>" for column in shown)

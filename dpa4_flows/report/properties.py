@@ -70,7 +70,7 @@ def _tables(results: Results[Any]) -> Iterator[TableBlock]:
         heads = [
             ("structure", "", ""),
             ("formula", "", ""),
-            *((column.label, column.unit, "number") for column in columns),
+            *((column.quantity.label, column.quantity.unit, "number") for column in columns),
         ]
         yield TableBlock(name.replace("_", " ").capitalize(), heads, rows, note)
     if results.failed:
@@ -90,7 +90,7 @@ def _distribution(results: Results[Any], column: Column) -> FigureBlock | None:
     middles = (edges[:-1] + edges[1:]) / 2
     figure.add_trace(go.Bar(x=middles, y=counts, width=np.diff(edges), marker={"color": PALETTE[0]}))
     name = f"{column.document}-{column.field}"
-    return FigureBlock(f"distribution-{name}", column.label, f"{column.document.replace('_', ' ')}.", figure)
+    return FigureBlock(f"distribution-{name}", column.quantity.label, column.quantity.note, figure)
 
 
 def _facts(results: Results[Any], model: ModelRef) -> list[tuple[str, str]]:

@@ -177,7 +177,7 @@ def test_other_packages_bring_properties(others) -> None:
     assert property_names()[-1] == "span"
     results = d4.compute("span", fcc(), model=MORSE, settings={"span": {"times": 2}})
     assert results[0].span == pytest.approx(2 * 4.45 / 2**0.5, rel=0.2) != 0
-    assert "span" in repr(results) and list(results.to_dataframe()["span"]) == [results[0].span]
+    assert "Span" in repr(results) and list(results.to_dataframe()["span"]) == [results[0].span]
 
 
 def test_a_property_of_another_package_that_cannot_be_used_harms_no_other(others) -> None:
@@ -342,7 +342,9 @@ def results():
 def test_a_table_shows_itself(results) -> None:
     text = repr(results["elastic"])
     assert f"{results['elastic'][0].k_vrh_gpa:.0f}" in text and "failed: Mg 1, relaxation: " in text
+    assert "Bulk modulus, GPa" in text
     page = results._repr_html_()
+    assert 'title="0 for an isotropic crystal">Anisotropy' in page
     assert page.count("<table") == 2 and page.count("failed: Mg 1") == 1
     assert "<h4>elastic</h4>" in page
     strange = d4.static([bulk("Mg", "fcc", 4.4)], model=MORSE)
