@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dpa4_flows.results import ResultsTable
     from dpa4_flows.runs import open_run
     from dpa4_flows.stores import complete_job_store
-    from dpa4_flows.verbs import compute, elastic, equation_of_state, phonons, relax, static, surface
+    from dpa4_flows.verbs import compute, elastic, equation_of_state, phonons, relax, screen, static, surface
     from dpa4_flows.version import __version__
 
 __all__ = [
@@ -76,6 +76,7 @@ __all__ = [
     "prepare_run",
     "relax",
     "run_local",
+    "screen",
     "static",
     "submit_fireworks",
     "surface",
@@ -105,7 +106,7 @@ _HOMES = {
     "runs": ("open_run",),
     "stores": ("complete_job_store",),
     "version": ("__version__",),
-    "verbs": ("compute", "elastic", "equation_of_state", "phonons", "relax", "static", "surface"),
+    "verbs": ("compute", "elastic", "equation_of_state", "phonons", "relax", "screen", "static", "surface"),
 }
 
 import_when_used(__name__, _HOMES)

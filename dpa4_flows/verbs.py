@@ -29,6 +29,8 @@ from dpa4_flows.analysis.elasticity import STRAINS
 from dpa4_flows.analysis.equation_of_state import STRAINS as VOLUME_STRAINS
 from dpa4_flows.analysis.equation_of_state import Form
 from dpa4_flows.analysis.force_constants import DISPLACEMENT
+from dpa4_flows.campaigns.bundled import find_campaign
+from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.compute.plan import Property
 from dpa4_flows.model_ref import ModelRef
@@ -40,6 +42,7 @@ from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
 from dpa4_flows.properties.relaxed import Energy, Relaxed
 from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
 from dpa4_flows.properties.table import Results
+from dpa4_flows.runs.campaign import Assignment, CampaignRun
 from dpa4_flows.runs.property import PropertyRun
 from dpa4_flows.runs.property import compute as compute_properties
 from dpa4_flows.runs.run import How as RunHow
@@ -193,6 +196,37 @@ def compute(
     """
     listed = [properties] if isinstance(properties, str | Property) else list(properties)
     return _answered(Question.of(listed, settings or {}, relaxation), structures, model, **how)
+
+
+def screen(
+    campaign: str | Path,
+    *,
+    folder: str | Path | None = None,
+    retry_errors: bool = False,
+    force: bool = False,
+    progress: bool = False,
+) -> CampaignRun:
+    """Run a screening campaign here, as `dpa4 screen` does.
+
+    Args:
+        campaign: file, or the name of a bundled one: ``"battery"``.
+        folder: of the run; by default ``runs/NAME`` beside the file.
+        retry_errors: compute again what failed before.
+        force: delete what the folder holds, and compute all anew.
+        progress: show progress on stderr.
+
+    Returns:
+        The run: a notebook shows its table, ``table()`` gives the rows, ``report(path)`` writes the page.
+
+    Raises:
+        DPA4Error: the file makes no sense, or the campaign cannot be run.
+    """
+    file, runs = find_campaign(str(campaign))
+    config = load_campaign(file)
+    run = CampaignRun(Path(folder).expanduser() if folder is not None else runs / config.campaign.name)
+    how = RunHow(ConsoleWatch(quiet=not progress), retry_errors)
+    run.compute(Assignment(config, file=file, force=force), how)
+    return run
 
 
 def _one(

@@ -20,6 +20,7 @@ from ase.constraints import FixAtoms
 from ase.io import read
 from pymatgen.core import Molecule, Structure
 from rich.console import Console
+from toy_campaign import write_campaign
 
 import dpa4_flows as d4
 from dpa4_core.data.graph import Graph
@@ -413,6 +414,13 @@ def test_a_folder_is_where_everything_is_found_again(tmp_path: Path) -> None:
     assert Counted.calls == 0 and numbers(again[0]) == numbers(first[0])
 
 
+def test_a_campaign_runs_from_python_and_shows_its_ranking(tmp_path: Path) -> None:
+    run = d4.screen(write_campaign(tmp_path), folder=tmp_path / "run")
+    assert run.status().state == "complete" and run.page.is_file()
+    assert set(run.to_dataframe()["status"]) >= {"ranked", "rejected"}
+    assert "LiCoO2" in run._repr_html_()
+
+
 PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
 
 
@@ -426,5 +434,5 @@ def test_the_page_on_python_runs_and_names_every_function(tmp_path: Path, monkey
     *_, of_strain, of_volume = capsys.readouterr().out.split()
     assert float(of_strain) == pytest.approx(float(of_volume), rel=0.02)
     assert (tmp_path / "relaxed.extxyz").is_file()
-    for name in (*FUNCTIONS, "compute"):
+    for name in (*FUNCTIONS, "compute", "screen"):
         assert f"| `{name}` |" in PAGE
