@@ -18,6 +18,7 @@ from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_comp
 from dpa4_flows.campaigns.config import Campaign
 from dpa4_flows.campaigns.context import Scene, Screening, scene_of
 from dpa4_flows.campaigns.flow import write_verdicts
+from dpa4_flows.campaigns.hull import CompetingPhases
 from dpa4_flows.campaigns.library import campaign_library
 from dpa4_flows.campaigns.run import TABLE_FILE, choose_corrections, is_begun, model_of, open_run, read_inputs
 from dpa4_flows.makers.references import put_phases
@@ -126,7 +127,8 @@ def plan_campaign(campaign: Campaign, folder: Path) -> Plan:
         put_phases(table, phases)
         rejected, ids, work = _pass(run, table, elements, stores)
         structures = [structure_of_fields(c.structure) for c in table.candidates(ids) if c.structure is not None]
-    systems = Counter(map(chemical_system, structures)) if campaign.competition is not None else Counter()
+    compared = any(type(stage.computes) is CompetingPhases for stage in campaign.funnel.stages)
+    systems = Counter(map(chemical_system, structures)) if compared else Counter()
     return Plan(
         name=campaign.campaign.name,
         folder=str(folder),
