@@ -22,12 +22,12 @@ from dpa4_core.data.batching import default_budget
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.compute.relaxed import TIGHT_FMAX, Relaxed
 from dpa4_flows.compute.store import MemoryStore
 from dpa4_flows.makers.bulk_validation import bulk_solids
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.phonons import Phonons
-from dpa4_flows.properties.relaxed import TIGHT_FMAX, Relaxed
 from dpa4_flows.properties.stability import Stability
 
 TIGHT = Relaxed(fmax=TIGHT_FMAX, max_steps=1000, check_minimum=False)

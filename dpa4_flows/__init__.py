@@ -1,7 +1,7 @@
 """Materials screening with the DPA4 interatomic potential: jobflow Makers, hulls, campaigns and reports.
 
-    flow = dpa4_flows.ConvexHullMaker(files=["phases.json"]).make(structures)
-    dpa4_flows.run_local(flow, "hull")
+    job = dpa4_flows.ConvexHullMaker(model="dpa4-neo").make(structures, "hull.sqlite")
+    dpa4_flows.run_local(job, "hull")
 
 Public names are imported when they are first used: `dpa4 --help` and a worker that needs one Maker do not wait for
 the rest of the package.
@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker, BatchRelaxMaker, BatchStaticMaker
     from dpa4_flows.makers.corrections import CorrectionRefitMaker
     from dpa4_flows.makers.elastic_flow import DPA4ElasticMaker
-    from dpa4_flows.makers.hull import ConvexHullMaker
+    from dpa4_flows.makers.hull import (
+        ChemicalPotentialMaker,
+        ConvexHullMaker,
+        ElectrochemicalWindowMaker,
+        HullComparisonMaker,
+        PourbaixMaker,
+    )
     from dpa4_flows.makers.phonon_flow import DPA4PhononMaker
     from dpa4_flows.makers.property import PropertyMaker
     from dpa4_flows.makers.references import ReferenceMaker
@@ -47,6 +53,7 @@ __all__ = [
     "Campaign",
     "CampaignKind",
     "CampaignMaker",
+    "ChemicalPotentialMaker",
     "ConvexHullMaker",
     "CorrectionRefitMaker",
     "DPA4ElasticMaker",
@@ -54,9 +61,12 @@ __all__ = [
     "DPA4PhononMaker",
     "DPA4RelaxMaker",
     "DPA4StaticMaker",
+    "ElectrochemicalWindowMaker",
     "EvaluateMaker",
     "FineTuneMaker",
+    "HullComparisonMaker",
     "ModelRef",
+    "PourbaixMaker",
     "PropertyMaker",
     "ReferenceMaker",
     "ReferenceStore",
@@ -94,7 +104,13 @@ _HOMES = {
     "makers.property": ("PropertyMaker",),
     "makers.corrections": ("CorrectionRefitMaker",),
     "makers.elastic_flow": ("DPA4ElasticMaker",),
-    "makers.hull": ("ConvexHullMaker",),
+    "makers.hull": (
+        "ChemicalPotentialMaker",
+        "ConvexHullMaker",
+        "ElectrochemicalWindowMaker",
+        "HullComparisonMaker",
+        "PourbaixMaker",
+    ),
     "makers.phonon_flow": ("DPA4PhononMaker",),
     "makers.references": ("ReferenceMaker",),
     "makers.relax": ("DPA4MDMaker", "DPA4RelaxMaker", "DPA4StaticMaker"),

@@ -26,7 +26,7 @@ from dpa4_flows.site_conversion import with_written_masses
 RATTLE = 0.02
 """Å: usual width of the push that takes atoms off saddle points; less than they move by themselves at 0 K."""
 
-_UNNAMED = {"optimizer": "auto", "max_step": None, "cell": "full", "keep_symmetry": False}
+UNNAMED = {"optimizer": "auto", "max_step": None, "cell": "full", "keep_symmetry": False}
 """Options that settings without ``check_minimum`` name only where they have another value."""
 _DECIMALS = 8  # Å; a change of 1e-8 Å is no other structure
 
@@ -154,7 +154,7 @@ def relax_settings(
     options = {"optimizer": optimizer, "max_step": max_step, "cell": cell, "keep_symmetry": keep_symmetry}
     if check_minimum:
         return settings | options | {"check_minimum": True}
-    return settings | {name: value for name, value in options.items() if value != _UNNAMED[name]}
+    return settings | {name: value for name, value in options.items() if value != UNNAMED[name]}
 
 
 def static_settings(*, dtype: str) -> dict[str, Any]:

@@ -33,13 +33,13 @@ from dpa4_flows.campaigns.bundled import find_campaign
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.compute.plan import Property
+from dpa4_flows.compute.relaxed import Energy, Relaxed
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.equation_of_state import EquationOfState, EquationOfStateDocument
 from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
-from dpa4_flows.properties.relaxed import Energy, Relaxed
 from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
 from dpa4_flows.properties.table import Results
 from dpa4_flows.runs.campaign import Assignment, CampaignRun
@@ -90,7 +90,7 @@ def relax(
     check_minimum: bool = True,
     **how: Unpack[How],
 ) -> Results[RelaxationDocument]:
-    """Relax structures; the settings are those of `properties.relaxed.Relaxed`."""
+    """Relax structures; the settings are those of `compute.relaxed.Relaxed`."""
     settings = (fmax, max_steps, relax_cell, pressure_gpa, rattle, optimizer, max_step, cell)
     return _one(Relaxed(*settings, keep_symmetry, check_minimum), structures, model, **how)
 

@@ -37,7 +37,8 @@ from dpa4_flows.bundled import CAMPAIGN_FILE, bundled_campaigns
 from dpa4_flows.calculations import input_hash
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import load_campaign
-from dpa4_flows.makers.hull import pushed_relaxation
+from dpa4_flows.compute.relaxed import PUSHED
+from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.reference.bundled_phases import (
     COMPOUNDS_FILE,
     BundledPhases,
@@ -99,7 +100,7 @@ def collect(data: Path) -> None:
 
 def relax(folder: Path, part: int, n_parts: int) -> None:
     """Relax every ``n_parts``-th phase, the most wanted first; what the folder holds is not computed again."""
-    maker = pushed_relaxation()
+    maker = BatchRelaxMaker(property=PUSHED)
     table = ResultsTable(folder / f"{part}-of-{n_parts}.sqlite")
     mine = wanted()[part - 1 :: n_parts]
     for start in range(0, len(mine), AT_ONCE):

@@ -18,6 +18,9 @@ from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.analysis.duplicates import group_duplicates
 from dpa4_flows.analysis.hull import phase_positions
 
+NEAR_HULL = 0.1
+"""eV/atom: phases that could be made are within about this distance, and their order is what a screening asks for."""
+
 _FEWEST_RANKED = 3  # two values are always in some order
 
 
@@ -104,6 +107,27 @@ class RankAgreement:
     mae_above_hull: float
     mae_formation: float
     bias_formation: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two hulls agree.
+
+    Attributes:
+        counts: on stability at each threshold.
+        everything: ranks and errors of all compounds.
+        near: of those near the hull of the reference method.
+    """
+
+    counts: list[StabilityCounts]
+    everything: RankAgreement | None
+    near: RankAgreement | None
+
+
+def agreement(phases: Sequence[ComparedPhase], thresholds: Sequence[float]) -> Agreement:
+    """Counts at each threshold (eV/atom), ranks of all compounds and of those within `NEAR_HULL`."""
+    counts = [count_stable(phases, threshold) for threshold in thresholds]
+    return Agreement(counts, rank_agreement(phases), rank_agreement(phases, within=NEAR_HULL))
 
 
 def compare_hulls(

@@ -126,42 +126,46 @@ def pourbaix_entries(entries: Sequence[ComputedEntry], ions: Sequence[Referenced
     return [*found, *(_ion_entry(ion, hull) for ion in ions)]
 
 
-def aqueous_stability(
-    phase: PourbaixEntry,
-    entries: Sequence[PourbaixEntry],
-    *,
-    ph: Sequence[float],
-    potential: Sequence[float],
-    concentration: float = 1e-6,
-) -> tuple[AqueousStability, PourbaixDiagram]:
-    """How far a solid is from the stable species at given pH and potential, and the diagram it was read from.
+def pourbaix_diagram(
+    phase: PourbaixEntry, entries: Sequence[PourbaixEntry], concentration: float = 1e-6
+) -> PourbaixDiagram:
+    """The diagram of the elements of a solid.
 
     Args:
         phase: the solid, one of ``entries`` or not.
         entries: from `pourbaix_entries`; those with other elements do not count.
-        ph: values of pH.
-        potential: values in V against the standard hydrogen electrode.
         concentration: of each ion, mol/L.
     """
     amounts = {s: n for s, n in phase.composition.get_el_amt_dict().items() if s not in _WATER}
     total = sum(amounts.values())
     inside = [e for e in entries if {x.symbol for x in e.composition.elements} <= set(amounts) | _WATER]
-    diagram = PourbaixDiagram(
+    return PourbaixDiagram(
         [*inside, *([] if phase in inside else [phase])],
         comp_dict={s: n / total for s, n in amounts.items()},
         conc_dict=dict.fromkeys(amounts, concentration),
     )
+
+
+def aqueous_stability(
+    phase: PourbaixEntry, diagram: PourbaixDiagram, *, ph: Sequence[float], potential: Sequence[float]
+) -> AqueousStability:
+    """How far a solid is from the stable species at given pH and potential.
+
+    Args:
+        phase: the solid.
+        diagram: of its elements.
+        ph: values of pH.
+        potential: values in V against the standard hydrogen electrode.
+    """
     grid_ph, grid_v = np.meshgrid(np.asarray(ph, dtype=float), np.asarray(potential, dtype=float))
     energy = np.asarray(diagram.get_decomposition_energy(phase, grid_ph, grid_v), dtype=float)
-    products = tuple(tuple(diagram.find_stable_entry(x, v).name for x in ph) for v in potential)
-    stability = AqueousStability(
+    return AqueousStability(
         formula=phase.composition.reduced_formula,
         ph=tuple(float(x) for x in ph),
         potential=tuple(float(v) for v in potential),
         decomposition_energy=np.maximum(energy, 0.0),
-        products=products,
+        products=tuple(tuple(diagram.find_stable_entry(x, v).name for x in ph) for v in potential),
     )
-    return stability, diagram
 
 
 def reference_shifts(entries: Sequence[ComputedEntry], ions: Sequence[ReferencedIon]) -> Mapping[str, float]:

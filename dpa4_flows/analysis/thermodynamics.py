@@ -217,7 +217,7 @@ def gibbs_entries(entries: Sequence[ComputedStructureEntry], temperature: float)
             GibbsComputedStructureEntry(
                 entry.structure,
                 formation_enthalpy_per_atom=(entry.energy - elements) / entry.composition.num_atoms,
-                temp=temperature,
+                temp=int(temperature) if temperature % 1 == 0 else temperature,  # pymatgen's tables have no 300.0
                 parameters=dict(entry.parameters),
                 data=data,
                 entry_id=entry.entry_id,

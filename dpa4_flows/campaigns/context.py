@@ -17,10 +17,10 @@ from dpa4_flows.campaigns.config import Campaign, campaign_of
 from dpa4_flows.campaigns.funnel import NOT_READABLE, Funnel, limit_codes
 from dpa4_flows.campaigns.sections import RelaxSection, Section
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.model_reference import as_model
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.quantities import quantities
 from dpa4_flows.reasons import Reason, voided
 from dpa4_flows.results import ResultsError, ResultsTable, TableRef

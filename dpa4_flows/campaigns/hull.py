@@ -4,36 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 from jobflow import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, hull_verdict, on_hull
+from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, hull_verdict
 from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.sections import HullSection, Limits, RelaxSection, Section
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
-from dpa4_flows.makers.hull import hull_document
 from dpa4_flows.makers.references import (
     ReferenceMaker,
     reference_entries,
     stored_phases,
     stored_surveys,
 )
+from dpa4_flows.properties.hull import HullValues, hull_document
 from dpa4_flows.provenance import energy_frame, provenance
-from dpa4_flows.quantities import Quantity
 from dpa4_flows.reasons import Reason, ReasonKind
 from dpa4_flows.reference.entries import chemical_system, document_entry
 from dpa4_flows.reference.library import ReferencePhase
-from dpa4_flows.schemas import ChunkSummary, Document, HullDocument, RelaxationDocument
+from dpa4_flows.schemas import ChunkSummary, HullDocument, RelaxationDocument
 
 NOTICEABLY_BELOW = 0.02
 """eV/atom; a phase that lies further below all others may miss competitors; beyond `FAR_BELOW` it does."""
-
-_UNKNOWN = ("no_known_competitor", "far_below_competitors", "not_recorded")
 
 REASONS = {
     "no_hull_distance": ReasonKind("no distance", "no distance to the hull", status="error"),
@@ -58,64 +54,6 @@ REASONS = {
     ),
     "below_competitors": ReasonKind("below all phases", "below all competing phases: its stability is an upper bound"),
 }
-
-
-class HullValues(Document):
-    """What a hull says of one phase, in numbers and words for a table; the distance also where it means nothing."""
-
-    energy_above_hull: Annotated[
-        float | None,
-        Quantity(
-            "E above hull",
-            "eV/atom",
-            3,
-            "0 K, no entropy; a lower bound: a competing phase that is missing can only raise it",
-            short="E hull",
-            goal="min",
-            within=on_hull,
-            scale=(0.0, 0.05),  # 90 % of the known metastable compounds lie within 0.067
-            voided_by=("saddle", "element_missing", *_UNKNOWN),
-            too_high="above_limit",
-            priority=13,
-        ),
-    ] = Field(None, description="Distance to the hull, eV/atom")
-    formation_energy_per_atom: Annotated[
-        float | None,
-        Quantity(
-            "Formation energy",
-            "eV/atom",
-            3,
-            "from the elements, corrected, 0 K",
-            short="E form",
-            error=0.1,
-            goal="min",
-            scale=(-3.0, 0.0),  # phosphates reach −2.6
-            voided_by=("saddle", "element_missing"),
-            priority=18,
-        ),
-    ] = Field(None, description="Formation energy from the elements, eV/atom")
-    distance_to_competing: Annotated[
-        float | None,
-        Quantity(
-            "Distance to competing phases",
-            "eV/atom",
-            3,
-            "signed: negative means below all known phases",
-            detail=True,
-            priority=31,
-        ),
-    ] = Field(None, description="Signed distance to the hull of the competing phases alone, eV/atom")
-    decomposition: Annotated[str, Quantity("Decomposes into", priority=43)] = Field("", description="Words")
-    n_competing: Annotated[
-        int,
-        Quantity(
-            "Competing phases",
-            digits=0,
-            note="phases of the chemical system that made the hull",
-            short="phases",
-            priority=19,
-        ),
-    ] = Field(0, description="Competing phases in the chemical system")
 
 
 @dataclass(frozen=True)

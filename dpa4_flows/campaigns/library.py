@@ -29,7 +29,8 @@ def campaign_library(run: Screening, *, make: bool = True) -> tuple[ReferenceSto
     name = competition.library
     maker, folder = run.relax_maker("competing phases"), None if name == CACHE else name
     try:
-        return (ReferenceStore.for_model if make else ReferenceStore.find)(maker, folder), []
+        find = ReferenceStore.for_model if make else ReferenceStore.find
+        return find(maker.model, maker.property, folder), []
     except (OSError, ResultsError) as error:
         return None, [f"the library of competing phases cannot be used, all are computed anew: {error}"]
 
@@ -38,7 +39,7 @@ def further_phases(
     store: ReferenceStore, systems: Iterable[str], phases: Iterable[ReferencePhase]
 ) -> dict[str, ReferencePhase]:
     """Phases of the chemical systems that the library knows and ``phases`` lack, by the key of their relaxation."""
-    present = {store.maker.key(phase.structure) for phase in phases}
+    present = {store.key(phase.structure) for phase in phases}
     rows = [row for row in store.table.phases(systems) if row.key not in present]
     structures = store.table.structures([row.key for row in rows])
     return {row.key: ReferencePhase(row.name, structures[row.key], row.source, row.role) for row in rows}
@@ -46,14 +47,14 @@ def further_phases(
 
 def borrow(store: ReferenceStore, table: ResultsTable, phases: Iterable[ReferencePhase]) -> None:
     """Copy relaxations of ``phases`` that the library has and the run has not."""
-    keys = {store.maker.key(phase.structure) for phase in phases}
+    keys = {store.key(phase.structure) for phase in phases}
     known = store.table.calculations(keys - table.existing_keys(keys))
     table.put_calculations(known.values())
 
 
 def give_back(store: ReferenceStore, table: ResultsTable) -> list[str]:
     """Add competing phases that the run relaxed to the library; gives what to say if that is not possible."""
-    phases = {store.maker.key(phase.structure): phase for phase in stored_phases(table)}
+    phases = {store.key(phase.structure): phase for phase in stored_phases(table)}
     missing = phases.keys() - store.table.existing_keys(phases)
     documents = {key: d for key, d in table.calculations(missing).items() if d.error is None}
     try:

@@ -21,10 +21,10 @@ from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.runs import RetryErrors, interruptible
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.registry import canonical, closest, property_class, property_names
-from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.properties.settings import settings_of, summary
 from dpa4_flows.properties.table import Results
 from dpa4_flows.runs.property import PropertyRun

@@ -8,34 +8,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pymatgen.core import Structure
 from rich.markup import escape
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import HullVerdict
-from dpa4_flows.cli.competition import MP, Against, AskMP, Corrections, against_kinds, compete, crystal
+from dpa4_flows.cli.competition import Competition, against_words, crystal
+from dpa4_flows.cli.computing import documents_of
 from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, tell_failed, warn
-from dpa4_flows.cli.hull_output import (
-    against_words,
-    decomposition_words,
-    incomplete_words,
-    result_rows,
-    write_csv,
-    write_plot,
-)
-from dpa4_flows.cli.hull_views import add_views, check_ion, print_views, view_figures, with_ion
+from dpa4_flows.cli.hull_output import decomposition_words, incomplete_words, result_rows, write_csv, write_plot
+from dpa4_flows.cli.hull_views import add_view, print_views, view_figures
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.relaxing import LibraryRelaxations
 from dpa4_flows.cli.structures import MAX_ROWS, read_inputs, warn_of_inputs
-from dpa4_flows.makers.batch import BatchStaticMaker
-from dpa4_flows.makers.hull import CACHE, hull_phases, hull_set
-from dpa4_flows.makers.property import PropertyMaker
-from dpa4_flows.plots.figure import FigureBlock
-from dpa4_flows.reference.entries import chemical_system, correction_scheme
-from dpa4_flows.reference.store import ReferenceStore
-from dpa4_flows.schemas import RelaxationDocument
+from dpa4_flows.compute.plan import Ask, Crystal, Crystals
+from dpa4_flows.properties.chemical_potentials import ChemicalPotentials
+from dpa4_flows.properties.competition import CACHE, Competing
+from dpa4_flows.properties.hull import Hull, HullSet
+from dpa4_flows.properties.windows import ElectrochemicalWindows
+from dpa4_flows.reference.entries import correction_scheme
 
 app = typer.Typer()
 
@@ -47,10 +39,8 @@ def _family() -> None:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, and against what."""
+    """What is asked, beside the distance."""
 
-    against: Against = None
-    corrections: Corrections = "auto"
     temperature: Annotated[
         float | None,
         typer.Option(
@@ -70,12 +60,27 @@ class Question:
     alone: Annotated[bool, typer.Option("--alone", help="The structures of FILES do not compete with each other.")] = (
         False
     )
-    mp: AskMP = None
+
+    def properties(self, competition: Competition, relaxing: LibraryRelaxations) -> dict[str, Competing[Any]]:
+        """The properties that answer, by the names of their fields in a row."""
+        common = competition.settings(relaxing) | {
+            "temperature": self.temperature,
+            "relax": not self.no_relax,
+            "candidates_compete": not self.alone,
+        }
+        found: dict[str, Competing[Any]] = {"hull": Hull(**common)}
+        if self.window is not None:
+            found["window"] = ElectrochemicalWindows(**common, ion=self.window)
+        if self.chempots:
+            found["chempots"] = ChemicalPotentials(**common)
+        for one in found.values():
+            one.check()
+        return found
 
 
 @dataclass(frozen=True)
-class Written:
-    """What is written beside the answer."""
+class Outputs:
+    """Files to write."""
 
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a table.")] = None
     plot: Annotated[
@@ -98,8 +103,9 @@ class Written:
 def hull(
     files: Files,
     *,
-    asked: Question,
-    written: Written,
+    competition: Competition,
+    question: Question,
+    outputs: Outputs,
     model: Model = "dpa4-neo",
     relaxing: LibraryRelaxations,
     machine: BatchMachine,
@@ -126,59 +132,38 @@ def hull(
 
       dpa4 hull LiCoO2.cif --against mp --model dpa4-pro-mptrj
     """
-    kinds = against_kinds(asked.against)
-    written.check()
-    csv_file, plot, window, temperature = written.csv_file, written.plot, asked.window, asked.temperature
-    check_ion(window)
+    outputs.check()
+    properties = question.properties(competition, relaxing)
     inputs = [crystal(entry) for entry in read_inputs(files)]
     machine.use_threads()
-    maker = relaxing.maker(model, machine)
-    store = ReferenceStore.for_model(maker, relaxing.library)
-    scheme = correction_scheme(store.info, asked.corrections)
+    store = relaxing.store(machine.model(model))
+    scheme = correction_scheme(store.info, competition.corrections)
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
-    structures: list[Structure] = [inputs[i].structure for i in good]
-    systems = {chemical_system(structure) for structure in structures}
-    wider = {with_ion(system, window) for system in systems}
-    competition = compete(store, systems | wider, kinds, scheme, asked.mp, quiet=as_json)
-    references = competition.references
-    if temperature is not None and kinds != [MP]:
-        references = store.with_structures(references)
-    calculator: PropertyMaker[RelaxationDocument] = (
-        BatchStaticMaker(model=store.maker.model, max_atoms_per_batch=machine.max_atoms_per_batch)
-        if asked.no_relax
-        else store.maker
-    )
-    calculator.run(store.table, structures)
-    keys = [calculator.key(structure) for structure in structures]
-    stored = store.table.calculations(keys)
-    documents = [stored[key] for key in keys]
-    found = hull_set(
-        documents,
-        references,
-        store.info,
-        scheme,
-        settings=calculator.settings(),
-        candidates_compete=not asked.alone,
-        surveys=competition.surveys,
-        competing_energies=competition.computed_by,
-        temperature=temperature,
-    )
-    rows = result_rows(inputs, good, documents, found)
-    figures: list[FigureBlock] = []
-    if window is not None or asked.chempots:
-        phases = hull_phases(documents, references, scheme, temperature)
-        add_views(rows, good, phases, ion=window, chempots=asked.chempots, candidates_compete=not asked.alone)
-        figures = view_figures(rows, good, phases, window) if plot is not None else []
-    if csv_file is not None:
-        write_csv(csv_file, rows)
+    crystals = [Crystal(inputs[i].structure, inputs[i].name) for i in good]
+    asks: dict[Any, Ask[Any]] = {name: Ask(one, Crystals(tuple(crystals))) for name, one in properties.items()}
+    asks |= {i: Ask(properties["hull"].calculation, one) for i, one in enumerate(crystals)}
+    answers = documents_of(asks, store.model, store.table, machine, quiet=as_json)
+    found: HullSet = answers["hull"]
+    if found.error is not None:
+        raise DPA4Error(found.error)
+    rows = result_rows(inputs, good, [answers[i] for i in range(len(good))], found)
+    for name in properties.keys() - {"hull"}:
+        add_view(rows, good, name, answers[name])
+    notes = list(dict.fromkeys(note for name in properties for note in answers[name].warnings))
     words = f"{store.info.name}: {store.info.level_of_theory}; corrections {found.frame.correction}"
-    notes = [*competition.notes, *found.warnings]
-    for system in sorted(wider - systems):
-        competing = competition.completeness(system)
-        if competing.survey is None:
-            notes.append(f"{competing.sentence}: windows may be too wide")
     incomplete = incomplete_words(found.completeness)
-    drawn = write_plot(plot, found.summary, words, figures, [*notes, *incomplete]) if plot is not None else []
+    drawn: list[Path] = []
+    if outputs.csv_file is not None:
+        write_csv(outputs.csv_file, rows)
+    if outputs.plot is not None:
+        figures = view_figures(rows, found.summary, question.window)
+        drawn = write_plot(outputs.plot, found.summary, words, figures, [*notes, *incomplete])
+        if figures and outputs.plot.suffix.lower() == ".png":
+            remark(f"windows and potentials are drawn in .html files; {outputs.plot.name} has the hulls only")
+        if not drawn:
+            warn("not drawn", f"nothing for {outputs.plot}: a hull needs two elements, and all their references")
+    computed_by = next((place.competing_energies for place in found.documents if place is not None), "")
+    against = against_words(competition.kinds, computed_by)
     if as_json:
         print_json(
             {
@@ -186,25 +171,21 @@ def hull(
                 "model_sha256": store.info.sha256,
                 "level_of_theory": store.info.level_of_theory,
                 "corrections": scheme,
-                "temperature": temperature,
-                "against": against_words(kinds, competition.computed_by),
-                "relaxed": not asked.no_relax,
+                "temperature": question.temperature,
+                "against": against,
+                "relaxed": not question.no_relax,
                 "structures": rows,
                 "completeness": {system: c.model_dump() for system, c in found.completeness.items()},
                 "warnings": notes,
             }
         )
     else:
-        _print(rows, f"{words}; against {against_words(kinds, competition.computed_by)}")
-        print_views(rows, window)
-        for path in ([csv_file] if csv_file else []) + drawn:
+        _print(rows, f"{words}; against {against}")
+        print_views(rows, question.window)
+        for path in ([outputs.csv_file] if outputs.csv_file else []) + drawn:
             say(f"wrote {path}")
-    if figures and plot is not None and plot.suffix.lower() == ".png":
-        remark(f"windows and potentials are drawn in .html files; {plot.name} has the hulls only")
-    if plot is not None and not drawn:
-        warn("not drawn", f"nothing for {plot}: a hull needs two elements, and all their references")
     warn_of_inputs(inputs)
-    _finish(rows, notes, incomplete, may_grow=kinds == [CACHE])
+    _finish(rows, notes, incomplete, may_grow=competition.kinds == [CACHE])
 
 
 def _print(rows: Sequence[dict[str, Any]], words: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from dpa4_core.files import replacing_text
 from dpa4_flows.analysis.completeness import HullCompleteness
-from dpa4_flows.makers.hull import HullSet
 from dpa4_flows.plots.figure import FigureBlock
+from dpa4_flows.properties.hull import HullSet
 from dpa4_flows.report.hull_plot import Summary, can_draw, write_hull_html, write_hull_png
 from dpa4_flows.schemas import RelaxationDocument
 from dpa4_flows.structure_files import Computed
@@ -104,15 +104,6 @@ def incomplete_words(completeness: Mapping[str, HullCompleteness]) -> list[str]:
         if found.grade != "surveyed"
         for text in (found.sentence, *found.without_energy)
     ]
-
-
-def against_words(kinds: Sequence[str], computed_by: str) -> str:
-    """What the structures stand against, in words."""
-    if kinds == ["cache"]:
-        return "the library, relaxed by the same model"
-    if kinds == ["mp"]:
-        return computed_by
-    return f"{', '.join(kinds)}, relaxed by the same model"
 
 
 def _cell(value: Any) -> Any:

@@ -8,49 +8,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
-from pymatgen.core import Structure
 from rich.markup import escape
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import HullCompleteness
-from dpa4_flows.analysis.pourbaix import (
-    TEMPERATURE,
-    ReferencedIon,
-    aqueous_stability,
-    check_ions,
-    pourbaix_entries,
-    reference_shifts,
-)
-from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
-from dpa4_flows.cli.competition import MP, Against, AskMP, Corrections, against_kinds, compete, crystal
+from dpa4_flows.analysis.pourbaix import TEMPERATURE
+from dpa4_flows.cli.competition import Competition, crystal
+from dpa4_flows.cli.computing import documents_of
 from dpa4_flows.cli.console import number, out, print_json, say, tell_failed, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.relaxing import LibraryRelaxations
 from dpa4_flows.cli.structures import read_inputs, warn_of_inputs
-from dpa4_flows.makers.hull import HullPhases, hull_phases
-from dpa4_flows.reference.entries import chemical_system, correction_scheme
-from dpa4_flows.reference.ions import read_ions
-from dpa4_flows.reference.store import ReferenceStore
+from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument, diagram_of
+from dpa4_flows.reference.entries import correction_scheme
 from dpa4_flows.report.pourbaix_plot import write_pourbaix_html
-from dpa4_flows.structure_files import Computed
 
-PH = (0.0, 7.0, 14.0)
 SHOWN_AS_ZERO = 0.005
 """eV/atom: what the table shows as 0.00."""
-POTENTIALS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """pH, potentials in V against the standard hydrogen electrode, and the concentration of ions in mol/L."""
-
-    ph: tuple[float, ...]
-    potential: tuple[float, ...]
-    concentration: float
-
 
 app = typer.Typer()
 
@@ -61,8 +38,8 @@ def _family() -> None:
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked, and against what."""
+class Water:
+    """Where the solid is put."""
 
     ions: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Measured ions, TOML; see docs/stability.md for its form.")
@@ -73,10 +50,12 @@ class Question:
         typer.Option(help="V against the standard hydrogen electrode, may be repeated; default: -1 to 1.5."),
     ] = None
     concentration: Annotated[float, typer.Option(min=1e-12, max=10.0, help="Of each ion, mol/L.")] = 1e-6
-    against: Against = None
-    corrections: Corrections = "auto"
-    mp: AskMP = None
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the diagrams: .html.")] = None
+
+    def settings(self) -> dict[str, Any]:
+        """The same as fields of the property; what was not given is left to it."""
+        given = {"ions": self.ions and str(self.ions), "ph": self.ph, "potential": self.potential}
+        chosen = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v}
+        return {**chosen, "concentration": self.concentration}
 
 
 @app.command()
@@ -84,7 +63,9 @@ class Question:
 def pourbaix(
     files: Files,
     *,
-    asked: Question,
+    water: Water,
+    competition: Competition,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the diagrams: .html.")] = None,
     model: Model = "dpa4-neo",
     relaxing: LibraryRelaxations,
     machine: BatchMachine,
@@ -102,126 +83,59 @@ def pourbaix(
 
       dpa4 pourbaix *.cif --ions ions.toml --ph 7 --potential 0 --potential 1.23 --plot pourbaix.html
     """
-    known = _checked(asked.ions, asked.plot)
-    kinds = against_kinds(asked.against)
+    asked = Pourbaix(**competition.settings(relaxing), **water.settings())
+    asked.known_ions()  # refused before anything is read or computed
+    _check(plot)
     inputs = [crystal(entry) for entry in read_inputs(files)]
     machine.use_threads()
-    maker = relaxing.maker(model, machine)
-    store = ReferenceStore.for_model(maker, relaxing.library)
-    scheme = correction_scheme(store.info, asked.corrections)
-    rows, wanted = _sorted_out(inputs, known)
-    systems = {_system(structure, own) for structure, own in wanted.values()}
-    competition = compete(store, systems, kinds, scheme, asked.mp, quiet=as_json)
-    references = competition.references if kinds == [MP] else store.with_structures(competition.references)
-    store.maker.run(store.table, [structure for structure, _ in wanted.values()])
-    conditions = Conditions(tuple(asked.ph or PH), tuple(asked.potential or POTENTIALS), asked.concentration)
-    diagrams = []
-    for position, (structure, own) in wanted.items():
-        key = store.maker.key(structure)
-        phases = hull_phases([store.table.calculations([key])[key]], references, scheme, TEMPERATURE)
-        try:
-            found, phase, diagram = _stability(phases, own, conditions)
-        except ThermodynamicsError as error:
-            rows[position]["error"] = str(error)
-            continue
-        in_water = "-".join(sorted({"O", "H", *chemical_system(structure).split("-")}))
-        survey = competition.surveys.get(_system(structure, own))
-        competing = references.completeness(in_water, survey, formula=rows[position]["formula"])
-        rows[position] |= found | {"completeness": competing.model_dump()}
-        diagrams.append((f"{rows[position]['formula']} ({rows[position]['name']})", phase, diagram))
+    store = relaxing.store(machine.model(model))
+    scheme = correction_scheme(store.info, competition.corrections)
+    asks = {i: Ask(asked, Crystal(e.structure, e.name)) for i, e in enumerate(inputs) if e.error is None}
+    found: dict[int, PourbaixDocument] = documents_of(asks, store.model, store.table, machine, quiet=as_json)
+    rows: list[dict[str, Any]] = [
+        {"name": e.name, "formula": None, "warnings": list(e.warnings), "error": e.error} for e in inputs
+    ]
+    for i, document in found.items():
+        told = set() if document.error else _TOLD
+        rows[i] |= document.model_dump(include={"formula", "error", *told})
     words = f"{store.info.name}: {store.info.level_of_theory}; corrections {scheme}, Gibbs {TEMPERATURE:g} K"
-    notes = list(dict.fromkeys([*competition.notes, *(text for row in rows for text in _caveats(row))]))
-    if asked.plot is not None and diagrams:
-        write_pourbaix_html(asked.plot, diagrams, words, asked.concentration, notes)
+    gathered = [text for document in found.values() for text in document.warnings]
+    notes = list(dict.fromkeys([*gathered, *(text for row in rows for text in _caveats(row))]))
+    good = {i: document for i, document in found.items() if document.error is None}
+    if plot is not None and good:
+        diagrams = [(f"{d.formula} ({inputs[i].name})", *diagram_of(d)) for i, d in good.items()]
+        write_pourbaix_html(plot, diagrams, words, water.concentration, notes)
     if as_json:
         print_json(
             {
                 "model": store.info.name,
                 "model_sha256": store.info.sha256,
                 "corrections": scheme,
-                "concentration": asked.concentration,
+                "concentration": water.concentration,
                 "structures": rows,
                 "warnings": notes,
             }
         )
     else:
-        say(f"{words}; ions {asked.concentration:g} mol/L")
+        say(f"{words}; ions {water.concentration:g} mol/L")
         for row in rows:
             if row["error"] is None:
                 _print(row)
-        if asked.plot is not None and diagrams:
-            say(f"wrote {asked.plot}")
+        if plot is not None and good:
+            say(f"wrote {plot}")
     warn_of_inputs(inputs)
     _finish(rows, notes)
 
 
-def _checked(ions: Path | None, plot: Path | None) -> list[ReferencedIon]:
-    """The ions of the file, after what can be wrong with the command line."""
-    if ions is None:
-        raise DPA4Error(
-            "a Pourbaix diagram needs energies of ions in water, which no model of solids gives and this program does "
-            "not hold: name a file of measured ones with --ions; its form is in docs/stability.md"
-        )
+_TOLD = {"ph", "potential", "decomposition_energy", "products", "reference_shifts", "sources", "completeness"}
+"""Fields of a document that a row has."""
+
+
+def _check(plot: Path | None) -> None:
     if plot is not None and plot.suffix.lower() != ".html":
         raise DPA4Error(f"cannot draw into {plot.name!r}; end the name of the plot in .html")
     if plot is not None and not plot.absolute().parent.is_dir():
         raise DPA4Error(f"there is no folder {plot.parent} for {plot.name}")
-    return read_ions(ions)
-
-
-def _sorted_out(
-    inputs: Sequence[Computed], known: Sequence[ReferencedIon]
-) -> tuple[list[dict[str, Any]], dict[int, tuple[Structure, list[ReferencedIon]]]]:
-    """A row for each input, and by position the structures that have ions, with these."""
-    rows: list[dict[str, Any]] = [
-        {"name": e.name, "formula": None, "warnings": list(e.warnings), "error": e.error} for e in inputs
-    ]
-    wanted: dict[int, tuple[Structure, list[ReferencedIon]]] = {}
-    for position, entry in enumerate(inputs):
-        if entry.error is not None:
-            continue
-        composition = entry.structure.composition.element_composition
-        elements = frozenset(composition.get_el_amt_dict())
-        rows[position]["formula"] = composition.reduced_formula
-        try:
-            check_ions(elements, known)
-        except ThermodynamicsError as error:
-            rows[position]["error"] = str(error)
-        else:
-            wanted[position] = entry.structure, [ion for ion in known if ion.element in elements]
-    return rows, wanted
-
-
-def _stability(
-    phases: HullPhases, ions: Sequence[ReferencedIon], at: Conditions
-) -> tuple[dict[str, Any], PourbaixEntry, PourbaixDiagram]:
-    """Plain types for the row of one structure, its entry and the diagram.
-
-    Raises:
-        ThermodynamicsError: it has no Gibbs energy, or a reference is missing.
-    """
-    if 0 in phases.reasons:
-        raise ThermodynamicsError(phases.reasons[0])
-    own = phases.candidates[0]
-    entries = [own, *phases.competing]
-    solids = pourbaix_entries(entries, ions)
-    phase = next(solid for solid in solids if solid.entry_id == str(own.entry_id))
-    found, diagram = aqueous_stability(phase, solids, ph=at.ph, potential=at.potential, concentration=at.concentration)
-    row = {
-        "ph": found.ph,
-        "potential": found.potential,
-        "decomposition_energy": found.decomposition_energy.tolist(),
-        "products": found.products,
-        "reference_shifts": reference_shifts(entries, ions),
-        "sources": sorted({ion.source for ion in ions}),
-    }
-    return row, phase, diagram
-
-
-def _system(structure: Structure, ions: Sequence[ReferencedIon]) -> str:
-    """Elements of a structure, of water and of the reference solids."""
-    elements = {"O", "H", *chemical_system(structure).split("-")}.union(*(ion.reference_elements for ion in ions))
-    return "-".join(sorted(elements))
 
 
 def _print(row: dict[str, Any]) -> None:

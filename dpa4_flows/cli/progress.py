@@ -121,7 +121,7 @@ class Showing:
         self._last_line = now = time.monotonic()
         before, since = self._began.setdefault(part.title, (part.done, now))
         left = ""
-        if not part.finished and part.done > before:
+        if not part.finished and before < part.done < part.total:
             left = f"{duration((part.total - part.done) * (now - since) / (part.done - before))} left"
         line = f"{part.title:<24} {part.count:>9}  {', '.join(filter(None, (part.words, left)))}"
         self._console.print(line.rstrip(), highlight=False, markup=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,15 +20,16 @@ from dpa4_flows.campaigns.config import Campaign, load_campaign
 from dpa4_flows.campaigns.context import Screening
 from dpa4_flows.campaigns.run import model_of
 from dpa4_flows.campaigns.sections import CACHE, NONE
-from dpa4_flows.cli.competition import AskMP
+from dpa4_flows.cli.competition import AskMP, ask_project
+from dpa4_flows.cli.computing import showing
 from dpa4_flows.cli.console import out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
-from dpa4_flows.cli.reference_build import build_library
 from dpa4_flows.cli.relaxing import Library, LibraryRelaxations
-from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.compute.driver import Counts
 from dpa4_flows.reference.catalogue import export_entries, stores, summarise
 from dpa4_flows.reference.entries import chemical_system, correction_scheme
+from dpa4_flows.reference.gather import gather_phases
 from dpa4_flows.reference.store import ReferenceStore, library_folder
 
 MAX_FAILURES = 20
@@ -56,32 +57,37 @@ def _reference() -> None:
     """
 
 
-@reference.command()
-@grouped
-def build(
-    systems: Annotated[
-        list[str] | None, typer.Argument(metavar="SYSTEMS...", help="Chemical systems, as Li-Co-O, or formulas.")
-    ] = None,
+@dataclass(frozen=True)
+class Phases:
+    """What is built."""
+
     files: Annotated[
         list[Path] | None, typer.Option("--from", metavar="FILE", help="Structures to add; may be repeated.")
-    ] = None,
+    ] = None
     survey: Annotated[
         bool, typer.Option("--survey", help="The files of --from hold all known phases of these systems.")
-    ] = False,
-    mp: AskMP = None,
+    ] = False
+    mp: AskMP = None
     campaign: Annotated[
         str | None,
         typer.Option(
             metavar="CAMPAIGN",
             help="All systems of the candidates of a campaign (file or bundled), with its model and settings.",
         ),
+    ] = None
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask for phases again that were asked for before.")] = False
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Relax again what failed.")] = False
+
+
+@reference.command()
+@grouped
+def build(
+    systems: Annotated[
+        list[str] | None, typer.Argument(metavar="SYSTEMS...", help="Chemical systems, as Li-Co-O, or formulas.")
     ] = None,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Ask for phases again that were asked for before.")] = (
-        False
-    ),
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Relax again what failed.")] = False,
-    model: Model = "dpa4-neo",
     *,
+    phases: Phases,
+    model: Model = "dpa4-neo",
     relaxing: LibraryRelaxations,
     machine: BatchMachine,
     as_json: AsJson = False,
@@ -100,17 +106,20 @@ def build(
 
       dpa4 reference build --campaign campaign.toml
     """
-    wanted, extra, library = list(systems or []), list(files or []), relaxing.library
-    maker = relaxing.maker(model, machine)
-    if campaign is not None:
-        content = load_campaign(find_campaign(campaign)[0])
+    wanted, extra = list(systems or []), list(phases.files or [])
+    computes, relaxation, library = machine.model(model), relaxing.relaxation(), relaxing.library
+    budget = machine.max_atoms_per_batch
+    if phases.campaign is not None:
+        content = load_campaign(find_campaign(phases.campaign)[0])
         if content.competition is None:
             raise DPA4Error(f"campaign {content.campaign.name} compares nothing with competing phases")
-        maker = _campaign_maker(content, machine.max_atoms_per_batch)
+        computes = model_of(content)
+        relaxation = Screening("", computes, content, corrections="none").relax_maker("reference").property
         library = library or _campaign_library(content)
+        budget = budget or content.engine.max_atoms_per_batch
         wanted += _campaign_systems(content)
         extra += [Path(file) for file in content.hull.competing]
-    if survey and not extra:
+    if phases.survey and not extra:
         raise DPA4Error("--survey speaks of the files of --from: name one")
     if not wanted:
         raise DPA4Error(
@@ -118,13 +127,16 @@ def build(
             "`dpa4 reference build --campaign battery`"
         )
     machine.use_threads()
+    store = ReferenceStore.for_model(computes, relaxation, library)
     wanted = [system_of(text) for text in wanted]
-    store = ReferenceStore.for_model(maker, library)
-    summary, notes = build_library(
-        store, wanted, extra, mp, files_survey=survey, refresh=refresh, retry_errors=retry_errors, quiet=as_json
+    notes = gather_phases(
+        store, wanted, extra, ask_project(phases.mp), files_survey=phases.survey, refresh=phases.refresh
     )
+    counts = Counts()
+    with showing(counts, quiet=as_json):
+        summary = store.build(wanted, [], retry_errors=phases.retry_errors, max_atoms_per_batch=budget, counts=counts)
     completeness = store.completeness(summary.chemical_systems)
-    if survey:
+    if phases.survey:
         names = " and ".join(file.name for file in extra)
         notes += [
             f"{names} does not count as a survey of {system}: it has no compounds that reach over its elements"
@@ -233,11 +245,6 @@ def system_of(text: str) -> str:
         return text  # the library says what is wrong with it
 
 
-def _campaign_maker(campaign: Campaign, max_atoms_per_batch: int | None) -> BatchRelaxMaker:
-    maker = Screening("", model_of(campaign), campaign, corrections="none").relax_maker("reference")
-    return replace(maker, max_atoms_per_batch=max_atoms_per_batch or maker.max_atoms_per_batch)
-
-
 def _campaign_library(campaign: Campaign) -> Path | None:
     """Folder of the library that a campaign reads; None for that in the cache."""
     name = campaign.hull.library
@@ -265,9 +272,9 @@ def _choose(
     fitting = [
         store
         for store in found
-        if (model is None or model in (store.info.name, store.maker.model.name) or store.info.sha256.startswith(model))
-        and (fmax is None or store.maker.property.fmax == fmax)
-        and (rattle is None or store.maker.property.rattle == rattle)
+        if (model is None or model in (store.info.name, store.model.name) or store.info.sha256.startswith(model))
+        and (fmax is None or store.relaxation.fmax == fmax)
+        and (rattle is None or store.relaxation.rattle == rattle)
     ]
     if len(fitting) == 1:
         return fitting[0]
@@ -276,10 +283,10 @@ def _choose(
         which = "nothing" if model is None else f"nothing of {model}"
         raise DPA4Error(f"the library {folder} holds {which}; begin with `dpa4 reference build Li-Co-O`")
     names = ", ".join(
-        f"{s.info.name} {s.info.sha256[:12]} fmax {how.fmax:g} rattle {how.rattle:g} {s.maker.model.dtype}"
-        for s, how in ((store, store.maker.property) for store in fitting)
+        f"{s.info.name} {s.info.sha256[:12]} fmax {s.relaxation.fmax:g} rattle {s.relaxation.rattle:g} {s.model.dtype}"
+        for s in fitting
     )
-    option = "--fmax" if len({store.maker.property.fmax for store in fitting}) > 1 else "--rattle"
+    option = "--fmax" if len({store.relaxation.fmax for store in fitting}) > 1 else "--rattle"
     if len({store.info.sha256 for store in fitting}) > 1:
         option = "--model"
     raise DPA4Error(f"the library {folder} holds {len(fitting)} sets of phases; choose with {option} from {names}")

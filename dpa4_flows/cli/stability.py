@@ -10,30 +10,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pymatgen.core import Structure
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
-from dpa4_flows.cli.competition import AskMP, crystal
-from dpa4_flows.cli.console import err, print_json, say, tell_failed, warn
+from dpa4_flows.calculations import RATTLE
+from dpa4_flows.cli.competition import AskMP, ask_project, crystal
+from dpa4_flows.cli.computing import documents_of
+from dpa4_flows.cli.console import print_json, say, tell_failed, warn
 from dpa4_flows.cli.hull_output import incomplete_words
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
-from dpa4_flows.cli.reference_build import build_library
-from dpa4_flows.cli.relaxing import LibraryRelaxations
+from dpa4_flows.cli.relaxing import Library, Rattle, library_name
 from dpa4_flows.cli.stability_output import print_answers, result_rows, structures_to_write
 from dpa4_flows.cli.structures import read_inputs
+from dpa4_flows.compute.plan import Ask, Crystal, Crystals
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.extras import require_extra
-from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.makers.hull import HullSet, hull_set
-from dpa4_flows.makers.stability import StabilityMaker
+from dpa4_flows.makers.stability import stability_set
 from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.hull import Hull, HullSet
 from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
-from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.properties.stability import Stability
-from dpa4_flows.reference.entries import chemical_system, correction_scheme
-from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.site_conversion import free_crystal
 from dpa4_flows.structure_files import Computed, write_structures
@@ -52,9 +49,18 @@ def _family() -> None:
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked."""
+class Answers:
+    """What is asked, and where the answers are kept."""
 
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Keep everything here and find it again: answers (JSON), structures, force constants for phonopy.",
+        ),
+    ] = None
     no_hull: Annotated[bool, typer.Option("--no-hull", help="Without the distance to other phases.")] = False
     no_elastic: Annotated[bool, typer.Option("--no-elastic", help="Without the elastic tensor.")] = False
     no_phonons: Annotated[bool, typer.Option("--no-phonons", help="Without phonons.")] = False
@@ -71,13 +77,9 @@ class Question:
         list[float] | None,
         typer.Option("--temperature", "-T", min=0.0, help="K, of the thermal properties; may be repeated."),
     ] = None
-    corrections: Annotated[
-        str, typer.Option(help="Of hull energies: auto, none, MP2020, OMat24, or the .yaml file of a refit.")
-    ] = "auto"
-    mp: AskMP = None
 
     def check(self) -> None:
-        """Refuse what makes no sense, and what cannot be computed here."""
+        """Refuse what leaves nothing to do, or what cannot be done."""
         if self.no_hull and self.no_elastic and self.no_phonons:
             raise DPA4Error("nothing is left to ask: drop one of --no-hull, --no-elastic, --no-phonons")
         if self.no_phonons and self.follow_modes:
@@ -85,34 +87,52 @@ class Question:
         if not self.no_phonons:
             require_extra("phonons", "a calculation of phonons (left out by --no-phonons)")
 
+    def property(self, fmax: float, max_steps: int) -> Stability:
+        """Strains and phonons, after a relaxation that ends there."""
+        folder = None if self.output is None else str((self.output / "force_constants").resolve())
+        temperatures = tuple(self.temperature or TEMPERATURES)
+        phonons = Phonons(self.min_length, temperatures_k=temperatures, force_constants_folder=folder)
+        return Stability(
+            relaxation=Relaxed(fmax=fmax, max_steps=max_steps),
+            elastic=None if self.no_elastic else Elastic(),
+            phonons=None if self.no_phonons else phonons,
+            max_follow_steps=FOLLOW_STEPS if self.follow_modes else 0,
+        )
+
 
 @dataclass(frozen=True)
-class StrictRelaxations(LibraryRelaxations):
-    """Relaxations before strains and phonons; those of the hull converge as the library does."""
+class HullOptions:
+    """How the distance to other phases is found."""
 
-    fmax: Annotated[
-        float, typer.Option(min=1e-6, help="Largest force before strains and phonons, eV/Å; the hull has its own.")
-    ] = 1e-3
-    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 1000
+    corrections: Annotated[
+        str, typer.Option(help="Of hull energies: auto, none, MP2020, OMat24, or the .yaml file of a refit.")
+    ] = "auto"
+    mp: AskMP = None
+    rattle: Rattle = RATTLE
+    library: Library = None
+
+    def property(self) -> Hull:
+        """The same as a property."""
+        return Hull(
+            relaxation=Relaxed(rattle=self.rattle),
+            corrections=self.corrections,
+            library=library_name(self.library),
+            materials_project=ask_project(self.mp),
+        )
 
 
 @app.command()
 @grouped
 def stability(
     files: Files,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="DIR",
-            help="Keep everything here and find it again: answers (JSON), structures, force constants for phonopy.",
-        ),
-    ] = None,
     *,
-    asked: Question,
+    asked: Answers,
+    hull: HullOptions,
     model: Model = "dpa4-neo",
-    relaxing: StrictRelaxations,
+    fmax: Annotated[
+        float, typer.Option(min=1e-6, help="Largest force before strains and phonons, eV/Å; the hull has its own.")
+    ] = 1e-3,
+    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 1000,
     machine: BatchMachine,
     as_json: AsJson = False,
 ) -> None:
@@ -133,54 +153,26 @@ def stability(
     asked.check()
     inputs = [crystal(entry) for entry in read_inputs(files)]
     machine.use_threads()
-    folder = None if output is None or asked.no_phonons else str((output / "force_constants").resolve())
-    property_ = Stability(
-        relaxation=Relaxed(fmax=relaxing.fmax, max_steps=relaxing.max_steps),
-        elastic=None if asked.no_elastic else Elastic(),
-        phonons=None
-        if asked.no_phonons
-        else Phonons(
-            min_length=asked.min_length,
-            temperatures_k=tuple(asked.temperature or TEMPERATURES),
-            force_constants_folder=folder,
-        ),
-        max_follow_steps=FOLLOW_STEPS if asked.follow_modes else 0,
-    )
-    maker = StabilityMaker(
-        model=machine.model(model).resolve(),
-        property=property_,
-        hull=None,  # placed here, where a terminal shows progress
-        max_atoms_per_batch=machine.max_atoms_per_batch,
-    )
+    computes = machine.model(model).resolve()
+    what, output = asked.property(fmax, max_steps), asked.output
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
-    structures: list[Structure] = [inputs[i].structure for i in good]
+    asks: dict[Any, Ask[Any]] = {i: Ask(what, Crystal(inputs[i].structure, inputs[i].name)) for i in good}
+    if not asked.no_hull and good:
+        free = [Crystal(free_crystal(inputs[i].structure)[0]) for i in good]
+        asks["hull"] = Ask(hull.property(), Crystals(tuple(free)))
     place = tempfile.TemporaryDirectory() if output is None else nullcontext(str(output))
     with place as path:
-        table = ResultsTable(Path(path) / TABLE)
-        placed: HullSet | None = None
-        notes: list[str] = []
-        if not asked.no_hull and structures:
-            relaxation = BatchRelaxMaker(
-                property=Relaxed(rattle=relaxing.rattle),
-                model=maker.model,
-                max_atoms_per_batch=machine.max_atoms_per_batch,
-            )
-            placed, notes = _on_hull(
-                relaxation, table, structures, asked.corrections, relaxing.library, asked.mp, quiet=as_json
-            )
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        hidden = as_json or not err.is_terminal
-        with Progress(*columns, console=err, transient=True, disable=hidden) as bar:
-            task = bar.add_task("relaxing, straining, displacing", total=len(structures))
-            found = maker.run(table, structures, placed, lambda n: bar.advance(task, n))
+        answers = documents_of(asks, computes, ResultsTable(Path(path) / TABLE), machine, quiet=as_json)
+    placed: HullSet | None = answers.get("hull")
+    found = stability_set([answers[i] for i in good], placed)
     rows = result_rows(inputs, good, found)
-    notes = list(dict.fromkeys([*notes, *found.warnings]))
-    info = maker.model.info()
+    notes = list(dict.fromkeys(found.warnings))
+    info = computes.info()
     answer = {
         "model": info.name,
         "model_sha256": info.sha256,
         "level_of_theory": info.level_of_theory,
-        "settings": property_.settings(maker.model),
+        "settings": what.settings(computes),
         "structures": rows,
         "warnings": notes,
     }
@@ -193,35 +185,6 @@ def stability(
         for file in written:
             say(f"wrote {file}")
     _finish(rows, notes, incomplete_words(placed.completeness) if placed is not None else [])
-
-
-def _on_hull(
-    relaxation: BatchRelaxMaker,
-    table: ResultsTable,
-    structures: Sequence[Structure],
-    corrections: str,
-    library: Path | None,
-    mp: bool | None,
-    *,
-    quiet: bool,
-) -> tuple[HullSet, list[str]]:
-    """Places on the hulls of the library, which grows by what is missing; and what could not be asked."""
-    store = ReferenceStore.for_model(relaxation, library)
-    scheme = correction_scheme(store.info, corrections)
-    systems = sorted({chemical_system(structure) for structure in structures})
-    _, notes = build_library(store, systems, mp=mp, quiet=quiet)
-    free = [free_crystal(structure)[0] for structure in structures]
-    relaxation.run(table, free)
-    documents = table.calculations(relaxation.key(structure) for structure in free)
-    placed = hull_set(
-        [documents[relaxation.key(structure)] for structure in free],
-        store.references(systems, scheme),
-        store.info,
-        scheme,
-        settings=relaxation.settings(),
-        surveys=store.surveys(systems),
-    )
-    return placed, list(notes)
 
 
 def _write(

@@ -14,12 +14,15 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.frames import is_pbe
 from dpa4_flows.analysis.schemes import PUBLISHED
-from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, tell_failed
+from dpa4_flows.cli.computing import documents_of
+from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, tell_failed
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
-from dpa4_flows.cli.relaxing import Convergence, relax_missing
+from dpa4_flows.cli.relaxing import Convergence
 from dpa4_flows.cli.validate_bulk import bulk
 from dpa4_flows.cli.validate_hull import hull
+from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.corrections import (
     VALIDATION,
     CorrectionRefitDocument,
@@ -94,7 +97,7 @@ def thermo(
     machine.use_threads()
     if refit is not None and refit.suffix not in (".yaml", ".yml"):
         raise DPA4Error(f"{refit.name} cannot hold a refit: give a name that ends in .yaml")
-    maker = relaxing.maker(model, machine)
+    maker = BatchRelaxMaker(property=relaxing.relaxation(), model=machine.model(model))
     schemes = _schemes(corrections, maker.model.info(), refit=refit is not None)
     compounds = bundled_compounds(VALIDATION)
     everything = bundled_compounds() if refit is not None else compounds
@@ -102,7 +105,10 @@ def thermo(
     with place as path:
         table = ResultsTable(Path(path) / TABLE)
         phases = [*everything, *elements_of(everything)]
-        relax_missing(maker, table, [p.structure for p in phases], progress=err.is_terminal and not as_json)
+        asks = {i: Ask(maker.property, Crystal(phase.structure)) for i, phase in enumerate(phases)}
+        if known := table.existing_keys(maker.key(phase.structure) for phase in phases):
+            remark(f"{plural(len(known), 'relaxation')} found in {table.path}")
+        documents_of(asks, maker.model, table, machine, quiet=as_json)
         fitted = None if refit is None else refit_document(table, maker, everything, refit)
         document = thermo_document(table, maker, compounds, [*schemes, *([fitted.scheme] if fitted else [])])
     failed = [row for row in document.rows if row.error is not None]

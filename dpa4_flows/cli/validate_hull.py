@@ -4,79 +4,33 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import replacing_text
-from dpa4_flows.analysis.completeness import on_hull
-from dpa4_flows.analysis.hull import phase_positions
-from dpa4_flows.analysis.hull_comparison import (
-    ComparedPhase,
-    RankAgreement,
-    StabilityCounts,
-    compare_hulls,
-    count_stable,
-    distinct_crystals,
-    rank_agreement,
-)
-from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, say, warn
+from dpa4_flows.analysis.hull_comparison import NEAR_HULL, ComparedPhase
+from dpa4_flows.cli.computing import documents_of
+from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model
-from dpa4_flows.cli.relaxing import Convergence, relax_missing
-from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.reference.entries import correction_scheme, document_entry
-from dpa4_flows.reference.entries_file import read_entries
+from dpa4_flows.cli.relaxing import Convergence
+from dpa4_flows.compute.plan import Ask, Crystals
+from dpa4_flows.properties.hull_comparison import Comparison, HullComparison
 from dpa4_flows.report.parity_plot import check_plot_name, write_parity_plot
 from dpa4_flows.results import ResultsTable
 
 TABLE = "hull.sqlite"
 """Results table in the folder of `dpa4 validate hull`."""
 
-NEAR_HULL = 0.1
-"""eV/atom: phases that could be made are within about this distance, and their order is what a screening asks for."""
-
 MAX_NAMED = 20
 """Phases without an energy, or judged differently, that are named on the screen; --csv and --json have all."""
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far two hulls agree.
-
-    Attributes:
-        counts: on stability at each threshold.
-        everything: ranks and errors of all compounds.
-        near: of those near the hull of the file.
-    """
-
-    counts: list[StabilityCounts]
-    everything: RankAgreement | None
-    near: RankAgreement | None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What one correction scheme gives.
-
-    Attributes:
-        scheme: name of the corrections of the model.
-        phases: every phase on both hulls.
-        entries: agreement on all of them.
-        crystals: agreement where a crystal counts once, in the lowest of its states in the file.
-    """
-
-    scheme: str
-    phases: list[ComparedPhase]
-    entries: Agreement
-    crystals: Agreement
 
 
 @dataclass(frozen=True)
@@ -107,6 +61,11 @@ class Comparing:
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw both against each other: .html or .png.")] = (
         None
     )
+
+    def settings(self) -> dict[str, Any]:
+        """The same as fields of the property; what was not given is left to it."""
+        given = {"corrections": self.corrections, "thresholds": self.threshold}
+        return {"max_atoms": self.max_atoms, **{name: tuple(values) for name, values in given.items() if values}}
 
     def check(self) -> None:
         """Refuse files that cannot be written, before anything is computed."""
@@ -144,23 +103,19 @@ def hull(
     """
     comparing.check()
     machine.use_threads()
-    maker = relaxing.maker(model, machine)
-    info = maker.model.info()
-    schemes = list(dict.fromkeys(correction_scheme(info, scheme) for scheme in comparing.corrections or ["auto"]))
-    everything = read_entries(entries)
-    chosen = everything if comparing.max_atoms is None else _small_or_stable(everything, comparing.max_atoms)
-    thresholds = sorted(set(comparing.threshold or (0.0, 0.05)))
+    asked = HullComparison(str(entries), relaxing.relaxation(), **comparing.settings())
+    computes = machine.model(model).resolve()
     place = tempfile.TemporaryDirectory() if comparing.folder is None else nullcontext(str(comparing.folder))
     with place as kept:
         table = ResultsTable(Path(kept) / TABLE)
-        relax_missing(maker, table, [e.structure for e in chosen.values()], progress=err.is_terminal and not as_json)
-        failures: dict[str, str] = {}
-        comparisons = [_compare(table, maker, chosen, scheme, thresholds, failures) for scheme in schemes]
-    n_large = len(everything) - len(chosen)
+        (found,) = documents_of({0: Ask(asked, Crystals())}, computes, table, machine, quiet=as_json).values()
+    if found.error is not None:
+        raise DPA4Error(found.error)
+    info = computes.info()
     if comparing.csv_file is not None:
-        _write_csv(comparing.csv_file, comparisons)
+        _write_csv(comparing.csv_file, found.comparisons)
     if comparing.plot is not None:
-        best = comparisons[0]
+        best = found.comparisons[0]
         write_parity_plot(comparing.plot, best.phases, expected=entries.name, found=f"{info.name}, {best.scheme}")
     if as_json:
         print_json(
@@ -168,73 +123,28 @@ def hull(
                 "model": info.name,
                 "model_sha256": info.sha256,
                 "file": str(entries),
-                "n_entries": len(everything),
-                "n_too_large": n_large,
-                "settings": maker.settings(),
-                "without_energy": failures,
-                "comparisons": [_plain(c) for c in comparisons],
+                "n_entries": found.n_entries,
+                "n_too_large": found.n_too_large,
+                "settings": asked.settings(computes),
+                "without_energy": found.without_energy,
+                "comparisons": [_plain(c) for c in found.comparisons],
             }
         )
     else:
+        n_large = found.n_too_large
         left = f"; {plural(n_large, 'larger cell')} above the hull left out" if n_large else ""
-        say(f"{info.name} against {entries.name}: {plural(len(chosen), 'phase')} of {len(everything)}{left}")
-        _print(comparisons)
+        say(f"{info.name} against {entries.name}: {plural(len(found.formulas), 'phase')} of {found.n_entries}{left}")
+        _print(found.comparisons)
         for written in (comparing.csv_file, comparing.plot):
             if written is not None:
                 say(f"wrote {written}")
+    failures = found.without_energy
     for name, reason in list(failures.items())[:MAX_NAMED]:
-        warn("left out", f"{chosen[name].composition.reduced_formula} ({name}): {reason}")
+        warn("left out", f"{found.formulas[name]} ({name}): {reason}")
     if len(failures) > MAX_NAMED:
         remark(f"and {len(failures) - MAX_NAMED} more; --json lists them all")
     if failures:
         raise typer.Exit(SOME_FAILED)
-
-
-def _small_or_stable(
-    entries: Mapping[str, ComputedStructureEntry], max_atoms: int
-) -> dict[str, ComputedStructureEntry]:
-    """Entries with small cells, and those that make the hull of the file, so that it stays what it is."""
-    positions = phase_positions(list(entries.values()), list(entries.values()))
-    return {
-        name: entry
-        for (name, entry), position in zip(entries.items(), positions, strict=True)
-        if len(entry.structure) <= max_atoms
-        or (position.energy_above_hull is not None and on_hull(position.energy_above_hull))
-    }
-
-
-def _compare(
-    table: ResultsTable,
-    maker: BatchRelaxMaker,
-    entries: Mapping[str, ComputedStructureEntry],
-    scheme: str,
-    thresholds: Sequence[float],
-    failures: dict[str, str],
-) -> Comparison:
-    """Both hulls with one correction scheme; phases without an energy are added to ``failures``."""
-    keys = {name: maker.key(entry.structure) for name, entry in entries.items()}
-    documents = table.calculations(keys.values())
-    found: dict[str, ComputedEntry] = {}
-    for name, key in keys.items():
-        corrected = document_entry(documents[key], scheme, name)
-        if corrected.entry is None:
-            failures[name] = corrected.reason or "no corrected energy"
-        elif not documents[key].converged:
-            failures[name] = "the relaxation did not converge"
-        else:
-            found[name] = corrected.entry
-    n_atoms = {name: len(entry.structure) for name, entry in entries.items()}
-    phases = compare_hulls(entries, found, n_atoms=n_atoms)
-    crystals = distinct_crystals(phases, {name: entry.structure for name, entry in entries.items()})
-    return Comparison(scheme, phases, _agreement(phases, thresholds), _agreement(crystals, thresholds))
-
-
-def _agreement(phases: Sequence[ComparedPhase], thresholds: Sequence[float]) -> Agreement:
-    return Agreement(
-        counts=[count_stable(phases, threshold) for threshold in thresholds],
-        everything=rank_agreement(phases),
-        near=rank_agreement(phases, within=NEAR_HULL),
-    )
 
 
 def _print(comparisons: Sequence[Comparison]) -> None:
@@ -276,7 +186,7 @@ def _print(comparisons: Sequence[Comparison]) -> None:
 
 
 def _plain(comparison: Comparison) -> dict[str, Any]:
-    plain = asdict(comparison)
+    plain = comparison.model_dump()
     for name, agreement in (("entries", comparison.entries), ("crystals", comparison.crystals)):
         for row, count in zip(plain[name]["counts"], agreement.counts, strict=True):
             row |= {"precision": count.precision, "recall": count.recall, "f1": count.f1}

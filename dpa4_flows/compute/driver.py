@@ -133,6 +133,7 @@ class Counts:
     Attributes:
         n_found: documents of the caller that the store had.
         n_made: documents of the caller that were made.
+        n_asked: calculations that were begun.
         n_requests: calculations.
         n_atoms: of the calculations.
         n_force_calls: structures in all force calls.
@@ -140,6 +141,7 @@ class Counts:
 
     n_found: int = 0
     n_made: int = 0
+    n_asked: int = 0
     n_requests: int = 0
     n_atoms: int = 0
     n_force_calls: int = 0
@@ -325,6 +327,7 @@ class _Loop:
             self._wanted_by.setdefault(wanted, []).append(plan)
             if wanted not in self._requests:
                 self._requests[wanted] = request
+                self._counts.n_asked += 1
                 self._batch().put([(wanted, request)])
 
     def _left_unfinished(self, plan: _Running) -> bool:

@@ -41,6 +41,7 @@ from dpa4_flows.schemas import Document, Provenance, RelaxationDocument
 
 D = TypeVar("D", bound=Document)
 R = TypeVar("R", RelaxResult, Prediction)
+T = TypeVar("T")
 
 
 class PlanError(DPA4Error):
@@ -73,6 +74,20 @@ class Crystal:
     name: str = ""
     given: Structure | Molecule | None = None
     relaxed: RelaxationDocument | None = None
+    model: ModelRef = field(default_factory=ModelRef)
+    info: ModelInfo = field(default_factory=ModelInfo)
+
+
+@dataclass(frozen=True)
+class Crystals:
+    """Several crystals that a property looks at together, where a `Crystal` stands for one.
+
+    Attributes:
+        crystals: in the order of the answers.
+        model, info: as in `Crystal`.
+    """
+
+    crystals: tuple[Crystal, ...] = ()
     model: ModelRef = field(default_factory=ModelRef)
     info: ModelInfo = field(default_factory=ModelInfo)
 
@@ -127,7 +142,7 @@ class Property(MSONable, ABC, Generic[D]):
         """Key under which the document is stored; None for one that is made anew each time."""
         return f"{self.name} {relaxation_key(crystal.structure, model, self.settings(model))}"
 
-    def origin(self, crystal: Crystal) -> Provenance:
+    def origin(self, crystal: Crystal | Crystals) -> Provenance:
         """Where a document on ``crystal`` comes from."""
         return provenance(crystal.info, self.settings(crystal.model))
 
@@ -142,12 +157,12 @@ class Ask(Generic[D]):
 
     Attributes:
         property: what is wanted.
-        crystal: of what.
+        crystal: of what; several for a property that looks at them together.
         store: where it is found and kept; None for that of the loop.
     """
 
     property: Property[D]
-    crystal: Crystal
+    crystal: Any  # a Crystal, or Crystals
     store: Store | None = None
 
 
@@ -155,6 +170,8 @@ Request = Relax | Static | Ask[Any]
 Answer = Any  # a RelaxResult for a Relax, a Prediction for a Static, a document for an Ask
 Plan = Generator[Mapping[str, Request], Mapping[str, Answer], D]
 """Asks for requests by names of its own, gets their answers by the same names, and returns a document."""
+Steps = Generator[Mapping[str, Request], Mapping[str, Answer], T]
+"""Part of a plan: returns what the rest of it needs."""
 
 
 def checked(result: R, what: str = "a calculation") -> R:

@@ -3,7 +3,7 @@ that bring them nearest.
 
 flow = CorrectionRefitMaker(model="my.dpa4").make("refit.sqlite", file="my-corrections.yaml")
 run_local(flow, "refit")
-ConvexHullMaker(..., corrections="my-corrections.yaml")
+ConvexHullMaker(property=Hull(corrections="my-corrections.yaml"))
 """
 
 from __future__ import annotations

@@ -101,14 +101,18 @@ class PropertyMaker(Maker, Generic[D]):
             assert results is not None, "ids are found in a table"
             wanted = list(find_structures(results, ids or [], source))
         documents: list[D] | None = None
-        if results is None:
-            documents, summary = self._documents(wanted, None)
-        else:
+        if results is not None and self._is_stored(wanted):
             summary = self.run(results, wanted)
+        else:
+            documents, summary = self._documents(wanted, results)
         counts = summary.model_dump()
         counts["n_requested"] += len(errors)
         counts["n_failed"] += len(errors)
         return PropertySet(**counts, documents=[d.model_dump(mode="json") for d in documents or ()])
+
+    def _is_stored(self, structures: Sequence[Structure | Molecule]) -> bool:
+        """Whether a table keeps the documents, and not only the calculations behind them."""
+        return not structures or self.property.key(Crystal(structures[0]), self.model) is not None
 
     def settings(self) -> dict[str, Any]:
         """Every setting that changes the numbers; part of the key of a document."""

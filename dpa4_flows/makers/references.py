@@ -5,7 +5,7 @@ computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from jobflow import Flow, Response, job
@@ -19,11 +19,11 @@ from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.chunks import chunk_flow
 from dpa4_flows.makers.model_reference import WholeMaker, takes_model
 from dpa4_flows.makers.table_reference import takes_table
-from dpa4_flows.reference.bundled_phases import bundled_relaxations, compounds
-from dpa4_flows.reference.entries import ReferenceEntries, chemical_system, document_entry
-from dpa4_flows.reference.library import ReferencePhase, bundled_elements, load_phases, select_for_chemsys
+from dpa4_flows.reference.bundled_phases import bundled_relaxations
+from dpa4_flows.reference.entries import ReferenceEntries, chemical_system, entries_of_phases
+from dpa4_flows.reference.library import ReferencePhase, select_for_chemsys
 from dpa4_flows.reference.proposed import with_proposals
-from dpa4_flows.reference.sources import file_surveys
+from dpa4_flows.reference.sources import file_surveys, find_phases
 from dpa4_flows.results import ResultsTable, TableRef, open_for_job
 from dpa4_flows.schemas import ChunkSummary, RelaxationDocument
 
@@ -97,22 +97,6 @@ class ReferenceMaker(WholeMaker):
         return Response(replace=flow)
 
 
-def find_phases(
-    chemical_systems: Iterable[str], files: Sequence[str] = (), *, bundled: bool = True
-) -> list[ReferencePhase]:
-    """Phases that lie in one of the chemical systems or in a sub-system of it.
-
-    Args:
-        chemical_systems: as ``"Co-Li-O"``.
-        files: files of competing phases, see `load_phases`.
-        bundled: also the compounds that come with the program, and not the elements alone.
-    """
-    systems = sorted(set(chemical_systems))
-    elements = sorted({symbol for system in systems for symbol in system.split("-")})
-    further = compounds(systems) if bundled else []
-    return [*bundled_elements(elements), *select_for_chemsys(load_phases(files), systems), *further]
-
-
 def put_phases(table: ResultsTable, phases: Iterable[ReferencePhase]) -> None:
     """Store phases as they were read, for jobs on machines that do not have the files."""
     rows = [
@@ -156,14 +140,7 @@ def add_references(table: ResultsTable, phases: Iterable[ReferencePhase], maker:
         key = maker.key(phase.structure)
         keys.append(key)
         if key not in rows:  # a phase that two files hold is one phase
-            rows[key] = {
-                "name": phase.name,
-                "formula": phase.structure.composition.reduced_formula,
-                "source": phase.source,
-                "role": phase.role,
-                "key": key,
-                "n_atoms": len(phase.structure),
-            }
+            rows[key] = phase.row(key)
             structures[_STRUCTURE + key] = plain_structure(phase.structure).as_dict()
     table.set_metas(structures)
     table.set_meta(_ROWS, list(rows.values()))
@@ -195,20 +172,7 @@ def reference_entries(table: ResultsTable, scheme: str) -> ReferenceEntries:
         scheme: correction scheme, see `correction_scheme`.
     """
     rows = table.get_meta(_ROWS, [])
-    documents = table.calculations(row["key"] for row in rows)
-    found = ReferenceEntries([], [])
-    for row in rows:
-        document = documents.get(row["key"])
-        if document is None:
-            found.missing.append((row, "not computed yet"))
-            continue
-        corrected = document_entry(document, scheme, row["name"])
-        if corrected.entry is None or not document.converged:
-            found.missing.append((row, corrected.reason or "the relaxation did not converge"))
-        else:
-            corrected.entry.data |= {"source": row["source"], "role": row["role"]}
-            found.entries.append(corrected.entry)
-    return found
+    return entries_of_phases(rows, table.calculations(row["key"] for row in rows), scheme)
 
 
 def lowest_element(table: ResultsTable, symbol: str) -> RelaxationDocument:

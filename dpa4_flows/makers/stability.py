@@ -20,12 +20,12 @@ from pymatgen.core import Structure
 
 from dpa4_flows.compute.store import Store
 from dpa4_flows.extras import require_extra
-from dpa4_flows.makers.hull import CACHE, ConvexHullMaker, HullSet
+from dpa4_flows.makers.hull import ConvexHullMaker, HullSet
 from dpa4_flows.makers.model_reference import ModelField, takes_model, with_model
 from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.properties.stability import Stability, with_hull
 from dpa4_flows.results import TableRef, open_for_job, table_for_jobs
-from dpa4_flows.schemas_stability import StabilitySet
+from dpa4_flows.schemas_stability import StabilityDocument, StabilitySet
 from dpa4_flows.site_conversion import all_with_written_masses, free_crystal
 
 
@@ -46,7 +46,7 @@ class StabilityMaker(Maker):
     name: str = "stability"
     model: ModelField = ModelField()
     property: Stability = field(default_factory=Stability)
-    hull: ConvexHullMaker | None = field(default_factory=lambda: ConvexHullMaker(store=CACHE))
+    hull: ConvexHullMaker | None = field(default_factory=ConvexHullMaker)
     max_atoms_per_batch: int | None = None
     shared_table: bool = False
 
@@ -94,10 +94,15 @@ class StabilityMaker(Maker):
             on_done: called with the number of structures that were just finished.
         """
         maker = PropertyMaker(self.property, model=self.model, max_atoms_per_batch=self.max_atoms_per_batch)
-        found = StabilitySet(documents=[], errors=[], warnings=[] if hull is None else hull.warnings)
-        for i, document in enumerate(maker.documents(structures, table, on_done)):
-            if hull is not None:
-                document = with_hull(document, hull.documents[i], hull.errors[i])
-            found.errors.append(document.error)
-            found.documents.append(None if document.error is not None else document)
-        return found
+        return stability_set(maker.documents(structures, table, on_done), hull)
+
+
+def stability_set(documents: Sequence[StabilityDocument], hull: HullSet | None) -> StabilitySet:
+    """Documents of stability with their places on the hull, which are in the same order."""
+    found = StabilitySet(documents=[], errors=[], warnings=[] if hull is None else hull.warnings)
+    for i, document in enumerate(documents):
+        if hull is not None:
+            document = with_hull(document, hull.documents[i], hull.errors[i])
+        found.errors.append(document.error)
+        found.documents.append(None if document.error is not None else document)
+    return found

@@ -11,10 +11,10 @@ from pymatgen.core import Structure
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.stability import primitive_cell, space_group
 from dpa4_flows.compute.plan import Ask, Crystal, Plan
+from dpa4_flows.compute.relaxed import TIGHT_FMAX, Relaxed
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.part import StabilityProperty, whole_crystal
 from dpa4_flows.properties.phonons import Phonons
-from dpa4_flows.properties.relaxed import TIGHT_FMAX, Relaxed
 from dpa4_flows.schemas import RelaxationDocument
 from dpa4_flows.schemas_stability import FollowedMode, FollowedPart, PhononPart
 

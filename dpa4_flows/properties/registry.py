@@ -23,13 +23,17 @@ GROUP = "dpa4_flows.properties"
 
 _HERE = "dpa4_flows.properties"
 _OURS = {
-    "relax": f"{_HERE}.relaxed:Relaxed",
-    "static": f"{_HERE}.relaxed:Energy",
+    "relax": "dpa4_flows.compute.relaxed:Relaxed",
+    "static": "dpa4_flows.compute.relaxed:Energy",
     "elastic": f"{_HERE}.elastic:Elastic",
     "phonons": f"{_HERE}.phonons:Phonons",
     "stability": f"{_HERE}.stability:Stability",
     "surface": f"{_HERE}.surface:SurfaceEnergies",
     "equation_of_state": f"{_HERE}.equation_of_state:EquationOfState",
+    "hull": f"{_HERE}.hull:Hull",
+    "window": f"{_HERE}.windows:ElectrochemicalWindows",
+    "chempots": f"{_HERE}.chemical_potentials:ChemicalPotentials",
+    "pourbaix": f"{_HERE}.pourbaix:Pourbaix",
     "follow_modes": f"{_HERE}.modes:FollowedModes",
 }
 

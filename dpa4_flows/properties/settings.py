@@ -102,8 +102,15 @@ def _plain(value: Any) -> Any:
 
 
 def _words(kind: type[Property[Any]]) -> dict[str, str]:
-    """What the docstring says of each field."""
-    _, _, text = (inspect.getdoc(kind) or "").partition("Attributes:\n")
+    """What the docstrings say of each field, those of the classes that it derives from, too."""
+    found: dict[str, str] = {}
+    for part in reversed(kind.__mro__):
+        found |= _words_of(inspect.cleandoc(part.__doc__ or ""))
+    return found
+
+
+def _words_of(doc: str) -> dict[str, str]:
+    _, _, text = doc.partition("Attributes:\n")
     found: dict[str, str] = {}
     names: list[str] = []
     for line in text.splitlines():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,32 @@ class ReferenceEntries:
         counted = tally((entry.composition, entry.data.get("role")) for entry in inside)
         without = self.missing_in(chemsys)
         return hull_completeness(chemsys, counted, formula=formula, without_energy=without, survey=survey)
+
+
+def entries_of_phases(
+    rows: Iterable[Mapping[str, Any]], documents: Mapping[str, RelaxationDocument], scheme: str
+) -> ReferenceEntries:
+    """Corrected entries of phases, and what has none.
+
+    Args:
+        rows: name, formula, source, role and key of the relaxation of each phase.
+        documents: relaxations by key.
+        scheme: correction scheme, see `correction_scheme`.
+    """
+    found = ReferenceEntries([], [])
+    for row in rows:
+        document = documents.get(row["key"])
+        if document is None:
+            found.missing.append((dict(row), "not computed yet"))
+            continue
+        corrected = document_entry(document, scheme, row["name"])
+        if corrected.entry is None or not document.converged:
+            found.missing.append((dict(row), corrected.reason or "the relaxation did not converge"))
+        else:
+            told = {name: row[name] for name in ("source", "role", "key")}
+            corrected.entry.data |= {**told, "warnings": list(corrected.warnings)}
+            found.entries.append(corrected.entry)
+    return found
 
 
 def document_entry(document: RelaxationDocument, scheme: str, entry_id: str) -> CorrectedEntry:

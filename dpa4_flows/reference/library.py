@@ -23,7 +23,7 @@ from dpa4_core.data.json_layout import Row, rows_of
 from dpa4_core.data.parse_errors import reason
 from dpa4_core.data.readers import read_structures
 from dpa4_core.data.system import StructureError
-from dpa4_core.errors import words_of
+from dpa4_core.errors import DPA4Error, words_of
 from dpa4_flows.analysis.completeness import Survey
 from dpa4_flows.site_conversion import as_pymatgen, crystal_problem
 
@@ -35,7 +35,7 @@ MATERIALS_PROJECT = "Materials Project"
 """Name of the source, as the library records it."""
 
 
-class LibraryError(ValueError):
+class LibraryError(DPA4Error):
     """A file of phases that cannot be read; one sentence that names it."""
 
 
@@ -59,6 +59,12 @@ class ReferencePhase:
     def elements(self) -> frozenset[str]:
         """Element symbols."""
         return frozenset(element.symbol for element in self.structure.composition.elements)
+
+    def row(self, key: str) -> dict[str, Any]:
+        """The phase without its structure, whose relaxation has ``key``."""
+        formula, n_atoms = self.structure.composition.reduced_formula, len(self.structure)
+        named = {"name": self.name, "formula": formula, "source": self.source, "role": self.role}
+        return {**named, "key": key, "n_atoms": n_atoms}
 
 
 def load_phases(paths: Iterable[str | Path]) -> list[ReferencePhase]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,10 +13,11 @@ from typing import Any, Protocol
 from pymatgen.core import SETTINGS
 
 from dpa4_flows.analysis.completeness import Survey
-from dpa4_flows.reference.bundled_phases import BundledPhases
+from dpa4_flows.reference.bundled_phases import BundledPhases, compounds
 from dpa4_flows.reference.library import (
     MATERIALS_PROJECT,
     ReferencePhase,
+    bundled_elements,
     files_checksum,
     load_phases,
     read_surveys,
@@ -195,3 +196,19 @@ def default_sources(
         *(PhaseFile(Path(file), files_survey) for file in files),
     ]
     return sources if materials_project is None else [*sources, materials_project]
+
+
+def find_phases(
+    chemical_systems: Iterable[str], files: Sequence[str] = (), *, bundled: bool = True
+) -> list[ReferencePhase]:
+    """Phases that lie in one of the chemical systems or in a sub-system of it.
+
+    Args:
+        chemical_systems: as ``"Co-Li-O"``.
+        files: files of competing phases, see `load_phases`.
+        bundled: also the compounds that come with the program, and not the elements alone.
+    """
+    systems = sorted(set(chemical_systems))
+    elements = sorted({symbol for system in systems for symbol in system.split("-")})
+    further = compounds(systems) if bundled else []
+    return [*bundled_elements(elements), *select_for_chemsys(load_phases(files), systems), *further]

@@ -1,6 +1,6 @@
 """The library of competing phases: relaxed once by each model, shared by all hulls from then on.
 
-    store = ReferenceStore.for_model(BatchRelaxMaker(model=ModelRef("dpa4-neo")))
+    store = ReferenceStore.for_model(ModelRef("dpa4-neo"))
     store.build(["Li-Co-O"], default_sources(["my_phases.json"], MaterialsProjectPhases()))
     references = store.references(["Li-Co-O"], "OMat24")          # milliseconds, no network
     positions = phase_positions(candidates, references.entries)
@@ -13,15 +13,18 @@ build and read at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from weakref import WeakValueDictionary
 
 from pydantic import Field
-from pymatgen.core import Composition, Element
+from pymatgen.core import Composition, Element, Structure
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
 from dpa4_core.data.plain_fields import structure_of_fields
@@ -32,9 +35,10 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.registry import cache_dir
 from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, tally
 from dpa4_flows.calculations import plain_structure
-from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.compute.driver import Counts, Retry, compute
+from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.compute.relaxed import PUSHED, Relaxed
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.provenance import code_version
 from dpa4_flows.reference.bundled_phases import bundled_relaxations
 from dpa4_flows.reference.entries import ReferenceEntries
@@ -66,42 +70,54 @@ class ReferenceStore:
 
     Attributes:
         table: the file.
-        maker: relaxes phases; candidates relaxed by it are comparable.
+        model: that computes; candidates relaxed by it in the same way are comparable.
+        relaxation: of the phases.
         info: identity card of the model.
     """
 
     table: ReferenceTable
-    maker: BatchRelaxMaker
+    model: ModelRef
+    relaxation: Relaxed
     info: ModelInfo
     _memory: dict[tuple[PhaseRow, str], ComputedEntry] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def for_model(cls, maker: BatchRelaxMaker, folder: str | Path | None = None) -> ReferenceStore:
-        """The library of a model and settings, made if there is none. Loads the model.
+    def for_model(
+        cls, model: ModelRef, relaxation: Relaxed = PUSHED, folder: str | Path | None = None
+    ) -> ReferenceStore:
+        """The library of a model and settings, made if there is none; one object for all in a process. Loads the model.
 
         Args:
-            maker: model and settings.
+            model: that computes.
+            relaxation: of the phases; by default that of `dpa4 hull` and campaigns.
             folder: folder of the library; by default ``references`` in the cache of the program.
         """
-        info = maker.model.info()
-        maker = replace(maker, model=replace(maker.model, sha256=info.sha256))
-        table = ReferenceTable(_path(maker, folder))
+        info = model.info()
+        model = replace(model, sha256=info.sha256)
+        path = _path(model, relaxation, folder).absolute()
+        known = _OPEN.get((path, model))
+        if known is not None and path.is_file():
+            return known
+        table = ReferenceTable(path)
         if table.get_meta("model") is None:
-            table.set_meta("settings", maker.settings())
-            table.set_meta("model_name", maker.model.name)
+            table.set_meta("settings", relaxation.settings(model))
+            table.set_meta("model_name", model.name)
             table.set_meta("model", info.to_dict())
-        return cls(table, maker, info)
+        store = _OPEN[path, model] = cls(table, model, relaxation, info)
+        return store
 
     @classmethod
-    def find(cls, maker: BatchRelaxMaker, folder: str | Path | None = None) -> ReferenceStore | None:
+    def find(
+        cls, model: ModelRef, relaxation: Relaxed = PUSHED, folder: str | Path | None = None
+    ) -> ReferenceStore | None:
         """The library of `for_model` if there is one; it is only read."""
-        info = maker.model.info()
-        maker = replace(maker, model=replace(maker.model, sha256=info.sha256))
-        path = _path(maker, folder)
+        info = model.info()
+        model = replace(model, sha256=info.sha256)
+        path = _path(model, relaxation, folder)
         if not path.is_file():
             return None
         table = ReferenceTable(path, read_only=True)
-        return None if table.get_meta("model") is None else cls(table, maker, info)
+        return None if table.get_meta("model") is None else cls(table, model, relaxation, info)
 
     @classmethod
     def open(cls, path: str | Path) -> ReferenceStore:
@@ -112,9 +128,22 @@ class ReferenceStore:
             raise DPA4Error(f"{path} is no library of reference phases; build one with `dpa4 reference build`")
         info = ModelInfo(**{**facts, "elements": tuple(facts["elements"])})
         model = ModelRef(table.get_meta("model_name"), sha256=info.sha256, dtype=settings["dtype"])
-        values = {name: settings[name] for name in ("fmax", "max_steps", "relax_cell", "pressure_gpa")}
-        values |= {"rattle": settings.get("rattle", 0.0), "check_minimum": settings.get("check_minimum", False)}
-        return cls(table, BatchRelaxMaker(property=Relaxed(**values), model=model), info)
+        return cls(table, model, Relaxed.of_settings(settings), info)
+
+    def key(self, structure: Structure) -> str:
+        """Key of the relaxation of a structure."""
+        return self.relaxation.key(Crystal(structure), self.model)
+
+    def asks(self, rows: Iterable[PhaseRow]) -> dict[str, Ask[RelaxationDocument]]:
+        """Requests for the relaxations that phases lack, by key."""
+        lacking = self._without_state(row.key for row in rows)
+        structures = self.table.structures(lacking)
+        return {key: Ask(self.relaxation, Crystal(structures[key]), self.table) for key in lacking}
+
+    def _without_state(self, keys: Iterable[str]) -> list[str]:
+        wanted = list(keys)
+        states = self.table.states(wanted)
+        return [key for key in wanted if key not in states]
 
     # ---- building --------------------------------------------------------------------------------------------------
 
@@ -125,9 +154,10 @@ class ReferenceStore:
         *,
         refresh: bool = False,
         retry_errors: bool = False,
-        on_work: Callable[[list[PhaseRow]], None] | None = None,
         precomputed: bool = True,
         prototypes: bool = True,
+        max_atoms_per_batch: int | None = None,
+        counts: Counts | None = None,
     ) -> BuildSummary:
         """Ask the sources for phases of the systems and their sub-systems, and relax those that have no energy yet.
 
@@ -136,20 +166,31 @@ class ReferenceStore:
             sources: whom to ask; an earlier answer of the same version is not asked for again.
             refresh: ask again all the same.
             retry_errors: relax again what failed.
-            on_work: called with the phases that are about to be relaxed.
             precomputed: take relaxations that come with the program; False relaxes everything here.
             prototypes: propose compounds for systems of two or three elements in which no source knows one.
+            max_atoms_per_batch: atoms that relax at the same time; None leaves it to the device.
+            counts: told what is done.
         """
         systems = self.ask(chemical_systems, sources, refresh=refresh, precomputed=precomputed, prototypes=prototypes)
-        lock = self.table.path.with_suffix(".lock")
-        done: set[str] = set()
-        n_computed = 0
+        done: set[str] = set()  # keys of this build, which are not retried
+
+        def relax(part: Sequence[str]) -> None:
+            rows = [row for row in self.table.phases(part) if row.key not in done]
+            states = self.table.states([row.key for row in rows])
+            todo = [r.key for r in rows if r.key not in states or (retry_errors and usable_problem(states, r.key))]
+            done.update(todo)
+            structures = self.table.structures(todo)
+            asks = ((key, Ask(self.relaxation, Crystal(structures[key]))) for key in todo)
+            retry = Retry(errors=retry_errors)
+            budget = max_atoms_per_batch
+            deque(compute(asks, self.model, self.table, max_atoms_per_batch=budget, retry=retry, counts=counts), 0)
+
         # first all that nobody else is at, in one go; then, one at a time, what is left by those we waited for
-        with locked_names(lock, systems, wait=False) as free:
-            n_computed += self._relax(free, retry_errors, on_work, done)
+        with locked_names(self.lock, systems, wait=False) as free:
+            relax(free)
         for system in sorted(set(systems) - set(free)):
-            with locked_names(lock, [system], wait=True):
-                n_computed += self._relax([system], retry_errors, on_work, done)
+            with locked_names(self.lock, [system], wait=True):
+                relax([system])
         rows = self.table.phases(systems)
         states = self.table.states([row.key for row in rows])
         usable = {row.chemsys for row in rows if (state := states.get(row.key)) and state.converged}
@@ -157,8 +198,8 @@ class ReferenceStore:
         return BuildSummary(
             chemical_systems=sorted(set(systems)),
             n_phases=len(rows),
-            n_computed=n_computed,
-            n_reused=len(rows) - n_computed,
+            n_computed=len(done),
+            n_reused=len(rows) - len(done),
             missing_elements=[symbol for symbol in elements if symbol not in usable],
             failures=[
                 f"{row.formula} ({row.name}): {problem}"
@@ -192,6 +233,11 @@ class ReferenceStore:
         if precomputed:
             self._take_over(row.key for row in self.table.phases(systems))
         return systems
+
+    @property
+    def lock(self) -> Path:
+        """File of the locks on chemical systems that are being computed."""
+        return self.table.path.with_suffix(".lock")
 
     def _take_over(self, keys: Iterable[str]) -> None:
         """Store relaxations that come with the program, where the library has none."""
@@ -231,73 +277,30 @@ class ReferenceStore:
             self.table.put_answer(Answer(system, PROTOTYPES, kind, 0.0, False, len(phases), now), self._keyed(phases))
 
     def _keyed(self, phases: Iterable[ReferencePhase]) -> list[tuple[str, ReferencePhase, Any]]:
-        return [(self.maker.key(phase.structure), phase, plain_structure(phase.structure)) for phase in phases]
-
-    def _relax(
-        self,
-        systems: Sequence[str],
-        retry_errors: bool,
-        on_work: Callable[[list[PhaseRow]], None] | None,
-        done: set[str],
-    ) -> int:
-        """Relax what the systems lack; ``done`` holds the keys of this build, which are not retried."""
-        rows = self.table.phases(systems)
-        states = self.table.states([row.key for row in rows])
-        todo = [
-            row
-            for row in rows
-            if row.key not in done
-            and (row.key not in states or (retry_errors and (states[row.key].error or not states[row.key].converged)))
-        ]
-        done.update(row.key for row in todo)
-        if not todo:
-            return 0
-        if on_work is not None:
-            on_work(todo)
-        structures = self.table.structures([row.key for row in todo])
-        maker = replace(self.maker, retry_errors=retry_errors)
-        maker.run(self.table, [structures[row.key] for row in todo])
-        return len(todo)
+        return [(self.key(phase.structure), phase, plain_structure(phase.structure)) for phase in phases]
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
-    def references(self, chemical_systems: Iterable[str], scheme: str) -> ReferenceEntries:
+    def references(
+        self, chemical_systems: Iterable[str], scheme: str, new: Mapping[str, RelaxationDocument] = MappingProxyType({})
+    ) -> ReferenceEntries:
         """Corrected entries of all phases of the systems and their sub-systems, and what has none.
 
         Args:
             chemical_systems: as ``"Li-Co-O"``.
             scheme: correction scheme, see `correction_scheme`.
+            new: relaxations by key that may not be in the file yet.
         """
-        return self.entries(self.table.phases(canonical_system(system) for system in chemical_systems), scheme)
+        return self.entries(self.table.phases(canonical_system(system) for system in chemical_systems), scheme, new)
 
-    def entries_of(self, phases: Iterable[ReferencePhase], scheme: str) -> ReferenceEntries:
-        """Corrected entries of phases that are relaxed now, where they were not before, and do not become part of
-        the library.
-        """
-        keyed = {key: (phase, structure) for key, phase, structure in self._keyed(phases)}
-        if not self.table.read_only:
-            self._take_over(keyed)
-        self.maker.run(self.table, [structure for _, structure in keyed.values()])
-        rows = [
-            PhaseRow(
-                key,
-                "-".join(sorted(phase.elements)),
-                phase.name,
-                structure.composition.reduced_formula,
-                len(structure),
-                phase.source,
-                phase.role,
-            )
-            for key, (phase, structure) in keyed.items()
-        ]
-        return self.entries(rows, scheme)
-
-    def entries(self, rows: Sequence[PhaseRow], scheme: str) -> ReferenceEntries:
+    def entries(
+        self, rows: Sequence[PhaseRow], scheme: str, new: Mapping[str, RelaxationDocument] = MappingProxyType({})
+    ) -> ReferenceEntries:
         """Corrected entries of phases; made once and stored, since oxidation states and O-O bonds take time."""
         kind = f"{scheme} {_ENTRY_VERSION} {code_version()} pymatgen {version('pymatgen')}"
-        new = [row.key for row in rows if (row, kind) not in self._memory]
-        stored = self.table.entries(new, kind)
-        documents = self.table.calculations(key for key in new if key not in stored)
+        unknown = [row.key for row in rows if (row, kind) not in self._memory]
+        stored = self.table.entries(unknown, kind)
+        documents = {**self.table.calculations(key for key in unknown if key not in {*stored, *new}), **new}
         found = ReferenceEntries([], [])
         fresh: dict[str, dict[str, Any]] = {}
         for row in rows:
@@ -315,9 +318,12 @@ class ReferenceStore:
             self.table.put_entries(kind, fresh)
         return found
 
-    def with_structures(self, references: ReferenceEntries) -> ReferenceEntries:
-        """The same entries with relaxed structures, which Gibbs energies need."""
-        documents = self.table.calculations(entry.data["key"] for entry in references.entries)
+    def with_structures(
+        self, references: ReferenceEntries, new: Mapping[str, RelaxationDocument] = MappingProxyType({})
+    ) -> ReferenceEntries:
+        """The same entries with relaxed structures, which Gibbs energies need; ``new`` as in `references`."""
+        keys = [entry.data["key"] for entry in references.entries]
+        documents = {**self.table.calculations(key for key in keys if key not in new), **new}
         entries: list[ComputedEntry] = [
             ComputedStructureEntry(
                 structure_of_fields(documents[entry.data["key"]].structure or {}),
@@ -359,10 +365,13 @@ class ReferenceStore:
         return found
 
 
-def _path(maker: BatchRelaxMaker, folder: str | Path | None) -> Path:
-    """File of the library of ``maker``, whose model has its checksum."""
-    sha256 = maker.model.sha256 or ""
-    return library_folder(folder) / f"{sha256[:16]}-{digest(maker.settings())[:8]}.sqlite"
+_OPEN: WeakValueDictionary[tuple[Path, ModelRef], ReferenceStore] = WeakValueDictionary()
+"""Libraries in use: plans that share one share its entries and the requests for its phases."""
+
+
+def _path(model: ModelRef, relaxation: Relaxed, folder: str | Path | None) -> Path:
+    """File of the library of a model, which has its checksum, and of settings."""
+    return library_folder(folder) / f"{(model.sha256 or '')[:16]}-{digest(relaxation.settings(model))[:8]}.sqlite"
 
 
 def library_folder(folder: str | Path | None = None) -> Path:

@@ -7,8 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 from pymatgen.analysis.chempot_diagram import ChemicalPotentialDiagram
-from pymatgen.core import Element
-from pymatgen.entries.computed_entries import ComputedEntry
+from pymatgen.analysis.phase_diagram import PDEntry
+from pymatgen.core import Composition, Element
 
 from dpa4_flows.plots.figure import PALETTE, UNKNOWN_COLOUR, FigureBlock, base_figure, plot_text
 
@@ -53,21 +53,26 @@ def window_figure(rows: Sequence[Mapping[str, Any]], ion: str) -> FigureBlock:
     return FigureBlock("windows", f"Electrochemical windows against {ion}", caption, figure)
 
 
-def region_figure(formula: str, entries: Sequence[ComputedEntry], name: str, *, caveat: str = "") -> list[FigureBlock]:
+def region_figure(
+    formula: str, phases: Sequence[Mapping[str, Any]], name: str, *, caveat: str | None = None
+) -> list[FigureBlock]:
     """Diagram of chemical potentials in the system of ``formula``, that phase filled; none beyond three elements.
 
     Args:
         formula: reduced formula of the phase.
-        entries: the phase, its competitors and the elements; those with other elements do not count.
+        phases: of its chemical system, as `analysis.hull.hull_summary` tells them.
         name: id of the figure in its page.
         caveat: what stands behind it, where no survey does.
     """
-    mine = next(e for e in entries if e.composition.reduced_formula == formula)
-    elements = sorted(mine.composition.elements, key=lambda element: element.X)
+    elements = sorted(Composition(formula).elements, key=lambda element: element.X)
     if len(elements) > _MAX_AXES:
         return []
-    inside: list[Any] = [e for e in entries if set(e.composition.elements) <= set(elements)]
-    diagram = ChemicalPotentialDiagram(inside)
+    entries: list[Any] = []
+    for phase in phases:
+        if not phase["candidate"] or phase["formula"] == formula:
+            composition = Composition(phase["formula"])
+            entries.append(PDEntry(composition, phase["formation_energy_per_atom"] * composition.num_atoms))
+    diagram = ChemicalPotentialDiagram(entries)
     figure = diagram.get_plot(elements=[Element(e.symbol) for e in elements], formulas_to_draw=[formula])
     caption = "Each region: chemical potentials at which a phase is in equilibrium with no other; 0 is the element."
     if caveat:

@@ -23,11 +23,11 @@ from dpa4_core.files import write_json
 from dpa4_core.locks import holder, locked
 from dpa4_flows.calculations import plain_structure
 from dpa4_flows.compute.driver import Counts, Retry
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.compute.store import Store
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.answers import Answer, Question, Subject, answer, stored_answers
 from dpa4_flows.properties.registry import property_class
-from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.properties.settings import plain_settings, with_settings
 from dpa4_flows.properties.table import Results
 from dpa4_flows.provenance import code_version

@@ -28,6 +28,7 @@ from dpa4_core.testing import MorsePotential
 from dpa4_flows.calculations import input_hash, plain_structure, relaxation_key
 from dpa4_flows.campaigns.context import Case
 from dpa4_flows.campaigns.relaxed import judge_relaxation
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.compute.writer import Writer
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
@@ -35,7 +36,6 @@ from dpa4_flows.makers.chunks import MAX_CHUNKS, chunk_flow, fan_out, split
 from dpa4_flows.makers.property import RETRY_SINCE, PropertyMaker
 from dpa4_flows.makers.sources import count_atoms, find_structures
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.results import ResultsError, ResultsTable
 from dpa4_flows.schemas import Candidate, ChunkSummary, RelaxationDocument, StageResult
 

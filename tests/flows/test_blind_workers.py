@@ -24,6 +24,7 @@ from dpa4_flows.makers.hull import ConvexHullMaker
 from dpa4_flows.makers.references import ReferenceMaker
 from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.hull import Hull
 from dpa4_flows.results import SCHEMA_VERSION, ResultsError, ResultsTable
 
 STAGES = BATTERY.funnel().names
@@ -120,7 +121,7 @@ def test_no_job_of_a_maker_works_without_the_table_that_was_made_with_it(
         relax.make(table=str(table), structures=crystals),
         BatchStaticMaker(model=model).make(table=str(table), structures=crystals),
         ReferenceMaker(relax_maker=relax).make(str(table), structures=crystals),
-        ConvexHullMaker(relax_maker=relax).make(crystals, table=table),
+        ConvexHullMaker(model=model, property=Hull(library=None)).make(crystals, table=str(table)),
         CorrectionRefitMaker(relax_maker=relax).make(table=table),
         StabilityMaker(model=model, hull=None).make(crystals, table=table),
     ]

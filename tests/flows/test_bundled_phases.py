@@ -12,10 +12,10 @@ from toy_campaign import MORSE, antifluorite, rocksalt
 from dpa4_core.data.structures import to_system
 from dpa4_flows.analysis.completeness import PROTOTYPE
 from dpa4_flows.analysis.prototypes import balance, proposals
+from dpa4_flows.compute.driver import Counts
+from dpa4_flows.compute.relaxed import PUSHED, Relaxed
 from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.makers.hull import pushed_relaxation
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.reference import bundled_phases
 from dpa4_flows.reference.bundled_phases import (
     BundledPhases,
@@ -30,6 +30,10 @@ from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.proposed import uncovered, with_proposals
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.results import ResultsTable
+
+
+def toy_library(folder: Path) -> ReferenceStore:
+    return ReferenceStore.for_model(toy_maker().model, toy_maker().property, folder)
 
 
 def toy_maker() -> BatchRelaxMaker:
@@ -74,7 +78,7 @@ def test_relaxations_that_come_with_the_program_are_not_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = BundledPhases(elements_only=True)
-    computed = ReferenceStore.for_model(toy_maker(), tmp_path / "first")
+    computed = toy_library(tmp_path / "first")
     computed.build(["Ni"], [source])
     documents = computed.table.calculations(row.key for row in computed.table.phases())
     (tmp_path / "relaxed").mkdir()
@@ -89,16 +93,16 @@ def test_relaxations_that_come_with_the_program_are_not_made_again(
         np.testing.assert_allclose(shipped.lattice.matrix, expected.lattice.matrix, atol=1e-6)
     assert bundled_relaxations("another model", documents.keys()) == {}
 
-    fresh = ReferenceStore.for_model(toy_maker(), tmp_path / "second")
-    announced: list[object] = []
-    summary = fresh.build(["Ni"], [source], on_work=announced.extend)
-    assert (summary.n_computed, summary.n_phases) == (0, len(documents)) and not announced
-    anew = ReferenceStore.for_model(toy_maker(), tmp_path / "third").build(["Ni"], [source], precomputed=False)
+    fresh = toy_library(tmp_path / "second")
+    counts = Counts()
+    summary = fresh.build(["Ni"], [source], counts=counts)
+    assert (summary.n_computed, summary.n_phases) == (0, len(documents)) and not counts.n_asked
+    anew = toy_library(tmp_path / "third").build(["Ni"], [source], precomputed=False)
     assert anew.n_computed == len(documents)
 
 
 def test_relaxations_of_two_models_do_not_share_a_file(tmp_path: Path) -> None:
-    store = ReferenceStore.for_model(toy_maker(), tmp_path / "library")
+    store = toy_library(tmp_path / "library")
     store.build(["Ni"], [BundledPhases(elements_only=True)])
     [one, *_] = store.table.calculations(row.key for row in store.table.phases()).values()
     other = one.model_copy(update={"provenance": one.provenance.model_copy(update={"model_sha256": "other"})})
@@ -110,7 +114,7 @@ def test_relaxations_of_two_models_do_not_share_a_file(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("whole_bundle")
 def test_shipped_energies_are_those_of_the_model(tmp_path: Path) -> None:
     """A compound and elements; the push of a relaxation is always the same, so that it can be repeated."""
-    maker = pushed_relaxation()
+    maker = BatchRelaxMaker(property=PUSHED)
     model = maker.model.resolve()
     phases = [*compounds(["Cl-Na"]), *BundledPhases().phases("Li")]
     keyed = {maker.key(phase.structure): phase.structure for phase in phases}
@@ -160,12 +164,12 @@ def test_a_library_proposes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     asked: list[str] = []
     monkeypatch.setattr("dpa4_flows.reference.store.proposed_phases", one_type)
-    store = ReferenceStore.for_model(toy_maker(), tmp_path)
+    store = toy_library(tmp_path)
     for _ in range(2):
         store.build(["Ni-O"], [BundledPhases(elements_only=True)])
     assert asked == ["Ni-O"]
     assert [row.name for row in store.table.phases(["Ni-O"]) if row.role == PROTOTYPE] == ["NiO as rocksalt"]
-    store = ReferenceStore.for_model(toy_maker(), tmp_path / "without")
+    store = toy_library(tmp_path / "without")
     assert store.build(["Ni-O"], [BundledPhases(elements_only=True)], prototypes=False).n_phases == len(
         BundledPhases(elements_only=True).phases("Ni-O")
     )
@@ -178,7 +182,7 @@ def test_a_proposal_that_comes_to_nothing_is_no_missing_phase(tmp_path: Path, mo
         return [ReferencePhase("NiO that overlaps", broken, "a structure type", PROTOTYPE)]
 
     monkeypatch.setattr("dpa4_flows.reference.store.proposed_phases", overlapping)
-    store = ReferenceStore.for_model(toy_maker(), tmp_path)
+    store = toy_library(tmp_path)
     summary = store.build(["Ni-O"], [BundledPhases(elements_only=True)])
     assert not summary.failures and summary.n_computed > 1
     found = store.completeness(["Ni-O"])["Ni-O"]

@@ -108,12 +108,12 @@ def test_dry_run_makes_no_library(tmp_path: Path) -> None:
 def test_phase_of_the_library_competes_and_makes_the_run_another_one(first: PreparedRun, tmp_path: Path) -> None:
     shutil.copytree(first.folder.parent / "library", tmp_path / "library")
     store = library_of(first)
-    store = ReferenceStore.for_model(store.maker, tmp_path / "library")
+    store = ReferenceStore.for_model(store.model, store.relaxation, tmp_path / "library")
     lower = layered("Co") * [2, 1, 1]
     document = next(d for d in first.table.iter_calculations() if d.formula == "LiCoO2")
     rival = document.model_copy(
         update={
-            "key": store.maker.key(lower),
+            "key": store.key(lower),
             "energy": 2 * (document.energy or 0.0) - 0.8,
             "energy_per_atom": (document.energy_per_atom or 0.0) - 0.1,
             "structure": (Structure.from_dict(document.structure or {}) * [2, 1, 1]).as_dict(),

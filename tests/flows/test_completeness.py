@@ -33,13 +33,14 @@ from dpa4_flows.analysis.thermodynamics import chemical_potential_region
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.run import prepare_run
 from dpa4_flows.cli import app
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.hull import ConvexHullMaker
 from dpa4_flows.makers.references import stored_surveys
 from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.relaxed import Relaxed
+from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.stability import Stability
 from dpa4_flows.reasons import voided
 from dpa4_flows.reference.catalogue import export_entries
@@ -180,7 +181,7 @@ def test_file_is_no_survey_because_it_was_named(tmp_path: Path) -> None:
 
 
 def test_survey_that_the_user_declares_is_stored_with_file_and_date(tmp_path: Path) -> None:
-    store = ReferenceStore.for_model(MAKER, tmp_path / "library")
+    store = ReferenceStore.for_model(MAKER.model, MAKER.property, tmp_path / "library")
     file = write_phases(tmp_path / "phases.json", besides("Mg"))
     store.build(["Mg-O"], [BundledPhases(), PhaseFile(file)])
     assert store.completeness(["Mg-O"])["Mg-O"].grade == "unsurveyed"
@@ -191,14 +192,14 @@ def test_survey_that_the_user_declares_is_stored_with_file_and_date(tmp_path: Pa
 
     exported = tmp_path / "export.json"
     export_entries(store, exported, "none", ["Mg-O"])
-    other = ReferenceStore.for_model(MAKER, tmp_path / "other")
+    other = ReferenceStore.for_model(MAKER.model, MAKER.property, tmp_path / "other")
     other.build(["Mg-O"], [PhaseFile(exported)])
     inherited = other.surveys(["Mg-O"])["Mg-O"]
     assert inherited.source == f"file export.json of {survey.words}"
 
 
 def test_export_with_a_phase_lost_is_no_survey(tmp_path: Path) -> None:
-    store = ReferenceStore.for_model(MAKER, tmp_path / "library")
+    store = ReferenceStore.for_model(MAKER.model, MAKER.property, tmp_path / "library")
     lost = Structure(Lattice.cubic(4), ["Mg", "O", "Xe"], [[0] * 3, [0.5] * 3, [0.5, 0.5, 0]])
     file = write_phases(tmp_path / "phases.json", {**besides("Mg"), "lost": lost})
     store.build(["Mg-O-Xe"], [BundledPhases(), PhaseFile(file, is_survey=True)])
@@ -207,7 +208,7 @@ def test_export_with_a_phase_lost_is_no_survey(tmp_path: Path) -> None:
 
 
 def test_library_of_an_earlier_version_opens_and_its_files_survey_nothing(tmp_path: Path) -> None:
-    store = ReferenceStore.for_model(MAKER, tmp_path / "library")
+    store = ReferenceStore.for_model(MAKER.model, MAKER.property, tmp_path / "library")
     store.build(["Mg-O"], [BundledPhases()], prototypes=False)
     with sqlite3.connect(store.table.path) as connection:  # as earlier versions wrote
         for source in ("file phases.json", "Materials Project"):
@@ -234,7 +235,8 @@ def test_survey_that_a_file_tells_of_counts_wherever_the_file_competes(tmp_path:
     prepared = prepare_run(load_campaign(campaign), tmp_path / "run")
     assert stored_surveys(prepared.table)["Co-Li-O"] == survey
 
-    maker = ConvexHullMaker(relax_maker=MAKER, files=[str(export)], bundled=False, prototypes=False)
+    hull = Hull(MAKER.property, library=None, files=(str(export),), bundled=False, prototypes=False)
+    maker = ConvexHullMaker(model=MAKER.model, property=hull)
     flow = maker.make([rocksalt("Mg")], tmp_path / "hull.sqlite")
     (document,) = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output.documents
     assert document.completeness.survey == survey
@@ -276,12 +278,11 @@ def test_command_names_what_stable_is_measured_against() -> None:
 
 
 def test_maker_and_stability_call_it_unknown(tmp_path: Path) -> None:
-    flow = ConvexHullMaker(relax_maker=MAKER).make([rocksalt("Mg")], tmp_path / "hull.sqlite")
+    hull = ConvexHullMaker(model=MAKER.model, property=Hull(MAKER.property, library=None))
+    flow = hull.make([rocksalt("Mg")], tmp_path / "hull.sqlite")
     (document,) = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output.documents
     assert document.verdict.code == "unknown" and document.completeness.grade == "no_competitor"
-    maker = StabilityMaker(
-        model=MAKER.model, hull=ConvexHullMaker(relax_maker=MAKER), property=Stability(elastic=None, phonons=None)
-    )
+    maker = StabilityMaker(model=MAKER.model, hull=hull, property=Stability(elastic=None, phonons=None))
     flow = maker.make([rocksalt("Mg")], tmp_path / "stability.sqlite")
     (answer,) = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output.documents
     assert answer.verdict == "undecided"

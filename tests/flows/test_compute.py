@@ -16,11 +16,11 @@ from dpa4_core.relax import Relax, RelaxOptions, Static
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.compute.driver import Counts, Retry, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property, checked
+from dpa4_flows.compute.relaxed import Energy, Relaxed
 from dpa4_flows.compute.store import MemoryStore
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.phonons import Phonons
-from dpa4_flows.properties.relaxed import Energy, Relaxed
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import Document, Provenance, RelaxationDocument
 

@@ -26,6 +26,7 @@ from dpa4_flows.makers.model_reference import with_model
 from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.makers.references import reference_entries
 from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.stability import Stability
 
 pytest.importorskip("phonopy")  # of DPA4PhononMaker
@@ -110,7 +111,7 @@ def test_names_paths_handles_and_outputs_are_models(
         if isinstance(maker, dpa4_flows.StabilityMaker):  # gives its model to the parts when it makes jobs
             found = {
                 ".model": maker.model,
-                ".hull.relax_maker.model": with_model(maker.hull, maker.model).relax_maker.model,
+                ".hull.model": with_model(maker.hull, maker.model).model,
             }
         assert found and all(value == expected for value in found.values()), given
 
@@ -188,11 +189,11 @@ def test_lists_of_this_file_are_not_empty() -> None:
 
 def test_two_models_in_one_flow_are_refused() -> None:
     other = dpa4_flows.BatchRelaxMaker(model="toy_potentials:OMatMorse")
-    hull = dpa4_flows.ConvexHullMaker(relax_maker=other)
+    hull = dpa4_flows.ConvexHullMaker(model="toy_potentials:OMatMorse")
     with pytest.raises(
         DPA4Error, match=r"'DPA4 batch relax' has the model toy_potentials:OMatMorse .*name the model once"
     ):
-        dpa4_flows.ConvexHullMaker(relax_maker=other, model=MORSE)
+        dpa4_flows.ReferenceMaker(relax_maker=other, model=MORSE)
     with pytest.raises(DPA4Error, match="has the model toy_potentials:OMatMorse .* with dpa4-neo"):
         dpa4_flows.StabilityMaker(hull=hull).make([rocksalt("Mg")])
 
@@ -206,12 +207,13 @@ def chosen() -> dict[str, ModelRef]:
 def flows_of(model: OutputReference, crystal: Structure, folder: Path) -> dict[str, Flow | Job]:
     table = str(folder / "results.sqlite")
     parts = {"property": Stability(phonons=None, elastic=None)}
-    hull = dpa4_flows.ConvexHullMaker(corrections="none")
+    hull = dpa4_flows.ConvexHullMaker(property=Hull(corrections="none", library=None))
     return {
         "hull in stability": dpa4_flows.StabilityMaker(model=model, hull=hull, **parts).make([crystal], table),
-        "model in the part": dpa4_flows.ConvexHullMaker(
-            relax_maker=dpa4_flows.BatchRelaxMaker(model=model), corrections="none"
-        ).make([crystal], table),
+        "hull": dataclasses.replace(hull, model=model).make([crystal], table),
+        "model in the part": dpa4_flows.ReferenceMaker(relax_maker=dpa4_flows.BatchRelaxMaker(model=model)).make(
+            table, structures=[crystal]
+        ),
         "references": dpa4_flows.ReferenceMaker(model=model).make(table, structures=[crystal]),
         "strains": dpa4_flows.BatchElasticMaker(property=Elastic(strains=(-0.01, 0.01)), model=model).make([crystal]),
     }
@@ -227,8 +229,10 @@ def test_output_of_a_job_is_a_model_at_any_depth(kind: str, tmp_path: Path) -> N
     if kind == "strains":
         assert [part["provenance"]["model_name"] for part in output.documents] == [OTHER.name]
         return
-    if kind != "references":
+    if "hull" in kind:
         assert [d.provenance.model_name for d in output.documents] == [OTHER.name]
+        assert {d.provenance.model_sha256 for d in table.iter_calculations()} == {OTHER.sha256}
+        return
     found = reference_entries(table, "none")
     assert not found.missing
     assert {entry.data["frame"]["model_sha256"] for entry in found.entries} == {OTHER.sha256}

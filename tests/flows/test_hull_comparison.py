@@ -24,6 +24,11 @@ from dpa4_flows.analysis.hull_comparison import (
 )
 from dpa4_flows.cli import app
 from dpa4_flows.cli.validate_hull import TABLE
+from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.engines import run_local
+from dpa4_flows.makers.hull import HullComparisonMaker
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.hull_comparison import HullComparison
 from dpa4_flows.reference.entries_file import read_entries
 from dpa4_flows.reference.library import LibraryError, bundled_elements
 from dpa4_flows.results import ResultsTable
@@ -207,6 +212,19 @@ def test_command_compares_relaxes_once_and_draws(tmp_path: Path) -> None:
     lithium = min(-3.0 - 0.25 / len(s) for n, s in structures().items() if s.composition.chemical_system == "Li")
     oxygen = min(-3.0 - 0.25 / len(s) for n, s in structures().items() if s.elements == [Element("O")])
     assert lithia["formation_expected"] == pytest.approx((-9.25 - 2 * lithium - oxygen) / 3)
+
+
+def test_maker_compares_as_the_command(tmp_path: Path) -> None:
+    file = write_entries(tmp_path / "entries.json.gz")
+    property_ = HullComparison(entries=str(file), relaxation=Relaxed(fmax=0.05), max_atoms=3)
+    flow = HullComparisonMaker(model=ModelRef(MORSE), property=property_).make()
+    document = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output
+    data = json.loads(dpa4("validate", "hull", file, *FAST, "--max-atoms", "3", "--json").stdout)
+    (comparison,) = document.comparisons
+    assert [p.above_hull_found for p in comparison.phases] == pytest.approx(
+        [row["above_hull_found"] for row in data["comparisons"][0]["phases"]]
+    )
+    assert document.n_too_large == data["n_too_large"] > 0 and document.without_energy == {}
 
 
 def test_larger_cells_and_failures_are_left_out_and_named(tmp_path: Path) -> None:

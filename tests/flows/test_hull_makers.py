@@ -1,33 +1,39 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jobflow import Flow, job
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Lattice, Molecule, Structure
 
+import dpa4_flows
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.data.readers import NamedStructure, read_structures
 from dpa4_core.model.info import ModelInfo
-from dpa4_flows.analysis.frames import FrameError
+from dpa4_flows.compute.driver import Counts, compute
+from dpa4_flows.compute.plan import Ask, Crystal, Crystals
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.makers.hull import ConvexHullMaker, HullSet
+from dpa4_flows.makers.hull import ConvexHullMaker
 from dpa4_flows.makers.references import (
     ReferenceMaker,
     add_references,
-    find_phases,
     lowest_element,
     reference_entries,
     reference_sizes,
     reference_structures,
 )
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.relaxed import Relaxed
+from dpa4_flows.properties.chemical_potentials import ChemicalPotentials
+from dpa4_flows.properties.hull import Hull, HullSet
+from dpa4_flows.properties.windows import ElectrochemicalWindows
 from dpa4_flows.reference.entries import correction_scheme
 from dpa4_flows.reference.library import ReferencePhase
+from dpa4_flows.reference.sources import find_phases
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import RelaxationDocument
 
@@ -159,7 +165,7 @@ def test_hull_of_any_structures(library: str, tmp_path: Path) -> None:
     neither."""
     bad = Structure(Lattice.cubic(4), ["Mg", "Xe"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     structures = [binary("Mg", "O", 4.4), cesium_chloride("Mg", "O", 2.7), bad]
-    flow = ConvexHullMaker(relax_maker=MAKER, files=[library]).make(structures, tmp_path / "hull.sqlite")
+    flow = alone(MAKER.model, library).make(structures, str(tmp_path / "hull.sqlite"))
     result = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output
     assert isinstance(result, HullSet)
     rocksalt, cscl, nothing = result.documents
@@ -174,8 +180,8 @@ def test_hull_of_any_structures(library: str, tmp_path: Path) -> None:
     energies = [stored[MAKER.key(s)].energy_per_atom or 0 for s in structures[:2]]
     assert cscl.energy_above_hull == pytest.approx(energies[1] - energies[0], abs=2e-3)
     assert cscl.decomposition == {"MgO": pytest.approx(1)}
-    elements = [lowest_element(table, symbol).energy_per_atom or 0 for symbol in ("Mg", "O")]
-    assert cscl.formation_energy_per_atom == pytest.approx(energies[1] - sum(elements) / 2)
+    elements = {d.formula: d.energy_per_atom or 0.0 for d in sorted(table.iter_calculations(), key=_height)}
+    assert cscl.formation_energy_per_atom == pytest.approx(energies[1] - (elements["Mg"] + elements["O2"]) / 2)
     assert rocksalt.completeness.grade == "no_competitor" and rocksalt.completeness.n_forms == 1
     assert result.completeness["Mg-O"].n_known == 1 and result.completeness["Mg-O"].survey is None
     assert rocksalt.frame == result.frame and rocksalt.frame.correction == "none"
@@ -189,18 +195,82 @@ def test_structures_may_come_from_a_job(tmp_path: Path) -> None:
         return [binary("Mg", "O", 4.4)]
 
     first = make_structures()
-    flow = ConvexHullMaker(relax_maker=MAKER).make(first.output, tmp_path / "hull.sqlite")
+    flow = alone(MAKER.model).make(first.output, str(tmp_path / "hull.sqlite"))
     (document,) = run_local(Flow([first, flow]), tmp_path / "jobs")[flow.output.uuid][1].output.documents
     assert document.energy_above_hull is None and document.formation_energy_per_atom < 0
     assert document.verdict.reason == "no_known_competitor"
 
 
 def test_energies_of_two_models_do_not_meet(library: str, tmp_path: Path) -> None:
-    path = tmp_path / "hull.sqlite"
-    structures = [binary("Mg", "O", 4.4)]
-    run_local(ConvexHullMaker(relax_maker=MAKER, files=[library]).make(structures, path), tmp_path / "jobs")
-    other = BatchRelaxMaker(property=Relaxed(fmax=0.05), model=ModelRef("toy_potentials:SlowMorse"))
-    flow = ConvexHullMaker(relax_maker=other, files=[library]).make(structures, path)
-    with pytest.raises(ValueError, match="energies of different frames cannot be compared") as caught:
-        run_local(flow, tmp_path / "jobs")
-    assert isinstance(caught.value.__cause__, FrameError)
+    """In one table each has the phases that it relaxed itself."""
+    path = str(tmp_path / "hull.sqlite")
+    both = []
+    for model in (MAKER.model, ModelRef("toy_potentials:SlowMorse")):
+        flow = alone(model, library).make([binary("Mg", "O", 4.4)], path)
+        both.append(run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output)
+    assert both[0].frame != both[1].frame and not any(found.errors[0] for found in both)
+    keys = Counter(d.provenance.model_sha256 for d in ResultsTable(path).iter_calculations())
+    assert len(keys) == 2 and len(set(keys.values())) == 1
+
+
+# ---- what is read off a hull
+
+
+def test_what_is_read_off_hulls_is_computed_in_one_batch(library: str, tmp_path: Path) -> None:
+    """Hull, window and chemical potentials of some crystals share every relaxation, also with single crystals."""
+    settings: dict[str, Any] = {"relaxation": MAKER.property, "library": None, "files": (library,)}
+    crystals = Crystals((Crystal(binary("Mg", "O", 4.4)), Crystal(cesium_chloride("Mg", "O", 2.7))))
+    counts = Counts()
+    asks = {
+        "hull": Ask(Hull(**settings), crystals),
+        "window": Ask(ElectrochemicalWindows(**settings, ion="Mg"), crystals),
+        "chempots": Ask(ChemicalPotentials(**settings), crystals),
+        "alone": Ask(Hull(**settings), crystals.crystals[1]),
+    }
+    table = ResultsTable(tmp_path / "results.sqlite")
+    found = dict(compute(asks.items(), MAKER.model, table, counts=counts))
+    assert counts.n_requests == sum(1 for _ in table.iter_calculations())
+    assert found["alone"].distance_to_competing == found["hull"].documents[1].distance_to_competing
+    window, region = found["window"].documents[0], found["chempots"].documents[0]
+    assert window.error is None and window.ion == "Mg" and window.lower == 0
+    for corner in region.corners:
+        mean = (corner["Mg"] + corner["O"]) / 2
+        assert mean == pytest.approx(found["hull"].documents[0].formation_energy_per_atom, abs=2e-3)
+    assert found["chempots"].documents[1].error_code == "above_hull"
+
+
+def test_hulls_and_windows_are_asked_by_name(library: str, tmp_path: Path) -> None:
+    settings = {"relaxation": {"fmax": 0.05}, "library": str(tmp_path / "library"), "files": [library]}
+    window = {**settings, "ion": "Mg"}
+    found = dpa4_flows.compute(
+        ["hull", "window"],
+        [cesium_chloride("Mg", "O", 2.7), cesium_chloride("Mg", "Xe", 4.0)],
+        model=MAKER.model,
+        settings={"hull": settings, "window": window},
+    )
+    above = found["hull"][0].energy_above_hull
+    assert above is not None and above > 0.05 and found["hull"][0].document.decomposition == {"MgO": pytest.approx(1)}
+    assert found["window"][0].energy_above_hull == pytest.approx(above)
+    assert found["window"][0].equilibrium == {"MgO": pytest.approx(1)}
+    assert "Xe" in (found["hull"][1].error or "") and found["window"][1].error == found["hull"][1].error
+    with pytest.raises(ValueError, match="'Fe' is not allowed"):
+        dpa4_flows.compute("window", binary("Mg", "O", 4.4), settings={"window": {"ion": "Fe"}})
+
+
+def test_one_that_is_no_crystal_fails_alone() -> None:
+    molecule = Crystal(Molecule(["O", "O"], [[0, 0, 0], [0, 0, 1.2]]))
+    hull = Hull(MAKER.property, library=None, prototypes=False)
+    subject = Crystals((molecule, Crystal(binary("Mg", "O", 4.4))))
+    ((_, found),) = compute([(0, Ask(hull, subject))], MAKER.model)
+    assert found.error_codes == ["no_crystal", None] and found.documents[1] is not None
+    cold = Hull(MAKER.property, library=None, prototypes=False, temperature=77.0)
+    ((_, nothing),) = compute([(0, Ask(cold, subject))], MAKER.model)
+    assert nothing.error_code == "not_comparable" and "temperature 77 K is outside" in (nothing.error or "")
+
+
+def alone(model: ModelRef, *files: str) -> ConvexHullMaker:
+    return ConvexHullMaker(model=model, property=Hull(MAKER.property, library=None, files=files))
+
+
+def _height(document: RelaxationDocument) -> float:
+    return -(document.energy_per_atom or 0.0)

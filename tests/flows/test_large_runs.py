@@ -37,6 +37,7 @@ from dpa4_core.relax import relax
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.calculations import relax_settings, static_settings
 from dpa4_flows.cli import app
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.large import claims as claims_module
 from dpa4_flows.large import worker as worker_module
 from dpa4_flows.large.claims import Claims, Worker
@@ -46,7 +47,6 @@ from dpa4_flows.large.rows import Row, Rows, error_code, read_journal, read_shar
 from dpa4_flows.large.worker import RunWorker
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.relaxed import Relaxed
 
 SLOW = "toy_potentials:SlowMorse"
 TESTS = Path(__file__).parent

@@ -12,14 +12,13 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import load_campaign
-from dpa4_flows.makers.references import find_phases
 from dpa4_flows.reference.library import (
     LibraryError,
     bundled_elements,
     load_phases,
     select_for_chemsys,
 )
-from dpa4_flows.reference.sources import PhaseFile
+from dpa4_flows.reference.sources import PhaseFile, find_phases
 
 DATA = Path(__file__).parents[1] / "data"
 OBSERVED = frozenset(range(1, 95)) - {2, 10, 18, 36, 54, 84, 85, 86, 87, 88}  # elements of OMat24

@@ -32,12 +32,11 @@ from dpa4_core.testing import MorsePotential
 from dpa4_flows.calculations import static_settings
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.cli.app import app
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.large.export import export_run
 from dpa4_flows.large.folder import Task, prepare_folder
 from dpa4_flows.large.worker import RunWorker
-from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.reference.catalogue import export_entries
 from dpa4_flows.reference.entries_file import read_entries
 from dpa4_flows.reference.library import ReferencePhase, as_crystal, load_phases
@@ -343,8 +342,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     RunWorker(run, [folder / "in.extxyz"], MorsePotential()).work()
     for name in WRITERS[3:5]:
         export_run(run, folder / name)
-    maker = BatchRelaxMaker(property=Relaxed(fmax=1.0, max_steps=200), model=ModelRef(MORSE))
-    store = ReferenceStore.for_model(maker, folder / "library")
+    store = ReferenceStore.for_model(ModelRef(MORSE), Relaxed(fmax=1.0, max_steps=200), folder / "library")
     store.build(["Mg-O"], [Made([as_crystal(atoms) for atoms in frames])])
     for name in WRITERS[5:7]:
         assert export_entries(store, folder / name, "none") == 2

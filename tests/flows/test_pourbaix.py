@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from pymatgen.core import Lattice, Structure
-from pymatgen.entries.computed_entries import ComputedEntry
+from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 from typer.testing import CliRunner, Result
 
 from dpa4_core.units import KJ_PER_MOL_TO_EV
@@ -18,11 +18,17 @@ from dpa4_flows.analysis.pourbaix import (
     ReferencedIon,
     aqueous_stability,
     check_ions,
+    pourbaix_diagram,
     pourbaix_entries,
     reference_shifts,
 )
-from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
+from dpa4_flows.analysis.thermodynamics import ThermodynamicsError, gibbs_entries
 from dpa4_flows.cli import app
+from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.engines import run_local
+from dpa4_flows.makers.hull import PourbaixMaker
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument, diagram_of
 from dpa4_flows.reference.ions import IonFileError, read_ions
 
 ZINC = """
@@ -70,7 +76,7 @@ def stability(
     """Decomposition energies of ZnO [potential, pH] and the stable species."""
     aqueous = pourbaix_entries(entries, ions)
     phase = next(entry for entry in aqueous if entry.entry_id == "ZnO")
-    found, _ = aqueous_stability(phase, aqueous, ph=ph, potential=potential)
+    found = aqueous_stability(phase, pourbaix_diagram(phase, aqueous), ph=ph, potential=potential)
     return found.decomposition_energy, found.products
 
 
@@ -173,6 +179,33 @@ def test_command_tells_energies_products_and_shifts(oxide: Path) -> None:
     assert table.exit_code == 0, table.output
     assert "unknown: ZnO(s)" in dpa4(*command, "--ph", "12", "--potential", "1").stdout
     assert "pH 14" in table.stdout and "model minus measured" in table.stdout
+
+
+def test_maker_and_property_answer_as_the_command(oxide: Path, tmp_path: Path) -> None:
+    """Also where the file of ions is named beside the job, and with steam, a gas of measured Gibbs energy."""
+    relaxation = Relaxed(fmax=0.05, rattle=0.02)
+    maker = PourbaixMaker(
+        model=ModelRef("toy_potentials:ShortOMatMorse"),
+        property=Pourbaix(relaxation=relaxation, ions="zinc.toml", ph=(0.0, 12.0), potential=(1.0,)),
+    )
+    flow = maker.make([Structure.from_file(oxide)], str(tmp_path / "water.sqlite"))
+    output = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output
+    (document,) = output.documents
+    result = dpa4("pourbaix", oxide, "--ions", "zinc.toml", *FAST, "--ph", 0, "--ph", 12, "--potential", 1, "--json")
+    (row,) = json.loads(result.stdout)["structures"]
+    assert document["decomposition_energy"] == [pytest.approx(line) for line in row["decomposition_energy"]]
+    assert document["products"] == row["products"] and output.n_failed == 0
+    phase, diagram = diagram_of(PourbaixDocument.model_validate(document))  # stored documents can be drawn
+    assert diagram.get_decomposition_energy(phase, 12, 1.0) == pytest.approx(0, abs=1e-9)
+
+
+def test_tabulated_gases_have_gibbs_energies_at_round_temperatures() -> None:
+    box = Lattice.cubic(8)
+    steam = Structure(box, ["H", "H", "O"], [[0.4, 0.5, 0.5], [0.6, 0.5, 0.5], [0.5, 0.55, 0.5]])
+    pure = [Structure(box, [symbol] * 2, [[0.45, 0.5, 0.5], [0.55, 0.5, 0.5]]) for symbol in "HO"]
+    entries = [ComputedStructureEntry(s, -3.0 * len(s), entry_id=s.formula) for s in (steam, *pure)]
+    found = gibbs_entries(entries, 300.0)
+    assert min(entry.energy_per_atom for entry in found) < 0
 
 
 def test_command_refuses_what_it_cannot_answer(oxide: Path) -> None:

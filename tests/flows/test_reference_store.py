@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,11 +24,11 @@ from toy_campaign import MORSE, antifluorite, layered, rocksalt
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.hull import phase_positions
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.engines import run_local
-from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.hull import ConvexHullMaker
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.relaxed import Relaxed
+from dpa4_flows.properties.hull import Hull
 from dpa4_flows.reference.catalogue import export_entries, stores, summarise
 from dpa4_flows.reference.entries import document_entry
 from dpa4_flows.reference.library import ReferencePhase, load_phases
@@ -37,7 +37,8 @@ from dpa4_flows.reference.sources import BundledPhases, MaterialsProjectPhases, 
 from dpa4_flows.reference.store import ReferenceStore, canonical_system
 
 DATA = Path(__file__).parents[1] / "data"
-MAKER = BatchRelaxMaker(property=Relaxed(fmax=0.05), model=ModelRef(MORSE))
+MODEL, RELAXED = ModelRef(MORSE), Relaxed(fmax=0.05)
+SLOW = ModelRef("toy_potentials:SlowMorse")
 XENON = Structure(Lattice.cubic(4), ["Li", "Xe"], [[0.0] * 3, [0.5] * 3])
 
 
@@ -90,7 +91,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> ReferenceStore:
-    return ReferenceStore.for_model(MAKER, tmp_path / "library")
+    return ReferenceStore.for_model(MODEL, RELAXED, tmp_path / "library")
 
 
 def test_systems_are_written_in_one_way() -> None:
@@ -146,8 +147,7 @@ def test_references_equal_those_of_the_relaxed_structures(store: ReferenceStore)
 
 
 def test_corrections_survive_storing(tmp_path: Path) -> None:
-    maker = replace(MAKER, model=ModelRef("toy_potentials:MPtrjMorse"))
-    store = ReferenceStore.for_model(maker, tmp_path)
+    store = ReferenceStore.for_model(ModelRef("toy_potentials:MPtrjMorse"), RELAXED, tmp_path)
     store.build(["Co-Li-O"], [BundledPhases(), Phases(layered("Co"))])
     for entries in (
         store.references(["Co-Li-O"], "MP2020"),
@@ -213,13 +213,31 @@ def test_hull_query_takes_milliseconds_without_model_and_network(
 
 def test_store_knows_its_model_and_settings(store: ReferenceStore, tmp_path: Path) -> None:
     folder = tmp_path / "library"
-    other = ReferenceStore.for_model(replace(MAKER, property=Relaxed(fmax=0.1)), folder)
+    other = ReferenceStore.for_model(MODEL, Relaxed(fmax=0.1), folder)
     assert other.table.path != store.table.path
     assert [summarise(s).settings["fmax"] for s in stores(folder)] in ([0.05, 0.1], [0.1, 0.05])
     opened = ReferenceStore.open(store.table.path)
-    assert opened.maker.settings() == store.maker.settings()
-    assert opened.maker.key(rocksalt("Co")) == store.maker.key(rocksalt("Co"))
+    assert opened.relaxation == store.relaxation and opened.model == store.model
+    assert opened.key(rocksalt("Co")) == store.key(rocksalt("Co"))
     assert stores(tmp_path / "nothing") == []
+
+
+RELAXATIONS = [
+    Relaxed(),
+    Relaxed(check_minimum=False),
+    Relaxed(0.03, 321, False, 1.5, 0.01, "fire", 0.07, [1, 1, 0, 0, 0, 1], True, True),
+    Relaxed(0.03, 321, True, -1.5, 0.01, "lbfgs", 0.07, "volume", True, False),
+]
+
+
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
+def test_reopened_library_has_every_setting_of_its_relaxation(relaxation: Relaxed, tmp_path: Path) -> None:
+    """Also those that settings leave out, as they were before there were so many."""
+    store = ReferenceStore.for_model(MODEL, relaxation, tmp_path)
+    opened = ReferenceStore.open(store.table.path)
+    assert opened.relaxation == relaxation and opened.key(rocksalt("Co")) == store.key(rocksalt("Co"))
+    differing = {f.name for f in fields(Relaxed) for other in RELAXATIONS if getattr(other, f.name) != f.default}
+    assert differing == {f.name for f in fields(Relaxed)}
 
 
 def test_export_is_a_file_of_phases(store: ReferenceStore, tmp_path: Path) -> None:
@@ -233,21 +251,19 @@ def test_export_is_a_file_of_phases(store: ReferenceStore, tmp_path: Path) -> No
     assert sorted(e.energy_per_atom for e in entries) == pytest.approx(energies)
     assert {p.source for p in load_phases([path])} >= {"made up"}
     assert {p.role for p in load_phases([path])} >= {"element"}
-    second = ReferenceStore.for_model(MAKER, tmp_path / "second")
+    second = ReferenceStore.for_model(MODEL, RELAXED, tmp_path / "second")
     assert second.build(["Li-O"], [PhaseFile(path)]).n_phases == len(entries)
 
 
 _BUILD = """
 import sys
 sys.path[:0] = {paths!r}
-from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.reference.sources import BundledPhases
 from dpa4_flows.reference.store import ReferenceStore
-model = ModelRef("toy_potentials:SlowMorse")
-maker = BatchRelaxMaker(property=Relaxed(fmax=0.05), model=model, max_atoms_per_batch={atoms})
-print(ReferenceStore.for_model(maker, {folder!r}).build({systems!r}, [BundledPhases()]).n_computed)
+store = ReferenceStore.for_model(ModelRef("toy_potentials:SlowMorse"), Relaxed(fmax=0.05), {folder!r})
+print(store.build({systems!r}, [BundledPhases()], max_atoms_per_batch={atoms}).n_computed)
 """
 
 
@@ -258,8 +274,7 @@ def building(folder: Path, systems: list[str], atoms: int) -> subprocess.Popen[s
 
 
 def test_kill_loses_only_what_is_in_flight(tmp_path: Path) -> None:
-    maker = replace(MAKER, model=ModelRef("toy_potentials:SlowMorse"))
-    store = ReferenceStore.for_model(maker, tmp_path)
+    store = ReferenceStore.for_model(SLOW, RELAXED, tmp_path)
     systems = ["Ca-O", "Mg-O"]
     process = building(tmp_path, systems, atoms=8)
     try:
@@ -284,7 +299,7 @@ def test_kill_loses_only_what_is_in_flight(tmp_path: Path) -> None:
 
 
 def test_two_processes_share_the_work(tmp_path: Path) -> None:
-    store = ReferenceStore.for_model(replace(MAKER, model=ModelRef("toy_potentials:SlowMorse")), tmp_path)
+    store = ReferenceStore.for_model(SLOW, RELAXED, tmp_path)
     with building(tmp_path, ["Li-Mg", "Mg"], atoms=100) as other:
         while not store.table.phases() and other.poll() is None:
             time.sleep(0.02)
@@ -294,15 +309,16 @@ def test_two_processes_share_the_work(tmp_path: Path) -> None:
 
 
 def test_hull_maker_takes_phases_from_the_library(tmp_path: Path) -> None:
-    maker = ConvexHullMaker(relax_maker=MAKER, store=str(tmp_path / "library"))
+    maker = ConvexHullMaker(model=MODEL, property=Hull(RELAXED, library=str(tmp_path / "library")))
     flow = maker.make([layered("Co")], tmp_path / "hull.sqlite")
     result = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output
     (document,) = result.documents
-    store = ReferenceStore.for_model(MAKER, tmp_path / "library")
+    store = ReferenceStore.for_model(MODEL, RELAXED, tmp_path / "library")
     assert document.n_competing == len(store.table.phases(["Co-Li-O"]))
     assert document.completeness.survey is None and document.verdict.reason != "surveyed"
     assert result.completeness == store.completeness(["Co-Li-O"])
-    alone = ConvexHullMaker(relax_maker=MAKER).make([layered("Co")], tmp_path / "alone.sqlite")
+    without = ConvexHullMaker(model=MODEL, property=Hull(RELAXED, library=None))
+    alone = without.make([layered("Co")], tmp_path / "alone.sqlite")
     (other,) = run_local(alone, tmp_path / "jobs")[alone.output.uuid][1].output.documents
     assert other.formation_energy_per_atom == pytest.approx(document.formation_energy_per_atom)
 

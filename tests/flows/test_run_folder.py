@@ -21,7 +21,8 @@ from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.flow import compute
 from dpa4_flows.campaigns.run import LOCK_FILE, PreparedRun, open_run, prepare_run, run_lock
-from dpa4_flows.makers.references import find_phases, reference_sizes
+from dpa4_flows.makers.references import reference_sizes
+from dpa4_flows.reference.sources import find_phases
 from dpa4_flows.results import ResultsError, ResultsTable
 from dpa4_flows.schemas import StageResult
 

@@ -19,13 +19,14 @@ from dpa4_flows import extras
 from dpa4_flows.analysis.completeness import HullCompleteness, Tally, hull_completeness, hull_verdict
 from dpa4_flows.analysis.stability import hull_part, overall_verdict
 from dpa4_flows.compute.plan import Crystal
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.engines import run_local
-from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker, BatchRelaxMaker
+from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker
 from dpa4_flows.makers.hull import ConvexHullMaker
 from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.phonons import Phonons
-from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.properties.stability import Stability
 from dpa4_flows.schemas_stability import ElasticPart, StabilityDocument, StabilitySet
 
@@ -59,9 +60,11 @@ def maker(folder: Path) -> StabilityMaker:
     return StabilityMaker(
         model=MODEL,
         hull=ConvexHullMaker(
-            relax_maker=BatchRelaxMaker(property=Relaxed(fmax=0.05, rattle=0.02)),
-            files=[str(write_phases(folder / "phases.json", besides("Mg")))],
-            store=str(folder / "library"),
+            property=Hull(
+                relaxation=Relaxed(fmax=0.05, rattle=0.02),
+                files=(str(write_phases(folder / "phases.json", besides("Mg"))),),
+                library=str(folder / "library"),
+            )
         ),
         property=Stability(phonons=PHONONS, max_follow_steps=2),
     )

@@ -14,9 +14,8 @@ from toy_materials_project import DOCUMENTS, KEY, ToyMaterialsProject
 from typer.testing import CliRunner, Result
 
 from dpa4_flows.cli import app
-from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.reference.catalogue import summarise
 from dpa4_flows.reference.materials_project import MaterialsProject
 from dpa4_flows.reference.sources import BundledPhases, MaterialsProjectPhases
@@ -56,8 +55,7 @@ def dpa4(*arguments: object) -> Result:
 
 
 def test_store_takes_the_phases_near_the_hull_and_asks_once(server: ToyMaterialsProject, tmp_path: Path) -> None:
-    maker = BatchRelaxMaker(property=Relaxed(fmax=5.0), model=ModelRef(MORSE))
-    store = ReferenceStore.for_model(maker, tmp_path / "library")
+    store = ReferenceStore.for_model(ModelRef(MORSE), Relaxed(fmax=5.0), tmp_path / "library")
     source = MaterialsProjectPhases(MaterialsProject())
     store.build(["Li-O"], [source])
     rows = store.table.phases(["Li-O"])

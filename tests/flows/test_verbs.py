@@ -29,6 +29,7 @@ from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.compute.driver import Counts
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.makers.batch import BatchElasticMaker, BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties import registry
@@ -38,7 +39,6 @@ from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.equation_of_state import EquationOfState
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.registry import property_class, property_names
-from dpa4_flows.properties.relaxed import Relaxed
 from dpa4_flows.properties.settings import plain_settings, settings_of, summary, with_settings
 from dpa4_flows.results import ResultsTable
 from dpa4_flows.schemas import Document, Provenance

@@ -1,7 +1,10 @@
-"""The relaxed structure and its energy; and the energy of a structure as it is."""
+"""The properties that all others are made of: the relaxed structure and its energy, and the energy of a structure as
+it is."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
@@ -10,6 +13,8 @@ from dpa4_core.relax import Relax, RelaxOptions, RelaxResult, Static
 from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.verdicts import ErrorCode
 from dpa4_flows.calculations import (
+    RATTLE,
+    UNNAMED,
     rattled,
     relax_settings,
     relaxation_document,
@@ -74,6 +79,12 @@ class Relaxed(Calculated):
     keep_symmetry: bool = False
     check_minimum: bool = True
 
+    @classmethod
+    def of_settings(cls, settings: Mapping[str, Any]) -> Relaxed:
+        """The relaxation with these `settings`, also of a time when there were fewer of them."""
+        values = {"rattle": 0.0, "check_minimum": False, **UNNAMED, **settings}
+        return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
+
     def settings(self, model: ModelRef) -> dict[str, Any]:
         options = dict(vars(self))
         rattle = options.pop("rattle")
@@ -89,6 +100,10 @@ class Relaxed(Calculated):
 
     def _options(self) -> RelaxOptions:
         return RelaxOptions(**{name: value for name, value in vars(self).items() if name != "rattle"})
+
+
+PUSHED = Relaxed(rattle=RATTLE)
+"""The relaxation of `dpa4 hull` and campaigns, so that all read one library."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,50 @@
+"""Chemical potentials of the elements at which a compound grows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from pydantic import Field
+from pymatgen.entries.computed_entries import ComputedEntry
+
+from dpa4_flows.analysis.completeness import on_hull
+from dpa4_flows.analysis.thermodynamics import chemical_potential_region
+from dpa4_flows.compute.plan import PlanError
+from dpa4_flows.properties.view import HullView, View, ViewSet
+from dpa4_flows.schemas import HullDocument
+
+
+class RegionDocument(View):
+    """Chemical potentials, in eV from the elements, at which a phase is in equilibrium with no other."""
+
+    formula: str | None = Field(None, description="Reduced formula")
+    corners: list[dict[str, float]] = Field(default_factory=list, description="Of the region, eV by element")
+    coexisting: list[list[str]] = Field(default_factory=list, description="Phases in equilibrium at each corner")
+    limits: dict[str, tuple[float, float]] = Field(default_factory=dict, description="Lowest and highest, eV")
+
+
+class RegionSet(ViewSet):
+    """Regions of chemical potentials of some structures."""
+
+    documents: list[RegionDocument] = Field(description="One per structure, in order")
+
+
+@dataclass(frozen=True)
+class ChemicalPotentials(HullView):
+    """Regions of chemical potentials in which one crystal, or each of several, is stable."""
+
+    name: ClassVar[str] = "chempots"
+    document: ClassVar[type[RegionDocument]] = RegionDocument
+    several: ClassVar[type[RegionSet]] = RegionSet
+
+    def view(self, phase: ComputedEntry, others: Sequence[ComputedEntry], document: HullDocument) -> dict[str, Any]:
+        above = document.energy_above_hull or 0.0
+        if not on_hull(above):
+            sentence = f"it lies {above:.4f} eV/atom above the hull and is stable at no chemical potentials"
+            raise PlanError(sentence, "above_hull")
+        if len(phase.composition.elements) == 1:
+            sentence = "an element sets a chemical potential of its own; regions are for compounds"
+            raise PlanError(sentence, "is_element")
+        return asdict(chemical_potential_region(document.formula, [phase, *others]))

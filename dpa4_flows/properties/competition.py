@@ -1,0 +1,291 @@
+"""What a crystal stands against: competing phases by the same model, in the same batch and corrected by the same rules,
+or energies of the Materials Project. Hulls and all that is read from them begin here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
+
+from dpa4_core.locks import locked_names
+from dpa4_core.model.info import ModelInfo
+from dpa4_flows.analysis.completeness import HullCompleteness, Survey
+from dpa4_flows.analysis.frames import FrameError
+from dpa4_flows.analysis.thermodynamics import ThermodynamicsError, gibbs_entries
+from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError, Property, Steps
+from dpa4_flows.compute.relaxed import PUSHED, Energy, Relaxed
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.part import whole_crystal
+from dpa4_flows.reference.bundled_phases import bundled_relaxations
+from dpa4_flows.reference.entries import (
+    ReferenceEntries,
+    chemical_system,
+    correction_scheme,
+    document_entry,
+    entries_of_phases,
+)
+from dpa4_flows.reference.gather import gather_phases
+from dpa4_flows.reference.library import MATERIALS_PROJECT, ReferencePhase
+from dpa4_flows.reference.mp_frame import check_materials_project_scale, materials_project_references
+from dpa4_flows.reference.proposed import with_proposals
+from dpa4_flows.reference.sources import file_surveys, find_phases, open_materials_project
+from dpa4_flows.reference.store import ReferenceStore
+from dpa4_flows.schemas import Document, RelaxationDocument
+
+CACHE = "cache"
+"""Name of the library in the cache folder of the program, where a folder of another library may be given."""
+
+D = TypeVar("D", bound=Document)
+Calculations = dict[str, Any]
+"""Answers by the names of requests."""
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """What candidates stand against.
+
+    Attributes:
+        references: competing phases in the frame of the model.
+        surveys: who surveyed the phases of chemical systems; the others nobody did.
+        computed_by: who computed their energies.
+        notes: who could not be asked.
+    """
+
+    references: ReferenceEntries
+    surveys: Mapping[str, Survey]
+    computed_by: str = "the same model"
+    notes: tuple[str, ...] = ()
+
+    def completeness(self, system: str, *, formula: str | None = None) -> HullCompleteness:
+        """What competes in a chemical system, seen from a phase of this formula."""
+        return self.references.completeness(system, self.surveys.get(system), formula=formula)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Candidates and what competes with them, as entries of one frame that can stand on one hull.
+
+    Attributes:
+        info: identity card of the model.
+        scheme: of the corrections.
+        documents: calculations of the candidates that could be asked for, by position.
+        candidates: entries of the candidates that have one, by position.
+        reasons: why the others have none, and codes, by position.
+        warnings: sentences on the corrections, by position.
+        competing: entries of the competing phases.
+        rivals: where these come from.
+    """
+
+    info: ModelInfo
+    scheme: str
+    documents: dict[int, RelaxationDocument]
+    candidates: dict[int, ComputedEntry]
+    reasons: dict[int, PlanError]
+    warnings: dict[int, tuple[str, ...]]
+    competing: list[ComputedEntry]
+    rivals: Rivals
+
+    def others(self, position: int, *, candidates_compete: bool) -> list[ComputedEntry]:
+        """Everything but one candidate, as far as its relaxation converged."""
+        own = [e for i, e in self.candidates.items() if candidates_compete and i != position]
+        return [e for e in (*self.competing, *own) if e.data.get("converged", True)]
+
+
+@dataclass(frozen=True)
+class Competing(Property[D]):
+    """Base of properties that compare crystals with other phases. Their documents are made anew each time, since what
+    competes may change; the calculations behind them are found again.
+
+    Attributes:
+        relaxation: of the crystals and their competing phases; by default it pushes atoms off saddle points.
+        relax: False takes the crystals as they are, beside relaxed phases.
+        corrections: "auto" takes the scheme that fits the model; "none", "MP2020", "OMat24", or the file of a refit.
+        temperature: K; Gibbs energies in place of those at 0 K.
+        candidates_compete: several crystals also stand against each other.
+        library: of competing phases to use and to add to: "cache", or the folder of another one. None takes the phases
+            of this calculation alone.
+        files: of further competing phases.
+        bundled: compounds that come with the program compete; elements always do.
+        prototypes: propose compounds for systems of two or three elements in which none is known.
+        materials_project: whether it is asked for structures; "energies": its energies compete, and nothing else.
+    """
+
+    relaxation: Relaxed = PUSHED
+    relax: bool = True
+    corrections: str = "auto"
+    temperature: float | None = None
+    candidates_compete: bool = True
+    library: str | None = CACHE
+    files: tuple[str, ...] = ()
+    bundled: bool = True
+    prototypes: bool = True
+    materials_project: Literal["never", "if possible", "always", "energies"] = "never"
+
+    @property
+    def calculation(self) -> Relaxed | Energy:
+        """Of the candidates."""
+        return self.relaxation if self.relax else Energy()
+
+    def located(self) -> Self:
+        """With absolute paths, which hold in the folder of a job."""
+        library = self.library if self.library in (None, CACHE) else str(Path(self.library or "").absolute())
+        return replace(self, library=library, files=tuple(str(Path(file).absolute()) for file in self.files))
+
+    def settings(self, model: ModelRef) -> dict[str, Any]:
+        at = {} if self.temperature is None else {"temperature": self.temperature}
+        return {**self.calculation.settings(model), "corrections": self.corrections, **at}
+
+    def key(self, crystal: Crystal | Crystals, model: ModelRef) -> None:
+        """None: what competes may change."""
+
+    def standing(self, subject: Crystal | Crystals, further: Iterable[str] = ()) -> Steps[Standing]:
+        """Ask for the candidates and all that competes with them, in one step.
+
+        Args:
+            subject: the candidates.
+            further: elements whose phases compete, too.
+
+        Raises:
+            PlanError: no energies that can be compared, as at a temperature without a descriptor.
+            DPA4Error: corrections or energies that do not fit the model, a library that cannot be used.
+        """
+        crystals = together(subject)
+        try:
+            scheme = correction_scheme(subject.info, self.corrections)
+        except FrameError as error:
+            raise PlanError(str(error), "not_comparable") from error
+        reasons = {i: problem for i, one in enumerate(crystals) if (problem := _no_crystal(one)) is not None}
+        systems = {s for system in systems_of(subject) for s in (system, with_elements(system, further))}
+        asks = {f"structure {i}": Ask(self.calculation, c) for i, c in enumerate(crystals) if i not in reasons}
+        answers, rivals = yield from self._rivals(subject, sorted(systems), scheme, asks)
+        documents: dict[int, RelaxationDocument] = {
+            i: answers[f"structure {i}"] for i in range(len(crystals)) if i not in reasons
+        }
+        try:
+            return _stand(subject.info, scheme, documents, reasons, rivals, self.temperature)
+        except (ThermodynamicsError, FrameError) as error:
+            raise PlanError(str(error), "not_comparable") from error
+
+    def _rivals(
+        self, subject: Crystal | Crystals, systems: Sequence[str], scheme: str, asks: Mapping[str, Ask[Any]]
+    ) -> Steps[tuple[Calculations, Rivals]]:
+        if self.materials_project == "energies":
+            check_materials_project_scale(subject.info, scheme)
+            answers = yield asks
+            return dict(answers), _energies_of_the_project(subject.info, systems)
+        if self.library is None:
+            return (yield from self._of_files(subject, systems, scheme, asks))
+        folder = None if self.library == CACHE else self.library
+        library = ReferenceStore.for_model(subject.model, self.relaxation, folder)
+        notes = gather_phases(
+            library,
+            systems,
+            self.files,
+            self.materials_project,
+            bundled=self.bundled,
+            prototypes=self.prototypes,
+        )
+        phases = library.asks(library.table.phases(systems))
+        # others wait for these systems; what they are at is asked for here, too: a plan does not wait for a process
+        with locked_names(library.lock, systems, wait=False):
+            answers = yield {**asks, **phases}
+        new = {key: answers[key] for key in phases}
+        references = library.references(systems, scheme, new)
+        if self.temperature is not None:
+            references = library.with_structures(references, new)
+        return dict(answers), Rivals(references, library.surveys(systems), notes=tuple(notes))
+
+    def _of_files(
+        self, subject: Crystal | Crystals, systems: Sequence[str], scheme: str, asks: Mapping[str, Ask[Any]]
+    ) -> Steps[tuple[Calculations, Rivals]]:
+        found = find_phases(systems, self.files, bundled=self.bundled)
+        if self.prototypes:
+            found = with_proposals(systems, found, subject.info.elements)
+        phases: dict[str, ReferencePhase] = {}  # one that two files hold is one
+        for phase in found:
+            phases.setdefault(self.relaxation.key(Crystal(phase.structure), subject.model), phase)
+        known = bundled_relaxations(subject.info.sha256, phases)
+        lacking = {
+            key: Ask(self.relaxation, Crystal(phase.structure)) for key, phase in phases.items() if key not in known
+        }
+        answers = yield {**asks, **lacking}
+        rows = [phase.row(key) for key, phase in phases.items()]
+        references = entries_of_phases(rows, {**answers, **known}, scheme)
+        return dict(answers), Rivals(references, file_surveys(self.files, systems))
+
+
+def together(subject: Crystal | Crystals) -> tuple[Crystal, ...]:
+    """The crystals of a subject."""
+    return subject.crystals if isinstance(subject, Crystals) else (subject,)
+
+
+def systems_of(subject: Crystal | Crystals) -> set[str]:
+    """Chemical systems of the crystals of a subject; what is no crystal has none."""
+    crystals = [crystal for crystal in together(subject) if _no_crystal(crystal) is None]
+    return {chemical_system(whole_crystal(crystal)) for crystal in crystals}
+
+
+def _no_crystal(crystal: Crystal) -> PlanError | None:
+    try:
+        whole_crystal(crystal)
+    except PlanError as error:
+        return error
+    return None
+
+
+def with_elements(system: str, further: Iterable[str]) -> str:
+    """A chemical system and further elements."""
+    return "-".join(sorted({*system.split("-"), *further}))
+
+
+def _energies_of_the_project(info: ModelInfo, systems: Sequence[str]) -> Rivals:
+    if not systems:
+        return Rivals(ReferenceEntries([], []), {})
+    client = open_materials_project()
+    entries = {e.entry_id: e for system in systems for e in client.entries(system)}
+    references = materials_project_references(entries.values(), info)
+    version = str(client.database_version())
+    survey = Survey(source=MATERIALS_PROJECT, version=version, date=datetime.now(UTC).date().isoformat())
+    return Rivals(references, dict.fromkeys(systems, survey), f"{MATERIALS_PROJECT} {version}")
+
+
+def _stand(
+    info: ModelInfo,
+    scheme: str,
+    documents: dict[int, RelaxationDocument],
+    reasons: dict[int, PlanError],
+    rivals: Rivals,
+    temperature: float | None,
+) -> Standing:
+    """Entries of calculated candidates and of what competes with them."""
+    corrected = {i: document_entry(document, scheme, f"structure {i}") for i, document in documents.items()}
+    warnings = {i: c.warnings for i, c in corrected.items()}
+    for i, found in corrected.items():
+        if found.entry is None:
+            code = documents[i].error_code or "no_corrected_energy"
+            reasons[i] = PlanError(found.reason or "no corrected energy", code)
+    own = {i: c.entry for i, c in corrected.items() if c.entry is not None}
+    if temperature is None:
+        competing = list(rivals.references.entries)
+        return Standing(info, scheme, documents, dict(own), reasons, warnings, competing, rivals)
+    for i, entry in own.items():
+        entry.data["position"] = i
+    solids = [entry for entry in rivals.references.entries if isinstance(entry, ComputedStructureEntry)]
+    gibbs = gibbs_entries([*own.values(), *solids], temperature)
+    at = {entry.data["position"]: entry for entry in gibbs if "position" in entry.data}
+    for i in own.keys() - at.keys():
+        formula = own[i].composition.reduced_formula
+        reasons[i] = PlanError(
+            f"{formula} has no Gibbs energy: only the lowest form of an element has one, a compound needs them all",
+            "no_gibbs_energy",
+        )
+        if not documents[i].converged:
+            sentence = f"the relaxation of {formula} did not converge; unconverged energies do not enter a hull"
+            reasons[i] = PlanError(sentence, "not_converged")
+    there = [entry for entry in gibbs if "position" not in entry.data]
+    return Standing(info, scheme, documents, dict(at), reasons, warnings, list(there), rivals)

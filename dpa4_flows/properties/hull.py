@@ -1,0 +1,262 @@
+"""Energy above the convex hull: crystals and their competing phases relax in one batch, and are placed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, hull_verdict, on_hull
+from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
+from dpa4_flows.analysis.hull_warnings import scheme_warnings, system_warnings
+from dpa4_flows.analysis.thermodynamics import at_temperature
+from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError
+from dpa4_flows.properties.competition import Competing, Standing, together
+from dpa4_flows.provenance import energy_frame, provenance
+from dpa4_flows.quantities import Quantity
+from dpa4_flows.schemas import Document, EnergyFrame, HullDocument, Provenance
+
+
+class HullSet(Document):
+    """Where some structures lie with respect to the hulls of their chemical systems."""
+
+    documents: list[HullDocument | None] = Field(
+        description="One per structure, in order; None where there is an error"
+    )
+    errors: list[str | None] = Field(description="One sentence per structure that has no document")
+    error_codes: list[str | None] = Field(default_factory=list, description="The same for logic")
+    error: str | None = Field(None, description="Why there are no hulls at all")
+    error_code: str | None = Field(None, description="The same for logic")
+    warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
+    frame: EnergyFrame
+    completeness: dict[str, HullCompleteness] = Field(
+        default_factory=dict, description="What competes in each chemical system, without the structures themselves"
+    )
+    summary: dict[str, Any] = Field(description="Phases of each chemical system, see analysis.hull.hull_summary")
+
+
+_UNKNOWN = ("no_known_competitor", "far_below_competitors", "not_recorded")
+"""Codes of reasons for which nothing is known of a distance."""
+
+
+class HullValues(Document):
+    """What a hull says of one phase, in numbers and words for a table; the distance also where it means nothing."""
+
+    energy_above_hull: Annotated[
+        float | None,
+        Quantity(
+            "E above hull",
+            "eV/atom",
+            3,
+            "0 K, no entropy; a lower bound: a competing phase that is missing can only raise it",
+            short="E hull",
+            goal="min",
+            within=on_hull,
+            scale=(0.0, 0.05),  # 90 % of the known metastable compounds lie within 0.067
+            voided_by=("saddle", "element_missing", *_UNKNOWN),
+            too_high="above_limit",
+            priority=13,
+        ),
+    ] = Field(None, description="Distance to the hull, eV/atom")
+    formation_energy_per_atom: Annotated[
+        float | None,
+        Quantity(
+            "Formation energy",
+            "eV/atom",
+            3,
+            "from the elements, corrected, 0 K",
+            short="E form",
+            error=0.1,
+            goal="min",
+            scale=(-3.0, 0.0),  # phosphates reach −2.6
+            voided_by=("saddle", "element_missing"),
+            priority=18,
+        ),
+    ] = Field(None, description="Formation energy from the elements, eV/atom")
+    distance_to_competing: Annotated[
+        float | None,
+        Quantity(
+            "Distance to competing phases",
+            "eV/atom",
+            3,
+            "signed: negative means below all known phases",
+            detail=True,
+            priority=31,
+        ),
+    ] = Field(None, description="Signed distance to the hull of the competing phases alone, eV/atom")
+    decomposition: Annotated[str, Quantity("Decomposes into", priority=43)] = Field("", description="Words")
+    n_competing: Annotated[
+        int,
+        Quantity(
+            "Competing phases",
+            digits=0,
+            note="phases of the chemical system that made the hull",
+            short="phases",
+            priority=19,
+        ),
+    ] = Field(0, description="Competing phases in the chemical system")
+
+
+class HullPlace(HullValues):
+    """Where one structure lies with respect to the hull of its chemical system; no distance where nothing is known."""
+
+    verdict: Annotated[str | None, Quantity("Verdict", priority=10)] = Field(
+        None, description="Stable, above the hull, or unknown, and why, in words"
+    )
+    document: HullDocument | None = Field(None, description="All that is known of the place")
+    error: str | None = Field(None, description="Why there is none, one sentence")
+    error_code: str | None = Field(None, description="The same for logic")
+    warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Hull(Competing[Any]):
+    """Where a crystal lies above the hull of competing phases.
+
+    Of one crystal it gives a `HullPlace`; of several, which may stand against each other, the `HullSet` of all.
+    """
+
+    name: ClassVar[str] = "hull"
+    document: ClassVar[type[Document]] = HullPlace
+
+    def plan(self, crystal: Crystal | Crystals) -> Plan[Any]:
+        standing = yield from self.standing(crystal)
+        return self._document(crystal, place(self, crystal, standing))
+
+    def failed(self, crystal: Crystal | Crystals, error: PlanError) -> Any:
+        n = len(together(crystal))
+        found = HullSet(
+            documents=[None] * n,
+            errors=[str(error)] * n,
+            error_codes=[error.code] * n,
+            error=str(error),
+            error_code=error.code,
+            frame=energy_frame(crystal.info),
+            summary={},
+        )
+        return self._document(crystal, found)
+
+    def _document(self, subject: Crystal | Crystals, found: HullSet) -> Any:
+        if isinstance(subject, Crystals):
+            return found
+        document, why = found.documents[0], {"error": found.errors[0], "error_code": found.error_codes[0]}
+        if document is None:
+            return HullPlace(**why, warnings=found.warnings, provenance=self.origin(subject))
+        return HullPlace(
+            energy_above_hull=document.energy_above_hull,
+            formation_energy_per_atom=document.formation_energy_per_atom,
+            distance_to_competing=document.distance_to_competing,
+            n_competing=document.n_competing,
+            decomposition=" + ".join(f"{share:.2f} {formula}" for formula, share in document.decomposition.items()),
+            verdict=document.verdict.sentence,
+            document=document,
+            warnings=found.warnings,
+            provenance=document.provenance,
+        )
+
+
+def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Standing) -> HullSet:
+    """Where the candidates of a property lie above the hull of what competes with them.
+
+    Raises:
+        FrameError: the frames differ.
+    """
+    info, scheme, phases = standing.info, standing.scheme, standing.candidates
+    entries = list(phases.values())
+    compete = competing.candidates_compete
+    positions = phase_positions(entries, standing.competing, candidates_compete=compete)
+    places = dict(zip(phases, positions, strict=True))
+    of_product: dict[str, list[str]] = {}
+    for entry in standing.rivals.references.entries:
+        of_product.setdefault(entry.composition.reduced_formula, []).extend(entry.data.get("warnings", []))
+
+    origin = provenance(info, {**competing.settings(subject.model), "corrections": scheme}, with_pymatgen=True)
+    frame = energy_frame(info, scheme)
+    if competing.temperature is not None:
+        frame.correction = at_temperature(scheme, competing.temperature)
+    found = HullSet(documents=[], errors=[], frame=frame, summary={})
+    found.warnings += scheme_warnings(info.level_of_theory, info.corrections, scheme)
+    lost: dict[str, list[str]] = {}  # by chemical system, phases without an energy
+    for i in range(len(together(subject))):
+        position = places.get(i)
+        problem = standing.reasons[i] if position is None else _problem(position)
+        document = None
+        if position is not None and problem is None:
+            system = position.chemsys
+            warnings = [
+                *standing.warnings[i],
+                *system_warnings(system.split("-"), info.level_of_theory, scheme),
+                *(text for product in position.decomposition for text in of_product.get(product, [])),
+            ]
+            survey = standing.rivals.surveys.get(system)
+            if system not in lost:
+                lost[system] = standing.rivals.references.missing_in(system)
+                found.completeness[system] = hull_completeness(
+                    system, position.competing, without_energy=lost[system], survey=survey
+                )
+            document = hull_document(position, frame, origin, lost[system], survey)
+            document.competing_energies = standing.rivals.computed_by
+            document.warnings = list(dict.fromkeys(warnings))
+        found.documents.append(document)
+        found.errors.append(None if problem is None else str(problem))
+        found.error_codes.append(None if problem is None else problem.code)
+    said = [text for document in found.documents if document is not None for text in document.warnings]
+    found.warnings = list(dict.fromkeys([*standing.rivals.notes, *found.warnings, *said]))
+    found.completeness = dict(sorted(found.completeness.items()))
+    verdicts = {
+        str(phases[i].entry_id): document.verdict for i, document in enumerate(found.documents) if document is not None
+    }
+    found.summary = hull_summary(
+        list(found.completeness), standing.competing, entries, completeness=found.completeness, verdicts=verdicts
+    )
+    return found
+
+
+def _problem(position: HullResult) -> PlanError | None:
+    """Why there is no document; a hull without an elemental reference has distances but no formation
+    energies.
+    """
+    if position.error is None and position.formation_energy_per_atom is None:
+        missing = ", ".join(position.missing_references)
+        return PlanError(f"{position.formula} has no formation energy: no reference for {missing}", "element_missing")
+    return None if position.error is None else PlanError(position.error, "no_hull_distance")
+
+
+def hull_document(
+    position: HullResult,
+    frame: EnergyFrame,
+    origin: Provenance,
+    missing_phases: Sequence[str] = (),
+    survey: Survey | None = None,
+) -> HullDocument:
+    """Document of one position.
+
+    Args:
+        position: from `phase_positions`, with formation energy and without error.
+        frame: energy frame of candidates and competing phases.
+        origin: provenance.
+        missing_phases: competing phases that are known but have no energy.
+        survey: of the phases of the chemical system.
+    """
+    assert position.formation_energy_per_atom is not None and position.energy_above_hull is not None
+    completeness = position.completeness(missing_phases, survey)
+    verdict = hull_verdict(position.energy_above_hull, position.distance_to_competing, completeness)
+    return HullDocument(
+        formula=position.formula,
+        chemsys=position.chemsys,
+        energy_per_atom_corrected=position.energy_per_atom_corrected,
+        correction_per_atom=position.correction_per_atom,
+        corrections=position.corrections,
+        formation_energy_per_atom=position.formation_energy_per_atom,
+        energy_above_hull=None if verdict.code == "unknown" else position.energy_above_hull,
+        distance_to_competing=position.distance_to_competing,
+        decomposition=position.decomposition,
+        n_competing=position.n_competing,
+        verdict=verdict,
+        completeness=completeness,
+        frame=frame,
+        provenance=origin,
+    )

@@ -1,0 +1,128 @@
+"""A whole hull of the model against that of computed entries: does it find the same phases stable?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import Field
+from pymatgen.entries.computed_entries import ComputedStructureEntry
+
+from dpa4_flows.analysis.completeness import on_hull
+from dpa4_flows.analysis.hull import phase_positions
+from dpa4_flows.analysis.hull_comparison import (
+    Agreement,
+    ComparedPhase,
+    ComparisonError,
+    agreement,
+    compare_hulls,
+    distinct_crystals,
+)
+from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Plan, PlanError, Property
+from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.reference.entries import correction_scheme, entries_of_phases
+from dpa4_flows.reference.entries_file import read_entries
+from dpa4_flows.schemas import Document, Provenance
+
+
+class Comparison(Document):
+    """What one correction scheme gives."""
+
+    scheme: str = Field(description="Corrections of the model")
+    phases: list[ComparedPhase] = Field(description="Every phase on both hulls, eV/atom")
+    entries: Agreement = Field(description="Agreement on all of them")
+    crystals: Agreement = Field(description="Where a crystal counts once, in the lowest of its states in the file")
+
+
+class HullComparisonDocument(Document):
+    """The hull of a model against that of a file of computed entries."""
+
+    n_entries: int = Field(0, description="Entries in the file")
+    n_too_large: int = Field(0, description="Left out, since their cells are too large and above the hull of the file")
+    formulas: dict[str, str] = Field(default_factory=dict, description="Reduced formulas of the others, by id")
+    without_energy: dict[str, str] = Field(default_factory=dict, description="Why phases have none, by id")
+    comparisons: list[Comparison] = Field(default_factory=list, description="One for each correction scheme")
+    error: str | None = Field(None, description="Why there is no comparison, one sentence")
+    error_code: str | None = Field(None, description="The same for logic")
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class HullComparison(Property[HullComparisonDocument]):
+    """Distances to the hull of a model's energies against those to the hull of the energies in a file; no phase outside
+    the file competes.
+
+    Attributes:
+        entries: JSON of computed entries with structures, as pymatgen writes them.
+        relaxation: of every structure in the file.
+        corrections: schemes for the model, as in `correction_scheme`.
+        thresholds: eV/atom; stable means this close to the hull.
+        max_atoms: leaves out larger cells, but for those on the hull of the file.
+    """
+
+    name: ClassVar[str] = "hull comparison"
+    document: ClassVar[type[HullComparisonDocument]] = HullComparisonDocument
+
+    entries: str = ""
+    relaxation: Relaxed = field(default_factory=Relaxed)
+    corrections: tuple[str, ...] = ("auto",)
+    thresholds: tuple[float, ...] = (0.0, 0.05)
+    max_atoms: int | None = None
+
+    def located(self) -> Self:
+        """With an absolute path, which holds in the folder of a job."""
+        return replace(self, entries=str(Path(self.entries).absolute()))
+
+    def settings(self, model: ModelRef) -> dict[str, Any]:
+        return self.relaxation.settings(model)
+
+    def key(self, crystal: Crystal | Crystals, model: ModelRef) -> None:
+        """None: the file may change."""
+
+    def plan(self, crystal: Crystal | Crystals) -> Plan[HullComparisonDocument]:
+        schemes = list(dict.fromkeys(correction_scheme(crystal.info, scheme) for scheme in self.corrections))
+        everything = read_entries(Path(self.entries))
+        chosen = everything if self.max_atoms is None else _small_or_stable(everything, self.max_atoms)
+        documents = yield {name: Ask(self.relaxation, Crystal(entry.structure)) for name, entry in chosen.items()}
+        thresholds = sorted(set(self.thresholds))
+        failures: dict[str, str] = {}
+        comparisons = []
+        for scheme in schemes:
+            rows = [{"name": name, "key": name, "source": "", "role": ""} for name in chosen]
+            found = entries_of_phases(rows, documents, scheme)
+            failures |= {row["name"]: reason for row, reason in found.missing}
+            energies = {str(entry.entry_id): entry for entry in found.entries}
+            try:
+                phases = compare_hulls(chosen, energies, n_atoms={n: len(e.structure) for n, e in chosen.items()})
+            except ComparisonError as error:
+                raise PlanError(str(error), "not_comparable") from error
+            crystals = distinct_crystals(phases, {name: entry.structure for name, entry in chosen.items()})
+            both = agreement(phases, thresholds), agreement(crystals, thresholds)
+            comparisons.append(Comparison(scheme=scheme, phases=phases, entries=both[0], crystals=both[1]))
+        return HullComparisonDocument(
+            n_entries=len(everything),
+            n_too_large=len(everything) - len(chosen),
+            formulas={name: entry.composition.reduced_formula for name, entry in chosen.items()},
+            without_energy=failures,
+            comparisons=comparisons,
+            provenance=self.origin(crystal),
+        )
+
+    def failed(self, crystal: Crystal | Crystals, error: PlanError) -> HullComparisonDocument:
+        return HullComparisonDocument(error=str(error), error_code=error.code, provenance=self.origin(crystal))
+
+
+def _small_or_stable(
+    entries: Mapping[str, ComputedStructureEntry], max_atoms: int
+) -> dict[str, ComputedStructureEntry]:
+    """Entries with small cells, and those that make the hull of the file, so that it stays what it is."""
+    positions = phase_positions(list(entries.values()), list(entries.values()))
+    return {
+        name: entry
+        for (name, entry), position in zip(entries.items(), positions, strict=True)
+        if len(entry.structure) <= max_atoms
+        or (position.energy_above_hull is not None and on_hull(position.energy_above_hull))
+    }

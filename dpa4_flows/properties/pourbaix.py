@@ -1,0 +1,153 @@
+"""Stability in water: a crystal and its competing phases as Gibbs energies by the model, ions as measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import Field
+from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
+
+from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.completeness import HullCompleteness
+from dpa4_flows.analysis.pourbaix import (
+    TEMPERATURE,
+    ReferencedIon,
+    aqueous_stability,
+    check_ions,
+    pourbaix_diagram,
+    pourbaix_entries,
+    reference_shifts,
+)
+from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
+from dpa4_flows.compute.plan import Crystal, Plan, PlanError
+from dpa4_flows.properties.competition import Competing, with_elements
+from dpa4_flows.properties.part import whole_crystal
+from dpa4_flows.reference.entries import chemical_system
+from dpa4_flows.reference.ions import read_ions
+from dpa4_flows.schemas import Document, Provenance
+
+
+class PourbaixDocument(Document):
+    """How far a solid is from the stable species in water."""
+
+    formula: str = Field(description="Reduced formula")
+    ph: list[float] = Field(default_factory=list, description="pH")
+    potential: list[float] = Field(default_factory=list, description="V against the standard hydrogen electrode")
+    decomposition_energy: list[list[float]] = Field(
+        default_factory=list, description="eV/atom above the stable species, [potential, pH]"
+    )
+    products: list[list[str]] = Field(default_factory=list, description="The stable species there")
+    reference_shifts: dict[str, float] = Field(
+        default_factory=dict, description="Model minus measured for each reference solid, eV per formula"
+    )
+    sources: list[str] = Field(default_factory=list, description="Of the measured ions")
+    completeness: HullCompleteness | None = Field(None, description="What competes among the solids")
+    concentration: float = Field(description="Of each ion, mol/L")
+    solid: str = Field("", description="Name of the solid among the species")
+    species: list[dict[str, Any]] = Field(default_factory=list, description="Solids and ions (pymatgen), to draw it")
+    warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
+    error: str | None = Field(None, description="Why there is no answer, one sentence")
+    error_code: str | None = Field(None, description="The same for logic")
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Pourbaix(Competing[PourbaixDocument]):
+    """Energy of a crystal above the stable species in water, at given pH and potential.
+
+    Attributes:
+        ions: file of measured ions, see `dpa4_flows.reference.ions`.
+        ph: values of pH.
+        potential: V against the standard hydrogen electrode.
+        concentration: of each ion, mol/L.
+    """
+
+    name: ClassVar[str] = "pourbaix"
+    document: ClassVar[type[PourbaixDocument]] = PourbaixDocument
+
+    temperature: float | None = TEMPERATURE
+    ions: str = ""
+    ph: tuple[float, ...] = (0.0, 7.0, 14.0)
+    potential: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
+    concentration: float = 1e-6
+
+    def check(self) -> None:
+        if self.temperature != TEMPERATURE:
+            raise DPA4Error(f"ions are measured at 298 K: a Pourbaix diagram is one of {TEMPERATURE:g} K")
+
+    def known_ions(self) -> list[ReferencedIon]:
+        """What the file of ions holds.
+
+        Raises:
+            DPA4Error: there is no file, or it cannot be used.
+        """
+        if not self.ions:
+            raise DPA4Error(
+                "a Pourbaix diagram needs energies of ions in water, which no model of solids gives and this program "
+                "does not hold: name a file of measured ones with --ions; its form is in docs/stability.md"
+            )
+        return read_ions(Path(self.ions))
+
+    def located(self) -> Self:
+        return replace(super().located(), ions=str(Path(self.ions).absolute()))
+
+    def plan(self, crystal: Crystal) -> Plan[PourbaixDocument]:
+        composition = whole_crystal(crystal).composition.element_composition
+        elements = frozenset(composition.get_el_amt_dict())
+        known = self.known_ions()
+        try:
+            check_ions(elements, known)
+            ions = [ion for ion in known if ion.element in elements]
+            return (yield from self._in_water(crystal, ions))
+        except ThermodynamicsError as error:
+            raise PlanError(str(error), "not_comparable") from error
+
+    def _in_water(self, crystal: Crystal, ions: Sequence[ReferencedIon]) -> Plan[PourbaixDocument]:
+        further = frozenset(("O", "H")).union(*(ion.reference_elements for ion in ions))
+        standing = yield from self.standing(crystal, further)
+        if 0 in standing.reasons:
+            raise standing.reasons[0]
+        own = standing.candidates[0]
+        entries = [own, *standing.competing]
+        solids = pourbaix_entries(entries, ions)
+        phase = next(solid for solid in solids if solid.entry_id == str(own.entry_id))
+        diagram = pourbaix_diagram(phase, solids, self.concentration)
+        found = aqueous_stability(phase, diagram, ph=self.ph, potential=self.potential)
+        system = chemical_system(whole_crystal(crystal))
+        rivals = standing.rivals
+        survey = rivals.surveys.get(with_elements(system, further))
+        in_water = with_elements(system, "OH")
+        return PourbaixDocument(
+            formula=found.formula,
+            ph=list(found.ph),
+            potential=list(found.potential),
+            decomposition_energy=found.decomposition_energy.tolist(),
+            products=[list(row) for row in found.products],
+            reference_shifts=dict(reference_shifts(entries, ions)),
+            sources=sorted({ion.source for ion in ions}),
+            completeness=rivals.references.completeness(in_water, survey, formula=found.formula),
+            concentration=self.concentration,
+            solid=str(phase.entry_id),
+            species=[entry.as_dict() for entry in solids],
+            warnings=list(rivals.notes),
+            provenance=self.origin(crystal),
+        )
+
+    def failed(self, crystal: Crystal, error: PlanError) -> PourbaixDocument:
+        return PourbaixDocument(
+            formula=crystal.structure.composition.element_composition.reduced_formula,
+            concentration=self.concentration,
+            error=str(error),
+            error_code=error.code,
+            provenance=self.origin(crystal),
+        )
+
+
+def diagram_of(document: PourbaixDocument) -> tuple[PourbaixEntry, PourbaixDiagram]:
+    """The solid of a document, and the diagram that it is in."""
+    species = [PourbaixEntry.from_dict(fields) for fields in document.species]
+    phase = next(entry for entry in species if entry.entry_id == document.solid)
+    return phase, pourbaix_diagram(phase, species, document.concentration)
