@@ -42,7 +42,18 @@ if TYPE_CHECKING:
     from dpa4_flows.results import ResultsTable
     from dpa4_flows.runs import open_run
     from dpa4_flows.stores import complete_job_store
-    from dpa4_flows.verbs import compute, elastic, equation_of_state, phonons, relax, screen, static, surface
+    from dpa4_flows.verbs import (
+        compute,
+        elastic,
+        equation_of_state,
+        hull,
+        phonons,
+        relax,
+        screen,
+        stability,
+        static,
+        surface,
+    )
     from dpa4_flows.version import __version__
 
 __all__ = [
@@ -80,6 +91,7 @@ __all__ = [
     "compute",
     "elastic",
     "equation_of_state",
+    "hull",
     "load_campaign",
     "open_run",
     "phonons",
@@ -87,6 +99,7 @@ __all__ = [
     "relax",
     "run_local",
     "screen",
+    "stability",
     "static",
     "submit_fireworks",
     "surface",
@@ -122,7 +135,18 @@ _HOMES = {
     "runs": ("open_run",),
     "stores": ("complete_job_store",),
     "version": ("__version__",),
-    "verbs": ("compute", "elastic", "equation_of_state", "phonons", "relax", "screen", "static", "surface"),
+    "verbs": (
+        "compute",
+        "elastic",
+        "equation_of_state",
+        "hull",
+        "phonons",
+        "relax",
+        "screen",
+        "stability",
+        "static",
+        "surface",
+    ),
 }
 
 import_when_used(__name__, _HOMES)

@@ -33,13 +33,16 @@ from dpa4_flows.campaigns.bundled import find_campaign
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.compute.plan import Property
-from dpa4_flows.compute.relaxed import Energy, Relaxed
+from dpa4_flows.compute.relaxed import PUSHED, Energy, Relaxed
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
+from dpa4_flows.properties.competition import CACHE
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.equation_of_state import EquationOfState, EquationOfStateDocument
+from dpa4_flows.properties.hull import Hull, HullPlace
 from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
+from dpa4_flows.properties.stability import Stability, with_hull
 from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
 from dpa4_flows.properties.table import Results
 from dpa4_flows.runs.campaign import Assignment, CampaignRun
@@ -47,11 +50,15 @@ from dpa4_flows.runs.property import PropertyRun
 from dpa4_flows.runs.property import compute as compute_properties
 from dpa4_flows.runs.run import How as RunHow
 from dpa4_flows.schemas import RelaxationDocument
-from dpa4_flows.schemas_stability import ElasticPart, PhononPart
+from dpa4_flows.schemas_stability import ElasticPart, PhononPart, StabilityDocument
 
 OneStructure = str | Path | Atoms | Structure | Molecule
 Structures = OneStructure | Iterable[OneStructure]
 """Files, folders or archives; objects; or any mix of these. An object is called by its formula and place."""
+
+
+HULL, STABILITY = Hull(), Stability()
+"""With the settings of the commands."""
 
 
 class How(TypedDict, total=False):
@@ -151,6 +158,54 @@ def surface(
     """Surface energies of low-index facets and the equilibrium shape; see `properties.surface.SurfaceEnergies`."""
     settings = (max_index, min_thickness, vacuum, max_terminations, fmax, max_steps)
     return _one(SurfaceEnergies(*settings), structures, model, relaxation, **how)
+
+
+def hull(
+    structures: Structures,
+    *,
+    model: str | ModelRef = "dpa4-neo",
+    relaxation: Relaxed = PUSHED,
+    relax: bool = True,
+    corrections: str = "auto",
+    temperature: float | None = None,
+    candidates_compete: bool = True,
+    library: str | None = CACHE,
+    files: tuple[str, ...] = (),
+    bundled: bool = True,
+    prototypes: bool = True,
+    materials_project: Literal["never", "if possible", "always", "energies"] = "never",
+    **how: Unpack[How],
+) -> Results[HullPlace]:
+    """Energy above the hull of competing phases; the settings are those of `properties.hull.Hull`. Structures of one
+    call also stand against each other, as the files of one `dpa4 hull` do.
+    """
+    settings = (relaxation, relax, corrections, temperature, candidates_compete, library, files, bundled, prototypes)
+    return _one(Hull(*settings, materials_project), structures, model, **how)
+
+
+def stability(
+    structures: Structures,
+    *,
+    model: str | ModelRef = "dpa4-neo",
+    hull: Hull | None = HULL,
+    elastic: Elastic | None = STABILITY.elastic,
+    phonons: Phonons | None = STABILITY.phonons,
+    relaxation: Relaxed = STABILITY.relaxation,
+    max_follow_steps: int = 0,
+    **how: Unpack[How],
+) -> Results[StabilityDocument]:
+    """Against other phases, strain and displacements of atoms: one verdict with its reasons; each part may be None.
+
+    Strains and phonons are those of the structure with the symmetry that it has, see `properties.stability.Stability`.
+    """
+    parts = Stability(relaxation, elastic, phonons, max_follow_steps)
+    found = _answered(Question([parts] if hull is None else [parts, hull]), structures, model, **how)
+    if hull is None:
+        return found
+    for answer in found.answers:
+        place: HullPlace = answer.documents.pop("hull")
+        answer.documents["stability"] = with_hull(answer.documents["stability"], place.document, place.error)
+    return Results(Question([parts]), found.answers)
 
 
 def equation_of_state(

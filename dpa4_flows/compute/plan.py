@@ -105,6 +105,8 @@ class Property(MSONable, ABC, Generic[D]):
         document: type of what the plan returns.
         keeps_failures: whether a document with an error is stored and found again; else the next run tries again.
         starts_from_rest: whether it is one of relaxed crystals, which whoever asks for it has to relax first.
+        together: whether several structures are asked for at once, as `Crystals`, since they stand against each other;
+            ``each`` then tells their documents apart.
         figures: ``package.module:function`` of documents by the name of their structure, gives blocks with figures.
     """
 
@@ -112,6 +114,7 @@ class Property(MSONable, ABC, Generic[D]):
     document: ClassVar[type[Document]]
     keeps_failures: ClassVar[bool] = False
     starts_from_rest: ClassVar[bool] = False
+    together: ClassVar[bool] = False
     figures: ClassVar[str] = ""
 
     def check(self) -> None:
@@ -128,6 +131,10 @@ class Property(MSONable, ABC, Generic[D]):
         Raises:
             PlanError: there is none for this crystal.
         """
+
+    def each(self, crystals: Crystals, found: Any) -> list[D]:
+        """Documents of single crystals from that of all; for properties that look at them together."""
+        raise NotImplementedError(f"{self.name} looks at one crystal at a time")
 
     @abstractmethod
     def failed(self, crystal: Crystal, error: PlanError) -> D:

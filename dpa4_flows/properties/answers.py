@@ -17,7 +17,7 @@ from dpa4_core.data.readers import NamedStructure
 from dpa4_core.data.structures import StructureError
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.compute.driver import Counts, Retry, compute
-from dpa4_flows.compute.plan import Ask, Crystal, Property
+from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Property
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.compute.store import Store
 from dpa4_flows.model_ref import ModelRef
@@ -29,6 +29,8 @@ from dpa4_flows.site_conversion import as_pymatgen, free_crystal
 
 RELAXED = "relaxed"
 """Name of the relaxation that properties start from, among the documents of a structure."""
+ALL = -1
+"""In place of the number of a structure: all of them together."""
 
 
 @dataclass(frozen=True)
@@ -127,25 +129,39 @@ class Question:
 
     def told(self, subject: Subject) -> Subject:
         """The subject with what is done to it before it is computed."""
-        if RELAXED not in self.kinds or subject.structure is None:
+        frees = RELAXED in self.kinds or any(property_.together for property_ in self.properties)
+        if not frees or subject.structure is None:
             return subject
         return replace(subject, warnings=(*subject.warnings, *free_crystal(subject.structure)[1]))
 
-    def asks(self, subjects: Iterable[Subject]) -> Iterator[tuple[tuple[int, str], Ask[Any]]]:
-        """Keyed by the number of the subject and the name of the document."""
+    def asks(self, subjects: Sequence[Subject]) -> Iterator[tuple[tuple[int, str], Ask[Any]]]:
+        """Keyed by the number of the subject, or `ALL` that could be read, and the name of the document."""
+        for name, property_ in self.kinds.items():
+            if property_.together and (crystals := crystals_of(subjects)).crystals:
+                yield (ALL, name), Ask(property_, crystals)
         for number, subject in enumerate(subjects):
             for name, property_ in self.kinds.items():
-                yield (number, name), self._ask(name, property_, subject)
+                if subject.structure is None or not property_.together:
+                    yield (number, name), self._ask(name, property_, subject)
 
     def _ask(self, name: str, property_: Property[Any], subject: Subject) -> Ask[Any]:
         if subject.structure is None:
             return Ask(Unread(property_, subject.error or "it was not read"), Crystal(Molecule([], []), subject.name))
-        free = Crystal(free_crystal(subject.structure)[0], subject.name)
         if name == RELAXED:
-            return Ask(property_, free)
+            return Ask(property_, _free(subject))
         if property_.starts_from_rest and self.relaxation is not None:
-            return Ask(AtRest(property_, self.relaxation), free)
+            return Ask(AtRest(property_, self.relaxation), _free(subject))
         return Ask(property_, Crystal(subject.structure, subject.name))
+
+
+def _free(subject: Subject) -> Crystal:
+    """The crystal without what keeps its atoms in place."""
+    return Crystal(free_crystal(subject.structure)[0], subject.name)
+
+
+def crystals_of(subjects: Sequence[Subject]) -> Crystals:
+    """All that could be read."""
+    return Crystals(tuple(_free(subject) for subject in subjects if subject.structure is not None))
 
 
 @dataclass(frozen=True)
@@ -212,7 +228,13 @@ def answer(
     for (number, name), document in compute(
         asks, model, store, max_atoms_per_batch=max_atoms_per_batch, retry=retry or Retry(), counts=counts
     ):
-        answers[number].documents[name] = document
+        if number == ALL:
+            crystals = replace(crystals_of(subjects), model=model, info=model.info())
+            read = [one for one in answers if one.subject.structure is not None]
+            for one, single in zip(read, question.kinds[name].each(crystals, document), strict=True):
+                one.documents[name] = single
+        else:
+            answers[number].documents[name] = document
         if on_document is not None:
             on_document(document)
     return answers
@@ -231,6 +253,8 @@ def stored_answers(question: Question, subjects: Sequence[Subject], model: Model
     later: list[tuple[int, str, AtRest[Any]]] = []
     wanted: list[tuple[int, str, Property[Any], Crystal]] = []
     for (number, name), ask in question.asks(subjects):
+        if number == ALL:
+            continue  # made anew each time
         if isinstance(ask.property, AtRest):
             later.append((number, name, ask.property))
         elif not isinstance(ask.property, Unread):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
@@ -114,6 +114,8 @@ class Competing(Property[D]):
         prototypes: propose compounds for systems of two or three elements in which none is known.
         materials_project: whether it is asked for structures; "energies": its energies compete, and nothing else.
     """
+
+    together: ClassVar[bool] = True
 
     relaxation: Relaxed = PUSHED
     relax: bool = True

@@ -140,10 +140,15 @@ class Hull(Competing[Any]):
         return self._document(crystal, found)
 
     def _document(self, subject: Crystal | Crystals, found: HullSet) -> Any:
-        if isinstance(subject, Crystals):
-            return found
-        document, why = found.documents[0], {"error": found.errors[0], "error_code": found.error_codes[0]}
+        return found if isinstance(subject, Crystals) else self._place(subject, found, 0)
+
+    def each(self, crystals: Crystals, found: HullSet) -> list[HullPlace]:
+        return [self._place(crystals, found, i) for i in range(len(found.documents))]
+
+    def _place(self, subject: Crystal | Crystals, found: HullSet, number: int) -> HullPlace:
+        document = found.documents[number]
         if document is None:
+            why = {"error": found.errors[number], "error_code": found.error_codes[number]}
             return HullPlace(**why, warnings=found.warnings, provenance=self.origin(subject))
         return HullPlace(
             energy_above_hull=document.energy_above_hull,

@@ -97,9 +97,11 @@ class HullView(Competing[Any]):
         return self._document(crystal, self.several(documents=views, **fields, provenance=self.origin(crystal)))
 
     def _document(self, subject: Crystal | Crystals, found: ViewSet) -> Any:
-        if isinstance(subject, Crystals):
-            return found
-        return found.documents[0].model_copy(update={"warnings": found.warnings, "provenance": found.provenance})
+        return found if isinstance(subject, Crystals) else self.each(Crystals((subject,)), found)[0]
+
+    def each(self, crystals: Crystals, found: ViewSet) -> list[Any]:
+        common = {"warnings": found.warnings, "provenance": found.provenance}
+        return [view.model_copy(update=common) for view in found.documents]
 
 
 def caveat(verdict: HullVerdict, completeness: HullCompleteness) -> str | None:

@@ -234,7 +234,7 @@ def compute(
         counts: told what is done.
     """
     counts, done = counts or Counts(), 0
-    total = len(subjects) * len(question.kinds)
+    total = sum(1 for _ in question.asks(subjects))
 
     def part() -> list[Part]:
         words = f"{counts.n_force_calls:,} force calls" if counts.n_force_calls else ""

@@ -18,15 +18,17 @@ import pytest
 from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
 from ase.io import read
-from pymatgen.core import Molecule, Structure
+from pymatgen.core import Lattice, Molecule, Structure
 from rich.console import Console
 from toy_campaign import write_campaign
+from typer.testing import CliRunner
 
 import dpa4_flows as d4
 from dpa4_core.data.graph import Graph
 from dpa4_core.errors import DPA4Error
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
+from dpa4_flows.cli import app
 from dpa4_flows.compute.driver import Counts
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
 from dpa4_flows.compute.relaxed import Relaxed
@@ -37,6 +39,7 @@ from dpa4_flows.properties.answers import RELAXED, Question, Subject, answer
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.equation_of_state import EquationOfState
+from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.registry import property_class, property_names
 from dpa4_flows.properties.settings import plain_settings, settings_of, summary, with_settings
@@ -193,17 +196,18 @@ def test_a_property_of_another_package_that_cannot_be_used_harms_no_other(others
 
 
 FUNCTIONS = {
-    name: property_class(name) for name in ("relax", "static", "elastic", "phonons", "surface", "equation_of_state")
+    name: property_class(name)
+    for name in ("relax", "static", "elastic", "phonons", "surface", "equation_of_state", "hull")
 }
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_has_the_settings_of_its_property(name: str) -> None:
-    ours = {"structures", "model", "relaxation", "how"}
+    ours = {"structures", "model", "how"} | ({"relaxation"} if FUNCTIONS[name].starts_from_rest else set())
     parameters = inspect.signature(getattr(d4, name)).parameters
     given = {p.name: p.default for p in parameters.values() if p.name not in ours}
     assert given == {f.name: f.default for f in dataclasses.fields(FUNCTIONS[name])}
-    assert ("relaxation" in parameters) == FUNCTIONS[name].starts_from_rest
+    assert ours <= set(parameters)
 
 
 def test_a_setting_reaches_the_property_of_its_name() -> None:
@@ -434,5 +438,42 @@ def test_the_page_on_python_runs_and_names_every_function(tmp_path: Path, monkey
     *_, of_strain, of_volume = capsys.readouterr().out.split()
     assert float(of_strain) == pytest.approx(float(of_volume), rel=0.02)
     assert (tmp_path / "relaxed.extxyz").is_file()
-    for name in (*FUNCTIONS, "compute", "screen"):
+    for name in (*FUNCTIONS, "compute", "stability", "screen"):
         assert f"| `{name}` |" in PAGE
+
+
+def test_hulls_of_function_and_command_are_the_same(tmp_path: Path) -> None:
+    cells = {"rocksalt": Lattice(2.15 * (np.ones((3, 3)) - np.eye(3))), "caesium_chloride": Lattice.cubic(2.7)}
+    crystals = {n: Structure(cell, ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]) for n, cell in cells.items()}
+    for name, crystal in crystals.items():
+        crystal.to(str(tmp_path / f"{name}.cif"))
+    phases = tmp_path / "phases.json"
+    phases.write_text(json.dumps([{"id": "MgO", "structure": crystals["rocksalt"].as_dict()}]))
+    files = [*(tmp_path / f"{name}.cif" for name in cells), tmp_path / "gone.cif"]
+    against = {"files": (str(phases),), "library": None, "bundled": False, "prototypes": False, "relax": False}
+    results = d4.hull(files, model=MORSE, **against)
+    assert [one.error is None for one in results] == [True, True, False] and len(results.failed) == 1
+    above = [one.energy_above_hull for one in results[:2]]
+    assert max(above) > 0.05
+    command = ("hull", *files, "--against", phases, "--no-relax", "-m", MORSE, "--json")
+    rows = json.loads(CliRunner().invoke(app, [str(a) for a in command]).stdout)["structures"]
+    assert [one["energy_above_hull"] for one in rows[:2]] == pytest.approx(above, abs=1e-6)
+    assert [one["n_competing"] for one in rows[:2]] == [one.document.n_competing for one in results[:2]]
+    judged = d4.stability(files, model=MORSE, hull=Hull(**against), phonons=None)
+    assert [one.hull.document.energy_above_hull for one in judged[:2]] == pytest.approx(above, abs=1e-6)
+    assert judged[above.index(max(above))].verdicts["hull"] == "unstable"
+    assert [failure.name for failure in judged.failed] == [str(files[-1])]
+
+
+def test_structures_of_one_call_stand_against_each_other(tmp_path: Path) -> None:
+    low, high = (Structure(Lattice.cubic(a), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]) for a in (2.6, 2.9))
+    phases = tmp_path / "phases.json"
+    phases.write_text(json.dumps([{"id": "MgO", "structure": high.as_dict()}]))
+    as_they_are = Relaxed(fmax=1e3, check_minimum=False)
+    against = {"files": (str(phases),), "library": None, "bundled": False, "prototypes": False}
+    against |= {"relaxation": as_they_are, "relax": False}
+    energies = [one.energy_per_atom for one in d4.static([low, high], model=MORSE)]
+    (_, beside), (alone,) = (d4.hull(given, model=MORSE, **against) for given in ([low, high], [high]))
+    gained = beside.energy_above_hull - alone.document.distance_to_competing
+    assert gained == pytest.approx(energies[1] - energies[0], abs=1e-6)
+    assert energies[1] - energies[0] > 0.01
