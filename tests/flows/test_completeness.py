@@ -282,7 +282,7 @@ def test_maker_and_stability_call_it_unknown(tmp_path: Path) -> None:
     flow = hull.make([rocksalt("Mg")], tmp_path / "hull.sqlite")
     (document,) = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output.documents
     assert document.verdict.code == "unknown" and document.completeness.grade == "no_competitor"
-    maker = StabilityMaker(model=MAKER.model, hull=hull, property=Stability(elastic=None, phonons=None))
+    maker = StabilityMaker(model=MAKER.model, hull=hull.property, property=Stability(elastic=None, phonons=None))
     flow = maker.make([rocksalt("Mg")], tmp_path / "stability.sqlite")
     (answer,) = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output.documents
     assert answer.verdict == "undecided"

@@ -22,7 +22,6 @@ from dpa4_flows.compute.plan import Crystal
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker
-from dpa4_flows.makers.hull import ConvexHullMaker
 from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.hull import Hull
@@ -59,12 +58,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def maker(folder: Path) -> StabilityMaker:
     return StabilityMaker(
         model=MODEL,
-        hull=ConvexHullMaker(
-            property=Hull(
-                relaxation=Relaxed(fmax=0.05, rattle=0.02),
-                files=(str(write_phases(folder / "phases.json", besides("Mg"))),),
-                library=str(folder / "library"),
-            )
+        hull=Hull(
+            relaxation=Relaxed(fmax=0.05, rattle=0.02),
+            files=(str(write_phases(folder / "phases.json", besides("Mg"))),),
+            library=str(folder / "library"),
         ),
         property=Stability(phonons=PHONONS, max_follow_steps=2),
     )
