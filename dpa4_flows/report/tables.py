@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dpa4_core.files import replacing_text
+from dpa4_core.files import csv_cell, replacing_text
 from dpa4_flows.campaigns.reason_counts import NO_REASON
 from dpa4_flows.campaigns.snapshot import INPUT, Row, Snapshot, take_snapshot
 from dpa4_flows.plots.words import format_value, formula_text
@@ -312,13 +312,3 @@ def _fitting(fixed: dict[str, list[str]], values: dict[str, list[str]], width: i
 def _marked(name: str, row: Row) -> str:
     text = format_value(row.funnel.quantity(name), row.values().get(name))
     return f"{text} ?" if name in row.voided else text
-
-
-def csv_cell(value: Any) -> Any:
-    """A value for a CSV file: on one line, and no text that a spreadsheet would run."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        text = value.replace("\r", " ").replace("\n", " ")
-        return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
-    return value

@@ -13,8 +13,7 @@ from typing import Literal
 from ase import Atoms
 
 from dpa4_core.errors import DPA4Error
-from dpa4_core.files import replacing_text, write_json, write_text
-from dpa4_flows.report.tables import csv_cell
+from dpa4_core.files import csv_cell, replacing_text, write_csv, write_json, write_text
 from dpa4_flows.runs.run import Run
 from dpa4_flows.structure_texts import cif_text, poscar_text
 
@@ -58,12 +57,7 @@ def export(run: Run, path: Path, structure_format: StructureFormat = "cif", *, e
 
 def _write_csv(run: Run, path: Path) -> str:
     rows = list(run.table())
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with replacing_text(path) as stream:
-        writer = csv.writer(stream)
-        writer.writerow(map(csv_cell, names))
-        for row in rows:
-            writer.writerow(csv_cell(row.get(name)) for name in names)
+    write_csv(path, rows)
     return f"{len(rows):,} rows"
 
 
