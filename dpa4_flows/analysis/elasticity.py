@@ -37,7 +37,6 @@ MIN_EIGENVALUE_GPA = 1.0
 _VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
 _HBAR_J_S = 1.054571817e-34
 _K_B_J_K = 1.380649e-23
-_KG_PER_AMU = 1.66053906660e-27
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, hull_verdict
+from dpa4_flows.analysis.completeness import HullCompleteness, hull_verdict
 from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.sections import HullSection, Limits, RelaxSection, Section
@@ -21,7 +21,8 @@ from dpa4_flows.makers.references import (
     stored_phases,
     stored_surveys,
 )
-from dpa4_flows.properties.hull import HullValues, hull_document
+from dpa4_flows.properties.competition import Rivals
+from dpa4_flows.properties.hull import Graded, HullValues, hull_document, hull_problem
 from dpa4_flows.provenance import energy_frame, provenance
 from dpa4_flows.reasons import Reason, ReasonKind
 from dpa4_flows.reference.entries import chemical_system, document_entry
@@ -96,8 +97,7 @@ class Placed:
     Attributes:
         position: with respect to the competing phases and its rivals.
         calculation: its relaxation.
-        missing: sentences on known phases of its system that have no energy.
-        survey: of the phases of its system.
+        completeness: what competed.
         warnings: sentences about its corrections.
         document: the whole; None without a formation energy.
         error: instead of everything, why it has no place on a hull.
@@ -105,8 +105,7 @@ class Placed:
 
     position: HullResult
     calculation: RelaxationDocument
-    missing: Sequence[str] = ()
-    survey: Survey | None = None
+    completeness: HullCompleteness | None = None
     warnings: Sequence[str] = ()
     document: HullDocument | None = None
     error: str = ""
@@ -139,24 +138,19 @@ def place(
     own = {i: entry for i, entry in entries.items() if i in judged}
     against = [entry for i, entry in entries.items() if i in rivals]
     positions = phase_positions(list(own.values()), references.entries, rivals=against)
-    frame, surveys = energy_frame(scene.run.model, scheme), stored_surveys(scene.table)
-    graded: dict[str, HullCompleteness] = {}
+    frame, graded = energy_frame(scene.run.model, scheme), Graded(Rivals(references, stored_surveys(scene.table)))
     for i, position in zip(own, positions, strict=True):
-        system = position.chemsys
-        survey = surveys.get(system)
-        if system not in graded:
-            graded[system] = hull_completeness(
-                system, position.competing, without_energy=references.missing_in(system), survey=survey
-            )
-        missing = graded[system].without_energy
-        document = None
-        if position.error is None and position.formation_energy_per_atom is not None:
-            document = hull_document(position, frame, origin, missing, survey)
-        found[i] = Placed(position, calculations[i], missing, survey, warnings[i], document)
+        completeness = graded.of(position)
+        document = None if hull_problem(position) else hull_document(position, frame, origin, completeness)
+        found[i] = Placed(position, calculations[i], completeness, warnings[i], document)
     if scene.stage.name == "hull":
         stable = {i: p.document.verdict for i, p in found.items() if p.document is not None}
         summary = hull_summary(
-            sorted(graded), references.entries, list(entries.values()), completeness=graded, verdicts=stable
+            sorted(graded.systems),
+            references.entries,
+            list(entries.values()),
+            completeness=graded.systems,
+            verdicts=stable,
         )
         scene.table.set_meta("hull_summary", summary)
     return {i: found[i] for i in calculations if i in found}
@@ -183,18 +177,18 @@ def hull_finding(
         unknown: code of the reasons for a distance that is not known, instead of one for each cause.
         further: other reasons.
     """
-    position, survey, missing = placed.position, placed.survey, placed.missing
+    position, completeness = placed.position, placed.completeness
     distance, below = position.energy_above_hull, position.distance_to_competing
     origin = placed.document.provenance if placed.document else None
     keys = [placed.calculation.key]
     error = placed.error or position.error
-    if error or distance is None:
+    if error or distance is None or completeness is None:
         sentence = error or f"{position.formula} has no place on the hull"
         return Finding(candidate_id, [Reason(code="no_hull_distance", sentence=sentence)], keys=keys, provenance=origin)
     products = products_text(position.formula, position.decomposition)
-    verdict = hull_verdict(distance, below, position.completeness(missing, survey))
+    verdict = hull_verdict(distance, below, completeness)
     codes = [("corrections_doubtful", sentence) for sentence in placed.warnings]
-    codes += [("phases_missing", f"not on the hull: {sentence}") for sentence in missing]
+    codes += [("phases_missing", f"not on the hull: {sentence}") for sentence in completeness.without_energy]
     if position.missing_references:
         elements = ", ".join(position.missing_references)
         codes.append(

@@ -23,16 +23,15 @@ from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.relaxing import Library, Rattle, library_name
 from dpa4_flows.cli.stability_output import print_answers, result_rows, structures_to_write
 from dpa4_flows.cli.structures import read_inputs
-from dpa4_flows.compute.plan import Ask, Crystal, Crystals
+from dpa4_flows.compute.plan import Crystal
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.extras import require_extra
-from dpa4_flows.makers.stability import stability_set
+from dpa4_flows.makers.stability import stability_asks, stability_set
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.hull import Hull, HullSet
 from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
 from dpa4_flows.properties.stability import Stability
 from dpa4_flows.results import ResultsTable
-from dpa4_flows.site_conversion import free_crystal
 from dpa4_flows.structure_files import Computed, write_structures
 
 TABLE = "stability.sqlite"
@@ -156,15 +155,13 @@ def stability(
     computes = machine.model(model).resolve()
     what, output = asked.property(fmax, max_steps), asked.output
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
-    asks: dict[Any, Ask[Any]] = {i: Ask(what, Crystal(inputs[i].structure, inputs[i].name)) for i in good}
-    if not asked.no_hull and good:
-        free = [Crystal(free_crystal(inputs[i].structure)[0]) for i in good]
-        asks["hull"] = Ask(hull.property(), Crystals(tuple(free)))
+    crystals = [Crystal(inputs[i].structure, inputs[i].name) for i in good]
+    asks = stability_asks(what, None if asked.no_hull else hull.property(), crystals)
     place = tempfile.TemporaryDirectory() if output is None else nullcontext(str(output))
     with place as path:
         answers = documents_of(asks, computes, ResultsTable(Path(path) / TABLE), machine, quiet=as_json)
     placed: HullSet | None = answers.get("hull")
-    found = stability_set([answers[i] for i in good], placed)
+    found = stability_set(answers)
     rows = result_rows(inputs, good, found)
     notes = list(dict.fromkeys(found.warnings))
     info = computes.info()

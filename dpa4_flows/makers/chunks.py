@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jobflow import Flow, Response, job
+from jobflow import Flow, job
 
 from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.makers.sources import CANDIDATES, count_atoms
@@ -74,39 +74,6 @@ def chunk_flow(
     total = sum_chunks([chunk.output for chunk in jobs])
     total.name = f"{name} summary"
     return Flow([*jobs, total], output=total.output, name=name)
-
-
-@job  # no output_schema: jobflow would apply it to the reference that stands for the replacing flow, and fail
-def fan_out(
-    maker: PropertyMaker[Any],
-    table: str | TableRef,
-    ids: list[str] | None = None,
-    survivors_of: str | None = None,
-    order: list[str] | None = None,
-    source: str = CANDIDATES,
-    chunk_size: int = 100,
-) -> ChunkSummary | Response:
-    """Job that replaces itself by the chunk jobs of as many structures as there are when it runs; see
-    `chunk_flow`.
-
-    Args:
-        maker: computes one chunk.
-        table: the results table.
-        ids: what to compute; by default the survivors of a stage, or all candidates.
-        survivors_of: stage whose survivors are computed.
-        order: all stages in their order; then nobody may be without a verdict up to that stage.
-        source: where ids are found.
-        chunk_size: structures per job.
-    """
-    if ids is None:
-        results = open_for_job(table, shared=maker.shared_table)
-        if survivors_of:
-            ids = results.survivors(survivors_of, order or ())
-        else:
-            ids = [c.candidate_id for c in results.candidates()]
-    if not ids:
-        return ChunkSummary(n_requested=0, n_computed=0, n_reused=0, n_failed=0)
-    return Response(replace=chunk_flow(maker, table, ids, source=source, chunk_size=chunk_size))
 
 
 @job(output_schema=ChunkSummary)

@@ -73,13 +73,8 @@ class ReferenceMaker(WholeMaker):
             chemical_systems: as ``"Co-Li-O"``.
             structures: instead, structures whose chemical systems are meant.
         """
-        systems = set(chemical_systems or ()) | {chemical_system(structure) for structure in structures or ()}
-        return self.replace(table, systems)
-
-    def replace(self, table: str | TableRef, chemical_systems: Iterable[str]) -> Response | ChunkSummary:
-        """What `make` returns, for use inside another job."""
+        systems = sorted({*(chemical_systems or ()), *map(chemical_system, structures or ())})
         results = open_for_job(table, shared=self.relax_maker.shared_table)
-        systems = sorted(set(chemical_systems))
         phases = find_phases(systems, self.files, bundled=self.bundled)
         if self.prototypes:
             phases = with_proposals(systems, phases, self.relax_maker.model.info().elements)
@@ -154,14 +149,6 @@ def reference_structures(table: ResultsTable, ids: list[str]) -> list[Structure]
     found = table.get_metas([_STRUCTURE + key for key in ids])
     earlier = {} if len(found) == len(set(ids)) else table.get_meta(_STRUCTURES, {})
     return [structure_of_fields(found.get(_STRUCTURE + key) or earlier[key]) for key in ids]
-
-
-def reference_sizes(table: ResultsTable) -> dict[str, int]:
-    """Atoms of each competing phase by the key of its relaxation."""
-    rows = table.get_meta(_ROWS, [])
-    earlier = [row["key"] for row in rows if "n_atoms" not in row]
-    sizes = dict(zip(earlier, map(len, reference_structures(table, earlier)), strict=True))
-    return {row["key"]: row.get("n_atoms") or sizes[row["key"]] for row in rows}
 
 
 def reference_entries(table: ResultsTable, scheme: str) -> ReferenceEntries:

@@ -11,7 +11,7 @@ was killed, or asks for one more part, computes what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,19 +75,28 @@ class StabilityMaker(Maker):
     @takes_model(job(output_schema=StabilitySet))
     def answer(self, structures: list[Structure], table: str | TableRef) -> StabilitySet:
         """The job of `make`."""
-        crystals = [structure_of_fields(s) if isinstance(s, dict) else s for s in structures]
-        asks: dict[Any, Ask[Any]] = {i: Ask(self.property, Crystal(crystal)) for i, crystal in enumerate(crystals)}
-        if self.hull is not None:
-            asks["hull"] = Ask(self.hull, Crystals(tuple(Crystal(free_crystal(crystal)[0]) for crystal in crystals)))
+        crystals = [Crystal(structure_of_fields(s) if isinstance(s, dict) else s) for s in structures]
+        asks = stability_asks(self.property, self.hull, crystals)
         results = open_for_job(table, shared=self.shared_table)
-        found = dict(compute(asks.items(), self.model, results, max_atoms_per_batch=self.max_atoms_per_batch))
-        return stability_set([found[i] for i in range(len(crystals))], found.get("hull"))
+        return stability_set(
+            dict(compute(asks.items(), self.model, results, max_atoms_per_batch=self.max_atoms_per_batch))
+        )
 
 
-def stability_set(documents: Sequence[StabilityDocument], hull: HullSet | None) -> StabilitySet:
-    """Documents of stability with their places on the hull, which are in the same order."""
+def stability_asks(stability: Stability, hull: Hull | None, crystals: Sequence[Crystal]) -> dict[int | str, Ask[Any]]:
+    """Requests for `stability_set`: of each crystal by its number, and of the places of all on the hull."""
+    asks: dict[int | str, Ask[Any]] = {i: Ask(stability, crystal) for i, crystal in enumerate(crystals)}
+    if hull is not None and crystals:
+        asks["hull"] = Ask(hull, Crystals(tuple(Crystal(free_crystal(one.structure)[0]) for one in crystals)))
+    return asks
+
+
+def stability_set(answers: Mapping[int | str, Any]) -> StabilitySet:
+    """Answers to `stability_asks`: documents of stability with their places on the hull."""
+    hull: HullSet | None = answers.get("hull")
     found = StabilitySet(documents=[], errors=[], warnings=[] if hull is None else hull.warnings)
-    for i, document in enumerate(documents):
+    for i in range(len(answers) - ("hull" in answers)):
+        document: StabilityDocument = answers[i]
         if hull is not None:
             document = with_hull(document, hull.documents[i], hull.errors[i])
         found.errors.append(document.error)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, hull_verdict, on_hull
+from dpa4_flows.analysis.completeness import HullCompleteness, hull_completeness, hull_verdict, on_hull
 from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
 from dpa4_flows.analysis.hull_warnings import scheme_warnings, system_warnings
 from dpa4_flows.analysis.thermodynamics import at_temperature
 from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError
-from dpa4_flows.properties.competition import Competing, Standing, together
+from dpa4_flows.properties.competition import Competing, Rivals, Standing, together
 from dpa4_flows.provenance import energy_frame, provenance
 from dpa4_flows.quantities import Quantity
 from dpa4_flows.schemas import Document, EnergyFrame, HullDocument, Provenance
@@ -163,6 +162,27 @@ class Hull(Competing[Any]):
         )
 
 
+@dataclass
+class Graded:
+    """What competes with phases.
+
+    Attributes:
+        rivals: the competing phases.
+        systems: what competes in each chemical system that was asked for, without the phases themselves.
+    """
+
+    rivals: Rivals
+    systems: dict[str, HullCompleteness] = field(default_factory=dict)
+
+    def of(self, position: HullResult) -> HullCompleteness:
+        """What competed with one phase."""
+        system, survey = position.chemsys, self.rivals.surveys.get(position.chemsys)
+        if system not in self.systems:
+            missing = self.rivals.references.missing_in(system)
+            self.systems[system] = hull_completeness(system, position.competing, without_energy=missing, survey=survey)
+        return position.completeness(self.systems[system].without_energy, survey)
+
+
 def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Standing) -> HullSet:
     """Where the candidates of a property lie above the hull of what competes with them.
 
@@ -184,25 +204,18 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
         frame.correction = at_temperature(scheme, competing.temperature)
     found = HullSet(documents=[], errors=[], frame=frame, summary={})
     found.warnings += scheme_warnings(info.level_of_theory, info.corrections, scheme)
-    lost: dict[str, list[str]] = {}  # by chemical system, phases without an energy
+    graded = Graded(standing.rivals)
     for i in range(len(together(subject))):
         position = places.get(i)
-        problem = standing.reasons[i] if position is None else _problem(position)
+        problem = standing.reasons[i] if position is None else hull_problem(position)
         document = None
         if position is not None and problem is None:
-            system = position.chemsys
             warnings = [
                 *standing.warnings[i],
-                *system_warnings(system.split("-"), info.level_of_theory, scheme),
+                *system_warnings(position.chemsys.split("-"), info.level_of_theory, scheme),
                 *(text for product in position.decomposition for text in of_product.get(product, [])),
             ]
-            survey = standing.rivals.surveys.get(system)
-            if system not in lost:
-                lost[system] = standing.rivals.references.missing_in(system)
-                found.completeness[system] = hull_completeness(
-                    system, position.competing, without_energy=lost[system], survey=survey
-                )
-            document = hull_document(position, frame, origin, lost[system], survey)
+            document = hull_document(position, frame, origin, graded.of(position))
             document.competing_energies = standing.rivals.computed_by
             document.warnings = list(dict.fromkeys(warnings))
         found.documents.append(document)
@@ -210,7 +223,7 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
         found.error_codes.append(None if problem is None else problem.code)
     said = [text for document in found.documents if document is not None for text in document.warnings]
     found.warnings = list(dict.fromkeys([*standing.rivals.notes, *found.warnings, *said]))
-    found.completeness = dict(sorted(found.completeness.items()))
+    found.completeness = dict(sorted(graded.systems.items()))
     verdicts = {
         str(phases[i].entry_id): document.verdict for i, document in enumerate(found.documents) if document is not None
     }
@@ -220,7 +233,7 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
     return found
 
 
-def _problem(position: HullResult) -> PlanError | None:
+def hull_problem(position: HullResult) -> PlanError | None:
     """Why there is no document; a hull without an elemental reference has distances but no formation
     energies.
     """
@@ -231,11 +244,7 @@ def _problem(position: HullResult) -> PlanError | None:
 
 
 def hull_document(
-    position: HullResult,
-    frame: EnergyFrame,
-    origin: Provenance,
-    missing_phases: Sequence[str] = (),
-    survey: Survey | None = None,
+    position: HullResult, frame: EnergyFrame, origin: Provenance, completeness: HullCompleteness
 ) -> HullDocument:
     """Document of one position.
 
@@ -243,11 +252,9 @@ def hull_document(
         position: from `phase_positions`, with formation energy and without error.
         frame: energy frame of candidates and competing phases.
         origin: provenance.
-        missing_phases: competing phases that are known but have no energy.
-        survey: of the phases of the chemical system.
+        completeness: what competed.
     """
     assert position.formation_energy_per_atom is not None and position.energy_above_hull is not None
-    completeness = position.completeness(missing_phases, survey)
     verdict = hull_verdict(position.energy_above_hull, position.distance_to_competing, completeness)
     return HullDocument(
         formula=position.formula,

@@ -17,7 +17,6 @@ from ase.calculators.emt import EMT
 from ase.filters import FrechetCellFilter
 from ase.io import write
 from ase.optimize import FIRE
-from jobflow import Flow, job
 from pymatgen.core import Lattice, Molecule, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 from toy_campaign import scene
@@ -32,12 +31,12 @@ from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.compute.writer import Writer
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
-from dpa4_flows.makers.chunks import MAX_CHUNKS, chunk_flow, fan_out, split
+from dpa4_flows.makers.chunks import MAX_CHUNKS, chunk_flow, split
 from dpa4_flows.makers.property import RETRY_SINCE, PropertyMaker
 from dpa4_flows.makers.sources import count_atoms, find_structures
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.results import ResultsError, ResultsTable
-from dpa4_flows.schemas import Candidate, ChunkSummary, RelaxationDocument, StageResult
+from dpa4_flows.schemas import Candidate, ChunkSummary, RelaxationDocument
 
 TOY = ModelRef("dpa4_core.testing:MorsePotential")
 
@@ -378,32 +377,6 @@ def test_flow_of_chunks_sums_up(table: ResultsTable, tmp_path: Path) -> None:
     summary = responses[flow.output.uuid][1].output
     assert (summary.n_requested, summary.n_failed) == (5, 1)
     assert summary.n_computed == 4  # two candidates are equal
-
-
-def test_fan_out_takes_the_survivors_when_it_runs(table: ResultsTable, tmp_path: Path) -> None:
-    ids = put_candidates(table, [primitive(), primitive("Ca"), rocksalt()])
-    verdicts = [("passed", ids[0]), ("failed", ids[1]), ("flagged", ids[2])]
-
-    @job
-    def judge(path: str) -> None:
-        ResultsTable(path).put_stages(StageResult(candidate_id=i, stage="sanity", status=s) for s, i in verdicts)
-
-    @job
-    def after(summary: ChunkSummary, path: str) -> int:
-        assert summary.n_computed == 2
-        return count(ResultsTable(path))
-
-    first = judge(str(table.path))
-    spread = fan_out(BatchRelaxMaker(model=TOY), str(table.path), survivors_of="sanity", chunk_size=1)
-    last = after(spread.output, str(table.path))
-    responses = run_local(Flow([first, spread, last], order="linear"), tmp_path / "jobs")
-    assert responses[last.uuid][1].output == 2
-
-
-def test_fan_out_of_nothing_is_a_summary_of_zeros(table: ResultsTable, tmp_path: Path) -> None:
-    spread = fan_out(BatchRelaxMaker(model=TOY), str(table.path))
-    responses = run_local(spread, tmp_path / "jobs")
-    assert responses[spread.uuid][1].output.n_requested == 0
 
 
 def test_maker_survives_serialisation() -> None:

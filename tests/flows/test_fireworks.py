@@ -13,14 +13,14 @@ from uuid import uuid4
 
 import pytest
 import yaml
-from jobflow import SETTINGS, Flow, JobStore
+from jobflow import SETTINGS, Flow, JobStore, Response, job
 from maggma.stores import GridFSStore
 from pymatgen.core import Lattice, Structure
 from pymongo import MongoClient
 
 from dpa4_flows.engines import FireWorks, open_launchpad, submit_fireworks
 from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.makers.chunks import fan_out
+from dpa4_flows.makers.chunks import chunk_flow
 from dpa4_flows.makers.relax import DPA4StaticMaker
 from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
@@ -99,6 +99,12 @@ def rocksalt(metal: str, a: float) -> Structure:
     return crystal.get_primitive_structure()
 
 
+@job
+def relax_in_chunks(maker: BatchRelaxMaker, table: str) -> Response:
+    ids = [candidate.candidate_id for candidate in ResultsTable(table).candidates()]
+    return Response(replace=chunk_flow(maker, table, ids, chunk_size=2))
+
+
 def test_worker_in_another_process_fills_the_results_table(site: Site, tmp_path: Path) -> None:
     table = ResultsTable(tmp_path / "results.sqlite")
     structures = [rocksalt("Mg", 4.3), rocksalt("Ca", 4.8), rocksalt("Sr", 5.1)]
@@ -110,7 +116,7 @@ def test_worker_in_another_process_fills_the_results_table(site: Site, tmp_path:
         ]
     )
     maker = BatchRelaxMaker(model=TOY)
-    spread = fan_out(maker, str(table.path), chunk_size=2)
+    spread = relax_in_chunks(maker, str(table.path))
     static = DPA4StaticMaker(model=TOY, store_trajectory="partial").make(structures[0])
     ids = submit_fireworks(Flow([spread, static], order="linear"), site.launchpad_file, tags=["campaign-x"])
 

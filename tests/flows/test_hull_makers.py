@@ -24,7 +24,6 @@ from dpa4_flows.makers.references import (
     add_references,
     lowest_element,
     reference_entries,
-    reference_sizes,
     reference_structures,
 )
 from dpa4_flows.model_ref import ModelRef
@@ -112,12 +111,11 @@ def test_chunks_of_phases_parse_each_phase_once(
 
 
 def test_phases_of_an_earlier_version_are_found(table: ResultsTable) -> None:
-    """Their structures were one entry of the table, without sizes."""
+    """Their structures were one entry of the table."""
     phase = binary("Mg", "O", 4.4)
     table.set_meta("references", [{"name": "a", "formula": "MgO", "source": "x", "role": "competing", "key": "k"}])
     table.set_meta("reference_structures", {"k": phase.as_dict()})
     assert reference_structures(table, ["k"])[0].matches(phase)
-    assert reference_sizes(table) == {"k": len(phase)}
 
 
 def test_equal_phases_of_two_files_are_one(table: ResultsTable) -> None:

@@ -39,12 +39,12 @@ def sanity_verdict(candidate: Candidate, **settings: Any) -> StageResult:
     return stage.verdict(stage.stage.judge(Case(stage, candidate, {})))
 
 
-def hull_verdict_on(position: HullResult, limit: float = 0.05, *, charged: bool = False, **known: Any) -> StageResult:
-    """What a hull stage says of a phase at this position; ``known`` are fields of `Placed`."""
+def hull_verdict_on(position: HullResult, limit: float = 0.05, *, charged: bool = False) -> StageResult:
+    """What a hull stage says of a phase at this position."""
     document = RelaxationDocument(
         key="x", structure_hash="x", formula=position.formula, n_atoms=1, provenance=provenance(ModelRef(MORSE), {})
     )
-    placed = Placed(position, document, **known)
+    placed = Placed(position, document, position.completeness())
     if charged:
         stage = scene("charged_hull", charged_hull={"energy_above_hull_charged": {"max": limit}})
         return stage.verdict(charged_finding("x", placed))
