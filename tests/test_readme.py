@@ -23,9 +23,16 @@ def test_core_example(neo_path, capsys):
     assert float(lines[-1]) == pytest.approx(-10.85, abs=0.05)
 
 
+@pytest.mark.network
+def test_example_of_functions_prints_a_table(neo_path, capsys):
+    exec(compile(PYTHON[1], "README.md", "exec"), {})
+    shown = capsys.readouterr().out
+    assert "Cu" in shown and "Al" in shown
+
+
 def test_atomate2_example_builds_a_flow():
     scope = {}
-    exec(compile(PYTHON[1], "README.md", "exec"), scope)
+    exec(compile(PYTHON[2], "README.md", "exec"), scope)
     assert isinstance(scope["flow"], Flow)
     assert len(scope["flow"].jobs) > 2
 
