@@ -230,12 +230,15 @@ class Softest:
         values, vectors = np.linalg.eigh(small)
         alike = vectors[:, values <= values[0] + self._options.alike * abs(values[0])]
         mix = alike @ (alike.T @ (stiff.T @ self._first))
+        if not mix.any():  # the first direction knows nothing of them
+            mix = alike[:, 0]
         self.direction = basis @ mix
         self.curvature = float(mix @ small @ mix / (self.direction @ self.direction))
         coupling = force - stiff @ small
         known, unknown = len(values), max(space.n_directions - len(values), 0)
         unseen = self._options.unsettled if self.n_calls == 1 else self._options.unseen
-        doubt = (max(unknown / known, 1.0) if unknown else 0.0) / (unseen * np.median(values))
+        typical = max(float(np.median(values)), np.finfo(np.float64).tiny)  # zero where no direction has a stiffness
+        doubt = (max(unknown / known, 1.0) if unknown else 0.0) / (unseen * typical)
         worst = small - doubt * coupling.T @ (soft - basis @ small)
         settled = self.n_calls == 1 or self._lowest - values[0] < self._options.settled * values[0]
         safe = bool(settled and values[0] > 0 and np.linalg.eigvalsh(0.5 * (worst + worst.T))[0] > 0)

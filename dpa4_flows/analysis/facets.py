@@ -50,10 +50,13 @@ def facet_name(lattice: Lattice, miller: Miller) -> str:
 
 def standard_cells(structure: Structure) -> tuple[Structure, Structure]:
     """The symmetrised conventional and primitive cell, in the same orientation, with bare elements as species."""
-    found = [
-        spglib.standardize_cell(_cell(structure), to_primitive=primitive, no_idealize=False, symprec=SYMPREC)
-        for primitive in (False, True)
-    ]
+    try:
+        found = [
+            spglib.standardize_cell(_cell(structure), to_primitive=primitive, no_idealize=False, symprec=SYMPREC)
+            for primitive in (False, True)
+        ]
+    except spglib.SpglibError:  # None or an exception: whoever was imported before has set which
+        found = []
     cells = [Structure(Lattice(cell[0]), [Element.from_Z(int(z)) for z in cell[2]], cell[1]) for cell in found if cell]
     if len(cells) < 2:
         raise ValueError(

@@ -5,15 +5,16 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from jobflow.core.job import Response
-from pymatgen.core import Structure
+from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
-from toy_campaign import MORSE, candidates, hull_verdict_on, layered, sanity_verdict, write_campaign
+from toy_campaign import MORSE, candidates, hull_verdict_on, layered, rocksalt, sanity_verdict, write_campaign
 
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.system import StructureError
@@ -472,3 +473,11 @@ def test_chunks_read_their_own_verdicts_only(finished: PreparedRun, monkeypatch:
 def test_products_are_named_in_atomic_percent():
     assert products_text("LiCoO2", {"LiCoO2": 1.0}) == "another structure of LiCoO2"
     assert products_text("LiCo2O4", {"LiCoO2": 4 / 7, "CoO2": 3 / 7}) == "57 % LiCoO2 + 43 % CoO2 (by atoms)"
+
+
+def test_a_candidate_needs_the_ion_and_a_host_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(battery, "_ion", lambda _: "Li")
+    alone = Structure(Lattice.cubic(3.44), ["Li", "Li"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    for structure, said in ((rocksalt("Mg"), "no Li in it, the working ion"), (alone, "an electrode needs a host")):
+        (reason,) = battery._no_host(SimpleNamespace(scene=None, structure=structure))  # type: ignore[arg-type]
+        assert said in reason
