@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, get_origin
 
-from jobflow import Flow, Response, job
+from jobflow import Response, job
 from pydantic import Field, create_model
 
 from dpa4_flows.campaigns.context import Case, Scene, Screening, scene_of
@@ -18,7 +18,7 @@ from dpa4_flows.campaigns.stage import Computation, Finding
 from dpa4_flows.compute.driver import Counts, Retry
 from dpa4_flows.compute.driver import compute as compute_asks
 from dpa4_flows.compute.plan import Ask, Crystal, Property
-from dpa4_flows.makers.chunks import split, sum_chunks
+from dpa4_flows.makers.chunks import gathered, split
 from dpa4_flows.makers.property import RETRY_SINCE
 from dpa4_flows.reasons import Reason, ReasonKind
 from dpa4_flows.results import ResultsTable
@@ -33,7 +33,7 @@ def as_given(case: Case) -> Crystal:
 def relaxed(case: Case) -> Crystal:
     """A candidate as the stage ``relax`` left it."""
     document = case.calculations["relax"]
-    return Crystal(case.relaxed("relax"), case.id, given=case.structure, relaxed=document)
+    return Crystal(case.relaxed("relax"), case.id, relaxed=document)
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,7 @@ class Measured(Computation):
         sizes = [len(self.crystal(case).structure) for case in scene.cases(ids, own=False)]
         parts = split(ids, sizes, scene.run.campaign.engine.chunk_size)
         jobs = [compute_part(scene.run, scene.stage.name, part) for part in parts]
-        for number, chunk in enumerate(jobs, start=1):
-            chunk.name = f"{self.of} {number}/{len(jobs)}"
-        total = sum_chunks([chunk.output for chunk in jobs])
-        total.name = f"{self.of} summary"
-        return Response(replace=Flow([*jobs, total], output=total.output, name=self.of))
+        return Response(replace=gathered(jobs, self.of))
 
     def failed(self, case: Case) -> Finding | None:
         error = getattr(case.found, "error", None)

@@ -70,11 +70,6 @@ class ComputeCommand(TyperCommand):
 app = typer.Typer()
 
 
-@app.callback()
-def _family() -> None:
-    """Properties."""
-
-
 @app.command(cls=ComputeCommand)
 @grouped
 def compute(

@@ -44,11 +44,6 @@ class Check(NamedTuple):
     text: str
 
 
-@app.callback()
-def _family() -> None:
-    """Installation."""
-
-
 @app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,

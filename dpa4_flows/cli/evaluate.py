@@ -46,11 +46,6 @@ class EnergyChoice(StrEnum):
     corrected = "corrected"
 
 
-@app.callback()
-def _family() -> None:
-    """Evaluation."""
-
-
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="Registry name, .pt or .dpa4 file, or package.module:callable.")],

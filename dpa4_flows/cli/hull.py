@@ -32,11 +32,6 @@ from dpa4_flows.reference.entries import correction_scheme
 app = typer.Typer()
 
 
-@app.callback()
-def _family() -> None:
-    """Stability."""
-
-
 @dataclass(frozen=True)
 class Question:
     """What is asked, beside the distance."""

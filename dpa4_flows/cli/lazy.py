@@ -51,7 +51,7 @@ class LazyGroup(TyperGroup):
         if name is None:
             return name, None, rest
         module = importlib.import_module(self.commands_by_name[name].module)
-        # the Typer application of the module has a callback, so that it is a group also with a single command
+        # a group also where the Typer application of the module has a single command
         return name, get_group(module.app).commands[name], rest
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -61,11 +61,6 @@ class Dynamics:
         )
 
 
-@app.callback()
-def _family() -> None:
-    """Molecular dynamics."""
-
-
 @app.command()
 @grouped
 def md(

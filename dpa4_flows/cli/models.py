@@ -18,11 +18,6 @@ from dpa4_flows.model_ref import ModelRef
 app = typer.Typer()
 
 
-@app.callback()
-def _family() -> None:
-    """Models."""
-
-
 @app.command()
 def info(
     model: Annotated[

@@ -32,11 +32,6 @@ SHOWN_AS_ZERO = 0.005
 app = typer.Typer()
 
 
-@app.callback()
-def _family() -> None:
-    """Stability."""
-
-
 @dataclass(frozen=True)
 class Water:
     """Where the solid is put."""

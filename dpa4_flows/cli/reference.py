@@ -40,11 +40,6 @@ reference = typer.Typer(no_args_is_help=True, context_settings={"help_option_nam
 app.add_typer(reference, name="reference")
 
 
-@app.callback()
-def _family() -> None:
-    """References."""
-
-
 @reference.callback()
 def _reference() -> None:
     """Competing phases, relaxed once by each model and shared by all hulls.

@@ -34,11 +34,6 @@ RetryErrors = Annotated[
 app = typer.Typer()
 
 
-@app.callback()
-def _family() -> None:
-    """Runs."""
-
-
 @app.command()
 def status(
     run: RunFolder,

@@ -27,11 +27,6 @@ LaunchPadFile = Annotated[
 app = typer.Typer()
 
 
-@app.callback()
-def _family() -> None:
-    """Campaigns."""
-
-
 @app.command()
 def init(
     campaign: Annotated[str, typer.Argument(help="Name of a bundled campaign: battery.")],

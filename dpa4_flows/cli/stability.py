@@ -42,11 +42,6 @@ FOLLOW_STEPS = 3
 app = typer.Typer()
 
 
-@app.callback()
-def _family() -> None:
-    """Stability."""
-
-
 @dataclass(frozen=True)
 class Answers:
     """What is asked, and where the answers are kept."""

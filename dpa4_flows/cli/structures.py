@@ -121,11 +121,6 @@ class Relaxing:
 app = typer.Typer()
 
 
-@app.callback()
-def _family() -> None:
-    """Structures."""
-
-
 @app.command()
 @grouped
 def predict(

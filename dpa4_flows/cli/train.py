@@ -183,11 +183,6 @@ class How:
     as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False
 
 
-@app.callback()
-def _family() -> None:
-    """Training."""
-
-
 @app.command()
 @grouped
 def train(

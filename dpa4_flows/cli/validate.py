@@ -43,11 +43,6 @@ app = typer.Typer()
 validate = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 
 
-@app.callback()
-def _family() -> None:
-    """Validation."""
-
-
 @validate.callback()
 def _group() -> None:
     """Check a model against measurements and other calculations."""

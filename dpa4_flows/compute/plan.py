@@ -64,7 +64,6 @@ class Crystal:
     Attributes:
         structure: what the property is about.
         name: for people.
-        given: the structure before it was relaxed; None where that is the one.
         relaxed: the relaxation behind ``structure``, if there was one.
         model: that computes; the loop fills it in before it asks for a plan.
         info: identity card of the model, filled in beside it.
@@ -72,7 +71,6 @@ class Crystal:
 
     structure: Structure | Molecule
     name: str = ""
-    given: Structure | Molecule | None = None
     relaxed: RelaxationDocument | None = None
     model: ModelRef = field(default_factory=ModelRef)
     info: ModelInfo = field(default_factory=ModelInfo)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jobflow import Flow, job
+from jobflow import Flow, Job, job
 
 from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.makers.sources import CANDIDATES, count_atoms
@@ -66,6 +66,11 @@ def chunk_flow(
     results = open_for_job(table, shared=maker.shared_table)
     parts = split(ids, count_atoms(results, ids, source), chunk_size)
     jobs = [maker.make(table=results.ref(), ids=part, source=source) for part in parts]
+    return gathered(jobs, name)
+
+
+def gathered(jobs: Sequence[Job], name: str) -> Flow:
+    """Flow of chunk jobs, which are named and counted; its output is the `ChunkSummary` of all of them."""
     for number, chunk in enumerate(jobs, start=1):
         chunk.name = f"{name} {number}/{len(jobs)}"
     # A gather, but of a bounded number of documents of five integers each: the references also order the

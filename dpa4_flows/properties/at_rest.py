@@ -43,7 +43,7 @@ class AtRest(Property[D]):
         if relaxed.error is not None:
             raise PlanError(f"the relaxation failed: {relaxed.error}", relaxed.error_code or "not_computed")
         structure = structure_of_fields(relaxed.structure)
-        rest = Crystal(structure, crystal.name, given=crystal.structure, relaxed=relaxed)
+        rest = Crystal(structure, crystal.name, relaxed=relaxed)
         return (yield {"document": Ask(self.of, rest)})["document"]
 
     def failed(self, crystal: Crystal, error: PlanError) -> D:

@@ -82,7 +82,7 @@ class Stability(Property[StabilityDocument]):
         document: RelaxationDocument = (yield {"relaxed": Ask(self.relaxation, Crystal(start))})["relaxed"]
         if document.error is not None:
             raise PlanError(document.error, document.error_code or "not_computed")
-        at_rest = Crystal(structure_of_fields(document.structure or {}), given=start, relaxed=document)
+        at_rest = Crystal(structure_of_fields(document.structure or {}), relaxed=document)
         asked: dict[str, Elastic | Phonons] = {}
         if self.elastic is not None:
             asked["elastic"] = self.elastic
