@@ -43,7 +43,7 @@ class KnownVoltage(NamedTuple):
 KNOWN_VOLTAGES: tuple[KnownVoltage, ...] = (
     KnownVoltage("LiCoO2", "Li", "Co", "layered O3", (166,), 3.66, (3.8, 4.0), (3.9, 4.2), LAYERS_TOLERANCE),
     KnownVoltage("LiNiO2", "Li", "Ni", "layered, C2/m", (166, 12), 4.04, (3.9, 4.1), (3.85, 3.9)),
-    KnownVoltage("LiMn2O4", "Li", "Mn", "spinel", (227,), 3.83, (3.9, 4.2), (4.0, 4.15)),
+    KnownVoltage("LiMn2O4", "Li", "Mn", "spinel", (227,), 3.82, (3.9, 4.2), (4.0, 4.15)),
     KnownVoltage("LiFePO4", "Li", "Fe", "olivine", (62,), 3.43, (3.47, 3.5), (3.45, 3.45)),
     KnownVoltage("LiMnPO4", "Li", "Mn", "olivine", (62,), 3.82, (3.9, 4.04), (4.1, 4.1)),
     KnownVoltage("NaCoO2", "Na", "Co", "layered O3", (166,), 2.85, (2.8, 3.0), (2.8, 3.0), LAYERS_TOLERANCE),
