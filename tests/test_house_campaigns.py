@@ -45,7 +45,7 @@ def test_no_battery_stage_or_value_is_named_outside_its_files() -> None:
     assert not found
 
 
-@pytest.mark.parametrize("file", ["template.html", "macros.html", "script.js"])
+@pytest.mark.parametrize("file", ["base.html", "template.html", "macros.html", "script.js"])
 def test_the_page_names_no_value_of_a_kind(file: str) -> None:
     text = (FLOWS / "report" / file).read_text()
     values = {name for _, name, _ in BATTERY.funnel().values()} - {name for _, name, _ in COMMON.values()}
