@@ -148,6 +148,7 @@ def test_example_of_the_documentation_runs(copper, capsys):
     example = text.split("```python\n")[1].split("```")[0]
     for name in ("Al", "Cu"):
         copper.copy().replace_species({"Cu": name}).to_file(f"{name}.cif")
+    assert '"dpa4-neo"' in example
     exec(example.replace('"dpa4-neo"', repr(TOY.name)), {})
     surface, modulus = map(float, capsys.readouterr().out.split())
     assert surface > 0
