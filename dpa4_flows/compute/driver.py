@@ -58,7 +58,7 @@ class Retry:
         if getattr(document, "error", None) is None:
             return False
         early = self.since is not None and document.provenance.created < self.since
-        return self.errors or early or document.error_code == OUT_OF_MEMORY
+        return self.errors or early or getattr(document, "error_code", None) == OUT_OF_MEMORY
 
 
 @dataclass(eq=False)
