@@ -237,7 +237,7 @@ class Softest:
         coupling = force - stiff @ small
         known, unknown = len(values), max(space.n_directions - len(values), 0)
         unseen = self._options.unsettled if self.n_calls == 1 else self._options.unseen
-        typical = max(float(np.median(values)), np.finfo(np.float64).tiny)  # zero where no direction has a stiffness
+        typical = max(float(np.median(values)), 1e-9)  # zero where no direction has a stiffness
         doubt = (max(unknown / known, 1.0) if unknown else 0.0) / (unseen * typical)
         worst = small - doubt * coupling.T @ (soft - basis @ small)
         settled = self.n_calls == 1 or self._lowest - values[0] < self._options.settled * values[0]
