@@ -127,8 +127,8 @@ class InFlight:
         going = np.arange(len(batch.tasks)) >= len(batch.tasks) // 2
         places = np.flatnonzero(going)
         tasks = [batch.tasks[place] for place in places]
-        found = [batch.found(int(place), best=len(batch.tasks) == 1) for place in places]
         n_atoms, alone = batch.n_atoms, len(batch.tasks) == 1
+        found = [batch.found(int(place), best=alone) for place in places]
         batch.leave(going)
         if not alone:
             again = zip(tasks, found, strict=True)
@@ -142,9 +142,9 @@ class InFlight:
             yield task.key, self._result(task, minimum.interrupted(task, found[0], failure))
 
     def _result(self, task: Task, end: End | Found) -> Result:
-        if isinstance(end, Found) or task.options is None:
-            assert isinstance(end, Found)
+        if isinstance(end, Found):
             return _prediction(end)
+        assert task.options is not None  # only a relaxation ends in a verdict
         verdict = end.verdict
         if not verdict.failed:
             ratio = task.options.min_distance_ratio

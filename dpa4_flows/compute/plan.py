@@ -24,7 +24,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from monty.json import MSONable
 from pymatgen.core import Molecule, Structure
@@ -134,9 +134,14 @@ class Property(MSONable, ABC, Generic[D]):
         """Documents of single crystals from that of all; for properties that look at them together."""
         raise NotImplementedError(f"{self.name} looks at one crystal at a time")
 
-    @abstractmethod
     def failed(self, crystal: Crystal, error: PlanError) -> D:
         """The document of a crystal that has none: it says why."""
+        told = {"error": str(error), "error_code": error.code, "provenance": self.origin(crystal)}
+        return cast("D", self.document(**told, **self.facts(crystal, error)))
+
+    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
+        """What else the document of a crystal without an answer has to say."""
+        return {}
 
     def settings(self, model: ModelRef) -> dict[str, Any]:
         """Every setting that changes the numbers."""

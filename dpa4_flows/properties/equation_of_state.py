@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -107,11 +107,5 @@ class EquationOfState(Property[EquationOfStateDocument]):
             provenance=self.origin(crystal),
         )
 
-    def failed(self, crystal: Crystal, error: PlanError) -> EquationOfStateDocument:
-        return EquationOfStateDocument(
-            formula=crystal.structure.composition.reduced_formula,
-            form=self.form,
-            error=str(error),
-            error_code=error.code,
-            provenance=self.origin(crystal),
-        )
+    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
+        return {"formula": crystal.structure.composition.reduced_formula, "form": self.form}

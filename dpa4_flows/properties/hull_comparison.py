@@ -111,9 +111,6 @@ class HullComparison(Property[HullComparisonDocument]):
             provenance=self.origin(crystal),
         )
 
-    def failed(self, crystal: Crystal | Crystals, error: PlanError) -> HullComparisonDocument:
-        return HullComparisonDocument(error=str(error), error_code=error.code, provenance=self.origin(crystal))
-
 
 def _small_or_stable(
     entries: Mapping[str, ComputedStructureEntry], max_atoms: int

@@ -10,7 +10,7 @@ from pymatgen.core import Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.stability import primitive_cell, space_group
-from dpa4_flows.compute.plan import Ask, Crystal, Plan
+from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError
 from dpa4_flows.compute.relaxed import TIGHT_FMAX, Relaxed
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.part import StabilityProperty, whole_crystal
@@ -54,9 +54,9 @@ class FollowedModes(StabilityProperty[FollowedPart]):
             "phonons": self.phonons.settings(model),
         }
 
-    def facts(self, crystal: Crystal) -> dict[str, Any]:
+    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
         symbol = space_group(crystal.structure) if isinstance(crystal.structure, Structure) else "?"
-        return {"space_group_before": symbol, "space_group": symbol}
+        return {**super().facts(crystal, error), "space_group_before": symbol, "space_group": symbol}
 
     def plan(self, crystal: Crystal) -> Plan[FollowedPart]:
         structure, start = whole_crystal(crystal), crystal.relaxed

@@ -21,21 +21,8 @@ class StabilityProperty(Property[P]):
 
     starts_from_rest: ClassVar[bool] = True
 
-    def failed(self, crystal: Crystal, error: PlanError) -> P:
-        kind: type[P] = self.document  # type: ignore[assignment]
-        return kind(
-            verdict="unknown",
-            reason=str(error),
-            error=str(error),
-            error_code=error.code,
-            converged=False,
-            provenance=self.origin(crystal),
-            **self.facts(crystal),
-        )
-
-    def facts(self, crystal: Crystal) -> dict[str, Any]:
-        """Fields that are known of a crystal without an answer."""
-        return {}
+    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
+        return {"verdict": "unknown", "reason": str(error), "converged": False}
 
 
 def had_room(results: Iterable[RelaxResult]) -> None:

@@ -136,14 +136,9 @@ class Pourbaix(Competing[PourbaixDocument]):
             provenance=self.origin(crystal),
         )
 
-    def failed(self, crystal: Crystal, error: PlanError) -> PourbaixDocument:
-        return PourbaixDocument(
-            formula=crystal.structure.composition.element_composition.reduced_formula,
-            concentration=self.concentration,
-            error=str(error),
-            error_code=error.code,
-            provenance=self.origin(crystal),
-        )
+    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
+        formula = crystal.structure.composition.element_composition.reduced_formula
+        return {"formula": formula, "concentration": self.concentration}
 
 
 def diagram_of(document: PourbaixDocument) -> tuple[PourbaixEntry, PourbaixDiagram]:

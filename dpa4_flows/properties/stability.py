@@ -67,15 +67,8 @@ class Stability(Property[StabilityDocument]):
     def key(self, crystal: Crystal, model: ModelRef) -> None:
         """Its parts are stored, it is not."""
 
-    def failed(self, crystal: Crystal, error: PlanError) -> StabilityDocument:
-        return StabilityDocument(
-            formula=crystal.structure.composition.reduced_formula,
-            verdict="undecided",
-            reasons=[],
-            error=str(error),
-            error_code=error.code,
-            provenance=self.origin(crystal),
-        )
+    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
+        return {"formula": crystal.structure.composition.reduced_formula, "verdict": "undecided", "reasons": []}
 
     def plan(self, crystal: Crystal) -> Plan[StabilityDocument]:
         start, remarks = free_crystal(whole_crystal(crystal))

@@ -167,11 +167,8 @@ class SurfaceEnergies(Property[SurfaceDocument]):
         document.surface_energy, document.anisotropy = shape.surface_energy, shape.anisotropy
         return document
 
-    def failed(self, crystal: Crystal, error: PlanError) -> SurfaceDocument:
-        formula = crystal.structure.composition.reduced_formula
-        return SurfaceDocument(
-            formula=formula, error=str(error), error_code=error.code, provenance=self.origin(crystal)
-        )
+    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
+        return {"formula": crystal.structure.composition.reduced_formula}
 
     def _cuts(self, crystal: Crystal) -> Cuts:
         structure = whole_crystal(crystal)
