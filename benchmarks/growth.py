@@ -28,7 +28,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from dpa4_core.predict import predict
-from dpa4_flows.calculations import relax_settings, static_settings
+from dpa4_flows.documents.calculations import relax_settings, static_settings
 from dpa4_flows.large.folder import Task, prepare_folder
 from dpa4_flows.large.summary import summarise
 from dpa4_flows.large.worker import RunWorker

@@ -23,12 +23,12 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.compute.relaxed import TIGHT_FMAX, Relaxed
-from dpa4_flows.compute.store import MemoryStore
 from dpa4_flows.makers.bulk_validation import bulk_solids
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.stability import Stability
+from dpa4_flows.store.protocol import MemoryStore
 
 TIGHT = Relaxed(fmax=TIGHT_FMAX, max_steps=1000, check_minimum=False)
 PUSHED = Relaxed(rattle=0.02)  # what a hull asks of its candidates

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dpa4_core.lazy import import_when_used
+from dpa4_flows.moved import import_moved_modules
 
 if TYPE_CHECKING:
     from dpa4_flows.campaigns.config import Campaign, load_campaign
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
     from dpa4_flows.makers.train import EvaluateMaker, FineTuneMaker, TrainMaker
     from dpa4_flows.model_ref import ModelRef
     from dpa4_flows.reference.store import ReferenceStore
-    from dpa4_flows.results import ResultsTable
     from dpa4_flows.runs import open_run
-    from dpa4_flows.stores import complete_job_store
+    from dpa4_flows.store.jobs import complete_job_store
+    from dpa4_flows.store.table import ResultsTable
     from dpa4_flows.verbs import (
         compute,
         elastic,
@@ -131,9 +132,9 @@ _HOMES = {
     "makers.train": ("EvaluateMaker", "FineTuneMaker", "TrainMaker"),
     "model_ref": ("ModelRef",),
     "reference.store": ("ReferenceStore",),
-    "results": ("ResultsTable",),
     "runs": ("open_run",),
-    "stores": ("complete_job_store",),
+    "store.jobs": ("complete_job_store",),
+    "store.table": ("ResultsTable",),
     "version": ("__version__",),
     "verbs": (
         "compute",
@@ -150,3 +151,4 @@ _HOMES = {
 }
 
 import_when_used(__name__, _HOMES)
+import_moved_modules()

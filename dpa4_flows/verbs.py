@@ -34,6 +34,8 @@ from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.compute.plan import Property
 from dpa4_flows.compute.relaxed import PUSHED, Energy, Relaxed
+from dpa4_flows.documents.schemas import RelaxationDocument
+from dpa4_flows.documents.stability import ElasticPart, PhononPart, StabilityDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
@@ -49,8 +51,6 @@ from dpa4_flows.runs.campaign import Assignment, CampaignRun
 from dpa4_flows.runs.property import PropertyRun
 from dpa4_flows.runs.property import compute as compute_properties
 from dpa4_flows.runs.run import How as RunHow
-from dpa4_flows.schemas import RelaxationDocument
-from dpa4_flows.schemas_stability import ElasticPart, PhononPart, StabilityDocument
 
 OneStructure = str | Path | Atoms | Structure | Molecule
 Structures = OneStructure | Iterable[OneStructure]

@@ -34,10 +34,10 @@ from pymatgen.core import Element, Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.bundled import CAMPAIGN_FILE, bundled_campaigns
-from dpa4_flows.calculations import input_hash
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.compute.relaxed import PUSHED
+from dpa4_flows.documents.calculations import input_hash
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.reference.bundled_phases import (
     COMPOUNDS_FILE,
@@ -49,7 +49,7 @@ from dpa4_flows.reference.bundled_phases import (
 )
 from dpa4_flows.reference.library import ReferencePhase, bundled_elements
 from dpa4_flows.reference.proposed import with_proposals
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.store.table import ResultsTable
 
 MAX_ABOVE_HULL = 0.05  # eV/atom, of the two systems whose entries are complete: what lies higher competes with nothing
 MAX_ATOMS = 40

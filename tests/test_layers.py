@@ -42,7 +42,7 @@ CORE_ALLOWED = {
 }
 # imports that still point up: the library relaxes through a Maker, labels know the reasons of a campaign, and the
 # document of a hull holds the verdict
-UPWARDS = {("report", "campaigns"), ("schemas", "analysis")}
+UPWARDS = {("report", "campaigns"), ("documents", "analysis")}
 ENGINES = {"torch", "jobflow", "fireworks", "atomate2"}
 
 

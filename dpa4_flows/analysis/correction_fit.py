@@ -42,7 +42,7 @@ from dpa4_core.files import replacing_text
 from dpa4_flows.analysis.corrections import corrections_of, short_name
 from dpa4_flows.analysis.frames import check_same_frame
 from dpa4_flows.analysis.schemes import SchemeError, find_scheme, refit_name
-from dpa4_flows.schemas import EnergyFrame
+from dpa4_flows.documents.schemas import EnergyFrame
 
 _EXPERIMENTS = Path(compatibility.__file__).parent / "exp_compounds.json.gz"
 _MAX_RELATIVE_ERROR = 0.1  # of a measured value; the limit of the published fits

@@ -35,7 +35,7 @@ from dpa4_core.errors import words_of
 from dpa4_flows.analysis.frames import applies_u, check_fitted_to, hubbards, is_pbe, run_type, u_state
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
 from dpa4_flows.analysis.schemes import PUBLISHED, Scheme, find_scheme
-from dpa4_flows.schemas import EnergyFrame
+from dpa4_flows.documents.schemas import EnergyFrame
 
 SCHEMES = PUBLISHED
 

@@ -21,7 +21,7 @@ from pymatgen.core import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_flows.schemas import RelaxationDocument
+from dpa4_flows.documents.schemas import RelaxationDocument
 
 _SYMPREC = 0.1  # Å; loose, so that noise of 0.01 Å does not hide a symmetry
 _RANGES = (1.15, 1.6, 2.2)  # radii of the fingerprint in units of the cube root of the volume per atom

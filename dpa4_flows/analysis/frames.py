@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pymatgen.core import Composition
 
-from dpa4_flows.schemas import EnergyFrame
+from dpa4_flows.documents.schemas import EnergyFrame
 
 UState = Literal["none", "full", "boundary"]
 

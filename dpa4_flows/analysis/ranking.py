@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dpa4_flows.reasons import voided
-from dpa4_flows.schemas import RankedCandidate
+from dpa4_flows.documents.reasons import voided
+from dpa4_flows.documents.schemas import RankedCandidate
 
 _SCORE_DECIMALS = 12  # so that sums in another order do not break ties
 

@@ -33,12 +33,12 @@ from dpa4_flows.campaigns.sanity import SANITY, InputDocument, SanitySection, ch
 from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
 from dpa4_flows.compute.plan import Crystal
+from dpa4_flows.documents.provenance import provenance
+from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.reasons import Reason, ReasonKind, voided
+from dpa4_flows.documents.schemas import Document, Provenance, RelaxationDocument
 from dpa4_flows.makers.references import lowest_element, stored_phases
-from dpa4_flows.provenance import provenance
-from dpa4_flows.quantities import Quantity
-from dpa4_flows.reasons import Reason, ReasonKind, voided
 from dpa4_flows.reference.library import ReferencePhase
-from dpa4_flows.schemas import Document, Provenance, RelaxationDocument
 
 _CAPACITY_VOID = ("oxidation_limit", "not_topotactic")
 _VOLTAGE_VOID = ("saddle", "saddle_charged", "across_u_seam")

@@ -10,9 +10,9 @@ from pymatgen.core import Structure
 from dpa4_core.data.bounded import storable
 from dpa4_core.data.identifiers import identifier
 from dpa4_core.data.readers import NamedStructure, read_structures
-from dpa4_flows.calculations import plain_structure
 from dpa4_flows.campaigns.sections import ConfigError
-from dpa4_flows.schemas import Candidate
+from dpa4_flows.documents.calculations import plain_structure
+from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.site_conversion import as_pymatgen
 
 

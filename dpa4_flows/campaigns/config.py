@@ -32,7 +32,7 @@ from dpa4_flows.campaigns.sections import (
     Section,
 )
 from dpa4_flows.campaigns.stage import Stage
-from dpa4_flows.quantities import Quantity, is_number, quantities
+from dpa4_flows.documents.quantities import Quantity, is_number, quantities
 
 DEFAULT_KIND = "battery"
 """Kind of a file that names none, as the first files did."""

@@ -18,13 +18,13 @@ from dpa4_flows.campaigns.funnel import NOT_READABLE, Funnel, limit_codes
 from dpa4_flows.campaigns.sections import RelaxSection, Section
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.quantities import quantities
+from dpa4_flows.documents.reasons import Reason, voided
+from dpa4_flows.documents.schemas import Candidate, Document, RelaxationDocument, StageResult
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.model_reference import as_model
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.quantities import quantities
-from dpa4_flows.reasons import Reason, voided
-from dpa4_flows.results import ResultsError, ResultsTable, TableRef
-from dpa4_flows.schemas import Candidate, Document, RelaxationDocument, StageResult
+from dpa4_flows.store.table import ResultsError, ResultsTable, TableRef
 
 REFIT_FILE = "corrections.yaml"
 """Copy of the refit that a campaign names, in its run folder."""

@@ -11,9 +11,9 @@ from dpa4_flows.analysis.duplicates import group_duplicates, relaxed_duplicates
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.sections import Section
 from dpa4_flows.campaigns.stage import Finding, Stage
-from dpa4_flows.quantities import Quantity
-from dpa4_flows.reasons import Reason, ReasonKind
-from dpa4_flows.schemas import Document
+from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.reasons import Reason, ReasonKind
+from dpa4_flows.documents.schemas import Document
 
 REASONS = {"duplicate": ReasonKind("duplicate", "another candidate stands for it", status="failed")}
 

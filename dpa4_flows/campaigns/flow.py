@@ -17,8 +17,8 @@ from pydantic import Field
 
 from dpa4_flows.campaigns.context import Screening, scene_of
 from dpa4_flows.campaigns.ranking import put_ranking
-from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import ChunkSummary, Document, StageResult
+from dpa4_flows.documents.schemas import ChunkSummary, Document, StageResult
+from dpa4_flows.store.table import ResultsTable
 
 _WRITE_AT_ONCE = 1000
 

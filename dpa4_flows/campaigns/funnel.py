@@ -8,8 +8,8 @@ from functools import cached_property
 
 from dpa4_flows.campaigns.sections import ConfigError
 from dpa4_flows.campaigns.stage import Stage
-from dpa4_flows.quantities import Quantity, plain_quantity, quantities
-from dpa4_flows.reasons import NOTE, Reason, ReasonKind
+from dpa4_flows.documents.quantities import Quantity, plain_quantity, quantities
+from dpa4_flows.documents.reasons import NOTE, Reason, ReasonKind
 
 NOT_READABLE = "not_readable"
 _COMMON = {NOT_READABLE: ReasonKind("not readable", "its file cannot be used", status="failed")}

@@ -15,6 +15,9 @@ from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.sections import HullSection, Limits, RelaxSection, Section
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
+from dpa4_flows.documents.provenance import energy_frame, provenance
+from dpa4_flows.documents.reasons import Reason, ReasonKind
+from dpa4_flows.documents.schemas import ChunkSummary, HullDocument, RelaxationDocument
 from dpa4_flows.makers.references import (
     ReferenceMaker,
     reference_entries,
@@ -23,11 +26,8 @@ from dpa4_flows.makers.references import (
 )
 from dpa4_flows.properties.competition import Rivals
 from dpa4_flows.properties.hull import Graded, HullValues, hull_document, hull_problem
-from dpa4_flows.provenance import energy_frame, provenance
-from dpa4_flows.reasons import Reason, ReasonKind
 from dpa4_flows.reference.entries import chemical_system, document_entry
 from dpa4_flows.reference.library import ReferencePhase
-from dpa4_flows.schemas import ChunkSummary, HullDocument, RelaxationDocument
 
 NOTICEABLY_BELOW = 0.02
 """eV/atom; a phase that lies further below all others may miss competitors; beyond `FAR_BELOW` it does."""

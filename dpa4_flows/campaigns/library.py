@@ -13,7 +13,7 @@ from dpa4_flows.campaigns.sections import CACHE, NONE
 from dpa4_flows.makers.references import stored_phases
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.store import ReferenceStore
-from dpa4_flows.results import ResultsError, ResultsTable
+from dpa4_flows.store.table import ResultsError, ResultsTable
 
 
 def campaign_library(run: Screening, *, make: bool = True) -> tuple[ReferenceStore | None, list[str]]:

@@ -18,11 +18,11 @@ from dpa4_flows.campaigns.stage import Computation, Finding
 from dpa4_flows.compute.driver import Counts, Retry
 from dpa4_flows.compute.driver import compute as compute_asks
 from dpa4_flows.compute.plan import Ask, Crystal, Property
+from dpa4_flows.documents.reasons import Reason, ReasonKind
+from dpa4_flows.documents.schemas import ChunkSummary, Document, RelaxationDocument
 from dpa4_flows.makers.chunks import gathered, split
 from dpa4_flows.makers.property import RETRY_SINCE
-from dpa4_flows.reasons import Reason, ReasonKind
-from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import ChunkSummary, Document, RelaxationDocument
+from dpa4_flows.store.table import ResultsTable
 
 
 def as_given(case: Case) -> Crystal:

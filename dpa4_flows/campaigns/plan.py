@@ -21,12 +21,12 @@ from dpa4_flows.campaigns.flow import write_verdicts
 from dpa4_flows.campaigns.hull import CompetingPhases
 from dpa4_flows.campaigns.library import campaign_library
 from dpa4_flows.campaigns.run import TABLE_FILE, choose_corrections, is_begun, model_of, open_run, read_inputs
+from dpa4_flows.documents.schemas import StageResult
 from dpa4_flows.makers.references import put_phases
 from dpa4_flows.reference.bundled_phases import bundled_keys
 from dpa4_flows.reference.entries import chemical_system
 from dpa4_flows.reference.library import ReferencePhase, select_for_chemsys
-from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import StageResult
+from dpa4_flows.store.table import ResultsTable
 
 _UNKNOWN_SHA256 = "0" * 64
 """Stands for that of a model that is not in the cache; nothing is stored under it."""

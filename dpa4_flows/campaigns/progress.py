@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from dpa4_flows.campaigns.context import Scene, Screening, scene_of
 from dpa4_flows.campaigns.stage import Stage
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.store.table import ResultsTable
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from dpa4_flows.analysis.ranking import Objective, rank_candidates
 from dpa4_flows.campaigns.context import Screening
-from dpa4_flows.reasons import Reason
+from dpa4_flows.documents.reasons import Reason
 
 
 def put_ranking(run: Screening) -> int:

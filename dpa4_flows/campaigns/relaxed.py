@@ -12,8 +12,8 @@ from dpa4_flows.campaigns.sections import Limits, RelaxSection, Section
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import Property
 from dpa4_flows.compute.relaxed import Relaxed
-from dpa4_flows.reasons import Reason, ReasonKind
-from dpa4_flows.schemas import RelaxationDocument
+from dpa4_flows.documents.reasons import Reason, ReasonKind
+from dpa4_flows.documents.schemas import RelaxationDocument
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from dpa4_flows.campaigns.config import Campaign, campaign_hash, campaign_of, in
 from dpa4_flows.campaigns.context import REFIT_FILE, Screening
 from dpa4_flows.campaigns.library import borrow, campaign_library, further_phases, give_back
 from dpa4_flows.campaigns.sections import ConfigError
+from dpa4_flows.documents.provenance import code_version
+from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.makers.property import RETRY_SINCE
 from dpa4_flows.makers.references import (
     find_phases,
@@ -32,14 +34,12 @@ from dpa4_flows.makers.references import (
     stored_phases,
 )
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.provenance import code_version
 from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.proposed import with_proposals
 from dpa4_flows.reference.sources import file_surveys
 from dpa4_flows.reference.store import ReferenceStore
-from dpa4_flows.results import EmptyTableError, ResultsTable
-from dpa4_flows.schemas import Candidate
+from dpa4_flows.store.table import EmptyTableError, ResultsTable
 
 TABLE_FILE = "results.sqlite"
 CAMPAIGN_COPY = "campaign.toml"

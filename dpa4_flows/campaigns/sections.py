@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.schemes import PUBLISHED as SCHEMES
 from dpa4_flows.analysis.schemes import REFIT
-from dpa4_flows.calculations import RATTLE
-from dpa4_flows.quantities import Goal
+from dpa4_flows.documents.calculations import RATTLE
+from dpa4_flows.documents.quantities import Goal
 
 REFIT_SUFFIXES = (".yaml", ".yml")
 CACHE, NONE = "cache", "none"

@@ -19,9 +19,9 @@ from dpa4_flows.campaigns.funnel import Funnel
 from dpa4_flows.campaigns.kind import find_kind
 from dpa4_flows.campaigns.reason_counts import ReasonCount, count_reasons
 from dpa4_flows.campaigns.sections import ConfigError
-from dpa4_flows.reasons import Reason, decisive, voided
-from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import RankedCandidate, StageResult
+from dpa4_flows.documents.reasons import Reason, decisive, voided
+from dpa4_flows.documents.schemas import RankedCandidate, StageResult
+from dpa4_flows.store.table import ResultsTable
 
 OutcomeStatus = Literal["ranked", "passed", "in progress", "rejected", "error"]
 """`passed` survived a finished run without a rank, `in progress` waits for its next stage."""

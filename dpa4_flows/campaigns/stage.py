@@ -15,9 +15,9 @@ from jobflow import Response
 from pydantic import BaseModel
 
 from dpa4_flows.campaigns.sections import Limits, Section
-from dpa4_flows.reasons import Reason, ReasonKind
-from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import ChunkSummary, Document, Provenance
+from dpa4_flows.documents.reasons import Reason, ReasonKind
+from dpa4_flows.documents.schemas import ChunkSummary, Document, Provenance
+from dpa4_flows.store.table import ResultsTable
 
 if TYPE_CHECKING:
     from dpa4_flows.campaigns.context import Case, Scene

@@ -10,9 +10,9 @@ from dpa4_flows.cli.options import BatchMachine
 from dpa4_flows.cli.progress import Showing
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask
-from dpa4_flows.compute.store import Store
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.runs import Part
+from dpa4_flows.store.protocol import Store
 
 
 def documents_of(

@@ -21,7 +21,7 @@ from dpa4_flows.bundled import bundled_campaigns
 from dpa4_flows.cli.console import out, print_json
 from dpa4_flows.cli.lazy import USER_ERROR
 from dpa4_flows.engines import open_launchpad
-from dpa4_flows.stores import load_job_store
+from dpa4_flows.store.jobs import load_job_store
 from dpa4_flows.version import __version__
 
 DEFAULT_MODEL = "dpa4-neo"

@@ -9,10 +9,10 @@ from typing import Any
 
 from dpa4_core.files import replacing_text
 from dpa4_flows.analysis.completeness import HullCompleteness
+from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.plots.figure import FigureBlock
 from dpa4_flows.properties.hull import HullSet
 from dpa4_flows.report.hull_plot import Summary, can_draw, write_hull_html, write_hull_png
-from dpa4_flows.schemas import RelaxationDocument
 from dpa4_flows.structure_files import Computed
 
 _COLUMNS = (

@@ -50,7 +50,7 @@ def run_task(model: str, settings: dict[str, Any], *, with_forces: bool) -> Task
 
     Args:
         model: as on the command line.
-        settings: as `dpa4_flows.calculations` makes them.
+        settings: as `dpa4_flows.documents.calculations` makes them.
         with_forces: whether results hold forces.
     """
     reference = ModelRef(model, dtype=settings["dtype"]).resolve()

@@ -16,7 +16,7 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
-from dpa4_flows.results import ResultsError
+from dpa4_flows.store.table import ResultsError
 
 USER_ERROR = 1
 """Exit code: something the user can mend, one sentence on stderr."""

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from dpa4_flows.calculations import RATTLE
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.calculations import RATTLE
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.competition import CACHE
 from dpa4_flows.reference.store import ReferenceStore

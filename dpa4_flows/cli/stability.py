@@ -13,7 +13,6 @@ import typer
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
-from dpa4_flows.calculations import RATTLE
 from dpa4_flows.cli.competition import AskMP, ask_project, crystal
 from dpa4_flows.cli.computing import documents_of
 from dpa4_flows.cli.console import print_json, say, tell_failed, warn
@@ -25,13 +24,14 @@ from dpa4_flows.cli.stability_output import print_answers, result_rows, structur
 from dpa4_flows.cli.structures import read_inputs
 from dpa4_flows.compute.plan import Crystal
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.calculations import RATTLE
 from dpa4_flows.extras import require_extra
 from dpa4_flows.makers.stability import stability_asks, stability_set
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.hull import Hull, HullSet
 from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
 from dpa4_flows.properties.stability import Stability
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.store.table import ResultsTable
 from dpa4_flows.structure_files import Computed, write_structures
 
 TABLE = "stability.sqlite"

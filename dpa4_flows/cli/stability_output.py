@@ -12,7 +12,7 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.stability import NOT_ASKED
 from dpa4_flows.cli.console import number, out, plural, say
 from dpa4_flows.cli.structures import MAX_ROWS
-from dpa4_flows.schemas_stability import StabilityDocument, StabilitySet
+from dpa4_flows.documents.stability import StabilityDocument, StabilitySet
 from dpa4_flows.structure_files import Computed
 
 _STYLES = {"stable": "green", "metastable": "yellow", "undecided": "yellow", "unstable": "bold red"}

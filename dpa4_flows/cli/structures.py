@@ -21,11 +21,11 @@ from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_core.verdicts import FLAG_SENTENCES
-from dpa4_flows.calculations import relax_settings, static_settings
 from dpa4_flows.cli.console import err, number, out, plural, print_json, say, tell_failed, warn
 from dpa4_flows.cli.large import RunOptions, run_large, run_task
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, Output, grouped
+from dpa4_flows.documents.calculations import relax_settings, static_settings
 from dpa4_flows.large.launch import Resources
 from dpa4_flows.runs.large import Workers
 from dpa4_flows.structure_files import Computed, Written, formula_of, is_run_target, output_format, write_structures

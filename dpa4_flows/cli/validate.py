@@ -34,7 +34,7 @@ from dpa4_flows.makers.corrections import (
     thermo_document,
 )
 from dpa4_flows.reference.entries import correction_scheme
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.store.table import ResultsTable
 
 TABLE = "thermo.sqlite"
 """Results table in the folder of `dpa4 validate thermo`."""

@@ -20,7 +20,7 @@ from dpa4_flows.extras import require_extra
 from dpa4_flows.makers.bulk_validation import TEMPERATURE_K, BulkDocument, BulkRow, bulk_document, bulk_solids
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.stability import Stability
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.store.table import ResultsTable
 
 TABLE = "bulk.sqlite"
 """Results table in the folder of `dpa4 validate bulk`."""

@@ -24,7 +24,7 @@ from dpa4_flows.cli.relaxing import Convergence
 from dpa4_flows.compute.plan import Ask, Crystals
 from dpa4_flows.properties.hull_comparison import Comparison, HullComparison
 from dpa4_flows.report.parity_plot import check_plot_name, write_parity_plot
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.store.table import ResultsTable
 
 TABLE = "hull.sqlite"
 """Results table in the folder of `dpa4 validate hull`."""

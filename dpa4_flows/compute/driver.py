@@ -28,10 +28,10 @@ from dpa4_core.verdicts import ErrorCode
 from dpa4_flows.compute.flight import Result, SafeFlight
 from dpa4_flows.compute.parts import part_of_text, request_key, text_of_part
 from dpa4_flows.compute.plan import Answer, Ask, Plan, PlanError
-from dpa4_flows.compute.store import MemoryStore, Store
-from dpa4_flows.compute.writer import Writer
+from dpa4_flows.documents.schemas import Document
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.schemas import Document
+from dpa4_flows.store.protocol import MemoryStore, Store
+from dpa4_flows.store.writer import Writer
 
 logger = logging.getLogger(__name__)
 

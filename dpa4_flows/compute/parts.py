@@ -11,7 +11,7 @@ import numpy as np
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import Relax, RelaxResult, RelaxStep, Static
-from dpa4_flows.calculations import calculation_key, input_hash, plain_structure
+from dpa4_flows.documents.calculations import calculation_key, input_hash, plain_structure
 from dpa4_flows.model_ref import ModelRef
 
 _ARRAYS = ("forces", "stress", "atom_energies")

@@ -33,11 +33,11 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import Relax, RelaxResult, Static
-from dpa4_flows.calculations import relaxation_key
-from dpa4_flows.compute.store import Store
+from dpa4_flows.documents.calculations import relaxation_key
+from dpa4_flows.documents.provenance import provenance
+from dpa4_flows.documents.schemas import Document, Provenance, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.provenance import provenance
-from dpa4_flows.schemas import Document, Provenance, RelaxationDocument
+from dpa4_flows.store.protocol import Store
 
 D = TypeVar("D", bound=Document)
 R = TypeVar("R", RelaxResult, Prediction)

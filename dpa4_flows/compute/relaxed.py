@@ -12,7 +12,8 @@ from dpa4_core.predict import Prediction
 from dpa4_core.relax import Relax, RelaxOptions, RelaxResult, Static
 from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.verdicts import ErrorCode
-from dpa4_flows.calculations import (
+from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
+from dpa4_flows.documents.calculations import (
     RATTLE,
     UNNAMED,
     rattled,
@@ -21,9 +22,8 @@ from dpa4_flows.calculations import (
     relaxation_key,
     static_settings,
 )
-from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
+from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.schemas import RelaxationDocument
 
 TIGHT_FMAX = 1e-3
 """eV/Å, for strains and phonons."""

@@ -21,7 +21,7 @@ from pymongo.errors import PyMongoError
 from ruamel.yaml.error import YAMLError
 
 from dpa4_flows.engines.engine import EngineError, JobId
-from dpa4_flows.stores import load_job_store
+from dpa4_flows.store.jobs import load_job_store
 
 CONNECT_TIMEOUT_MS = 5000
 WAITING = frozenset({"READY", "WAITING", "RESERVED", "RUNNING"})

@@ -14,7 +14,7 @@ from jobflow.core.job import Response
 
 from dpa4_core.errors import words_of
 from dpa4_flows.engines.engine import EngineError, JobId
-from dpa4_flows.stores import complete_job_store
+from dpa4_flows.store.jobs import complete_job_store
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _LOGGED = ("jobflow", "dpa4_flows", "dpa4_core", "py.warnings")

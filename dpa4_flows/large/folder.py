@@ -24,10 +24,10 @@ from dpa4_core.data.readers import RUN_FILE
 from dpa4_core.digests import digest
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
+from dpa4_flows.documents.provenance import code_version
 from dpa4_flows.large.inputs import fingerprint, first_difference, read_index, write_index
 from dpa4_flows.large.rows import SCHEMA, Row, read_attempts, read_journal, read_shard
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.provenance import code_version
 
 INDEX_FILE = "inputs.parquet"
 FORMAT_VERSION = 1

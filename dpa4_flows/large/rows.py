@@ -27,7 +27,7 @@ from dpa4_core.files import append, replacing
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import RelaxResult
 from dpa4_core.verdicts import ErrorCode, code_of_earlier_version
-from dpa4_flows.calculations import calculation_key, system_hash
+from dpa4_flows.documents.calculations import calculation_key, system_hash
 from dpa4_flows.model_ref import ModelRef
 
 Row = dict[str, Any]

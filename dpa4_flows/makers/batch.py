@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dpa4_flows.compute.relaxed import Energy, Relaxed
+from dpa4_flows.documents.schemas import RelaxationDocument
+from dpa4_flows.documents.stability import ElasticPart, PhononPart
 from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.phonons import Phonons
-from dpa4_flows.schemas import RelaxationDocument
-from dpa4_flows.schemas_stability import ElasticPart, PhononPart
 
 
 @dataclass

@@ -18,12 +18,12 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.documents.provenance import provenance
+from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.stability import StabilityDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.stability import Stability
-from dpa4_flows.provenance import provenance
-from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import Document, Provenance
-from dpa4_flows.schemas_stability import StabilityDocument
+from dpa4_flows.store.table import ResultsTable
 
 _FILE = Path(__file__).parents[1] / "data" / "bulk_solids.json"
 _ASE_PROTOTYPES = ("diamond", "zincblende", "rocksalt", "fcc", "bcc")

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from jobflow import Flow, Job, job
 
+from dpa4_flows.documents.schemas import ChunkSummary
 from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.makers.sources import CANDIDATES, count_atoms
-from dpa4_flows.results import TableRef, open_for_job
-from dpa4_flows.schemas import ChunkSummary
+from dpa4_flows.store.table import TableRef, open_for_job
 
 MAX_CHUNKS = 200
 """Jobs in one fan-out. FireWorks rewrites the whole workflow document at every launch, and a job that gathers

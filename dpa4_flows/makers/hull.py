@@ -17,6 +17,7 @@ from pymatgen.core import Structure
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.compute.driver import Retry, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals
+from dpa4_flows.documents.schemas import Document
 from dpa4_flows.makers.model_reference import takes_model
 from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.makers.table_reference import takes_table
@@ -25,8 +26,7 @@ from dpa4_flows.properties.hull import Hull, HullSet
 from dpa4_flows.properties.hull_comparison import HullComparison, HullComparisonDocument
 from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument
 from dpa4_flows.properties.windows import ElectrochemicalWindows, WindowSet
-from dpa4_flows.results import TableRef, open_for_job
-from dpa4_flows.schemas import Document
+from dpa4_flows.store.table import TableRef, open_for_job
 
 D = TypeVar("D", bound=Document)
 

@@ -15,12 +15,12 @@ from pymatgen.core import Molecule, Structure
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.compute.driver import Counts, Retry, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Property
-from dpa4_flows.compute.store import Store
+from dpa4_flows.documents.schemas import ChunkSummary, Document
 from dpa4_flows.makers.model_reference import ModelField, takes_model
 from dpa4_flows.makers.sources import CANDIDATES, find_structures, structures_of_files
 from dpa4_flows.makers.table_reference import takes_table
-from dpa4_flows.results import ResultsTable, TableRef, open_for_job
-from dpa4_flows.schemas import ChunkSummary, Document
+from dpa4_flows.store.protocol import Store
+from dpa4_flows.store.table import ResultsTable, TableRef, open_for_job
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from pymatgen.core import Composition, Structure
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import Survey
-from dpa4_flows.calculations import plain_structure
+from dpa4_flows.documents.calculations import plain_structure
+from dpa4_flows.documents.schemas import ChunkSummary, RelaxationDocument
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.chunks import chunk_flow
 from dpa4_flows.makers.model_reference import WholeMaker, takes_model
@@ -24,8 +25,7 @@ from dpa4_flows.reference.entries import ReferenceEntries, chemical_system, entr
 from dpa4_flows.reference.library import ReferencePhase, select_for_chemsys
 from dpa4_flows.reference.proposed import with_proposals
 from dpa4_flows.reference.sources import file_surveys, find_phases
-from dpa4_flows.results import ResultsTable, TableRef, open_for_job
-from dpa4_flows.schemas import ChunkSummary, RelaxationDocument
+from dpa4_flows.store.table import ResultsTable, TableRef, open_for_job
 
 SOURCE = "dpa4_flows.makers.references:reference_structures"
 """Where chunk jobs find the structures of competing phases, whose ids are the keys of their relaxations."""

@@ -14,8 +14,8 @@ from pymatgen.core import Molecule, Structure
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.data.readers import iter_entries
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.results import ResultsTable
 from dpa4_flows.site_conversion import as_pymatgen
+from dpa4_flows.store.table import ResultsTable
 
 logger = logging.getLogger(__name__)
 

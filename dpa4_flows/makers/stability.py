@@ -22,14 +22,14 @@ from pymatgen.core import Structure
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals
+from dpa4_flows.documents.stability import StabilityDocument, StabilitySet
 from dpa4_flows.extras import require_extra
 from dpa4_flows.makers.model_reference import ModelField, takes_model
 from dpa4_flows.makers.table_reference import takes_table
 from dpa4_flows.properties.hull import Hull, HullSet
 from dpa4_flows.properties.stability import Stability, with_hull
-from dpa4_flows.results import TableRef, open_for_job
-from dpa4_flows.schemas_stability import StabilityDocument, StabilitySet
 from dpa4_flows.site_conversion import free_crystal
+from dpa4_flows.store.table import TableRef, open_for_job
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dpa4_flows.results import table_for_jobs
+from dpa4_flows.store.table import table_for_jobs
 
 
 def takes_table(make: Callable[..., Any]) -> Callable[..., Any]:

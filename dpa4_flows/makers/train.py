@@ -20,11 +20,11 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.evaluate import Metrics, evaluate
 from dpa4_core.model.property import read_property_model
 from dpa4_core.train.config import TrainConfig
+from dpa4_flows.documents.provenance import provenance
+from dpa4_flows.documents.training import ErrorRow, EvaluationDocument, MetricsDocument, TrainingDocument
 from dpa4_flows.makers.model_reference import ModelField, takes_model
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.provenance import provenance
 from dpa4_flows.report.training import write_training_report
-from dpa4_flows.schemas_training import ErrorRow, EvaluationDocument, MetricsDocument, TrainingDocument
 from dpa4_flows.training import MODEL_FILE, TrainingRun, measure, read_run, ready, run_training, worse_sentences
 
 MAX_GROUPS = 1000

@@ -19,13 +19,13 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.compute.driver import Counts, Retry, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Property
 from dpa4_flows.compute.relaxed import Relaxed
-from dpa4_flows.compute.store import Store
+from dpa4_flows.documents.schemas import Document
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.at_rest import AT_REST, AtRest, Unread
 from dpa4_flows.properties.registry import canonical, property_class
 from dpa4_flows.properties.settings import with_settings
-from dpa4_flows.schemas import Document
 from dpa4_flows.site_conversion import as_pymatgen, free_crystal
+from dpa4_flows.store.protocol import Store
 
 RELAXED = "relaxed"
 """Name of the relaxation that properties start from, among the documents of a structure."""

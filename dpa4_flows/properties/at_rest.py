@@ -8,8 +8,8 @@ from typing import Any, ClassVar, TypeVar
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
 from dpa4_flows.compute.relaxed import TIGHT_FMAX, Relaxed
+from dpa4_flows.documents.schemas import Document
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.schemas import Document
 
 D = TypeVar("D", bound=Document)
 

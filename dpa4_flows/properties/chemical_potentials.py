@@ -12,8 +12,8 @@ from pymatgen.entries.computed_entries import ComputedEntry
 from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.analysis.thermodynamics import chemical_potential_region
 from dpa4_flows.compute.plan import PlanError
+from dpa4_flows.documents.schemas import HullDocument
 from dpa4_flows.properties.view import HullView, View, ViewSet
-from dpa4_flows.schemas import HullDocument
 
 
 class RegionDocument(View):

@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from dpa4_flows.documents.quantities import Quantity, plain_quantity, quantities
 from dpa4_flows.plots.words import format_value
-from dpa4_flows.quantities import Quantity, plain_quantity, quantities
 
 Scalar = bool | int | float | str | None
 

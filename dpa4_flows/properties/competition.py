@@ -19,6 +19,7 @@ from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError, gibbs_entries
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError, Property, Steps
 from dpa4_flows.compute.relaxed import PUSHED, Energy, Relaxed
+from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.reference.bundled_phases import bundled_relaxations
@@ -35,7 +36,6 @@ from dpa4_flows.reference.mp_frame import check_materials_project_scale, materia
 from dpa4_flows.reference.proposed import with_proposals
 from dpa4_flows.reference.sources import file_surveys, find_phases, open_materials_project
 from dpa4_flows.reference.store import ReferenceStore
-from dpa4_flows.schemas import Document, RelaxationDocument
 
 CACHE = "cache"
 """Name of the library in the cache folder of the program, where a folder of another library may be given."""

@@ -14,8 +14,8 @@ from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.elasticity import STRAINS, elastic_deformations, fit_elastic_tensor, structure_under
 from dpa4_flows.analysis.stability import primitive_cell
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError
+from dpa4_flows.documents.stability import ElasticPart
 from dpa4_flows.properties.part import StabilityProperty, whole_crystal
-from dpa4_flows.schemas_stability import ElasticPart
 
 LOOSE_GPA = 0.5
 """Under a stress of some share of the moduli the criteria for a free crystal do not hold."""

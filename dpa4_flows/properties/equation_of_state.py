@@ -11,10 +11,10 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import Relax, RelaxOptions
 from dpa4_flows.analysis.equation_of_state import MIN_POINTS, STRAINS, Form, fit_equation_of_state, scaled
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
+from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.reasons import Reason
+from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.properties.part import had_room, whole_crystal
-from dpa4_flows.quantities import Quantity
-from dpa4_flows.reasons import Reason
-from dpa4_flows.schemas import Document, Provenance
 
 
 class EquationOfStateDocument(Document):

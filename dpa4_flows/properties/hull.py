@@ -12,10 +12,10 @@ from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
 from dpa4_flows.analysis.hull_warnings import scheme_warnings, system_warnings
 from dpa4_flows.analysis.thermodynamics import at_temperature
 from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError
+from dpa4_flows.documents.provenance import energy_frame, provenance
+from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.schemas import Document, EnergyFrame, HullDocument, Provenance
 from dpa4_flows.properties.competition import Competing, Rivals, Standing, together
-from dpa4_flows.provenance import energy_frame, provenance
-from dpa4_flows.quantities import Quantity
-from dpa4_flows.schemas import Document, EnergyFrame, HullDocument, Provenance
 
 
 class HullSet(Document):

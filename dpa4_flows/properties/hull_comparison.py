@@ -22,10 +22,10 @@ from dpa4_flows.analysis.hull_comparison import (
 )
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Plan, PlanError, Property
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.entries import correction_scheme, entries_of_phases
 from dpa4_flows.reference.entries_file import read_entries
-from dpa4_flows.schemas import Document, Provenance
 
 
 class Comparison(Document):

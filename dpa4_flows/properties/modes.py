@@ -12,11 +12,11 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.stability import primitive_cell, space_group
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError
 from dpa4_flows.compute.relaxed import TIGHT_FMAX, Relaxed
+from dpa4_flows.documents.schemas import RelaxationDocument
+from dpa4_flows.documents.stability import FollowedMode, FollowedPart, PhononPart
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.part import StabilityProperty, whole_crystal
 from dpa4_flows.properties.phonons import Phonons
-from dpa4_flows.schemas import RelaxationDocument
-from dpa4_flows.schemas_stability import FollowedMode, FollowedPart, PhononPart
 
 MIN_GAIN_EV = 1e-4
 """eV/atom; a structure that is lower by less is the one that the displacement came from."""

@@ -10,7 +10,7 @@ from pymatgen.core import Structure
 from dpa4_core.relax import RelaxResult
 from dpa4_flows.compute.driver import OUT_OF_MEMORY
 from dpa4_flows.compute.plan import Crystal, PlanError, Property
-from dpa4_flows.schemas_stability import StabilityPart
+from dpa4_flows.documents.stability import StabilityPart
 from dpa4_flows.site_conversion import crystal_problem
 
 P = TypeVar("P", bound=StabilityPart)

@@ -11,9 +11,9 @@ from dpa4_core.relax import Static
 from dpa4_flows.analysis.force_constants import DISPLACEMENT, PhononCalculation
 from dpa4_flows.analysis.phonons import dynamical_stability, thermal_properties
 from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError
+from dpa4_flows.documents.stability import PhononPart, ThermalRow
 from dpa4_flows.extras import require_extra
 from dpa4_flows.properties.part import StabilityProperty, whole_crystal
-from dpa4_flows.schemas_stability import PhononPart, ThermalRow
 
 TEMPERATURES = (0.0, 100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 800.0, 1000.0)
 """K."""

@@ -23,11 +23,11 @@ from dpa4_flows.analysis.pourbaix import (
 )
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError
+from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.properties.competition import Competing, with_elements
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.reference.entries import chemical_system
 from dpa4_flows.reference.ions import read_ions
-from dpa4_flows.schemas import Document, Provenance
 
 
 class PourbaixDocument(Document):

@@ -9,13 +9,8 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.stability import NOT_ASKED, PARTS, Part, hull_part, overall_verdict, space_group
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
 from dpa4_flows.compute.relaxed import TIGHT_FMAX, Relaxed
-from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.elastic import Elastic
-from dpa4_flows.properties.modes import FollowedModes
-from dpa4_flows.properties.part import whole_crystal
-from dpa4_flows.properties.phonons import Phonons
-from dpa4_flows.schemas import HullDocument, Provenance, RelaxationDocument
-from dpa4_flows.schemas_stability import (
+from dpa4_flows.documents.schemas import HullDocument, Provenance, RelaxationDocument
+from dpa4_flows.documents.stability import (
     ElasticPart,
     HullPart,
     PhononPart,
@@ -23,6 +18,11 @@ from dpa4_flows.schemas_stability import (
     StabilityDocument,
     StabilityPart,
 )
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.modes import FollowedModes
+from dpa4_flows.properties.part import whole_crystal
+from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.site_conversion import free_crystal
 
 LOWER_EV = 2e-3

@@ -16,10 +16,10 @@ from dpa4_flows.analysis.facets import Miller
 from dpa4_flows.analysis.surface import J_M2_PER_EV_A2, Cut, Cuts, SkipCode, cuts, facet_energies, surface_energy
 from dpa4_flows.analysis.wulff import wulff
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, checked
+from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.reasons import Reason
+from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.properties.part import had_room, whole_crystal
-from dpa4_flows.quantities import Quantity
-from dpa4_flows.reasons import Reason
-from dpa4_flows.schemas import Document, Provenance
 
 STRAINED_GPA = 0.5
 """Of any component of the stress on the crystal; beyond it a slab relaxes more than its surface."""

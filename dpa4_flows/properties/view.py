@@ -13,9 +13,9 @@ from pymatgen.entries.computed_entries import ComputedEntry
 from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
 from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError
+from dpa4_flows.documents.schemas import Document, HullDocument, Provenance
 from dpa4_flows.properties.competition import Competing, Standing, together
 from dpa4_flows.properties.hull import place
-from dpa4_flows.schemas import Document, HullDocument, Provenance
 
 
 class View(Document):

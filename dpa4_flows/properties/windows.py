@@ -12,10 +12,10 @@ from pymatgen.entries.computed_entries import ComputedEntry
 from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.thermodynamics import electrochemical_window
 from dpa4_flows.compute.plan import Crystal, Crystals
+from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.schemas import HullDocument
 from dpa4_flows.properties.competition import Standing, systems_of, with_elements
 from dpa4_flows.properties.view import HullView, View, ViewSet
-from dpa4_flows.quantities import Quantity
-from dpa4_flows.schemas import HullDocument
 
 
 class WindowDocument(View):

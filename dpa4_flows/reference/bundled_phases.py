@@ -23,6 +23,7 @@ from pymatgen.core import Element, Lattice, Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.bundled import bundled_compounds
+from dpa4_flows.documents.schemas import Provenance, RelaxationDocument
 from dpa4_flows.reference.library import (
     ReferencePhase,
     bundled_elements,
@@ -31,7 +32,6 @@ from dpa4_flows.reference.library import (
     select_for_chemsys,
 )
 from dpa4_flows.reference.table import subsystems
-from dpa4_flows.schemas import Provenance, RelaxationDocument
 
 _DATA = Path(__file__).parents[1] / "data"
 COMPOUNDS_FILE = _DATA / "compounds.parquet"

@@ -13,12 +13,12 @@ from pydantic import Field
 
 from dpa4_core.files import write_bytes
 from dpa4_flows.analysis.completeness import HullCompleteness
-from dpa4_flows.provenance import code_version
+from dpa4_flows.documents.provenance import code_version
+from dpa4_flows.documents.schemas import Document
 from dpa4_flows.reference.entries import document_entry
 from dpa4_flows.reference.proposed import SOURCE as PROTOTYPES
 from dpa4_flows.reference.store import ReferenceStore, canonical_system, library_folder
 from dpa4_flows.reference.table import Answer, usable_problem
-from dpa4_flows.schemas import Document
 
 
 class SystemSummary(Document):

@@ -16,7 +16,7 @@ from dpa4_flows.analysis.completeness import PROTOTYPE, HullCompleteness, Survey
 from dpa4_flows.analysis.corrections import CorrectedEntry, corrected_entry
 from dpa4_flows.analysis.frames import check_fitted_to
 from dpa4_flows.analysis.schemes import SchemeError, find_scheme, scheme_name
-from dpa4_flows.schemas import RelaxationDocument
+from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.site_conversion import crystal_problem
 
 

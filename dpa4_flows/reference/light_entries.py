@@ -7,9 +7,9 @@ from typing import Any
 
 from pymatgen.entries.computed_entries import CompositionEnergyAdjustment, ComputedEntry
 
+from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.reference.entries import document_entry
 from dpa4_flows.reference.table import PhaseRow
-from dpa4_flows.schemas import RelaxationDocument
 
 
 def stored_entry(document: RelaxationDocument | None, scheme: str, name: str) -> dict[str, Any] | str:

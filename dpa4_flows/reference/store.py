@@ -34,12 +34,13 @@ from dpa4_core.locks import locked_names
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.registry import cache_dir
 from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, tally
-from dpa4_flows.calculations import plain_structure
 from dpa4_flows.compute.driver import Counts, Retry, compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.compute.relaxed import PUSHED, Relaxed
+from dpa4_flows.documents.calculations import plain_structure
+from dpa4_flows.documents.provenance import code_version
+from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.provenance import code_version
 from dpa4_flows.reference.bundled_phases import bundled_relaxations
 from dpa4_flows.reference.entries import ReferenceEntries
 from dpa4_flows.reference.library import ReferencePhase
@@ -48,7 +49,6 @@ from dpa4_flows.reference.proposed import PROTOTYPE, proposals_version, proposed
 from dpa4_flows.reference.proposed import SOURCE as PROTOTYPES
 from dpa4_flows.reference.sources import PhaseSource
 from dpa4_flows.reference.table import Answer, PhaseRow, ReferenceTable, usable_problem
-from dpa4_flows.schemas import Document, RelaxationDocument
 
 _ENTRY_VERSION = 1  # raise it when corrections change, so that stored entries are made anew
 

@@ -17,7 +17,7 @@ from pymatgen.core import Structure
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.completeness import Survey
 from dpa4_flows.reference.library import MATERIALS_PROJECT, ReferencePhase
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.store.table import ResultsTable
 
 _MANY = 500  # bound variables of one query
 

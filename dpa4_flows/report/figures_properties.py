@@ -11,10 +11,10 @@ import plotly.graph_objects as go
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.equation_of_state import birch_murnaghan, vinet
 from dpa4_flows.analysis.facets import Miller
+from dpa4_flows.documents.stability import PhononPart
 from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
 from dpa4_flows.properties.equation_of_state import EquationOfStateDocument
 from dpa4_flows.properties.surface import SurfaceDocument
-from dpa4_flows.schemas_stability import PhononPart
 
 _CURVES = 12  # in one figure
 _SHAPES = 6  # figures

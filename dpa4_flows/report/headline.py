@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from dpa4_flows.campaigns.funnel import Funnel
 from dpa4_flows.campaigns.snapshot import Snapshot
+from dpa4_flows.documents.schemas import RankedCandidate
 from dpa4_flows.plots.words import formula_text
 from dpa4_flows.report.labels import badge_text
-from dpa4_flows.schemas import RankedCandidate
 
 _NAMED = 3
 

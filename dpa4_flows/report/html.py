@@ -22,7 +22,7 @@ from dpa4_flows.report.figures import funnel_figure, score_figure
 from dpa4_flows.report.figures_hull import MAX_FIGURES, hull_figures
 from dpa4_flows.report.page import render_page, script_json
 from dpa4_flows.report.tables import campaign_name
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.store.table import ResultsTable
 
 MAX_ROWS = 2000
 """Rows of each table in the page; the CSV file of the run has all of them."""

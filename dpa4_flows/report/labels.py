@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from dpa4_flows.campaigns.funnel import Funnel
-from dpa4_flows.reasons import Reason
-from dpa4_flows.schemas import RankedCandidate
+from dpa4_flows.documents.reasons import Reason
+from dpa4_flows.documents.schemas import RankedCandidate
 
 OUTCOME_TITLES: dict[str, str] = {
     "ranked": "ranked",

@@ -15,8 +15,8 @@ from markupsafe import Markup
 from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.campaigns.reason_counts import NO_REASON
 from dpa4_flows.campaigns.snapshot import INPUT, Row, Snapshot, provenance_of
+from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.plots.words import duration, format_value, formula_html, formula_text
-from dpa4_flows.quantities import Quantity
 from dpa4_flows.report.figures_hull import hull_caveat, system_elements
 from dpa4_flows.report.headline import headline
 from dpa4_flows.report.labels import OUTCOME_TITLES, badge_text, flag_text, score_low, score_text

@@ -18,7 +18,7 @@ from ase.io.extxyz import write_extxyz as write_ase_extxyz
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.campaigns.snapshot import Row, Snapshot
-from dpa4_flows.schemas import RelaxationDocument, StageResult
+from dpa4_flows.documents.schemas import RelaxationDocument, StageResult
 
 _SLICE = 200
 

@@ -20,7 +20,7 @@ from dpa4_flows.plots.words import format_value, formula_text
 from dpa4_flows.report.headline import Headline, headline
 from dpa4_flows.report.labels import OUTCOME_TITLES, flag_phrase, score_text
 from dpa4_flows.report.structures import write_extxyz, write_json
-from dpa4_flows.results import ResultsError, ResultsTable
+from dpa4_flows.store.table import ResultsError, ResultsTable
 
 _NARROW = 100  # characters; below, ids are left out where formulas tell candidates apart
 _COLUMN_GAP = 2  # padding and divider of `_grid`

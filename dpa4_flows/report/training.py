@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from dpa4_core.files import replacing_text
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_flows.documents.provenance import code_version
 from dpa4_flows.plots.words import duration
-from dpa4_flows.provenance import code_version
 from dpa4_flows.report.figures_training import curve_figures, parity_figures
 from dpa4_flows.report.page import render_page
 from dpa4_flows.report.sections import flatten

@@ -36,8 +36,8 @@ from dpa4_flows.engines import Engine as RunningEngine
 from dpa4_flows.engines import EngineError, FireWorks, engine_of
 from dpa4_flows.engines.fireworks import WAITING
 from dpa4_flows.report.structures import rows_with_frames
-from dpa4_flows.results import ResultsError, ResultsTable
 from dpa4_flows.runs.run import ROWS, How, Note, Outcome, Part, Run, RunStatus, RunStructure
+from dpa4_flows.store.table import ResultsError, ResultsTable
 
 TABLE_NAME = "ranking.csv"
 

@@ -21,20 +21,20 @@ from dpa4_core.data.site_data import as_atoms
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
 from dpa4_core.locks import holder, locked
-from dpa4_flows.calculations import plain_structure
 from dpa4_flows.compute.driver import Counts, Retry
 from dpa4_flows.compute.relaxed import Relaxed
-from dpa4_flows.compute.store import Store
+from dpa4_flows.documents.calculations import plain_structure
+from dpa4_flows.documents.provenance import code_version
+from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.answers import Answer, Question, Subject, answer, stored_answers
 from dpa4_flows.properties.registry import property_class
 from dpa4_flows.properties.settings import plain_settings, with_settings
 from dpa4_flows.properties.table import Results
-from dpa4_flows.provenance import code_version
 from dpa4_flows.report.properties import write_properties_report
-from dpa4_flows.results import ResultsTable
 from dpa4_flows.runs.run import ROWS, How, Note, Outcome, Part, Run, RunStatus, RunStructure
-from dpa4_flows.schemas import Candidate
+from dpa4_flows.store.protocol import Store
+from dpa4_flows.store.table import ResultsTable
 
 TABLE_FILE = "results.sqlite"
 LOCK_FILE = "run.lock"

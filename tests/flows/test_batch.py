@@ -24,19 +24,19 @@ from toy_campaign import scene
 from dpa4_core.data.graph import Graph
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
-from dpa4_flows.calculations import input_hash, plain_structure, relaxation_key
 from dpa4_flows.campaigns.context import Case
 from dpa4_flows.campaigns.relaxed import judge_relaxation
 from dpa4_flows.compute.relaxed import Relaxed
-from dpa4_flows.compute.writer import Writer
+from dpa4_flows.documents.calculations import input_hash, plain_structure, relaxation_key
+from dpa4_flows.documents.schemas import Candidate, ChunkSummary, RelaxationDocument
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.makers.chunks import MAX_CHUNKS, chunk_flow, split
 from dpa4_flows.makers.property import RETRY_SINCE, PropertyMaker
 from dpa4_flows.makers.sources import count_atoms, find_structures
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.results import ResultsError, ResultsTable
-from dpa4_flows.schemas import Candidate, ChunkSummary, RelaxationDocument
+from dpa4_flows.store.table import ResultsError, ResultsTable
+from dpa4_flows.store.writer import Writer
 
 TOY = ModelRef("dpa4_core.testing:MorsePotential")
 

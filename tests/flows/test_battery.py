@@ -23,7 +23,6 @@ from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.analysis.completeness import Tally
 from dpa4_flows.analysis.hull import HullResult
-from dpa4_flows.calculations import rattled
 from dpa4_flows.campaigns import battery
 from dpa4_flows.campaigns.battery import BATTERY
 from dpa4_flows.campaigns.candidates import read_candidates
@@ -34,12 +33,13 @@ from dpa4_flows.campaigns.hull import products_text
 from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run, stored_campaign
 from dpa4_flows.campaigns.sections import ConfigError
+from dpa4_flows.documents.calculations import rattled
+from dpa4_flows.documents.reasons import Reason, voided
+from dpa4_flows.documents.schemas import Candidate, ChunkSummary, RelaxationDocument, StageResult, Status
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.references import lowest_element
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.reasons import Reason, voided
-from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import Candidate, ChunkSummary, RelaxationDocument, StageResult, Status
+from dpa4_flows.store.table import ResultsTable
 
 FUNNEL = BATTERY.funnel()
 STAGES = FUNNEL.names

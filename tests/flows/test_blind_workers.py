@@ -25,7 +25,7 @@ from dpa4_flows.makers.references import ReferenceMaker
 from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.hull import Hull
-from dpa4_flows.results import SCHEMA_VERSION, ResultsError, ResultsTable
+from dpa4_flows.store.table import SCHEMA_VERSION, ResultsError, ResultsTable
 
 STAGES = BATTERY.funnel().names
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
@@ -219,6 +219,6 @@ def test_a_killed_run_can_be_read_where_nothing_can_be_written(tmp_path: Path, m
         return connect(database, *arguments, **options)
 
     before = {p.name: p.read_bytes() for p in (tmp_path / "mounted").iterdir()}
-    monkeypatch.setattr("dpa4_flows.results.sqlite3.connect", on_read_only_mount)
+    monkeypatch.setattr("dpa4_flows.store.table.sqlite3.connect", on_read_only_mount)
     assert open_run(tmp_path / "mounted").get_meta("state") == "running"
     assert {p.name: p.read_bytes() for p in (tmp_path / "mounted").iterdir()} == before

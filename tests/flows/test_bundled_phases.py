@@ -29,7 +29,7 @@ from dpa4_flows.reference.bundled_phases import (
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.proposed import uncovered, with_proposals
 from dpa4_flows.reference.store import ReferenceStore
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.store.table import ResultsTable
 
 
 def toy_library(folder: Path) -> ReferenceStore:

@@ -23,12 +23,12 @@ from dpa4_flows.campaigns.library import campaign_library
 from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.campaigns.run import PreparedRun, finish_run, prepare_run
 from dpa4_flows.campaigns.sections import ConfigError
+from dpa4_flows.documents.schemas import Candidate, RelaxationDocument, StageResult
 from dpa4_flows.engines import run_local
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.store import ReferenceStore
-from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import Candidate, RelaxationDocument, StageResult
+from dpa4_flows.store.table import ResultsTable
 
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
 

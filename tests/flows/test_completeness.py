@@ -34,6 +34,8 @@ from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.run import prepare_run
 from dpa4_flows.cli import app
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.reasons import voided
+from dpa4_flows.documents.schemas import HullDocument
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.hull import ConvexHullMaker
@@ -42,12 +44,10 @@ from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.stability import Stability
-from dpa4_flows.reasons import voided
 from dpa4_flows.reference.catalogue import export_entries
 from dpa4_flows.reference.sources import BundledPhases, PhaseFile
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.report.figures_hull import hull_caveat, hull_figures
-from dpa4_flows.schemas import HullDocument
 
 FAST = ("-m", MORSE, "--fmax", "0.05", "--threads", "1")
 MAKER = BatchRelaxMaker(property=Relaxed(fmax=0.05), model=ModelRef(MORSE))

@@ -17,12 +17,12 @@ from dpa4_core.testing import MorsePotential
 from dpa4_flows.compute.driver import Counts, Retry, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property, checked
 from dpa4_flows.compute.relaxed import Energy, Relaxed
-from dpa4_flows.compute.store import MemoryStore
+from dpa4_flows.documents.schemas import Document, Provenance, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.phonons import Phonons
-from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import Document, Provenance, RelaxationDocument
+from dpa4_flows.store.protocol import MemoryStore
+from dpa4_flows.store.table import ResultsTable
 
 MORSE = ModelRef("dpa4_core.testing:MorsePotential")
 

@@ -13,7 +13,7 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 from dpa4_flows.analysis.corrections import corrected_entry
 from dpa4_flows.analysis.frames import FrameError, check_same_frame, hubbards, run_type, u_state
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
-from dpa4_flows.schemas import EnergyFrame
+from dpa4_flows.documents.schemas import EnergyFrame
 
 DATA = Path(__file__).parents[1] / "data"
 MODEL = {"model_sha256": "a" * 64, "level_of_theory": "PBE / PBE+U (PBE_54), OMat24"}

@@ -12,7 +12,7 @@ from pymatgen.core import Lattice, Structure
 
 from dpa4_flows.analysis import duplicates
 from dpa4_flows.analysis.duplicates import group_duplicates, relaxed_duplicates
-from dpa4_flows.schemas import Provenance, RelaxationDocument
+from dpa4_flows.documents.schemas import Provenance, RelaxationDocument
 
 DATA = Path(__file__).parents[1] / "data"
 pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib in pymatgen

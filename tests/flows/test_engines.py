@@ -9,7 +9,7 @@ from fireworks import fw_config
 from jobflow import SETTINGS, Flow, job
 
 from dpa4_flows.engines import EngineError, Local, engine_of, fireworks, open_launchpad, run_local, submit_fireworks
-from dpa4_flows.stores import complete_job_store
+from dpa4_flows.store.jobs import complete_job_store
 
 
 @job

@@ -18,7 +18,7 @@ from toy_campaign import MORSE, write_campaign
 
 from dpa4_core.locks import holder
 from dpa4_flows.campaigns.run import LOCK_FILE, TABLE_FILE, open_run
-from dpa4_flows.results import ResultsError
+from dpa4_flows.store.table import ResultsError
 
 TESTS = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}

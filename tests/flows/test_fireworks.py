@@ -18,6 +18,7 @@ from maggma.stores import GridFSStore
 from pymatgen.core import Lattice, Structure
 from pymongo import MongoClient
 
+from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.engines import FireWorks, open_launchpad, submit_fireworks
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.chunks import chunk_flow
@@ -26,8 +27,7 @@ from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.stability import Stability
-from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import Candidate
+from dpa4_flows.store.table import ResultsTable
 
 pytestmark = pytest.mark.fireworks
 

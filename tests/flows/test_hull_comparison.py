@@ -31,7 +31,7 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.hull_comparison import HullComparison
 from dpa4_flows.reference.entries_file import read_entries
 from dpa4_flows.reference.library import LibraryError, bundled_elements
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.store.table import ResultsTable
 
 FAST = ("-m", MORSE, "--fmax", "0.05", "--threads", "1")
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -16,6 +16,7 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.hull import ConvexHullMaker
@@ -33,8 +34,7 @@ from dpa4_flows.properties.windows import ElectrochemicalWindows
 from dpa4_flows.reference.entries import correction_scheme
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.sources import find_phases
-from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import RelaxationDocument
+from dpa4_flows.store.table import ResultsTable
 
 MAKER = BatchRelaxMaker(property=Relaxed(fmax=0.05), model=ModelRef("dpa4_core.testing:MorsePotential"))
 

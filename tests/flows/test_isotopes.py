@@ -24,7 +24,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.md import MDSettings
 from dpa4_core.md.subject import identity_of, movable_atoms
 from dpa4_core.testing import MorsePotential
-from dpa4_flows.calculations import input_hash, plain_structure, relaxation_document, system_hash
+from dpa4_flows.documents.calculations import input_hash, plain_structure, relaxation_document, system_hash
 from dpa4_flows.large.rows import Rows
 from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker, BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef

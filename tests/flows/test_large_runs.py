@@ -35,9 +35,9 @@ from dpa4_core.data.graph import Graph
 from dpa4_core.potential import Output
 from dpa4_core.relax import relax
 from dpa4_core.testing import MorsePotential
-from dpa4_flows.calculations import relax_settings, static_settings
 from dpa4_flows.cli import app
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.calculations import relax_settings, static_settings
 from dpa4_flows.large import claims as claims_module
 from dpa4_flows.large import worker as worker_module
 from dpa4_flows.large.claims import Claims, Worker

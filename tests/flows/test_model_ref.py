@@ -19,8 +19,8 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import Potential, save
 from dpa4_core.predict import predict
 from dpa4_core.testing import MorsePotential
+from dpa4_flows.documents.provenance import energy_frame, provenance
 from dpa4_flows.model_ref import ModelRef, ModelRefError
-from dpa4_flows.provenance import energy_frame, provenance
 
 TOY = "dpa4_core.testing:MorsePotential"
 TOY_SHA256 = hashlib.sha256(TOY.encode()).hexdigest()

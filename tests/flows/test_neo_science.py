@@ -16,7 +16,7 @@ from dpa4_flows.analysis.electrode import electrode_properties, remove_ions
 from dpa4_flows.analysis.hull import phase_positions
 from dpa4_flows.analysis.surface import cuts, surface_energy
 from dpa4_flows.bundled import bundled_campaigns
-from dpa4_flows.calculations import rattled
+from dpa4_flows.documents.calculations import rattled
 from dpa4_flows.reference.library import bundled_elements, load_phases
 
 pytestmark = pytest.mark.network

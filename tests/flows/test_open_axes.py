@@ -21,17 +21,17 @@ from dpa4_core.data.structures import to_system
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import relax
 from dpa4_flows.analysis.sanity import check_candidate
-from dpa4_flows.calculations import input_hash, system_hash
 from dpa4_flows.cli import app
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.calculations import input_hash, system_hash
 from dpa4_flows.large.rows import Rows
 from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker, BatchRelaxMaker
 from dpa4_flows.makers.elastic_flow import DPA4ElasticMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.entries import document_entry
 from dpa4_flows.reference.library import LibraryError, as_crystal
-from dpa4_flows.results import ResultsTable
 from dpa4_flows.site_conversion import as_pymatgen
+from dpa4_flows.store.table import ResultsTable
 
 MODEL = ModelRef(MORSE)
 PERIODIC = "periodic along a, b only, and this needs a crystal"

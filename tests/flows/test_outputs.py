@@ -29,10 +29,10 @@ from dpa4_core.data.structures import StructureError, to_system
 from dpa4_core.errors import DPA4Error
 from dpa4_core.md import MDSettings, md
 from dpa4_core.testing import MorsePotential
-from dpa4_flows.calculations import static_settings
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.cli.app import app
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.calculations import static_settings
 from dpa4_flows.large.export import export_run
 from dpa4_flows.large.folder import Task, prepare_folder
 from dpa4_flows.large.worker import RunWorker

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dpa4_flows.analysis.ranking import Objective, pareto_front, rank_candidates
-from dpa4_flows.reasons import Reason
+from dpa4_flows.documents.reasons import Reason
 
 OBJECTIVES = [
     Objective("average_voltage", 2.0, low=3.0, high=4.0),

@@ -27,17 +27,17 @@ from dpa4_flows.campaigns.battery_figures import charged_figures, electrode_figu
 from dpa4_flows.campaigns.battery_known import KNOWN_VOLTAGES
 from dpa4_flows.campaigns.reason_counts import reason_pattern
 from dpa4_flows.campaigns.snapshot import order_stages, provenance_of, take_snapshot
+from dpa4_flows.documents.quantities import plain_quantity
+from dpa4_flows.documents.reasons import Reason
+from dpa4_flows.documents.schemas import Candidate, Provenance, RankedCandidate, RelaxationDocument, StageResult, Status
 from dpa4_flows.plots.figure import FigureBlock
 from dpa4_flows.plots.words import format_value, formula_html, formula_text
-from dpa4_flows.quantities import plain_quantity
-from dpa4_flows.reasons import Reason
 from dpa4_flows.report import export, html, print_funnel, print_ranking, write_csv, write_report
 from dpa4_flows.report.caveats import model_caveats
 from dpa4_flows.report.figures import funnel_figure
 from dpa4_flows.report.figures_hull import hull_figures
 from dpa4_flows.report.labels import badge_text
-from dpa4_flows.results import ResultsError, ResultsTable
-from dpa4_flows.schemas import Candidate, Provenance, RankedCandidate, RelaxationDocument, StageResult, Status
+from dpa4_flows.store.table import ResultsError, ResultsTable
 
 FUNNEL = BATTERY.funnel()
 

@@ -21,9 +21,9 @@ from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.flow import compute
 from dpa4_flows.campaigns.run import LOCK_FILE, PreparedRun, open_run, prepare_run, run_lock
+from dpa4_flows.documents.schemas import StageResult
 from dpa4_flows.reference.sources import find_phases
-from dpa4_flows.results import ResultsError, ResultsTable
-from dpa4_flows.schemas import StageResult
+from dpa4_flows.store.table import ResultsError, ResultsTable
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_folder_of_another_user_can_be_read() -> None:
         "import os, sys, tempfile\n"
         "from pathlib import Path\n"
         "from dpa4_flows.campaigns.run import open_run\n"
-        "from dpa4_flows.results import ResultsTable\n"
+        "from dpa4_flows.store.table import ResultsTable\n"
         "folder = Path(tempfile.mkdtemp())\n"
         "ResultsTable(folder / 'results.sqlite').set_meta('state', 'complete')\n"
         "folder.chmod(0o555)\n"

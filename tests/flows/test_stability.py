@@ -20,6 +20,7 @@ from dpa4_flows.analysis.completeness import HullCompleteness, Tally, hull_compl
 from dpa4_flows.analysis.stability import hull_part, overall_verdict
 from dpa4_flows.compute.plan import Crystal
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.stability import ElasticPart, StabilityDocument, StabilitySet
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker
 from dpa4_flows.makers.stability import StabilityMaker
@@ -27,7 +28,6 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.stability import Stability
-from dpa4_flows.schemas_stability import ElasticPart, StabilityDocument, StabilitySet
 
 pytest.importorskip("phonopy")
 

@@ -17,9 +17,9 @@ from dpa4_flows.campaigns.flow import CampaignMaker
 from dpa4_flows.campaigns.run import open_run, prepare_run, stored_campaign
 from dpa4_flows.campaigns.snapshot import take_snapshot
 from dpa4_flows.cli import app
+from dpa4_flows.documents.schemas import StageResult
 from dpa4_flows.engines import run_local
-from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import StageResult
+from dpa4_flows.store.table import ResultsTable
 
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
 

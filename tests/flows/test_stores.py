@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from jobflow import SETTINGS, JobStore, job, run_locally
 from maggma.stores import JSONStore, MemoryStore
 
-from dpa4_flows.stores import AtomicJSONStore, JobStoreError, complete_job_store, load_job_store
+from dpa4_flows.store.jobs import AtomicJSONStore, JobStoreError, complete_job_store, load_job_store
 
 
 @job(data=["trajectory"])
@@ -70,3 +72,42 @@ def test_complete_configuration_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatc
     store = complete_job_store(tmp_path)
     monkeypatch.setattr(SETTINGS, "JOB_STORE", store)
     assert load_job_store() is store
+
+
+BEFORE = {  # as jobs in databases and outputs in stores name classes of modules that have moved
+    "table": {
+        "@module": "dpa4_flows.results",
+        "@class": "TableRef",
+        "path": "/r.sqlite",
+        "run_id": "a",
+        "shared": False,
+    },
+    "summary": {
+        "@module": "dpa4_flows.schemas",
+        "@class": "ChunkSummary",
+        "n_requested": 2,
+        "n_computed": 1,
+        "n_reused": 1,
+        "n_failed": 0,
+    },
+    "reason": {"@module": "dpa4_flows.reasons", "@class": "Reason", "code": "too_far", "sentence": "it is too far"},
+    "stability": {"@module": "dpa4_flows.schemas_stability", "@callable": "StabilityDocument", "@bound": None},
+    "training": {"@module": "dpa4_flows.schemas_training", "@callable": "TrainingDocument", "@bound": None},
+    "store": {"@module": "dpa4_flows.stores", "@callable": "AtomicJSONStore", "@bound": None},
+}
+
+
+def test_jobs_of_before_are_read_by_a_worker_that_has_imported_nothing():
+    code = f"""
+from monty.json import MontyDecoder
+found = MontyDecoder().process_decoded({BEFORE})
+import dpa4_flows
+from dpa4_flows.documents import reasons, schemas, stability, training
+from dpa4_flows.store import jobs, table
+assert type(found["table"]) is table.TableRef and found["table"].run_id == "a"
+assert type(found["summary"]) is schemas.ChunkSummary and found["summary"].n_computed == 1
+assert type(found["reason"]) is reasons.Reason
+assert found["stability"] is stability.StabilityDocument and found["training"] is training.TrainingDocument
+assert found["store"] is jobs.AtomicJSONStore
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

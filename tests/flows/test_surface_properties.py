@@ -21,7 +21,7 @@ from dpa4_flows.compute.plan import Ask, Crystal, Property
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.equation_of_state import EquationOfState
 from dpa4_flows.properties.surface import SurfaceEnergies
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.store.table import ResultsTable
 
 TOY = ModelRef("dpa4_core.testing.morse:MorsePotential")
 THIN = SurfaceEnergies(min_thickness=6.0, vacuum=8.0)

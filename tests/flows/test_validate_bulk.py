@@ -16,7 +16,7 @@ from dpa4_flows.makers.bulk_validation import bulk_document, bulk_solids
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.stability import Stability
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.store.table import ResultsTable
 
 pytest.importorskip("phonopy")
 

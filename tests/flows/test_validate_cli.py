@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from dpa4_flows.analysis.schemes import find_scheme
 from dpa4_flows.cli import app
 from dpa4_flows.cli.validate import TABLE
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.store.table import ResultsTable
 
 MODEL = ("-m", "toy_pbe:pbe_u", "--dtype", "float64", "--fmax", "0.3")
 pytestmark = [

@@ -32,6 +32,7 @@ from dpa4_flows.cli import app
 from dpa4_flows.compute.driver import Counts
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.makers.batch import BatchElasticMaker, BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties import registry
@@ -43,8 +44,7 @@ from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.registry import property_class, property_names
 from dpa4_flows.properties.settings import plain_settings, settings_of, summary, with_settings
-from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import Document, Provenance
+from dpa4_flows.store.table import ResultsTable
 
 MORSE = "dpa4_core.testing:MorsePotential"
 

@@ -14,10 +14,10 @@ from dpa4_flows.campaigns.battery import charged_finding
 from dpa4_flows.campaigns.config import campaign_of
 from dpa4_flows.campaigns.context import Case, Scene, Screening
 from dpa4_flows.campaigns.hull import Placed, hull_finding
+from dpa4_flows.documents.provenance import provenance
+from dpa4_flows.documents.schemas import Candidate, RelaxationDocument, StageResult
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.provenance import provenance
-from dpa4_flows.results import ResultsTable
-from dpa4_flows.schemas import Candidate, RelaxationDocument, StageResult
+from dpa4_flows.store.table import ResultsTable
 
 NO_BUNDLE = {"bundled": False, "prototypes": False}
 """Section [hull] without the phases of real chemistry, which a toy would relax for minutes."""

@@ -12,10 +12,10 @@ from dpa4_flows.campaigns.sanity import SANITY
 from dpa4_flows.campaigns.sections import Limits
 from dpa4_flows.campaigns.stage import Stage
 from dpa4_flows.compute.plan import Property, checked
+from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.reasons import Reason, ReasonKind
+from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.plots.figure import Column, TableBlock
-from dpa4_flows.quantities import Quantity
-from dpa4_flows.reasons import Reason, ReasonKind
-from dpa4_flows.schemas import Document, Provenance
 
 
 class VacancyDocument(Document):

@@ -11,7 +11,7 @@ from dpa4_core.data.graph import Graph
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
-from dpa4_flows.results import ResultsTable
+from dpa4_flows.store.table import ResultsTable
 
 
 class SlowMorse(MorsePotential):

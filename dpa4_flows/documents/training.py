@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
+from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.schemas import Document, Provenance
 
 
 class ErrorRow(Document):

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from dpa4_flows.quantities import Quantity
-from dpa4_flows.schemas import Document, HullDocument, Provenance
+from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.schemas import Document, HullDocument, Provenance
 
 PartVerdict = Literal["stable", "metastable", "marginal", "unstable", "unknown", "not asked"]
 """`marginal`: the calculation cannot decide; `metastable`: above the hull, but within reach of synthesis; `unknown`: it

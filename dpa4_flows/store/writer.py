@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from dpa4_flows.compute.store import Store
-from dpa4_flows.results import ResultsError
-from dpa4_flows.schemas import Document
+from dpa4_flows.documents.schemas import Document
+from dpa4_flows.store.protocol import Store
+from dpa4_flows.store.table import ResultsError
 
 logger = logging.getLogger(__name__)
 

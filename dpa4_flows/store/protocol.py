@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol, TypeVar
 
-from dpa4_flows.schemas import Document
+from dpa4_flows.documents.schemas import Document
 
 D = TypeVar("D", bound=Document)
 

@@ -18,9 +18,9 @@ from dpa4_core.predict import Prediction
 from dpa4_core.relax import RelaxResult
 from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_flows.documents.provenance import provenance
+from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.provenance import provenance
-from dpa4_flows.schemas import RelaxationDocument
 from dpa4_flows.site_conversion import with_written_masses
 
 RATTLE = 0.02

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dpa4_core.verdicts import ErrorCode, code_of_earlier_version
 from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, hull_verdict, not_recorded
-from dpa4_flows.quantities import Quantity
-from dpa4_flows.reasons import Reason, voided, with_reliability_as_reasons
+from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.reasons import Reason, voided, with_reliability_as_reasons
 
 Status = Literal["passed", "failed", "flagged", "error"]
 """`flagged` goes on with a warning, `failed` was rejected by a criterion, `error` could not be computed."""

@@ -6,8 +6,8 @@ from importlib.metadata import version
 from typing import Any
 
 from dpa4_core.model.info import ModelInfo
+from dpa4_flows.documents.schemas import EnergyFrame, Provenance
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.schemas import EnergyFrame, Provenance
 from dpa4_flows.version import __version__
 
 

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from monty.json import MSONable
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.schemas import Candidate, Document, RankedCandidate, RelaxationDocument, StageResult
+from dpa4_flows.documents.schemas import Candidate, Document, RankedCandidate, RelaxationDocument, StageResult
 
 D = TypeVar("D", bound=Document)
 
@@ -423,7 +423,7 @@ class ResultsTable:
             return {row[0] for row in connection.execute("SELECT DISTINCT owner FROM parts")}
 
     def parts(self, keys: Iterable[str]) -> dict[str, str]:
-        """Results of plans that are not done, by key; see `compute.store.Store`."""
+        """Results of plans that are not done, by key; see `store.protocol.Store`."""
         return self._select("parts", "key", list(keys))
 
     def put_parts(self, owner: str, parts: Mapping[str, str]) -> None:
