@@ -27,8 +27,9 @@ from dpa4_core import MDSettings, md
 from dpa4_core.calculator import DPA4Calculator
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import to_system
+from dpa4_core.loaded import load
 from dpa4_core.md.integrators import start
-from dpa4_core.potential import PotentialLike, load
+from dpa4_core.potential import PotentialLike
 from dpa4_core.testing import MorsePotential
 
 SUPERCELLS = {64: (2, 2, 2), 216: (3, 3, 3)}

@@ -13,6 +13,7 @@ from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import System
 from dpa4_core.memory import is_out_of_memory, release_memory
 from dpa4_core.potential import Output, PotentialLike
+from dpa4_core.uncertainty import Uncertain, spread
 from dpa4_core.verdicts import ErrorCode
 
 Array = NDArray[np.float64]
@@ -21,8 +22,8 @@ NOT_FINITE = "the potential gives no finite energy and forces here"
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What a potential says about one structure, or why it cannot.
+class Prediction(Uncertain):
+    """What a potential says about one structure, or why it cannot; of a committee the mean, with deviations.
 
     Attributes:
         energy: eV; NaN with an error.
@@ -90,6 +91,8 @@ def _split(output: Output, systems: list[System]) -> list[Prediction]:
     energies, stresses = output.energy.cpu().numpy(), output.stress.cpu().numpy()
     forces = np.split(output.forces.cpu().numpy(), ends)
     atom_energies = np.split(output.atom_energies.cpu().numpy(), ends)
+    member_energies, member_forces, member_stresses = (values.cpu().numpy() for values in output.each())
+    member_forces = np.split(member_forces, ends)
     predictions = []
     for i, system in enumerate(systems):
         if not (np.isfinite(energies[i]) and np.isfinite(forces[i]).all()):
@@ -102,6 +105,7 @@ def _split(output: Output, systems: list[System]) -> list[Prediction]:
                 forces=forces[i],
                 stress=stresses[i] if has_stress else None,
                 atom_energies=atom_energies[i] if np.isfinite(atom_energies[i]).all() else None,
+                **spread(member_energies[i], member_forces[i], member_stresses[i], periodic=has_stress),
             )
         )
     return predictions

@@ -1,15 +1,21 @@
-"""The potentials of this process: a model named twice is loaded once."""
+"""From a name or a file to a potential; a model named twice is loaded once in a process."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
 
+import torch
 from ase.calculators.calculator import Calculator
 
 from dpa4_core.ase_potential import ASEPotential
+from dpa4_core.committee import Committee, committee_of
 from dpa4_core.errors import DPA4Error
-from dpa4_core.potential import PotentialLike, load
+from dpa4_core.memory import keep_freed_memory
+from dpa4_core.model.checkpoint import kind_of, read_model, write_model
+from dpa4_core.model.committee import FORMAT, read_committee
+from dpa4_core.model.registry import resolve
+from dpa4_core.potential import DTYPES, Potential, PotentialLike
 
 _potentials: dict[tuple[str, str, str, bool | str], tuple[tuple[int, int], PotentialLike]] = {}
 """By name, device, dtype and compilation, with time of writing and size of the file."""
@@ -63,3 +69,74 @@ def _of_object(candidate: object) -> PotentialLike:
         f"{type(candidate).__name__} is no potential; pass a name, a path, an ASE calculator, or an object with "
         "cutoff, device, elements and compute(graph)"
     )
+
+
+def _device(device: str | torch.device) -> torch.device:
+    """A device that exists here; "auto" is CUDA when there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise DPA4Error(f"unknown device {device!r}; use 'cpu', 'cuda', 'cuda:1' or 'auto'") from error
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise DPA4Error(f"device {device!r} was asked for but torch sees {count} CUDA devices; use device='cpu'")
+    if place.type not in ("cpu", "cuda"):  # forces are computed in float64, which MPS lacks
+        raise DPA4Error(f"device {device!r} is not supported; use 'cpu' or 'cuda'")
+    return place
+
+
+def place_and_precision(device: str | torch.device, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """What the names given to `load` mean here.
+
+    Raises:
+        DPA4Error: unknown device or dtype, or a device that is not there.
+    """
+    if dtype not in DTYPES:
+        raise DPA4Error(f"unknown dtype {dtype!r}; choose from {', '.join(DTYPES)}")
+    return _device(device), DTYPES[dtype]
+
+
+def load(
+    name_or_path: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: str = "float32",
+    *,
+    compile: bool | str = "auto",
+) -> Potential | Committee:
+    """Load a potential by registry name, official ``.pt`` file or our own ``.dpa4`` file, which may be a committee.
+
+    A registry name is fetched on first use, checked against its SHA-256 and found in the cache afterwards. On a CPU the
+    process keeps the memory that it frees from then on (`keep_freed_memory`), unless DPA4_KEEP_MEMORY=0.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", or "auto" for CUDA when there is one.
+        dtype: "float32" (default) or "float64" for tests and tight phonons.
+        compile: "auto" compiles the network on a GPU once it was called a hundred times; True at once, on a CPU too,
+            where the tiles of the default are faster; False never. Compiled and not agree to float32 rounding.
+
+    Raises:
+        DPA4Error: unknown name, missing, damaged or refused file, unknown device or dtype.
+    """
+    place, precision = place_and_precision(device, dtype)
+    path, entry = resolve(name_or_path)
+    if place.type == "cpu":
+        keep_freed_memory()
+    if kind_of(path) == FORMAT:
+        return committee_of(*read_committee(path, precision), place, compile=compile)
+    model, info = read_model(path, dtype=precision, entry=entry)
+    return Potential(model.eval().requires_grad_(False), info, place, compile=compile)
+
+
+def save(potential: Potential, path: str | Path) -> Path:
+    """Write our own format: configuration, tensors and version in one safetensors file, no pickled code.
+
+    Raises:
+        DPA4Error: a name that ends in .pt, the suffix of official checkpoints; `dpa4_core.convert` writes those.
+    """
+    if Path(path).suffix == ".pt":
+        raise DPA4Error(
+            f"{path} would look like an official checkpoint; end the name in .dpa4, then use `dpa4 convert`"
+        )
+    return write_model(potential.model, potential.info, Path(path))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -12,13 +11,11 @@ from torch import Tensor
 from dpa4_core.compiled import CompiledNetwork
 from dpa4_core.data.graph import Graph
 from dpa4_core.errors import DPA4Error
-from dpa4_core.memory import free_memory, keep_freed_memory
-from dpa4_core.model.checkpoint import read_model, write_model
+from dpa4_core.memory import free_memory
 from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.footprint import footprint
 from dpa4_core.model.info import ModelInfo
-from dpa4_core.model.registry import resolve
 from dpa4_core.nn.edges import PLAIN, EdgeStrategy
 from dpa4_core.nn.segment import segment_sum
 from dpa4_core.nn.strategies import Lean, Tiled
@@ -28,6 +25,16 @@ _SMALL = 30_000
 """Edges of a graph whose memory, 1.5 GB with DPA4-Neo, is not worth the question how much is free."""
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Members(NamedTuple):
+    """What each member of a committee says: ``energy`` [n_systems, n_members], ``forces`` [n_atoms, n_members, 3] and
+    ``stress`` [n_systems, n_members, 3, 3], in the units of `Output`.
+    """
+
+    energy: Tensor
+    forces: Tensor
+    stress: Tensor
 
 
 class Output(NamedTuple):
@@ -42,6 +49,7 @@ class Output(NamedTuple):
             open axes: strains of a slab or chain are those of its periodic vectors. The volume is that of the cell,
             also where it holds vacuum; a missing vector counts as 1 Å (see `Graph.volume`), so that the stress of a
             slab without a third vector is its energy per area and strain in eV/Å².
+        members: of a committee, whose means the others are; None for a single model.
     """
 
     energy: Tensor
@@ -49,6 +57,15 @@ class Output(NamedTuple):
     forces: Tensor
     virial: Tensor
     stress: Tensor
+    members: Members | None = None
+
+    def each(self) -> Members:
+        """What each member says; there are none of a single model."""
+        if self.members is not None:
+            return self.members
+        n_atoms, n_systems = len(self.forces), len(self.energy)
+        empty = self.energy.new_zeros
+        return Members(empty(n_systems, 0), empty(n_atoms, 0, 3), empty(n_systems, 0, 3, 3))
 
 
 @runtime_checkable
@@ -219,72 +236,3 @@ class Potential:
 
     def __repr__(self) -> str:
         return f"Potential({self.info.name!r}, device={str(self.device)!r}, dtype={str(self.dtype)!r})"
-
-
-def _device(device: str | torch.device) -> torch.device:
-    """A device that exists here; "auto" is CUDA when there is one."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise DPA4Error(f"unknown device {device!r}; use 'cpu', 'cuda', 'cuda:1' or 'auto'") from error
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise DPA4Error(f"device {device!r} was asked for but torch sees {count} CUDA devices; use device='cpu'")
-    if place.type not in ("cpu", "cuda"):  # forces are computed in float64, which MPS lacks
-        raise DPA4Error(f"device {device!r} is not supported; use 'cpu' or 'cuda'")
-    return place
-
-
-def place_and_precision(device: str | torch.device, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """What the names given to `load` mean here.
-
-    Raises:
-        DPA4Error: unknown device or dtype, or a device that is not there.
-    """
-    if dtype not in DTYPES:
-        raise DPA4Error(f"unknown dtype {dtype!r}; choose from {', '.join(DTYPES)}")
-    return _device(device), DTYPES[dtype]
-
-
-def load(
-    name_or_path: str | Path,
-    device: str | torch.device = "cpu",
-    dtype: str = "float32",
-    *,
-    compile: bool | str = "auto",
-) -> Potential:
-    """Load a potential by registry name, official ``.pt`` file or our own ``.dpa4`` file.
-
-    A registry name is fetched on first use, checked against its SHA-256 and found in the cache afterwards. On a CPU the
-    process keeps the memory that it frees from then on (`keep_freed_memory`), unless DPA4_KEEP_MEMORY=0.
-
-    Args:
-        device: "cpu", "cuda", "cuda:1", or "auto" for CUDA when there is one.
-        dtype: "float32" (default) or "float64" for tests and tight phonons.
-        compile: "auto" compiles the network on a GPU once it was called a hundred times; True at once, on a CPU too,
-            where the tiles of the default are faster; False never. Compiled and not agree to float32 rounding.
-
-    Raises:
-        DPA4Error: unknown name, missing, damaged or refused file, unknown device or dtype.
-    """
-    place, precision = place_and_precision(device, dtype)
-    path, entry = resolve(name_or_path)
-    model, info = read_model(path, dtype=precision, entry=entry)
-    if place.type == "cpu":
-        keep_freed_memory()
-    return Potential(model.eval().requires_grad_(False), info, place, compile=compile)
-
-
-def save(potential: Potential, path: str | Path) -> Path:
-    """Write our own format: configuration, tensors and version in one safetensors file, no pickled code.
-
-    Raises:
-        DPA4Error: a name that ends in .pt, the suffix of official checkpoints; `dpa4_core.convert` writes those.
-    """
-    if Path(path).suffix == ".pt":
-        raise DPA4Error(
-            f"{path} would look like an official checkpoint; end the name in .dpa4, then use `dpa4 convert`"
-        )
-    return write_model(potential.model, potential.info, Path(path))

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.structures import MIN_DISTANCE_RATIO
+from dpa4_core.loaded import place_and_precision
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.property import PropertyModel, read_property_model
-from dpa4_core.potential import Output, conditioning_of, place_and_precision, species_in, species_table
+from dpa4_core.potential import Output, conditioning_of, species_in, species_table
 from dpa4_core.predict import predict
 
 

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "nn": {"units", "nn"},
     "model": {"units", "errors", "files", "strict", "nn", "model"},
     "compiled": {"errors", "memory", "model"},
+    "uncertainty": set(),
     "potential": {"units", "errors", "memory", "data", "nn", "model", "compiled"},
 }
 CORE_ALLOWED = {

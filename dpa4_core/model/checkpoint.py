@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from ase.data import atomic_numbers
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from dpa4_core.errors import DPA4Error
@@ -39,6 +40,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
 """Step from each old format version of the header to the next one."""
 _KINDS = {
     "dpa4": "holds a potential; use dpa4_core.load or predict",
+    "dpa4-committee": "holds a committee of models where one is wanted; name the file of one of its members",
     "dpa4-property": "holds a property model; use load_property or predict_property of dpa4_core.properties",
 }
 
@@ -108,6 +110,17 @@ def _read_own(path: Path, dtype: torch.dtype | None) -> tuple[DPA4, ModelInfo]:
     model = DPA4(config, dtype or stored_dtype(tensors))
     fill(model, tensors)
     return model, stored_info(content, path)
+
+
+def kind_of(path: Path) -> str:
+    """What a file of ours says that it holds, by its header; "" for anything else or nothing."""
+    if not path.is_file():
+        return ""
+    try:
+        with safe_open(path, framework="pt") as handle:
+            return str((handle.metadata() or {}).get("format", ""))
+    except (SafetensorError, OSError):
+        return ""
 
 
 def read_container(path: Path, kind: str, keys: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Tensor]]:

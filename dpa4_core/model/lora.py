@@ -45,12 +45,12 @@ class Adapter(nn.Module):
         self.scale = alpha / rank
 
     def forward(self, weight: Tensor) -> Tensor:
-        return weight + _update(self.down, self.up, self.scale)
+        return weight + low_rank_update(self.down, self.up, self.scale)
 
     @torch.no_grad()
     def fold_into(self, weight: Tensor) -> None:
         """Add the update to ``weight`` in place, in float64."""
-        weight.copy_(weight.double() + _update(self.down.double(), self.up.double(), self.scale))
+        weight.copy_(weight.double() + low_rank_update(self.down.double(), self.up.double(), self.scale))
 
 
 class AdaptedSO3Linear(nn.Module):
@@ -166,9 +166,10 @@ def fold_adapters(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             fits = min(map(len, shapes)) >= 2 and a.shape[-2] == b.shape[-1] and scale.numel() == 1
             if not fits or (*a.shape[:-2], a.shape[-1], b.shape[-2]) != tuple(weight.shape) or len(a.shape) != b.ndim:
                 raise DPA4Error(f"adapter {layer + name_a!r} does not fit its matrix; use another checkpoint")
-            folded[layer + name_w] = weight.double() + _update(a.double(), b.double(), scale.double())
+            folded[layer + name_w] = weight.double() + low_rank_update(a.double(), b.double(), scale.double())
     return folded
 
 
-def _update(down: Tensor, up: Tensor, scale: float | Tensor) -> Tensor:
+def low_rank_update(down: Tensor, up: Tensor, scale: float | Tensor) -> Tensor:
+    """s·(B A)ᵀ [..., in, out] of the factors A [..., r, in] and B [..., out, r]."""
     return scale * (down.transpose(-1, -2) @ up.transpose(-1, -2))

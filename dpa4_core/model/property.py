@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from dpa4_core.errors import DPA4Error
-from dpa4_core.model.checkpoint import fill, read_container, stored_dtype, stored_info, write_container
+from dpa4_core.model.checkpoint import fill, kind_of, read_container, stored_dtype, stored_info, write_container
 from dpa4_core.model.config import DPA4Config, Widths
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
@@ -109,13 +108,7 @@ def write_property_model(model: PropertyModel, info: ModelInfo, path: str | Path
 
 def is_property_file(path: str | Path) -> bool:
     """Whether ``path`` is a file of `write_property_model`, by its header; False for anything else or nothing."""
-    if not Path(path).is_file():
-        return False
-    try:
-        with safe_open(path, framework="pt") as handle:
-            return (handle.metadata() or {}).get("format") == FORMAT
-    except (SafetensorError, OSError):
-        return False
+    return kind_of(Path(path)) == FORMAT
 
 
 def read_property_model(path: str | Path, dtype: torch.dtype | None = torch.float32) -> tuple[PropertyModel, ModelInfo]:

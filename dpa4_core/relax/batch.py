@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dpa4_core.committee import Committee
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.skin_list import SkinList
-from dpa4_core.potential import PotentialLike
+from dpa4_core.potential import Members, PotentialLike
 from dpa4_core.relax.cell_filter import (
     DeformedSystems,
     GeneralisedForces,
@@ -107,6 +108,7 @@ class Batch:
             energy=out.energy,
             enthalpy=out.energy + torch.where(moves, self._pressure * volume, 0.0),
             fmax=_segment_max(slope.forces.square().sum(1), system_idx, rows).sqrt(),
+            **_of_members(out.each()),
         )
         max_force = _segment_max(squares, system_idx, torch.zeros_like(volume)).sqrt()
         better = good & (max_force <= MAX_FORCE) & (now.enthalpy < state.best.enthalpy)
@@ -172,6 +174,11 @@ class Batch:
             fmax=float(chosen.fmax[place]),
             n_steps=int(state.n_steps[place]),
             n_calls=int(state.n_calls[place]),
+            members=(
+                _array(chosen.member_energy[place]),
+                _array(chosen.member_forces[atoms]),
+                _array(chosen.member_stress[place]),
+            ),
         )
 
     @property
@@ -215,6 +222,7 @@ class Batch:
             energy=nothing,
             enthalpy=torch.full_like(nothing, torch.inf),
             fmax=nothing,
+            **_of_members(self._no_members(len(positions), n_systems)),
         )
         return Motion(
             fixed=self._tensor(np.concatenate([system.fixed for system in systems])),
@@ -236,8 +244,18 @@ class Batch:
             best=unknown,
         )
 
+    def _no_members(self, n_atoms: int, n_systems: int) -> Members:
+        n = len(self.potential.members) if isinstance(self.potential, Committee) else 0
+        shapes = ((n_systems, n), (n_atoms, n, 3), (n_systems, n, 3, 3))
+        return Members(*(torch.full(shape, torch.nan, dtype=torch.float64, device=self.device) for shape in shapes))
+
     def _tensor(self, array: NDArray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _of_members(members: Members) -> dict[str, Tensor]:
+    """Fields of a `Snapshot`."""
+    return {f"member_{name}": value for name, value in members._asdict().items()}
 
 
 def _array(tensor: Tensor) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dpa4_core.uncertainty import Uncertain
 from dpa4_core.verdicts import ErrorCode, Minimum
 
 
@@ -27,12 +28,12 @@ class RelaxStep(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RelaxResult:
+class RelaxResult(Uncertain):
     """One relaxed structure, or what became of it.
 
     ``structure``, ``energy``, ``forces``, ``stress`` and ``fmax`` belong together: the last step of a
     converged relaxation, and of any other the step of lowest enthalpy. They are the input and NaN or None if
-    nothing could be computed.
+    nothing could be computed. A committee relaxes on the mean of its members; their deviations are those at the end.
 
     Attributes:
         structure: of the type that came in.

@@ -73,7 +73,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Snapshot(BatchState, per_atom=("positions", "forces")):
+class Snapshot(BatchState, per_atom=("positions", "forces", "member_forces")):
     """Geometry and results of a force call, in the units of `Output`.
 
     Attributes:
@@ -84,6 +84,7 @@ class Snapshot(BatchState, per_atom=("positions", "forces")):
         energy: [n_systems].
         enthalpy: [n_systems] energy plus pressure × volume where the cell moves.
         fmax: [n_systems].
+        member_energy, member_forces, member_stress: of each member of a committee, see `Members`.
 
     """
 
@@ -94,6 +95,9 @@ class Snapshot(BatchState, per_atom=("positions", "forces")):
     energy: Tensor
     enthalpy: Tensor
     fmax: Tensor
+    member_energy: Tensor
+    member_forces: Tensor
+    member_stress: Tensor
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,8 @@ class Statistics(NamedTuple):
 class Found(NamedTuple):
     """A force call of one system, in eV, [n, 3] eV/Å, [3, 3] eV/Å³ and eV/Å.
 
-    Energy and ``fmax`` are NaN and forces and stress None when no force call was good.
+    Energy and ``fmax`` are NaN and forces and stress None when no force call was good. ``members`` are energies,
+    forces and stresses as `spread` takes them.
     """
 
     system: System
@@ -170,3 +175,4 @@ class Found(NamedTuple):
     fmax: float
     n_steps: int
     n_calls: int
+    members: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]

@@ -22,6 +22,7 @@ from dpa4_core.relax.requests import Request
 from dpa4_core.relax.results import RelaxResult, RelaxStep
 from dpa4_core.relax.state import Found, Statistics, Task
 from dpa4_core.relax.waiting import Waiting, refused, task_of
+from dpa4_core.uncertainty import spread
 
 BATCHES_AHEAD = 4
 """Windows as large as this many batches: sizes within one differ little, and few structures are held in memory."""
@@ -199,7 +200,8 @@ def _prediction(found: Found) -> Prediction:
     if found.forces is None or not np.isfinite(found.forces).all():
         return Prediction(error=NOT_FINITE, error_code="not_finite")
     stress = found.stress if found.stress is not None and np.isfinite(found.stress).all() else None
-    return Prediction(found.energy, found.forces, stress)
+    deviations = spread(*found.members, periodic=stress is not None)
+    return Prediction(found.energy, found.forces, stress, **deviations)
 
 
 def _relaxed(task: Task, end: End, verdict: Verdict) -> RelaxResult:
@@ -223,4 +225,5 @@ def _relaxed(task: Task, end: End, verdict: Verdict) -> RelaxResult:
         flags=(*flags(task.system, found.system, volume_change), *(name for name, holds in further.items() if holds)),
         minimum="not_checked" if verdict.failed else end.minimum,
         n_check_calls=end.n_check_calls,
+        **({} if found.forces is None else spread(*found.members, periodic=found.stress is not None)),
     )

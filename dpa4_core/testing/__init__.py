@@ -4,7 +4,7 @@
 """
 
 from dpa4_core.testing.derivatives import check_forces_against_differences, check_stress_against_differences
-from dpa4_core.testing.morse import MorsePotential
+from dpa4_core.testing.morse import MorsePotential, morse_committee
 from dpa4_core.testing.samples import sample_systems
 from dpa4_core.testing.smoothness import check_continuity_at_polar_axis, check_continuity_through_cutoff
 from dpa4_core.testing.suite import CheckResult, run_physics_suite
@@ -38,6 +38,7 @@ __all__ = [
     "check_stress_against_differences",
     "check_systems_do_not_couple",
     "check_translation",
+    "morse_committee",
     "run_physics_suite",
     "sample_systems",
 ]

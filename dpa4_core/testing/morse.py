@@ -6,6 +6,7 @@ import torch
 from ase.data import covalent_radii
 from torch import Tensor
 
+from dpa4_core.committee import Committee
 from dpa4_core.data.graph import Graph
 from dpa4_core.potential import Output, derive
 
@@ -62,3 +63,9 @@ class MorsePotential:
             pair = self.pair_energy(distance, numbers[graph.src], numbers[graph.dst])
             atom_energies = (-0.01 * numbers.double()).index_add(0, graph.dst, 0.5 * pair)
         return derive(atom_energies, edge_vec, graph)
+
+
+def morse_committee(n_members: int = 3, scatter: float = 0.05) -> Committee:
+    """Toy potentials whose depths and stiffnesses lie within ``scatter`` of the default on both sides."""
+    shifts = [scatter * (2 * k / (n_members - 1) - 1) for k in range(n_members)]
+    return Committee([MorsePotential(depth=0.5 * (1 + s), stiffness=1.6 * (1 - s / 2)) for s in shifts])

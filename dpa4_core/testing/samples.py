@@ -42,7 +42,7 @@ def evaluate(potential: PotentialLike, systems: Sequence[System]) -> list[Evalua
 
 def _evaluate_batch(potential: PotentialLike, systems: list[System]) -> list[Evaluation]:
     out = potential.compute(build_graph(systems, potential.cutoff, device=potential.device))
-    energy, atoms, forces, virial, stress = (tensor.detach().cpu().numpy() for tensor in out)
+    energy, atoms, forces, virial, stress = (tensor.detach().cpu().numpy() for tensor in out[:5])
     ends = np.cumsum([len(system.numbers) for system in systems])
     return [
         Evaluation(

@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dpa4_core.batches import Prediction, predict_batches
+from dpa4_core.committee import Committee
 from dpa4_core.data.batching import default_budget, pack
 from dpa4_core.data.graph import UNSPECIFIED_CHARGE_SPIN
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.errors import DPA4Error
+from dpa4_core.loaded import load
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.lora import add_adapters
 from dpa4_core.model.offsets import OffsetFit, set_offsets, shift_offsets
 from dpa4_core.model.property import PropertyModel
 from dpa4_core.model.surgery import extend_elements, freeze
-from dpa4_core.potential import DTYPES, Potential, load, repulsion_energy
+from dpa4_core.potential import DTYPES, Potential, repulsion_energy
 from dpa4_core.train.base_check import compare
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.dataset import Dataset
@@ -149,6 +151,10 @@ def _adapt(model: DPA4, config: TrainConfig) -> list[str]:
 def _from_base(config: TrainConfig, symbols: list[str]) -> Network:
     assert config.base is not None
     base = load(config.base, dtype=config.run.dtype)
+    if isinstance(base, Committee):
+        raise DPA4Error(
+            f"{config.base} is a committee; fine-tune one of its members, or all of them in a new committee"
+        )
     model, info = base.model.requires_grad_(True), base.info
     known = {chemical_symbols[z] for z in (info.elements or model.config.atomic_numbers)}
     notes: dict[str, Any] = {"base": f"{info.name} ({info.sha256[:12]})"}

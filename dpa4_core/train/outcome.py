@@ -14,7 +14,7 @@ from dpa4_core.data.frames import Frame
 from dpa4_core.errors import DPA4Error
 from dpa4_core.evaluate import Metrics, evaluate
 from dpa4_core.files import replacing, write_json
-from dpa4_core.potential import load
+from dpa4_core.loaded import load
 from dpa4_core.train.checkpoint import CHECKPOINT, check_state, exists, latest_state
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.dataset import Dataset, prepare, with_split

@@ -14,7 +14,7 @@ from dpa4_core.relax import Relax, RelaxResult, RelaxStep, Static
 from dpa4_flows.documents.calculations import calculation_key, input_hash, plain_structure
 from dpa4_flows.model_ref import ModelRef
 
-_ARRAYS = ("forces", "stress", "atom_energies")
+_ARRAYS = ("forces", "stress", "atom_energies", "member_energies", "forces_std", "stress_std")
 
 
 def request_key(request: Relax | Static, model: ModelRef) -> str:

@@ -5,7 +5,7 @@ import pytest
 from oracle_data import ORACLE, assert_matches, names, system
 
 from dpa4_core.data.neighbours import build_graph
-from dpa4_core.potential import load
+from dpa4_core.loaded import load
 
 pytestmark = pytest.mark.network
 

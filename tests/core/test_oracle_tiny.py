@@ -7,8 +7,9 @@ from oracle_data import ORACLE, RELEASED, assert_matches, names, system
 
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.errors import DPA4Error
+from dpa4_core.loaded import load
 from dpa4_core.model.official import official_name
-from dpa4_core.potential import derive, load
+from dpa4_core.potential import derive
 
 CAPTURED = {  # our modules → names of the reference's intermediates
     "blocks.0": "block0_out",

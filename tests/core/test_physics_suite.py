@@ -89,7 +89,7 @@ class Faulty(MorsePotential):
             edge_vec = graph.edge_vectors().detach().requires_grad_()
             pair = self.term(graph, edge_vec) + 0.0 * edge_vec.sum(1)
             extra = derive(torch.zeros(graph.n_atoms).double().index_add(0, graph.dst, pair), edge_vec, graph)
-            out = Output(*(a + b for a, b in zip(out, extra, strict=True)))
+            out = Output(*(a + b for a, b in zip(out[:5], extra[:5], strict=True)))
         return out if self.spoil is None else self.spoil(graph, out)
 
 
@@ -201,7 +201,7 @@ def test_failure_is_a_sentence_with_numbers() -> None:
 def test_tolerance_for_single_precision() -> None:
     class Single(MorsePotential):
         def compute(self, graph: Graph) -> Output:
-            return Output(*(value.float().double() for value in super().compute(graph)))
+            return Output(*(value.float().double() for value in super().compute(graph)[:5]))
 
     with pytest.raises(AssertionError):
         check_rotation(Single())

@@ -12,8 +12,8 @@ import dpa4_core as dpa4
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import to_system
 from dpa4_core.errors import DPA4Error
+from dpa4_core.loaded import save
 from dpa4_core.model.property import PropertyConfig, PropertyModel, read_property_model, write_property_model
-from dpa4_core.potential import save
 from dpa4_core.properties import PropertyPredictor, load_property, predict_property
 
 STRUCTURES = [molecule("H2O"), molecule("CH3CH2OH"), bulk("Cu"), bulk("Si")]

@@ -13,10 +13,11 @@ from monty.json import MontyDecoder, MontyEncoder
 
 from dpa4_core import loaded
 from dpa4_core.ase_potential import ASEPotential
+from dpa4_core.loaded import save
 from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
-from dpa4_core.potential import Potential, save
+from dpa4_core.potential import Potential
 from dpa4_core.predict import predict
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.documents.provenance import energy_frame, provenance

@@ -1,0 +1,108 @@
+"""Several models as one potential: their mean, and what each of them says.
+
+Energy and forces of a committee are the means over its members, so its forces are still the gradient of its energy. How
+far the members are apart says where they were not trained; see `dpa4_core.uncertainty`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+
+import torch
+
+from dpa4_core.data.graph import Graph
+from dpa4_core.digests import digest
+from dpa4_core.errors import DPA4Error
+from dpa4_core.model.committee import LowRank, Weights, common_card
+from dpa4_core.model.dpa4 import DPA4
+from dpa4_core.model.info import ModelInfo
+from dpa4_core.potential import Members, Output, Potential, PotentialLike
+
+
+class Committee:
+    """Potentials that share a graph of neighbours; a `PotentialLike` that says what each of them says.
+
+    Attributes:
+        members: the potentials.
+        info: identity card of the whole; None where a member has none.
+
+    Raises:
+        DPA4Error: fewer than two, or members that cannot share a graph or have no common energies.
+    """
+
+    def __init__(self, members: Sequence[PotentialLike], info: ModelInfo | None = None) -> None:
+        if len(members) < 2:
+            raise DPA4Error(f"a committee has two or more members, not {len(members)}")
+        if len({(member.cutoff, member.device) for member in members}) > 1:
+            raise DPA4Error("the members of a committee have one cutoff and one device")
+        self.members = tuple(members)
+        self.cutoff, self.device = members[0].cutoff, members[0].device
+        self.elements = frozenset.intersection(*(member.elements for member in members))
+        self.info = info or _card(members)
+        self._lock = threading.Lock()  # members may share a network
+
+    def compute(self, graph: Graph) -> Output:
+        """Means of energies, forces, virial and stress, and those of each member."""
+        graph = graph.to(self.device)
+        with self._lock:
+            outputs = [member.compute(graph) for member in self.members]
+        energy, atom_energies, forces, virial, stress = (
+            torch.stack([output[i] for output in outputs], dim=1)  # type: ignore[misc]  # the first five are tensors
+            for i in range(5)
+        )
+        means = (values.mean(1) for values in (energy, atom_energies, forces, virial, stress))
+        return Output(*means, Members(energy, forces, stress))
+
+    def __repr__(self) -> str:
+        return f"Committee of {len(self.members)}, device={str(self.device)!r}"
+
+
+class NetworkMember:
+    """A member with weights of its own for a network that all members compute with, one after the other.
+
+    So a committee has one compiled network, and of members that are adapters only these are in memory.
+
+    Args:
+        potential: the network.
+        weights: those that are not the same in all members, on its device.
+    """
+
+    def __init__(self, potential: Potential, weights: Weights) -> None:
+        self.potential, self.weights = potential, weights
+        self.cutoff, self.device, self.elements = potential.cutoff, potential.device, potential.elements
+        self._slots = potential.model.state_dict()
+
+    @torch.no_grad()
+    def compute(self, graph: Graph) -> Output:
+        """As the network with the weights of this member."""
+        for name, value in self.weights.items():
+            self._slots[name].copy_(value.whole() if isinstance(value, LowRank) else value)
+        return self.potential.compute(graph)
+
+
+def committee_of(
+    model: DPA4, weights: Sequence[Weights], info: ModelInfo, device: torch.device, *, compile: bool | str
+) -> Committee:
+    """The committee of a file: its network, the weights of the members and its card."""
+    potential = Potential(model.eval().requires_grad_(False), info, device, compile=compile)
+    bases: dict[str, torch.Tensor] = {}  # one for all members
+
+    def placed(name: str, value: torch.Tensor | LowRank) -> torch.Tensor | LowRank:
+        if isinstance(value, LowRank):
+            base = bases.setdefault(name, value.base.to(device))
+            return LowRank(base, value.down.to(device), value.up.to(device))
+        return value.to(device)
+
+    members = [NetworkMember(potential, {name: placed(name, value) for name, value in own.items()}) for own in weights]
+    return Committee(members, potential.info)
+
+
+def _card(members: Sequence[PotentialLike]) -> ModelInfo | None:
+    infos = [getattr(member, "info", None) for member in members]
+    if not all(isinstance(info, ModelInfo) for info in infos):
+        return None
+    known = [info for info in infos if info is not None]
+    sha256 = digest(*(info.sha256 for info in known)) if all(info.sha256 for info in known) else ""
+    return dataclasses.replace(common_card(known, "committee"), sha256=sha256)

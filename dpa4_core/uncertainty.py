@@ -1,0 +1,78 @@
+"""How far the members of a committee are apart.
+
+Standard deviations are those of a sample of members, with n − 1 in the denominator. They are small where all members
+were trained on the same, and large where none was; what they are worth in numbers only a comparison with known energies
+and forces tells (`dpa4_core.calibration`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uncertain:
+    """Base of results that a committee may have given; everything is None for a single model.
+
+    Attributes:
+        member_energies: [n_members] eV.
+        forces_std: [n, 3] eV/Å, standard deviation of each component.
+        stress_std: [3, 3] eV/Å³; None without periodicity.
+    """
+
+    member_energies: Array | None = None
+    forces_std: Array | None = None
+    stress_std: Array | None = None
+
+    @property
+    def energy_std(self) -> float | None:
+        """Standard deviation of the energy, eV."""
+        return None if self.member_energies is None else float(np.std(self.member_energies, ddof=1))
+
+    @property
+    def max_force_std(self) -> float | None:
+        """Largest deviation of the force on any atom, eV/Å: root of the mean squared distance from the mean force."""
+        if self.forces_std is None:
+            return None
+        return float(np.linalg.norm(self.forces_std, axis=1).max(initial=0.0))
+
+
+def spread(energies: Array, forces: Array, stresses: Array, *, periodic: bool) -> dict[str, Any]:
+    """Fields of `Uncertain` from what each member says about one structure; none without members.
+
+    Args:
+        energies: [n_members] eV.
+        forces: [n, n_members, 3] eV/Å.
+        stresses: [n_members, 3, 3] eV/Å³.
+        periodic: whether there is a stress.
+    """
+    if not len(energies):
+        return {}
+    return {
+        "member_energies": energies,
+        "forces_std": forces.std(axis=1, ddof=1),
+        "stress_std": stresses.std(axis=0, ddof=1) if periodic else None,
+    }
+
+
+class _HasForceStd(Protocol):
+    @property
+    def max_force_std(self) -> float | None: ...
+
+
+def most_uncertain(results: Sequence[_HasForceStd], n: int | None = None) -> list[int]:
+    """Positions of the results by their largest force deviation, the largest first: what to label next.
+
+    Args:
+        results: of `predict` or `relax` with a committee; those without a deviation are left out.
+        n: how many at most.
+    """
+    known = [(-result.max_force_std, i) for i, result in enumerate(results) if result.max_force_std is not None]
+    return [i for _, i in sorted(known)[:n]]
