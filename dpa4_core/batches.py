@@ -91,8 +91,8 @@ def _split(output: Output, systems: list[System]) -> list[Prediction]:
     energies, stresses = output.energy.cpu().numpy(), output.stress.cpu().numpy()
     forces = np.split(output.forces.cpu().numpy(), ends)
     atom_energies = np.split(output.atom_energies.cpu().numpy(), ends)
-    member_energies, member_forces, member_stresses = (values.cpu().numpy() for values in output.each())
-    member_forces = np.split(member_forces, ends)
+    member_energies, every_force, member_stresses = (values.cpu().numpy() for values in output.each())
+    member_forces = np.split(every_force, ends)
     predictions = []
     for i, system in enumerate(systems):
         if not (np.isfinite(energies[i]) and np.isfinite(forces[i]).all()):

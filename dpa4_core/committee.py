@@ -48,12 +48,12 @@ class Committee:
         graph = graph.to(self.device)
         with self._lock:
             outputs = [member.compute(graph) for member in self.members]
-        energy, atom_energies, forces, virial, stress = (
-            torch.stack([output[i] for output in outputs], dim=1)  # type: ignore[misc]  # the first five are tensors
-            for i in range(5)
-        )
-        means = (values.mean(1) for values in (energy, atom_energies, forces, virial, stress))
-        return Output(*means, Members(energy, forces, stress))
+        each = {
+            name: torch.stack([getattr(output, name) for output in outputs], dim=1)
+            for name in ("energy", "atom_energies", "forces", "virial", "stress")
+        }
+        members = Members(each["energy"], each["forces"], each["stress"])
+        return Output(**{name: values.mean(1) for name, values in each.items()}, members=members)
 
     def __repr__(self) -> str:
         return f"Committee of {len(self.members)}, device={str(self.device)!r}"

@@ -126,7 +126,7 @@ def read_committee(path: Path, dtype: torch.dtype | None = torch.float32) -> tup
     members: list[Weights] = []
     for member in names:
         parts = {name: [tensors[key] for key in keys] for name, keys in member.items()}
-        if unfit := [name for name, part in parts.items() if len(part) == 3 and not _fit(*part, shapes[name])]:
+        if unfit := [name for name, part in parts.items() if len(part) == 3 and not _fit(part, shapes[name])]:
             raise DPA4Error(f"tensor {member[unfit[0]][1]!r} of {path} does not fit its matrix; use another copy")
         stored = {name: LowRank(*part) if len(part) == 3 else part[0] for name, part in parts.items()}
         whole = {name: value.whole() if isinstance(value, LowRank) else value for name, value in stored.items()}
@@ -200,8 +200,9 @@ def _names(name: str, k: int, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
     return (f"member.{k}.{name}" if f"member.0.{name}" in tensors else name,)
 
 
-def _fit(base: Tensor, down: Tensor, up: Tensor, shape: torch.Size) -> bool:
-    """Whether factors belong to a matrix of this shape."""
+def _fit(parts: Sequence[Tensor], shape: torch.Size) -> bool:
+    """Whether a base and factors belong to a matrix of this shape."""
+    base, down, up = parts
     if len(shape) < 2 or down.dim() < 2 or base.dtype not in (torch.float32, torch.float64):
         return False
     *lead, n_in, n_out = shape
