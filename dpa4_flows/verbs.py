@@ -21,8 +21,7 @@ from typing import Any, Literal, TypedDict, Unpack
 from ase import Atoms
 from pymatgen.core import Composition, Molecule, Structure
 
-from dpa4_core.data.readers import NamedStructure, read_structures
-from dpa4_core.data.structures import StructureError
+from dpa4_core.data.readers import NamedStructure
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_flows.analysis.elasticity import STRAINS
@@ -47,6 +46,7 @@ from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
 from dpa4_flows.properties.stability import Stability, with_hull
 from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
 from dpa4_flows.properties.table import Results
+from dpa4_flows.reference.crystals import read_crystals
 from dpa4_flows.runs.campaign import Assignment, CampaignRun
 from dpa4_flows.runs.property import PropertyRun
 from dpa4_flows.runs.property import compute as compute_properties
@@ -54,7 +54,9 @@ from dpa4_flows.runs.run import How as RunHow
 
 OneStructure = str | Path | Atoms | Structure | Molecule
 Structures = OneStructure | Iterable[OneStructure]
-"""Files, folders or archives; objects; or any mix of these. An object is called by its formula and place."""
+"""Files, folders or archives; materials, ``"mp-22526"`` or ``"LiCoO2"``; objects; or any mix of these. An object is
+called by its formula and place.
+"""
 
 
 HULL, STABILITY = Hull(), Stability()
@@ -319,19 +321,10 @@ def named_structures(structures: Structures) -> list[NamedStructure]:
         if isinstance(one, Atoms | Structure | Molecule):
             found.append(NamedStructure(_name(one, None if alone else number), one))
         elif isinstance(one, str | Path):
-            found += _read(one, alone=len(given) == 1)
+            found += read_crystals([one], alone=len(given) == 1)
         else:
             raise DPA4Error(f"entry {number} of the structures is neither a structure nor a path: {repr(one)[:100]}")
     return found
-
-
-def _read(path: str | Path, *, alone: bool) -> list[NamedStructure]:
-    try:
-        return read_structures(path)
-    except StructureError as error:
-        if alone:
-            raise
-        return [NamedStructure(str(path), None, str(error))]
 
 
 def _name(structure: Any, number: int | None) -> str:

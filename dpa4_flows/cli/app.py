@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 
 from dpa4_flows.cli.lazy import LazyCommand, LazyGroup
+from dpa4_flows.properties.registry import canonical, property_names
 from dpa4_flows.version import __version__
 
 _MODELS = "Models"
@@ -61,6 +62,11 @@ class Dpa4Group(LazyGroup):
         "report": LazyCommand("dpa4_flows.cli.runs", "Write the HTML report of a run.", _RUNS),
         "export": LazyCommand("dpa4_flows.cli.runs", "Write results as CSV or JSON, structures as files.", _RUNS),
     }
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Also the name of a property, after which `compute` may be left out."""
+        names_property = args[0] not in self.commands_by_name and canonical(args[0]) in property_names()
+        return super().resolve_command(ctx, ["compute", *args] if names_property else args)
 
 
 app = typer.Typer(

@@ -13,12 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperCommand
 
-from dpa4_core.data.readers import read_files
 from dpa4_core.errors import DPA4Error
 from dpa4_core.strict import override
-from dpa4_flows.cli.console import out, print_json, warn
-from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
-from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
+from dpa4_flows.cli.console import end, out, print_json, warn
+from dpa4_flows.cli.options import KINDS_OF_FILES, AsJson, BatchMachine, Model, grouped
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.runs import RetryErrors, interruptible
 from dpa4_flows.compute.relaxed import Relaxed
@@ -27,6 +25,7 @@ from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.registry import canonical, closest, property_class, property_names
 from dpa4_flows.properties.settings import settings_of, summary
 from dpa4_flows.properties.table import Results
+from dpa4_flows.reference.crystals import is_material, read_crystals
 from dpa4_flows.runs.property import PropertyRun
 from dpa4_flows.runs.property import compute as compute_properties
 from dpa4_flows.runs.run import How
@@ -77,8 +76,7 @@ def compute(
         list[str] | None,
         typer.Argument(
             metavar="PROPERTY... FILES...",
-            help="Names of properties, then files: CIF, POSCAR, (ext)xyz, JSON, JSON lines, ASE database, a tar or zip "
-            "archive or a folder of them.",
+            help=f"Names of properties, then files: {KINDS_OF_FILES}.",
         ),
     ] = None,
     output: Annotated[
@@ -105,7 +103,8 @@ def compute(
     """Properties of the structures in files: energies, relaxations, elastic tensors, phonons, surfaces, ...
 
     Everything that is asked about all structures is computed in one batch. Properties of crystals begin with a tight
-    relaxation, which they share. One structure that cannot be read or computed fails alone.
+    relaxation, which they share. One structure that cannot be read or computed fails alone. The word compute may be
+    left out: dpa4 elastic Cu.cif.
 
     For example:
 
@@ -115,7 +114,7 @@ def compute(
 
       dpa4 compute elastic phonons crystals/ -o crystals-properties --set elastic.fmax=1e-4
 
-      dpa4 compute surface Cu.cif --json
+      dpa4 compute surface Cu.cif mp-126 --json
     """
     names, files = split(what or [])
     if listed:
@@ -127,7 +126,7 @@ def compute(
     question.check()
     if not files:
         raise DPA4Error("name the files with the structures after the properties")
-    subjects = [Subject.of(read) for read in read_files(files)]
+    subjects = [Subject.of(read) for read in read_crystals(files)]
     machine.use_threads()
     how = How(ConsoleWatch(quiet=as_json), retry_errors)
     limit = machine.max_atoms_per_batch
@@ -149,7 +148,7 @@ def split(what: Sequence[str]) -> tuple[list[str], list[Path]]:
     known = property_names()
     n_names = next((i for i, one in enumerate(what) if canonical(one) not in known), len(what))
     for one in what[n_names:]:
-        if not Path(one).exists() and "." not in one and (near := closest(one)):
+        if not (Path(one).exists() or is_material(one) or "." in one) and (near := closest(one)):
             raise DPA4Error(f"{one!r} is neither a file nor a property; did you mean {near!r}?")
     return [canonical(one) for one in what[:n_names]], [Path(one) for one in what[n_names:]]
 
@@ -197,9 +196,7 @@ def finish(results: Results[Any], *, as_json: bool) -> None:
         warn("failed", failure.words, "bold red")
     for name in results.unconverged:
         warn("not converged", f"{name}: the relaxation ran out of steps; raise --max-steps", "bold yellow")
-    if failed or results.unconverged:
-        nothing = len({failure.name for failure in failed}) == len(results)
-        raise typer.Exit(USER_ERROR if nothing else SOME_FAILED)
+    end(len({failure.name for failure in failed}), len(results), unfinished=bool(results.unconverged))
 
 
 def _notes(results: Results[Any]) -> Iterator[tuple[str, str]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 
 out = Console()
 err = Console(stderr=True)
@@ -36,6 +39,26 @@ def warn(label: str, text: str, style: str = "yellow") -> None:
 def tell_failed(name: str, error: str) -> None:
     """``failed: name: error`` on stderr; sentences of readers name the entry themselves."""
     warn("failed", error if name in error else f"{name}: {error}", "bold red")
+
+
+def finish(errors: Iterable[tuple[str, str | None]], *, unfinished: bool = False) -> None:
+    """List what failed, and `end`.
+
+    Args:
+        errors: name of each structure, and what went wrong with it, if something did.
+        unfinished: whether others lack something.
+    """
+    everyone = list(errors)
+    failed = [(name, error) for name, error in everyone if error is not None]
+    for name, error in failed:
+        tell_failed(name, error)
+    end(len(failed), len(everyone), unfinished=unfinished)
+
+
+def end(n_failed: int, n_total: int, *, unfinished: bool = False) -> None:
+    """Exit with 3 if something failed or is unfinished, with 1 if everything failed."""
+    if n_failed or unfinished:
+        raise typer.Exit(USER_ERROR if n_failed == n_total else SOME_FAILED)
 
 
 def number(value: float | None, digits: int) -> str:

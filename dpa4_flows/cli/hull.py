@@ -15,10 +15,9 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import HullVerdict
 from dpa4_flows.cli.competition import Competition, against_words, crystal
 from dpa4_flows.cli.computing import documents_of
-from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, tell_failed, warn
+from dpa4_flows.cli.console import finish, number, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.hull_output import decomposition_words, incomplete_words, result_rows, write_csv, write_plot
 from dpa4_flows.cli.hull_views import add_view, print_views, view_figures
-from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.relaxing import LibraryRelaxations
 from dpa4_flows.cli.structures import MAX_ROWS, read_inputs, warn_of_inputs
@@ -211,15 +210,11 @@ def _print(rows: Sequence[dict[str, Any]], words: str) -> None:
 
 
 def _finish(rows: Sequence[dict[str, Any]], notes: Sequence[str], incomplete: Sequence[str], *, may_grow: bool) -> None:
-    """Warnings and failures on stderr; 3 if something failed, 1 if everything did."""
+    """Warnings and failures on stderr."""
     for note in notes:
         warn("mind", note)
     for text in incomplete:
         warn("incomplete", text)
     if may_grow and any(row["completeness"]["survey"] is None for row in rows if row["error"] is None):
         remark("set MP_API_KEY, or add phases with `dpa4 reference build SYSTEM --from FILE --survey`")
-    failed = [row for row in rows if row["error"] is not None]
-    for row in failed:
-        tell_failed(row["name"], row["error"])
-    if failed:
-        raise typer.Exit(USER_ERROR if len(failed) == len(rows) else SOME_FAILED)
+    finish((row["name"], row["error"]) for row in rows)

@@ -12,8 +12,7 @@ import typer
 from dpa4_core.data.readers import read_files
 from dpa4_core.errors import DPA4Error
 from dpa4_core.md import MDSettings
-from dpa4_flows.cli.console import out, plural, print_json, say, tell_failed
-from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.console import finish, out, plural, print_json, say
 from dpa4_flows.cli.options import AsJson, Files, Machine, Model, grouped
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.structures import warn_of_inputs
@@ -108,7 +107,7 @@ def md(
         if drawn:
             say(f"wrote {plot}")
     warn_of_inputs([job.entry for job in jobs])
-    _finish(jobs)
+    finish((job.entry.name, job.problem) for job in jobs)
 
 
 def _draw(plot: Path, jobs: Sequence[Job], words: str) -> bool:
@@ -136,12 +135,3 @@ def _print(jobs: Sequence[Job], settings: MDSettings) -> None:
         out.print(dynamics_table([_row(job) for job in done]))
         where = done[0].trajectory if len(jobs) == 1 else done[0].trajectory.parent
         say(f"wrote {where}: {plural(settings.n_steps, 'step')} of {settings.timestep_fs:g} fs, {settings.integrator}")
-
-
-def _finish(jobs: Sequence[Job]) -> None:
-    """List what failed; exit with 3 if something did, with 1 if everything did."""
-    failed = [job for job in jobs if job.problem is not None]
-    for job in failed:
-        tell_failed(job.entry.name, job.problem or "")
-    if failed:
-        raise typer.Exit(USER_ERROR if len(failed) == len(jobs) else SOME_FAILED)

@@ -63,13 +63,11 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
 # ---- single options
 
-Files = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="FILES...",
-        help="CIF, POSCAR, (ext)xyz, JSON, JSON lines, ASE database, a tar or zip archive or a folder of them.",
-    ),
-]
+KINDS_OF_FILES = (
+    "CIF, POSCAR, (ext)xyz, JSON, JSON lines, ASE database, a tar or zip archive or a folder of them; or mp-22526 or "
+    "LiCoO2, a material of the Materials Project"
+)
+Files = Annotated[list[Path], typer.Argument(metavar="FILES...", help=f"{KINDS_OF_FILES}.")]
 Output = Annotated[
     Path | None,
     typer.Option(

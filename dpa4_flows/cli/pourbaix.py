@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,8 +15,7 @@ from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.analysis.pourbaix import TEMPERATURE
 from dpa4_flows.cli.competition import Competition, crystal
 from dpa4_flows.cli.computing import documents_of
-from dpa4_flows.cli.console import number, out, print_json, say, tell_failed, warn
-from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.console import finish, number, out, print_json, say, warn
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.relaxing import LibraryRelaxations
 from dpa4_flows.cli.structures import read_inputs, warn_of_inputs
@@ -119,7 +117,9 @@ def pourbaix(
         if plot is not None and good:
             say(f"wrote {plot}")
     warn_of_inputs(inputs)
-    _finish(rows, notes)
+    for note in notes:
+        warn("incomplete", note)
+    finish((row["name"], row["error"]) for row in rows)
 
 
 _TOLD = {"ph", "potential", "decomposition_energy", "products", "reference_shifts", "sources", "completeness"}
@@ -166,13 +166,3 @@ def _caveats(row: dict[str, Any]) -> list[str]:
         return []
     words = competing.sentence if competing.compares else f"no known competitor, {competing.sentence}"
     return [f"{row['formula']}: {words}; energies above the stable species are lower bounds", *competing.without_energy]
-
-
-def _finish(rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> None:
-    for note in notes:
-        warn("incomplete", note)
-    failed = [row for row in rows if row["error"] is not None]
-    for row in failed:
-        tell_failed(row["name"], row["error"])
-    if failed:
-        raise typer.Exit(USER_ERROR if len(failed) == len(rows) else SOME_FAILED)

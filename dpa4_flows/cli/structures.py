@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,21 +13,22 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dpa4_core.data.readers import NamedStructure, read_files
+from dpa4_core.data.readers import NamedStructure
 from dpa4_core.model.property import is_property_file
+from dpa4_core.predict import Prediction
 from dpa4_core.predict import predict as predict_structures
-from dpa4_core.properties import load_property, predict_property
+from dpa4_core.properties import PropertyPrediction, load_property, predict_property
+from dpa4_core.relax import RelaxResult
 from dpa4_core.relax import relax as relax_structures
 from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.relax.options import RelaxOptions
-from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_core.verdicts import FLAG_SENTENCES
-from dpa4_flows.cli.console import err, number, out, plural, print_json, say, tell_failed, warn
+from dpa4_flows.cli.console import err, finish, number, out, plural, print_json, say, warn
 from dpa4_flows.cli.large import RunOptions, run_large, run_task
-from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, Output, grouped
-from dpa4_flows.documents.calculations import relax_settings, static_settings
+from dpa4_flows.documents.calculations import largest_force, pressure_gpa, relax_settings, static_settings
 from dpa4_flows.large.launch import Resources
+from dpa4_flows.reference.crystals import read_crystals
 from dpa4_flows.runs.large import Workers
 from dpa4_flows.structure_files import Computed, Written, formula_of, is_run_target, output_format, write_structures
 
@@ -154,43 +156,19 @@ def predict(
         return
     inputs = read_inputs(files)
     if is_property_file(model):
-        _predict_property(inputs, model, output, machine, as_json)
-        return
-    potential = machine.load(model)
-    good = [i for i, entry in enumerate(inputs) if entry.error is None]
-    predictions = predict_structures(
-        [inputs[i].structure for i in good],
-        potential,
-        max_atoms_per_batch=machine.max_atoms_per_batch,
-        progress=err.is_terminal and not as_json,
-    )
-    results = list(inputs)
-    for i, prediction in zip(good, predictions, strict=True):
-        entry = inputs[i]
-        if prediction.error is not None:
-            results[i] = replace(entry, error=prediction.error)
-            continue
-        per_atom = prediction.forces
-        largest = None if per_atom is None else float((per_atom**2).sum(axis=1).max() ** 0.5)
-        pressure = (
-            None if prediction.stress is None else -float(prediction.stress.trace()) / 3 * EV_PER_ANGSTROM3_TO_GPA
-        )
-        results[i] = replace(
-            entry,
-            numbers={
-                "energy_per_atom": prediction.energy / len(entry.structure),
-                "max_force": largest,
-                "pressure_gpa": pressure,
-            },
-            energy=prediction.energy,
-            forces=per_atom,
-            stress=prediction.stress,
-        )
-    columns = {
-        "energy_per_atom": ("eV/atom", 4),
-        "max_force": ("largest force, eV/Å", 3),
-        "pressure_gpa": ("GPa", 2),
-    }
+        machine.use_threads()
+        predictor = load_property(model, device=machine.device, dtype=machine.dtype)
+        name, unit = predictor.model.config.name, predictor.model.config.unit
+        columns = {name: (f"{name}, {unit}" if unit else name, 4)}
+        results = _computed(inputs, partial(predict_property, model=predictor), machine, as_json, name)
+    else:
+        columns = {
+            "energy_per_atom": ("eV/atom", 4),
+            "max_force": ("largest force, eV/Å", 3),
+            "pressure_gpa": ("GPa", 2),
+        }
+        compute = partial(predict_structures, potential=machine.load(model))
+        results = _computed(inputs, compute, machine, as_json)
     _finish(results, output, columns, as_json)
 
 
@@ -230,65 +208,56 @@ def relax(
         run_large(files, output, task, large.options(machine, as_json=as_json))
         return
     inputs = read_inputs(files)
-    potential = machine.load(model)
-    good = [i for i, entry in enumerate(inputs) if entry.error is None]
-    relaxed = relax_structures(
-        [inputs[i].structure for i in good],
-        potential,
-        **what,
-        max_atoms_per_batch=machine.max_atoms_per_batch,
-        progress=err.is_terminal and not as_json,
-    )
-    results = list(inputs)
-    for i, result in zip(good, relaxed, strict=True):
-        if result.error is not None:
-            results[i] = replace(inputs[i], error=result.error)
-            continue
-        results[i] = replace(
-            inputs[i],
-            structure=result.structure,
-            numbers={
-                "energy_per_atom": result.energy / len(result.structure),
-                "fmax": result.fmax,
-                "n_steps": result.n_steps,
-                "converged": bool(result.converged),
-                "minimum": result.minimum,
-                "flags": " ".join(result.flags) or None,
-            },
-            energy=result.energy,
-            forces=result.forces,
-            stress=result.stress,
-        )
+    compute = partial(relax_structures, potential=machine.load(model), **what)
     columns = {"energy_per_atom": ("eV/atom", 4), "fmax": ("fmax, eV/Å", 3), "n_steps": ("steps", 0)}
-    _finish(results, output, columns, as_json)
-
-
-def _predict_property(
-    inputs: list[Computed], model: str, output: Path | None, machine: BatchMachine, as_json: bool
-) -> None:
-    """The table of a model that was trained on a property, a band gap for example."""
-    machine.use_threads()
-    predictor = load_property(model, device=machine.device, dtype=machine.dtype)
-    head = predictor.model.config
-    good = [i for i, entry in enumerate(inputs) if entry.error is None]
-    predictions = predict_property(
-        [inputs[i].structure for i in good],
-        predictor,
-        max_atoms_per_batch=machine.max_atoms_per_batch,
-        progress=err.is_terminal and not as_json,
-    )
-    results = list(inputs)
-    for i, prediction in zip(good, predictions, strict=True):
-        entry = inputs[i]
-        numbers = None if prediction.error is not None else {head.name: prediction.value}
-        results[i] = replace(entry, numbers=numbers, error=prediction.error)
-    title = f"{head.name}, {head.unit}" if head.unit else head.name
-    _finish(results, output, {head.name: (title, 4)}, as_json)
+    _finish(_computed(inputs, compute, machine, as_json), output, columns, as_json)
 
 
 def read_inputs(files: Sequence[Path]) -> list[Computed]:
     """All structures of all files; among several files, one that cannot be read fails alone."""
-    return [Computed(n.name, n.structure, error=n.error, warnings=n.warnings) for n in read_files(files)]
+    return [Computed(n.name, n.structure, error=n.error, warnings=n.warnings) for n in read_crystals(files)]
+
+
+def _computed(
+    inputs: Sequence[Computed],
+    compute: Callable[..., Sequence[Any]],
+    machine: BatchMachine,
+    quiet: bool,
+    name: str = "",
+) -> list[Computed]:
+    """What a function of the core that takes and gives lists has to say of what was read.
+
+    Args:
+        inputs: what was read.
+        compute: `predict`, `relax` or `predict_property`, with its model and options.
+        machine: how many atoms at the same time.
+        quiet: no progress.
+        name: of the property.
+    """
+    structures = [entry.structure for entry in inputs if entry.error is None]
+    progress = err.is_terminal and not quiet
+    results = iter(compute(structures, max_atoms_per_batch=machine.max_atoms_per_batch, progress=progress))
+    return [entry if entry.error is not None else _with(entry, next(results), name) for entry in inputs]
+
+
+def _with(entry: Computed, result: Prediction | RelaxResult | PropertyPrediction, name: str) -> Computed:
+    if result.error is not None:
+        return replace(entry, error=result.error)
+    if isinstance(result, PropertyPrediction):
+        return replace(entry, numbers={name: result.value})
+    numbers: dict[str, Any] = {"energy_per_atom": result.energy / len(entry.structure)}
+    if isinstance(result, RelaxResult):
+        entry = replace(entry, structure=result.structure)
+        numbers |= {
+            "fmax": result.fmax,
+            "n_steps": result.n_steps,
+            "converged": bool(result.converged),
+            "minimum": result.minimum,
+            "flags": " ".join(result.flags) or None,
+        }
+    else:
+        numbers |= {"max_force": largest_force(result.forces), "pressure_gpa": pressure_gpa(result.stress)}
+    return replace(entry, numbers=numbers, energy=result.energy, forces=result.forces, stress=result.stress)
 
 
 def warn_of_inputs(inputs: Sequence[Computed | NamedStructure]) -> None:
@@ -300,10 +269,8 @@ def warn_of_inputs(inputs: Sequence[Computed | NamedStructure]) -> None:
 
 
 def _finish(results: list[Computed], output: Path | None, columns: dict[str, tuple[str, int]], as_json: bool) -> None:
-    """Write the file, show the summary, list what failed; exit with 3 if something did, with 1 if everything did."""
+    """Write the file, show the summary, list what failed."""
     written = Written(0, []) if output is None else write_structures(output, results)
-    failed = [r for r in results if r.error is not None]
-    unconverged = [r for r in results if (r.numbers or {}).get("converged") is False]
     if as_json:
         print_json([r.row() for r in results])
     else:
@@ -312,18 +279,17 @@ def _finish(results: list[Computed], output: Path | None, columns: dict[str, tup
             say(f"wrote {plural(written.n_structures, 'structure')} to {output}")
     for note in written.notes:
         warn("mind", note)
-    for r in failed:
-        tell_failed(r.name, r.error or "")
-    for r in unconverged:
-        numbers = r.numbers or {}
-        reached = f"fmax {numbers['fmax']:.3g} eV/Å after {numbers['n_steps']} steps"
-        warn("not converged", f"{r.name}: {reached}; raise --max-steps", "bold yellow")
     warn_of_inputs(results)
+    unfinished = False
     for r in results:
-        if flags := (r.numbers or {}).get("flags"):
+        numbers = r.numbers or {}
+        if flags := numbers.get("flags"):
             warn("look at", f"{r.name}: {'; '.join(FLAG_SENTENCES[flag] for flag in flags.split())}")
-    if failed or unconverged:
-        raise typer.Exit(USER_ERROR if len(failed) == len(results) else SOME_FAILED)
+        if numbers.get("converged") is False:
+            unfinished = True
+            reached = f"fmax {numbers['fmax']:.3g} eV/Å after {numbers['n_steps']} steps"
+            warn("not converged", f"{r.name}: {reached}; raise --max-steps", "bold yellow")
+    finish([(r.name, r.error) for r in results], unfinished=unfinished)
 
 
 def _print_table(results: list[Computed], columns: dict[str, tuple[str, int]]) -> None:

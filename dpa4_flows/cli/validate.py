@@ -15,8 +15,7 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.frames import is_pbe
 from dpa4_flows.analysis.schemes import PUBLISHED
 from dpa4_flows.cli.computing import documents_of
-from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, tell_failed
-from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.console import finish, number, out, plural, print_json, remark, say
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
 from dpa4_flows.cli.relaxing import Convergence
 from dpa4_flows.cli.validate_bulk import bulk
@@ -106,7 +105,6 @@ def thermo(
         documents_of(asks, maker.model, table, machine, quiet=as_json)
         fitted = None if refit is None else refit_document(table, maker, everything, refit)
         document = thermo_document(table, maker, compounds, [*schemes, *([fitted.scheme] if fitted else [])])
-    failed = [row for row in document.rows if row.error is not None]
     if as_json:
         print_json({"thermo": document.model_dump(), "refit": None if fitted is None else fitted.model_dump()})
     else:
@@ -114,10 +112,7 @@ def thermo(
         _print_errors(document)
         if fitted is not None:
             _print_refit(fitted)
-    for row in failed:
-        tell_failed(row.formula, row.error or "")
-    if failed:
-        raise typer.Exit(USER_ERROR if len(failed) == len(document.rows) else SOME_FAILED)
+    finish((row.formula, row.error) for row in document.rows)
 
 
 def _schemes(asked: list[str] | None, info: ModelInfo, *, refit: bool) -> list[str]:

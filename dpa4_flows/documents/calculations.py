@@ -205,7 +205,7 @@ def relaxation_document(
         "structure": plain_structure(final).as_dict(),
         "energy": energy,
         "energy_per_atom": energy / len(structure),
-        "pressure_gpa": _pressure_gpa(result.stress),
+        "pressure_gpa": pressure_gpa(result.stress),
     }
     if isinstance(final, Structure) and isinstance(structure, Structure):
         values |= {
@@ -213,7 +213,7 @@ def relaxation_document(
             "volume_change_percent": 100 * (float(final.volume) / float(structure.volume) - 1),
         }
     if isinstance(result, Prediction):
-        values |= {"fmax": _largest_force(result.forces), "converged": True, "reason": "single point"}
+        values |= {"fmax": largest_force(result.forces), "converged": True, "reason": "single point"}
     else:
         values |= {
             "fmax": float(result.fmax),
@@ -225,11 +225,13 @@ def relaxation_document(
     return document.model_copy(update=values)
 
 
-def _pressure_gpa(stress: np.ndarray | None) -> float | None:
+def pressure_gpa(stress: np.ndarray | None) -> float | None:
+    """Positive when compressed; None where the stress is not known."""
     if stress is None or not np.isfinite(stress).all():
         return None
     return -float(np.trace(stress)) / 3 * EV_PER_ANGSTROM3_TO_GPA
 
 
-def _largest_force(forces: np.ndarray | None) -> float | None:
+def largest_force(forces: np.ndarray | None) -> float | None:
+    """On any atom, eV/Å."""
     return None if forces is None else float(np.linalg.norm(forces, axis=1).max())

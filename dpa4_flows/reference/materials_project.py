@@ -13,6 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
+from emmet.core.mpid import AlphaID
 from pymatgen.core import Element, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
@@ -105,6 +106,18 @@ class MaterialsProject:
         documents, version = self._documents(chemsys, thermo_type, max_above_hull)
         return [_phase(document, version) for document in documents]
 
+    def material(self, material_id: str, *, thermo_type: str = "GGA_GGA+U") -> MPPhase:
+        """One material by its id, ``"mp-22526"``.
+
+        Raises:
+            MaterialsProjectError: there is no such material, or no answer.
+        """
+        query = Query(material_id, thermo_type)
+        version, answers = self._from_cache([query]) or self._remembered(query) or self._from_server([query])
+        if not answers[0]:
+            raise MaterialsProjectError(f"{material_id} is no material of the Materials Project (database {version})")
+        return _phase(answers[0][0], version)
+
     def entries(self, chemsys: str, *, thermo_type: str = "GGA_GGA+U") -> list[ComputedStructureEntry]:
         """Entries of a chemical system with the energies and corrections that the Materials Project serves.
 
@@ -160,6 +173,14 @@ class MaterialsProject:
                 return version, answers
         return None
 
+    def _remembered(self, query: Query) -> tuple[str, list[_Documents]] | None:
+        """A material among the answers to other questions; whoever can ask the server does not search them."""
+        for version in self._cache.versions() if self._offline else []:
+            for document in self._cache.documents(version, query.thermo_type):
+                if AlphaID(document["material_id"]) == AlphaID(query.chemsys):  # mp-1960 is also mp-aaaaacxk
+                    return version, [[document]]
+        return None
+
     def _from_server(self, queries: Sequence[Query]) -> tuple[str, list[_Documents]]:
         if self._offline:
             raise MaterialsProjectError(self._missing(queries))
@@ -183,7 +204,7 @@ class MaterialsProject:
         answers: dict[str, _Documents] = {query.chemsys: [] for query in queries}
         for document in self._server.thermo(list(answers), first.thermo_type, first.max_above_hull):
             _phase(document, version), _entries(document, version)  # what cannot be read must not reach the cache
-            system = str(document.get("chemsys"))
+            system = first.chemsys if first.is_material else str(document.get("chemsys"))
             if system not in answers:
                 raise MaterialsProjectError(
                     f"the Materials Project sent a document of {system}, which was not asked for; update mp-api"

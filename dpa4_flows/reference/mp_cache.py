@@ -42,10 +42,10 @@ class MaterialsProjectError(DPA4Error):
 
 @dataclass(frozen=True)
 class Query:
-    """Thermodynamic documents of one chemical system, without its sub-systems.
+    """Thermodynamic documents of one chemical system, without its sub-systems, or of one material.
 
     Attributes:
-        chemsys: symbols in alphabetical order, "Co-Li-O".
+        chemsys: symbols in alphabetical order, "Co-Li-O"; or the id of the material, "mp-22526".
         thermo_type: hull that the documents belong to, for example "GGA_GGA+U".
         max_above_hull: largest energy above that hull, eV/atom; None for all.
     """
@@ -57,6 +57,10 @@ class Query:
     def __str__(self) -> str:
         limit = "all" if self.max_above_hull is None else f"up to {self.max_above_hull:g} eV/atom above the hull"
         return f"{self.chemsys} ({self.thermo_type}, {limit})"
+
+    @property
+    def is_material(self) -> bool:
+        return self.chemsys.startswith(("mp-", "mvc-"))
 
     @property
     def file_name(self) -> str:
@@ -128,6 +132,12 @@ class ResponseCache:
         if found is None or (found[0].query, found[0].endpoint, found[0].database_version) != asked:
             return None
         return found
+
+    def documents(self, version: str, thermo_type: str) -> Iterator[dict[str, Any]]:
+        """All documents of a version."""
+        for path in sorted((self.folder / version).glob(f"*.{thermo_type}.*.json.gz")):
+            if (found := _read(path, with_documents=True)) is not None:
+                yield from found[1]
 
     def store(
         self,

@@ -1,8 +1,8 @@
 """Questions to the Materials Project, with the genuine client over a transport that waits and retries.
 
 ``MPRester`` reads some answers from tables on S3 whatever its endpoint is. The one search used here,
-`materials.thermo.search` with a chemical system and a thermo type, goes over REST (routes ``heartbeat`` and
-``materials/thermo``) to the endpoint given.
+`materials.thermo.search` with chemical systems or a material and a thermo type, goes over REST (routes ``heartbeat``
+and ``materials/thermo``) to the endpoint given.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Server:
     def thermo(
         self, chemical_systems: Sequence[str], thermo_type: str, max_above_hull: float | None
     ) -> list[dict[str, Any]]:
-        """Thermo documents of exactly these systems as plain dictionaries.
+        """Thermo documents of exactly these systems, or of one material by its id, as plain dictionaries.
 
         Raises:
             MaterialsProjectError: no key, refused, unreachable, or an answer that contradicts itself.
@@ -121,8 +121,9 @@ def _search(
     thermo = rester.materials.thermo
     # rounding may put a phase below its hull, hence a lower end that excludes nothing
     window = None if max_above_hull is None else (-100.0, max_above_hull)
+    asked = "material_ids" if systems[0].startswith(("mp-", "mvc-")) else "chemsys"
     documents = thermo.search(
-        chemsys=list(systems),
+        **{asked: list(systems)},
         thermo_types=[thermo_type],
         energy_above_hull=window,
         fields=list(FIELDS),

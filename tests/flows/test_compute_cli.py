@@ -49,6 +49,15 @@ def test_command_and_function_give_the_same_documents(crystals: Path) -> None:
     assert rows[0]["elastic"]["provenance"]["settings"]["max_steps"] == 300
 
 
+def test_the_name_of_a_property_is_a_command(crystals: Path) -> None:
+    short = dpa4("static", "relax", crystals / "loose.cif", *MORSE)
+    assert (
+        short.exit_code == 0
+        and short.stdout == dpa4("compute", "static", "relax", crystals / "loose.cif", *MORSE).stdout
+    )
+    assert "equation_of_state.form" in dpa4("equation-of-state", "--help").stdout
+
+
 def test_one_bad_file_harms_nobody_and_is_listed(crystals: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.cif"
     bad.write_text("data_x\n")

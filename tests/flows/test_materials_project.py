@@ -20,6 +20,7 @@ from toy_materials_project import DOCUMENTS, KEY, ToyMaterialsProject
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.reference import mp_http, mp_server
+from dpa4_flows.reference.crystals import read_crystals
 from dpa4_flows.reference.materials_project import MaterialsProject, MaterialsProjectError
 from dpa4_flows.reference.mp_cache import Query, ResponseCache, cache_dir, cached_queries
 
@@ -90,6 +91,38 @@ def age(days):
         row = json.loads(header)
         row["checked"] = (datetime.now(UTC) - timedelta(days=days)).isoformat()
         path.write_bytes(gzip.compress("\n".join([json.dumps(row), *documents, ""]).encode()))
+
+
+def test_a_material_is_a_structure_like_one_of_a_file(server, monkeypatch):
+    monkeypatch.setenv("MP_API_ENDPOINT", server.endpoint)
+    lithia = min(
+        (document for document in DOCUMENTS if document["formula_pretty"] == "Li2O" and "entries" in document),
+        key=lambda document: document["energy_above_hull"],
+    )
+    name = lithia["material_id"]
+    by_id, by_formula = read_crystals([name, "Li2O"])
+    assert by_id.name == name and by_formula.warnings[0].startswith(f"is {name} of the Materials Project 2026.04.13")
+    assert by_id.structure == by_formula.structure and by_id.structure.composition.reduced_formula == "Li2O"
+    n_asked = len(server.asked)
+    assert read_crystals([name])[0].structure == by_id.structure and len(server.asked) == n_asked
+    with pytest.raises(MaterialsProjectError, match="it has no LiO7"):
+        read_crystals(["LiO7"])
+    with pytest.raises(MaterialsProjectError, match="mp-99999999 is no material of the Materials Project"):
+        read_crystals(["mp-99999999"])
+
+
+def test_without_a_key_materials_come_from_the_cache_or_one_sentence_says_why_not(server, monkeypatch):
+    monkeypatch.setenv("MP_API_ENDPOINT", server.endpoint)
+    client(server).phases("Li-O")
+    monkeypatch.delenv("MP_API_KEY")
+    found, gone = read_crystals(["mp-1960", "NaCl"])
+    assert found.structure.composition.reduced_formula == "Li2O"
+    assert gone.error == (
+        "there is no file NaCl, and the Materials Project does not give that material without a key: set MP_API_KEY to "
+        "the one of materialsproject.org/api"
+    )
+    with pytest.raises(DPA4Error, match="there is no file Xy2"):  # no elements: a file that is not there
+        read_crystals(["Xy2"])
 
 
 def test_phases_are_those_of_the_system_and_its_sub_systems(server):

@@ -8,11 +8,16 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
+from emmet.core.mpid import AlphaID
+
 KEY = "0123456789abcdefABCDEF0123456789"
 DOCUMENTS = json.loads(
     gzip.decompress((Path(__file__).parents[1] / "data" / "mp" / "thermo_Co-Li-O.json.gz").read_bytes())
 )
-_KNOWN = {"chemsys", "thermo_types", "energy_above_hull_min", "energy_above_hull_max", "_fields", "_limit", "_skip"}
+_KNOWN = {
+    *("chemsys", "material_ids", "thermo_types", "energy_above_hull_min", "energy_above_hull_max"),
+    *("_fields", "_limit", "_skip"),
+}
 
 
 class ToyMaterialsProject:
@@ -75,14 +80,16 @@ class ToyMaterialsProject:
         }
 
     def search(self, query):
-        systems = query["chemsys"].split(",")
+        by_id = "material_ids" in query
+        key, field, kind = ("material_ids", "material_id", AlphaID) if by_id else ("chemsys", "chemsys", str)
+        wanted = [kind(name) for name in query[key].split(",")]
         low, high = (
             float(query.get(f"energy_above_hull_{end}", sign)) for end, sign in (("min", "-inf"), ("max", "inf"))
         )
         found = [
             document
             for document in self.documents
-            if document["chemsys"] in systems
+            if kind(document[field]) in wanted
             and document["thermo_type"] in query["thermo_types"].split(",")
             and low <= document.get("energy_above_hull", 0) <= high
         ]
