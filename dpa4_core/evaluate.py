@@ -14,6 +14,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from dpa4_core.batches import Prediction
+from dpa4_core.calibration import calibration
 from dpa4_core.data.frames import BrokenFrame, Frame, LabelKeys, frame_of_atoms, labelled_frame, read_frames
 from dpa4_core.data.structures import StructureError, structure_list
 from dpa4_core.potential import PotentialLike
@@ -90,6 +91,7 @@ class Metrics:
         by_element: for each element with reference forces ``force_mae``, ``force_rmse`` (eV/Å) and ``n_atoms``.
         by_group: for each `Frame.group` ``energy_mae``, ``force_mae``, ``stress_mae``, as far as there are
             references, and ``n_structures``.
+        uncertainty: how deviations compare with errors, see `dpa4_core.calibration`; empty for a single model.
         errors: name and sentence of each frame that could not be compared, and of each label that was left out
             because it is not finite or has the wrong shape.
         parity: all values, where they were asked for.
@@ -110,6 +112,7 @@ class Metrics:
     n_stresses: int
     by_element: dict[str, dict[str, float]] = field(default_factory=dict)
     by_group: dict[str, dict[str, float]] = field(default_factory=dict)
+    uncertainty: dict[str, dict[str, float]] = field(default_factory=dict)
     errors: list[tuple[str, str]] = field(default_factory=list)
     parity: ParityData | None = None
 
@@ -188,7 +191,7 @@ class _Comparison:
     """Reference and prediction of one frame, [2, ...] with the reference first; None without a reference."""
 
     def __init__(self, frame: Frame, prediction: Prediction) -> None:
-        self.frame = frame
+        self.frame, self.prediction = frame, prediction
         n_atoms = frame.system.n_atoms
         self.energy = self.forces = self.stress = None
         if frame.energy is not None:
@@ -241,6 +244,7 @@ def _metrics(compared: list[_Comparison], errors: list[tuple[str, str]], *, keep
         n_stresses=stress.shape[1] // 6,
         by_element=_by_element(compared, _error(forces)),
         by_group={group: _group_errors(by_group[group]) for group in sorted(by_group)},
+        uncertainty=calibration((c.frame, c.prediction) for c in compared),
         errors=errors,
         parity=parity,
     )

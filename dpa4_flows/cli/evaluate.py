@@ -20,6 +20,7 @@ from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.training import ERROR_UNITS
 
 app = typer.Typer()
 
@@ -94,6 +95,7 @@ def evaluate(
         print_json(dataclasses.asdict(metrics))
     else:
         _print_metrics(metrics, ", ".join(map(str, data)))
+        print_uncertainty(metrics)
         if metrics.by_element and by in (Breakdown.auto, Breakdown.element):
             print_elements(metrics)
         if by == Breakdown.group or (by == Breakdown.auto and 2 <= len(metrics.by_group) <= MAX_GROUPS):
@@ -126,6 +128,20 @@ def _print_metrics(metrics: Metrics, title: str) -> None:
     out.print(table)
     if metrics.force_cosine is not None:
         out.print(f"mean cosine of the forces: {metrics.force_cosine:.4f}", highlight=False)
+
+
+def print_uncertainty(metrics: Metrics) -> None:
+    """What the deviations of a committee are worth; nothing of a single model."""
+    if not metrics.uncertainty:
+        return
+    title = "deviations of the committee beside its errors (norms; ratio 1: as large as the errors)"
+    columns = ("error, RMS", "deviation, RMS", "unit", "ratio", "rank correlation")
+    table = Table("quantity", *columns, title=title, title_justify="left")
+    for stem, word, factor, unit in ERROR_UNITS:
+        if found := metrics.uncertainty.get(stem):
+            sizes = (_scaled(found[key], factor) for key in ("rmse", "std"))
+            table.add_row(word, *sizes, unit, number(found.get("ratio"), 2), number(found.get("spearman"), 2))
+    out.print(table)
 
 
 def print_elements(metrics: Metrics) -> None:

@@ -2,7 +2,8 @@
 
     voltage: Annotated[float, Quantity("Voltage", "V", 2, goal="max", scale=(2.5, 4.5))] = Field(description="...")
 
-Columns, heads, tooltips, limits of campaign files, keys of rankings and figures follow from it.
+Columns, heads, tooltips, limits of campaign files, keys of rankings and figures follow from it. The standard deviation
+of a value that a committee computed is in the field of its name with ``_std`` behind it, and is shown behind a ±.
 """
 
 from __future__ import annotations
@@ -60,6 +61,10 @@ class Quantity:
         """The note with the error bar."""
         bar = "" if self.error is None else f"typical error ±{self.error:g} {self.unit}".rstrip()
         return "; ".join(filter(None, (self.note, bar)))
+
+
+STD = "_std"
+"""At the end of the name of a field: the standard deviation of the field whose name stands before."""
 
 
 @cache

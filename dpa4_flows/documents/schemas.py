@@ -55,6 +55,17 @@ class RelaxationDocument(Document):
     energy_per_atom: Annotated[
         float | None, Quantity("Energy", "eV/atom", 4, "uncorrected model energy", goal="min", detail=True, priority=40)
     ] = Field(None, description="Uncorrected energy, eV/atom")
+    energy_per_atom_std: Annotated[
+        float | None,
+        Quantity("Deviation of the energy", "eV/atom", 4, "of the members of a committee", goal="min", detail=True),
+    ] = Field(None, description="Standard deviation of the energy between members of a committee, eV/atom")
+    max_force_std: Annotated[
+        float | None,
+        Quantity("Largest force deviation", "eV/Å", 3, "of the members of a committee", goal="min", detail=True),
+    ] = Field(None, description="Largest deviation of the force on an atom between members of a committee, eV/Å")
+    member_energies: list[float] | None = Field(
+        None, description="Uncorrected total energy of the cell by each member of a committee, eV"
+    )
     fmax: Annotated[float | None, Quantity("Largest force", "eV/Å", 3, goal="min", detail=True, priority=41)] = Field(
         None, description="Largest generalised force at the end, eV/Å"
     )

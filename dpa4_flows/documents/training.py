@@ -36,6 +36,11 @@ class MetricsDocument(Document):
     stress_rmse: float | None = Field(None, description="Root mean square error of stress components, eV/Å³")
     by_element: list[ErrorRow] = Field(default_factory=list, description="Force errors per element")
     by_group: list[ErrorRow] = Field(default_factory=list, description="Errors per group; empty above 1000 groups")
+    uncertainty: dict[str, dict[str, float]] = Field(
+        default_factory=dict,
+        description="Of a committee, for energy (eV/atom), force (eV/Å) and stress (eV/Å³): root mean squares of "
+        "errors (rmse) and deviations (std), their ratio and rank correlation (spearman); see dpa4_core.calibration",
+    )
     errors: list[tuple[str, str]] = Field(
         default_factory=list, description="Name and sentence of frames that could not be compared, the first thousand"
     )

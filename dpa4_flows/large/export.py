@@ -24,10 +24,11 @@ from dpa4_flows.large.folder import RunFolder
 from dpa4_flows.large.rows import SCHEMA, Row, to_table
 
 _ROWS_AT_ONCE = 1000
+_DEVIATIONS = ("energy_per_atom_std", "max_force_std")  # not there in runs of older versions
 SUMMARY_COLUMNS = [
     *("source", "name", "formula", "n_atoms", "energy", "energy_per_atom", "volume", "volume_change"),
     *("fmax", "n_steps", "n_force_calls", "converged", "reason", "minimum", "flags", "warnings"),
-    *("error", "error_code", "key"),
+    *("error", "error_code", "key", *_DEVIATIONS),
 ]
 """A number or a word each: what a CSV file has of a structure."""
 
@@ -90,7 +91,7 @@ def _write_extxyz(run: RunFolder, path: Path) -> int:
     with _text(path) as file:
         for row in _successful(run.rows()):
             atoms = flat_atoms(row)
-            keys = ("name", "source", "energy_per_atom", "fmax", "n_steps", "converged", "minimum")
+            keys = ("name", "source", "energy_per_atom", "fmax", "n_steps", "converged", "minimum", *_DEVIATIONS)
             atoms.info |= {key: row[key] for key in keys if row.get(key) is not None}
             if row["flags"]:
                 atoms.info["flags"] = " ".join(row["flags"])

@@ -68,6 +68,8 @@ SCHEMA = pa.schema(
         ("warnings", pa.list_(pa.string())),  # what its file made doubtful; null in runs of older versions
         ("error", pa.string()),
         ("error_code", pa.string()),  # the same for logic; not there in runs of older versions
+        ("energy_per_atom_std", pa.float64()),  # eV/atom, between members of a committee; null for a single model
+        ("max_force_std", pa.float64()),  # eV/Å, of the atom whose force is least certain
     ]
 )
 """Columns of a shard."""
@@ -121,6 +123,8 @@ class Rows:
             "forces": _flat(result.forces) if self._with_forces else None,
             "stress": _flat(result.stress),
         }
+        if result.energy_std is not None:
+            row |= {"energy_per_atom_std": result.energy_std / after.n_atoms, "max_force_std": result.max_force_std}
         row |= _site_columns(final, after)
         if after.charge_spin is not None:
             row["charge"], row["spin"] = after.charge_spin

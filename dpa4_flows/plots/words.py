@@ -14,8 +14,16 @@ _FORMULA = re.compile(r"(?:[A-Z][a-z]?|[()\[\]]|\d+(?:\.\d+)?)+")
 _COUNT = re.compile(r"(?<=[A-Za-z)\]])(\d+(?:\.\d+)?)")
 
 
-def format_value(declared: Quantity, value: Any) -> str:
-    """The value with the digits that make sense for it, without its unit; an en dash if there is none."""
+def format_value(declared: Quantity, value: Any, std: Any = None) -> str:
+    """The value with the digits that make sense for it, without its unit; an en dash if there is none.
+
+    Args:
+        declared: its digits.
+        value: of the quantity.
+        std: its standard deviation, shown behind a ±; None where it is not known.
+    """
+    if std is not None and value is not None:
+        return f"{format_value(declared, value)} ± {format_value(declared, std)}"
     if value is None or value == "":
         return "–"
     if isinstance(value, bool):

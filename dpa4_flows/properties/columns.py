@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from dpa4_flows.documents.quantities import Quantity, plain_quantity, quantities
+from dpa4_flows.documents.quantities import STD, Quantity, plain_quantity, quantities
 from dpa4_flows.plots.words import format_value
 
 Scalar = bool | int | float | str | None
@@ -42,7 +42,8 @@ class Column(NamedTuple):
 
     def text(self, documents: Mapping[str, Any]) -> str:
         """The same as it is shown, without the unit."""
-        return format_value(self.quantity, self.value(documents))
+        std = getattr(documents.get(self.document), self.field + STD, None)
+        return format_value(self.quantity, self.value(documents), std)
 
 
 def columns(documents: Mapping[str, type[BaseModel]]) -> list[Column]:
@@ -51,7 +52,11 @@ def columns(documents: Mapping[str, type[BaseModel]]) -> list[Column]:
     for name, kind in documents.items():
         numbers = (field for field in scalar_fields(kind) if _holds(kind, field, float, int))
         declared = quantities(kind) or {field: plain_quantity(field) for field in numbers}
-        found += [Column(name, field, quantity) for field, quantity in declared.items()]
+        found += [
+            Column(name, field, quantity)
+            for field, quantity in declared.items()
+            if field.removesuffix(STD) == field or field.removesuffix(STD) not in declared
+        ]
     return found
 
 

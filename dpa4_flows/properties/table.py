@@ -16,6 +16,7 @@ from rich.table import Table
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_csv, write_json
+from dpa4_flows.documents.quantities import STD
 from dpa4_flows.properties.answers import RELAXED, Answer, Question
 from dpa4_flows.properties.columns import Column, Scalar, columns, scalars
 from dpa4_flows.structure_files import Computed, write_structures
@@ -121,8 +122,13 @@ class Results(Sequence[T], Generic[T]):
 
     @property
     def columns(self) -> list[Column]:
-        """What is shown: the quantities of the documents that were asked for."""
-        return columns({name: self.question.kinds[name].document for name in self.question.names})
+        """What is shown: the quantities of the documents that were asked for; deviations where they are known."""
+        found = columns({name: self.question.kinds[name].document for name in self.question.names})
+        return [
+            column
+            for column in found
+            if not column.field.endswith(STD) or any(column.value(a.documents) is not None for a in self.answers)
+        ]
 
     def rows(self) -> list[dict[str, Any]]:
         """Plain JSON types: the documents of each structure by name, with what they are about."""

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 
-from dpa4_core import DPA4Error, load, predict, relax
+from dpa4_core import DPA4Calculator, DPA4Error, evaluate, load, predict, relax
 from dpa4_core.committee import Committee
 from dpa4_core.model.checkpoint import convert, write_model
 from dpa4_core.model.committee import write_committee
@@ -118,3 +119,20 @@ def test_what_cannot_be_a_committee_is_refused_with_one_sentence(files, tmp_path
     path = write_committee(members, tmp_path / "three.dpa4", base=base)
     with pytest.raises(DPA4Error, match="holds a committee"):
         convert(path, tmp_path / "three.pt")
+
+
+def test_deviations_are_compared_with_errors_where_there_are_labels():
+    committee = morse_committee(4, 0.1)
+    structures = [rattled(amplitude, seed) for seed, amplitude in enumerate((0.02, 0.1, 0.2, 0.3))]
+    for atoms in structures:
+        truth = DPA4Calculator(committee.members[0])
+        atoms.calc = SinglePointCalculator(
+            atoms, energy=truth.get_potential_energy(atoms), forces=truth.get_forces(atoms)
+        )
+    found = evaluate(structures, committee).uncertainty
+    assert set(found) == {"energy", "force"} and found["force"]["n"] == 8
+    for values in found.values():
+        assert values["ratio"] == pytest.approx(values["rmse"] / values["std"])
+        assert values["spearman"] > 0.7
+    assert found["energy"]["rmse"] == pytest.approx(evaluate(structures, committee).energy_rmse)
+    assert evaluate(structures, MorsePotential()).uncertainty == {}
