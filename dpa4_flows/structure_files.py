@@ -60,6 +60,8 @@ class Computed:
         energy: eV.
         forces: [n, 3] eV/Å.
         stress: [3, 3] eV/Å³.
+        forces_std: [n, 3] eV/Å, where a committee computed them; as the next.
+        stress_std: [3, 3] eV/Å³.
         error: one sentence.
         warnings: what the file made doubtful, one sentence each.
     """
@@ -70,8 +72,19 @@ class Computed:
     energy: float | None = None
     forces: NDArray[np.float64] | None = None
     stress: NDArray[np.float64] | None = None
+    forces_std: NDArray[np.float64] | None = None
+    stress_std: NDArray[np.float64] | None = None
     error: str | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def max_force_std(self) -> float | None:
+        """Largest deviation of the force on an atom between members of a committee, eV/Å."""
+        return (self.numbers or {}).get("max_force_std")
+
+    def unlabelled(self) -> Computed:
+        """The structure with nothing that a training could take for a label."""
+        return Computed(self.name, self.structure, {"max_force_std": self.max_force_std}, error=self.error)
 
     def row(self) -> dict[str, Any]:
         """Plain types for JSON, without the structure."""
@@ -183,6 +196,10 @@ def _with_results(atoms: Atoms, result: Computed) -> Atoms:
     atoms.info |= {key: value for key, value in (result.numbers or {}).items() if value is not None}
     if result.warnings:
         atoms.info["warnings"] = "; ".join(result.warnings)
+    if result.forces_std is not None:
+        atoms.arrays["forces_std"] = np.asarray(result.forces_std)
+    if result.stress_std is not None:
+        atoms.info["stress_std"] = np.asarray(result.stress_std)
     known: dict[str, Any] = {"energy": result.energy, "forces": result.forces}
     if result.stress is not None:
         known["stress"] = full_3x3_to_voigt_6_stress(result.stress)
@@ -196,5 +213,8 @@ def _json_row(result: Computed) -> dict[str, Any]:
         row["structure"] = structure_fields(as_atoms(result.structure))
         row["forces"] = None if result.forces is None else np.asarray(result.forces).tolist()
         row["stress"] = None if result.stress is None else np.asarray(result.stress).tolist()
+        for name in ("forces_std", "stress_std"):
+            if (deviation := getattr(result, name)) is not None:
+                row[name] = np.asarray(deviation).tolist()
         row["stress_unit"] = STRESS_UNIT
     return row

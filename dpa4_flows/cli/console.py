@@ -61,9 +61,10 @@ def end(n_failed: int, n_total: int, *, unfinished: bool = False) -> None:
         raise typer.Exit(USER_ERROR if n_failed == n_total else SOME_FAILED)
 
 
-def number(value: float | None, digits: int) -> str:
-    """Fixed digits, or a dash where there is no number."""
-    return "–" if value is None else f"{value:.{digits}f}"
+def number(value: float | None, digits: int, std: float | None = None) -> str:
+    """Fixed digits, with the standard deviation where it is known; a dash where there is no number."""
+    deviation = "" if std is None else f" ± {std:.{digits}f}"
+    return "–" if value is None else f"{value:.{digits}f}{deviation}"
 
 
 def plural(count: int, noun: str) -> str:

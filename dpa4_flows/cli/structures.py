@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dpa4_core.data.readers import NamedStructure
+from dpa4_core.errors import DPA4Error
 from dpa4_core.model.property import is_property_file
 from dpa4_core.predict import Prediction
 from dpa4_core.predict import predict as predict_structures
@@ -22,11 +23,13 @@ from dpa4_core.relax import RelaxResult
 from dpa4_core.relax import relax as relax_structures
 from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.relax.options import RelaxOptions
+from dpa4_core.uncertainty import most_uncertain as least_certain
 from dpa4_core.verdicts import FLAG_SENTENCES
 from dpa4_flows.cli.console import err, finish, number, out, plural, print_json, say, warn
 from dpa4_flows.cli.large import RunOptions, run_large, run_task
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, Output, grouped
 from dpa4_flows.documents.calculations import largest_force, pressure_gpa, relax_settings, static_settings
+from dpa4_flows.documents.quantities import STD
 from dpa4_flows.large.launch import Resources
 from dpa4_flows.reference.crystals import read_crystals
 from dpa4_flows.runs.large import Workers
@@ -132,12 +135,21 @@ def predict(
     *,
     machine: BatchMachine,
     large: Large,
+    most_uncertain: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Keep the N structures on whose forces the members of a committee agree least, the least certain "
+            "first; OUT has them without energies and forces, to be labelled.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Energies, forces and stress of structures as they are; with a property model that property.
 
-    Energies are uncorrected and of the model's own level of theory (dpa4 info MODEL): compare them among
-    themselves, not with those of a database.
+    The members of a committee give standard deviations as well. Energies are uncorrected and of the model's own level
+    of theory (dpa4 info MODEL): compare them among themselves, not with those of a database.
 
     For example:
 
@@ -146,8 +158,12 @@ def predict(
       dpa4 predict POSCAR --json
 
       dpa4 predict many.extxyz.gz -o runs/energies --workers 4
+
+      dpa4 predict trajectory.traj -m committee.dpa4 --most-uncertain 20 -o to_label.extxyz
     """
     in_folder = large.is_asked(output)
+    if in_folder and most_uncertain is not None:
+        raise typer.BadParameter("writes .extxyz, .json or .cif, not a run folder", param_hint="--most-uncertain")
     if in_folder and is_property_file(model):
         raise typer.BadParameter("a property model writes .extxyz or .json, not a run folder", param_hint="--output")
     if in_folder and output is not None:
@@ -169,7 +185,12 @@ def predict(
         }
         compute = partial(predict_structures, potential=machine.load(model))
         results = _computed(inputs, compute, machine, as_json)
-    _finish(results, output, columns, as_json)
+    if most_uncertain is not None:
+        if not any(r.max_force_std is not None for r in results) and any(r.error is None for r in results):
+            raise DPA4Error(f"{model} is a single model, which has no deviations; --most-uncertain needs a committee")
+        chosen = [results[i] for i in least_certain(results, most_uncertain)]
+        results = chosen + [r for r in results if r.error is not None]
+    _finish(results, output, columns, as_json, labelled=most_uncertain is None)
 
 
 @app.command()
@@ -257,7 +278,13 @@ def _with(entry: Computed, result: Prediction | RelaxResult | PropertyPrediction
         }
     else:
         numbers |= {"max_force": largest_force(result.forces), "pressure_gpa": pressure_gpa(result.stress)}
-    return replace(entry, numbers=numbers, energy=result.energy, forces=result.forces, stress=result.stress)
+    if result.energy_std is not None:
+        numbers |= {
+            "energy_per_atom_std": result.energy_std / len(entry.structure),
+            "max_force_std": result.max_force_std,
+        }
+    values = {name: getattr(result, name) for name in ("energy", "forces", "stress", "forces_std", "stress_std")}
+    return replace(entry, numbers=numbers, **values)
 
 
 def warn_of_inputs(inputs: Sequence[Computed | NamedStructure]) -> None:
@@ -268,9 +295,17 @@ def warn_of_inputs(inputs: Sequence[Computed | NamedStructure]) -> None:
                 warn("mind", f"{entry.name}: {text}")
 
 
-def _finish(results: list[Computed], output: Path | None, columns: dict[str, tuple[str, int]], as_json: bool) -> None:
+def _finish(
+    results: list[Computed],
+    output: Path | None,
+    columns: dict[str, tuple[str, int]],
+    as_json: bool,
+    *,
+    labelled: bool = True,
+) -> None:
     """Write the file, show the summary, list what failed."""
-    written = Written(0, []) if output is None else write_structures(output, results)
+    kept = results if labelled else [r.unlabelled() for r in results]
+    written = Written(0, []) if output is None else write_structures(output, kept)
     if as_json:
         print_json([r.row() for r in results])
     else:
@@ -294,12 +329,14 @@ def _finish(results: list[Computed], output: Path | None, columns: dict[str, tup
 
 def _print_table(results: list[Computed], columns: dict[str, tuple[str, int]]) -> None:
     table = Table("name", "formula", "atoms")
+    if any(r.max_force_std is not None for r in results):
+        columns = {**columns, "max_force_std": ("largest force deviation, eV/Å", 3)}
     for title, _ in columns.values():
         table.add_column(title, justify="right")
     shown = [r for r in results if r.error is None]
     for r in shown[:MAX_ROWS]:
         numbers = r.numbers or {}
-        cells = [number(numbers[key], digits) for key, (_, digits) in columns.items()]
+        cells = [number(numbers[key], digits, numbers.get(key + STD)) for key, (_, digits) in columns.items()]
         table.add_row(escape(r.name), formula_of(r.structure), str(len(r.structure)), *cells)
     if shown:
         out.print(table)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import ase.io
+import numpy as np
 import pytest
 from ase.build import bulk
+from typer.testing import CliRunner, Result
 
 import dpa4_flows
+from dpa4_core import read_frames
+from dpa4_flows.cli import app
 
 MORSE, COMMITTEE = "dpa4_core.testing:MorsePotential", "dpa4_core.testing:morse_committee"
+
+
+def dpa4(*arguments: object, code: int = 0) -> Result:
+    environment = {"COLUMNS": "200", "TERM": "dumb"}
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env=environment)
+    assert result.exit_code == code, result.output
+    return result
 
 
 def test_documents_of_a_committee_carry_deviations_and_tables_show_them():
@@ -22,3 +34,34 @@ def test_documents_of_a_committee_carry_deviations_and_tables_show_them():
     single = dpa4_flows.relax([copper], model=MORSE)
     assert single[0].member_energies is None and single[0].energy_per_atom_std is None
     assert "±" not in repr(single) and "deviation" not in repr(single)
+
+
+def rattled(folder, amplitudes=(0.02, 0.3, 0.1)):
+    path = folder / "candidates.extxyz"
+    frames = [bulk("Cu", cubic=True) for _ in amplitudes]
+    for seed, (atoms, amplitude) in enumerate(zip(frames, amplitudes, strict=True)):
+        atoms.rattle(amplitude, seed=seed)
+    ase.io.write(path, frames)
+    return path
+
+
+def test_predict_writes_deviations_and_what_to_label_next(tmp_path):
+    files, out, chosen = rattled(tmp_path), tmp_path / "all.extxyz", tmp_path / "to_label.extxyz"
+    shown = dpa4("predict", files, "-m", COMMITTEE, "-o", out)
+    assert "±" in shown.output and "largest force deviation" in shown.output
+    frames = ase.io.read(out, ":")
+    largest = [np.linalg.norm(atoms.arrays["forces_std"], axis=1).max() for atoms in frames]
+    assert largest == pytest.approx([atoms.info["max_force_std"] for atoms in frames])
+    assert frames[0].info["stress_std"].shape == (3, 3) and frames[0].info["energy_per_atom_std"] > 0
+
+    dpa4("predict", files, "-m", COMMITTEE, "--most-uncertain", 2, "-o", chosen)
+    kept = ase.io.read(chosen, ":")
+    order = np.argsort(largest)[::-1][:2]
+    assert [atoms.info["max_force_std"] for atoms in kept] == pytest.approx([largest[i] for i in order])
+    assert all(atoms.calc is None and "forces" not in atoms.arrays for atoms in kept)
+    assert not any(frame.has_labels for frame in read_frames(chosen))
+
+    refused = dpa4("predict", files, "-m", MORSE, "--most-uncertain", 2, code=1)
+    assert "needs a committee" in refused.output
+    assert "±" not in dpa4("predict", files, "-m", MORSE, "-o", tmp_path / "single.json").output
+    assert "forces_std" not in (tmp_path / "single.json").read_text()
