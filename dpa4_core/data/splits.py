@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from dpa4_core.errors import DPA4Error
 
 
-def split_by_group(groups: Sequence[str], fraction: float, seed: int) -> NDArray[np.bool_]:
+def split_by_group(
+    groups: Sequence[str], fraction: float, seed: int, present: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
     """Which frames are for validation: whole groups, about ``fraction`` of the frames.
 
     Groups are taken in the order of a hash of their name and ``seed`` as long as that brings the number of frames
@@ -24,6 +26,8 @@ def split_by_group(groups: Sequence[str], fraction: float, seed: int) -> NDArray
         groups: the group of each frame, `Frame.group`.
         fraction: of the frames, at least 0 and below 1; 0 takes none.
         seed: another seed gives another choice of groups.
+        present: [n_frames, n_elements], which elements a frame holds. A group is passed over where it is the last of
+            those not yet taken that holds some element, so that every element is trained.
 
     Returns:
         [n_frames] bool, True for validation.
@@ -38,18 +42,31 @@ def split_by_group(groups: Sequence[str], fraction: float, seed: int) -> NDArray
     if len(sizes) == 1:
         n_taken = min(max(round(target), 1), n_frames - 1)
         return np.arange(n_frames) >= n_frames - n_taken
-    ordered = sorted(sizes, key=lambda group: _hash(group, seed))
+    holds = holdings(groups, present)
+    left = np.sum(list(holds.values()), axis=0)  # groups not taken that hold each element
     chosen: set[str] = set()
     n_taken = 0
-    for group in ordered:
-        if abs(n_taken + sizes[group] - target) < abs(n_taken - target):
+    for group in (ordered := sorted(sizes, key=lambda group: _hash(group, seed))):
+        if abs(n_taken + sizes[group] - target) < abs(n_taken - target) and (left[holds[group]] > 1).all():
             chosen.add(group)
             n_taken += sizes[group]
-    if not chosen:
-        chosen = {min(ordered, key=sizes.__getitem__)}
+            left -= holds[group]
+    if not chosen and (spare := [group for group in ordered if (left[holds[group]] > 1).all()]):
+        chosen = {min(spare, key=sizes.__getitem__)}
     if len(chosen) == len(sizes):
         chosen.remove(min(ordered, key=sizes.__getitem__))
     return np.array([group in chosen for group in groups])
+
+
+def holdings(groups: Sequence[str], present: NDArray[np.bool_] | None) -> dict[str, NDArray[np.bool_]]:
+    """Which elements occur in each group, by group; none without ``present``, see `split_by_group`."""
+    names = list(dict.fromkeys(groups))
+    if present is None:
+        return dict.fromkeys(names, np.zeros(0, dtype=bool))
+    number = {name: i for i, name in enumerate(names)}
+    found = np.zeros((len(names), present.shape[1]), dtype=bool)
+    np.logical_or.at(found, np.array([number[group] for group in groups], dtype=np.int64), present)
+    return dict(zip(names, found, strict=True))
 
 
 def _hash(group: str, seed: int) -> bytes:
@@ -76,14 +93,4 @@ def split_blocks(groups: Sequence[str], fraction: float) -> NDArray[np.bool_]:
         taken[members[len(members) - n_taken :]] = True
     if fraction and len(groups) > 1 and not taken.any():
         taken[-1] = True
-    return taken
-
-
-def split_frames(n_frames: int, fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Which of independent frames are for validation: ``fraction`` of them at random, at least one of two or more."""
-    if not 0 <= fraction < 1:
-        raise DPA4Error(f"the validation fraction must be at least 0 and below 1, not {fraction:g}")
-    taken = np.zeros(n_frames, dtype=bool)
-    n_taken = min(max(round(fraction * n_frames), 1), n_frames - 1) if fraction else 0
-    taken[np.random.default_rng(seed).permutation(n_frames)[: max(n_taken, 0)]] = True
     return taken

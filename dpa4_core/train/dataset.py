@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from dpa4_core.data.frame_summary import DataSummary, SummaryBuilder
 from dpa4_core.data.frames import BrokenFrame, Frame, data_files, read_frames
-from dpa4_core.data.splits import split_blocks, split_by_group, split_frames
 from dpa4_core.data.system import check_system
 from dpa4_core.errors import DPA4Error
-from dpa4_core.train.config import DataConfig, SourceConfig, TrainConfig
+from dpa4_core.train.config import SourceConfig, TrainConfig
+from dpa4_core.train.hold_out import hold_out, note_on_twins
 from dpa4_core.train.store import FrameStore, LabelledFrame, build_store, open_store
 
 Indices = NDArray[np.int64]
@@ -66,8 +66,6 @@ class _Reading:
 
 
 _TRAIN, _VALIDATION, _REPLAY = range(3)
-
-_MIN_GROUPS = 5  # with fewer, a group set aside is no sample of the others
 
 
 def prepare(
@@ -118,9 +116,10 @@ def prepare(
         if asked and not len(found):
             reason = next((s for _, s in left_out if any(source.path in s for source in asked)), "see the list above")
             raise DPA4Error(f"no usable frame in {what} ({', '.join(s.path for s in asked)}); first: {reason}")
-    note = "validation frames were given"
-    if not config.data.validation:
-        chosen, note = _split(config.data, store, train, config.run.seed)
+    if config.data.validation:
+        note = f"validation frames were given{note_on_twins(store, train, validation)}"
+    else:
+        chosen, note = hold_out(config.data, store, train, config.run.seed)
         train, validation = train[~chosen], train[chosen]
     return Dataset(store, train, validation, replay, about["summaries"], left_out, note)
 
@@ -236,43 +235,3 @@ def _mark(frame: Frame) -> bytes:
     for values in (system.positions, system.cell, np.array([np.nan if frame.energy is None else frame.energy]), labels):
         digest.update(np.round(values, 8).tobytes())
     return digest.digest()[:16]
-
-
-def _split(data: DataConfig, store: FrameStore, train: Indices, seed: int) -> tuple[NDArray[np.bool_], str]:
-    """Which of the frames ``train`` are for validation, and a sentence that says how they were chosen."""
-    fraction, groups = data.validation_fraction, [str(store.about["groups"][i]) for i in train]
-    percent = f"{100 * fraction:g} %"
-    if data.split_by == "frame":
-        chosen, how = split_frames(len(groups), fraction, seed), f"{percent} of the frames, at random"
-    elif (
-        data.split_by in ("group", "source")
-        and (whole := _whole_groups(groups, store, train, fraction, seed)) is not None
-    ):
-        n_chosen = len({group for group, taken in zip(groups, whole, strict=True) if taken})
-        what = "groups" if data.split_by == "group" else "files"
-        chosen, how = whole, f"{n_chosen} of {len(set(groups))} {what}, none of which is trained on"
-    else:
-        few = "" if data.split_by == "block" else " (too few groups to set whole ones aside)"
-        chosen, how = split_blocks(groups, fraction), f"the last {percent} of the frames of each group{few}"
-    return chosen, f"validation: {how}" if chosen.any() else "no validation"
-
-
-def _whole_groups(
-    groups: Sequence[str], store: FrameStore, train: Indices, fraction: float, seed: int
-) -> NDArray[np.bool_] | None:
-    """Whole groups for validation; None where there are too few for a fair choice.
-
-    Free atoms stay in training, since they say nothing about materials, and so does a group without which an element
-    would not be trained.
-    """
-    bound = np.array(store.arrays["n_edges"][train]) > 0
-    if len({group for group, keep in zip(groups, bound, strict=True) if keep}) < _MIN_GROUPS:
-        return None
-    chosen = np.zeros(len(groups), dtype=bool)
-    chosen[bound] = split_by_group([group for group, keep in zip(groups, bound, strict=True) if keep], fraction, seed)
-    present = store.composition(store.elements)[train] > 0
-    for group in sorted({group for group, taken in zip(groups, chosen, strict=True) if taken}):
-        if not present[~chosen].any(axis=0).all():
-            chosen &= np.array([name != group for name in groups])
-    target = fraction * len(groups)
-    return chosen if 0.5 * target <= chosen.sum() <= 2 * target else None

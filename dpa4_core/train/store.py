@@ -16,12 +16,13 @@ from dpa4_core.data.frames import Frame
 from dpa4_core.data.graph import UNSPECIFIED_CHARGE_SPIN
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.system import System
+from dpa4_core.data.twins import N_INVARIANTS, invariants, twin_classes
 from dpa4_core.errors import DPA4Error
 
 STORE = "frames.store"
 """Name of the store in the folder of a run."""
 
-_VERSION = 2  # 1 knew periodicity along all axes or none
+_VERSION = 3  # 1 knew periodicity along all axes or none, 2 no invariants
 _CHUNK = 4096  # frames in memory while writing
 
 # name: (dtype, shape of one row, rows per "frame" or per "atom")
@@ -37,6 +38,7 @@ _ARRAYS: dict[str, tuple[str, tuple[int, ...], str]] = {
     "weight": ("float64", (), "frame"),
     "has_forces": ("bool", (), "frame"),
     "source": ("int64", (), "frame"),
+    "invariants": ("float64", (N_INVARIANTS,), "frame"),
     "numbers": ("int64", (), "atom"),
     "positions": ("float64", (3,), "atom"),
     "forces": ("float64", (3,), "atom"),
@@ -127,6 +129,10 @@ class FrameStore:
         np.add.at(counts, (frame_of, column[self.arrays["numbers"]]), 1)
         return counts
 
+    def twins(self) -> NDArray[np.int64]:
+        """A number for each frame, the same for copies of one structure by symmetry, [n_frames]."""
+        return twin_classes(np.array(self.arrays["invariants"]), self.composition(self.elements))
+
     @property
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers that occur."""
@@ -210,10 +216,11 @@ def _chunks(frames: Iterable[LabelledFrame]) -> Iterator[list[LabelledFrame]]:
 def _columns(chunk: list[LabelledFrame], cutoff: float) -> dict[str, NDArray[Any]]:
     frames = [item.frame for item in chunk]
     systems = [frame.system for frame in frames]
+    neighbours = [_neighbours(system, cutoff) for system in systems]
     nothing = np.full((3, 3), np.nan)
     return {
         "n_atoms": np.array([system.n_atoms for system in systems]),
-        "n_edges": np.array([build_graph([system], cutoff).n_edges for system in systems]),
+        "n_edges": np.array([n_edges for n_edges, _ in neighbours]),
         "cell": np.array([system.cell for system in systems]),
         "pbc": np.array([system.pbc for system in systems]),
         "charge_spin": np.array([system.charge_spin or UNSPECIFIED_CHARGE_SPIN for system in systems]),
@@ -223,9 +230,16 @@ def _columns(chunk: list[LabelledFrame], cutoff: float) -> dict[str, NDArray[Any
         "weight": np.array([item.weight for item in chunk]),
         "has_forces": np.array([frame.forces is not None for frame in frames]),
         "source": np.array([item.source for item in chunk]),
+        "invariants": np.array([values for _, values in neighbours]),
         "numbers": np.concatenate([system.numbers for system in systems]),
         "positions": np.concatenate([system.positions for system in systems]),
         "forces": np.concatenate(
             [np.full((frame.system.n_atoms, 3), np.nan) if frame.forces is None else frame.forces for frame in frames]
         ),
     }
+
+
+def _neighbours(system: System, cutoff: float) -> tuple[int, NDArray[np.float64]]:
+    """Number of pairs within the cutoff, and the invariants that they make; the pairs themselves are not kept."""
+    graph = build_graph([system], cutoff)
+    return graph.n_edges, invariants(graph, cutoff)

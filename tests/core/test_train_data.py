@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import chemical_symbols
 from toy_training import (
     CUTOFF,
     base_file,
@@ -25,6 +28,7 @@ from toy_training import (
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.splits import split_blocks
 from dpa4_core.data.structures import to_system
+from dpa4_core.data.twins import invariants, twin_classes
 from dpa4_core.errors import DPA4Error
 from dpa4_core.train import dataset as dataset_module
 from dpa4_core.train import store as store_module
@@ -176,6 +180,92 @@ def test_an_element_is_never_taken_out_of_training(tmp_path):
         data = prepared(config, place / "store")
         assert (data.store.composition(data.store.elements)[data.train].sum(axis=0) > 0).all()
         assert 3 <= len(data.validation) <= 12
+
+
+def materials(n, elements, seed=0):
+    """One frame each of ``n`` binary compounds that say which material they are."""
+    random = np.random.default_rng(seed)
+    structures = []
+    for i in range(n):
+        a, b = random.choice(len(elements), 2, replace=False)
+        atoms = bulk("MgO", "cesiumchloride", a=3.1 + 0.002 * i)
+        atoms.symbols[:] = [elements[a], elements[b]]
+        atoms.info["material_id"] = f"m-{i}"
+        structures.append(atoms)
+    return structures
+
+
+def split_of(tmp_path, frames, name="store", **changes):
+    for i, atoms in enumerate(frames):
+        atoms.calc = SinglePointCalculator(atoms, energy=float(i), forces=np.zeros((len(atoms), 3)))
+    config = configured(write(tmp_path, frames), tmp_path, **{"data__split_by": "group"} | changes)
+    return prepared(config, tmp_path / name)
+
+
+def test_rare_elements_do_not_use_up_the_frames_for_validation(tmp_path):
+    """Most of the 80 elements are in few of the 200 materials, some in one only."""
+    frames = materials(200, chemical_symbols[3:83])
+    for number, symbol in ((3, "Ac"), (90, "Th"), (91, "Pa")):
+        frames[number].symbols[0] = symbol
+    data = split_of(tmp_path, frames, data__validation_fraction=0.1)
+    assert 18 <= len(data.validation) <= 22
+    assert (data.store.composition(data.store.elements)[data.train].sum(axis=0) > 0).all()
+    assert "200 groups, none of which is trained on" in data.note
+    assert "since nothing else holds" in data.note and "Ac, Th, Pa" in data.note
+
+
+@pytest.mark.parametrize("split_by", ["group", "block", "frame"])
+def test_copies_by_symmetry_are_on_one_side(tmp_path, split_by):
+    """Turned, mirrored, shifted, reordered and repeated copies that call themselves other materials."""
+    random = np.random.default_rng(1)
+    frames = toy_structures(12, kinds=(2,))
+    for original in list(frames):
+        other = original.copy()
+        other.rotate(random.uniform(0, 180), random.normal(size=3), rotate_cell=True)
+        other = other[random.permutation(len(other))]
+        other.positions += random.normal(size=3)
+        other.wrap()
+        mirrored = original.repeat((1, 2, 1))
+        mirrored.set_cell(mirrored.cell * [-1, 1, 1], scale_atoms=True)
+        frames += [other, mirrored]
+    for number, atoms in enumerate(frames):
+        atoms.info["material_id"] = f"m{number if split_by == 'group' else number // 12}"
+    data = split_of(tmp_path, frames, data__split_by=split_by)
+    origin = np.array([i if i < 12 else (i - 12) // 2 for i in range(36)])
+    assert 6 <= len(data.validation) <= 9
+    assert not set(origin[data.validation]) & set(origin[data.train])
+    config = configured(write(tmp_path, frames[:12], "a"), tmp_path, data__validation=write(tmp_path, frames[12:], "b"))
+    assert "12 training frames are copies of them by symmetry" in prepared(config, tmp_path / "given").note
+
+
+def test_displaced_atoms_are_no_copy():
+    perfect = bulk("MgO", "rocksalt", a=4.2, cubic=True)
+    systems = [to_system(perfect)]
+    for seed in range(5):
+        moved = perfect.copy()
+        moved.rattle(0.01, seed=seed)
+        systems.append(to_system(moved))
+    vectors = np.array([invariants(build_graph([system], CUTOFF), CUTOFF) for system in systems])
+    classes = twin_classes(np.concatenate([vectors, vectors + 1e-7]), np.full((12, 2), 4))
+    assert len(set(classes[:6])) == 6 and (classes[:6] == classes[6:]).all()
+    assert twin_classes(vectors[[0, 0]], np.array([[4, 4], [8, 8]])).tolist() == [0, 0]
+    assert len(set(twin_classes(vectors[[0, 0]], np.array([[4, 4], [4, 8]])))) == 2
+
+
+def test_many_small_or_few_large_groups_leave_enough_to_validate(tmp_path):
+    """Where whole groups will not do, the sentence says why, and what is taken is about what was asked for."""
+    frames = toy_structures(40, kinds=(0,))
+    for number, atoms in enumerate(frames):
+        atoms.info["material_id"] = "most" if number < 34 else f"m{number}"
+    data = split_of(tmp_path, frames, "large", data__validation_fraction=0.5)
+    assert len(data.validation) >= 10 and "whole groups that can be spared are 6 frames" in data.note
+    frames = toy_structures(4, kinds=(0,))
+    for number, atoms in enumerate(frames):
+        atoms.info["material_id"] = f"m{number}"
+    data = split_of(tmp_path, frames, "few", data__validation_fraction=0.5)
+    assert len(data.validation) and "too few groups to set whole ones aside: 4" in data.note
+    data = split_of(tmp_path, [frames[0], frames[0].repeat((1, 1, 2))], "copies")
+    assert not len(data.validation) and "copies of one structure" in data.note
 
 
 def test_small_groups_share_what_is_set_aside(tmp_path):

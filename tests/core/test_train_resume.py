@@ -235,7 +235,7 @@ def test_a_run_keeps_its_split_when_the_rule_changes(tmp_path, data, monkeypatch
     config = configured(data, tmp_path / "run", run__steps=2)
     train(config)
     before = validation_frames(tmp_path / "run")
-    monkeypatch.setattr(dataset_module, "split_frames", lambda n, fraction, seed: np.arange(n) < 2)
+    monkeypatch.setattr(dataset_module, "hold_out", lambda data, store, train, seed: (train < 2, "two"))
     after = validation_frames(tmp_path / "run")
     assert len(before) > 2 and [frame.name for frame in after] == [frame.name for frame in before]
     assert not trainer_module.Trainer(config, Processes(0, 1, torch.device("cpu")), print).epilogue_due
