@@ -20,38 +20,50 @@ class Clock:
     Args:
         limit: seconds for the run, 0 for no limit.
         save_every: seconds between checkpoints.
+
+    Attributes:
+        reserve: seconds of the limit that are kept for what comes after the last step, a validation.
     """
 
     def __init__(self, limit: float, save_every: float) -> None:
-        self.limit, self.save_every = limit, save_every
+        self.limit, self.save_every, self.reserve = limit, save_every, 0.0
         self._began = self._last_save = time.monotonic()
-        self._ticks = 0
+        self._from = self._share = self._share_before = 0.0
         self._recent: deque[float] = deque(maxlen=_PACE_STEPS)
 
     def add(self, used: float) -> None:
         """Count ``used`` seconds of earlier processes."""
         self._began -= used
 
-    def tick(self) -> float:
-        """A step is done; seconds so far."""
-        self._ticks += 1
-        if self._ticks >= 2:  # the first steps compile and fill caches
-            self._recent.append(time.monotonic())
+    @property
+    def seconds(self) -> float:
+        """So far."""
         return time.monotonic() - self._began
 
+    def start(self, share: float) -> None:
+        """The first step of this process comes; ``share`` of the run was done before."""
+        self._from = self.seconds
+        self._share = self._share_before = share
+
+    def tick(self) -> float:
+        """A step is done; seconds so far."""
+        self._recent.append(time.monotonic())
+        return self.seconds
+
+    def share(self) -> float:
+        """Share of the time for steps that has passed, 0 ... 1; 0 without a limit. It never falls."""
+        if self.limit:
+            room = self.limit - self.reserve - self._from
+            done = min((self.seconds - self._from) / room, 1.0) if room > 0 else 1.0
+            self._share = max(self._share, self._share_before + (1 - self._share_before) * done)
+        return self._share
+
     def steps_left(self) -> int:
-        """Steps that fit into the rest of the time at the pace of the last ones, at least one."""
-        now = time.monotonic()
-        pace = (now - self._recent[0]) / max(len(self._recent) - 1, 1) if self._recent else 0.0
-        return max(1, int((self.limit - (now - self._began)) / max(pace, 1e-9)))
-
-    def share_is_over(self, share: float) -> bool:
-        """Whether this share of the time has passed; never without a limit or before the pace is known."""
-        return bool(self.limit) and self._ticks > 5 and time.monotonic() - self._began >= share * self.limit
-
-    def is_over(self) -> bool:
-        """Whether the time has passed."""
-        return bool(self.limit) and time.monotonic() - self._began >= self.limit
+        """Steps that fit into the rest of the time at the pace of the last ones."""
+        if len(self._recent) < 2:
+            return 0
+        pace = (self._recent[-1] - self._recent[0]) / (len(self._recent) - 1)
+        return max(0, round((self.limit - self.reserve - self.seconds) / max(pace, 1e-9)))
 
     def save_is_due(self) -> bool:
         """Whether the last checkpoint is too old."""

@@ -23,8 +23,10 @@ class Counters:
         skipped_in_row: such steps since the last one that was taken.
         bad_validations: validations since the best one.
         seconds: wall time, that of earlier processes included.
+        share: of the time limit that has passed; 0 without one.
         best: metric of the best validation, None before the first one.
         best_errors: at the best validation; not a number for what has no labels.
+        base_errors: of the base before the first step, which no later best may exceed; empty from scratch.
     """
 
     step: Count = 0
@@ -34,8 +36,10 @@ class Counters:
     skipped_in_row: Count = 0
     bad_validations: Count = 0
     seconds: Annotated[float, Within(0.0, 1e12)] = 0.0
+    share: Annotated[float, Within(0.0, 1.0)] = 0.0
     best: float | None = None
     best_errors: dict[str, Any] = field(default_factory=dict)
+    base_errors: dict[str, Any] = field(default_factory=dict)
 
     def stepped(self, *, taken: bool) -> Counters:
         """After the weights were changed, or the step skipped."""
@@ -43,7 +47,7 @@ class Counters:
             return replace(self, skipped_in_row=0)
         return replace(self, skipped_in_row=self.skipped_in_row + 1, n_skipped=self.n_skipped + 1)
 
-    def advanced(self, *, epoch_done: bool, seconds: float) -> Counters:
+    def advanced(self, *, epoch_done: bool, seconds: float, share: float) -> Counters:
         """At the next step."""
         return replace(
             self,
@@ -51,14 +55,15 @@ class Counters:
             epoch=self.epoch + epoch_done,
             steps_in_epoch=0 if epoch_done else self.steps_in_epoch + 1,
             seconds=seconds,
+            share=share,
         )
 
     def improved(self, metric: float) -> bool:
         """Whether a validation with this metric is the best so far."""
         return math.isfinite(metric) and (self.best is None or metric < self.best)
 
-    def validated(self, metric: float, errors: dict[str, float]) -> Counters:
+    def validated(self, metric: float, errors: dict[str, float], *, improved: bool) -> Counters:
         """After a validation."""
-        if self.improved(metric):
+        if improved:
             return replace(self, best=metric, best_errors=errors, bad_validations=0)
         return replace(self, bad_validations=self.bad_validations + 1)

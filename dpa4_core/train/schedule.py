@@ -18,6 +18,10 @@ from dpa4_core.errors import DPA4Error
 LR_NEW = 5e-4
 """Largest learning rate of a new network where none is given."""
 
+MIN_WARMUP = 20
+"""Steps of a warm-up that is a fraction of the run: as many as the momenta of the optimiser remember; before, a step
+follows a single batch. In very short runs a fifth of the steps."""
+
 Kind = Literal["wsd", "cosine", "constant"]
 DecayShape = Literal["cosine", "linear", "inverse-linear"]
 
@@ -31,7 +35,7 @@ class ScheduleConfig:
             starts only on demand.
         lr: lr₀, the largest value; None for the trainer's choice.
         lr_min: the value at the end of a decay.
-        warmup: steps of warm-up, or below 1 their fraction of the run.
+        warmup: steps of warm-up, or below 1 their fraction of the run, which is at least `MIN_WARMUP` steps; 0: none.
         decay: fraction of the run that a "wsd" decay takes; for the others of one that starts on demand.
         decay_shape: the decay as a function of τ: ½(1 + cos πτ) between the ends, a straight line, or
             1/(τ/lr_min + (1−τ)/lr₀).
@@ -65,24 +69,25 @@ class ScheduleConfig:
 class Schedule:
     """Learning rates of a run of ``n_steps`` steps, t = 0 ... n_steps − 1.
 
+    A run with a time limit that leaves room for fewer steps goes through the same course: its place on it is the share
+    of the time that has passed, `place`. Only the warm-up is always counted in steps.
+
     Attributes:
-        end: number of steps of the run; the last one is ``end − 1``. Changed by `start_decay`.
+        end: place at which the run ends, without a time limit the number of its steps. Changed by `start_decay`.
     """
 
     def __init__(self, config: ScheduleConfig, n_steps: int) -> None:
         if n_steps < 1:
             raise DPA4Error(f"a run needs at least one step, got {n_steps}")
         self.config, self.n_steps, self.end = config, n_steps, n_steps
-        self.n_warmup = int(config.warmup * n_steps) if config.warmup < 1 else int(config.warmup)
+        self.n_warmup = int(config.warmup)
+        if 0 < config.warmup < 1:
+            self.n_warmup = max(int(config.warmup * n_steps), min(MIN_WARMUP, n_steps // 5))
         if self.n_warmup >= n_steps:
             raise DPA4Error(f"a warm-up of {self.n_warmup} steps does not fit into a run of {n_steps}")
         self._start: int | None = n_steps - self.n_decay if config.kind != "constant" else None
+        self._on_demand = False
         self._lr = self._start_lr = LR_NEW if config.lr is None else config.lr
-
-    @property
-    def shortened(self) -> bool:
-        """Whether a decay was started on demand."""
-        return self.end != self.n_steps
 
     @property
     def n_decay(self) -> int:
@@ -92,21 +97,32 @@ class Schedule:
             return longest
         return min(max(int(self.config.decay * self.n_steps), 1), longest)
 
-    def lr(self, step: int) -> float:
-        """Learning rate of a step; after the end of a decay it stays at ``lr_min``."""
-        if self._start is not None and step >= self._start:
-            tau = min((step - self._start) / (self.end - self._start), 1.0)
-            return _decayed(self.config.decay_shape, self._start_lr, self.config.lr_min, tau)
-        if step < self.n_warmup:
-            return self._lr * (0.2 + 0.8 * step / self.n_warmup)
-        return self._lr
+    def place(self, step: int, share: float) -> float:
+        """Where a run is after ``step`` steps and this share of its time: whatever is further."""
+        return max(float(step), share * self.n_steps)
 
-    def decaying(self, step: int) -> bool:
+    def lr(self, step: int, share: float = 0.0) -> float:
+        """Learning rate of a step; after the end of a decay it stays at ``lr_min``.
+
+        Args:
+            step: steps that were taken.
+            share: of the time limit that has passed; 0 without one.
+        """
+        rate, place = self._lr, self.place(step, share)
+        if self._start is not None and place >= self._start:
+            tau = min((place - self._start) / (self.end - self._start), 1.0)
+            rate = _decayed(self.config.decay_shape, self._start_lr, self.config.lr_min, tau)
+        if step < self.n_warmup and not self._on_demand:
+            rate *= 0.2 + 0.8 * step / self.n_warmup
+        return rate
+
+    def decaying(self, place: float) -> bool:
         """Whether a decay has begun."""
-        return self._start is not None and step >= self._start
+        return self._start is not None and place >= self._start
 
     def start_decay(self, step: int, n_steps: int | None = None) -> None:
-        """Decay from the present learning rate, ``lr(step)``, to ``lr_min`` within ``n_steps`` steps from ``step`` on.
+        """Decay from the present learning rate, ``lr(step)``, to ``lr_min`` within ``n_steps`` steps from ``step`` on;
+        both are places on the course.
 
         By default the decay is as long as the planned one, but does not lengthen the run. `end` is moved.
         """
@@ -114,7 +130,7 @@ class Schedule:
             n_steps = max(min(self.n_decay, self.end - step), 1)
         if n_steps < 1:
             raise DPA4Error(f"a decay needs at least one step, got {n_steps}")
-        self._start, self._start_lr, self.end = step, self.lr(step), step + n_steps
+        self._start, self._start_lr, self.end, self._on_demand = step, self.lr(step), step + n_steps, True
 
     def state(self) -> dict[str, Any]:
         """What `from_state` needs besides the configuration, in types of JSON."""
@@ -124,6 +140,7 @@ class Schedule:
     def from_state(cls, config: ScheduleConfig, state: dict[str, Any]) -> Schedule:
         """The schedule as it was when `state` was called."""
         schedule = cls(config, state["n_steps"])
+        schedule._on_demand = state["start"] != schedule._start
         schedule.end, schedule._start, schedule._start_lr = state["end"], state["start"], state["start_lr"]
         return schedule
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,9 +39,13 @@ from dpa4_core.train.optimizer import HybridMuon, parameter_groups
 from dpa4_core.train.packing import plan_epoch
 from dpa4_core.train.routing import official
 from dpa4_core.train.schedule import Schedule
+from dpa4_core.train.standing import standing
 from dpa4_core.train.step import PropertyStep, Step
 
 Status = Literal["finished", "interrupted"]
+_VALIDATIONS = 10
+"""Of a run that does not say how often: the share of the time that they take stays small, and the best is not missed."""
+
 MAX_SKIPPED = 10
 """Steps in a row whose loss or gradient is not finite before the run gives up."""
 
@@ -55,7 +59,8 @@ class TrainResult:
         model: the model file, the best by validation; None before the first validation.
         folder: of the run.
         step: steps taken.
-        best: metric of the best validation (the loss without padding terms), None without validation.
+        best: metric of the best validation, None without: the loss, or for a fine-tune the errors as a fraction of the
+            base's, see `dpa4_core.train.standing.Standing.score`.
         errors: errors at the best validation.
     """
 
@@ -148,7 +153,7 @@ class Trainer:
             self.model_path.unlink(missing_ok=True)
         self.log.cut(-1)  # what a run without a checkpoint left behind
         self._record("start", **about, end=self.schedule.end)
-        if self.config.base is not None and self.config.property is None:
+        if self._from_base:
             self._validate()  # what the base model knows already
 
     def _resume(self, stored: TrainState) -> None:
@@ -163,39 +168,43 @@ class Trainer:
         self.meter.restore(values["meter"], stored.tensors["log/sums"] / self.processes.size)
         self.log.cut(self.counters.step)
         self.epilogue_due = not self.log.holds("end")
-        if self.counters.step < self.schedule.end:
-            self.notify({"kind": "resume", "step": self.counters.step, "end": self.schedule.end})
+        if self._place < self.schedule.end:
+            self.notify({"kind": "resume", "step": self.counters.step, "end": self._last_step()})
+
+    @property
+    def _from_base(self) -> bool:
+        """Whether there is a base that answers what is trained."""
+        return self.config.base is not None and self.config.property is None
 
     # ---- the loop
 
+    @property
+    def _place(self) -> float:
+        """On the course of the learning rate."""
+        return self.schedule.place(self.counters.step, self.counters.share)
+
     def run(self) -> TrainResult:
-        """Steps until the schedule ends or a signal comes."""
-        run = self.config.run
-        clock = self.clock
+        """Steps until the schedule ends, by steps or by time, or a signal comes."""
+        run, clock = self.config.run, self.clock
+        clock.start(self.counters.share)
         with stop_signals() as stop:
             work = feed(self.config, self.data, self.budget, self.maker, self.processes, self.counters)
             waiting = time.perf_counter()
-            while self.counters.step < self.schedule.end:
-                item = next(work)
+            while self._place < self.schedule.end:
+                item, before = next(work), self._place
                 self.meter.count(wait=time.perf_counter() - waiting)
                 started = time.perf_counter()
-                decay = clock.steps_left() if self._decay_is_due(clock) else 0
-                asked = [float(stop.is_set()), float(clock.save_is_due()), float(decay), float(clock.is_over())]
-                stopping, saving, decay_steps, ending = self._take(
-                    item, asked if self.processes.is_first else [0.0] * 4
-                )
+                asked = [float(stop.is_set()), float(clock.save_is_due()), clock.share()]
+                stopping, saving, share = self._take(item, asked if self.processes.is_first else [0.0] * 3)
                 waiting = time.perf_counter()
                 self.meter.count(busy=waiting - started)
-                self.counters = self.counters.advanced(epoch_done=item.epoch_done, seconds=clock.tick())
-                if ending:
-                    self.schedule.start_decay(self.counters.step - 1, 1)
-                    self._record("decay", step=self.counters.step, end=self.counters.step, why="the time is over")
-                elif decay_steps:
-                    self._start_decay("the time limit", int(decay_steps))
-                at_end = self.counters.step >= self.schedule.end
+                self.counters = self.counters.advanced(epoch_done=item.epoch_done, seconds=clock.tick(), share=share)
+                at_end = self._place >= self.schedule.end
+                if self._place > self.counters.step and self.schedule.decaying(self._place) > self.schedule.decaying(before):
+                    self._record("decay", step=self.counters.step, end=self._last_step(), why="the time limit")
                 if at_end or self.counters.step % run.log_every == 0:
                     self._log_train()
-                validating = at_end or self.counters.step % self._validate_every() == 0
+                validating = at_end or self._validation_is_due(before)
                 if validating:
                     self._validate()
                 if validating or stopping or saving or (run.save_every and self.counters.step % run.save_every == 0):
@@ -233,7 +242,7 @@ class Trainer:
         if broken != 0.0 or not is_finite:
             self._skip(item, float(sums[-1]))
         else:
-            self.optimizer.set_lr(self.schedule.lr(self.counters.step))
+            self.optimizer.set_lr(self.schedule.lr(self.counters.step, answers[-1]))
             self.optimizer.step()
             if self.ema is not None:
                 self.ema.update(self.module)
@@ -253,37 +262,48 @@ class Trainer:
                 f"look at these frames or lower schedule.lr ({self.config.schedule.lr:g})"
             )
 
-    def _decay_is_due(self, clock: Clock) -> bool:
-        """Whether the decay must begin now, or become steeper, to end within the time limit."""
-        if not clock.share_is_over(1 - self.config.schedule.decay):
-            return False
-        planned = self.schedule.end - self.counters.step
-        slack = 1.1 if self.schedule.shortened else 1.0  # a decay under way is not replanned for every slow step
-        return planned > slack * clock.steps_left() + 1
-
-    def _start_decay(self, why: str, n_steps: int | None = None) -> None:
-        self.schedule.start_decay(self.counters.step, n_steps)
-        self._record("decay", step=self.counters.step, end=self.schedule.end, why=why)
+    def _last_step(self) -> int:
+        """The step that the run ends with, as far as is known."""
+        step, place = self.counters.step, self._place
+        if place >= self.schedule.end:
+            return step
+        left = math.ceil(self.schedule.end - place)
+        in_time = self.clock.steps_left() if self.clock.limit else 0
+        return step + (min(left, in_time) if in_time else left)
 
     # ---- validation and files
 
-    def _validate_every(self) -> int:
-        return self.config.run.validate_every or max(1, math.ceil(self.schedule.n_steps / 10))
+    def _validation_is_due(self, before: float) -> bool:
+        """After a step that began at the place ``before``: every so many steps, or ten times on the way to the end."""
+        if every := self.config.run.validate_every:
+            return self.counters.step % every == 0
+        tenth = self.schedule.n_steps / _VALIDATIONS
+        return int(self._place / tenth) > int(before / tenth)
 
     def _validate(self) -> None:
         if not len(self.data.validation):
             if self.processes.is_first:
                 self._write_model(self.counters.best_errors)
             return
+        began = time.monotonic()
         errors, metric = self.errors(self.data.validation)
-        values, improved = self._named(errors), self.counters.improved(metric)
-        self.counters = self.counters.validated(metric, values)
+        values, worse = self._named(errors), []
+        if self._from_base and not self.counters.step:
+            self.counters = replace(self.counters, base_errors=values)
+        if self.counters.base_errors:
+            beside = standing(values, self.counters.base_errors)
+            metric, worse = beside.score, beside.worse
+        improved = not worse and self.counters.improved(metric)
+        self.counters = self.counters.validated(metric, values, improved=improved)
         if improved and self.processes.is_first:
             self._write_model(values)
-        self._record("validation", step=self.counters.step, metric=metric, improved=improved, **values)
-        patience = self.config.run.patience if self.counters.step < self.schedule.end else 0
-        if patience and self.counters.bad_validations >= patience and not self.schedule.decaying(self.counters.step):
-            self._start_decay(f"no improvement in {patience} validations")
+        self._record("validation", step=self.counters.step, metric=metric, improved=improved, worse=worse, **values)
+        self.clock.reserve = time.monotonic() - began
+        patience = self.config.run.patience if self._place < self.schedule.end else 0
+        if patience and self.counters.bad_validations >= patience and not self.schedule.decaying(self._place):
+            self.schedule.start_decay(int(self._place))
+            why = f"no improvement in {patience} validations"
+            self._record("decay", step=self.counters.step, end=self._last_step(), why=why)
 
     def errors(self, frames: NDArray[np.int64]) -> tuple[Errors, float]:
         """Errors on ``frames`` with the averaged weights, and the loss that they give, on all processes together."""
@@ -366,13 +386,13 @@ class Trainer:
             "train",
             step=now.step,
             epoch=now.epoch,
-            lr=self.schedule.lr(now.step - 1),
+            lr=self.optimizer.lr,
             loss=means.loss,
             **self._named(means.errors),
             gradient_norm=means.gradient_norm,
             damping=float(self.optimizer.mean_damping()),
             skipped=now.n_skipped,
-            end=self.schedule.end,
+            end=self._last_step(),
             timing=means.timing | {"seconds": now.seconds},
         )
 

@@ -46,7 +46,10 @@ def test_constant():
 
 @pytest.mark.parametrize(
     ("warmup", "n_steps", "n_warmup", "n_decay"),
-    [(0.003, 1000, 3, 650), (0.003, 100, 0, 65), (5000, 20_000, 5000, 13_000), (60, 100, 60, 40), (0, 1, 0, 1)],
+    [
+        *((0.003, 10_000, 30, 6500), (0.003, 1000, 20, 650), (0.003, 20, 4, 13)),  # a fraction is some steps at least
+        *((5000, 20_000, 5000, 13_000), (60, 100, 60, 40), (0, 1, 0, 1)),
+    ],
 )
 def test_lengths_of_the_parts(warmup, n_steps, n_warmup, n_decay):
     schedule = Schedule(ScheduleConfig(warmup=warmup), n_steps)
@@ -78,6 +81,14 @@ def test_decay_on_demand_does_not_lengthen_the_run_by_itself(kind, step, end):
     schedule = Schedule(ScheduleConfig(kind=kind, warmup=0.1), 1000)
     schedule.start_decay(step)
     assert schedule.end == end
+
+
+def test_a_run_with_less_time_goes_through_the_same_course_with_its_whole_warm_up():
+    schedule = Schedule(WSD, 1000)
+    assert schedule.lr(10, share=0.5) == pytest.approx(schedule.lr(500) * (0.2 + 0.8 * 10 / 100), rel=1e-12)
+    assert schedule.lr(120, share=0.675) == schedule.lr(675) and schedule.lr(120, share=1.0) == pytest.approx(1e-5)
+    assert schedule.lr(700, share=0.1) == schedule.lr(700)  # time is not what ends this run
+    assert schedule.decaying(schedule.place(120, 0.36)) and not schedule.decaying(schedule.place(120, 0.34))
 
 
 def test_state_round_trip_through_json():
