@@ -201,23 +201,29 @@ def measure(folder: Path, *, device: str = "auto", notify: Callable[[str], None]
 
 
 def worse_sentences(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """What a fine-tuned model does worse than its base, with the setting to change; a sentence per quantity.
+    """What kept a fine-tune from getting better than its base, with the setting to change; a sentence per quantity.
 
     Args:
         metrics: content of ``metrics.json``.
         config: of the run, plain types.
     """
-    rate, sentences = config["schedule"]["lr"], []
+    sentences = []
     words = {stem: (word, factor, unit) for stem, word, factor, unit in ERROR_UNITS}
     for entry in metrics.get("warnings") or ():
         word, factor, unit = words[entry["quantity"]]
         weight = {"energy": "energy", "force": "forces", "stress": "virial"}[entry["quantity"]]
         sentences.append(
-            f"the fine-tune made the {word} worse on the validation frames: {digits(entry['before'] * factor)} → "
-            f"{digits(entry['after'] * factor)} {unit}; lower the learning rate (--lr {rate / 3:.1g} in place of "
-            f"{rate:.1g}) or raise loss.{weight}, and begin again in another folder"
+            f"fine-tuning made the {word} worse on the validation frames, at best {digits(entry['before'] * factor)} → "
+            f"{digits(entry['after'] * factor)} {unit} (step {entry['step']}), so the file holds the base with shifted "
+            f"offsets; lower the learning rate ({_lower_rate(config)}) or raise loss.{weight} (now "
+            f"{config['loss'][weight]:g}), and begin again in another folder"
         )
     return sentences
+
+
+def _lower_rate(config: Mapping[str, Any]) -> str:
+    rate = config["schedule"]["lr"]
+    return "--lr" if rate is None else f"--lr {rate / 3:.1g} in place of {rate:.1g}"
 
 
 def error_row(record: Mapping[str, Any], kind: str = "mae") -> list[tuple[str, float | None, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from dpa4_core.train.checkpoint import CHECKPOINT, check_state, exists, latest_s
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.dataset import Dataset, prepare, with_split
 from dpa4_core.train.log import read_log
+from dpa4_core.train.standing import standing
 from dpa4_core.train.store import STORE
 
-_WORSE = 1.05  # after over before; averages of weights differ by less from step to step
 _SAMPLE = 200  # training frames that are looked at: enough to see overfitting
 
 
@@ -33,7 +33,7 @@ class Outcome:
         validation: on the frames that were not trained on; None without any.
         train: on a sample of the training frames.
         base: errors on the validation frames before the first step, by name; None for a new model.
-        worse: what became worse than that, see `worse_than_base`.
+        worse: what became worse than that, see `losses`.
     """
 
     validation: Metrics | None
@@ -64,8 +64,9 @@ def assess(folder: str | Path, *, device: str = "cpu", notify: Callable[[str], N
     if len(data.validation):
         notify(f"errors on {len(data.validation)} validation frames")
         validation = evaluate([data.store.frame(int(i)) for i in data.validation], potential, keep=True)
-    base = _before(folder / "log.jsonl")
-    outcome = Outcome(validation, train, base, [] if validation is None else worse_than_base(_plain(validation), base))
+    validations = [record for record in read_log(folder / "log.jsonl") if record["kind"] == "validation"]
+    base = _before(validations)
+    outcome = Outcome(validation, train, base, [] if base is None else losses(validations))
     if validation is not None and validation.parity is not None:
         arrays = {}
         for name, pair in (
@@ -87,23 +88,30 @@ def assess(folder: str | Path, *, device: str = "cpu", notify: Callable[[str], N
     return outcome
 
 
-def worse_than_base(errors: Mapping[str, Any], base: Mapping[str, float] | None) -> list[dict[str, Any]]:
-    """What a fine-tuned model does worse on the validation frames than its base did: one entry per quantity.
+def losses(validations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Why a fine-tune did not get away from its base: what became worse where it came closest; one entry per quantity.
 
     Args:
-        errors: of the model, by name.
-        base: of the base model, its offsets shifted; None without one.
+        validations: records of the log, the first that of the base.
 
     Returns:
-        ``code`` "worse_than_base", ``quantity``, and mean absolute errors ``before`` and ``after`` (eV/atom, eV/Å,
-        eV/Å³).
+        ``code`` "worse_than_base", ``quantity``, ``step``, and mean absolute errors ``before`` and ``after`` (eV/atom,
+        eV/Å, eV/Å³); nothing where the model is better than the base.
     """
-    found = []
-    for quantity in ("energy", "force", "stress"):
-        before, after = (base or {}).get(f"{quantity}_mae"), errors.get(f"{quantity}_mae")
-        if before is not None and after is not None and after > _WORSE * before:
-            found.append({"code": "worse_than_base", "quantity": quantity, "before": before, "after": after})
-    return found
+    base, *later = validations
+    if not later or any(record["improved"] for record in later):
+        return []
+    closest = min(later, key=lambda record: (len(standing(record, base).worse), standing(record, base).score))
+    return [
+        {
+            "code": "worse_than_base",
+            "quantity": quantity,
+            "step": closest["step"],
+            "before": base[f"{quantity}_mae"],
+            "after": closest[f"{quantity}_mae"],
+        }
+        for quantity in standing(closest, base).worse
+    ]
 
 
 def validation_frames(folder: str | Path) -> list[Frame]:
@@ -128,13 +136,13 @@ def _run_of(folder: Path) -> tuple[TrainConfig, Dataset]:
     return config, with_split(data, state.tensors["data/validation"].numpy())
 
 
-def _before(log: Path) -> dict[str, float] | None:
+def _before(validations: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
     """The validation at step 0, which only a fine-tuned model has."""
     names = ("energy_mae", "energy_rmse", "force_mae", "force_rmse", "force_norm_mae", "stress_mae", "stress_rmse")
-    for record in read_log(log):
-        if record["kind"] == "validation" and record["step"] == 0:
-            return {name: record[name] for name in names if record.get(name) is not None}
-    return None
+    first = validations[0] if validations else {"step": None}
+    if first["step"] != 0:
+        return None
+    return {name: first[name] for name in names if first.get(name) is not None}
 
 
 def _plain(metrics: Metrics) -> dict[str, Any]:

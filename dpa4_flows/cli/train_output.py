@@ -89,7 +89,7 @@ class TrainingDisplay:
             self._line(_train_line(record))
         elif kind == "validation":
             self._validation.append(record)
-            self._line(_validation_line(record))
+            self._line(_validation_line(record), style="yellow" if record.get("worse") else "")
         elif kind == "decay":
             self._say(
                 f"step {record['step']}: the learning rate falls from now on to step {record['end']} ({record['why']})"
@@ -106,13 +106,13 @@ class TrainingDisplay:
         self._train.extend(earlier.train)
         self._validation.extend(earlier.validation)
 
-    def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+    def _say(self, text: str, style: str = "") -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True, style=style)
 
-    def _line(self, text: str) -> None:
+    def _line(self, text: str, style: str = "") -> None:
         self._said = time.monotonic()
         if not self._console.is_terminal:
-            self._say(text)
+            self._say(text, style)
 
     # ---- on a terminal
 
@@ -146,10 +146,10 @@ class TrainingDisplay:
         table = Table("step", "errors on", "loss", *columns, "", title="mean absolute errors", title_justify="left")
         rows = [(r, "training", r["loss"], "") for r in self._train]
         best = max((r["step"] for r in self._validation if r["improved"]), default=None)
-        rows += [(r, "validation", r["metric"], "best" if r["step"] == best else "") for r in self._validation]
+        rows += [(r, "validation", r["metric"], _verdict(r, best=r["step"] == best)) for r in self._validation]
         for record, name, loss, mark in sorted(rows, key=lambda row: (row[0]["step"], row[1])):
             errors = [record.get("property_mae")] if is_property else [value for _, value, _ in error_row(record)]
-            style = "bold" if mark else "dim" if name == "training" else ""
+            style = "yellow" if record.get("worse") else "bold" if mark else "dim" if name == "training" else ""
             table.add_row(f"{record['step']:,}", name, digits(loss), *map(digits, errors), mark, style=style)
         return table
 
@@ -164,7 +164,16 @@ def _train_line(record: dict[str, Any]) -> str:
 
 
 def _validation_line(record: dict[str, Any]) -> str:
-    return f"step {record['step']}  validation  {_errors(record)}{'  best so far' if record['improved'] else ''}"
+    return f"step {record['step']}  validation  {_errors(record)}  {_verdict(record, best=record['improved'])}".rstrip()
+
+
+def _verdict(record: dict[str, Any], *, best: bool) -> str:
+    """What a validation means: the best so far, or in what it is worse than the base."""
+    if worse := record.get("worse"):
+        return f"{' and '.join(worse)} worse than the base"
+    if not best:
+        return ""
+    return "best so far" if record["step"] else "the base"
 
 
 def _errors(record: dict[str, Any]) -> str:
@@ -241,7 +250,7 @@ def print_outcome(run: TrainingRun, metrics: dict[str, Any], report: Path) -> No
         if 2 <= len(found.by_group) <= MAX_GROUPS:
             print_groups(found)
     if run.best is not None and run.best["step"] == 0:
-        warn("note", "no validation was better than the base model; the file holds it with shifted offsets")
+        warn("warning", "no weights of this run were better than the base; the file holds it with shifted offsets")
     for sentence in worse_sentences(metrics, run.config):
         warn("warning", sentence)
     model = _shown(run.folder / MODEL_FILE)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from dpa4_core.model.checkpoint import read_model
 from dpa4_core.potential import Potential
 from dpa4_core.predict import predict
 from dpa4_core.train.base_check import compare
-from dpa4_core.train.outcome import assess, worse_than_base
+from dpa4_core.train.outcome import assess, losses
+from dpa4_core.train.standing import Standing, standing
 from dpa4_core.train.trainer import train
 
 
@@ -154,14 +156,21 @@ def test_a_fine_tune_says_at_its_start_what_the_base_model_contradicts(tmp_path,
 # ---- at the end
 
 
-def test_what_became_worse_than_the_base_is_told_quantity_by_quantity():
-    base = {"energy_mae": 0.010, "force_mae": 0.050, "stress_mae": 0.001}
-    better = {"energy_mae": 0.0104, "force_mae": 0.010, "stress_mae": None}
-    assert worse_than_base(better, base) == [] and worse_than_base(better, None) == []
-    (entry,) = worse_than_base(better | {"energy_mae": 0.015}, base)
-    assert entry == {"code": "worse_than_base", "quantity": "energy", "before": 0.010, "after": 0.015}
-    found = worse_than_base({"energy_mae": 0.02, "force_mae": 0.06, "stress_mae": 0.002}, base)
-    assert [entry["quantity"] for entry in found] == ["energy", "force", "stress"]
+def test_the_best_is_worse_than_the_base_in_nothing_and_what_was_worse_is_told():
+    base = {"energy_mae": 0.010, "force_mae": 0.050, "stress_mae": None, "step": 0, "improved": True}
+    better = base | {"energy_mae": 0.005, "force_mae": 0.025, "step": 5}
+    assert standing(base, base) == Standing({"energy": 1.0, "force": 1.0}) and standing(base, base).score == 1.0
+    assert standing(better, base).score == pytest.approx(0.5) and standing(better, base).worse == []
+    mixed = better | {"energy_mae": 0.011, "force_mae": 0.001, "improved": False}
+    assert standing(mixed, base).score < 0.5 and standing(mixed, base).worse == ["energy"]
+    assert standing(better | {"force_mae": math.nan}, base).worse == ["force"]
+    exact = {name: 1e-9 for name in ("energy_mae", "force_mae", "stress_mae")}  # below what labels are known to
+    assert standing({name: 9e-7 for name in exact}, exact).worse == []
+
+    assert losses([base, better]) == losses([base]) == []
+    everything_worse = mixed | {"force_mae": 0.06, "step": 10}
+    (entry,) = losses([base, mixed, everything_worse])
+    assert entry == {"code": "worse_than_base", "quantity": "energy", "step": 5, "before": 0.010, "after": 0.011}
 
 
 def test_a_fine_tune_that_made_energies_worse_says_so_in_its_metrics(tmp_path):

@@ -160,10 +160,10 @@ def test_what_became_worse_than_the_base_stands_in_the_colour_of_a_warning(folde
     run = read_run(folder)
     start = json.loads(json.dumps(run.start)) | {"doubts": [{"text": "the stresses look like kbar"}]}
     start["config"]["base"], start["config"]["schedule"]["lr"] = "dpa4-neo", 3e-4
-    entry = {"code": "worse_than_base", "quantity": "energy", "before": 0.004, "after": 0.012}
+    entry = {"code": "worse_than_base", "quantity": "energy", "step": 9, "before": 0.004, "after": 0.012}
     page = render(TrainingRun(folder, start, run.train, run.validation), {"warnings": [entry]}, {})
     text = _Page(page).text
-    for words in ("energy worse on the validation frames: 4 → 12 meV/atom", "--lr 0.0001 in place of 0.0003"):
+    for words in ("energy worse on the validation frames, at best 4 → 12 meV/atom", "--lr 0.0001 in place of 0.0003"):
         assert words in text, words
     assert "the stresses look like kbar" in text and '<b class="worse">' in page
     assert '<b class="worse">' not in render(run, {"warnings": []}, {})
