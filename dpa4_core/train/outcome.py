@@ -139,10 +139,9 @@ def _run_of(folder: Path) -> tuple[TrainConfig, Dataset]:
 def _before(validations: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
     """The validation at step 0, which only a fine-tuned model has."""
     names = ("energy_mae", "energy_rmse", "force_mae", "force_rmse", "force_norm_mae", "stress_mae", "stress_rmse")
-    first = validations[0] if validations else {"step": None}
-    if first["step"] != 0:
+    if not validations or validations[0]["step"] != 0:
         return None
-    return {name: first[name] for name in names if first.get(name) is not None}
+    return {name: validations[0][name] for name in names if validations[0].get(name) is not None}
 
 
 def _plain(metrics: Metrics) -> dict[str, Any]:

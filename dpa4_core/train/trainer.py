@@ -44,7 +44,7 @@ from dpa4_core.train.step import PropertyStep, Step
 
 Status = Literal["finished", "interrupted"]
 _VALIDATIONS = 10
-"""Of a run that does not say how often: the share of the time that they take stays small, and the best is not missed."""
+"""Of a run that does not say how often: they take a small share of its time, and the best is not missed."""
 
 MAX_SKIPPED = 10
 """Steps in a row whose loss or gradient is not finite before the run gives up."""
@@ -200,7 +200,8 @@ class Trainer:
                 self.meter.count(busy=waiting - started)
                 self.counters = self.counters.advanced(epoch_done=item.epoch_done, seconds=clock.tick(), share=share)
                 at_end = self._place >= self.schedule.end
-                if self._place > self.counters.step and self.schedule.decaying(self._place) > self.schedule.decaying(before):
+                falls = self.schedule.decaying(self._place) and not self.schedule.decaying(before)
+                if falls and self._place > self.counters.step:
                     self._record("decay", step=self.counters.step, end=self._last_step(), why="the time limit")
                 if at_end or self.counters.step % run.log_every == 0:
                     self._log_train()

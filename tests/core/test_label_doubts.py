@@ -164,8 +164,8 @@ def test_the_best_is_worse_than_the_base_in_nothing_and_what_was_worse_is_told()
     mixed = better | {"energy_mae": 0.011, "force_mae": 0.001, "improved": False}
     assert standing(mixed, base).score < 0.5 and standing(mixed, base).worse == ["energy"]
     assert standing(better | {"force_mae": math.nan}, base).worse == ["force"]
-    exact = {name: 1e-9 for name in ("energy_mae", "force_mae", "stress_mae")}  # below what labels are known to
-    assert standing({name: 9e-7 for name in exact}, exact).worse == []
+    exact = dict.fromkeys(("energy_mae", "force_mae", "stress_mae"), 1e-9)  # below what labels are known to
+    assert standing(dict.fromkeys(exact, 9e-7), exact).worse == []
 
     assert losses([base, better]) == losses([base]) == []
     everything_worse = mixed | {"force_mae": 0.06, "step": 10}
