@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
+from numpy.typing import ArrayLike
 
 from dpa4_flows.plots.words import formula_text
 
@@ -41,9 +43,14 @@ class Column(NamedTuple):
     number: bool = False
 
 
+def numbers(*heads: str) -> list[Column]:
+    """Columns of numbers; the unit of one stands in parentheses, ``"Force MAE (meV/Å)"``."""
+    return [Column(label, unit.rstrip(")"), number=True) for label, _, unit in (head.partition(" (") for head in heads)]
+
+
 @dataclass(frozen=True)
 class TableBlock:
-    """A table with its words, a section of its own; cells are text, or HTML that is safe."""
+    """A table with its words; cells are text, or HTML that is safe."""
 
     name: str
     title: str
@@ -79,6 +86,16 @@ def base_figure(*, height: int = 380, **layout: Any) -> go.Figure:
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
     }
     return go.Figure(layout=settings | layout)
+
+
+def histogram(name: str, title: str, caption: str, axis: str, values: ArrayLike, bins: int) -> FigureBlock:
+    """How often which values occur among structures."""
+    values = np.asarray(values, float)
+    counts, edges = np.histogram(values, bins=min(bins, len(values)))
+    figure = base_figure(height=280, bargap=0.02, xaxis={"title": axis}, yaxis={"title": "structures"})
+    middles = (edges[:-1] + edges[1:]) / 2
+    figure.add_trace(go.Bar(x=middles, y=counts, width=np.diff(edges), marker={"color": PALETTE[0]}))
+    return FigureBlock(f"distribution-{name}", title, caption, figure)
 
 
 def plot_text(text: str) -> str:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from dpa4_core.files import replacing_text
+from dpa4_core.files import write_text
 from dpa4_flows.campaigns.snapshot import Row, Snapshot, take_snapshot
 from dpa4_flows.plots.figure import FigureBlock, TableBlock
 from dpa4_flows.plots.words import formula_html
@@ -37,9 +37,7 @@ def write_report(table: ResultsTable, path: str | Path) -> None:
         table: results of the run.
         path: HTML file.
     """
-    page = render(take_snapshot(table))
-    with replacing_text(path) as stream:
-        stream.write(page)
+    write_text(path, render(take_snapshot(table)))
 
 
 def render(snapshot: Snapshot) -> str:

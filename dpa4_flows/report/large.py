@@ -6,26 +6,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import plotly.graph_objects as go
-
-from dpa4_core.files import replacing_text
+from dpa4_core.files import write_text
 from dpa4_flows.large.folder import COMMANDS, RunFolder
 from dpa4_flows.large.summary import summarise
-from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure
+from dpa4_flows.plots.figure import Column, FigureBlock, TableBlock, histogram
 from dpa4_flows.report.page import render_page
 from dpa4_flows.report.sections import flatten
-from dpa4_flows.report.training import TableBlock
 
 _BINS = 60
 _SHOWN = 200  # lines of a table; the CSV file has all
 
 _DISTRIBUTIONS: dict[str, tuple[str, str, str]] = {
-    "energy_per_atom": ("Energy", "eV/atom", "Uncorrected, of the model's own level of theory."),
-    "fmax": ("Largest force", "eV/Å", "At the end, on atoms and cell as far as they may move."),
-    "n_steps": ("Steps", "steps", "Of the optimiser."),
-    "volume_change": ("Volume change", "fraction of the input volume", "From the input to the end."),
+    "energy_per_atom": ("Energy", "Uncorrected, of the model's own level of theory.", "eV/atom"),
+    "fmax": ("Largest force", "At the end, on atoms and cell as far as they may move.", "eV/Å"),
+    "n_steps": ("Steps", "Of the optimiser.", "steps"),
+    "volume_change": ("Volume change", "From the input to the end.", "fraction of the input volume"),
 }
+"""Title, caption and axis by column."""
 _BAD = ["source", "formula", "error", "converged", "fmax", "n_steps"]
 
 
@@ -58,8 +55,7 @@ def write_large_report(run: RunFolder, path: Path) -> None:
         tables=_tables(run),
         facts=[("begun", run.created), ("input", ", ".join(run.inputs)), *_settings(run)],
     )
-    with replacing_text(path) as stream:
-        stream.write(page)
+    write_text(path, page)
 
 
 def _settings(run: RunFolder) -> Sequence[tuple[str, str]]:
@@ -75,16 +71,8 @@ def _figures(run: RunFolder) -> list[FigureBlock]:
             for name, values in columns.items():
                 if row[name] is not None:
                     values.append(row[name])
-    return [_histogram(name, np.array(values)) for name, values in columns.items() if len(set(values)) > 1]
-
-
-def _histogram(name: str, values: np.ndarray[Any, np.dtype[np.float64]]) -> FigureBlock:
-    title, unit, caption = _DISTRIBUTIONS[name]
-    counts, edges = np.histogram(values, bins=min(_BINS, len(values)))
-    figure = base_figure(height=280, bargap=0.02, xaxis={"title": unit}, yaxis={"title": "structures"})
-    middles = (edges[:-1] + edges[1:]) / 2
-    figure.add_trace(go.Bar(x=middles, y=counts, width=np.diff(edges), marker={"color": PALETTE[0]}))
-    return FigureBlock(f"distribution-{name}", title, caption, figure)
+    varied = {name: values for name, values in columns.items() if len(set(values)) > 1}
+    return [histogram(name, *_DISTRIBUTIONS[name], values, _BINS) for name, values in varied.items()]
 
 
 def _tables(run: RunFolder) -> list[TableBlock]:
@@ -98,8 +86,8 @@ def _tables(run: RunFolder) -> list[TableBlock]:
         return []
     rows = [[row["source"], row["formula"] or "–", row["error"] or _unconverged(row)] for row in bad]
     note = f"The first {_SHOWN} of {n_bad:,}; a CSV file has all: dpa4 export." if n_bad > _SHOWN else ""
-    columns = [("structure", "", ""), ("formula", "", ""), ("what happened", "", "")]
-    return [TableBlock("Not computed, or not converged", columns, rows, note)]
+    columns = [*map(Column, ("structure", "formula", "what happened"))]
+    return [TableBlock("bad", "Not computed, or not converged", "", columns, rows, note)]
 
 
 def _unconverged(row: Mapping[str, Any]) -> str:

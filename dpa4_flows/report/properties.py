@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import plotly.graph_objects as go
-
-from dpa4_core.files import replacing_text
+from dpa4_core.files import write_text
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure
-from dpa4_flows.properties.columns import Column
+from dpa4_flows.plots.figure import Column, FigureBlock, TableBlock, histogram
+from dpa4_flows.properties.columns import Column as QuantityColumn
 from dpa4_flows.properties.settings import plain_settings
 from dpa4_flows.properties.table import Results
 from dpa4_flows.report.page import render_page
 from dpa4_flows.report.sections import flatten
-from dpa4_flows.report.training import TableBlock
 
 _BINS = 40
 _FEWEST = 5  # values of which a distribution says something
@@ -55,8 +52,7 @@ def write_properties_report(results: Results[Any], path: Path, *, title: str, mo
         tables=list(_tables(results)),
         facts=_facts(results, model),
     )
-    with replacing_text(path) as stream:
-        stream.write(page)
+    write_text(path, page)
 
 
 def _tables(results: Results[Any]) -> Iterator[TableBlock]:
@@ -67,30 +63,23 @@ def _tables(results: Results[Any]) -> Iterator[TableBlock]:
             [one.subject.name, one.subject.formula or "–", *(column.text(one.documents) for column in columns)]
             for one in results.answers[:_SHOWN]
         ]
-        heads = [
-            ("structure", "", ""),
-            ("formula", "", ""),
-            *((column.quantity.label, column.quantity.unit, "number") for column in columns),
-        ]
-        yield TableBlock(name.replace("_", " ").capitalize(), heads, rows, note)
+        heads = [Column("structure"), Column("formula")]
+        heads += [Column(column.quantity.label, column.quantity.unit, number=True) for column in columns]
+        yield TableBlock(name, name.replace("_", " ").capitalize(), "", heads, rows, note)
     if results.failed:
-        heads = [("structure", "", ""), ("property", "", ""), ("what happened", "", "")]
         rows = [[name, document.replace("_", " ") or "–", error] for name, document, error in results.failed[:_SHOWN]]
-        yield TableBlock("Not computed", heads, rows)
+        heads = [*map(Column, ("structure", "property", "what happened"))]
+        yield TableBlock("failed", "Not computed", "", heads, rows)
 
 
-def _distribution(results: Results[Any], column: Column) -> FigureBlock | None:
+def _distribution(results: Results[Any], column: QuantityColumn) -> FigureBlock | None:
     """Of the values of one column; None where they are too few, or all the same."""
     found = [column.value(one.documents) for one in results.answers]
-    values = np.array([value for value in found if isinstance(value, float) and np.isfinite(value)])
+    values = [value for value in found if isinstance(value, float) and math.isfinite(value)]
     if len(set(values)) < _FEWEST:
         return None
-    counts, edges = np.histogram(values, bins=min(_BINS, len(values)))
-    figure = base_figure(height=280, bargap=0.02, xaxis={"title": column.head}, yaxis={"title": "structures"})
-    middles = (edges[:-1] + edges[1:]) / 2
-    figure.add_trace(go.Bar(x=middles, y=counts, width=np.diff(edges), marker={"color": PALETTE[0]}))
-    name = f"{column.document}-{column.field}"
-    return FigureBlock(f"distribution-{name}", column.quantity.label, column.quantity.note, figure)
+    name, declared = f"{column.document}-{column.field}", column.quantity
+    return histogram(name, declared.label, declared.note, column.head, values, _BINS)
 
 
 def _facts(results: Results[Any], model: ModelRef) -> list[tuple[str, str]]:

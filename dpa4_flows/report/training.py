@@ -6,16 +6,16 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpa4_core.files import replacing_text
+from dpa4_core.files import write_text
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.documents.provenance import code_version
+from dpa4_flows.plots.figure import Column, TableBlock, numbers
 from dpa4_flows.plots.words import duration
 from dpa4_flows.report.figures_training import curve_figures, parity_figures
 from dpa4_flows.report.page import render_page
@@ -36,27 +36,6 @@ from dpa4_flows.training import (
 MAX_GROUPS = 300
 MAX_FRAMES = 300
 """Rows of the tables of groups and of frames; the log has all."""
-
-_TEXT, _NUMBER = "", "number"
-
-
-@dataclass(frozen=True)
-class TableBlock:
-    """A table of the page; ``columns`` are label, unit and class of the cells."""
-
-    title: str
-    columns: list[tuple[str, str, str]]
-    rows: list[list[str]]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class FrameList:
-    """Frames with a sentence each."""
-
-    title: str
-    rows: list[tuple[str, str]]
-    note: str = ""
 
 
 def write_training_report(folder: str | Path, path: Path | None = None) -> Path:
@@ -79,8 +58,7 @@ def write_training_report(folder: str | Path, path: Path | None = None) -> Path:
             with np.load(folder / PARITY_FILE) as stored:
                 arrays = {name: stored[name] for name in stored.files}
     path = path or folder / REPORT_FILE
-    with replacing_text(path) as stream:
-        stream.write(render(run, metrics, arrays))
+    write_text(path, render(run, metrics, arrays))
     return path
 
 
@@ -180,9 +158,9 @@ def _error_table(run: TrainingRun, metrics: Mapping[str, Any]) -> TableBlock | N
         if not validation or validation.get("property_mae") is None:
             return None
         cells = [digits(validation.get(f"property_{kind}")) for kind in ("mae", "rmse")]
-        columns = [("Property", "", _TEXT), ("MAE", "", _NUMBER), ("RMSE", "", _NUMBER), ("Unit", "", _TEXT)]
-        name = run.config["property"]["name"]
-        return TableBlock("Validation frames", columns, [[name, *cells, run.property_unit or "–"]])
+        columns = [Column("Property"), *numbers("MAE", "RMSE"), Column("Unit")]
+        row = [run.config["property"]["name"], *cells, run.property_unit or "–"]
+        return TableBlock("property", "Validation frames", "", columns, [row])
     if not validation and not train:
         return None
     parts: list[tuple[str, Mapping[str, Any], str]] = []
@@ -192,7 +170,7 @@ def _error_table(run: TrainingRun, metrics: Mapping[str, Any]) -> TableBlock | N
         parts += [("Validation, MAE", validation, "mae"), ("Validation, RMSE", validation, "rmse")]
     if train:
         parts += [("Training frames, MAE", train, "mae")]
-    columns = [("Quantity", "", _TEXT), *((label, "", _NUMBER) for label, _, _ in parts), ("Unit", "", _TEXT)]
+    columns = [Column("Quantity"), *numbers(*(label for label, _, _ in parts)), Column("Unit")]
     rows = []
     for i, (_, word, _, unit) in enumerate(ERROR_UNITS):
         name = {"energy": "Energy per atom", "force": "Force component", "stress": "Stress component"}[word]
@@ -205,35 +183,24 @@ def _error_table(run: TrainingRun, metrics: Mapping[str, Any]) -> TableBlock | N
         note += " Before training: the base model with its offsets shifted to the energies of the training frames."
     if train:
         note += f" Training frames: a sample of {train['n_structures']:,}."
-    return TableBlock("All frames", columns, rows, note)
+    return TableBlock("frames", "All frames", "", columns, rows, note)
 
 
 def _element_table(errors: Mapping[str, Mapping[str, float]]) -> TableBlock | None:
     if not errors:
         return None
-    columns = [
-        ("Element", "", _TEXT),
-        ("Force MAE", "meV/Å", _NUMBER),
-        ("Force RMSE", "meV/Å", _NUMBER),
-        ("Atoms", "", _NUMBER),
-    ]
+    columns = [Column("Element"), *numbers("Force MAE (meV/Å)", "Force RMSE (meV/Å)", "Atoms")]
     rows = [
         [name, _scaled(e["force_mae"], 1e3), _scaled(e["force_rmse"], 1e3), f"{e['n_atoms']:,.0f}"]
         for name, e in errors.items()
     ]
-    return TableBlock("Validation errors per element", columns, rows)
+    return TableBlock("elements", "Validation errors per element", "", columns, rows)
 
 
 def _group_table(errors: Mapping[str, Mapping[str, float]]) -> TableBlock | None:
     if not errors:
         return None
-    columns = [
-        ("Group", "", _TEXT),
-        ("Energy MAE", "meV/atom", _NUMBER),
-        ("Force MAE", "meV/Å", _NUMBER),
-        ("Stress MAE", "GPa", _NUMBER),
-        ("Frames", "", _NUMBER),
-    ]
+    columns = numbers("Energy MAE (meV/atom)", "Force MAE (meV/Å)", "Stress MAE (GPa)", "Frames")
     worst = sorted(errors, key=lambda name: -errors[name].get("force_mae", errors[name].get("energy_mae", 0.0)))
     rows = [
         [
@@ -246,7 +213,8 @@ def _group_table(errors: Mapping[str, Mapping[str, float]]) -> TableBlock | None
         for name in worst[:MAX_GROUPS]
     ]
     note = f"The {MAX_GROUPS} with the largest errors of {len(errors):,}." if len(errors) > MAX_GROUPS else ""
-    return TableBlock("Validation errors per group, largest first", columns, rows, note)
+    title = "Validation errors per group, largest first"
+    return TableBlock("groups", title, "", [Column("Group"), *columns], rows, note)
 
 
 def _caveats(run: TrainingRun) -> list[str]:
@@ -306,28 +274,16 @@ def _data_basis(run: TrainingRun) -> str:
 
 
 def _source_table(run: TrainingRun) -> TableBlock:
-    columns = [
-        ("Source", "", _TEXT),
-        ("Frames", "", _NUMBER),
-        ("with energy", "", _NUMBER),
-        ("with forces", "", _NUMBER),
-        ("with stress", "", _NUMBER),
-        ("Groups", "", _NUMBER),
-        ("Atoms per frame", "", _NUMBER),
-        ("Energy per atom", "eV", _NUMBER),
-        ("Force norm, median", "eV/Å", _NUMBER),
-        ("Force norm, largest", "eV/Å", _NUMBER),
-        ("Elements (frames)", "", _TEXT),
-    ]
+    counts = numbers("Frames", "with energy", "with forces", "with stress", "Groups", "Atoms per frame")
+    values = numbers("Energy per atom (eV)", "Force norm, median (eV/Å)", "Force norm, largest (eV/Å)")
+    columns = [Column("Source"), *counts, *values, Column("Elements (frames)")]
+    keys = ("n_frames", "n_with_energy", "n_with_forces", "n_with_stress", "n_groups")
     rows = []
     for name, source in _sources(run).items():
-        counts = (
-            f"{source[key]:,}" for key in ("n_frames", "n_with_energy", "n_with_forces", "n_with_stress", "n_groups")
-        )
         rows.append(
             [
                 name,
-                *counts,
+                *(f"{source[key]:,}" for key in keys),
                 _range(source["atoms"], "{:,.0f}"),
                 _range(source["energy_per_atom"], "{:.3f}"),
                 digits(source["force_norm_median"]),
@@ -335,10 +291,10 @@ def _source_table(run: TrainingRun) -> TableBlock:
                 ", ".join(f"{element} ({number:,})" for element, number in source["elements"].items()),
             ]
         )
-    return TableBlock("Sources", columns, rows)
+    return TableBlock("sources", "Sources", "", columns, rows)
 
 
-def _frame_lists(run: TrainingRun) -> list[FrameList]:
+def _frame_lists(run: TrainingRun) -> list[TableBlock]:
     data = run.start["data"]
     lists = []
     if data["n_left_out"]:
@@ -353,9 +309,10 @@ def _frame_lists(run: TrainingRun) -> list[FrameList]:
     return lists
 
 
-def _frame_list(title: str, rows: list[Any]) -> FrameList:
+def _frame_list(title: str, rows: list[Any]) -> TableBlock:
     note = f"The first {MAX_FRAMES} are listed." if len(rows) > MAX_FRAMES else ""
-    return FrameList(title, [(str(name), str(sentence)) for name, sentence in rows[:MAX_FRAMES]], note)
+    shown = [[*map(str, row)] for row in rows[:MAX_FRAMES]]
+    return TableBlock("", title, note, [Column("Frame"), Column("Reason")], shown)
 
 
 # ---- run
