@@ -38,18 +38,8 @@ WITH used(key) AS (
 )
 """  # keys of calculations behind the current verdicts and references
 _META = (
-    "state",
-    "campaign",
-    "campaign_hash",
-    "corrections",
-    "model",
-    "stages",
-    "engine",
-    "code_version",
-    "started",
-    "finished",
-    "hull_summary",
-    "references",
+    *("state", "campaign", "campaign_hash", "corrections", "model", "stages", "engine", "code_version"),
+    *("started", "finished", "hull_summary", "references"),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.schemas import Document, Provenance
-from dpa4_flows.documents.stability import StabilityDocument
+from dpa4_flows.documents.stability import PhononPart, StabilityDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.stability import Stability
 from dpa4_flows.store.table import ResultsTable
@@ -201,80 +201,61 @@ def lattice_constant(document: StabilityDocument) -> float:
     return float(SpacegroupAnalyzer(structure, symprec=0.01).get_conventional_standard_structure().lattice.a)
 
 
-def _rows(solid: BulkSolid, document: StabilityDocument) -> list[BulkRow]:
-    facts = solid.facts
-    pbe, experiment, neo = facts["pbe"], facts["experiment"] or {}, facts["neo"]
-    rows = []
-    if pbe is not None:
-        source = f"PBE, {pbe['source']}".replace("PBE, PBE", "PBE")
-        rows.append(
-            _row(solid, "a", "Å", lattice_constant(document), pbe["a"], source, experiment.get("a"), TOLERANCES["a"])
-        )
-    elastic = document.elastic
-    if elastic is not None and pbe is not None:
-        kind = "K of an alkali metal" if facts["alkali"] else "K"
-        rows.append(_row(solid, "K", "GPa", elastic.k_vrh_gpa, pbe["k"], source, experiment.get("k"), TOLERANCES[kind]))
-        for i, (name, row, column) in enumerate((("C11", 0, 0), ("C12", 0, 1), ("C44", 3, 3))):
-            value = None if elastic.c_ij_gpa is None else elastic.c_ij_gpa[row][column]
-            measured = None if experiment.get("c") is None else experiment["c"][i]
-            rows.append(_row(solid, name, "GPa", value, neo["c"][i], _NEO, measured, TOLERANCES["C"]))
-    if document.phonons is not None and document.phonons.error is None:
-        rows += _phonon_rows(solid, document)
-    return rows
-
-
 _NEO = "DPA4-Neo, reference implementation"
+_PBE = "PBE, literature"
+
+_Line = tuple[str, str, float | None, Any, str, Any, str]
+"""Quantity, unit, value, reference, its source, experiment, and which of the tolerances holds."""
 
 
-def _phonon_rows(solid: BulkSolid, document: StabilityDocument) -> list[BulkRow]:
-    facts, phonons = solid.facts["phonons"], document.phonons
-    assert phonons is not None
-    neo, literature, measured = facts["neo"], facts["pbe_to"], facts["experiment_f"]
-    one_atom = neo["gamma_optical"] is None
-    rows = [
-        _row(
-            solid,
-            "f max",
-            "THz",
-            phonons.f_max_thz,
-            literature if one_atom else neo["f_max"],
-            "PBE, literature" if one_atom else _NEO,
-            measured if one_atom else None,
-            TOLERANCES["f"],
-        )
-    ]
-    if not one_atom:
-        of_pbe = literature is not None and not facts["imaginary"]
-        rows.append(
-            _row(
-                solid,
-                "f Γ",
-                "THz",
-                min(phonons.gamma_optical_thz),
-                literature if of_pbe else neo["gamma_optical"],
-                "PBE, literature" if of_pbe else _NEO,
-                _lower_end(measured),  # TO; the upper end is LO, which no model without charges has
-                TOLERANCES["f"],
-            )
-        )
-    if facts["experiment_entropy"] is not None:
-        entropy = next((t.entropy_j_mol_k for t in phonons.thermal if t.temperature_k == TEMPERATURE_K), None)
-        third_law = facts["experiment_entropy"]
-        tolerance = TOLERANCES["S"]
-        rows.append(_row(solid, "S 300 K", "J/mol/K", entropy, third_law, "experiment, 298 K", third_law, tolerance))
-    rows.append(
-        BulkRow(
-            formula=solid.formula,
-            quantity="imaginary modes",
-            unit="THz",
-            value=phonons.f_min_thz,
-            reference=None,
-            reference_source="PBE and DPA4-Neo: " + ("unstable" if facts["imaginary"] else "stable"),
-            tolerance="same verdict",
-            passed=phonons.verdict == ("unstable" if facts["imaginary"] else "stable"),
-        )
+def _rows(solid: BulkSolid, document: StabilityDocument) -> list[BulkRow]:
+    rows = [_row(solid.formula, *line) for line in _cell_lines(solid.facts, document)]
+    phonons = document.phonons
+    if phonons is None or phonons.error is not None:
+        return rows
+    expected = "unstable" if solid.facts["phonons"]["imaginary"] else "stable"
+    modes = BulkRow(
+        formula=solid.formula,
+        quantity="imaginary modes",
+        unit="THz",
+        value=phonons.f_min_thz,
+        reference=None,
+        reference_source=f"PBE and DPA4-Neo: {expected}",
+        tolerance="same verdict",
+        passed=phonons.verdict == expected,
     )
-    return rows
+    return [*rows, *(_row(solid.formula, *line) for line in _phonon_lines(solid.facts["phonons"], phonons)), modes]
+
+
+def _cell_lines(facts: dict[str, Any], document: StabilityDocument) -> Iterator[_Line]:
+    pbe, experiment, elastic = facts["pbe"], facts["experiment"] or {}, document.elastic
+    if pbe is None:
+        return
+    source = f"PBE, {pbe['source']}".replace("PBE, PBE", "PBE")
+    yield "a", "Å", lattice_constant(document), pbe["a"], source, experiment.get("a"), "a"
+    if elastic is None:
+        return
+    kind = "K of an alkali metal" if facts["alkali"] else "K"
+    yield "K", "GPa", elastic.k_vrh_gpa, pbe["k"], source, experiment.get("k"), kind
+    measured = experiment.get("c") or (None, None, None)
+    for i, (name, row, column) in enumerate((("C11", 0, 0), ("C12", 0, 1), ("C44", 3, 3))):
+        value = None if elastic.c_ij_gpa is None else elastic.c_ij_gpa[row][column]
+        yield name, "GPa", value, facts["neo"]["c"][i], _NEO, measured[i], "C"
+
+
+def _phonon_lines(facts: dict[str, Any], phonons: PhononPart) -> Iterator[_Line]:
+    neo, literature, measured, entropy = (facts[key] for key in ("neo", "pbe_to", "experiment_f", "experiment_entropy"))
+    if neo["gamma_optical"] is None:  # one atom in the cell
+        yield "f max", "THz", phonons.f_max_thz, literature, _PBE, measured, "f"
+    else:
+        yield "f max", "THz", phonons.f_max_thz, neo["f_max"], _NEO, None, "f"
+        of_pbe = literature is not None and not facts["imaginary"]
+        reference, source = (literature, _PBE) if of_pbe else (neo["gamma_optical"], _NEO)
+        # TO; the upper end is LO, which no model without charges has
+        yield "f Γ", "THz", min(phonons.gamma_optical_thz), reference, source, _lower_end(measured), "f"
+    if entropy is not None:
+        value = next((t.entropy_j_mol_k for t in phonons.thermal if t.temperature_k == TEMPERATURE_K), None)
+        yield "S 300 K", "J/mol/K", value, entropy, "experiment, 298 K", entropy, "S"
 
 
 def _lower_end(value: Any) -> Any:
@@ -294,21 +275,14 @@ def _distance(value: float, ends: list[float]) -> float:
 
 
 def _row(
-    solid: BulkSolid,
-    quantity: str,
-    unit: str,
-    value: float | None,
-    reference: Any,
-    source: str,
-    experiment: Any,
-    tolerance: Tolerance,
+    formula: str, quantity: str, unit: str, value: float | None, reference: Any, source: str, experiment: Any, kind: str
 ) -> BulkRow:
-    ends, measured = _ends(reference), _ends(experiment)
+    tolerance, ends, measured = TOLERANCES[kind], _ends(reference), _ends(experiment)
     assert ends is not None
     deviation = None if value is None else _distance(value, ends)
     allowed = max(tolerance.absolute, tolerance.relative * min(abs(end) for end in ends))
     return BulkRow(
-        formula=solid.formula,
+        formula=formula,
         quantity=quantity,
         unit=unit,
         value=value,

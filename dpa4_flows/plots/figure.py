@@ -65,14 +65,6 @@ def badge(words: str, good: bool) -> Markup:
     return Markup('<span class="badge {}">{}</span>').format("good" if good else "bad", words)
 
 
-def caveat_list(caveats: Sequence[str]) -> str:
-    """HTML of sentences to know before the numbers of a page are quoted; nothing where there are none."""
-    if not caveats:
-        return ""
-    items = "".join(f"<li>{html.escape(text)}</li>" for text in caveats)
-    return f"<h2>Before quoting these numbers</h2><ul>{items}</ul>"
-
-
 def base_figure(*, height: int = 380, **layout: Any) -> go.Figure:
     """Empty figure with the margins and fonts of the report."""
     settings: dict[str, Any] = {

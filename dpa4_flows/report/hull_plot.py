@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,14 +10,14 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from plotly.offline import get_plotlyjs
 from pymatgen.analysis.phase_diagram import PDEntry, PDPlotter, PhaseDiagram
 from pymatgen.core import Composition, Element
 from pymatgen.util.string import latexify
 
-from dpa4_core.files import replacing, write_text
+from dpa4_core.files import replacing
 from dpa4_flows.analysis.completeness import on_hull
-from dpa4_flows.plots.figure import FigureBlock, caveat_list
+from dpa4_flows.plots.figure import FigureBlock
+from dpa4_flows.plots.pages import write_page
 from dpa4_flows.report.figures_hull import hull_caveat, hull_figures, system_elements
 
 Summary = Mapping[str, Mapping[str, Any]]
@@ -28,16 +27,7 @@ SHOW_UNSTABLE = 0.3
 
 _MAX_SOLID = 4  # elements of a composition that fits into space
 _TITLE_WIDTH = 100
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}
-figure {{ margin: 0 0 3rem; }} figcaption {{ color: #555; }}</style>
-<script>{plotly}</script></head><body><h1>{title}</h1>
-{figures}
-<p>Distances in eV/atom; diamonds are the structures that were asked about, open ones those of which nothing is known.
-{frame}</p>
-{caveats}</body></html>
-"""
+_WORDS = "Distances in eV/atom; diamonds are the structures asked about, open ones those of which nothing is known. "
 
 
 def can_draw(system: Mapping[str, Any]) -> bool:
@@ -63,21 +53,8 @@ def write_hull_html(
         if len(name.split("-")) == _MAX_SOLID:
             blocks.append(_tetrahedron(name, system))
     blocks += further
-    figures = "\n".join(
-        f"<figure><h2>{html.escape(block.title)}</h2>"
-        f"{block.figure.to_html(full_html=False, include_plotlyjs=False)}"
-        f"<figcaption>{html.escape(block.caption)}</figcaption></figure>"
-        for block in blocks
-    )
     title = "Hull of " + ", ".join(drawn) if drawn else "No hull"
-    page = _PAGE.format(
-        title=html.escape(title),
-        plotly=get_plotlyjs(),
-        figures=figures,
-        frame=html.escape(frame),
-        caveats=caveat_list(caveats),
-    )
-    write_text(path, page)
+    write_page(path, title, blocks, _WORDS + frame, caveats)
     return [*drawn, *(block.name for block in further)]
 
 

@@ -6,7 +6,6 @@ atoms itself swings with the thermostat.
 
 from __future__ import annotations
 
-import html
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,24 +15,17 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from dpa4_core.files import replacing, replacing_text
+from dpa4_core.files import replacing
 from dpa4_core.md import Thermo
-from dpa4_flows.plots.figure import PALETTE, plot_text
+from dpa4_flows.plots.figure import PALETTE, FigureBlock, plot_text
+from dpa4_flows.plots.pages import write_page
 
 MAX_POINTS = 4000
 """Points of a curve; longer logs are thinned."""
 
 _ENERGY, _CONSERVED = "energy (meV/atom)", "conserved energy (meV/atom)"
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}</style>
-<script>{plotly}</script></head><body><h1>{title}</h1>
-{figure}
-<p>{caption}</p></body></html>
-"""
 _CAPTION = (
     "Energies are differences from the start. The conserved energy counts thermostat and barostat in; its slope is the "
     "drift. Temperatures are those of the degrees of freedom that can move, pressures include the kinetic part. "
@@ -75,14 +67,7 @@ def write_md_html(path: Path, runs: Mapping[str, Course], words: str) -> None:
                 )
     figure.update_xaxes(title_text="time (ps)", row=len(rows), col=1)
     figure.update_layout(template="plotly_white", height=230 * len(rows) + 60, margin={"t": 20, "r": 20})
-    page = _PAGE.format(
-        title=html.escape(_title(runs)),
-        plotly=get_plotlyjs(),
-        figure=figure.to_html(full_html=False, include_plotlyjs=False),
-        caption=html.escape(_CAPTION + words),
-    )
-    with replacing_text(path) as stream:
-        stream.write(page)
+    write_page(path, _title(runs), [FigureBlock("", "", "", figure)], _CAPTION + words)
 
 
 def write_md_png(path: Path, runs: Mapping[str, Course], words: str) -> None:

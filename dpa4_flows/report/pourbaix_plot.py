@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
 
-from dpa4_core.files import write_text
-from dpa4_flows.plots.figure import STABILITY_SCALE, base_figure, caveat_list, plot_text
+from dpa4_flows.plots.figure import STABILITY_SCALE, FigureBlock, base_figure, plot_text
+from dpa4_flows.plots.pages import write_page
 
 PH_RANGE = (-2.0, 16.0)
 POTENTIAL_RANGE = (-2.0, 2.5)
@@ -23,15 +21,9 @@ SHOWN_UP_TO = 0.5
 _POINTS = 61
 _PER_PH = 0.0591  # V at 298 K
 _OXYGEN = 1.229  # V at pH 0
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Stability in water</title>
-<style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}</style>
-<script>{plotly}</script></head><body><h1>Stability in water</h1>
-{figures}
-<p>Colours: energy of the solid above the stable species. Dashed: water gives off hydrogen (below) or oxygen (above).
-Ions {concentration:g} mol/L. {words}</p>
-{caveats}</body></html>
-"""
+_WORDS = (
+    "Colours: energy of the solid above the stable species. Dashed: water gives off hydrogen (below) or oxygen (above)."
+)
 
 
 def write_pourbaix_html(
@@ -50,19 +42,8 @@ def write_pourbaix_html(
         concentration: of the ions, mol/L.
         caveats: what to know before the numbers are quoted.
     """
-    figures = "\n".join(
-        f"<figure><h2>{html.escape(title)}</h2>"
-        f"{pourbaix_figure(phase, diagram).to_html(full_html=False, include_plotlyjs=False)}</figure>"
-        for title, phase, diagram in diagrams
-    )
-    page = _PAGE.format(
-        plotly=get_plotlyjs(),
-        figures=figures,
-        concentration=concentration,
-        words=html.escape(words),
-        caveats=caveat_list(caveats),
-    )
-    write_text(path, page)
+    blocks = [FigureBlock("", title, "", pourbaix_figure(phase, diagram)) for title, phase, diagram in diagrams]
+    write_page(path, "Stability in water", blocks, f"{_WORDS} Ions {concentration:g} mol/L. {words}", caveats)
 
 
 def pourbaix_figure(phase: PourbaixEntry, diagram: PourbaixDiagram) -> go.Figure:

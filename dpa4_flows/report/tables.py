@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -52,12 +52,7 @@ def print_ranking(table: ResultsTable, console: Console, limit: int | None = Non
     names = value_names(snapshot, rows)
     values = {_heading(name, snapshot): [_marked(name, row) for row in rows] for name in names}
     fitting = _fitting(columns, values, console.width)
-    grid = Table(
-        title=Text(f"Ranking of {campaign_name(snapshot)}"),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
+    grid = _grid(f"Ranking of {campaign_name(snapshot)}")
     shown = {**{n: c for n, c in columns.items() if n != "flags"}, **fitting, "flags": flags.cells}
     for heading in shown:
         left = heading in ("formula", "candidate", "flags")
@@ -96,27 +91,15 @@ def print_funnel(table: ResultsTable, console: Console, limit: int | None = 200)
         grid.add_column(heading, justify="right")
     grid.add_row(snapshot.funnel.title(INPUT), *[str(len(snapshot.outcomes)), *[""] * 4, str(len(snapshot.outcomes))])
     for stage in snapshot.stages:
-        counts = (
-            stage.entered,
-            stage.passed,
-            stage.flagged,
-            stage.failed,
-            stage.error,
-            stage.passed + stage.flagged,
-        )
-        grid.add_row(Text(snapshot.funnel.title(stage.stage)), *map(str, counts))
+        counts = (*stage[1:], stage.passed + stage.flagged)
+        grid.add_row(Text(snapshot.funnel.title(stage.stage)), str(stage.entered), *map(str, counts))
     grid.add_row("Ranking", "", "", "", "", "", str(len(snapshot.ranking)) if snapshot.ranking else "–", style="bold")
     console.print(grid)
     left = snapshot.left
     if not left:
         console.print("No candidate has left so far." if not snapshot.complete else "No candidate left.")
         return
-    gone = Table(
-        title=Text(f"Who left and why ({len(left)})"),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
+    gone = _grid(f"Who left and why ({len(left)})")
     for heading in ("candidate", "formula", "left at", "verdict", "reason"):
         gone.add_column(heading, ratio=3 if heading == "reason" else None)
     for row in snapshot.rows(left[:limit]):
@@ -143,9 +126,8 @@ def write_csv(table: ResultsTable, path: str | Path) -> None:
     values that mean nothing because of a flag. A text that a spreadsheet would run as a formula is
     preceded by an apostrophe.
     """
-    snapshot = take_snapshot(table)
     with replacing_text(path) as stream:
-        write_csv_rows(snapshot, stream)
+        write_csv_rows(take_snapshot(table), stream)
 
 
 def export(table: ResultsTable, path: str | Path) -> None:
@@ -155,18 +137,11 @@ def export(table: ResultsTable, path: str | Path) -> None:
         ResultsError: another suffix.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in (".csv", ".json", ".extxyz"):
+    write = _WRITERS.get(path.suffix.lower())
+    if write is None:
         raise ResultsError(f"cannot export to {path.name}: choose a name that ends in .csv, .json or .extxyz")
-    snapshot = take_snapshot(table)
     with replacing_text(path) as stream:
-        match suffix:
-            case ".csv":
-                write_csv_rows(snapshot, stream)
-            case ".json":
-                write_json(snapshot, stream)
-            case _:
-                write_extxyz(snapshot, stream)
+        write(take_snapshot(table), stream)
 
 
 def write_csv_rows(snapshot: Snapshot, stream: TextIO, ids: Iterable[str] | None = None) -> None:
@@ -175,21 +150,8 @@ def write_csv_rows(snapshot: Snapshot, stream: TextIO, ids: Iterable[str] | None
     in_stages = {name for _, name in columns}
     own = sorted({n for row in snapshot.ranking.values() for n in row.values} - in_stages, key=snapshot.column_order)
     parts = sorted({name for row in snapshot.ranking.values() for name in row.score_parts}, key=snapshot.column_order)
-    header = [
-        "rank",
-        "candidate_id",
-        "formula",
-        "status",
-        "stage_reached",
-        "reasons",
-        "codes",
-        "voided",
-        "score",
-        "score_low",
-        "score_high",
-        "pareto",
-        "source",
-    ]
+    header = ["rank", "candidate_id", "formula", "status", "stage_reached", "reasons", "codes", "voided"]
+    header += ["score", "score_low", "score_high", "pareto", "source"]
     header += [f"score.{name}" for name in parts] + [f"ranking.{name}" for name in own]
     for stage, name in columns:
         unit = snapshot.stage_units.get((stage, name))
@@ -217,6 +179,13 @@ def write_csv_rows(snapshot: Snapshot, stream: TextIO, ids: Iterable[str] | None
         cells += [ranked.values.get(name) if ranked else None for name in own]
         cells += [values.get(column) for column in columns]
         writer.writerow(map(csv_cell, cells))
+
+
+_WRITERS: dict[str, Callable[[Snapshot, TextIO], object]] = {
+    ".csv": write_csv_rows,
+    ".json": write_json,
+    ".extxyz": write_extxyz,
+}
 
 
 def value_names(snapshot: Snapshot, rows: Sequence[Row]) -> list[str]:
