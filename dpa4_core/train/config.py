@@ -19,10 +19,8 @@ from dpa4_core.model.property import PropertyConfig
 from dpa4_core.strict import build, override
 from dpa4_core.train.loss import LossConfig
 from dpa4_core.train.optimizer import OptimizerConfig
-from dpa4_core.train.schedule import LR_NEW, ScheduleConfig
-
-LR_FINE_TUNE, LR_ADAPTERS = 1e-4, 5e-4
-"""Learning rates where none is given and a run starts from weights: all of them trained, or adapters on them."""
+from dpa4_core.train.recipe import Recipe, recipe
+from dpa4_core.train.schedule import ScheduleConfig
 
 
 class TrainConfigError(DPA4Error):
@@ -242,11 +240,26 @@ class TrainConfig:
         for symbol in (*self.finetune.elements_like, *self.finetune.elements_like.values()):
             if symbol not in atomic_numbers:
                 raise TrainConfigError(f"finetune.elements_like names {symbol!r}, which is no element")
-        if self.schedule.lr is None:
-            rate = LR_NEW if self.base is None else LR_ADAPTERS if self.finetune.lora_rank else LR_FINE_TUNE
-            object.__setattr__(self, "schedule", dataclasses.replace(self.schedule, lr=rate))
+        if self.schedule.lr is None and not self.finds_rate():
+            object.__setattr__(self, "schedule", dataclasses.replace(self.schedule, lr=self.recipe().lr))
+        if self.optimizer.vector_rate is None:
+            changed = dataclasses.replace(self.optimizer, vector_rate=self.recipe().vector_rate)
+            object.__setattr__(self, "optimizer", changed)
         if self.preset is not None and self.preset not in PRESETS:
             raise TrainConfigError(f"unknown preset {self.preset!r}; choose from {', '.join(PRESETS)}")
+
+    def recipe(self) -> Recipe:
+        """What is done where nothing is said."""
+        has_base, adapters = self.base is not None, bool(self.finetune.lora_rank)
+        return recipe(base=has_base, adapters=adapters, head=self.property is not None)
+
+    def finds_rate(self) -> bool:
+        """Whether trial steps before the run find the learning rate: from a base that answers what is trained."""
+        return self.base is not None and self.property is None and self.schedule.lr is None
+
+    def with_rate(self, lr: float) -> TrainConfig:
+        """The same with this learning rate."""
+        return dataclasses.replace(self, schedule=dataclasses.replace(self.schedule, lr=lr))
 
     def network(self, elements: Sequence[str]) -> DPA4Config:
         """Configuration of a new network; ``elements`` are those of the data."""
@@ -329,7 +342,8 @@ def check_same(config: TrainConfig, stored: dict[str, Any], folder: Path) -> Non
         "batch.cache_gib",
     }
     for key, (old, new) in _differences(stored, now).items():
-        if key not in free:
+        found = key == "schedule.lr" and new is None  # what the run found goes on
+        if key not in free and not found:
             raise TrainConfigError(
                 f"the run in {folder} was begun with {key} = {old!r}, now it is {new!r}; use another output folder, or "
                 "start again with --restart"

@@ -21,8 +21,6 @@ from dpa4_core.train.step import Batch
 
 T = TypeVar("T")
 
-_EPOCHS_NEW, _EPOCHS_FINE_TUNE = 100.0, 20.0
-
 
 class Work(NamedTuple):
     """One step of this process: its batches and what the whole step holds."""
@@ -49,10 +47,10 @@ def planned_steps(config: TrainConfig, data: Dataset, budget: Budget) -> int:
     run = config.run
     if run.steps:
         return run.steps
-    epochs = run.epochs or (_EPOCHS_NEW if config.base is None else _EPOCHS_FINE_TUNE)
+    epochs, least = (run.epochs, 1) if run.epochs else (config.recipe().epochs, config.recipe().min_steps)
     frames = frames_of(config, data, 0)
     n_atoms, n_edges = (data.store.arrays[name][frames] for name in ("n_atoms", "n_edges"))
-    return max(1, math.ceil(epochs * steps_per_epoch(n_atoms, n_edges, budget, run.seed)))
+    return max(least, math.ceil(epochs * steps_per_epoch(n_atoms, n_edges, budget, run.seed)))
 
 
 def feed(

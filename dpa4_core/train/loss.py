@@ -70,7 +70,7 @@ class Labels(NamedTuple):
     volume: Tensor
 
 
-SUMS = ("energy_abs", "energy_sq", "force_abs", "force_sq", "force_norm", "stress_abs", "stress_sq")
+SUMS = ("energy_abs", "energy_sq", "force_abs", "force_sq", "force_norm", "stress_abs", "stress_sq", "energy")
 """What `energy_loss` adds up for the log; divide by the counts with `errors_from_sums`."""
 
 
@@ -95,7 +95,7 @@ def energy_loss(
         edge_vec: [n_edges, 3] Å; src, dst: [n_edges]; system_idx: [n_atoms].
 
     Returns:
-        The loss [], a sum over the batch divided by ``counts``, and the `SUMS` [7] float64, detached.
+        The loss [], a sum over the batch divided by ``counts``, and the `SUMS` [8] float64, detached.
     """
     n_atoms, n_systems = atom_energies.shape[0], labels.energy.shape[0]
     energy = segment_sum(atom_energies, system_idx, n_systems)
@@ -136,6 +136,7 @@ def energy_loss(
         (norm_f * has_f).sum(),
         (voigt.abs().sum(-1) * has_w).sum(),
         (voigt.square().sum(-1) * has_w).sum(),
+        (delta_e * has_e).sum(),
     ]
     return loss, torch.stack([value.detach().double() for value in sums])
 
@@ -185,9 +186,9 @@ class Errors(NamedTuple):
 
 
 def errors_from_sums(sums: Tensor, counts: Tensor) -> Errors:
-    """Mean errors from `SUMS` [7] and the counts [3] that they were added over."""
+    """Mean errors from `SUMS` [8] and the counts [3] that they were added over."""
     n_e, n_f, n_w = (float(count) if count > 0 else float("nan") for count in counts)
-    e1, e2, f1, f2, norm, w1, w2 = (float(value) for value in sums)
+    e1, e2, f1, f2, norm, w1, w2 = (float(value) for value in sums[:7])
     return Errors(
         e1 / n_e,
         (e2 / n_e) ** 0.5,

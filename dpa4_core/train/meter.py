@@ -35,6 +35,8 @@ class Meter:
 
     def restore(self, values: dict[str, float], sums: Tensor) -> None:
         """Go on where another process stopped."""
+        lacking = len(self.sums) - len(sums)  # a sum that earlier versions did not know
+        sums = torch.cat([sums[: len(SUMS) - lacking], sums.new_zeros(lacking), sums[len(SUMS) - lacking :]])
         self.values, self.sums = dict(values), sums.to(self.sums.device)
 
     def count(self, **values: float) -> None:

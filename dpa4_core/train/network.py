@@ -206,7 +206,7 @@ def _shift_offsets(
     labelled = _labelled(data)
     if not len(labelled):
         return "no energies, offsets stay"
-    chosen = _sample(store, labelled, _SAMPLE_ATOMS[device.type], config.run.seed)
+    chosen = sample_frames(store, labelled, _SAMPLE_ATOMS[device.type], config.run.seed)
     predictions = _predicted(network, store, chosen, device, notify)
     network.doubts = compare([store.frame(int(i)) for i in chosen], predictions)
     predicted = [prediction.energy for prediction in predictions]
@@ -249,12 +249,12 @@ def _predicted(
 
 def _look_at_labels(config: TrainConfig, network: Network, data: Dataset, device: torch.device) -> None:
     """Compare the labels of a handful of frames with the base model."""
-    chosen = _sample(data.store, data.train, _COMPARED_ATOMS, config.run.seed)
+    chosen = sample_frames(data.store, data.train, _COMPARED_ATOMS, config.run.seed)
     predictions = _predicted(network, data.store, chosen, device, lambda done, total: None)
     network.doubts = compare([data.store.frame(int(i)) for i in chosen], predictions)
 
 
-def _sample(store: FrameStore, frames: NDArray[np.int64], max_atoms: int, seed: int) -> NDArray[np.int64]:
+def sample_frames(store: FrameStore, frames: NDArray[np.int64], max_atoms: int, seed: int) -> NDArray[np.int64]:
     """Frames at random up to ``max_atoms``, and more of those that hold an element which is in none yet."""
     order = np.random.default_rng(seed).permutation(frames)
     present = store.composition(store.elements)[order] > 0

@@ -49,7 +49,8 @@ class OptimizerConfig:
         eps: added to the root of Adam's second moment. Tiny, because gradients differ by many orders of magnitude.
         damping: shorten the steps of matrices whose gradient disagrees with their momentum.
         update_rms: root mean square of the elements of an undamped Muon update, in units of the learning rate.
-        vector_rate: learning rate of vectors and scalars, which Adam moves, in units of that of the matrices.
+        vector_rate: learning rate of vectors and scalars, which Adam moves, in units of that of the matrices; None: the
+            same, or what the recipe of a run says.
     """
 
     weight_decay: float = 1e-3
@@ -58,14 +59,14 @@ class OptimizerConfig:
     eps: float = 1e-20
     damping: bool = True
     update_rms: float = 0.18
-    vector_rate: float = 1.0
+    vector_rate: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("momentum", self.momentum), ("betas[0]", self.betas[0]), ("betas[1]", self.betas[1])):
             if not 0 <= value < 1:
                 raise DPA4Error(f"{name} must be in [0, 1), got {value}")
         for name in ("weight_decay", "eps", "update_rms", "vector_rate"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if not 0 <= (getattr(self, name) or 0.0) < math.inf:
                 raise DPA4Error(f"{name} must be finite and not negative, got {getattr(self, name)}")
 
 
@@ -160,9 +161,9 @@ class HybridMuon(torch.optim.Optimizer):
 
     def set_lr(self, lr: float) -> None:
         """Learning rate of the next steps, that of the matrices."""
-        self.lr = lr
+        self.lr, vectors = lr, 1.0 if self.config.vector_rate is None else self.config.vector_rate
         for group in self.param_groups:
-            group["lr"] = lr * (1.0 if group["route"] == "muon" else self.config.vector_rate)
+            group["lr"] = lr if group["route"] == "muon" else lr * vectors
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dpa4_core.errors import DPA4Error
 from dpa4_core.memory import is_out_of_memory
 from dpa4_core.model.property import PropertyModel
+from dpa4_core.nn.segment import segment_sum
 from dpa4_core.train.loss import Labels, LossConfig, energy_loss, property_loss
 
 
@@ -114,6 +115,16 @@ class Step:
                 batch.dst,
                 batch.system_idx,
             )
+
+    def answers(self, batch: Batch, *, forces: bool = True) -> tuple[Tensor, Tensor]:
+        """Energies [n_systems] float64 eV and forces [n_atoms, 3] eV/Å, zeros if not asked for; never compiled."""
+        edge_vec = batch.edge_vec.detach().requires_grad_(forces)
+        with torch.set_grad_enabled(forces):
+            energies = self.model(edge_vec, batch.src, batch.dst, batch.species, batch.conditioning)
+        gradient = torch.autograd.grad(energies.sum(), edge_vec)[0] if forces else torch.zeros_like(edge_vec)
+        n_systems, n_atoms = batch.labels.energy.shape[0], energies.shape[0]
+        energy = segment_sum(energies.detach().double(), batch.system_idx, n_systems)
+        return energy, segment_sum(gradient, batch.dst, n_atoms) - segment_sum(gradient, batch.src, n_atoms)
 
     def _compute(
         self,

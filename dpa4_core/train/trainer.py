@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +22,7 @@ from dpa4_core.model.property import PropertyModel
 from dpa4_core.potential import DTYPES
 from dpa4_core.strict import build
 from dpa4_core.train import checkpoint
-from dpa4_core.train.begin import MODEL, Notify, begin
+from dpa4_core.train.begin import MODEL, Beginning, Notify, begin
 from dpa4_core.train.budget import padding_for
 from dpa4_core.train.checkpoint import CHECKPOINT, TrainState, part, prefixed, write_state
 from dpa4_core.train.clip import clip_gradients
@@ -31,12 +33,14 @@ from dpa4_core.train.distributed import Processes, join
 from dpa4_core.train.ema import EMA
 from dpa4_core.train.export import write_trained
 from dpa4_core.train.feed import Work, feed, planned_steps
-from dpa4_core.train.loader import BatchMaker, ahead
+from dpa4_core.train.judge import Judge
+from dpa4_core.train.loader import BatchMaker
 from dpa4_core.train.log import RunLog
-from dpa4_core.train.loss import SUMS, Errors, errors_from_sums
+from dpa4_core.train.loss import SUMS, Errors
 from dpa4_core.train.meter import Meter
+from dpa4_core.train.network import sample_frames
 from dpa4_core.train.optimizer import HybridMuon, parameter_groups
-from dpa4_core.train.packing import plan_epoch
+from dpa4_core.train.probe import Trials
 from dpa4_core.train.routing import official
 from dpa4_core.train.schedule import Schedule
 from dpa4_core.train.standing import standing
@@ -45,6 +49,15 @@ from dpa4_core.train.step import PropertyStep, Step
 Status = Literal["finished", "interrupted"]
 _VALIDATIONS = 10
 """Of a run that does not say how often: they take a small share of its time, and the best is not missed."""
+
+_TRIAL_FRAMES, _TRIAL_ATOMS = 12, 300
+"""Training frames that trial steps are judged by: seconds on a CPU."""
+
+_LEVEL_ATOMS = 1500
+"""Atoms in the training frames by which the level of the energies is found, energies only: seconds on a CPU."""
+
+_LEVEL_RATE = 0.3
+"""Of the mean error of a batch, that the offsets follow: a single batch is not sure of it."""
 
 MAX_SKIPPED = 10
 """Steps in a row whose loss or gradient is not finite before the run gives up."""
@@ -105,9 +118,8 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, processes: Processes, notify: Notify, *, restart: bool = False) -> None:
         self.config, self.processes, self.notify = config, processes, notify
-        self.clock = Clock(
-            60 * config.run.max_time, 60 * config.run.save_minutes
-        )  # reading the data takes time as well
+        # reading the data takes time as well
+        self.clock = Clock(60 * config.run.max_time, 60 * config.run.save_minutes)
         self.folder = Path(config.output)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint, self.model_path = self.folder / CHECKPOINT, self.folder / MODEL
@@ -119,9 +131,7 @@ class Trainer:
         backbone, module = self.network.backbone, self.network.module
         self.module = module
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self.optimizer = HybridMuon(
-            parameter_groups(module.named_parameters(), lambda name: official(name, backbone.config)), config.optimizer
-        )
+        self.optimizer = self._new_optimizer()
         self.ema = EMA(module.named_parameters(), config.run.ema) if config.run.ema else None
         compiled = config.run.compile
         everything = np.concatenate([self.data.train, self.data.validation, self.data.replay])
@@ -137,15 +147,23 @@ class Trainer:
         kind = PropertyStep if config.property is not None else Step
         mixed = config.run.mixed_precision == "bf16"
         self.step_function = kind(module, config.loss, compiled=compiled, mixed_precision=mixed)
+        self.judge = Judge(self.maker, self.step_function, self.budget, processes)
         self.meter = Meter(processes.device)
-        self.counters, self.epilogue_due = Counters(), True
+        self.counters, self.epilogue_due, self._level = Counters(), True, 0.0
         if beginning.stored is None:
-            self._start(beginning.about(config, processes.device, processes.size))
+            self._start(beginning)
         else:
             self._resume(beginning.stored)
 
-    def _start(self, about: dict[str, Any]) -> None:
+    def _new_optimizer(self) -> HybridMuon:
+        network = self.network.backbone.config
+        groups = parameter_groups(self.module.named_parameters(), lambda name: official(name, network))
+        return HybridMuon(groups, self.config.optimizer)
+
+    def _start(self, beginning: Beginning) -> None:
         """Before the first step: data and configuration are sound, so nothing of an earlier run is needed."""
+        found = self._find_rate() if self._from_base else None
+        about = beginning.about(self.config, self.processes.device, self.processes.size) | {"learning_rate": found}
         self.schedule = Schedule(self.config.schedule, planned_steps(self.config, self.data, self.budget))
         self.processes.wait()
         if self.processes.is_first:
@@ -156,9 +174,86 @@ class Trainer:
         if self._from_base:
             self._validate()  # what the base model knows already
 
+    def _find_rate(self) -> dict[str, Any] | None:
+        """Settle the learning rate by trial steps of the first process, and say what they did."""
+        given, rate, probe = self.config.schedule.lr, 0.0, None
+        if self.processes.is_first:
+            trials = self.trials()
+            probe = trials.find(self.config.recipe().lr) if given is None else trials.look(given)
+            rate = probe.rate
+            self.network.notes["learning rate"] = probe.sentence()
+            if given is not None and probe.limited_by:
+                self.network.doubts.append({"quantity": probe.limited_by, "code": "rate", "text": probe.doubt()})
+        if given is None:
+            self.config = self.config.with_rate(self.processes.of_first([rate])[0])
+        return None if probe is None else dataclasses.asdict(probe)
+
+    def trials(self) -> Trials:
+        """Steps from the present weights on the first batch, of this process alone, and what they do to some frames."""
+        coming = feed(self.config, self.data, self.budget, self.maker, self.processes, Counters())
+        gradients = self._gradients(next(coming))
+        coming.close()
+        arrays, first = self.data.store.arrays, self.data.store.first
+        chosen = np.random.default_rng(self.config.run.seed).permutation(self.data.train)[:_TRIAL_FRAMES]
+        chosen = chosen[: max(int(np.searchsorted(np.cumsum(arrays["n_atoms"][chosen]), _TRIAL_ATOMS)), 2)]
+        forces = [arrays["forces"][first[i] : first[i + 1]] for i in chosen]
+        known = np.repeat(arrays["has_forces"][chosen], arrays["n_atoms"][chosen])[:, None]
+        labels = arrays["energy"][chosen] / arrays["n_atoms"][chosen], np.where(known, np.concatenate(forces), np.nan)
+
+        def take(rate: float) -> None:
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                parameter.grad = gradient
+            optimizer = self._new_optimizer()
+            optimizer.set_lr(rate)
+            optimizer.step()
+
+        return Trials(self.parameters, take, lambda: self.judge.answers(chosen), labels)
+
+    def estimate(self) -> dict[str, float]:
+        """How long the run will take on this machine as busy as it is now.
+
+        Returns:
+            ``step_s`` and ``validation_s``, seconds of a step and of a validation; ``steps``, how many there will be in
+            the time that is allowed, and ``seconds`` for all of it.
+        """
+        coming = feed(self.config, self.data, self.budget, self.maker, self.processes, Counters())
+        for work in itertools.islice(coming, 2):  # the first one fills caches
+            began = time.monotonic()
+            self._gradients(work)
+            step_s = time.monotonic() - began
+        coming.close()
+        if not self.clock.reserve and len(self.data.validation):
+            began = time.monotonic()
+            self.errors(self.data.validation)
+            self.clock.reserve = time.monotonic() - began
+        validation_s, steps, limit = self.clock.reserve, float(self.schedule.end), self.clock.limit
+        every = self.config.run.validate_every
+        each = step_s + (validation_s / every if every else 0.0)  # per step, and what there is beside
+        beside = 0.0 if every else _VALIDATIONS * validation_s
+        if limit:
+            steps = min(steps, max((limit - beside) / each, 1.0))
+        return {
+            "step_s": step_s,
+            "validation_s": validation_s,
+            "steps": int(steps),
+            "seconds": steps * each + beside,
+        }
+
+    def _gradients(self, work: Work) -> list[torch.Tensor | None]:
+        """Of the loss of this process, clipped."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        for batch in work.batches:
+            loss, _ = self.step_function(batch.to(self.processes.device), work.counts.to(self.processes.device))
+            loss.backward()
+        clip_gradients(self.parameters, self.config.run.clip)
+        return [parameter.grad for parameter in self.parameters]
+
     def _resume(self, stored: TrainState) -> None:
         """The rest of the state, from the checkpoint."""
         values = stored.values
+        if self.config.schedule.lr is None:
+            self.config = self.config.with_rate(values["config"]["schedule"]["lr"])
         self.counters = build(Counters, values["counters"], str(self.checkpoint))
         self.clock.add(self.counters.seconds)
         self.schedule = Schedule.from_state(self.config.schedule, values["schedule"])
@@ -235,16 +330,19 @@ class Trainer:
             sums += torch.cat([errors, loss.detach().double()[None]])
             self.meter.count(atoms=batch.n_real[0], edges=batch.n_real[1], padded=len(batch.src))
         # a loss that is not finite reaches every process through the sum
-        flags = torch.cat([torch.tensor(signals, device=device).double(), 0.0 * sums[-1:]])
+        energy = sums[SUMS.index("energy")]
+        flags = torch.cat([torch.tensor(signals, device=device).double(), 0.0 * sums[-1:], energy[None]])
         flags = self.processes.sum_gradients(self.parameters, flags)
         norm, finite = clip_gradients(self.parameters, self.config.run.clip)
         # the one place where the step waits for the device
-        *answers, broken, size, is_finite = torch.cat([flags.double(), norm[None], finite[None]]).tolist()
+        *answers, broken, excess, size, is_finite = torch.cat([flags.double(), norm[None], finite[None]]).tolist()
         if broken != 0.0 or not is_finite:
             self._skip(item, float(sums[-1]))
         else:
             self.optimizer.set_lr(self.schedule.lr(self.counters.step, answers[-1]))
             self.optimizer.step()
+            if self._levels:
+                self._raise(-_LEVEL_RATE * excess / max(float(item.counts[0]), 1.0))
             if self.ema is not None:
                 self.ema.update(self.module)
             self.counters = self.counters.stepped(taken=True)
@@ -282,6 +380,7 @@ class Trainer:
         return int(self._place / tenth) > int(before / tenth)
 
     def _validate(self) -> None:
+        self._find_level()
         if not len(self.data.validation):
             if self.processes.is_first:
                 self._write_model(self.counters.best_errors)
@@ -308,23 +407,30 @@ class Trainer:
 
     def errors(self, frames: NDArray[np.int64]) -> tuple[Errors, float]:
         """Errors on ``frames`` with the averaged weights, and the loss that they give, on all processes together."""
-        arrays, device = self.data.store.arrays, self.processes.device
-        plan = plan_epoch(
-            arrays["n_atoms"][frames],
-            arrays["n_edges"][frames],
-            dataclasses.replace(self.budget, parts=1),
-            seed=0,
-            epoch=0,
-        )
-        counts = torch.from_numpy(self.maker.counts(frames)).to(device)
-        totals = torch.zeros(len(SUMS) + 1, dtype=torch.float64, device=device)
-        own = (step[0] for number, step in enumerate(plan) if number % self.processes.size == self.processes.rank)
         with self._averaged():
-            for batch in ahead(lambda chosen: self.maker.make(frames[chosen]), own):
-                loss, sums = self.step_function.evaluate(batch.to(device), counts)
-                totals += torch.cat([sums, loss.detach().double()[None]])
-        totals = self.processes.sum(totals)
-        return errors_from_sums(totals[:-1], counts), float(totals[-1])
+            return self.judge.errors(frames)
+
+    # ---- the level of the energies
+
+    @property
+    def _levels(self) -> bool:
+        """Whether the offsets follow what steps do to all energies together."""
+        return self._from_base and self.config.finetune.offsets == "shift"
+
+    def _raise(self, level: float) -> None:
+        """Add ``level``, eV/atom, to the offsets of all elements: also to those that the data do not hold, since steps
+        move their energies as well.
+        """
+        self.network.backbone.out_bias.add_(level)
+
+    def _find_level(self) -> None:
+        """The level at which the averaged weights are right about the training frames in the median."""
+        labelled = self.data.train[np.isfinite(self.data.store.arrays["energy"][self.data.train])]
+        if not (self._levels and self.counters.step and len(labelled)):
+            return
+        self._level = 0.0
+        with self._averaged():
+            self._level = self.judge.level(sample_frames(self.data.store, labelled, _LEVEL_ATOMS, self.config.run.seed))
 
     def _write_model(self, errors: dict[str, float]) -> None:
         """The averaged weights as a model file."""
@@ -337,9 +443,17 @@ class Trainer:
         with self._averaged():
             write_trained(self.module, dataclasses.replace(self.network.info, training=training), self.model_path)
 
-    def _averaged(self) -> AbstractContextManager[object]:
-        """Within, the weights are the averaged ones."""
-        return self.ema.swapped(self.module) if self.ema is not None else nullcontext()
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Within, the weights are the averaged ones, and the offsets at their level."""
+        offsets = self.network.backbone.out_bias
+        own = offsets.clone()
+        with self.ema.swapped(self.module) if self.ema is not None else nullcontext():
+            self._raise(self._level)
+            try:
+                yield
+            finally:
+                offsets.copy_(own)
 
     def save(self) -> None:
         """Write the checkpoint."""

@@ -8,7 +8,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +24,7 @@ from dpa4_flows.cli.console import err, print_json, remark, say
 from dpa4_flows.cli.lazy import USER_ERROR
 from dpa4_flows.cli.options import grouped
 from dpa4_flows.cli.tensorboard import TensorBoardLog
-from dpa4_flows.cli.train_output import TrainingDisplay, print_outcome, print_plan
+from dpa4_flows.cli.train_output import TrainingDisplay, print_ladder, print_outcome, print_plan
 from dpa4_flows.report.training import write_training_report
 from dpa4_flows.toml_text import toml_text, toml_value
 from dpa4_flows.training import is_training_folder, measure, read_run, ready, run_training
@@ -107,7 +107,9 @@ class Flags:
     epochs: Annotated[
         float | None,
         typer.Option(
-            min=0.0, help="Passes over the frames; default 100, or 20 from a base.", rich_help_panel=_RUN_PANEL
+            min=0.0,
+            help="Passes over the frames; default 100, or 20 and at least 300 steps from a base.",
+            rich_help_panel=_RUN_PANEL,
         ),
     ] = None
     max_time: Annotated[
@@ -119,7 +121,10 @@ class Flags:
             rich_help_panel=_RUN_PANEL,
         ),
     ] = None
-    lr: Annotated[float | None, typer.Option("--lr", help="Largest learning rate.", rich_help_panel=_RUN_PANEL)] = None
+    lr: Annotated[
+        float | None,
+        typer.Option("--lr", help="Largest learning rate; from a base it is found.", rich_help_panel=_RUN_PANEL),
+    ] = None
     batch_atoms: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Atoms in a batch; by default automatic.", rich_help_panel=_RUN_PANEL),
@@ -178,6 +183,10 @@ class How:
     restart: Annotated[bool, typer.Option("--restart", help="Forget an earlier run in the folder.")] = False
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read the data, show the configuration and the plan; train nothing.")
+    ] = False
+    find_rate: Annotated[
+        bool,
+        typer.Option("--find-rate", help="Show what one step of several learning rates does to a base; train nothing."),
     ] = False
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write FOLDER/tensorboard.")] = False
     as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False
@@ -281,8 +290,8 @@ def _run(inputs: list[Path], assignments: list[str], how: How, default_base: str
     try:
         with _signals_stop():
             config = configuration(inputs, assignments, default_base)
-            if how.dry_run:
-                _plan(config, as_json=how.as_json, shown=is_first)
+            if how.dry_run or how.find_rate:
+                _plan(config, how, shown=is_first)
             elif is_first:
                 _train(config, restart=how.restart, tensorboard=how.tensorboard, as_json=how.as_json)
             elif run_training(config, restart=how.restart).status == "interrupted":
@@ -364,9 +373,11 @@ def _is_finished(folder: Path) -> bool:
         return False
 
 
-def _plan(config: TrainConfig, *, as_json: bool, shown: bool) -> None:
+def _plan(config: TrainConfig, how: How, *, shown: bool) -> None:
     """Everything up to the first step, in a folder that is thrown away; one of several processes shows it."""
     start: dict[str, Any] = {}
+    if how.find_rate and (config.base is None or config.property is not None):
+        raise DPA4Error("--find-rate needs a base that answers what is trained: `dpa4 finetune` for energies")
     with (
         tempfile.TemporaryDirectory(prefix="dpa4-dry-run-") as scratch,
         TrainingDisplay(err, config, quiet=True) as display,
@@ -375,13 +386,20 @@ def _plan(config: TrainConfig, *, as_json: bool, shown: bool) -> None:
         def heard(record: dict[str, Any]) -> None:
             display(record)
             if record["kind"] == "start":
-                start.update(record, config=config.to_dict())
+                settled = {**config.to_dict(), "schedule": record["config"]["schedule"]}
+                start.update(record, config=settled)
 
-        Trainer(replace(config, output=scratch), join(config.run.device), heard)
+        trainer = Trainer(replace(config, output=scratch), join(config.run.device), heard)
+        if how.find_rate:
+            start["ladder"] = [asdict(move) for move in trainer.trials().ladder(start["learning_rate"]["rate"])]
+        else:
+            start["estimate"] = trainer.estimate()
     if not shown:
         return
-    if as_json:
+    if how.as_json:
         print_json(start)
-        return
-    say(toml_text(config.to_dict()))
-    print_plan(start)
+    elif how.find_rate:
+        print_ladder(start)
+    else:
+        say(toml_text(start["config"]))
+        print_plan(start)

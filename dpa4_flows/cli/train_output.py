@@ -237,7 +237,30 @@ def _warn(console: Console, label: str, text: str) -> None:
 def print_plan(start: dict[str, Any]) -> None:
     """What a dry run found out."""
     print_start(start, out)
+    guess = start["estimate"]
+    say(
+        f"time: about {duration(guess['seconds'])} for {guess['steps']:,} steps of {duration(guess['step_s'])} each, "
+        f"{duration(guess['validation_s'])} for a validation, on this machine as it is now"
+    )
     say("nothing was trained (--dry-run)")
+
+
+def print_ladder(start: dict[str, Any]) -> None:
+    """What steps of several rates do, and the rate that a run would take."""
+    found = start["learning_rate"]
+    base = {name: digits(1e3 * value) for name, value in found["base"].items()}
+    heads = ("learning rate", "energies among each other (meV/atom)", "all together (meV/atom)", "forces (meV/Å)")
+    title = f"changes by one step, on {plural(found['n_frames'], 'training frame')}"
+    table = Table(*heads, title=title, title_justify="left")
+    for move in start["ladder"]:
+        cells = (digits(1e3 * move[name]) for name in ("energy", "together", "force"))
+        table.add_row(f"{move['rate']:.2g}", *cells, style="bold" if move["rate"] == found["rate"] else "")
+    table.add_row("errors of the base", base.get("energy", "–"), "", base.get("force", "–"), style="dim")
+    out.print(table)
+    why = (
+        f"so that one step moves the {found['limited_by']} by half of its error at most" if found["limited_by"] else ""
+    )
+    say(f"a run takes {found['rate']:.2g}{', ' if why else ''}{why}; --lr takes another")
 
 
 def print_outcome(run: TrainingRun, metrics: dict[str, Any], report: Path) -> None:

@@ -23,9 +23,13 @@ from dpa4_core.model.checkpoint import read_model
 from dpa4_core.properties import load_property, predict_property
 from dpa4_core.train.checkpoint import part, read_state
 from dpa4_core.train.distributed import Processes
+from dpa4_core.train.recipe import ALL_WEIGHTS
+from dpa4_core.train.standing import FLOORS
 from dpa4_core.train.trainer import Trainer, train
 
 SHIFT = {"O": 1.5, "Mg": -4.0}
+STILL = {"schedule__lr": 1e-9, "schedule__lr_min": 1e-9}
+"""Steps that move nothing, and so neither the level of the energies."""
 
 
 def finetuned(data, folder, base, *assignments, **changes):
@@ -60,7 +64,7 @@ def offsets(path):
 def test_a_constant_error_per_element_is_gone_before_the_first_step(tmp_path):
     base = base_file(tmp_path)
     data = write(tmp_path, answered(toy_structures(24), base, SHIFT))
-    config = finetuned(data, tmp_path / "run", base, run__log_every=1)
+    config = finetuned(data, tmp_path / "run", base, run__log_every=1, **STILL)
     result, records = recorded(config)
     first = of_kind(records, "train")[0]
     assert first["energy_mae"] < 1e-6 and first["force_mae"] < 1e-6 and first["stress_mae"] < 1e-6
@@ -85,6 +89,60 @@ def test_fine_tuning_starts_from_the_base_and_names_it(tmp_path):
     assert info.name == "model" and info.training["base"] == "base" and "toy" in info.level_of_theory
     assert info.training["fine_tuned_on"] == ["O", "Mg"]
     assert dpa4.load(base).info.sha256 == info.training["base_sha256"] != ""
+
+
+def found(records):
+    """The learning rate of a run as its first record has it."""
+    start = of_kind(records, "start")[0]
+    assert start["config"]["schedule"]["lr"] == start["learning_rate"]["rate"]
+    assert start["notes"]["learning rate"].startswith(f"{start['learning_rate']['rate']:.2g}; one step moves energies")
+    return start["learning_rate"]
+
+
+def test_the_learning_rate_is_what_the_errors_of_the_base_allow(tmp_path):
+    """Labels near the answers of the base call for small steps, others for those of the recipe; a given rate stays."""
+    base = base_file(tmp_path)
+    near = answered(toy_structures(12), base)
+    for atoms in near:
+        atoms.calc.results["forces"] = 1.001 * atoms.calc.results["forces"]
+    free = {"schedule__lr": None, "run__steps": 2}
+    files = {"far": write(tmp_path, toy_frames(12), "far"), "near": write(tmp_path, near, "near")}
+    runs = {name: recorded(finetuned(path, tmp_path / f"run {name}", base, **free))[1] for name, path in files.items()}
+    far, near = (found(runs[name]) for name in files)
+    assert far["rate"] == ALL_WEIGHTS.lr and far["limited_by"] == "" and len(far["moves"]) == 1
+    assert near["rate"] < 0.5 * far["rate"] and near["limited_by"] in ("energy", "force")
+    last = near["moves"][-1]
+    assert last["force"] <= 0.6 * max(near["base"]["force"], FLOORS["force"])
+    assert last["energy"] <= 0.6 * max(near["base"]["energy"], FLOORS["energy"])
+
+    _, records = recorded(finetuned(files["near"], tmp_path / "given", base, schedule__lr=0.1, run__steps=2))
+    assert found(records)["rate"] == 0.1
+    assert [d["code"] for d in of_kind(records, "start")[0]["doubts"]] == ["rate"]
+    # what was found goes on with the run, and the trial left no trace in the weights
+    trainer = trainer_of(finetuned(files["near"], tmp_path / "run near", base, **free))
+    assert trainer.config.schedule.lr == near["rate"]
+    fresh = trainer_of(finetuned(files["near"], tmp_path / "fresh", base, **free))
+    for name, value in read_model(base, dtype=None)[0].named_parameters():
+        assert torch.equal(fresh.network.backbone.get_parameter(name), value)
+    ladder = fresh.trials().ladder(1e-4)
+    assert [move.rate for move in ladder] == sorted(move.rate for move in ladder)
+    assert ladder[-1].force > 20 * ladder[0].force
+
+
+def test_energies_that_move_together_are_no_error(tmp_path):
+    """The offsets of all elements, also of those that no frame holds, follow what steps do to every energy."""
+    base = base_file(tmp_path, elements=("O", "Mg", "Ca"))
+    data = write(tmp_path, answered(toy_structures(12), base))
+    config = finetuned(data, tmp_path / "run", base, loss__energy=0.0, schedule__lr=3e-2, run__steps=5)
+    result = train(config)
+    before, after = offsets(base), offsets(result.model)
+    moved = {symbol: after[symbol] - before[symbol] for symbol in before}
+    assert [moved["O"], moved["Mg"]] == pytest.approx([moved["Ca"]] * 2, rel=1e-3)
+    assert abs(moved["Ca"]) > 1e-3
+    frames = answered(toy_structures(12), base)
+    said = dpa4.predict([atoms.copy() for atoms in frames], dpa4.load(result.model, dtype="float64"))
+    off = [(p.energy - a.calc.results["energy"]) / len(a) for p, a in zip(said, frames, strict=True)]
+    assert abs(np.median(off)) < 0.02 * abs(moved["Ca"])
 
 
 def test_a_new_element_starts_like_a_known_one(tmp_path):
@@ -165,7 +223,7 @@ def test_adapters_are_trained_merged_and_leave_the_rest_alone(tmp_path):
 def test_merged_model_answers_like_the_one_under_training(tmp_path):
     base = base_file(tmp_path)
     data = write(tmp_path, toy_frames(16))
-    config = finetuned(data, tmp_path / "run", base, data__validation_fraction=0.0, **LORA)
+    config = finetuned(data, tmp_path / "run", base, finetune__offsets="keep", **LORA)
     result = train(config)
     trainer = trainer_of(config)  # at its last checkpoint
     assert trainer.counters.step == 6
@@ -339,7 +397,7 @@ def test_offsets_keep_all_their_digits_in_single_precision(tmp_path):
     base = base_file(tmp_path)
     shift = {"O": -2041.123456, "Mg": -54321.654321}
     data = write(tmp_path, answered(toy_structures(12), base, shift), "new")
-    train(finetuned(data, tmp_path / "run", base, run__dtype="float32", run__steps=1, run__ema=0.0))
+    train(finetuned(data, tmp_path / "run", base, run__dtype="float32", run__steps=1, run__ema=0.0, **STILL))
     before, after = (read_model(path, dtype=None)[0] for path in (base, tmp_path / "run" / "model.dpa4"))
     assert after.dtype == torch.float32 and after.out_bias.dtype == torch.float64
     moved = (after.out_bias - before.out_bias).ravel().tolist()

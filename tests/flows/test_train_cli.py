@@ -142,6 +142,21 @@ def test_fine_tuning_that_makes_something_worse_hands_out_the_base_and_says_why(
     assert found["validation"]["energy_mae"] == pytest.approx(found["base"]["energy_mae"], rel=1e-4)
 
 
+def test_rates_and_time_are_known_before_anything_is_trained(trained: tuple[Path, Result], data: Path) -> None:
+    base = ("--base", trained[0] / "model.dpa4", "--device", "cpu", "--steps", 50)
+    result = dpa4("finetune", data, *base, "--find-rate")
+    assert result.exit_code == 0, result.output
+    for words in ("changes by one step", "errors of the base", "a run takes", "--lr takes another"):
+        assert words in result.stdout, words
+    found = json.loads(dpa4("finetune", data, *base, "--find-rate", "--json").stdout)
+    assert len(found["ladder"]) == 7 and found["ladder"][3]["rate"] == found["learning_rate"]["rate"]
+    plan = json.loads(dpa4("finetune", data, *base, "--dry-run", "--json", "--max-time", 1e-3).stdout)
+    guess = plan["estimate"]
+    assert plan["config"]["schedule"]["lr"] == found["learning_rate"]["rate"]
+    assert 1 <= guess["steps"] < 50 and guess["seconds"] > 0 and guess["step_s"] > 0
+    assert "needs a base" in refused("train", data, "--find-rate")
+
+
 def test_property_head_is_trained_from_the_command_line(data: Path, tmp_path: Path) -> None:
     result = dpa4("train", data, *SHORT, "--property", "hardness:Å³", "-o", tmp_path / "p")
     assert result.exit_code == 0, result.output

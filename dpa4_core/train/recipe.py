@@ -1,0 +1,72 @@
+"""How fast and how long is trained where nobody says so: numbers found on real weights and data (docs/training.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a configuration leaves open.
+
+    Attributes:
+        lr: learning rate of the matrices; from a base an upper limit, which a trial step lowers, see
+            `dpa4_core.train.probe`.
+        vector_rate: learning rate of vectors and scalars over that of the matrices.
+        frames: of a batch, at least, in the median; one alone has no say in what is common to all.
+        epochs: passes over the frames.
+        min_steps: of the run, however few the frames are.
+    """
+
+    lr: float
+    vector_rate: float
+    frames: int
+    epochs: float
+    min_steps: int
+
+
+NEW = Recipe(
+    lr=5e-4,  # published for networks of this size (arXiv 2606.02419)
+    vector_rate=1.0,
+    frames=1,  # small data sets need many small steps
+    epochs=100.0,
+    min_steps=1,
+)
+
+ALL_WEIGHTS = Recipe(
+    # a step at 1e-4 from DPA4-Neo moves energies by 1 to 5 meV/atom and forces by 0.6 to 13 meV/Å through the matrices,
+    # about what there is to be gained
+    lr=1e-4,
+    # the 7,086 vectors and scalars move energies by 13 meV/atom at 1e-4, all of them together: more than the million
+    # numbers in matrices, and nothing that the data ask for
+    vector_rate=0.1,
+    frames=4,
+    epochs=20.0,
+    min_steps=300,  # 60 frames of 16 atoms come down by a factor of two in 100 steps, and ten minutes allow some 500
+)
+
+ADAPTERS = Recipe(
+    lr=2e-4,  # the products of two thin factors move energies and forces by 0.6 of what whole matrices do
+    vector_rate=0.05,  # so that vectors move as with all weights
+    frames=4,
+    epochs=20.0,
+    min_steps=300,
+)
+
+PROPERTY_ON_BASE = Recipe(lr=1e-4, vector_rate=1.0, frames=1, epochs=20.0, min_steps=1)  # the head is new
+PROPERTY_ON_ADAPTERS = Recipe(lr=5e-4, vector_rate=1.0, frames=1, epochs=20.0, min_steps=1)
+
+
+def recipe(*, base: bool, adapters: bool, head: bool) -> Recipe:
+    """That of a run.
+
+    Args:
+        base: it starts from weights.
+        adapters: only adapters on them are trained.
+        head: it is a property that is trained, not energies.
+    """
+    if not base:
+        return NEW
+    if head:
+        return PROPERTY_ON_ADAPTERS if adapters else PROPERTY_ON_BASE
+    return ADAPTERS if adapters else ALL_WEIGHTS
