@@ -397,7 +397,8 @@ class Trainer:
         self.counters = self.counters.validated(metric, values, improved=improved)
         if improved and self.processes.is_first:
             self._write_model(values)
-        self._record("validation", step=self.counters.step, metric=metric, improved=improved, worse=worse, **values)
+        told = values | ({"worse": worse} if worse else {})
+        self._record("validation", step=self.counters.step, metric=metric, improved=improved, **told)
         self.clock.reserve = time.monotonic() - began
         patience = self.config.run.patience if self._place < self.schedule.end else 0
         if patience and self.counters.bad_validations >= patience and not self.schedule.decaying(self._place):
