@@ -203,22 +203,20 @@ def _voltage_capacity(rows: Sequence[Row]) -> FigureBlock | None:
                 "cmax": top,
                 "colorbar": stability_colour_bar(),
             }
-        figure.add_trace(
-            go.Scatter(
-                x=[capacity[i] for i in chosen],
-                y=[voltage[i] for i in chosen],
-                mode="markers+text",
-                **_of_points(texts, chosen),
-                textfont={"size": 11},
-                marker={
-                    "size": 11,
-                    "symbol": [_symbol(points[i][0], "average_voltage", "capacity_grav") for i in chosen],
-                    "line": {"width": [2 if points[i][0].outcome.left else 0.6 for i in chosen]},
-                    **colours,
-                },
-                customdata=[_energy_hover(*points[i]) for i in chosen],
-                hovertemplate="%{customdata}<extra></extra>",
-            )
+        figure.add_scatter(
+            x=[capacity[i] for i in chosen],
+            y=[voltage[i] for i in chosen],
+            mode="markers+text",
+            **_of_points(texts, chosen),
+            textfont={"size": 11},
+            marker={
+                "size": 11,
+                "symbol": [_symbol(points[i][0], "average_voltage", "capacity_grav") for i in chosen],
+                "line": {"width": [2 if points[i][0].outcome.left else 0.6 for i in chosen]},
+                **colours,
+            },
+            customdata=[_energy_hover(*points[i]) for i in chosen],
+            hovertemplate="%{customdata}<extra></extra>",
         )
     caption = (
         "Dotted lines: equal specific energy of the active material. Crosses were rejected at some stage, open circles "
@@ -239,17 +237,15 @@ def _add_iso_energies(
         if len(line) < 12:
             continue
         ends.append((*line[-1], f"{energy:.0f} Wh/kg"))
-        figure.add_trace(
-            go.Scatter(
-                x=[a for a, _ in line],
-                y=[b for _, b in line],
-                mode="lines+text",
-                text=[""] * (len(line) - 1) + [ends[-1][2]],
-                textposition="bottom left" if line[-1][0] == xs[-1] else "top right",
-                textfont={"size": 10, "color": PALETTE[5]},
-                line={"color": PALETTE[5], "width": 1, "dash": "dot"},
-                hoverinfo="skip",
-            )
+        figure.add_scatter(
+            x=[a for a, _ in line],
+            y=[b for _, b in line],
+            mode="lines+text",
+            text=[""] * (len(line) - 1) + [ends[-1][2]],
+            textposition="bottom left" if line[-1][0] == xs[-1] else "top right",
+            textfont={"size": 10, "color": PALETTE[5]},
+            line={"color": PALETTE[5], "width": 1, "dash": "dot"},
+            hoverinfo="skip",
         )
     return ends
 
@@ -306,22 +302,20 @@ def _charged_stability(rows: Sequence[Row]) -> FigureBlock | None:
         yaxis={"title": {"text": "E above hull, charged (eV/atom)"}, "range": y_range},
     )
     labels = [formula_text(row.formula) for row, _ in points]
-    figure.add_trace(
-        go.Scatter(
-            x=x,
-            y=y,
-            mode="markers+text",
-            **_texts(x, y, labels, x_range, y_range, width=440.0),
-            textfont={"size": 10.5},
-            marker={
-                "size": 10,
-                "symbol": [_symbol(row, "energy_above_hull", "energy_above_hull_charged") for row, _ in points],
-                "color": [PALETTE[4] if row.outcome.left else PALETTE[0] for row, _ in points],
-                "line": {"width": [2 if row.outcome.left else 0.6 for row, _ in points]},
-            },
-            customdata=[f"{_name(row)}<br>{_rank_words(row)}" for row, _ in points],
-            hovertemplate="%{customdata}<br>discharged %{x:.3f}, charged %{y:.3f} eV/atom<extra></extra>",
-        )
+    figure.add_scatter(
+        x=x,
+        y=y,
+        mode="markers+text",
+        **_texts(x, y, labels, x_range, y_range, width=440.0),
+        textfont={"size": 10.5},
+        marker={
+            "size": 10,
+            "symbol": [_symbol(row, "energy_above_hull", "energy_above_hull_charged") for row, _ in points],
+            "color": [PALETTE[4] if row.outcome.left else PALETTE[0] for row, _ in points],
+            "line": {"width": [2 if row.outcome.left else 0.6 for row, _ in points]},
+        },
+        customdata=[f"{_name(row)}<br>{_rank_words(row)}" for row, _ in points],
+        hovertemplate="%{customdata}<br>discharged %{x:.3f}, charged %{y:.3f} eV/atom<extra></extra>",
     )
     line = {"color": PALETTE[4], "width": 1, "dash": "dash"}
     if first is not None:
@@ -372,19 +366,17 @@ def _volume_change(rows: Sequence[Row]) -> FigureBlock | None:
     ):
         chosen = [(i, point) for i, point in enumerate(points) if point[2] is reliable]
         if chosen:
-            figure.add_trace(
-                go.Bar(
-                    orientation="h",
-                    name=name,
-                    x=[point[1] for _, point in chosen],
-                    y=[i for i, _ in chosen],
-                    marker={
-                        "color": colour,
-                        "pattern": {"shape": "" if reliable else "/", "size": 6, "fillmode": "overlay"},
-                    },
-                    customdata=[_name(point[0]) for _, point in chosen],
-                    hovertemplate="%{customdata}<br>%{x:.1f} %<extra></extra>",
-                )
+            figure.add_bar(
+                orientation="h",
+                name=name,
+                x=[point[1] for _, point in chosen],
+                y=[i for i, _ in chosen],
+                marker={
+                    "color": colour,
+                    "pattern": {"shape": "" if reliable else "/", "size": 6, "fillmode": "overlay"},
+                },
+                customdata=[_name(point[0]) for _, point in chosen],
+                hovertemplate="%{customdata}<br>%{x:.1f} %<extra></extra>",
             )
     caption = (
         "Relative to the discharged volume. Hatched: a flag voids the value, mostly since the charged host fell apart "

@@ -22,6 +22,7 @@ from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.relaxing import LibraryRelaxations
 from dpa4_flows.cli.structures import MAX_ROWS, read_inputs, warn_of_inputs
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals
+from dpa4_flows.plots.words import right
 from dpa4_flows.properties.chemical_potentials import ChemicalPotentials
 from dpa4_flows.properties.competition import CACHE, Competing
 from dpa4_flows.properties.hull import Hull, HullSet
@@ -185,10 +186,8 @@ def hull(
 def _print(rows: Sequence[dict[str, Any]], words: str) -> None:
     shown = [row for row in rows if row["error"] is None]
     say(words)
-    table = Table("name", "formula", caption="eV/atom; products by fraction of atoms", caption_justify="left")
-    for title in ("above hull", "formation", "phases"):
-        table.add_column(title, justify="right")
-    table.add_column("would turn into")
+    caption, numbers = "eV/atom; products by fraction of atoms", right("above hull", "formation", "phases")
+    table = Table("name", "formula", *numbers, "would turn into", caption=caption, caption_justify="left")
     for row in shown[:MAX_ROWS]:
         verdict = HullVerdict.model_validate(row["verdict"])
         phases = f"{row['n_competing']}{'' if row['completeness']['grade'] == 'surveyed' else ' ?'}"

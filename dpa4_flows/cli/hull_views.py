@@ -12,6 +12,7 @@ from rich.table import Table
 from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.cli.console import number, out, say
 from dpa4_flows.plots.figure import FigureBlock
+from dpa4_flows.plots.words import right
 from dpa4_flows.properties.view import ViewSet
 from dpa4_flows.report.figures_thermodynamics import region_figure, window_figure
 
@@ -40,9 +41,7 @@ def print_views(rows: Sequence[Mapping[str, Any]], ion: str | None) -> None:
     windows = [row for row in rows if "window" in row]
     if windows:
         title = f"Stability against a reservoir of {ion}, V against the metal"
-        table = Table("name", "formula", title=title, title_justify="left")
-        for name in ("from", "to"):
-            table.add_column(name, justify="right")
+        table = Table("name", "formula", *right("from", "to"), title=title, title_justify="left")
         table.add_column("below it turns into")
         table.add_column("above it turns into")
         for row in windows:

@@ -31,6 +31,7 @@ from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, Output, g
 from dpa4_flows.documents.calculations import largest_force, pressure_gpa, relax_settings, static_settings
 from dpa4_flows.documents.quantities import STD
 from dpa4_flows.large.launch import Resources
+from dpa4_flows.plots.words import right
 from dpa4_flows.reference.crystals import read_crystals
 from dpa4_flows.runs.large import Workers
 from dpa4_flows.structure_files import Computed, Written, formula_of, is_run_target, output_format, write_structures
@@ -328,11 +329,9 @@ def _finish(
 
 
 def _print_table(results: list[Computed], columns: dict[str, tuple[str, int]]) -> None:
-    table = Table("name", "formula", "atoms")
     if any(r.max_force_std is not None for r in results):
         columns = {**columns, "max_force_std": ("largest force deviation, eV/Å", 3)}
-    for title, _ in columns.values():
-        table.add_column(title, justify="right")
+    table = Table("name", "formula", "atoms", *right(*(title for title, _ in columns.values())))
     shown = [r for r in results if r.error is None]
     for r in shown[:MAX_ROWS]:
         numbers = r.numbers or {}

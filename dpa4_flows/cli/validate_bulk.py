@@ -18,6 +18,7 @@ from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model
 from dpa4_flows.extras import require_extra
 from dpa4_flows.makers.bulk_validation import TEMPERATURE_K, BulkDocument, BulkRow, bulk_document, bulk_solids
+from dpa4_flows.plots.words import right
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.stability import Stability
 from dpa4_flows.store.table import ResultsTable
@@ -91,13 +92,8 @@ def bulk(
 
 
 def _print_rows(rows: Sequence[BulkRow]) -> None:
-    table = Table("solid", "quantity")
-    for title in ("value", "reference", "deviation"):
-        table.add_column(title, justify="right")
-    table.add_column("tolerance")
-    table.add_column("")
-    table.add_column("experiment", justify="right")
-    table.add_column("reference is")
+    compared = right("value", "reference", "deviation")
+    table = Table("solid", "quantity", *compared, "tolerance", "", *right("experiment"), "reference is")
     before = ""
     for row in rows:
         digits = _DIGITS[row.unit]
@@ -121,9 +117,7 @@ def _range(ends: Sequence[float] | None, digits: int) -> str:
 
 
 def _print_errors(document: BulkDocument) -> None:
-    table = Table("mean absolute deviation", title_justify="left")
-    for title in ("solids", "from the reference", "%", "from experiment", "%"):
-        table.add_column(title, justify="right")
+    table = Table("mean absolute deviation", *right("solids", "from the reference", "%", "from experiment", "%"))
     for error in document.errors:
         digits = _DIGITS[error.unit] + 1
         table.add_row(

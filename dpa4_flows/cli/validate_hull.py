@@ -22,6 +22,7 @@ from dpa4_flows.cli.lazy import SOME_FAILED
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model
 from dpa4_flows.cli.relaxing import Convergence
 from dpa4_flows.compute.plan import Ask, Crystals
+from dpa4_flows.plots.words import right
 from dpa4_flows.properties.hull_comparison import Comparison, HullComparison
 from dpa4_flows.report.parity_plot import check_plot_name, write_parity_plot
 from dpa4_flows.store.table import ResultsTable
@@ -148,9 +149,9 @@ def hull(
 
 
 def _print(comparisons: Sequence[Comparison]) -> None:
-    table = Table("corrections", title="Compounds: order and size of the distances to the hull", title_justify="left")
-    for title in ("which", "number", "Spearman", "Kendall", "distance, MAE", "formation, MAE", "bias"):
-        table.add_column(title, justify="left" if title == "which" else "right")
+    heads = right("number", "Spearman", "Kendall", "distance, MAE", "formation, MAE", "bias")
+    title = "Compounds: order and size of the distances to the hull"
+    table = Table("corrections", "which", *heads, title=title, title_justify="left")
     near = f"within {NEAR_HULL:g} eV/atom"
     for comparison in comparisons:
         entries, crystals = comparison.entries, comparison.crystals
@@ -171,10 +172,9 @@ def _print(comparisons: Sequence[Comparison]) -> None:
                     *(number(value, 3) for value in errors),
                 )
     out.print(table)
-    table = Table("corrections", title="On the hull of these phases alone, elements included", title_justify="left")
-    table.add_column("of")
-    for title in ("within, eV/atom", "by both", "false positives", "false negatives", "neither", "precision", "recall"):
-        table.add_column(title, justify="right")
+    heads = right("within, eV/atom", "by both", "false positives", "false negatives", "neither", "precision", "recall")
+    title = "On the hull of these phases alone, elements included"
+    table = Table("corrections", "of", *heads, title=title, title_justify="left")
     for comparison in comparisons:
         for which, agreement in (("entries", comparison.entries), ("crystals", comparison.crystals)):
             for count in agreement.counts:

@@ -27,7 +27,7 @@ from dpa4_core.files import append, replacing
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import RelaxResult
 from dpa4_core.verdicts import ErrorCode, code_of_earlier_version
-from dpa4_flows.documents.calculations import calculation_key, system_hash
+from dpa4_flows.documents.calculations import calculation_key, largest_force, system_hash
 from dpa4_flows.model_ref import ModelRef
 
 Row = dict[str, Any]
@@ -132,8 +132,7 @@ class Rows:
             row["volume"] = after.volume
             row["volume_change"] = after.volume / before.volume - 1
         if isinstance(result, Prediction):
-            largest = None if result.forces is None else float(np.linalg.norm(result.forces, axis=1).max())
-            return row | {"fmax": largest, "n_steps": 0, "n_force_calls": 1} | _SINGLE_POINT
+            return row | {"fmax": largest_force(result.forces), "n_steps": 0, "n_force_calls": 1} | _SINGLE_POINT
         return row | {
             "fmax": _finite(result.fmax),
             "n_steps": int(result.n_steps),

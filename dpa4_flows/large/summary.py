@@ -46,25 +46,12 @@ class Summary:
     def complete(self) -> bool:
         return self.n_done == self.n_structures
 
-    @property
-    def seconds_left(self) -> float | None:
-        """None if nobody is at work."""
-        return (self.n_structures - self.n_done) / self.per_second if self.per_second else None
-
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return {
-            "state": "complete" if self.complete else "running" if self.n_workers else "stopped",
-            "n_structures": self.n_structures,
-            "n_done": self.n_done,
-            "n_failed": self.n_failed,
-            "n_unconverged": self.n_unconverged,
-            "n_flagged": self.n_flagged,
-            "n_workers": self.n_workers,
-            "per_second": self.per_second,
-            "seconds_left": self.seconds_left,
-            "failures": [{"source": source, "error": error} for source, error in self.failures],
-        }
+        state = "complete" if self.complete else "running" if self.n_workers else "stopped"
+        counts = {name: value for name, value in vars(self).items() if name not in ("failures", "unconverged")}
+        failures = [{"source": source, "error": error} for source, error in self.failures]
+        return {"state": state, **counts, "failures": failures}
 
 
 def summarise(run: RunFolder) -> Summary:

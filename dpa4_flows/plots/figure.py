@@ -86,7 +86,7 @@ def histogram(name: str, title: str, caption: str, axis: str, values: ArrayLike,
     counts, edges = np.histogram(values, bins=min(bins, len(values)))
     figure = base_figure(height=280, bargap=0.02, xaxis={"title": axis}, yaxis={"title": "structures"})
     middles = (edges[:-1] + edges[1:]) / 2
-    figure.add_trace(go.Bar(x=middles, y=counts, width=np.diff(edges), marker={"color": PALETTE[0]}))
+    figure.add_bar(x=middles, y=counts, width=np.diff(edges), marker={"color": PALETTE[0]})
     return FigureBlock(f"distribution-{name}", title, caption, figure)
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from markupsafe import Markup, escape
+from rich.table import Column
 
 from dpa4_flows.documents.quantities import Quantity
 
@@ -51,6 +52,11 @@ def formula_text(formula: str) -> str:
     if not _FORMULA.fullmatch(formula):
         return formula
     return _COUNT.sub(lambda match: match[0].translate(_SUBSCRIPTS), formula)
+
+
+def right(*heads: str) -> list[Column]:
+    """Columns of numbers of a table in the terminal."""
+    return [Column(head, justify="right") for head in heads]
 
 
 def duration(seconds: float) -> str:

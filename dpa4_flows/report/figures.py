@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import plotly.graph_objects as go
-
 from dpa4_flows.campaigns.snapshot import INPUT, Row, Snapshot
 from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
 from dpa4_flows.plots.words import formula_text
@@ -44,21 +42,19 @@ def funnel_figure(snapshot: Snapshot) -> FigureBlock | None:
     figure = base_figure(
         height=_FUNNEL_HEIGHT + 64, margin={"l": 6, "r": 22, "t": 58, "b": 6}, annotations=nodes.annotations
     )
-    figure.add_trace(
-        go.Sankey(
-            arrangement="fixed",
-            node={
-                "customdata": nodes.labels,
-                "x": nodes.x,
-                "y": nodes.y,
-                "color": nodes.colours,
-                "pad": nodes.pad,
-                "thickness": 10,
-                "line": {"width": 0},
-                "hovertemplate": "%{customdata}<extra></extra>",
-            },
-            link=links | {"hovertemplate": "%{value} candidates<br>%{customdata}<extra></extra>"},
-        )
+    figure.add_sankey(
+        arrangement="fixed",
+        node={
+            "customdata": nodes.labels,
+            "x": nodes.x,
+            "y": nodes.y,
+            "color": nodes.colours,
+            "pad": nodes.pad,
+            "thickness": 10,
+            "line": {"width": 0},
+            "hovertemplate": "%{customdata}<extra></extra>",
+        },
+        link=links | {"hovertemplate": "%{value} candidates<br>%{customdata}<extra></extra>"},
     )
     caption = "Green passed, amber passed with a warning, red left. Point at a red band for its main reasons."
     if any(isinstance(key, tuple) and key[1] == "waiting" for key in nodes.index):
@@ -150,28 +146,24 @@ def score_figure(snapshot: Snapshot, rows: Sequence[Row]) -> FigureBlock | None:
     )
     ticks = [f"{row.rank}  {plot_text(formula_text(row.formula))}" for row in ranked]
     for i, name in enumerate(names):
-        figure.add_trace(
-            go.Bar(
-                orientation="h",
-                name=plot_text(quantity(name).label),
-                x=[row.score_parts.get(name, 0.0) for row in ranked],
-                y=ticks,
-                marker={"color": PALETTE[i % len(PALETTE)]},
-                hovertemplate="%{fullData.name}: %{x:.3f}<extra>%{y}</extra>",
-            )
+        figure.add_bar(
+            orientation="h",
+            name=plot_text(quantity(name).label),
+            x=[row.score_parts.get(name, 0.0) for row in ranked],
+            y=ticks,
+            marker={"color": PALETTE[i % len(PALETTE)]},
+            hovertemplate="%{fullData.name}: %{x:.3f}<extra>%{y}</extra>",
         )
     caption = f"Contribution of each ranked property, best {len(ranked)} candidates with their rank."
     spans = [high - low for low, high in (row.score_interval or (0.0, 0.0) for row in ranked)]
     if any(span > 0 for span in spans):
-        figure.add_trace(
-            go.Bar(
-                orientation="h",
-                name="unknown",
-                x=spans,
-                y=ticks,
-                marker={"color": "rgba(0,0,0,0)", "line": {"width": 1, "color": PALETTE[5]}},
-                hovertemplate="unknown: 0 to %{x:.3f}<extra>%{y}</extra>",
-            )
+        figure.add_bar(
+            orientation="h",
+            name="unknown",
+            x=spans,
+            y=ticks,
+            marker={"color": "rgba(0,0,0,0)", "line": {"width": 1, "color": PALETTE[5]}},
+            hovertemplate="unknown: 0 to %{x:.3f}<extra>%{y}</extra>",
         )
         caption += " Hollow: what a missing or void property could add; it does not rank."
     return FigureBlock("scores", "What the scores are made of", caption, figure)

@@ -185,27 +185,23 @@ def _binary(elements: list[str], phases: list[_Phase]) -> go.Figure:
         if on_hull(phase.distance):
             stable[here] = min(phase.formation_energy, stable.get(here, 0.0))
     line = sorted(stable.items())
-    figure.add_trace(
-        go.Scatter(
-            x=[a for a, _ in line],
-            y=[b for _, b in line],
-            mode="lines",
-            line={"color": PALETTE[5], "width": 1.5},
-            hoverinfo="skip",
-        )
+    figure.add_scatter(
+        x=[a for a, _ in line],
+        y=[b for _, b in line],
+        mode="lines",
+        line={"color": PALETTE[5], "width": 1.5},
+        hoverinfo="skip",
     )
-    figure.add_trace(
-        go.Scatter(
-            x=x,
-            y=[p.formation_energy for p in phases],
-            mode="markers+text",
-            text=[plot_text(formula_text(p.formula)) if _named(p) else "" for p in phases],
-            textposition="bottom center",
-            textfont={"size": 10},
-            marker=_colours(phases, size=10),
-            customdata=[_hover(p) for p in phases],
-            hovertemplate="%{customdata}<extra></extra>",
-        )
+    figure.add_scatter(
+        x=x,
+        y=[p.formation_energy for p in phases],
+        mode="markers+text",
+        text=[plot_text(formula_text(p.formula)) if _named(p) else "" for p in phases],
+        textposition="bottom center",
+        textfont={"size": 10},
+        marker=_colours(phases, size=10),
+        customdata=[_hover(p) for p in phases],
+        hovertemplate="%{customdata}<extra></extra>",
     )
     return figure
 
@@ -226,15 +222,13 @@ def _ternary(elements: list[str], phases: list[_Phase]) -> go.Figure:
         },
     )
     lines = _tie_lines(elements, [p for p in phases if on_hull(p.distance)])
-    figure.add_trace(
-        go.Scatterternary(
-            a=[point[2] for point in lines],
-            b=[point[0] for point in lines],
-            c=[point[1] for point in lines],
-            mode="lines",
-            line={"color": PALETTE[5], "width": 1},
-            hoverinfo="skip",
-        )
+    figure.add_scatterternary(
+        a=[point[2] for point in lines],
+        b=[point[0] for point in lines],
+        c=[point[1] for point in lines],
+        mode="lines",
+        line={"color": PALETTE[5], "width": 1},
+        hoverinfo="skip",
     )
     ordered = sorted(phases, key=lambda p: -p.distance)  # stable phases drawn last, on top
     first, second, top = (corner(i, ordered) for i in range(3))
@@ -248,20 +242,18 @@ def _ternary(elements: list[str], phases: list[_Phase]) -> go.Figure:
         size=(430.0, 340.0),
     )
     where = {p: k for k, p in enumerate(map(id, named))}
-    figure.add_trace(
-        go.Scatterternary(
-            a=top,
-            b=first,
-            c=second,
-            cliponaxis=False,
-            mode="markers+text",
-            text=[plot_text(placed.texts[where[id(p)]]) if id(p) in where else "" for p in ordered],
-            textposition=[placed.positions[where[id(p)]] if id(p) in where else "top center" for p in ordered],
-            textfont={"size": 10},
-            marker=_colours(ordered, size=[10 if p.candidate else 8 for p in ordered], line={"width": 0.6}),
-            customdata=[_hover(p) for p in ordered],
-            hovertemplate="%{customdata}<extra></extra>",
-        )
+    figure.add_scatterternary(
+        a=top,
+        b=first,
+        c=second,
+        cliponaxis=False,
+        mode="markers+text",
+        text=[plot_text(placed.texts[where[id(p)]]) if id(p) in where else "" for p in ordered],
+        textposition=[placed.positions[where[id(p)]] if id(p) in where else "top center" for p in ordered],
+        textfont={"size": 10},
+        marker=_colours(ordered, size=[10 if p.candidate else 8 for p in ordered], line={"width": 0.6}),
+        customdata=[_hover(p) for p in ordered],
+        hovertemplate="%{customdata}<extra></extra>",
     )
     return figure
 
@@ -308,25 +300,21 @@ def _distances(elements: list[str], phases: list[_Phase]) -> go.Figure:
             "tickfont": {"size": 10.5},
         },
     )
-    figure.add_trace(
-        go.Bar(
-            orientation="h",
-            x=[p.distance for p in shown],
-            y=y,
-            width=0.12,
-            marker={"color": PALETTE[5]},
-            hoverinfo="skip",
-        )
+    figure.add_bar(
+        orientation="h",
+        x=[p.distance for p in shown],
+        y=y,
+        width=0.12,
+        marker={"color": PALETTE[5]},
+        hoverinfo="skip",
     )
-    figure.add_trace(
-        go.Scatter(
-            x=[p.distance for p in shown],
-            y=y,
-            mode="markers",
-            marker=_colours(shown, size=9, showscale=False),
-            customdata=[_hover(p) for p in shown],
-            hovertemplate="%{customdata}<extra></extra>",
-            cliponaxis=False,
-        )
+    figure.add_scatter(
+        x=[p.distance for p in shown],
+        y=y,
+        mode="markers",
+        marker=_colours(shown, size=9, showscale=False),
+        customdata=[_hover(p) for p in shown],
+        hovertemplate="%{customdata}<extra></extra>",
+        cliponaxis=False,
     )
     return figure

@@ -36,21 +36,17 @@ def equations_of_state(documents: Mapping[str, EquationOfStateDocument]) -> list
         curve = _FORMS[document.form](volumes, volume, minimum, modulus, document.bulk_modulus_derivative or 0.0)
         line = {"color": colour, "width": 1.5}
         label = plot_text(name)
-        figure.add_trace(
-            go.Scatter(
-                x=volumes / volume, y=1000 * (curve - minimum), mode="lines", line=line, legendgroup=name, name=label
-            )
+        figure.add_scatter(
+            x=volumes / volume, y=1000 * (curve - minimum), mode="lines", line=line, legendgroup=name, name=label
         )
-        figure.add_trace(
-            go.Scatter(
-                x=np.array(document.volumes) / volume,
-                y=1000 * (np.array(document.energies) - minimum),
-                mode="markers",
-                marker={"color": colour, "size": 7},
-                legendgroup=name,
-                showlegend=False,
-                name=label,
-            )
+        figure.add_scatter(
+            x=np.array(document.volumes) / volume,
+            y=1000 * (np.array(document.energies) - minimum),
+            mode="markers",
+            marker={"color": colour, "size": 7},
+            legendgroup=name,
+            showlegend=False,
+            name=label,
         )
     return [FigureBlock("equation-of-state", "Equation of state", _of(found, _CURVES), figure)] if found else []
 
@@ -60,14 +56,12 @@ def heat_capacities(documents: Mapping[str, PhononPart]) -> list[FigureBlock]:
     figure = base_figure(xaxis={"title": "temperature, K"}, yaxis={"title": "heat capacity, J/K per mole of atoms"})
     found = {name: document for name, document in documents.items() if document.thermal}
     for (name, document), colour in zip(islice(found.items(), _CURVES), cycle(PALETTE), strict=False):
-        figure.add_trace(
-            go.Scatter(
-                x=[row.temperature_k for row in document.thermal],
-                y=[row.heat_capacity_j_mol_k for row in document.thermal],
-                mode="lines+markers",
-                line={"color": colour, "width": 1.5, "shape": "spline"},
-                name=plot_text(name),
-            )
+        figure.add_scatter(
+            x=[row.temperature_k for row in document.thermal],
+            y=[row.heat_capacity_j_mol_k for row in document.thermal],
+            mode="lines+markers",
+            line={"color": colour, "width": 1.5, "shape": "spline"},
+            name=plot_text(name),
         )
     figure.add_hline(y=3 * 8.314462618, line={"color": PALETTE[5], "width": 1, "dash": "dot"})
     return [FigureBlock("heat-capacity", "Heat capacity", _of(found, _CURVES), figure)] if found else []
@@ -103,20 +97,18 @@ def _shape(document: SurfaceDocument) -> go.Figure:
         if light <= 1e-6:
             continue
         one = lowest.get(face.family)
-        figure.add_trace(
-            go.Scatter(
-                x=corners @ across,
-                y=corners @ np.cross(towards, across),
-                mode="lines",
-                fill="toself",
-                fillcolor=colours[face.family],
-                opacity=0.45 + 0.55 * light,
-                line={"color": "#30343a", "width": 1.2},
-                name="" if one is None else f"({one.facet}) {one.surface_energy:.2f} J/m²",
-                legendgroup=str(face.family),
-                showlegend=face.family not in shown,
-                hoverinfo="name",
-            )
+        figure.add_scatter(
+            x=corners @ across,
+            y=corners @ np.cross(towards, across),
+            mode="lines",
+            fill="toself",
+            fillcolor=colours[face.family],
+            opacity=0.45 + 0.55 * light,
+            line={"color": "#30343a", "width": 1.2},
+            name="" if one is None else f"({one.facet}) {one.surface_energy:.2f} J/m²",
+            legendgroup=str(face.family),
+            showlegend=face.family not in shown,
+            hoverinfo="name",
         )
         shown.add(face.family)
     return figure

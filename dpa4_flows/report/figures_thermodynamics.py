@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import plotly.graph_objects as go
 from pymatgen.analysis.chempot_diagram import ChemicalPotentialDiagram
 from pymatgen.analysis.phase_diagram import PDEntry
 from pymatgen.core import Composition, Element
@@ -31,16 +30,14 @@ def window_figure(rows: Sequence[Mapping[str, Any]], ion: str) -> FigureBlock:
         upper = highest if window["upper"] is None else window["upper"]
         reduced = " + ".join(window["reduction_products"]) or "stable beside the metal"
         oxidised = " + ".join(window["oxidation_products"]) or "nothing to give off"
-        figure.add_trace(
-            go.Bar(
-                y=[plot_text(f"{row['formula']} · {row['name']}")],
-                x=[max(upper - window["lower"], 0.005)],
-                base=[window["lower"]],
-                orientation="h",
-                marker={"color": _COLOURS[row["verdict"]["code"]]},
-                hovertemplate=plot_text(f"{window['lower']:.2f} to {upper:.2f} V; below: {reduced}; above: {oxidised}")
-                + "<extra></extra>",
-            )
+        figure.add_bar(
+            y=[plot_text(f"{row['formula']} · {row['name']}")],
+            x=[max(upper - window["lower"], 0.005)],
+            base=[window["lower"]],
+            orientation="h",
+            marker={"color": _COLOURS[row["verdict"]["code"]]},
+            hovertemplate=plot_text(f"{window['lower']:.2f} to {upper:.2f} V; below: {reduced}; above: {oxidised}")
+            + "<extra></extra>",
         )
     figure.update_layout(showlegend=False, barmode="overlay", yaxis={"automargin": True})
     caption = (

@@ -101,16 +101,14 @@ def _curve(
         points = points[:: -(-len(points) // MAX_LINE)]
         values += [value for _, value in points]
         few = len(points) <= 40
-        figure.add_trace(
-            go.Scatter(
-                x=[step for step, _ in points],
-                y=[float(f"{value:.5g}") for _, value in points],
-                name=label,
-                mode="lines+markers" if few else "lines",
-                line={"color": colour, "width": 1.8},
-                marker={"size": 6},
-                hovertemplate="step %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
-            )
+        figure.add_scatter(
+            x=[step for step, _ in points],
+            y=[float(f"{value:.5g}") for _, value in points],
+            name=label,
+            mode="lines+markers" if few else "lines",
+            line={"color": colour, "width": 1.8},
+            marker={"size": 6},
+            hovertemplate="step %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
         )
     if not values:
         return None
@@ -164,15 +162,13 @@ def _parity(reference: NDArray[np.float64], predicted: NDArray[np.float64], unit
         yaxis={"title": {"text": f"Prediction ({unit})"}, "range": limits},
     )
     line = {"color": PALETTE[5], "width": 1, "dash": "dot"}
-    figure.add_trace(go.Scatter(x=limits, y=limits, mode="lines", line=line, hoverinfo="skip"))
-    figure.add_trace(
-        go.Scatter(
-            x=_rounded(reference),
-            y=_rounded(predicted),
-            mode="markers",
-            marker={"size": 5, "color": _TRAIN, "opacity": 0.55 if len(reference) < 1000 else 0.35},
-            hovertemplate="reference %{x}<br>prediction %{y}<extra></extra>",
-        )
+    figure.add_scatter(x=limits, y=limits, mode="lines", line=line, hoverinfo="skip")
+    figure.add_scatter(
+        x=_rounded(reference),
+        y=_rounded(predicted),
+        mode="markers",
+        marker={"size": 5, "color": _TRAIN, "opacity": 0.55 if len(reference) < 1000 else 0.35},
+        hovertemplate="reference %{x}<br>prediction %{y}<extra></extra>",
     )
     return figure
 

@@ -52,17 +52,15 @@ def pourbaix_figure(phase: PourbaixEntry, diagram: PourbaixDiagram) -> go.Figure
     grid: Any = np.meshgrid(ph, volt)  # pymatgen takes arrays here, which its annotation does not say
     energy = diagram.get_decomposition_energy(phase, *grid)
     figure = base_figure(height=560, xaxis={"title": {"text": "pH"}}, yaxis={"title": {"text": "V (SHE)"}})
-    figure.add_trace(
-        go.Heatmap(
-            x=ph,
-            y=volt,
-            z=np.maximum(energy, 0.0),
-            zmin=0,
-            zmax=SHOWN_UP_TO,
-            colorscale=STABILITY_SCALE,
-            colorbar={"title": {"text": "eV/atom"}},
-            hovertemplate="pH %{x:.1f}, %{y:.2f} V: %{z:.2f} eV/atom<extra></extra>",
-        )
+    figure.add_heatmap(
+        x=ph,
+        y=volt,
+        z=np.maximum(energy, 0.0),
+        zmin=0,
+        zmax=SHOWN_UP_TO,
+        colorscale=STABILITY_SCALE,
+        colorbar={"title": {"text": "eV/atom"}},
+        hovertemplate="pH %{x:.1f}, %{y:.2f} V: %{z:.2f} eV/atom<extra></extra>",
     )
     domains, _ = PourbaixDiagram.get_pourbaix_domains(
         diagram.all_entries, limits=[list(PH_RANGE), list(POTENTIAL_RANGE)]
@@ -70,12 +68,12 @@ def pourbaix_figure(phase: PourbaixEntry, diagram: PourbaixDiagram) -> go.Figure
     for species, simplices in domains.items():
         edges = [np.asarray(simplex.coords) for simplex in simplices]
         for edge in edges:
-            figure.add_trace(go.Scatter(x=edge[:, 0], y=edge[:, 1], mode="lines", line={"color": "black", "width": 1}))
+            figure.add_scatter(x=edge[:, 0], y=edge[:, 1], mode="lines", line={"color": "black", "width": 1})
         centre = np.concatenate(edges).mean(axis=0)
         figure.add_annotation(x=centre[0], y=centre[1], text=plot_text(species.name), showarrow=False)
     for at_zero in (0.0, _OXYGEN):
         line = at_zero - _PER_PH * np.array(PH_RANGE)
         dash = {"color": "#555", "dash": "dash", "width": 1}
-        figure.add_trace(go.Scatter(x=list(PH_RANGE), y=line, mode="lines", line=dash))
+        figure.add_scatter(x=list(PH_RANGE), y=line, mode="lines", line=dash)
     figure.update_layout(showlegend=False, yaxis={"range": list(POTENTIAL_RANGE)}, xaxis={"range": list(PH_RANGE)})
     return figure

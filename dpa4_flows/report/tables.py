@@ -10,14 +10,14 @@ from typing import Any, Literal, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from dpa4_core.files import csv_cell, replacing_text
 from dpa4_flows.campaigns.reason_counts import NO_REASON
 from dpa4_flows.campaigns.snapshot import INPUT, Row, Snapshot, take_snapshot
 from dpa4_flows.documents.quantities import STD
-from dpa4_flows.plots.words import format_value, formula_text
+from dpa4_flows.plots.words import format_value, formula_text, right
 from dpa4_flows.report.headline import Headline, headline
 from dpa4_flows.report.labels import OUTCOME_TITLES, flag_phrase, score_text
 from dpa4_flows.report.structures import write_extxyz, write_json
@@ -85,10 +85,8 @@ def print_funnel(table: ResultsTable, console: Console, limit: int | None = 200)
         limit: candidates listed at most; None lists all. The counts always cover everyone.
     """
     snapshot = take_snapshot(table)
-    grid = _grid(f"Funnel of {campaign_name(snapshot)}")
-    grid.add_column("stage")
-    for heading in ("entered", "passed", "flagged", "rejected", "not computable", "go on"):
-        grid.add_column(heading, justify="right")
+    counted = right("entered", "passed", "flagged", "rejected", "not computable", "go on")
+    grid = _grid(f"Funnel of {campaign_name(snapshot)}", "stage", *counted)
     grid.add_row(snapshot.funnel.title(INPUT), *[str(len(snapshot.outcomes)), *[""] * 4, str(len(snapshot.outcomes))])
     for stage in snapshot.stages:
         counts = (*stage[1:], stage.passed + stage.flagged)
@@ -99,9 +97,8 @@ def print_funnel(table: ResultsTable, console: Console, limit: int | None = 200)
     if not left:
         console.print("No candidate has left so far." if not snapshot.complete else "No candidate left.")
         return
-    gone = _grid(f"Who left and why ({len(left)})")
-    for heading in ("candidate", "formula", "left at", "verdict", "reason"):
-        gone.add_column(heading, ratio=3 if heading == "reason" else None)
+    heads = ("candidate", "formula", "left at", "verdict", Column("reason", ratio=3))
+    gone = _grid(f"Who left and why ({len(left)})", *heads)
     for row in snapshot.rows(left[:limit]):
         gone.add_row(
             Text(row.candidate_id),
@@ -235,8 +232,8 @@ def _no_ranking(snapshot: Snapshot) -> str:
     )
 
 
-def _grid(title: str) -> Table:
-    return Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def _grid(title: str, *heads: str | Column) -> Table:
+    return Table(*heads, title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
 class _FlagLetters:

@@ -30,6 +30,7 @@ from dpa4_core.md.result import Average, Drift
 from dpa4_core.md.settings import TRAJECTORY_SUFFIXES
 from dpa4_core.potential import PotentialLike
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.plots.words import right
 from dpa4_flows.report.md_plot import Course, write_md_html
 from dpa4_flows.runs.run import How, Nobody, Note, Outcome, Part, Run, RunStatus, RunStructure, Watch
 
@@ -337,14 +338,9 @@ class DynamicsRun(Run):
 
 def dynamics_table(rows: Sequence[dict[str, Any]]) -> Table:
     """A line for each trajectory; ``rows`` with the names that `MDResult.summary` gives."""
-    table = Table(
-        "name",
-        "formula",
-        caption="averages over the second half; drift of the conserved energy in meV/atom/ps",
-        caption_justify="left",
-    )
-    for title in ("atoms", "ps", "K", "GPa", "drift", "ns/day"):
-        table.add_column(title, justify="right")
+    caption = "averages over the second half; drift of the conserved energy in meV/atom/ps"
+    numbers = right("atoms", "ps", "K", "GPa", "drift", "ns/day")
+    table = Table("name", "formula", *numbers, caption=caption, caption_justify="left")
     for row in rows:
         table.add_row(
             escape(row["name"]),

@@ -41,11 +41,13 @@ def export(run: Run, path: Path, structure_format: StructureFormat = "cif", *, e
     """
     if path.is_dir() or not path.suffix:
         return _write_folder(run, path, structure_format, everyone=everyone)
-    writers: dict[str, Callable[[Path], str]] = {
-        ".csv": lambda to: _write_csv(run, to),
-        ".json": lambda to: _write_json(run, to),
-        **run.writers,
-    }
+
+    def write_rows(to: Path) -> str:
+        rows = list(run.table())
+        (write_csv if to.suffix.lower() == ".csv" else write_json)(to, rows)
+        return f"{len(rows):,} rows"
+
+    writers: dict[str, Callable[[Path], str]] = {".csv": write_rows, ".json": write_rows, **run.writers}
     if path.suffix.lower() not in writers:
         *some, last = writers
         raise DPA4Error(
@@ -53,18 +55,6 @@ def export(run: Run, path: Path, structure_format: StructureFormat = "cif", *, e
             "CIF files"
         )
     return writers[path.suffix.lower()](path)
-
-
-def _write_csv(run: Run, path: Path) -> str:
-    rows = list(run.table())
-    write_csv(path, rows)
-    return f"{len(rows):,} rows"
-
-
-def _write_json(run: Run, path: Path) -> str:
-    rows = list(run.table())
-    write_json(path, rows)
-    return f"{len(rows):,} rows"
 
 
 def _write_folder(run: Run, folder: Path, structure_format: StructureFormat, *, everyone: bool) -> str:

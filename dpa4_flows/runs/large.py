@@ -16,7 +16,6 @@ from dpa4_flows.large.claims import file_time, read_workers
 from dpa4_flows.large.export import SUMMARY_COLUMNS, WRITERS, export_run
 from dpa4_flows.large.folder import COMMANDS, RunFolder, is_run_folder, open_folder, prepare_folder
 from dpa4_flows.large.launch import Ended, Resources, run_workers, share
-from dpa4_flows.large.rows import Row
 from dpa4_flows.large.summary import Summary, count_done, summarise
 from dpa4_flows.large.worker import RunWorker
 from dpa4_flows.model_ref import ModelRef
@@ -166,8 +165,17 @@ def compute(run: RunFolder, files: Sequence[Path], model: ModelRef, how: How, wo
     with how.watch.showing(lambda: [_part(run, before, counts)]):
         if workers.number > 1:
             _compute_with_others(run, files, model, workers, how, since, counts)
-        else:
-            _compute_here(run, files, model, workers.resources, since, counts)
+            return
+        if workers.resources.threads:
+            torch.set_num_threads(workers.resources.threads)
+        RunWorker(
+            run,
+            files,
+            replace(model, device=workers.resources.device).load(),
+            max_atoms_per_batch=workers.resources.max_atoms_per_batch,
+            retry_since=since,
+            on_result=lambda row: counts.update(done=1, failed=int(row.get("error") is not None)),
+        ).work()
 
 
 def _part(run: RunFolder, before: int, counts: Counter[str]) -> Part:
@@ -175,29 +183,6 @@ def _part(run: RunFolder, before: int, counts: Counter[str]) -> Part:
     words = f"{counts['failed']:,} failed"
     verb = COMMANDS[run.task.calculation]
     return Part(verb, done, total, f"{done:,}/{total:,}", words, finished=done >= total)
-
-
-def _compute_here(
-    run: RunFolder,
-    files: Sequence[Path],
-    model: ModelRef,
-    resources: Resources,
-    since: float | None,
-    counts: Counter[str],
-) -> None:
-    def count(row: Row) -> None:
-        counts.update(done=1, failed=int(row.get("error") is not None))
-
-    if resources.threads:
-        torch.set_num_threads(resources.threads)
-    RunWorker(
-        run,
-        files,
-        replace(model, device=resources.device).load(),
-        max_atoms_per_batch=resources.max_atoms_per_batch,
-        retry_since=since,
-        on_result=count,
-    ).work()
 
 
 def _compute_with_others(
