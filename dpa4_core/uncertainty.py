@@ -37,7 +37,7 @@ class Uncertain:
         return None if self.member_energies is None else float(np.std(self.member_energies, ddof=1))
 
     @property
-    def max_force_std(self) -> float | None:
+    def worst_force_std(self) -> float | None:
         """Largest deviation of the force on any atom, eV/Å: root of the mean squared distance from the mean force."""
         if self.forces_std is None:
             return None
@@ -64,7 +64,7 @@ def spread(energies: Array, forces: Array, stresses: Array, *, periodic: bool) -
 
 class _HasForceStd(Protocol):
     @property
-    def max_force_std(self) -> float | None: ...
+    def worst_force_std(self) -> float | None: ...
 
 
 def most_uncertain(results: Sequence[_HasForceStd], n: int | None = None) -> list[int]:
@@ -74,5 +74,5 @@ def most_uncertain(results: Sequence[_HasForceStd], n: int | None = None) -> lis
         results: of `predict` or `relax` with a committee; those without a deviation are left out.
         n: how many at most.
     """
-    known = [(-result.max_force_std, i) for i, result in enumerate(results) if result.max_force_std is not None]
+    known = [(-result.worst_force_std, i) for i, result in enumerate(results) if result.worst_force_std is not None]
     return [i for _, i in sorted(known)[:n]]

@@ -78,13 +78,13 @@ class Computed:
     warnings: tuple[str, ...] = ()
 
     @property
-    def max_force_std(self) -> float | None:
+    def worst_force_std(self) -> float | None:
         """Largest deviation of the force on an atom between members of a committee, eV/Å."""
-        return (self.numbers or {}).get("max_force_std")
+        return (self.numbers or {}).get("worst_force_std")
 
     def unlabelled(self) -> Computed:
         """The structure with nothing that a training could take for a label."""
-        return Computed(self.name, self.structure, {"max_force_std": self.max_force_std}, error=self.error)
+        return Computed(self.name, self.structure, {"worst_force_std": self.worst_force_std}, error=self.error)
 
     def row(self) -> dict[str, Any]:
         """Plain types for JSON, without the structure."""

@@ -21,7 +21,7 @@ from dpa4_core.locks import holder, locked
 from dpa4_core.train.config import SourceConfig, TrainConfig
 from dpa4_core.train.log import read_log
 from dpa4_core.train.outcome import assess
-from dpa4_core.train.trainer import TrainResult, train
+from dpa4_core.train.trainer import TrainResult, train, train_members
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.toml_text import toml_text
 
@@ -107,6 +107,12 @@ def is_training_folder(folder: Path) -> bool:
     return (folder / LOG_FILE).is_file()
 
 
+def committee_members(folder: Path) -> list[Path]:
+    """Folders of the members whose training was begun, where ``folder`` is that of a committee."""
+    begun = [path for path in folder.glob("member-*") if is_training_folder(path)]
+    return sorted(begun, key=lambda path: int(path.name.removeprefix("member-")))
+
+
 def is_running(folder: Path) -> bool:
     """Whether a process trains in ``folder``, as far as its file system knows."""
     return holder(folder / LOCK_FILE) is not None
@@ -151,7 +157,8 @@ def ready(config: TrainConfig) -> TrainConfig:
 def run_training(
     config: TrainConfig, *, notify: Callable[[dict[str, Any]], None] | None = None, restart: bool = False
 ) -> TrainResult:
-    """`dpa4_core.train.trainer.train`, with the configuration beside the log from the start of the run on.
+    """`dpa4_core.train.trainer.train`, with the configuration beside the log from the start of the run on; that of a
+    committee in the folder of the whole, too.
 
     Raises:
         DPA4Error: what `train` raises, and another process that trains in the same folder.
@@ -159,7 +166,7 @@ def run_training(
     is_first = os.environ.get("RANK", "0") == "0"
 
     def heard(record: dict[str, Any]) -> None:
-        if record["kind"] == "start" and is_first:
+        if record["kind"] in ("start", "measuring") and is_first:
             write_config(config)
         if notify is not None:
             notify(record)
@@ -167,7 +174,21 @@ def run_training(
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     with nullcontext() if not is_first else locked(output / LOCK_FILE, f"a model is being trained in {output}"):
+        if config.committee.is_whole:
+            return train_members(config, run_training, notify=heard, restart=restart)
         return train(config, notify=heard, restart=restart)
+
+
+def uncertainty_rows(found: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """What deviations of a committee are worth, as `dpa4_core.calibration` found it: quantity, root mean squares of
+    error and deviation, unit, ratio and rank correlation.
+    """
+    rows = []
+    for stem, word, factor, unit in ERROR_UNITS:
+        if values := found.get(stem):
+            sizes = (digits(values[name] * factor) for name in ("rmse", "std"))
+            rows.append([word, *sizes, unit, digits(values.get("ratio")), digits(values.get("spearman"))])
+    return rows
 
 
 def write_config(config: TrainConfig) -> Path:

@@ -94,3 +94,17 @@ def split_blocks(groups: Sequence[str], fraction: float) -> NDArray[np.bool_]:
     if fraction and len(groups) > 1 and not taken.any():
         taken[-1] = True
     return taken
+
+
+def split_parts(groups: Sequence[str], n_parts: int, seed: int) -> NDArray[np.int64]:
+    """Number of the part, 0 to ``n_parts`` − 1, of each frame: whole groups where there are twice as many groups as
+    parts, else contiguous blocks of each group, so that neighbours in a trajectory are in one part.
+    """
+    names = np.array(groups, dtype=object)
+    ordered = sorted(dict.fromkeys(groups), key=lambda group: _hash(group, seed))
+    whole = len(ordered) >= 2 * n_parts
+    parts = np.zeros(len(groups), dtype=np.int64)
+    for rank, group in enumerate(ordered):
+        members = np.flatnonzero(names == group)
+        parts[members] = rank % n_parts if whole else np.arange(len(members)) * n_parts // len(members)
+    return parts

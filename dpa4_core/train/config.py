@@ -14,6 +14,7 @@ from ase.data import atomic_numbers
 
 from dpa4_core.data.frames import LabelKeys
 from dpa4_core.errors import DPA4Error
+from dpa4_core.model.committee import MAX_MEMBERS
 from dpa4_core.model.config import PRESETS, DPA4Config
 from dpa4_core.model.property import PropertyConfig
 from dpa4_core.strict import build, override
@@ -193,6 +194,33 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class CommitteeConfig:
+    """Several models in place of one, whose spread tells where they were not trained.
+
+    Attributes:
+        members: how many; 0 trains one model.
+        differ_by: "seed": in random weights, adapters and the order of frames; "folds": also in the training frames, of
+            which each member leaves out another part. All are validated on the same frames, which none was trained on.
+        member: which of them this run trains, from 1; 0 for all, one after the other.
+    """
+
+    members: int = 0
+    differ_by: Literal["seed", "folds"] = "seed"
+    member: int = 0
+
+    def __post_init__(self) -> None:
+        if self.members and not 2 <= self.members <= MAX_MEMBERS:
+            raise TrainConfigError(f"a committee has 2 to {MAX_MEMBERS} members, not {self.members}")
+        if not 0 <= self.member <= self.members:
+            raise TrainConfigError(f"committee.member is 0 or one of {self.members}, not {self.member}")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all members are trained."""
+        return bool(self.members) and not self.member
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A training run.
 
@@ -204,6 +232,7 @@ class TrainConfig:
         base: registry name or file of the weights to start from; None trains from scratch.
         model: fields of `DPA4Config` that differ from the preset; ``elements`` are by default those of the data.
         loss, optimizer, schedule, batch, run, finetune: see their classes.
+        committee: train several models in place of one.
         property: train a head for a scalar property instead of energies.
         level_of_theory, corrections, licence: stored with the model.
     """
@@ -220,6 +249,7 @@ class TrainConfig:
     batch: BatchConfig = field(default_factory=BatchConfig)
     run: RunConfig = field(default_factory=RunConfig)
     finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
+    committee: CommitteeConfig = field(default_factory=CommitteeConfig)
     property: PropertyConfig | None = None
     level_of_theory: str = "unknown"
     corrections: str = ""
@@ -235,6 +265,8 @@ class TrainConfig:
         used = ("property",) if self.property is not None else ("energy", "forces", "virial")
         if not any(getattr(self.loss, name) for name in used):
             raise TrainConfigError(f"the loss has no term: loss.{' and loss.'.join(used)} are zero")
+        if self.property is not None and self.committee.members:
+            raise TrainConfigError("a committee predicts energies; leave out [property]")
         if self.base is not None and self.run.offsets:
             raise TrainConfigError("run.offsets is for new networks; a base keeps its own, see finetune.offsets")
         for symbol in (*self.finetune.elements_like, *self.finetune.elements_like.values()):
@@ -260,6 +292,22 @@ class TrainConfig:
     def with_rate(self, lr: float) -> TrainConfig:
         """The same with this learning rate."""
         return dataclasses.replace(self, schedule=dataclasses.replace(self.schedule, lr=lr))
+
+    def seed(self) -> int:
+        """Of weights, order of frames and roll: each member of a committee has its own, the split of the data none."""
+        return self.run.seed + 10_007 * self.committee.member
+
+    def members(self) -> list[TrainConfig]:
+        """The runs of the members, each in a folder of its own within that of the committee."""
+        return [
+            dataclasses.replace(
+                self,
+                name=f"{self.name}-{k}",
+                output=str(Path(self.output) / f"member-{k}"),
+                committee=dataclasses.replace(self.committee, member=k),
+            )
+            for k in range(1, self.committee.members + 1)
+        ]
 
     def network(self, elements: Sequence[str]) -> DPA4Config:
         """Configuration of a new network; ``elements`` are those of the data."""
@@ -330,6 +378,7 @@ def _located(source: Any, folder: Path) -> Any:
 
 def check_same(config: TrainConfig, stored: dict[str, Any], folder: Path) -> None:
     """Refuse to continue a run with another configuration; what does not change the result may change."""
+    stored = TrainConfig.from_dict(stored, where=str(folder)).to_dict()  # with what older versions did not know
     now = config.to_dict()
     free = {
         "output",
@@ -341,6 +390,8 @@ def check_same(config: TrainConfig, stored: dict[str, Any], folder: Path) -> Non
         "run.max_time",
         "batch.cache_gib",
     }
+    if config.committee.differ_by == "seed":  # members know nothing of how many there are: there may be more of them
+        free.add("committee.members")
     for key, (old, new) in _differences(stored, now).items():
         found = key == "schedule.lr" and new is None  # what the run found goes on
         if key not in free and not found:

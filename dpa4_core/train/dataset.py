@@ -18,7 +18,7 @@ from dpa4_core.data.frames import BrokenFrame, Frame, data_files, read_frames
 from dpa4_core.data.system import check_system
 from dpa4_core.errors import DPA4Error
 from dpa4_core.train.config import SourceConfig, TrainConfig
-from dpa4_core.train.hold_out import hold_out, note_on_twins
+from dpa4_core.train.hold_out import hold_out, left_out_by, note_on_twins
 from dpa4_core.train.store import FrameStore, LabelledFrame, build_store, open_store
 
 Indices = NDArray[np.int64]
@@ -121,6 +121,9 @@ def prepare(
     else:
         chosen, note = hold_out(config.data, store, train, config.run.seed)
         train, validation = train[~chosen], train[chosen]
+    if config.committee.member and config.committee.differ_by == "folds":
+        train = train[~left_out_by(config.committee, store, train, config.run.seed)]
+        note += f"; member {config.committee.member} of {config.committee.members} leaves out its part of the others"
     return Dataset(store, train, validation, replay, about["summaries"], left_out, note)
 
 

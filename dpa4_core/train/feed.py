@@ -37,7 +37,7 @@ def frames_of(config: TrainConfig, data: Dataset, epoch: int) -> NDArray[np.int6
     if not len(replay) or not share:
         return data.train
     wanted = round(len(data.train) * share / (1 - share))
-    random = np.random.default_rng([config.run.seed, epoch, 1])
+    random = np.random.default_rng([config.seed(), epoch, 1])
     drawn = random.choice(replay, wanted, replace=wanted > len(replay))
     return np.concatenate([data.train, np.sort(drawn)])
 
@@ -50,14 +50,14 @@ def planned_steps(config: TrainConfig, data: Dataset, budget: Budget) -> int:
     epochs, least = (run.epochs, 1) if run.epochs else (config.recipe().epochs, config.recipe().min_steps)
     frames = frames_of(config, data, 0)
     n_atoms, n_edges = (data.store.arrays[name][frames] for name in ("n_atoms", "n_edges"))
-    return max(least, math.ceil(epochs * steps_per_epoch(n_atoms, n_edges, budget, run.seed)))
+    return max(least, math.ceil(epochs * steps_per_epoch(n_atoms, n_edges, budget, config.seed())))
 
 
 def feed(
     config: TrainConfig, data: Dataset, budget: Budget, maker: BatchMaker, processes: Processes, begin: Counters
 ) -> Generator[Work]:
     """The steps from ``begin`` on, without end, made ahead in a thread."""
-    rank, n_own, seed = processes.rank, config.batch.accumulate, config.run.seed
+    rank, n_own, seed = processes.rank, config.batch.accumulate, config.seed()
     assert processes.size * n_own == budget.parts
 
     def plans() -> Iterator[tuple[int, list[NDArray[np.int64]], bool]]:

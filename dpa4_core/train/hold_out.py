@@ -13,8 +13,8 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from dpa4_core.data.splits import holdings, split_blocks, split_by_group
-from dpa4_core.train.config import DataConfig
+from dpa4_core.data.splits import holdings, split_blocks, split_by_group, split_parts
+from dpa4_core.train.config import CommitteeConfig, DataConfig
 from dpa4_core.train.store import FrameStore
 
 Mask = NDArray[np.bool_]
@@ -44,6 +44,15 @@ def hold_out(data: DataConfig, store: FrameStore, train: NDArray[np.int64], seed
     choice = _Choice(store, frames, present, twins, wanted, seed)
     chosen[bound], how = choice.make(data.split_by, groups)
     return chosen, f"validation: {how}" if chosen.any() else f"no validation: {how}"
+
+
+def left_out_by(committee: CommitteeConfig, store: FrameStore, train: NDArray[np.int64], seed: int) -> Mask:
+    """Which of the frames ``train`` a member is not trained on; an element that only these hold keeps its frames."""
+    groups = [str(store.about["groups"][i]) for i in train]
+    out = split_parts(groups, committee.members, seed) == committee.member - 1
+    present = store.composition(store.elements)[train] > 0
+    alone = present[out].any(axis=0) & ~present[~out].any(axis=0)
+    return np.asarray(out & ~present[:, alone].any(axis=1))
 
 
 def note_on_twins(store: FrameStore, train: NDArray[np.int64], validation: NDArray[np.int64]) -> str:

@@ -84,7 +84,7 @@ def start(
     Raises:
         DPA4Error: elements that a new network leaves out, or options that do not go together.
     """
-    torch.manual_seed(config.run.seed)
+    torch.manual_seed(config.seed())
     dtype = DTYPES[config.run.dtype]
     symbols = [chemical_symbols[z] for z in data.store.elements]
     if config.base is None:
@@ -140,7 +140,7 @@ def _adapt(model: DPA4, config: TrainConfig) -> list[str]:
     options, adapted = config.finetune, []
     if options.lora_rank:
         alpha = options.lora_alpha or float(options.lora_rank)
-        adapted = add_adapters(model, options.lora_rank, alpha, config.run.seed)
+        adapted = add_adapters(model, options.lora_rank, alpha, config.seed())
         if config.property is not None:
             model.fitting.requires_grad_(False)  # adapters train it, but only the head is used
     if options.freeze:

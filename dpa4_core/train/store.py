@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -200,6 +201,19 @@ def open_store(folder: Path, key: str) -> FrameStore | None:
     except (OSError, ValueError):
         return None
     return FrameStore(folder) if (index.get("key"), index.get("version")) == (key, _VERSION) else None
+
+
+def share_store(store: Path, place: Path) -> None:
+    """Give another run the same store without copying it, as far as the file system can; one that is there stays."""
+    if store.is_dir() and not place.exists():
+        part = place.with_name(f"{place.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            shutil.copytree(store, part, copy_function=os.link)
+        except (OSError, shutil.Error):  # no links here: the run reads its data itself
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.rename(place)
 
 
 def _chunks(frames: Iterable[LabelledFrame]) -> Iterator[list[LabelledFrame]]:

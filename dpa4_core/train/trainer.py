@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from dpa4_core.train.budget import padding_for
 from dpa4_core.train.checkpoint import CHECKPOINT, TrainState, part, prefixed, write_state
 from dpa4_core.train.clip import clip_gradients
 from dpa4_core.train.clock import Clock, stop_signals
+from dpa4_core.train.committee import join_members
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.counters import Counters
 from dpa4_core.train.distributed import Processes, join
@@ -45,6 +46,7 @@ from dpa4_core.train.routing import official
 from dpa4_core.train.schedule import Schedule
 from dpa4_core.train.standing import standing
 from dpa4_core.train.step import PropertyStep, Step
+from dpa4_core.train.store import STORE, share_store
 
 Status = Literal["finished", "interrupted"]
 _VALIDATIONS = 10
@@ -86,7 +88,8 @@ class TrainResult:
 
 
 def train(config: TrainConfig, *, notify: Notify | None = None, restart: bool = False) -> TrainResult:
-    """Train a model, or continue a run that was stopped, whatever stopped it.
+    """Train a model, or continue a run that was stopped, whatever stopped it; of a committee all members, see
+    `train_members`.
 
     The run lives in ``config.output``: ``log.jsonl``, ``checkpoint.safetensors``, ``model.dpa4`` and the data in
     flat arrays. The same configuration in the same folder goes on at the last checkpoint, and returns at once if
@@ -100,6 +103,8 @@ def train(config: TrainConfig, *, notify: Notify | None = None, restart: bool = 
     Raises:
         DPA4Error: a configuration, data or model that cannot work; a folder that holds another run.
     """
+    if config.committee.is_whole:
+        return train_members(config, train, notify=notify, restart=restart)
     processes = join(config.run.device)
     if processes.device.type == "cpu":
         keep_freed_memory()
@@ -111,6 +116,52 @@ def train(config: TrainConfig, *, notify: Notify | None = None, restart: bool = 
         if trainer is not None:
             trainer.log.path = None
         processes.close()
+
+
+def train_members(
+    config: TrainConfig,
+    train_one: Callable[..., TrainResult],
+    *,
+    notify: Notify | None = None,
+    restart: bool = False,
+) -> TrainResult:
+    """Train the members of a committee one after the other, each in a folder of its own, and join their models.
+
+    A run that was stopped goes on with the member that it was at; members that are finished are not trained again.
+
+    Args:
+        config: of the whole committee.
+        train_one: `train`, or a function like it.
+        notify: called with every record of every log, and with one of the kind "member" before each.
+        restart: forget earlier runs.
+
+    Returns:
+        Steps of all members, and errors of the committee.
+
+    Raises:
+        DPA4Error: what `train` raises.
+    """
+    heard = notify or (lambda record: None)
+    runs, n_steps = config.members(), 0
+    for k, member in enumerate(runs, start=1):
+        heard({"kind": "member", "member": k, "of": len(runs), "folder": member.output})
+        if k > 1:
+            share_store(Path(runs[0].output) / STORE, Path(member.output) / STORE)
+        result = train_one(member, notify=notify, restart=restart)
+        n_steps += result.step
+        if result.status != "finished":
+            return dataclasses.replace(result, folder=Path(config.output), step=n_steps, model=None)
+    processes, errors = join(config.run.device), {}
+    try:
+        if processes.is_first:
+            told = lambda text: heard({"kind": "measuring", "text": text})  # noqa: E731
+            folders = [Path(member.output) for member in runs]
+            errors = join_members(config, folders, device=str(processes.device), notify=told)
+        processes.wait()
+    finally:
+        processes.close()
+    folder = Path(config.output)
+    return TrainResult("finished", folder / MODEL, folder, n_steps, None, errors)
 
 
 class Trainer:

@@ -20,7 +20,7 @@ from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.training import ERROR_UNITS
+from dpa4_flows.runs.committee import uncertainty_table
 
 app = typer.Typer()
 
@@ -132,16 +132,8 @@ def _print_metrics(metrics: Metrics, title: str) -> None:
 
 def print_uncertainty(metrics: Metrics) -> None:
     """What the deviations of a committee are worth; nothing of a single model."""
-    if not metrics.uncertainty:
-        return
-    title = "deviations of the committee beside its errors (norms; ratio 1: as large as the errors)"
-    columns = ("error, RMS", "deviation, RMS", "unit", "ratio", "rank correlation")
-    table = Table("quantity", *columns, title=title, title_justify="left")
-    for stem, word, factor, unit in ERROR_UNITS:
-        if found := metrics.uncertainty.get(stem):
-            sizes = (_scaled(found[key], factor) for key in ("rmse", "std"))
-            table.add_row(word, *sizes, unit, number(found.get("ratio"), 2), number(found.get("spearman"), 2))
-    out.print(table)
+    if metrics.uncertainty:
+        out.print(uncertainty_table(metrics.uncertainty))
 
 
 def print_elements(metrics: Metrics) -> None:

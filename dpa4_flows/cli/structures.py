@@ -187,7 +187,7 @@ def predict(
         compute = partial(predict_structures, potential=machine.load(model))
         results = _computed(inputs, compute, machine, as_json)
     if most_uncertain is not None:
-        if not any(r.max_force_std is not None for r in results) and any(r.error is None for r in results):
+        if not any(r.worst_force_std is not None for r in results) and any(r.error is None for r in results):
             raise DPA4Error(f"{model} is a single model, which has no deviations; --most-uncertain needs a committee")
         chosen = [results[i] for i in least_certain(results, most_uncertain)]
         results = chosen + [r for r in results if r.error is not None]
@@ -282,7 +282,7 @@ def _with(entry: Computed, result: Prediction | RelaxResult | PropertyPrediction
     if result.energy_std is not None:
         numbers |= {
             "energy_per_atom_std": result.energy_std / len(entry.structure),
-            "max_force_std": result.max_force_std,
+            "worst_force_std": result.worst_force_std,
         }
     values = {name: getattr(result, name) for name in ("energy", "forces", "stress", "forces_std", "stress_std")}
     return replace(entry, numbers=numbers, **values)
@@ -329,8 +329,8 @@ def _finish(
 
 
 def _print_table(results: list[Computed], columns: dict[str, tuple[str, int]]) -> None:
-    if any(r.max_force_std is not None for r in results):
-        columns = {**columns, "max_force_std": ("largest force deviation, eV/Å", 3)}
+    if any(r.worst_force_std is not None for r in results):
+        columns = {**columns, "worst_force_std": ("largest force deviation, eV/Å", 3)}
     table = Table("name", "formula", "atoms", *right(*(title for title, _ in columns.values())))
     shown = [r for r in results if r.error is None]
     for r in shown[:MAX_ROWS]:

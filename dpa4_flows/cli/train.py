@@ -19,15 +19,16 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.strict import override
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.distributed import join
-from dpa4_core.train.trainer import Trainer
-from dpa4_flows.cli.console import err, print_json, remark, say
+from dpa4_core.train.trainer import Trainer, TrainResult
+from dpa4_flows.cli.console import err, out, print_json, remark, say
 from dpa4_flows.cli.lazy import USER_ERROR
 from dpa4_flows.cli.options import grouped
 from dpa4_flows.cli.tensorboard import TensorBoardLog
-from dpa4_flows.cli.train_output import TrainingDisplay, print_ladder, print_outcome, print_plan
+from dpa4_flows.cli.train_output import TrainingDisplay, print_ladder, print_model, print_outcome, print_plan
 from dpa4_flows.report.training import write_training_report
+from dpa4_flows.runs.committee import CommitteeFolder
 from dpa4_flows.toml_text import toml_text, toml_value
-from dpa4_flows.training import is_training_folder, measure, read_run, ready, run_training
+from dpa4_flows.training import MODEL_FILE, is_training_folder, measure, read_run, ready, run_training
 
 INTERRUPTED = 75
 """Exit code: stopped by a signal, and the same command goes on (EX_TEMPFAIL of sysexits.h)."""
@@ -129,6 +130,16 @@ class Flags:
         int | None,
         typer.Option(min=1, metavar="N", help="Atoms in a batch; by default automatic.", rich_help_panel=_RUN_PANEL),
     ] = None
+    committee: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="Train N models that differ by seed (with --set committee.differ_by=folds also by frames), and join "
+            "them to one, whose predictions carry standard deviations.",
+            rich_help_panel=_RUN_PANEL,
+        ),
+    ] = None
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.", rich_help_panel=_MACHINE_PANEL)] = None
     compiled: Annotated[
         bool | None,
@@ -166,6 +177,7 @@ class Flags:
             "run.steps": 0 if self.steps is None and self.epochs is not None else self.steps,
             "run.epochs": self.epochs,
             "run.max_time": self.max_time,
+            "committee.members": self.committee,
             "run.device": self.device,
             "run.compile": self.compiled,
             "run.mixed_precision": self.mixed_precision,
@@ -323,20 +335,21 @@ def _signals_stop() -> Iterator[None]:
 def _train(config: TrainConfig, *, restart: bool, tensorboard: bool, as_json: bool) -> None:
     """Train, measure, write the report and show what came out."""
     was_finished = not restart and _is_finished(Path(config.output))
-    board = TensorBoardLog(Path(config.output) / "tensorboard") if tensorboard else None
-    with TrainingDisplay(err, config) if not as_json else nullcontext() as display:
+    with (
+        TrainingDisplay(err, config) if not as_json else nullcontext() as display,
+        TensorBoardLog(Path(config.output)) if tensorboard else nullcontext() as board,
+    ):
 
         def heard(record: dict[str, Any]) -> None:
             for listener in (display, board):
                 if listener is not None:
                     listener(record)
 
-        try:
-            result = run_training(config, notify=heard, restart=restart)
-        finally:
-            if board is not None:
-                board.close()
+        result = run_training(config, notify=heard, restart=restart)
     interrupted = result.status == "interrupted"
+    if config.committee.is_whole:
+        _tell_committee(result, as_json=as_json)
+        return
     metrics: dict[str, Any] = {}
     if not interrupted:
         metrics = measure(result.folder, device=config.run.device, notify=lambda text: remark(f"computing {text}"))
@@ -366,6 +379,23 @@ def _train(config: TrainConfig, *, restart: bool, tensorboard: bool, as_json: bo
         raise typer.Exit(INTERRUPTED)
 
 
+def _tell_committee(result: TrainResult, *, as_json: bool) -> None:
+    """The same of all members and of what they are together."""
+    run = CommitteeFolder(result.folder)
+    run.report(run.page)
+    interrupted = result.status == "interrupted"
+    if as_json:
+        status = run.status().to_dict()
+        print_json({"folder": str(run.folder), "model": result.model and str(result.model)} | status)
+    elif interrupted:
+        say(f"stopped after {result.step} steps of all members; the same command goes on")
+    else:
+        run.show(out)
+        print_model(run.folder / MODEL_FILE, run.page)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
 def _is_finished(folder: Path) -> bool:
     try:
         return is_training_folder(folder) and read_run(folder).end is not None
@@ -389,7 +419,8 @@ def _plan(config: TrainConfig, how: How, *, shown: bool) -> None:
                 settled = {**config.to_dict(), "schedule": record["config"]["schedule"]}
                 start.update(record, config=settled)
 
-        trainer = Trainer(replace(config, output=scratch), join(config.run.device), heard)
+        one = config.members()[0] if config.committee.is_whole else config  # they differ in nothing that is shown
+        trainer = Trainer(replace(one, output=scratch), join(config.run.device), heard)
         if how.find_rate:
             start["ladder"] = [asdict(move) for move in trainer.trials().ladder(start["learning_rate"]["rate"])]
         else:

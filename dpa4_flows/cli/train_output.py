@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -75,7 +76,14 @@ class TrainingDisplay:
         self._n_read = 0
         if self._quiet:
             return
-        if kind == "start":
+        if kind == "member":
+            self._config = replace(self._config, output=record["folder"])
+            self._train.clear()
+            self._validation.clear()
+            self._say(f"member {record['member']} of {record['of']}")
+        elif kind == "measuring":
+            self._say(f"computing {record['text']}")
+        elif kind == "start":
             self._end = record["end"]
             print_start(record, self._console)
         elif kind == "damaged":
@@ -276,12 +284,17 @@ def print_outcome(run: TrainingRun, metrics: dict[str, Any], report: Path) -> No
         warn("warning", "no weights of this run were better than the base; the file holds it with shifted offsets")
     for sentence in worse_sentences(metrics, run.config):
         warn("warning", sentence)
-    model = _shown(run.folder / MODEL_FILE)
     skipped = f", {plural(len(run.skipped), 'step')} skipped" if run.skipped else ""
     say(f"finished: {run.step:,} steps in {duration(run.seconds)}{skipped}")
+    print_model(run.folder / MODEL_FILE, report, energies=run.property_unit is None)
+
+
+def print_model(path: Path, report: Path, *, energies: bool = True) -> None:
+    """Where a model and its report are, and what one does with a model of energies."""
+    model = _shown(path)
     say(f"model    {model}")
     say(f"report   {_shown(report)}")
-    if run.property_unit is None:
+    if energies:
         say(f"next     dpa4 evaluate {model} test.extxyz")
         say(f"         dpa4 relax POSCAR --model {model} -o relaxed.cif")
 

@@ -210,7 +210,7 @@ def relaxation_document(
     if result.member_energies is not None and result.energy_std is not None:
         values |= {
             "energy_per_atom_std": result.energy_std / len(structure),
-            "max_force_std": result.max_force_std,
+            "worst_force_std": result.worst_force_std,
             "member_energies": result.member_energies.tolist(),
         }
     if isinstance(final, Structure) and isinstance(structure, Structure):

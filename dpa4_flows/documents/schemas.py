@@ -59,7 +59,7 @@ class RelaxationDocument(Document):
         float | None,
         Quantity("Deviation of the energy", "eV/atom", 4, "of the members of a committee", goal="min", detail=True),
     ] = Field(None, description="Standard deviation of the energy between members of a committee, eV/atom")
-    max_force_std: Annotated[
+    worst_force_std: Annotated[
         float | None,
         Quantity("Largest force deviation", "eV/Å", 3, "of the members of a committee", goal="min", detail=True),
     ] = Field(None, description="Largest deviation of the force on an atom between members of a committee, eV/Å")

@@ -24,7 +24,7 @@ from dpa4_flows.large.folder import RunFolder
 from dpa4_flows.large.rows import SCHEMA, Row, to_table
 
 _ROWS_AT_ONCE = 1000
-_DEVIATIONS = ("energy_per_atom_std", "max_force_std")  # not there in runs of older versions
+_DEVIATIONS = ("energy_per_atom_std", "worst_force_std")  # not there in runs of older versions
 SUMMARY_COLUMNS = [
     *("source", "name", "formula", "n_atoms", "energy", "energy_per_atom", "volume", "volume_change"),
     *("fmax", "n_steps", "n_force_calls", "converged", "reason", "minimum", "flags", "warnings"),

@@ -69,7 +69,7 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
         ("error_code", pa.string()),  # the same for logic; not there in runs of older versions
         ("energy_per_atom_std", pa.float64()),  # eV/atom, between members of a committee; null for a single model
-        ("max_force_std", pa.float64()),  # eV/Å, of the atom whose force is least certain
+        ("worst_force_std", pa.float64()),  # eV/Å, of the atom whose force is least certain
     ]
 )
 """Columns of a shard."""
@@ -124,7 +124,7 @@ class Rows:
             "stress": _flat(result.stress),
         }
         if result.energy_std is not None:
-            row |= {"energy_per_atom_std": result.energy_std / after.n_atoms, "max_force_std": result.max_force_std}
+            row |= {"energy_per_atom_std": result.energy_std / after.n_atoms, "worst_force_std": result.worst_force_std}
         row |= _site_columns(final, after)
         if after.charge_spin is not None:
             row["charge"], row["spin"] = after.charge_spin

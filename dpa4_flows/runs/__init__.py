@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.runs.campaign import CampaignRun
+from dpa4_flows.runs.committee import CommitteeFolder
 from dpa4_flows.runs.dynamics import DynamicsRun
 from dpa4_flows.runs.large import LargeRun
 from dpa4_flows.runs.property import PropertyRun
@@ -26,7 +27,7 @@ __all__ = [
     "open_run",
 ]
 
-KINDS: tuple[type[Run], ...] = (PropertyRun, CampaignRun, LargeRun, TrainingFolder, DynamicsRun)
+KINDS: tuple[type[Run], ...] = (PropertyRun, CampaignRun, LargeRun, TrainingFolder, CommitteeFolder, DynamicsRun)
 
 
 def open_run(folder: str | Path, launchpad: Path | None = None) -> Run:

@@ -62,7 +62,7 @@ def test_a_committee_is_the_mean_of_its_members_and_says_how_far_they_are_apart(
         assert found.forces_std == pytest.approx(np.std([one.forces for one in each], axis=0, ddof=1))
         assert found.stress_std == pytest.approx(np.std([one.stress for one in each], axis=0, ddof=1))
     single = alone[0][0]
-    assert single.energy_std is single.forces_std is single.stress_std is single.max_force_std is None
+    assert single.energy_std is single.forces_std is single.stress_std is single.worst_force_std is None
 
 
 def test_the_mean_is_a_potential_like_any_other():

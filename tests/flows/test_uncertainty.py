@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import ase.io
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 from typer.testing import CliRunner, Result
 
 import dpa4_flows
-from dpa4_core import read_frames
+from dpa4_core import DPA4Calculator, read_frames
+from dpa4_core.testing import MorsePotential
 from dpa4_flows.cli import app
 
 MORSE, COMMITTEE = "dpa4_core.testing:MorsePotential", "dpa4_core.testing:morse_committee"
@@ -27,7 +31,7 @@ def test_documents_of_a_committee_carry_deviations_and_tables_show_them():
     found = dpa4_flows.relax([copper], model=COMMITTEE)
     (document,) = found
     assert len(document.member_energies) == 3 and document.energy == pytest.approx(sum(document.member_energies) / 3)
-    assert document.energy_per_atom_std > 0 and document.max_force_std < 1e-6  # symmetry
+    assert document.energy_per_atom_std > 0 and document.worst_force_std < 1e-6  # symmetry
     shown = repr(found)
     assert "±" in shown and "Largest force deviation" in shown
     assert found.records()[0]["energy_per_atom_std"] == document.energy_per_atom_std
@@ -51,13 +55,13 @@ def test_predict_writes_deviations_and_what_to_label_next(tmp_path):
     assert "±" in shown.output and "largest force deviation" in shown.output
     frames = ase.io.read(out, ":")
     largest = [np.linalg.norm(atoms.arrays["forces_std"], axis=1).max() for atoms in frames]
-    assert largest == pytest.approx([atoms.info["max_force_std"] for atoms in frames])
+    assert largest == pytest.approx([atoms.info["worst_force_std"] for atoms in frames])
     assert frames[0].info["stress_std"].shape == (3, 3) and frames[0].info["energy_per_atom_std"] > 0
 
     dpa4("predict", files, "-m", COMMITTEE, "--most-uncertain", 2, "-o", chosen)
     kept = ase.io.read(chosen, ":")
     order = np.argsort(largest)[::-1][:2]
-    assert [atoms.info["max_force_std"] for atoms in kept] == pytest.approx([largest[i] for i in order])
+    assert [atoms.info["worst_force_std"] for atoms in kept] == pytest.approx([largest[i] for i in order])
     assert all(atoms.calc is None and "forces" not in atoms.arrays for atoms in kept)
     assert not any(frame.has_labels for frame in read_frames(chosen))
 
@@ -65,3 +69,32 @@ def test_predict_writes_deviations_and_what_to_label_next(tmp_path):
     assert "needs a committee" in refused.output
     assert "±" not in dpa4("predict", files, "-m", MORSE, "-o", tmp_path / "single.json").output
     assert "forces_std" not in (tmp_path / "single.json").read_text()
+
+
+def test_a_committee_is_trained_shown_and_used_from_the_command_line(tmp_path):
+    frames = []
+    for seed in range(10):
+        atoms = bulk("Cu", cubic=True)
+        atoms.rattle(0.1, seed=seed)
+        frames.append(atoms)
+    for atoms in frames:
+        truth = DPA4Calculator(MorsePotential(cutoff=3.6))
+        energy, forces = truth.get_potential_energy(atoms), truth.get_forces(atoms)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+    ase.io.write(tmp_path / "frames.extxyz", frames)
+    tiny = ["model.channels=8", "model.lmax=1", "model.n_blocks=1", "model.cutoff=3.6", "run.validate_every=1"]
+    settings = [part for one in tiny for part in ("--set", one)]
+    run = tmp_path / "run"
+    train = ("train", tmp_path / "frames.extxyz", "--preset", "nano", "--committee", 2, "--steps", 1, "-o", run)
+    done = dpa4(*train, *settings, "--device", "cpu")
+    assert "member 2 of 2" in done.output and "rank correlation" in done.output
+    answer = json.loads(dpa4("status", run, "--json").output)
+    assert answer["kind"] == "committee" and answer["state"] == "complete" and answer["n_done"] == 2
+    assert "nothing was computed" in dpa4("resume", run).output
+    dpa4("report", run)
+    assert "What deviations are worth" in (run / "report.html").read_text()
+    dpa4("export", run, "-o", tmp_path / "errors.csv")
+    assert "committee" in (tmp_path / "errors.csv").read_text()
+    shown = dpa4("evaluate", run / "model.dpa4", tmp_path / "frames.extxyz", "--device", "cpu")
+    assert "deviation, RMS" in shown.output
+    assert "members" in dpa4("info", run / "model.dpa4").output

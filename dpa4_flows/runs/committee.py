@@ -1,0 +1,156 @@
+"""Trainings of committees: a folder with those of the members and their common model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.console import Console
+from rich.table import Table
+
+from dpa4_core.files import write_text
+from dpa4_core.train.config import TrainConfig
+from dpa4_flows.plots.figure import Column, TableBlock
+from dpa4_flows.report.page import render_page
+from dpa4_flows.report.training import write_training_report
+from dpa4_flows.runs.run import How, Outcome, Part, Run, RunStatus
+from dpa4_flows.runs.training import TrainingFolder
+from dpa4_flows.training import (
+    CONFIG_FILE,
+    ERROR_UNITS,
+    MODEL_FILE,
+    committee_members,
+    digits,
+    error_row,
+    is_running,
+    measure,
+    run_training,
+    uncertainty_rows,
+)
+
+UNCERTAINTY_HEADS = ("quantity", "error, RMS", "deviation, RMS", "unit", "ratio", "rank correlation")
+UNCERTAINTY_NOTE = (
+    "Deviations between members beside errors of their mean on frames that none was trained on. A ratio of 1: as large "
+    "as the errors; 2: half as large. The rank correlation says whether the largest errors are where the largest "
+    "deviations are."
+)
+
+
+def uncertainty_table(found: Mapping[str, Mapping[str, float]]) -> Table:
+    """What the deviations of a committee are worth, as `dpa4_core.calibration` found it."""
+    table = Table(*UNCERTAINTY_HEADS, title="deviations of the committee beside its errors", title_justify="left")
+    for row in uncertainty_rows(found):
+        table.add_row(*row)
+    return table
+
+
+class CommitteeFolder(Run):
+    """The folder of a committee."""
+
+    kind: ClassVar[str] = "committee"
+
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        return bool(committee_members(folder))
+
+    @property
+    def config(self) -> TrainConfig:
+        """Of the whole, in the folder where it is by now."""
+        return replace(TrainConfig.from_toml(self.folder / CONFIG_FILE), output=str(self.folder.resolve()))
+
+    @property
+    def members(self) -> list[TrainingFolder]:
+        """Those that were begun."""
+        return [TrainingFolder(folder) for folder in committee_members(self.folder)]
+
+    def status(self) -> RunStatus:
+        parts, n_members = [member.status() for member in self.members], self.config.committee.members
+        each = max(part.n_total for part in parts)
+        done, total = sum(part.n_done for part in parts), sum(part.n_total for part in parts)
+        whole = (self.folder / MODEL_FILE).is_file() and len(parts) == n_members
+        complete = whole and all(part.state == "complete" for part in parts)
+        state = "complete" if complete else "running" if is_running(self.folder) else "stopped"
+        facts = {"members": n_members, "name": self.config.name, **self._metrics()}
+        go_on = f"the command that started it goes on where it stopped, or: dpa4 resume {self.folder}"
+        rate = next((part.per_second for part in parts if part.per_second), None)
+        n_total = total + each * (n_members - len(parts))
+        next_step = go_on if state == "stopped" else ""
+        return RunStatus(state, "steps", done, n_total, rate, facts, next_step=next_step)
+
+    def show(self, console: Console, *, everyone: bool = False) -> None:
+        super().show(console, everyone=everyone)
+        if found := self._metrics().get("uncertainty"):
+            console.print(uncertainty_table(found))
+
+    def resume(self, how: How) -> Outcome:
+        """Go on with the configuration in the folder: with the member that was stopped.
+
+        Raises:
+            KeyboardInterrupt: it was stopped again; what was trained is kept.
+            DPA4Error: what `run_training` raises.
+        """
+        reused = self.status().state == "complete"
+        latest: dict[str, Any] = {}
+
+        def parts() -> list[Part]:
+            if "step" not in latest:
+                return []
+            step, end = latest["step"], latest["end"]
+            title = f"member {latest['member']} of {latest['of']}"
+            return [Part(title, step, end, f"{step:,}/{end:,}", finished=step >= end)]
+
+        def heard(record: dict[str, Any]) -> None:
+            if record["kind"] in ("member", "train", "resume"):
+                latest.update(record)
+
+        with how.watch.showing(parts):
+            result = run_training(self.config, notify=heard)
+        if result.status == "interrupted":
+            raise KeyboardInterrupt
+        self.report(self.page)
+        return Outcome({"model": self.folder / MODEL_FILE, "html": self.page}, reused=reused)
+
+    def table(self) -> Iterator[dict[str, Any]]:
+        """Errors of each member on the validation frames, and of their mean."""
+        found = measure(self.folder)
+        for member, errors in zip(self.members, found.get("members") or [], strict=False):
+            yield self._row(member.folder.name, errors)
+        if found.get("validation"):
+            yield self._row("committee", found["validation"])
+
+    @staticmethod
+    def _row(name: str, errors: dict[str, Any]) -> dict[str, Any]:
+        return {"model": name} | {f"{word} MAE, {unit}": digits(value) for word, value, unit in error_row(errors)}
+
+    def report(self, path: Path) -> None:
+        """Write the page, and into the folder those of the members."""
+        if path.resolve().parent == self.folder.resolve():
+            for member in self.members:
+                write_training_report(member.folder)
+        rows = list(self.table())
+        heads = [Column("model"), *(Column(f"{word} MAE", unit, number=True) for _, word, _, unit in ERROR_UNITS)]
+        cells = [list(row.values()) for row in rows]
+        tables = [TableBlock("errors", "Errors on the validation frames", "", heads, cells)]
+        if uncertain := uncertainty_rows(self._metrics().get("uncertainty") or {}):
+            heads = [Column(head, number=head not in ("quantity", "unit")) for head in UNCERTAINTY_HEADS]
+            tables.append(TableBlock("deviations", "What deviations are worth", UNCERTAINTY_NOTE, heads, uncertain))
+        status, config = self.status(), self.config
+        pages = [(member.folder.name, f"{member.folder.name}/{member.page.name}") for member in self.members]
+        page = render_page(
+            "large.html",
+            [],
+            title=config.name,
+            kicker="committee",
+            state="" if status.state == "complete" else status.words,
+            summary=f"{config.committee.members} models that differ by {config.committee.differ_by}.",
+            tiles=[("members", str(config.committee.members)), ("steps", f"{status.n_done:,}")],
+            figures=[],
+            tables=tables if rows else [],
+            facts=[("model", str(self.folder / MODEL_FILE)), *pages],
+        )
+        write_text(path, page)
+
+    def _metrics(self) -> dict[str, Any]:
+        return measure(self.folder).get("validation") or {}
