@@ -250,6 +250,8 @@ def print_plan(start: dict[str, Any]) -> None:
         f"time: about {duration(guess['seconds'])} for {guess['steps']:,} steps of {duration(guess['step_s'])} each, "
         f"{duration(guess['validation_s'])} for a validation, on this machine as it is now"
     )
+    if n_members := start["config"]["committee"]["members"]:
+        say(f"the same for each of {n_members} members")
     say("nothing was trained (--dry-run)")
 
 
