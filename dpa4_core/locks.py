@@ -15,6 +15,7 @@ import os
 import socket
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -28,6 +29,7 @@ _PATIENCE_S = 0.5  # `holder` has the lock for a moment, which must not refuse a
 _REPORT_S = 30.0  # between two sentences while waiting
 _PLACES = 2**31 - 1
 _held: set[int] = set()  # descriptors of this process
+_named: dict[Path, tuple[int, Counter[int]]] = {}  # of files of names, and how many blocks hold each place
 
 
 class LockedError(DPA4Error):
@@ -106,31 +108,45 @@ def locked_names(path: Path, names: Iterable[str], *, wait: bool) -> Iterator[li
     """Hold names while the block runs, any number of them with one file; gives those that are held.
 
     Each name is one byte of the file. A block that waits should ask for one name, or two processes might wait for each
-    other. A process asks once at a time: it does not keep itself out.
+    other. A process does not keep itself out: a name is free for others when its last block has ended.
 
     Args:
         path: the lock file, made if missing; it stays.
         names: what to hold.
         wait: wait for other processes; otherwise what they hold is left out.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    _held.add(descriptor)
+    path = path.absolute()
+    if path not in _named:  # one descriptor for all blocks: closing any of a file would end all its locks
+        _named[path] = os.open(path, os.O_RDWR | os.O_CREAT, 0o666), Counter()
+        _held.add(_named[path][0])
+    descriptor, holders = _named[path]
+    places: list[int] = []
     try:
         held = []
         for name in sorted(set(names)):
             place = int(hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest(), 16) % _PLACES
             try:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, place)
+                if not holders[place]:
+                    fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, place)
             except (BlockingIOError, PermissionError):  # POSIX allows either for a lock that is held
                 continue
             except OSError as error:
                 _warn_of_refusal(path, error)
+            holders[place] += 1
+            places.append(place)
             held.append(name)
         yield held
     finally:
-        if descriptor in _held:
-            _held.remove(descriptor)
-            os.close(descriptor)
+        if _named.get(path, (-1, None))[1] is holders:  # not so in a forked process, which never held it
+            for place in places:
+                holders[place] -= 1
+                if not holders[place]:
+                    with suppress(OSError):
+                        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, place)
+            if not any(holders.values()):
+                del _named[path]
+                _held.remove(descriptor)
+                os.close(descriptor)
 
 
 def _acquire(path: Path, words: str, wait_s: float, report: Callable[[str], None]) -> int:
@@ -190,6 +206,7 @@ def _forget_in_child() -> None:
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
+    _named.clear()
 
 
 os.register_at_fork(after_in_child=_forget_in_child)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     )
     from dpa4_flows.makers.phonon_flow import DPA4PhononMaker
     from dpa4_flows.makers.property import PropertyMaker
-    from dpa4_flows.makers.references import ReferenceMaker
     from dpa4_flows.makers.relax import DPA4MDMaker, DPA4RelaxMaker, DPA4StaticMaker
     from dpa4_flows.makers.stability import StabilityMaker
     from dpa4_flows.makers.train import EvaluateMaker, FineTuneMaker, TrainMaker
@@ -80,7 +79,6 @@ __all__ = [
     "ModelRef",
     "PourbaixMaker",
     "PropertyMaker",
-    "ReferenceMaker",
     "ReferenceStore",
     "ResultsTable",
     "Screening",
@@ -126,7 +124,6 @@ _HOMES = {
         "PourbaixMaker",
     ),
     "makers.phonon_flow": ("DPA4PhononMaker",),
-    "makers.references": ("ReferenceMaker",),
     "makers.relax": ("DPA4MDMaker", "DPA4RelaxMaker", "DPA4StaticMaker"),
     "makers.stability": ("StabilityMaker",),
     "makers.train": ("EvaluateMaker", "FineTuneMaker", "TrainMaker"),

@@ -43,7 +43,7 @@ from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.equation_of_state import EquationOfState, EquationOfStateDocument
 from dpa4_flows.properties.hull import Hull, HullPlace
 from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
-from dpa4_flows.properties.stability import Stability, with_hull
+from dpa4_flows.properties.stability import Stability
 from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
 from dpa4_flows.properties.table import Results
 from dpa4_flows.reference.crystals import read_crystals
@@ -59,7 +59,7 @@ called by its formula and place.
 """
 
 
-HULL, STABILITY = Hull(), Stability()
+STABILITY = Stability()
 """With the settings of the commands."""
 
 
@@ -189,7 +189,7 @@ def stability(
     structures: Structures,
     *,
     model: str | ModelRef = "dpa4-neo",
-    hull: Hull | None = HULL,
+    hull: Hull | None = STABILITY.hull,
     elastic: Elastic | None = STABILITY.elastic,
     phonons: Phonons | None = STABILITY.phonons,
     relaxation: Relaxed = STABILITY.relaxation,
@@ -200,14 +200,7 @@ def stability(
 
     Strains and phonons are those of the structure with the symmetry that it has, see `properties.stability.Stability`.
     """
-    parts = Stability(relaxation, elastic, phonons, max_follow_steps)
-    found = _answered(Question([parts] if hull is None else [parts, hull]), structures, model, **how)
-    if hull is None:
-        return found
-    for answer in found.answers:
-        place: HullPlace = answer.documents.pop("hull")
-        answer.documents["stability"] = with_hull(answer.documents["stability"], place.document, place.error)
-    return Results(Question([parts]), found.answers)
+    return _one(Stability(relaxation, elastic, phonons, max_follow_steps, hull), structures, model, **how)
 
 
 def equation_of_state(

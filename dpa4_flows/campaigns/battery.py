@@ -26,8 +26,9 @@ from dpa4_flows.analysis.nearby import NEAR, nearest_compound
 from dpa4_flows.campaigns.battery_upgrade import upgrade
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
-from dpa4_flows.campaigns.hull import HULL, CompetingPhases, Placed, hull_finding, place
+from dpa4_flows.campaigns.hull import HULL, CompetingPhases, hull_finding, places
 from dpa4_flows.campaigns.kind import CampaignKind
+from dpa4_flows.campaigns.measured import relaxed
 from dpa4_flows.campaigns.relaxed import RELAX, Relaxation, judge_relaxation
 from dpa4_flows.campaigns.sanity import SANITY, InputDocument, SanitySection, check
 from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section
@@ -37,8 +38,7 @@ from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason, ReasonKind, voided
 from dpa4_flows.documents.schemas import Document, Provenance, RelaxationDocument
-from dpa4_flows.makers.references import lowest_element, stored_phases
-from dpa4_flows.reference.library import ReferencePhase
+from dpa4_flows.properties.hull import Place
 
 _CAPACITY_VOID = ("oxidation_limit", "not_topotactic")
 _VOLTAGE_VOID = ("saddle", "saddle_charged", "across_u_seam")
@@ -320,8 +320,8 @@ class IonMetal(CompetingPhases):
     def covers(self, other: Computation) -> bool:
         return self == other
 
-    def phases(self, scene: Scene, ids: Sequence[str]) -> list[ReferencePhase]:
-        return stored_phases(scene.table, [_ion(scene)])
+    def systems(self, scene: Scene, ids: Sequence[str]) -> set[str]:
+        return {_ion(scene)}
 
 
 def judge_electrode(case: Case) -> Finding:
@@ -362,11 +362,12 @@ def judge_electrode(case: Case) -> Finding:
 
 
 def _ion_metal(scene: Scene) -> RelaxationDocument | DPA4Error:
-    """The metal of the working ion, or why there is none."""
-    try:
-        return lowest_element(scene.table, _ion(scene))
-    except DPA4Error as error:
-        return error
+    """The metal of the working ion in its form of lowest energy, uncorrected, or why there is none."""
+    documents = scene.table.calculations(phase.key for phase in scene.competing.phases([_ion(scene)]))
+    usable = [found for found in documents.values() if found.converged and found.energy_per_atom is not None]
+    if not usable:
+        return DPA4Error(f"no form of elemental {_ion(scene)} has an energy")
+    return min(usable, key=lambda found: _number(found.energy_per_atom))
 
 
 def _number(value: float | None) -> float:
@@ -465,20 +466,21 @@ def judge_charged_hull(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
     if "electrode" not in scene.funnel.names:
         reliable = set(judged)
     others = scene.cases(sorted(reliable - set(judged)))
-    calculations = {case.id: case.calculations["relax_charged"] for case in (*cases, *others)}
-    for i, placed in place(scene, calculations, judged, reliable).items():
-        yield charged_finding(i, placed, reliable=i in reliable)
+    hosts = [relaxed(case, "relax_charged") for case in (*cases, *others)]
+    found = places(scene, hosts, aside=(i for i, host in enumerate(hosts) if host.name not in reliable))
+    for host, place in zip(hosts, found[: len(judged)], strict=False):
+        yield charged_finding(host, place, reliable=host.name in reliable)
 
 
-def charged_finding(candidate_id: str, placed: Placed, *, reliable: bool = True) -> Finding:
+def charged_finding(host: Crystal, place: Place, *, reliable: bool = True) -> Finding:
     """What a place on the hull says of a charged host.
 
     Args:
-        candidate_id: the candidate.
-        placed: where its host lies.
+        host: the host, relaxed.
+        place: where it lies.
         reliable: False for a host whose structure the model cannot describe; its distance is marked so.
     """
-    what, position = "the charged host ", placed.position
+    what, position = "the charged host ", place.position
     codes = []
     if far := _far_from_phases(position):
         codes.append(("charged_far_from_phases", f"{what}{position.formula}: {far}"))
@@ -489,8 +491,8 @@ def charged_finding(candidate_id: str, placed: Placed, *, reliable: bool = True)
         )
         codes.append(("charged_hull_unknown", sentence))
     return hull_finding(
-        candidate_id,
-        placed,
+        host,
+        place,
         values=ChargedHullValues,
         suffix="_charged",
         what=what,

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import BeforeValidator, ValidationError, create_model, model_validator
@@ -69,6 +70,12 @@ class Campaign(Section):
         """What counts in the score, by name of the value."""
         given = {name: getattr(self.ranking, name) for name in type(self.ranking).model_fields}
         return {name: objective for name, objective in given.items() if objective is not None}
+
+    @property
+    def further_models(self) -> list[str]:
+        """Names of the models that stages name for themselves."""
+        tables = (getattr(self, name, None) for name in self.funnel.names)
+        return sorted({name for table in tables if (name := getattr(table, "model", None)) is not None})
 
     def limits(self, stage: Stage) -> dict[str, Limits]:
         """Limits on the quantities of a stage, by name."""
@@ -211,6 +218,7 @@ def campaign_hash(
     model_sha256: str,
     code_version: str,
     inputs: Mapping[str, list[str]] | None = None,
+    models: Mapping[str, str | None] = MappingProxyType({}),
 ) -> str:
     """SHA-256 of everything that decides the result: settings, contents of the structure files, model and code.
 
@@ -222,10 +230,14 @@ def campaign_hash(
         code_version: version of the program.
         inputs: `input_checksums`, where the files need not be there any more; with ``library``, the keys of competing
             phases that no file names.
+        models: checksums of the models that stages name for themselves, by name.
     """
     inputs = input_checksums(campaign) if inputs is None else inputs
     settings = campaign.to_dict()
     del settings["engine"]
+    for table in settings.values():
+        if "model" in table:
+            table["model"] = models.get(table["model"])
     settings["model"] = {"dtype": campaign.model.dtype}
     settings["campaign"]["candidates"] = inputs["candidates"]
     if campaign.competition is not None:

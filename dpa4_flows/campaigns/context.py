@@ -21,9 +21,9 @@ from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.quantities import quantities
 from dpa4_flows.documents.reasons import Reason, voided
 from dpa4_flows.documents.schemas import Candidate, Document, RelaxationDocument, StageResult
-from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.model_reference import as_model
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.reference.table import ReferenceTable
 from dpa4_flows.store.table import ResultsError, ResultsTable, TableRef
 
 REFIT_FILE = "corrections.yaml"
@@ -46,6 +46,7 @@ class Screening(MSONable):
         corrections: name of the correction scheme, chosen.
         shared_table: it lies on a network file system and several machines write to it.
         run_id: of the table.
+        models: by name, those that stages name for themselves.
     """
 
     table: str
@@ -54,9 +55,11 @@ class Screening(MSONable):
     corrections: str
     shared_table: bool = False
     run_id: str | None = None
+    models: Mapping[str, ModelRef] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", as_model(self.model))
+        object.__setattr__(self, "models", {name: as_model(model) for name, model in self.models.items()})
 
     def as_dict(self) -> dict[str, Any]:
         return super().as_dict() | {"campaign": self.campaign.to_dict()}
@@ -91,15 +94,10 @@ class Screening(MSONable):
         """Options of the table ``[relax]``, and others instead of some."""
         return {option: getattr(self.campaign.relax, option) for option in RelaxSection.model_fields} | changes
 
-    def relax_maker(self, name: str) -> BatchRelaxMaker:
-        """Relaxes what is compared with the candidates as these are: only equal settings give comparable energies."""
-        return BatchRelaxMaker(
-            property=Relaxed(**self.relaxation()),
-            name=name,
-            model=self.model,
-            max_atoms_per_batch=self.campaign.engine.max_atoms_per_batch,
-            shared_table=self.shared_table,
-        )
+    @property
+    def relaxed(self) -> Relaxed:
+        """How candidates relax, and what is compared with them: only equal settings give comparable energies."""
+        return Relaxed(**self.relaxation())
 
 
 @dataclass
@@ -127,10 +125,21 @@ class Scene:
     def funnel(self) -> Funnel:
         return self.run.campaign.funnel
 
+    @cached_property
+    def competing(self) -> ReferenceTable:
+        """The table with the phases that compete in the run."""
+        return ReferenceTable.in_run(self.table)
+
     @property
     def settings(self) -> Any:
         """Table of the stage in the campaign file."""
         return getattr(self.run.campaign, self.stage.name, Section())
+
+    @property
+    def model(self) -> ModelRef:
+        """What computes the stage."""
+        named = getattr(self.settings, "model", None)
+        return self.run.model if named is None else self.run.models[named]
 
     def shared(self, function: Callable[[Scene], T]) -> T:
         """``function(self)``, computed once for all candidates."""

@@ -17,7 +17,11 @@ from pydantic import Field
 
 from dpa4_flows.campaigns.context import Screening, scene_of
 from dpa4_flows.campaigns.ranking import put_ranking
+from dpa4_flows.compute import driver
+from dpa4_flows.compute.driver import Counts
 from dpa4_flows.documents.schemas import ChunkSummary, Document, StageResult
+from dpa4_flows.makers.chunks import gathered, split
+from dpa4_flows.makers.property import retry_of
 from dpa4_flows.store.table import ResultsTable
 
 _WRITE_AT_ONCE = 1000
@@ -65,8 +69,33 @@ def _named(made: Job, name: str) -> Job:
 def compute(run: Screening, stage: str) -> Response | ChunkSummary:
     """What a stage computes of the candidates that are left; replaces itself by chunk jobs."""
     scene = scene_of(run, stage)
-    assert scene.stage.computes is not None
-    return scene.stage.computes.jobs(scene, scene.ids())
+    computes = scene.stage.computes
+    assert computes is not None
+    parts = computes.parts(scene, scene.ids())
+    if not parts:
+        return ChunkSummary(n_requested=0, n_computed=0, n_reused=0, n_failed=0)
+    chunks = split(list(parts), list(parts.values()), run.campaign.engine.chunk_size)
+    return Response(replace=gathered([compute_part(run, stage, chunk) for chunk in chunks], computes.of))
+
+
+@job(output_schema=ChunkSummary)
+def compute_part(run: Screening, stage: str, parts: list[str]) -> ChunkSummary:
+    """Some of what a stage computes, as far as the table of the run lacks it."""
+    scene, counts = scene_of(run, stage), Counts()
+    computes = scene.stage.computes
+    assert computes is not None
+    documents = driver.compute(
+        computes.asks(scene, parts),
+        run.model,
+        scene.table,
+        max_atoms_per_batch=run.campaign.engine.max_atoms_per_batch,
+        retry=retry_of(scene.table),
+        keep_failures=True,  # who is judged must have been computed
+        counts=counts,
+    )
+    for _ in documents:
+        pass
+    return counts.summary(len(parts))
 
 
 @job(output_schema=StageSummary)

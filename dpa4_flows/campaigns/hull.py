@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from jobflow import Response
 from pydantic import BaseModel
-from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_flows.analysis.completeness import HullCompleteness, hull_verdict
-from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
-from dpa4_flows.campaigns.context import Case, Scene
+from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.completeness import hull_verdict
+from dpa4_flows.campaigns.context import Case, Scene, Screening
+from dpa4_flows.campaigns.library import REFERENCES, run_library
+from dpa4_flows.campaigns.measured import relaxed
 from dpa4_flows.campaigns.sections import HullSection, Limits, RelaxSection, Section
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
-from dpa4_flows.documents.provenance import energy_frame, provenance
+from dpa4_flows.compute.driver import compute
+from dpa4_flows.compute.plan import Ask, Crystal, Crystals
 from dpa4_flows.documents.reasons import Reason, ReasonKind
-from dpa4_flows.documents.schemas import ChunkSummary, HullDocument, RelaxationDocument
-from dpa4_flows.makers.references import (
-    ReferenceMaker,
-    reference_entries,
-    stored_phases,
-    stored_surveys,
-)
-from dpa4_flows.properties.competition import Rivals
-from dpa4_flows.properties.hull import Graded, HullValues, hull_document, hull_problem
-from dpa4_flows.reference.entries import chemical_system, document_entry
-from dpa4_flows.reference.library import ReferencePhase
+from dpa4_flows.properties.competition import systems_of
+from dpa4_flows.properties.hull import Hull, HullValues, Place
+from dpa4_flows.reference.entries import chemical_system
+from dpa4_flows.reference.store import ReferenceStore
 
 NOTICEABLY_BELOW = 0.02
 """eV/atom; a phase that lies further below all others may miss competitors; beyond `FAR_BELOW` it does."""
@@ -60,9 +55,7 @@ REASONS = {
 @dataclass(frozen=True)
 class CompetingPhases(Computation):
     """Relaxes the competing phases of the candidates, with the settings of the candidates: a phase that stays on a
-    saddle point would let every candidate near it look stable.
-
-    They come from the table, since a worker need not have the files.
+    saddle point would let every candidate near it look stable. The hull asks for what still lacks.
     """
 
     of: str = "competing phases"
@@ -72,93 +65,64 @@ class CompetingPhases(Computation):
         return {"hull": HullSection, "relax": RelaxSection}
 
     def work(self, scene: Scene, ids: Sequence[str]) -> dict[str, int]:
-        maker = scene.run.relax_maker(self.of)
-        return {maker.key(phase.structure): len(phase.structure) for phase in self.phases(scene, ids)}
+        return {phase.key: phase.n_atoms for phase in scene.competing.phases(self.systems(scene, ids))}
 
-    def jobs(self, scene: Scene, ids: Sequence[str]) -> Response | ChunkSummary:
-        maker = ReferenceMaker(
-            relax_maker=scene.run.relax_maker(self.of), chunk_size=scene.run.campaign.engine.chunk_size
-        )
-        return maker.replace_phases(scene.table, self.phases(scene, ids))
+    def asks(self, scene: Scene, parts: Sequence[str]) -> Iterator[tuple[str, Ask[Any]]]:
+        structures = scene.competing.structures(parts)
+        return ((key, Ask(scene.run.relaxed, Crystal(structure))) for key, structure in structures.items())
 
     def covers(self, other: Computation) -> bool:
         return isinstance(other, CompetingPhases)
 
-    def phases(self, scene: Scene, ids: Sequence[str]) -> list[ReferencePhase]:
-        """Those in the chemical systems of the candidates ``ids``."""
+    def systems(self, scene: Scene, ids: Sequence[str]) -> set[str]:
+        """Chemical systems of the candidates ``ids``."""
         found = (structure_of_fields(c.structure) for c in scene.table.candidates(ids) if c.structure is not None)
-        return stored_phases(scene.table, {chemical_system(structure) for structure in found})
+        return {chemical_system(structure) for structure in found}
 
 
 @dataclass(frozen=True)
-class Placed:
-    """Where one phase lies.
+class RunHull(Hull):
+    """The hull in a campaign: what competes are the phases that the run was prepared with, in its own table, since a
+    worker need not have the files.
 
     Attributes:
-        position: with respect to the competing phases and its rivals.
-        calculation: its relaxation.
-        completeness: what competed.
-        warnings: sentences about its corrections.
-        document: the whole; None without a formation energy.
-        error: instead of everything, why it has no place on a hull.
+        run: the campaign.
     """
 
-    position: HullResult
-    calculation: RelaxationDocument
-    completeness: HullCompleteness | None = None
-    warnings: Sequence[str] = ()
-    document: HullDocument | None = None
-    error: str = ""
+    run: Screening | None = None
+
+    @classmethod
+    def of(cls, run: Screening) -> RunHull:
+        """With the settings of the campaign."""
+        return cls(relaxation=run.relaxed, corrections=run.scheme(), run=run)
+
+    def known_phases(self, subject: Crystal | Crystals, systems: Sequence[str]) -> tuple[ReferenceStore, list[str]]:
+        assert self.run is not None
+        return run_library(self.run), []
 
 
-def place(
-    scene: Scene, calculations: Mapping[str, RelaxationDocument], judged: Collection[str], rivals: Collection[str]
-) -> dict[str, Placed]:
-    """Where the phases ``judged`` lie, by id.
+def places(scene: Scene, crystals: Sequence[Crystal], aside: Iterable[int] = ()) -> list[Place]:
+    """Where relaxed crystals lie, in order; those at the positions ``aside`` stand against no other.
 
-    Args:
-        scene: the stage.
-        calculations: relaxations of the phases by id.
-        judged: ids whose places are wanted.
-        rivals: ids whose phases stand against the others; the rest competes with nothing.
+    Raises:
+        DPA4Error: there are no hulls at all.
     """
-    scheme = scene.run.scheme()
-    origin = provenance(scene.run.model, {"corrections": scheme}, with_pymatgen=True)
-    found: dict[str, Placed] = {}
-    entries: dict[str, ComputedStructureEntry] = {}
-    warnings: dict[str, tuple[str, ...]] = {}
-    for i, calculation in calculations.items():
-        corrected = document_entry(calculation, scheme, i)
-        if corrected.entry is not None:
-            entries[i], warnings[i] = corrected.entry, corrected.warnings
-        elif i in judged:
-            nowhere = HullResult(i, calculation.formula, "", 0.0, 0.0)
-            found[i] = Placed(nowhere, calculation, error=corrected.reason or "no corrected energy")
-    references = reference_entries(scene.table, scheme)
-    own = {i: entry for i, entry in entries.items() if i in judged}
-    against = [entry for i, entry in entries.items() if i in rivals]
-    positions = phase_positions(list(own.values()), references.entries, rivals=against)
-    frame, graded = energy_frame(scene.run.model, scheme), Graded(Rivals(references, stored_surveys(scene.table)))
-    for i, position in zip(own, positions, strict=True):
-        completeness = graded.of(position)
-        document = None if hull_problem(position) else hull_document(position, frame, origin, completeness)
-        found[i] = Placed(position, calculations[i], completeness, warnings[i], document)
-    if scene.stage.name == "hull":
-        stable = {i: p.document.verdict for i, p in found.items() if p.document is not None}
-        summary = hull_summary(
-            sorted(graded.systems),
-            references.entries,
-            list(entries.values()),
-            completeness=graded.systems,
-            verdicts=stable,
-        )
-        scene.table.set_meta("hull_summary", summary)
-    return {i: found[i] for i in calculations if i in found}
+    subject = Crystals(tuple(crystals), frozenset(aside))
+    ((_, found),) = compute([("", Ask(RunHull.of(scene.run), subject))], scene.run.model, scene.table)
+    if found.error is not None:
+        raise DPA4Error(found.error)
+    rows = {row["key"]: row for row in scene.table.get_meta(REFERENCES, [])}
+    rows |= {phase.key: phase._asdict() for phase in scene.competing.phases(systems_of(subject))}
+    scene.table.set_meta(REFERENCES, list(rows.values()))
+    if scene.stage.name == HULL.name:
+        scene.table.set_meta("hull_summary", found.summary)
+    listed: list[Place] = found.places
+    return listed
 
 
 def hull_finding(
-    candidate_id: str,
-    placed: Placed,
+    crystal: Crystal,
+    place: Place,
     *,
     values: type[BaseModel] = HullValues,
     suffix: str = "",
@@ -169,25 +133,25 @@ def hull_finding(
     """What a place on the hull says. A distance that is unknown, or a lower bound by far, does not rank.
 
     Args:
-        candidate_id: the candidate.
-        placed: where its phase lies.
+        crystal: the candidate, relaxed.
+        place: where it lies.
         values: document of the values; their names are those of `HullValues` with ``suffix``.
         suffix: of names of values and of codes.
         what: words before the formula, with a space at the end.
         unknown: code of the reasons for a distance that is not known, instead of one for each cause.
         further: other reasons.
     """
-    position, completeness = placed.position, placed.completeness
+    position, completeness, document = place.position, place.completeness, place.document
     distance, below = position.energy_above_hull, position.distance_to_competing
-    origin = placed.document.provenance if placed.document else None
-    keys = [placed.calculation.key]
-    error = placed.error or position.error
+    origin = document.provenance if document else None
+    keys = [] if crystal.relaxed is None else [crystal.relaxed.key]
+    error = place.error or position.error
     if error or distance is None or completeness is None:
         sentence = error or f"{position.formula} has no place on the hull"
-        return Finding(candidate_id, [Reason(code="no_hull_distance", sentence=sentence)], keys=keys, provenance=origin)
+        return Finding(crystal.name, [Reason(code="no_hull_distance", sentence=sentence)], keys=keys, provenance=origin)
     products = products_text(position.formula, position.decomposition)
     verdict = hull_verdict(distance, below, completeness)
-    codes = [("corrections_doubtful", sentence) for sentence in placed.warnings]
+    codes = [("corrections_doubtful", sentence) for sentence in place.doubts]
     codes += [("phases_missing", f"not on the hull: {sentence}") for sentence in completeness.without_energy]
     if position.missing_references:
         elements = ", ".join(position.missing_references)
@@ -217,10 +181,10 @@ def hull_finding(
         {f"{name}{suffix}": number for name, number in numbers.items()} | words | {"n_competing": position.n_competing}
     )
     return Finding(
-        candidate_id,
+        crystal.name,
         [*(Reason(code=code, sentence=sentence) for code, sentence in codes), *further],
         values=values.model_validate({name: value for name, value in named.items() if name in values.model_fields}),
-        document=placed.document,
+        document=document,
         sentences={
             f"energy_above_hull{suffix}": f"{what}{position.formula} lies {{value:.3f}} eV/atom above the hull, more "
             f"than {{limit:g}}; it would turn into {products}"
@@ -241,9 +205,8 @@ def products_text(formula: str, decomposition: Mapping[str, float]) -> str:
 
 def judge_hull(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
     """Distance of the relaxed candidates, which compete with each other, too."""
-    calculations = {case.id: case.calculations["relax"] for case in cases}
-    for i, placed in place(scene, calculations, calculations, calculations).items():
-        yield hull_finding(i, placed)
+    crystals = [relaxed(case) for case in cases]
+    yield from map(hull_finding, crystals, places(scene, crystals))
 
 
 HULL = Stage(

@@ -19,10 +19,18 @@ from dpa4_flows.campaigns.config import Campaign
 from dpa4_flows.campaigns.context import Scene, Screening, scene_of
 from dpa4_flows.campaigns.flow import write_verdicts
 from dpa4_flows.campaigns.hull import CompetingPhases
-from dpa4_flows.campaigns.library import campaign_library
-from dpa4_flows.campaigns.run import TABLE_FILE, choose_corrections, is_begun, model_of, open_run, read_inputs
+from dpa4_flows.campaigns.library import campaign_library, put_phases
+from dpa4_flows.campaigns.run import (
+    TABLE_FILE,
+    choose_corrections,
+    further_models,
+    is_begun,
+    model_of,
+    open_run,
+    read_inputs,
+)
 from dpa4_flows.documents.schemas import StageResult
-from dpa4_flows.makers.references import put_phases
+from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.bundled_phases import bundled_keys
 from dpa4_flows.reference.entries import chemical_system
 from dpa4_flows.reference.library import ReferencePhase, select_for_chemsys
@@ -103,7 +111,7 @@ def plan_campaign(campaign: Campaign, folder: Path) -> Plan:
     elements: Collection[int] = range(1, 119)
     asked = "none" if campaign.competition is None else campaign.competition.corrections
     corrections = "" if asked == "auto" else asked
-    present = model.name not in registry.REGISTRY or registry.is_cached(model.name)
+    present = _is_present(model)
     if present:
         model = model.resolve()
         info = model.info()
@@ -113,18 +121,22 @@ def plan_campaign(campaign: Campaign, folder: Path) -> Plan:
     else:
         model = replace(model, sha256=_UNKNOWN_SHA256)
         notes.append(f"model {model.name} is not in the cache: its elements were not checked, and it will be fetched")
-    run = Screening(table=str(folder / TABLE_FILE), model=model, campaign=campaign, corrections=corrections)
+    models = {
+        name: one.resolve() if _is_present(one) else replace(one, sha256=_UNKNOWN_SHA256)
+        for name, one in further_models(campaign).items()
+    }
+    run = Screening(str(folder / TABLE_FILE), model, campaign, corrections, models=models)
     library = None
     if present:
         library, remarks = campaign_library(run, make=False)
         notes += remarks
-    candidates, phases, surveys, _ = read_inputs(campaign, library, elements)
+    candidates, phases, surveys, _ = read_inputs(run, library, elements)
     stores: list[ResultsTable] = [open_run(folder)] if is_begun(folder) else []
     stores += [] if library is None else [library.table]
     with tempfile.TemporaryDirectory() as empty:
         table = ResultsTable(Path(empty) / TABLE_FILE)
         table.put_candidates(candidates)
-        put_phases(table, phases)
+        put_phases(table, phases, surveys)
         rejected, ids, work = _pass(run, table, elements, stores)
         structures = [structure_of_fields(c.structure) for c in table.candidates(ids) if c.structure is not None]
     compared = any(type(stage.computes) is CompetingPhases for stage in campaign.funnel.stages)
@@ -138,9 +150,14 @@ def plan_campaign(campaign: Campaign, folder: Path) -> Plan:
         rejected=rejected,
         work=work,
         chemical_systems=dict(sorted(systems.items())),
-        completeness={system: _completeness(system, phases, surveys) for system in sorted(systems)},
+        completeness={system: _completeness(system, list(phases.values()), surveys) for system in sorted(systems)},
         notes=notes,
     )
+
+
+def _is_present(model: ModelRef) -> bool:
+    """Whether a model can be loaded without fetching it."""
+    return model.name not in registry.REGISTRY or registry.is_cached(model.name)
 
 
 def _pass(

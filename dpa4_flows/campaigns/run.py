@@ -22,22 +22,26 @@ from dpa4_flows.analysis.schemes import REFIT, find_scheme
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import Campaign, campaign_hash, campaign_of, input_checksums
 from dpa4_flows.campaigns.context import REFIT_FILE, Screening
-from dpa4_flows.campaigns.library import borrow, campaign_library, further_phases, give_back
+from dpa4_flows.campaigns.library import (
+    REFERENCES,
+    borrow,
+    campaign_library,
+    earlier_phases,
+    further_phases,
+    give_back,
+    keyed,
+    put_phases,
+    run_library,
+)
 from dpa4_flows.campaigns.sections import ConfigError
 from dpa4_flows.documents.provenance import code_version
 from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.makers.property import RETRY_SINCE
-from dpa4_flows.makers.references import (
-    find_phases,
-    put_phases,
-    put_surveys,
-    stored_phases,
-)
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.proposed import with_proposals
-from dpa4_flows.reference.sources import file_surveys
+from dpa4_flows.reference.sources import file_surveys, find_phases
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.store.table import EmptyTableError, ResultsTable
 
@@ -72,6 +76,11 @@ def model_of(campaign: Campaign) -> ModelRef:
     """Handle of the model that a campaign names, not loaded yet."""
     section = campaign.model
     return ModelRef(section.name, sha256=section.sha256, device=section.device, dtype=section.dtype)
+
+
+def further_models(campaign: Campaign) -> dict[str, ModelRef]:
+    """The same of the models that its stages name for themselves, by name."""
+    return {name: replace(model_of(campaign), name=name, sha256=None) for name in campaign.further_models}
 
 
 def choose_corrections(campaign: Campaign, info: ModelInfo, stored_refit: Path | None = None) -> tuple[str, list[str]]:
@@ -124,19 +133,22 @@ def prepare_run(
     path, shared = folder / TABLE_FILE, engine == "fireworks"
     refit = folder / REFIT_FILE
     corrections, notes = choose_corrections(campaign, info, refit if stored_inputs and refit.is_file() else None)
-    run = Screening(table=str(path), model=model, campaign=campaign, corrections=corrections, shared_table=shared)
+    models = {name: one.resolve() for name, one in further_models(campaign).items()}
+    run = Screening(str(path), model, campaign, corrections, shared_table=shared, models=models)
     library, remarks = campaign_library(run)
     notes += remarks
     if library is not None and is_begun(folder):  # what an interrupted run, or workers elsewhere, have computed
         notes += give_back(library, open_run(folder))
     inputs = open_run(folder).get_meta("inputs") if stored_inputs else None
     if inputs is None:  # also in the folder of an older version
-        candidates, phases, surveys, inputs = read_inputs(campaign, library, info.elements)
+        candidates, phases, surveys, inputs = read_inputs(run, library, info.elements)
     else:
-        candidates, phases, surveys = open_run(folder).candidates(), None, {}
+        begun = open_run(folder)
+        candidates, (phases, surveys) = begun.candidates(), earlier_phases(run, begun)
     if n_further := len(inputs.get("library", ())):
         notes.append(f'{n_further} competing phases are from the library; library = "none" in [hull] leaves them out')
-    identity = campaign_hash(campaign, info.sha256, code_version(), inputs)
+    checksums = {name: one.sha256 for name, one in models.items()}
+    identity = campaign_hash(campaign, info.sha256, code_version(), inputs, checksums)
     if force:
         for file in table_files(folder):
             file.unlink(missing_ok=True)
@@ -150,11 +162,14 @@ def prepare_run(
     if not finished:
         table.set_meta("state", "preparing")
         table.set_meta("inputs", None)  # until all of them are there
-        if phases is not None:
-            put_phases(table, phases)
-            put_surveys(table, surveys)
-        if library is not None:
-            borrow(library, table, stored_phases(table))
+        if phases or not stored_inputs:
+            put_phases(table, phases, surveys)
+        if campaign.competition is not None:
+            own = run_library(run)
+            keys = [phase.key for phase in own.table.phases()]
+            own.take_over(keys)
+            if library is not None:
+                borrow(library, table, keys)
         if (scheme := find_scheme(corrections)).model_sha256 and scheme.file is not None and scheme.file != refit:
             write_bytes(refit, scheme.file.read_bytes())
         _start(prepared, candidates, info, engine, identity)
@@ -174,21 +189,23 @@ def finish_run(prepared: PreparedRun) -> list[str]:
 
 
 def read_inputs(
-    campaign: Campaign, library: ReferenceStore | None, elements: Collection[int]
-) -> tuple[list[Candidate], list[ReferencePhase], dict[str, Survey], dict[str, list[str]]]:
-    """Candidates, competing phases, surveys of them, and what identifies the files and the library of all that.
+    run: Screening, library: ReferenceStore | None, elements: Collection[int]
+) -> tuple[list[Candidate], dict[str, ReferencePhase], dict[str, Survey], dict[str, list[str]]]:
+    """Candidates, competing phases by the key of their relaxation, surveys of them, and what identifies the files and
+    the library of all that.
 
     ``elements``: atomic numbers that the model knows.
     """
+    campaign = run.campaign
     candidates = read_candidates(campaign.campaign.candidates)
     if campaign.competition is None:
-        return candidates, [], {}, input_checksums(campaign)
+        return candidates, {}, {}, input_checksums(campaign)
     systems = {chemical_system(structure_of_fields(c.structure)) for c in candidates if c.structure is not None}
-    phases = find_phases(systems, campaign.competition.competing, bundled=campaign.competition.bundled)
+    phases = keyed(run, find_phases(systems, campaign.competition.competing, bundled=campaign.competition.bundled))
     further = {} if library is None else further_phases(library, systems, phases)
-    phases += further.values()
+    phases |= further
     if campaign.competition.prototypes:
-        phases = with_proposals(systems, phases, elements)
+        phases |= keyed(run, with_proposals(systems, phases.values(), elements)[len(phases) :])
     surveys = file_surveys(campaign.competition.competing, systems)
     surveys |= {} if library is None else library.surveys(systems)
     told = sorted(f"{system}: {survey.words}" for system, survey in surveys.items())
@@ -287,7 +304,7 @@ def _start(prepared: PreparedRun, candidates: list[Candidate], info: ModelInfo, 
         "started": datetime.now(UTC).isoformat(),
         "finished": None,
         "hull_summary": {},
-        "references": [],
+        REFERENCES: [],
         "fireworks": [],
     }
     for name, value in facts.items():

@@ -13,6 +13,7 @@ from dpa4_flows.analysis.schemes import PUBLISHED as SCHEMES
 from dpa4_flows.analysis.schemes import REFIT
 from dpa4_flows.documents.calculations import RATTLE
 from dpa4_flows.documents.quantities import Goal
+from dpa4_flows.model_ref import ModelRef
 
 REFIT_SUFFIXES = (".yaml", ".yml")
 CACHE, NONE = "cache", "none"
@@ -58,6 +59,13 @@ def _model_name(value: str, info: ValidationInfo) -> str:
     return f"{checked_path(file, info, 'model file')}{mark}{branch}"
 
 
+def _further_model(value: str, info: ValidationInfo) -> str:
+    """The same of a model that is not that of the campaign, which must exist."""
+    found = _model_name(value, info)
+    ModelRef(found).located()
+    return found
+
+
 def _correction_scheme(value: str, info: ValidationInfo) -> str:
     """A published scheme or a refit by name; the file of a refit as an absolute path."""
     if value in (*SCHEMES, "auto") or value.startswith(REFIT):
@@ -77,6 +85,7 @@ def _library(value: str, info: ValidationInfo) -> str:
     return str((folder / Path(value).expanduser()).resolve())
 
 
+ModelName = Annotated[str, AfterValidator(_further_model)]
 StructureFile = Annotated[str, AfterValidator(_existing_file)]
 
 

@@ -7,16 +7,16 @@ keys of the ranking, reasons, report.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from jobflow import Response
 from pydantic import BaseModel
 
 from dpa4_flows.campaigns.sections import Limits, Section
+from dpa4_flows.compute.plan import Ask
 from dpa4_flows.documents.reasons import Reason, ReasonKind
-from dpa4_flows.documents.schemas import ChunkSummary, Document, Provenance
+from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.store.table import ResultsTable
 
 if TYPE_CHECKING:
@@ -51,8 +51,12 @@ class Computation(ABC):
         """Atoms by key of every calculation for the candidates ``ids``, stored or not."""
 
     @abstractmethod
-    def jobs(self, scene: Scene, ids: Sequence[str]) -> Response | ChunkSummary:
-        """What replaces the job of the stage: chunk jobs for what the table lacks."""
+    def asks(self, scene: Scene, parts: Sequence[str]) -> Iterator[tuple[str, Ask[Any]]]:
+        """What a job asks for that has got some of the `parts`, as far as the table lacks it."""
+
+    def parts(self, scene: Scene, ids: Sequence[str]) -> dict[str, int]:
+        """What is dealt out to jobs for the candidates ``ids``, with its atoms: by default the calculations."""
+        return self.work(scene, ids)
 
     def covers(self, other: Computation) -> bool:
         """Whether ``other``, of a later stage and so of no more candidates, computes nothing else."""

@@ -109,7 +109,7 @@ def build(
         if content.competition is None:
             raise DPA4Error(f"campaign {content.campaign.name} compares nothing with competing phases")
         computes = model_of(content)
-        relaxation = Screening("", computes, content, corrections="none").relax_maker("reference").property
+        relaxation = Screening("", computes, content, corrections="none").relaxed
         library = library or _campaign_library(content)
         budget = budget or content.engine.max_atoms_per_batch
         wanted += _campaign_systems(content)

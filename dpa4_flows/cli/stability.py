@@ -22,13 +22,13 @@ from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.relaxing import Library, Rattle, library_name
 from dpa4_flows.cli.stability_output import print_answers, result_rows, structures_to_write
 from dpa4_flows.cli.structures import read_inputs
-from dpa4_flows.compute.plan import Crystal
+from dpa4_flows.compute.plan import Ask, Crystal, Crystals
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.calculations import RATTLE
+from dpa4_flows.documents.stability import StabilitySet
 from dpa4_flows.extras import require_extra
-from dpa4_flows.makers.stability import stability_asks, stability_set
 from dpa4_flows.properties.elastic import Elastic
-from dpa4_flows.properties.hull import Hull, HullSet
+from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
 from dpa4_flows.properties.stability import Stability
 from dpa4_flows.store.table import ResultsTable
@@ -81,8 +81,8 @@ class Answers:
         if not self.no_phonons:
             require_extra("phonons", "a calculation of phonons (left out by --no-phonons)")
 
-    def property(self, fmax: float, max_steps: int) -> Stability:
-        """Strains and phonons, after a relaxation that ends there."""
+    def property(self, fmax: float, max_steps: int, hull: Hull) -> Stability:
+        """Strains and phonons, after a relaxation that ends there, and the place on the hull."""
         folder = None if self.output is None else str((self.output / "force_constants").resolve())
         temperatures = tuple(self.temperature or TEMPERATURES)
         phonons = Phonons(self.min_length, temperatures_k=temperatures, force_constants_folder=folder)
@@ -91,6 +91,7 @@ class Answers:
             elastic=None if self.no_elastic else Elastic(),
             phonons=None if self.no_phonons else phonons,
             max_follow_steps=FOLLOW_STEPS if self.follow_modes else 0,
+            hull=None if self.no_hull else hull,
         )
 
 
@@ -148,15 +149,13 @@ def stability(
     inputs = [crystal(entry) for entry in read_inputs(files)]
     machine.use_threads()
     computes = machine.model(model).resolve()
-    what, output = asked.property(fmax, max_steps), asked.output
+    what, output = asked.property(fmax, max_steps, hull.property()), asked.output
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
-    crystals = [Crystal(inputs[i].structure, inputs[i].name) for i in good]
-    asks = stability_asks(what, None if asked.no_hull else hull.property(), crystals)
+    crystals = Crystals(tuple(Crystal(inputs[i].structure, inputs[i].name) for i in good))
     place = tempfile.TemporaryDirectory() if output is None else nullcontext(str(output))
     with place as path:
-        answers = documents_of(asks, computes, ResultsTable(Path(path) / TABLE), machine, quiet=as_json)
-    placed: HullSet | None = answers.get("hull")
-    found = stability_set(answers)
+        table = ResultsTable(Path(path) / TABLE)
+        found: StabilitySet = documents_of({"": Ask(what, crystals)}, computes, table, machine, quiet=as_json)[""]
     rows = result_rows(inputs, good, found)
     notes = list(dict.fromkeys(found.warnings))
     info = computes.info()
@@ -176,7 +175,7 @@ def stability(
         print_answers(rows)
         for file in written:
             say(f"wrote {file}")
-    _finish(rows, notes, incomplete_words(placed.completeness) if placed is not None else [])
+    _finish(rows, notes, incomplete_words(found.completeness))
 
 
 def _write(

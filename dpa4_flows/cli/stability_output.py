@@ -32,9 +32,9 @@ def result_rows(inputs: Sequence[Computed], computed: Sequence[int], found: Stab
     ]
     starts: Any = {"along_mode": True}
     exclude: Any = {"phonons": starts, "followed": {"steps": {"__all__": {"phonons": starts}}}}
-    for position, document, error in zip(computed, found.documents, found.errors, strict=True):
-        rows[position]["error"] = error
-        if document is not None:
+    for position, document in zip(computed, found.documents, strict=True):
+        rows[position]["error"] = document.error
+        if document.error is None:
             rows[position] |= document.model_dump(mode="json", exclude=exclude)
             rows[position]["warnings"] = [*inputs[position].warnings, *document.warnings]
     return rows
@@ -98,12 +98,12 @@ def _cells(part: str, document: Mapping[str, Any] | None) -> list[str]:
 
 
 def structures_to_write(
-    inputs: Sequence[Computed], computed: Sequence[int], documents: Sequence[StabilityDocument | None]
+    inputs: Sequence[Computed], computed: Sequence[int], documents: Sequence[StabilityDocument]
 ) -> dict[str, list[Computed]]:
     """By name of the file: the relaxed structures, and the lower ones at the end of imaginary modes."""
     relaxed, lower = [], []
     for position, document in zip(computed, documents, strict=True):
-        if document is None or document.relaxed is None:
+        if document.relaxed is None:
             continue
         name = inputs[position].name
         facts: dict[str, Any] = {"verdict": document.verdict, "converged": document.relaxed.converged}

@@ -13,6 +13,7 @@ number.
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -27,8 +28,8 @@ from dpa4_core.relax import Relax, RelaxResult, Static
 from dpa4_core.verdicts import ErrorCode
 from dpa4_flows.compute.flight import Result, SafeFlight
 from dpa4_flows.compute.parts import part_of_text, request_key, text_of_part
-from dpa4_flows.compute.plan import Answer, Ask, Plan, PlanError
-from dpa4_flows.documents.schemas import Document
+from dpa4_flows.compute.plan import Answer, Ask, Plan, PlanError, Request, Until
+from dpa4_flows.documents.schemas import ChunkSummary, Document
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.store.protocol import MemoryStore, Store
 from dpa4_flows.store.writer import Writer
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
 
+_LOOK_S = 0.1  # between two looks at what happens elsewhere, where nothing is computed meanwhile
 _AT_ONCE = 100  # asks that are looked up together, and documents that wait for the caller
 
 OUT_OF_MEMORY: ErrorCode = "out_of_memory"
@@ -55,7 +57,7 @@ class Retry:
     since: datetime | None = None
 
     def again(self, document: Any) -> bool:
-        if getattr(document, "error", None) is None:
+        if not document.failed:
             return False
         early = self.since is not None and document.provenance.created < self.since
         return self.errors or early or getattr(document, "error_code", None) == OUT_OF_MEMORY
@@ -68,6 +70,7 @@ class _Running:
     Attributes:
         name: of the plan among all that are on their way.
         ask: what it is to answer.
+        model: that computes.
         store: of its document.
         stored_as: key of its document, and owner of its parts in the store; None for one that is not stored.
         generator: the plan; None while it has not begun.
@@ -81,6 +84,7 @@ class _Running:
 
     name: str
     ask: Ask[Any]
+    model: ModelRef
     store: Store
     stored_as: str | None
     generator: Plan[Any] | None = None
@@ -103,16 +107,18 @@ def compute(
     *,
     max_atoms_per_batch: int | None = None,
     retry: Retry = Retry(),
+    keep_failures: bool = False,
     counts: Counts | None = None,
 ) -> Iterator[tuple[Key, Any]]:
     """Documents of all that is asked for, as they are finished.
 
     Args:
         asks: pairs of a key, which comes out with the document, and an `Ask`; read as there is room.
-        model: the potential.
+        model: the potential, where an ask names no other one; each is loaded when it is first needed.
         store: finds and keeps documents; in memory by default.
-        max_atoms_per_batch: atoms in flight; None leaves it to the device.
+        max_atoms_per_batch: atoms in flight, of each model; None leaves it to the device.
         retry: which stored failures are computed again.
+        keep_failures: store those of all properties, so that they are found again.
         counts: told what is done.
 
     Returns:
@@ -123,7 +129,7 @@ def compute(
         DPA4Error: what another crystal would meet, too: no such model, a store that cannot be written.
     """
     store = MemoryStore() if store is None else store
-    return _Loop(asks, model, store, max_atoms_per_batch, retry, counts or Counts()).run()
+    return _Loop(asks, model, store, max_atoms_per_batch, retry, keep_failures, counts or Counts()).run()
 
 
 @dataclass
@@ -133,6 +139,8 @@ class Counts:
     Attributes:
         n_found: documents of the caller that the store had.
         n_made: documents of the caller that were made.
+        n_failed: of both, with an error.
+        n_unconverged: of both, without an error, but not converged.
         n_asked: calculations that were begun.
         n_requests: calculations.
         n_atoms: of the calculations.
@@ -141,10 +149,22 @@ class Counts:
 
     n_found: int = 0
     n_made: int = 0
+    n_failed: int = 0
+    n_unconverged: int = 0
     n_asked: int = 0
     n_requests: int = 0
     n_atoms: int = 0
     n_force_calls: int = 0
+
+    def summary(self, n_requested: int) -> ChunkSummary:
+        """What a job on ``n_requested`` structures hands on."""
+        return ChunkSummary(
+            n_requested=n_requested,
+            n_computed=self.n_made,
+            n_reused=n_requested - self.n_made,
+            n_failed=self.n_failed,
+            n_unconverged=self.n_unconverged,
+        )
 
 
 class _Loop:
@@ -155,6 +175,7 @@ class _Loop:
         store: Store,
         max_atoms_per_batch: int | None,
         retry: Retry,
+        keep_failures: bool,
         counts: Counts,
     ) -> None:
         self._asks = iter(asks)
@@ -162,8 +183,9 @@ class _Loop:
         self._store = store
         self._max_atoms = max_atoms_per_batch
         self._retry = retry
+        self._keep_failures = keep_failures
         self._counts = counts
-        self._flight: SafeFlight | None = None
+        self._flights: dict[ModelRef, SafeFlight] = {}  # one for each model that is asked for
         self._writer = Writer()
         self._plans: dict[str, _Running] = {}  # begun or about to, by name
         self._begin: deque[_Running] = deque()  # of the caller, not begun yet
@@ -174,6 +196,7 @@ class _Loop:
         self._tried: set[str] = set()  # failures that this loop has made, which it does not try again
         self._owners: dict[int, set[str]] = {}  # plans that were left unfinished, by store
         self._got: dict[str, _Running] = {}  # results since the last look, by name
+        self._until: dict[str, tuple[_Running, Until]] = {}  # what plans wait for that is not computed here
         self._exhausted = False
         self._number = 0
 
@@ -184,8 +207,11 @@ class _Loop:
                 while self._out:
                     yield self._out.popleft()
                 if self._requests:
-                    for name, result in self._batch().step():  # one force call for all that are in flight
-                        self._arrived(str(name), result)
+                    for flight in filter(None, list(self._flights.values())):
+                        for name, result in flight.step():  # one force call for all that are in flight
+                            self._arrived(str(name), result)
+                elif self._until and not (self._ready or self._begin):
+                    time.sleep(_LOOK_S)
                 elif self._exhausted and not (self._ready or self._begin):
                     assert not self._plans, f"plans wait for each other: {sorted(self._plans)}"
                     return
@@ -194,10 +220,14 @@ class _Loop:
 
     def _advance(self) -> None:
         """Give answers to the plans that have all of theirs, and begin others as long as the batch has room."""
+        for name, (plan, until) in list(self._until.items()):
+            if until.so_far():
+                del self._until[name]
+                self._answer(plan, name, True)
         while len(self._out) < _AT_ONCE:
             if self._ready:
                 self._send(self._ready.popleft())
-            elif self._flight is not None and self._flight.n_atoms_waiting >= self._flight.budget:
+            elif any(flight.n_atoms_waiting >= flight.budget for flight in self._flights.values()):
                 break
             elif self._begin:
                 self._send(self._begin.popleft())
@@ -217,19 +247,19 @@ class _Loop:
         if not part:
             self._exhausted = True
             return False
-        for (key, _), answer in zip(part, self._look_up([ask for _, ask in part]), strict=True):
+        for (key, _), answer in zip(part, self._look_up([ask for _, ask in part], self._model), strict=True):
             if isinstance(answer, _Running):
                 if not answer.callers and not answer.parents:
                     self._begin.append(answer)
                 answer.callers.append(key)
             else:
                 self._counts.n_found += 1
-                self._out.append((key, answer))
+                self._hand_out(key, answer)
         return True
 
-    def _look_up(self, asks: list[Ask[Any]]) -> list[_Running | Document]:
-        """For each ask the stored document, or the plan that makes it, begun or not."""
-        keys = [ask.property.key(ask.crystal, self._model) for ask in asks]
+    def _look_up(self, asks: list[Ask[Any]], model: ModelRef) -> list[_Running | Document]:
+        """For each ask the stored document or the plan that makes it, begun or not; by ``model`` if it names none."""
+        keys = [ask.property.key(ask.crystal, ask.model or model) for ask in asks]
         stored: dict[tuple[int, str], Document] = {}
         groups: dict[tuple[int, type[Document]], list[str]] = {}
         stores: dict[int, Store] = {}
@@ -257,7 +287,7 @@ class _Loop:
                     continue
             plan = self._plans.get(name)
             if plan is None:
-                plan = self._plans[name] = _Running(name, ask, store, key)
+                plan = self._plans[name] = _Running(name, ask, ask.model or model, store, key)
             out.append(plan)
         return out
 
@@ -293,16 +323,16 @@ class _Loop:
                 return
 
     def _crystal(self, plan: _Running) -> Any:
-        return replace(plan.ask.crystal, model=self._model, info=self._model.info())
+        return replace(plan.ask.crystal, model=plan.model, info=plan.model.info())
 
     def _generator(self, plan: _Running) -> Plan[Any]:
         return plan.ask.property.plan(self._crystal(plan))
 
-    def _want(self, plan: _Running, requests: Mapping[str, Relax | Static | Ask[Any]]) -> None:
+    def _want(self, plan: _Running, requests: Mapping[str, Request]) -> None:
         """Let a plan wait for its requests; what is known comes at once."""
         plan.wanted = dict.fromkeys(requests, "")  # answers come in the order of the requests
         asks = {name: request for name, request in requests.items() if isinstance(request, Ask)}
-        for name, answer in zip(asks, self._look_up(list(asks.values())), strict=True):
+        for name, answer in zip(asks, self._look_up(list(asks.values()), plan.model), strict=True):
             if isinstance(answer, _Running):
                 plan.wanted[name] = answer.name
                 if not answer.callers and not answer.parents:
@@ -316,7 +346,12 @@ class _Loop:
         for name, request in requests.items():
             if isinstance(request, Ask):
                 continue
-            plan.wanted[name] = request_key(request, self._model)
+            if isinstance(request, Until):
+                self._number += 1
+                plan.wanted[name] = f"until {self._number}"
+                self._until[plan.wanted[name]] = plan, request
+                continue
+            plan.wanted[name] = request_key(request, plan.model)
             new[plan.wanted[name]] = request  # equal requests of one plan are one
         known = plan.store.parts(new) if new and self._left_unfinished(plan) else {}
         for wanted, request in new.items():
@@ -328,7 +363,7 @@ class _Loop:
             if wanted not in self._requests:
                 self._requests[wanted] = request
                 self._counts.n_asked += 1
-                self._batch().put([(wanted, request)])
+                self._batch(plan.model).put([(wanted, request)])
 
     def _left_unfinished(self, plan: _Running) -> bool:
         """Whether a process before has left parts of a plan."""
@@ -338,27 +373,38 @@ class _Loop:
         return plan.stored_as in owners
 
     def _finish(self, plan: _Running, document: Document) -> None:
-        failed = getattr(document, "error", None) is not None
+        failed = getattr(document, "failed", False)
         if failed:
             self._tried.add(plan.name)
-        if plan.stored_as is not None and (plan.ask.property.keeps_failures or not failed):
+        if plan.stored_as is not None and (self._keep_failures or plan.ask.property.keeps_failures or not failed):
             self._writer.add(plan.store, plan.stored_as, document)
         if plan.has_parts and plan.stored_as is not None:
             self._writer.drop_parts(plan.store, plan.stored_as)
         del self._plans[plan.name]
         for parent in plan.parents:
-            parent.answers[plan.name] = document
-            if not parent.waits:
-                self._ready.append(parent)
+            self._answer(parent, plan.name, document)
         self._counts.n_made += len(plan.callers)
-        self._out.extend((key, document) for key in plan.callers)
+        for key in plan.callers:
+            self._hand_out(key, document)
+
+    def _hand_out(self, key: Hashable, document: Document) -> None:
+        failed = getattr(document, "failed", False)
+        self._counts.n_failed += failed
+        self._counts.n_unconverged += not (failed or getattr(document, "converged", True))
+        self._out.append((key, document))
+
+    def _answer(self, plan: _Running, name: str, answer: Answer) -> None:
+        """Tell a plan what it waits for; it goes on when nothing else lacks."""
+        plan.answers[name] = answer
+        if not plan.waits:
+            self._ready.append(plan)
 
     # ---- calculations ------------------------------------------------------------------------------------------------
 
-    def _batch(self) -> SafeFlight:
-        if self._flight is None:
-            self._flight = SafeFlight(self._model.load(), self._max_atoms)
-        return self._flight
+    def _batch(self, model: ModelRef) -> SafeFlight:
+        if model not in self._flights:
+            self._flights[model] = SafeFlight(model.load(), self._max_atoms)
+        return self._flights[model]
 
     def _arrived(self, name: str, result: Result) -> None:
         request = self._requests.pop(name)
@@ -366,7 +412,6 @@ class _Loop:
         self._counts.n_atoms += len(request.structure)
         self._counts.n_force_calls += result.n_force_calls if isinstance(result, RelaxResult) else 1
         for plan in self._wanted_by.pop(name):
-            plan.answers[name] = plan.new[name] = result
+            plan.new[name] = result
             self._got[plan.name] = plan
-            if not plan.waits:
-                self._ready.append(plan)
+            self._answer(plan, name, result)

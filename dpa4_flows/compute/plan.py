@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -82,10 +82,12 @@ class Crystals:
 
     Attributes:
         crystals: in the order of the answers.
+        aside: positions of those that stand against no other.
         model, info: as in `Crystal`.
     """
 
     crystals: tuple[Crystal, ...] = ()
+    aside: frozenset[int] = frozenset()
     model: ModelRef = field(default_factory=ModelRef)
     info: ModelInfo = field(default_factory=ModelInfo)
 
@@ -103,8 +105,6 @@ class Property(MSONable, ABC, Generic[D]):
         document: type of what the plan returns.
         keeps_failures: whether a document with an error is stored and found again; else the next run tries again.
         starts_from_rest: whether it is one of relaxed crystals, which whoever asks for it has to relax first.
-        together: whether several structures are asked for at once, as `Crystals`, since they stand against each other;
-            ``each`` then tells their documents apart.
         figures: ``package.module:function`` of documents by the name of their structure, gives blocks with figures.
     """
 
@@ -112,8 +112,14 @@ class Property(MSONable, ABC, Generic[D]):
     document: ClassVar[type[Document]]
     keeps_failures: ClassVar[bool] = False
     starts_from_rest: ClassVar[bool] = False
-    together: ClassVar[bool] = False
     figures: ClassVar[str] = ""
+
+    @property
+    def together(self) -> bool:
+        """Whether several structures are asked for at once, as `Crystals`, since they stand against each other; `each`
+        then tells their documents apart.
+        """
+        return False
 
     def check(self) -> None:
         """Refuse, before anything is computed, settings that no crystal can be computed with.
@@ -169,15 +175,28 @@ class Ask(Generic[D]):
         property: what is wanted.
         crystal: of what; several for a property that looks at them together.
         store: where it is found and kept; None for that of the loop.
+        model: that computes it and all that its plan asks for; None for that of the plan that asks, or of the loop.
     """
 
     property: Property[D]
     crystal: Any  # a Crystal, or Crystals
     store: Store | None = None
+    model: ModelRef | None = None
 
 
-Request = Relax | Static | Ask[Any]
-Answer = Any  # a RelaxResult for a Relax, a Prediction for a Static, a document for an Ask
+@dataclass(frozen=True, eq=False)
+class Until:
+    """A request for nothing but time: other plans go on until something has happened elsewhere.
+
+    Attributes:
+        so_far: whether it has; asked again and again.
+    """
+
+    so_far: Callable[[], bool]
+
+
+Request = Relax | Static | Ask[Any] | Until
+Answer = Any  # a RelaxResult for a Relax, a Prediction for a Static, a document for an Ask, True for an Until
 Plan = Generator[Mapping[str, Request], Mapping[str, Answer], D]
 """Asks for requests by names of its own, gets their answers by the same names, and returns a document."""
 Steps = Generator[Mapping[str, Request], Mapping[str, Answer], T]

@@ -21,6 +21,11 @@ class Document(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    @property
+    def failed(self) -> bool:
+        """Whether something in it could not be computed; then it is tried again where failures are."""
+        return getattr(self, "error", None) is not None
+
 
 class EnergyFrame(Document):
     """What an energy is relative to; energies of different frames never meet on a hull."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.schemas import Document, HullDocument, Provenance
 
@@ -178,12 +179,17 @@ class StabilityDocument(Document):
     error_code: str | None = Field(None, description="The same for logic")
     provenance: Provenance
 
+    @property
+    def failed(self) -> bool:
+        parts = (self.hull, self.elastic, self.phonons, self.followed)
+        return super().failed or any(part.failed for part in parts if part is not None)
+
 
 class StabilitySet(Document):
     """Answers for some structures."""
 
-    documents: list[StabilityDocument | None] = Field(
-        description="One per structure, in order; None where there is an error"
-    )
-    errors: list[str | None] = Field(description="One sentence per structure that has no document")
+    documents: list[StabilityDocument] = Field(description="One per structure, in order")
     warnings: list[str] = Field(default_factory=list, description="What holds for all of them")
+    completeness: dict[str, HullCompleteness] = Field(
+        default_factory=dict, description="What competes in each chemical system"
+    )

@@ -30,6 +30,12 @@ RETRY_SINCE = "retry_errors_since"
 """Meta entry of the results table: failures older than this time, ISO 8601, are computed again."""
 
 
+def retry_of(table: Store | None, *, errors: bool = False) -> Retry:
+    """Which failures of a table are computed again: all with ``errors``, else those before the time that it names."""
+    since = table.get_meta(RETRY_SINCE) if isinstance(table, ResultsTable) else None
+    return Retry(errors, None if since is None else datetime.fromisoformat(since))
+
+
 class PropertySet(ChunkSummary):
     """What a job on a chunk of structures hands on: counts, and the documents where no results table keeps them."""
 
@@ -136,23 +142,13 @@ class PropertyMaker(Maker, Generic[D]):
             on_done: called with the number of structures that were just finished.
         """
         counts = Counts()
-        n_failed = n_unconverged = 0
         by_key: dict[str, Structure | Molecule] = {}
         for structure in structures:
             by_key.setdefault(self.key(structure), structure)  # equal structures are counted once
-        for _, document in self._compute(list(by_key.values()), table, counts):
-            error = getattr(document, "error", None)
-            n_failed += error is not None
-            n_unconverged += error is None and not getattr(document, "converged", True)
+        for _ in self._compute(list(by_key.values()), table, counts):
             if on_done is not None:
                 on_done(1)
-        return ChunkSummary(
-            n_requested=len(structures),
-            n_computed=counts.n_made,
-            n_reused=len(structures) - counts.n_made,
-            n_failed=n_failed,
-            n_unconverged=n_unconverged,
-        )
+        return counts.summary(len(structures))
 
     def documents(
         self,
@@ -175,26 +171,16 @@ class PropertyMaker(Maker, Generic[D]):
             found[i] = document
             if on_done is not None:
                 on_done(1)
-        documents = [found[i] for i in range(len(structures))]
-        errors = [getattr(document, "error", None) is not None for document in documents]
-        converged = [getattr(document, "converged", True) for document in documents]
-        return documents, ChunkSummary(
-            n_requested=len(structures),
-            n_computed=counts.n_made,
-            n_reused=counts.n_found,
-            n_failed=sum(errors),
-            n_unconverged=sum(not (e or c) for e, c in zip(errors, converged, strict=True)),
-        )
+        return [found[i] for i in range(len(structures))], counts.summary(len(structures))
 
     def _compute(
         self, structures: Sequence[Structure | Molecule], table: Store | None, counts: Counts
     ) -> Iterator[tuple[int, D]]:
-        since = table.get_meta(RETRY_SINCE) if isinstance(table, ResultsTable) else None
         return compute(
             ((i, Ask(self.property, Crystal(structure))) for i, structure in enumerate(structures)),
             self.model,
             table,
             max_atoms_per_batch=self.max_atoms_per_batch,
-            retry=Retry(self.retry_errors, None if since is None else datetime.fromisoformat(since)),
+            retry=retry_of(table, errors=self.retry_errors),
             counts=counts,
         )

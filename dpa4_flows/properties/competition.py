@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
-from dpa4_core.locks import locked_names
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.completeness import HullCompleteness, Survey
+from dpa4_flows.analysis.corrections import CorrectedEntry
 from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError, gibbs_entries
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError, Property, Steps
@@ -77,6 +77,7 @@ class Standing:
         candidates: entries of the candidates that have one, by position.
         reasons: why the others have none, and codes, by position.
         warnings: sentences on the corrections, by position.
+        compete: positions of those that stand against the others.
         competing: entries of the competing phases.
         rivals: where these come from.
     """
@@ -87,13 +88,17 @@ class Standing:
     candidates: dict[int, ComputedEntry]
     reasons: dict[int, PlanError]
     warnings: dict[int, tuple[str, ...]]
+    compete: Sequence[int]
     competing: list[ComputedEntry]
     rivals: Rivals
 
-    def others(self, position: int, *, candidates_compete: bool) -> list[ComputedEntry]:
-        """Everything but one candidate, as far as its relaxation converged."""
-        own = [e for i, e in self.candidates.items() if candidates_compete and i != position]
-        return [e for e in (*self.competing, *own) if e.data.get("converged", True)]
+    def others(self, position: int | None = None) -> list[ComputedEntry]:
+        """Candidates that compete, except that at ``position``."""
+        return [self.candidates[i] for i in self.compete if i != position and i in self.candidates]
+
+    def all_but(self, position: int) -> list[ComputedEntry]:
+        """Everything that stands against one candidate, as far as its relaxation converged."""
+        return [e for e in (*self.competing, *self.others(position)) if e.data.get("converged", True)]
 
 
 @dataclass(frozen=True)
@@ -115,8 +120,6 @@ class Competing(Property[D]):
         materials_project: whether it is asked for structures; "energies": its energies compete, and nothing else.
     """
 
-    together: ClassVar[bool] = True
-
     relaxation: Relaxed = PUSHED
     relax: bool = True
     corrections: str = "auto"
@@ -127,6 +130,10 @@ class Competing(Property[D]):
     bundled: bool = True
     prototypes: bool = True
     materials_project: Literal["never", "if possible", "always", "energies"] = "never"
+
+    @property
+    def together(self) -> bool:
+        return True
 
     @property
     def calculation(self) -> Relaxed | Energy:
@@ -149,7 +156,7 @@ class Competing(Property[D]):
         """Ask for the candidates and all that competes with them, in one step.
 
         Args:
-            subject: the candidates.
+            subject: the candidates; one that comes with its relaxation stands as that left it.
             further: elements whose phases compete, too.
 
         Raises:
@@ -163,13 +170,14 @@ class Competing(Property[D]):
             raise PlanError(str(error), "not_comparable") from error
         reasons = {i: problem for i, one in enumerate(crystals) if (problem := _no_crystal(one)) is not None}
         systems = {s for system in systems_of(subject) for s in (system, with_elements(system, further))}
-        asks = {f"structure {i}": Ask(self.calculation, c) for i, c in enumerate(crystals) if i not in reasons}
+        whole = {f"structure {i}": (i, crystal) for i, crystal in enumerate(crystals) if i not in reasons}
+        asks = {name: Ask(self.calculation, one) for name, (_, one) in whole.items() if one.relaxed is None}
         answers, rivals = yield from self._rivals(subject, sorted(systems), scheme, asks)
-        documents: dict[int, RelaxationDocument] = {
-            i: answers[f"structure {i}"] for i in range(len(crystals)) if i not in reasons
-        }
+        documents = {i: one.relaxed or answers[name] for name, (i, one) in whole.items()}
+        aside = subject.aside if isinstance(subject, Crystals) else frozenset()
+        compete = [i for i in documents if self.candidates_compete and i not in aside]
         try:
-            return _stand(subject.info, scheme, documents, reasons, rivals, self.temperature)
+            return _stand(subject.info, scheme, _names(crystals), documents, reasons, compete, rivals, self.temperature)
         except (ThermodynamicsError, FrameError) as error:
             raise PlanError(str(error), "not_comparable") from error
 
@@ -182,25 +190,20 @@ class Competing(Property[D]):
             return dict(answers), _energies_of_the_project(subject.info, systems)
         if self.library is None:
             return (yield from self._of_files(subject, systems, scheme, asks))
+        library, notes = self.known_phases(subject, systems)
+        answers = yield from library.relaxed(systems, asks)
+        references = library.references(systems, scheme, answers)
+        if self.temperature is not None:
+            references = library.with_structures(references, answers)
+        return answers, Rivals(references, library.surveys(systems), notes=tuple(notes))
+
+    def known_phases(self, subject: Crystal | Crystals, systems: Sequence[str]) -> tuple[ReferenceStore, list[str]]:
+        """The library that knows the phases of chemical systems, and sentences on who could not be asked for them."""
         folder = None if self.library == CACHE else self.library
         library = ReferenceStore.for_model(subject.model, self.relaxation, folder)
-        notes = gather_phases(
-            library,
-            systems,
-            self.files,
-            self.materials_project,
-            bundled=self.bundled,
-            prototypes=self.prototypes,
-        )
-        phases = library.asks(library.table.phases(systems))
-        # others wait for these systems; what they are at is asked for here, too: a plan does not wait for a process
-        with locked_names(library.lock, systems, wait=False):
-            answers = yield {**asks, **phases}
-        new = {key: answers[key] for key in phases}
-        references = library.references(systems, scheme, new)
-        if self.temperature is not None:
-            references = library.with_structures(references, new)
-        return dict(answers), Rivals(references, library.surveys(systems), notes=tuple(notes))
+        options = {"bundled": self.bundled, "prototypes": self.prototypes}
+        assert self.materials_project != "energies", "its own energies need no phases"
+        return library, gather_phases(library, systems, self.files, self.materials_project, **options)
 
     def _of_files(
         self, subject: Crystal | Crystals, systems: Sequence[str], scheme: str, asks: Mapping[str, Ask[Any]]
@@ -224,6 +227,12 @@ class Competing(Property[D]):
 def together(subject: Crystal | Crystals) -> tuple[Crystal, ...]:
     """The crystals of a subject."""
     return subject.crystals if isinstance(subject, Crystals) else (subject,)
+
+
+def _names(crystals: Sequence[Crystal]) -> list[str]:
+    """Of the entries of crystals: their own, if these tell them apart."""
+    names = [crystal.name for crystal in crystals]
+    return names if len({*names, ""}) > len(names) else [f"structure {i}" for i in range(len(names))]
 
 
 def systems_of(subject: Crystal | Crystals) -> set[str]:
@@ -259,22 +268,31 @@ def _energies_of_the_project(info: ModelInfo, systems: Sequence[str]) -> Rivals:
 def _stand(
     info: ModelInfo,
     scheme: str,
+    names: Sequence[str],
     documents: dict[int, RelaxationDocument],
     reasons: dict[int, PlanError],
+    compete: Sequence[int],
     rivals: Rivals,
     temperature: float | None,
 ) -> Standing:
     """Entries of calculated candidates and of what competes with them."""
-    corrected = {i: document_entry(document, scheme, f"structure {i}") for i, document in documents.items()}
+    corrected = {i: document_entry(document, scheme, names[i]) for i, document in documents.items()}
+    for i, document in documents.items():
+        if document.provenance.model_sha256 != info.sha256:
+            sentence = (
+                f"{document.formula} was computed by {document.provenance.model_name}, what competes with it by "
+                f"{info.name}: energies of two models do not meet on a hull"
+            )
+            corrected[i], reasons[i] = CorrectedEntry(None), PlanError(sentence, "not_comparable")
     warnings = {i: c.warnings for i, c in corrected.items()}
     for i, found in corrected.items():
-        if found.entry is None:
+        if found.entry is None and i not in reasons:
             code = documents[i].error_code or "no_corrected_energy"
             reasons[i] = PlanError(found.reason or "no corrected energy", code)
     own = {i: c.entry for i, c in corrected.items() if c.entry is not None}
     if temperature is None:
         competing = list(rivals.references.entries)
-        return Standing(info, scheme, documents, dict(own), reasons, warnings, competing, rivals)
+        return Standing(info, scheme, documents, dict(own), reasons, warnings, compete, competing, rivals)
     for i, entry in own.items():
         entry.data["position"] = i
     solids = [entry for entry in rivals.references.entries if isinstance(entry, ComputedStructureEntry)]
@@ -290,4 +308,4 @@ def _stand(
             sentence = f"the relaxation of {formula} did not converge; unconverged energies do not enter a hull"
             reasons[i] = PlanError(sentence, "not_converged")
     there = [entry for entry in gibbs if "position" not in entry.data]
-    return Standing(info, scheme, documents, dict(at), reasons, warnings, list(there), rivals)
+    return Standing(info, scheme, documents, dict(at), reasons, warnings, compete, list(there), rivals)

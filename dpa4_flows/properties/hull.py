@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -15,7 +16,26 @@ from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError
 from dpa4_flows.documents.provenance import energy_frame, provenance
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.schemas import Document, EnergyFrame, HullDocument, Provenance
-from dpa4_flows.properties.competition import Competing, Rivals, Standing, together
+from dpa4_flows.properties.competition import Competing, Standing, together
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one crystal lies, and what is behind it.
+
+    Attributes:
+        position: distances also where they mean nothing; of a crystal without an energy its formula alone.
+        completeness: what competed; None where there is no distance.
+        doubts: sentences on the corrections of its energy.
+        document: what may be said of it; None where there is no formation energy.
+        error: one sentence if it has no energy to compare.
+    """
+
+    position: HullResult
+    completeness: HullCompleteness | None = None
+    doubts: Sequence[str] = ()
+    document: HullDocument | None = None
+    error: str | None = None
 
 
 class HullSet(Document):
@@ -34,6 +54,7 @@ class HullSet(Document):
         default_factory=dict, description="What competes in each chemical system, without the structures themselves"
     )
     summary: dict[str, Any] = Field(description="Phases of each chemical system, see analysis.hull.hull_summary")
+    places: list[Any] = Field(default_factory=list, exclude=True, description="A `Place` each; not written to files")
 
 
 _UNKNOWN = ("no_known_competitor", "far_below_competitors", "not_recorded")
@@ -162,27 +183,6 @@ class Hull(Competing[Any]):
         )
 
 
-@dataclass
-class Graded:
-    """What competes with phases.
-
-    Attributes:
-        rivals: the competing phases.
-        systems: what competes in each chemical system that was asked for, without the phases themselves.
-    """
-
-    rivals: Rivals
-    systems: dict[str, HullCompleteness] = field(default_factory=dict)
-
-    def of(self, position: HullResult) -> HullCompleteness:
-        """What competed with one phase."""
-        system, survey = position.chemsys, self.rivals.surveys.get(position.chemsys)
-        if system not in self.systems:
-            missing = self.rivals.references.missing_in(system)
-            self.systems[system] = hull_completeness(system, position.competing, without_energy=missing, survey=survey)
-        return position.completeness(self.systems[system].without_energy, survey)
-
-
 def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Standing) -> HullSet:
     """Where the candidates of a property lie above the hull of what competes with them.
 
@@ -191,9 +191,7 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
     """
     info, scheme, phases = standing.info, standing.scheme, standing.candidates
     entries = list(phases.values())
-    compete = competing.candidates_compete
-    positions = phase_positions(entries, standing.competing, candidates_compete=compete)
-    places = dict(zip(phases, positions, strict=True))
+    positions = dict(zip(phases, phase_positions(entries, standing.competing, rivals=standing.others()), strict=True))
     of_product: dict[str, list[str]] = {}
     for entry in standing.rivals.references.entries:
         of_product.setdefault(entry.composition.reduced_formula, []).extend(entry.data.get("warnings", []))
@@ -204,26 +202,37 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
         frame.correction = at_temperature(scheme, competing.temperature)
     found = HullSet(documents=[], errors=[], frame=frame, summary={})
     found.warnings += scheme_warnings(info.level_of_theory, info.corrections, scheme)
-    graded = Graded(standing.rivals)
-    for i in range(len(together(subject))):
-        position = places.get(i)
+    rivals, systems = standing.rivals, found.completeness
+    for i, crystal in enumerate(together(subject)):
+        position = positions.get(i)
         problem = standing.reasons[i] if position is None else hull_problem(position)
-        document = None
-        if position is not None and problem is None:
+        document = completeness = None
+        if position is not None and position.error is None:
+            system, survey = position.chemsys, rivals.surveys.get(position.chemsys)
+            missing = rivals.references.missing_in(system) if system not in systems else systems[system].without_energy
+            completeness = position.completeness(missing, survey)
+            if system not in systems:
+                systems[system] = hull_completeness(system, position.competing, without_energy=missing, survey=survey)
+        if position is not None and completeness is not None and problem is None:
             warnings = [
                 *standing.warnings[i],
                 *system_warnings(position.chemsys.split("-"), info.level_of_theory, scheme),
                 *(text for product in position.decomposition for text in of_product.get(product, [])),
             ]
-            document = hull_document(position, frame, origin, graded.of(position))
-            document.competing_energies = standing.rivals.computed_by
+            document = hull_document(position, frame, origin, completeness)
+            document.competing_energies = rivals.computed_by
             document.warnings = list(dict.fromkeys(warnings))
+        if position is None:
+            nowhere = HullResult("", crystal.structure.composition.reduced_formula, "", 0.0, 0.0)
+            found.places.append(Place(nowhere, error=str(problem)))
+        else:
+            found.places.append(Place(position, completeness, standing.warnings[i], document))
         found.documents.append(document)
         found.errors.append(None if problem is None else str(problem))
         found.error_codes.append(None if problem is None else problem.code)
     said = [text for document in found.documents if document is not None for text in document.warnings]
-    found.warnings = list(dict.fromkeys([*standing.rivals.notes, *found.warnings, *said]))
-    found.completeness = dict(sorted(graded.systems.items()))
+    found.warnings = list(dict.fromkeys([*rivals.notes, *found.warnings, *said]))
+    found.completeness = dict(sorted(systems.items()))
     verdicts = {
         str(phases[i].entry_id): document.verdict for i, document in enumerate(found.documents) if document is not None
     }

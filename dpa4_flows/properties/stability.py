@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.stability import NOT_ASKED, PARTS, Part, hull_part, overall_verdict, space_group
-from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
+from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Plan, PlanError, Property
 from dpa4_flows.compute.relaxed import TIGHT_FMAX, Relaxed
 from dpa4_flows.documents.schemas import HullDocument, Provenance, RelaxationDocument
 from dpa4_flows.documents.stability import (
@@ -17,9 +17,11 @@ from dpa4_flows.documents.stability import (
     RelaxedPart,
     StabilityDocument,
     StabilityPart,
+    StabilitySet,
 )
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.hull import Hull, HullSet
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.properties.phonons import Phonons
@@ -30,9 +32,11 @@ LOWER_EV = 2e-3
 
 
 @dataclass(frozen=True)
-class Stability(Property[StabilityDocument]):
-    """Elastic tensor and phonons of a crystal, relaxed with the symmetry that it has, and what follows from them; each
-    part may be None. The place on the hull is put in by `with_hull`.
+class Stability(Property[Any]):
+    """Place on the hull, elastic tensor and phonons of a crystal, and what follows from them; each part may be None.
+
+    Of one crystal it gives a `StabilityDocument`; of several, which may stand against each other on the hull, the
+    `StabilitySet` of all. Strains and phonons are those of the crystal with the symmetry that it has.
 
     Attributes:
         relaxation: that strains and phonons start from. Beside phonons it looks for no way down: they judge the
@@ -40,6 +44,7 @@ class Stability(Property[StabilityDocument]):
         elastic: elastic tensor and Born criteria.
         phonons: imaginary modes and thermal properties.
         max_follow_steps: how often an unstable crystal is followed along its imaginary mode; 0 for never.
+        hull: distance to competing phases. It has a relaxation of its own, which pushes atoms off saddle points.
     """
 
     name: ClassVar[str] = "stability"
@@ -49,28 +54,69 @@ class Stability(Property[StabilityDocument]):
     elastic: Elastic | None = field(default_factory=Elastic)
     phonons: Phonons | None = field(default_factory=Phonons)
     max_follow_steps: int = 0
+    hull: Hull | None = field(default_factory=Hull)
 
     def __post_init__(self) -> None:
         if self.phonons is not None and self.relaxation.check_minimum:
             object.__setattr__(self, "relaxation", replace(self.relaxation, check_minimum=False))
 
+    @property
+    def together(self) -> bool:
+        return self.hull is not None
+
     def check(self) -> None:
-        for part in (self.relaxation, self.elastic, self.phonons):
+        for part in (self.relaxation, self.elastic, self.phonons, self.hull):
             if part is not None:
                 part.check()
 
-    def settings(self, model: ModelRef) -> dict[str, Any]:
-        parts = {"relax": self.relaxation, "elastic": self.elastic, "phonons": self.phonons}
-        settings = {name: None if part is None else part.settings(model) for name, part in parts.items()}
-        return {**settings, "max_follow_steps": self.max_follow_steps}
+    def located(self) -> Self:
+        """With absolute paths, which hold in the folder of a job."""
+        return self if self.hull is None else replace(self, hull=self.hull.located())
 
-    def key(self, crystal: Crystal, model: ModelRef) -> None:
-        """Its parts are stored, it is not."""
+    def settings(self, model: ModelRef) -> dict[str, Any]:
+        parts = {"relax": self.relaxation, "elastic": self.elastic, "phonons": self.phonons, "hull": self.hull}
+        settings = {name: None if part is None else part.settings(model) for name, part in parts.items()}
+        return {"calculation": self.name, **settings, "max_follow_steps": self.max_follow_steps}
+
+    def key(self, crystal: Crystal | Crystals, model: ModelRef) -> str | None:
+        """None with a hull: what competes may change. Its parts are stored."""
+        return None if self.hull is not None or isinstance(crystal, Crystals) else super().key(crystal, model)
 
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
         return {"formula": crystal.structure.composition.reduced_formula, "verdict": "undecided", "reasons": []}
 
-    def plan(self, crystal: Crystal) -> Plan[StabilityDocument]:
+    def failed(self, crystal: Crystal | Crystals, error: PlanError) -> Any:
+        if not isinstance(crystal, Crystals):
+            return super().failed(crystal, error)
+        whole = (replace(one, model=crystal.model, info=crystal.info) for one in crystal.crystals)
+        return StabilitySet(documents=[super(Stability, self).failed(one, error) for one in whole])
+
+    def each(self, crystals: Crystals, found: StabilitySet) -> list[StabilityDocument]:
+        return found.documents
+
+    def plan(self, crystal: Crystal | Crystals) -> Plan[Any]:
+        if isinstance(crystal, Crystals):
+            return (yield from self._together(crystal))
+        if self.hull is None:
+            return (yield from self._parts(crystal))
+        return (yield from self._together(Crystals((crystal,)))).documents[0]
+
+    def _together(self, crystals: Crystals) -> Plan[StabilitySet]:
+        """Strains and phonons of each crystal, and the places of all on the hull."""
+        parts = replace(self, hull=None)
+        asks: dict[str, Ask[Any]] = {str(i): Ask(parts, one) for i, one in enumerate(crystals.crystals)}
+        if self.hull is not None and crystals.crystals:
+            free = [Crystal(free_crystal(one.structure)[0], one.name) for one in crystals.crystals]
+            asks["hull"] = Ask(self.hull, Crystals(tuple(free)))
+        answers = yield asks
+        places: HullSet | None = answers.get("hull")
+        documents = [answers[str(i)] for i in range(len(crystals.crystals))]
+        if places is None:
+            return StabilitySet(documents=documents)
+        placed = map(_with_hull, documents, places.documents, places.errors)
+        return StabilitySet(documents=list(placed), warnings=places.warnings, completeness=places.completeness)
+
+    def _parts(self, crystal: Crystal) -> Plan[StabilityDocument]:
         start, remarks = free_crystal(whole_crystal(crystal))
         document: RelaxationDocument = (yield {"relaxed": Ask(self.relaxation, Crystal(start))})["relaxed"]
         if document.error is not None:
@@ -117,7 +163,7 @@ class Stability(Property[StabilityDocument]):
         )
 
 
-def with_hull(document: StabilityDocument, place: HullDocument | None, error: str | None) -> StabilityDocument:
+def _with_hull(document: StabilityDocument, place: HullDocument | None, error: str | None) -> StabilityDocument:
     """``document`` with its place on the hull, or with the sentence that says why there is none."""
     if document.relaxed is None:
         return document

@@ -76,7 +76,7 @@ class HullView(Competing[Any]):
             if document is None:
                 views.append({"error": error, "error_code": code})
                 continue
-            others = standing.others(i, candidates_compete=self.candidates_compete)
+            others = standing.all_but(i)
             try:
                 fields = self.view(standing.candidates[i], others, document)
             except PlanError as problem:

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -35,7 +37,7 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.registry import cache_dir
 from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, tally
 from dpa4_flows.compute.driver import Counts, Retry, compute
-from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.compute.plan import Ask, Crystal, Steps, Until
 from dpa4_flows.compute.relaxed import PUSHED, Relaxed
 from dpa4_flows.documents.calculations import plain_structure
 from dpa4_flows.documents.provenance import code_version
@@ -134,16 +136,44 @@ class ReferenceStore:
         """Key of the relaxation of a structure."""
         return self.relaxation.key(Crystal(structure), self.model)
 
-    def asks(self, rows: Iterable[PhaseRow]) -> dict[str, Ask[RelaxationDocument]]:
-        """Requests for the relaxations that phases lack, by key."""
-        lacking = self._without_state(row.key for row in rows)
-        structures = self.table.structures(lacking)
-        return {key: Ask(self.relaxation, Crystal(structures[key]), self.table) for key in lacking}
+    def relaxed(self, chemical_systems: Iterable[str], beside: Mapping[str, Ask[Any]]) -> Steps[dict[str, Any]]:
+        """Ask for what the phases of chemical systems lack, and for something else in the same step. What another
+        process is at is waited for, not computed twice.
 
-    def _without_state(self, keys: Iterable[str]) -> list[str]:
-        wanted = list(keys)
-        states = self.table.states(wanted)
-        return [key for key in wanted if key not in states]
+        Args:
+            chemical_systems: of the phases.
+            beside: other requests by name.
+
+        Returns:
+            Answers to ``beside`` by name, and by key the relaxations of phases, which may not be in the file yet.
+        """
+        answers: dict[str, Any] = {}
+        lacking = self._to_do(self.table.phases(chemical_systems))
+        while beside or lacking:
+            systems = {row.chemsys for row in lacking}
+            own: AbstractContextManager[list[str]] = nullcontext([])
+            if systems:
+                own = locked_names(self.lock, systems, wait=False)
+            with own as free:
+                rows = self._to_do(row for row in lacking if row.chemsys in free)  # what nobody has done meanwhile
+                structures = self.table.structures([row.key for row in rows])
+                asks = {key: Ask(self.relaxation, Crystal(one), self.table) for key, one in structures.items()}
+                answers |= yield {**beside, **asks}
+                self.table.put_calculations(answers[key] for key in asks)  # before others may begin
+            beside, lacking = {}, [row for row in lacking if row.chemsys not in free]
+            if lacking:
+                yield {"another process": Until(partial(self._is_free, lacking[0].chemsys))}
+        return answers
+
+    def _is_free(self, chemical_system: str) -> bool:
+        with locked_names(self.lock, [chemical_system], wait=False) as free:
+            return bool(free)
+
+    def _to_do(self, rows: Iterable[PhaseRow], *, retry_errors: bool = False) -> list[PhaseRow]:
+        """Phases whose relaxation is not there, or failed and is to be tried again."""
+        listed = list(rows)
+        states = self.table.states([row.key for row in listed])
+        return [r for r in listed if r.key not in states or (retry_errors and usable_problem(states, r.key))]
 
     # ---- building --------------------------------------------------------------------------------------------------
 
@@ -172,12 +202,11 @@ class ReferenceStore:
             counts: told what is done.
         """
         systems = self.ask(chemical_systems, sources, refresh=refresh, precomputed=precomputed, prototypes=prototypes)
-        done: set[str] = set()  # keys of this build, which are not retried
+        rows = self.table.phases(systems)
+        done: set[str] = set()
 
-        def relax(part: Sequence[str]) -> None:
-            rows = [row for row in self.table.phases(part) if row.key not in done]
-            states = self.table.states([row.key for row in rows])
-            todo = [r.key for r in rows if r.key not in states or (retry_errors and usable_problem(states, r.key))]
+        def relax(parts: Collection[str]) -> None:
+            todo = [r.key for r in self._to_do((r for r in rows if r.chemsys in parts), retry_errors=retry_errors)]
             done.update(todo)
             structures = self.table.structures(todo)
             asks = ((key, Ask(self.relaxation, Crystal(structures[key]))) for key in todo)
@@ -186,12 +215,12 @@ class ReferenceStore:
             deque(compute(asks, self.model, self.table, max_atoms_per_batch=budget, retry=retry, counts=counts), 0)
 
         # first all that nobody else is at, in one go; then, one at a time, what is left by those we waited for
-        with locked_names(self.lock, systems, wait=False) as free:
+        parts = {row.chemsys for row in self._to_do(rows, retry_errors=retry_errors)}
+        with locked_names(self.lock, parts, wait=False) as free:
             relax(free)
-        for system in sorted(set(systems) - set(free)):
-            with locked_names(self.lock, [system], wait=True):
-                relax([system])
-        rows = self.table.phases(systems)
+        for part in sorted(parts - set(free)):
+            with locked_names(self.lock, [part], wait=True):
+                relax([part])
         states = self.table.states([row.key for row in rows])
         usable = {row.chemsys for row in rows if (state := states.get(row.key)) and state.converged}
         elements = sorted({symbol for system in systems for symbol in system.split("-")})
@@ -231,7 +260,7 @@ class ReferenceStore:
         if prototypes:
             self._propose(systems)
         if precomputed:
-            self._take_over(row.key for row in self.table.phases(systems))
+            self.take_over(row.key for row in self.table.phases(systems))
         return systems
 
     @property
@@ -239,7 +268,7 @@ class ReferenceStore:
         """File of the locks on chemical systems that are being computed."""
         return self.table.path.with_suffix(".lock")
 
-    def _take_over(self, keys: Iterable[str]) -> None:
+    def take_over(self, keys: Iterable[str]) -> None:
         """Store relaxations that come with the program, where the library has none."""
         wanted = set(keys)
         known = bundled_relaxations(self.info.sha256, wanted - self.table.existing_keys(wanted))

@@ -89,14 +89,22 @@ class State(NamedTuple):
 class ReferenceTable(ResultsTable):
     """A results table that also holds phases, answers of sources and corrected entries.
 
-    It has a rollback journal and no write-ahead log: the folder of the library is often shared between machines.
+    By default it has a rollback journal and no write-ahead log: the folder of the library is often shared between
+    machines.
     """
 
-    def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
-        super().__init__(path, shared=True, read_only=read_only)
-        if not read_only:
-            with self._connect() as connection:
+    def __init__(self, path: str | Path, *, shared: bool = True, read_only: bool = False) -> None:
+        super().__init__(path, shared=shared, read_only=read_only)
+        with self._connect() as connection:
+            if not read_only:
                 connection.executescript(_SCHEMA)
+            known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'phases'").fetchone()
+            self.has_phases = known is not None  # not so in a run of an earlier version that is only read
+
+    @classmethod
+    def in_run(cls, table: ResultsTable) -> ReferenceTable:
+        """The phases that compete in a run, in its own results table."""
+        return cls(table.path, shared=table.shared, read_only=table.read_only)
 
     # ---- phases ----------------------------------------------------------------------------------------------------
 
@@ -128,8 +136,21 @@ class ReferenceTable(ResultsTable):
         with self._connect() as connection:
             connection.executemany("INSERT OR IGNORE INTO phases VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
+    def replace_phases(
+        self, phases: Iterable[tuple[str, ReferencePhase, Structure]], surveys: Mapping[str, Survey]
+    ) -> None:
+        """Store phases as in `put_phases`, and surveys of chemical systems, instead of all that is known."""
+        with self._connect() as connection:
+            connection.execute("DELETE FROM phases")
+            connection.execute("DELETE FROM answers")
+            rows = [(system, s.source, s.version, 0.0, _SURVEYED, 0, s.date) for system, s in surveys.items()]
+            connection.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        self.put_phases(phases)
+
     def phases(self, chemical_systems: Iterable[str] | None = None) -> list[PhaseRow]:
         """Phases of the systems and their sub-systems, elements first; all of them without an argument."""
+        if not self.has_phases:
+            return []
         query = "SELECT key, chemsys, name, formula, n_atoms, source, role FROM phases"
         with self._connect() as connection:
             if chemical_systems is None:

@@ -316,17 +316,6 @@ class ResultsTable:
             row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return default if row is None else json.loads(row[0])
 
-    def set_metas(self, values: Mapping[str, Any]) -> None:
-        """Store many values that are read one by one, each under a name of its own."""
-        with self._connect() as connection:
-            rows = [(name, json.dumps(value)) for name, value in values.items()]
-            connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
-
-    def get_metas(self, names: Sequence[str]) -> dict[str, Any]:
-        """Values by name; names that are not there are left out."""
-        found = self._select("meta", "name", list(names), column="value")
-        return {name: json.loads(value) for name, value in found.items()}
-
     # ---- candidates ------------------------------------------------------------------------------------------------
 
     def put_candidates(self, candidates: Sequence[Candidate]) -> None:

@@ -30,6 +30,7 @@ from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.context import Scene, Screening, scene_of
 from dpa4_flows.campaigns.flow import CampaignMaker, judge, rank
 from dpa4_flows.campaigns.hull import products_text
+from dpa4_flows.campaigns.library import put_phases
 from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run, stored_campaign
 from dpa4_flows.campaigns.sections import ConfigError
@@ -37,7 +38,6 @@ from dpa4_flows.documents.calculations import rattled
 from dpa4_flows.documents.reasons import Reason, voided
 from dpa4_flows.documents.schemas import Candidate, ChunkSummary, RelaxationDocument, StageResult, Status
 from dpa4_flows.engines import run_local
-from dpa4_flows.makers.references import lowest_element
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.store.table import ResultsTable
 
@@ -162,7 +162,7 @@ def test_ranked_values_are_named_as_the_reports_expect(finished: PreparedRun) ->
 def test_voltage_is_the_energy_difference_of_the_stored_calculations(finished: PreparedRun) -> None:
     """V = −[E(LiMO2) − E(MO2) − E(Li)] per Li, all uncorrected and by the same model."""
     table = finished.table
-    lithium = lowest_element(table, "Li").energy_per_atom
+    lithium = battery._ion_metal(scene_of(finished.run, "electrode")).energy_per_atom
     for candidate_id in ("LiCoO2", "LiNiO2"):
         [full], [empty] = (table.stage(s)[candidate_id].calculation_keys for s in ("relax", "relax_charged"))
         documents = table.calculations([full, empty])
@@ -190,7 +190,7 @@ def test_charged_hosts_stay_in_their_basin_unless_asked(tmp_path: Path) -> None:
         sections = {"relax": {"check_minimum": True}, "relax_charged": {"check_minimum": wanted}}
         campaign = load_campaign(write_campaign(tmp_path / str(wanted), **sections))
         run = Screening(table=str(tmp_path / "x.sqlite"), model=ModelRef(MORSE), campaign=campaign, corrections="none")
-        assert run.relax_maker("relax").property.check_minimum
+        assert run.relaxed.check_minimum
         scene = Scene(run, FUNNEL.stage("relax_charged"), ResultsTable(tmp_path / "x.sqlite"))
         assert FUNNEL.stage("relax_charged").computes.settled(scene).check_minimum is expected
 
@@ -432,22 +432,24 @@ def test_host_that_fell_apart_is_judged_but_does_not_compete(copy: Path) -> None
 
 def test_electrodes_without_energy_of_the_ion_metal_get_one_sentence(copy: Path) -> None:
     prepared = prepare_run(load_campaign(copy.parent / "campaign.toml"), copy)
-    prepared.table.set_meta("references", [])
+    put_phases(prepared.table, {}, {})
     assert judge.original(prepared.run, "electrode").n_error == 3
-    assert "no energy of elemental Li" in prepared.table.stage("electrode")["LiCoO2"].reasons[0].sentence
+    assert "no form of elemental Li has an energy" in prepared.table.stage("electrode")["LiCoO2"].reasons[0].sentence
 
 
 def test_ion_metal_is_looked_up_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare_run(load_campaign(copy.parent / "campaign.toml"), copy)
     calls = []
 
-    def counted(table: ResultsTable, symbol: str) -> RelaxationDocument:
-        calls.append(symbol)
-        return lowest_element(table, symbol)
+    look_up = battery._ion_metal
 
-    monkeypatch.setattr(battery, "lowest_element", counted)
+    def counted(scene: Scene) -> RelaxationDocument | DPA4Error:
+        calls.append(scene.stage.name)
+        return look_up(scene)
+
+    monkeypatch.setattr(battery, "_ion_metal", counted)
     judge.original(prepared.run, "electrode")
-    assert calls == ["Li"]
+    assert calls == ["electrode"]
 
 
 def test_verdicts_of_some_candidates(finished: PreparedRun) -> None:

@@ -21,10 +21,10 @@ from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.makers.chunks import chunk_flow
 from dpa4_flows.makers.corrections import CorrectionRefitMaker
 from dpa4_flows.makers.hull import ConvexHullMaker
-from dpa4_flows.makers.references import ReferenceMaker
 from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.hull import Hull
+from dpa4_flows.properties.stability import Stability
 from dpa4_flows.store.table import SCHEMA_VERSION, ResultsError, ResultsTable
 
 STAGES = BATTERY.funnel().names
@@ -102,7 +102,7 @@ def test_no_job_of_a_campaign_works_without_its_run_folder(
     prepared: PreparedRun, blind: Callable[[Path], None]
 ) -> None:
     jobs = jobs_of(CampaignMaker(run=prepared.run).make())
-    maker = prepared.run.relax_maker("relax")
+    maker = BatchRelaxMaker(property=prepared.run.relaxed, model=prepared.run.model)
     ids = [c.candidate_id for c in prepared.table.candidates()][:4]
     chunks = jobs_of(chunk_flow(maker, prepared.run.ref, ids, chunk_size=2))[:-1]  # the last one adds outputs up
     assert len(jobs) == 13
@@ -120,10 +120,9 @@ def test_no_job_of_a_maker_works_without_the_table_that_was_made_with_it(
     flows: list[Flow | Job] = [
         relax.make(table=str(table), structures=crystals),
         BatchStaticMaker(model=model).make(table=str(table), structures=crystals),
-        ReferenceMaker(relax_maker=relax).make(str(table), structures=crystals),
         ConvexHullMaker(model=model, property=Hull(library=None)).make(crystals, table=str(table)),
         CorrectionRefitMaker(relax_maker=relax).make(table=table),
-        StabilityMaker(model=model, hull=None).make(crystals, table=table),
+        StabilityMaker(model=model, property=Stability(hull=None)).make(crystals, table=table),
     ]
     refuse_all([job for flow in flows for job in jobs_of(flow)], table.parent, blind)
 

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,15 @@ from dpa4_core.data.graph import Graph
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.campaigns.config import load_campaign
+from dpa4_flows.campaigns.measured import Measured, relaxed
 from dpa4_flows.campaigns.progress import CampaignProgress, share
 from dpa4_flows.campaigns.run import open_run, prepare_run, stored_campaign
+from dpa4_flows.campaigns.stage import Stage
 from dpa4_flows.cli import app
+from dpa4_flows.compute.plan import PlanError
+from dpa4_flows.documents.stability import StabilityDocument
+from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.stability import Stability
 
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
 
@@ -138,6 +145,47 @@ def test_limits_flags_and_settings_of_a_new_stage_come_from_the_file(tmp_path: P
     assert results["Mg"].thresholds == {"min_vacancy_energy": 99.0, "shift": 1e-6}
     funnel = load_campaign(file).funnel
     assert funnel.reasons["shift_too_high"].badge == "Shift above limit"
+
+
+@dataclass(frozen=True)
+class NoCalcium(Stability):
+    """Stability, which no crystal with calcium has."""
+
+    def plan(self, crystal: Any) -> Any:
+        if "Ca" in crystal.structure.composition:
+            raise PlanError("calcium is refused", "refused")
+        return (yield from super().plan(crystal))
+
+
+STRAINED = Stage(
+    name="strained",
+    title="Strains",
+    computes=Measured(NoCalcium(elastic=Elastic(strains=(-0.01, 0.01)), phonons=None, hull=None), "strains", relaxed),
+    needs=("relax",),
+)
+
+
+def test_stability_by_another_model_is_a_stage_and_who_has_none_leaves_alone(tmp_path: Path) -> None:
+    stages, other = '["sanity", "duplicates", "relax", "test_campaign_kind:STRAINED"]', "toy_potentials:ShortOMatMorse"
+    wrong = campaign_file(tmp_path, campaign={"stages": stages}, strained={"model": '"dpa4-noe"'})
+    assert "strained.model: unknown model 'dpa4-noe'" in dpa4("screen", wrong, "--dry-run").stderr
+    strained = {"relaxation": "{ fmax = 0.01 }", "model": f'"{other}"'}
+    file = campaign_file(tmp_path, campaign={"stages": stages}, strained=strained)
+    assert dpa4("screen", file, "--out", tmp_path / "run").exit_code == 3
+    table = open_run(tmp_path / "run")
+    found = table.stage("strained")
+    assert {i: one.status for i, one in found.items()} == {"Mg": "passed", "Ca": "error", "Ni": "passed"}
+    assert found["Ca"].reasons[0].sentence == "calcium is refused"
+    [key] = found["Mg"].calculation_keys
+    document = table.documents(StabilityDocument, [key])[key]
+    assert document.elastic is not None and document.elastic.k_vrh_gpa is not None
+    assert document.provenance.settings["relax"]["fmax"] == 0.01 and document.verdicts["hull"] == "not asked"
+    assert document.provenance.model_name == document.elastic.provenance.model_name == other
+    [key] = table.stage("relax")["Mg"].calculation_keys
+    assert table.calculations([key])[key].provenance.model_name == MORSE
+    assert "nothing was computed" in dpa4("screen", file, "--out", tmp_path / "run").stdout
+    again = prepare_run(load_campaign(campaign_file(tmp_path, campaign={"stages": stages})), tmp_path / "run")
+    assert not again.finished
 
 
 def test_progress_counts_atoms_not_stages(tmp_path: Path) -> None:

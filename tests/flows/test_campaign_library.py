@@ -23,6 +23,7 @@ from dpa4_flows.campaigns.library import campaign_library
 from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.campaigns.run import PreparedRun, finish_run, prepare_run
 from dpa4_flows.campaigns.sections import ConfigError
+from dpa4_flows.compute.plan import Crystal
 from dpa4_flows.documents.schemas import Candidate, RelaxationDocument, StageResult
 from dpa4_flows.engines import run_local
 from dpa4_flows.model_ref import ModelRef
@@ -237,8 +238,8 @@ def test_refit_of_another_model_or_none_is_refused(tmp_path: Path, monkeypatch: 
 
 
 def test_displaced_start_is_part_of_the_key(first: PreparedRun) -> None:
-    maker = first.run.relax_maker("relax")
-    assert maker.property.rattle == 1e-4
-    plain = dataclasses.replace(maker, property=dataclasses.replace(maker.property, rattle=0.0))
-    assert "rattle" not in plain.settings()
-    assert plain.key(antifluorite()) != maker.key(antifluorite())
+    pushed, model = first.run.relaxed, first.run.model
+    assert pushed.rattle == 1e-4
+    plain = dataclasses.replace(pushed, rattle=0.0)
+    assert "rattle" not in plain.settings(model)
+    assert plain.key(Crystal(antifluorite()), model) != pushed.key(Crystal(antifluorite()), model)

@@ -31,6 +31,7 @@ from dpa4_flows.analysis.hull import HullResult, phase_positions
 from dpa4_flows.analysis.ranking import Objective, rank_candidates
 from dpa4_flows.analysis.thermodynamics import chemical_potential_region
 from dpa4_flows.campaigns.config import load_campaign
+from dpa4_flows.campaigns.library import run_library
 from dpa4_flows.campaigns.run import prepare_run
 from dpa4_flows.cli import app
 from dpa4_flows.compute.relaxed import Relaxed
@@ -39,7 +40,6 @@ from dpa4_flows.documents.schemas import HullDocument
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.hull import ConvexHullMaker
-from dpa4_flows.makers.references import stored_surveys
 from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.hull import Hull
@@ -233,7 +233,7 @@ def test_survey_that_a_file_tells_of_counts_wherever_the_file_competes(tmp_path:
     graded = {system: found["survey"] for system, found in planned.items()}
     assert graded["Co-Li-O"] == survey.model_dump() and graded["Li-Mn-O"] is None
     prepared = prepare_run(load_campaign(campaign), tmp_path / "run")
-    assert stored_surveys(prepared.table)["Co-Li-O"] == survey
+    assert run_library(prepared.run).surveys(["Co-Li-O"])["Co-Li-O"] == survey
 
     hull = Hull(MAKER.property, library=None, files=(str(export),), bundled=False, prototypes=False)
     maker = ConvexHullMaker(model=MAKER.model, property=hull)
@@ -282,7 +282,7 @@ def test_maker_and_stability_call_it_unknown(tmp_path: Path) -> None:
     flow = hull.make([rocksalt("Mg")], tmp_path / "hull.sqlite")
     (document,) = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output.documents
     assert document.verdict.code == "unknown" and document.completeness.grade == "no_competitor"
-    maker = StabilityMaker(model=MAKER.model, hull=hull.property, property=Stability(elastic=None, phonons=None))
+    maker = StabilityMaker(model=MAKER.model, property=Stability(elastic=None, phonons=None, hull=hull.property))
     flow = maker.make([rocksalt("Mg")], tmp_path / "stability.sqlite")
     (answer,) = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output.documents
     assert answer.verdict == "undecided"

@@ -44,7 +44,14 @@ class Recorded(MorsePotential):
         return super().compute(graph)
 
 
-RECORDED = ModelRef(f"{__name__}:Recorded")
+class Twin(Recorded):
+    """Another potential."""
+
+    def __init__(self) -> None:
+        super().__init__(stiffness=1.2)
+
+
+RECORDED, TWIN = ModelRef(f"{__name__}:Recorded"), ModelRef(f"{__name__}:Twin")
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +118,19 @@ class Sum(Property[CompressedDocument]):
 
     def failed(self, crystal: Crystal, error: PlanError) -> CompressedDocument:
         return Compressed().failed(crystal, error)
+
+
+@dataclass(frozen=True)
+class Differs(Property[CompressedDocument]):
+    """Toy that asks two models."""
+
+    name: ClassVar[str] = "differs"
+    document: ClassVar[type[CompressedDocument]] = CompressedDocument
+
+    def plan(self, crystal: Crystal) -> Plan[CompressedDocument]:
+        found = yield {"own": Ask(Compressed(), crystal), "twin": Ask(Compressed(), crystal, model=TWIN)}
+        cost = found["own"].cost - found["twin"].cost
+        return CompressedDocument(cost=cost, provenance=self.origin(crystal))
 
 
 def asks(property_: Property, structures: list[Structure]):
@@ -190,6 +210,25 @@ def test_a_killed_loop_finds_what_it_had(tmp_path, recorder):
     for i, document in found.items():
         np.testing.assert_allclose(document.c_ij_gpa, expected[i].c_ij_gpa, atol=1e-6)
     assert not table.part_owners()
+
+
+def test_a_plan_may_ask_another_model_and_a_killed_loop_finds_what_both_had(tmp_path, recorder):
+    structures = [fcc(push=i, n=2) for i in range(3)]
+    one, two = (dict(compute(asks(Compressed(), structures), model)) for model in (RECORDED, TWIN))
+    assert abs(one[0].cost - two[0].cost) > 1e-3
+    recorder.atoms, recorder.kill_after, table = [], 20, ResultsTable(tmp_path / "results.sqlite")
+    with pytest.raises(KeyboardInterrupt):
+        dict(compute(asks(Differs(), structures), RECORDED, table, max_atoms_per_batch=4))
+    recorder.kill_after, counts = None, Counts()
+    found = dict(compute(asks(Differs(), structures), RECORDED, table, counts=counts, max_atoms_per_batch=4))
+    assert 0 < counts.n_requests < 18  # three for each structure and model
+    for i, document in found.items():
+        assert document.cost == pytest.approx(one[i].cost - two[i].cost, abs=1e-9)
+        assert document.provenance.model_name == RECORDED.name
+    # a model that nothing is asked of is not loaded
+    ask = Ask(Compressed(), Crystal(structures[0]), model=TWIN)
+    ((_, again),) = compute([(0, ask)], ModelRef("no_such_module:model"), table)
+    assert again.cost == two[0].cost and again.provenance.model_name == TWIN.name
 
 
 def test_a_plan_waits_for_nobody_and_the_batch_stays_full(recorder):

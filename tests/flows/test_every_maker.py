@@ -23,7 +23,6 @@ from dpa4_flows import CampaignMaker, ModelRef, Screening
 from dpa4_flows.campaigns.config import campaign_of
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.property import PropertyMaker
-from dpa4_flows.makers.references import reference_entries
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.stability import Stability
@@ -186,7 +185,7 @@ def test_two_models_in_one_flow_are_refused() -> None:
     with pytest.raises(
         DPA4Error, match=r"'DPA4 batch relax' has the model toy_potentials:OMatMorse .*name the model once"
     ):
-        dpa4_flows.ReferenceMaker(relax_maker=other, model=MORSE)
+        dpa4_flows.CorrectionRefitMaker(relax_maker=other, model=MORSE)
 
 
 @job
@@ -197,15 +196,11 @@ def chosen() -> dict[str, ModelRef]:
 
 def flows_of(model: OutputReference, crystal: Structure, folder: Path) -> dict[str, Flow | Job]:
     table = str(folder / "results.sqlite")
-    parts = {"property": Stability(phonons=None, elastic=None)}
     hull = dpa4_flows.ConvexHullMaker(property=Hull(corrections="none", library=None))
+    stability = Stability(phonons=None, elastic=None, hull=hull.property)
     return {
-        "hull in stability": dpa4_flows.StabilityMaker(model=model, hull=hull.property, **parts).make([crystal], table),
+        "hull in stability": dpa4_flows.StabilityMaker(model=model, property=stability).make([crystal], table),
         "hull": dataclasses.replace(hull, model=model).make([crystal], table),
-        "model in the part": dpa4_flows.ReferenceMaker(relax_maker=dpa4_flows.BatchRelaxMaker(model=model)).make(
-            table, structures=[crystal]
-        ),
-        "references": dpa4_flows.ReferenceMaker(model=model).make(table, structures=[crystal]),
         "strains": dpa4_flows.BatchElasticMaker(property=Elastic(strains=(-0.01, 0.01)), model=model).make([crystal]),
     }
 
@@ -220,10 +215,5 @@ def test_output_of_a_job_is_a_model_at_any_depth(kind: str, tmp_path: Path) -> N
     if kind == "strains":
         assert [part["provenance"]["model_name"] for part in output.documents] == [OTHER.name]
         return
-    if "hull" in kind:
-        assert [d.provenance.model_name for d in output.documents] == [OTHER.name]
-        assert {d.provenance.model_sha256 for d in table.iter_calculations()} == {OTHER.sha256}
-        return
-    found = reference_entries(table, "none")
-    assert not found.missing
-    assert {entry.data["frame"]["model_sha256"] for entry in found.entries} == {OTHER.sha256}
+    assert [d.provenance.model_name for d in output.documents] == [OTHER.name]
+    assert {d.provenance.model_sha256 for d in table.iter_calculations()} == {OTHER.sha256}

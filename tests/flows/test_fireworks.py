@@ -160,7 +160,7 @@ def test_cancelled_jobs_are_not_run(site: Site) -> None:
 @pytest.mark.slow
 def test_stability_is_a_flow_of_values(site: Site, tmp_path: Path) -> None:
     maker = StabilityMaker(
-        model=TOY, hull=None, property=Stability(phonons=Phonons(min_length=5.0, temperatures_k=(300.0,)))
+        model=TOY, property=Stability(phonons=Phonons(min_length=5.0, temperatures_k=(300.0,)), hull=None)
     )
     flow = maker.make([rocksalt("Mg", 4.3)], tmp_path / "stability.sqlite")
     ids = submit_fireworks(flow, site.launchpad_file)

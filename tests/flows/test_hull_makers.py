@@ -10,8 +10,6 @@ from jobflow import Flow, job
 from pymatgen.core import Lattice, Molecule, Structure
 
 import dpa4_flows
-from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_core.data.readers import NamedStructure, read_structures
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals
@@ -20,19 +18,11 @@ from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.hull import ConvexHullMaker
-from dpa4_flows.makers.references import (
-    ReferenceMaker,
-    add_references,
-    lowest_element,
-    reference_entries,
-    reference_structures,
-)
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.chemical_potentials import ChemicalPotentials
 from dpa4_flows.properties.hull import Hull, HullSet
 from dpa4_flows.properties.windows import ElectrochemicalWindows
 from dpa4_flows.reference.entries import correction_scheme
-from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.sources import find_phases
 from dpa4_flows.store.table import ResultsTable
 
@@ -68,86 +58,6 @@ def test_phases_are_the_elements_and_what_lies_in_the_systems(library: str) -> N
     phases = find_phases(["Mg-O"], [library])
     assert {p.structure.composition.reduced_formula for p in phases} == {"Mg", "O2", "MgO"}
     assert {p.role for p in phases if p.name == "rocksalt"} == {"competing"}
-
-
-def test_references_are_relaxed_once_and_recorded(table: ResultsTable, library: str, tmp_path: Path) -> None:
-    def run() -> dict[str, RelaxationDocument]:
-        maker = ReferenceMaker(relax_maker=MAKER, files=[library], chunk_size=3)
-        run_local(maker.make(str(table.path), chemical_systems=["Mg-O"]), tmp_path / "jobs")
-        return {document.key: document for document in table.iter_calculations()}
-
-    first = run()
-    rows = table.get_meta("references")
-    assert {row["key"] for row in rows} == set(first)
-    assert len(rows) == len(find_phases(["Mg-O"], [library]))
-    assert {"name", "formula", "source", "role", "key", "n_atoms"} == set(rows[0])
-    assert run() == first  # times of creation included: nothing was computed again
-    assert table.get_meta("references") == rows
-
-
-def test_chunks_of_phases_parse_each_phase_once(
-    table: ResultsTable, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However many chunks there are: the file in one job, a structure where it is sized and where it is computed."""
-    files: list[Path] = []
-    parsed: list[dict[str, Any]] = []
-
-    def read_file(path: Path) -> list[NamedStructure]:
-        files.append(path)
-        return read_structures(path)
-
-    def read_fields(fields: dict[str, Any]) -> Structure:
-        parsed.append(fields)
-        return structure_of_fields(fields)
-
-    monkeypatch.setattr("dpa4_flows.reference.library.read_structures", read_file)
-    monkeypatch.setattr("dpa4_flows.makers.references.structure_of_fields", read_fields)
-    n_phases = len(find_phases(["Mg-O"], [library], bundled=False))
-    files.clear()
-    maker = ReferenceMaker(relax_maker=MAKER, files=[library], bundled=False, prototypes=False, chunk_size=1)
-    run_local(maker.make(str(table.path), chemical_systems=["Mg-O"]), tmp_path / "jobs")
-    assert files == [Path(library)]
-    assert n_phases > 3 and len(parsed) == 2 * n_phases
-
-
-def test_phases_of_an_earlier_version_are_found(table: ResultsTable) -> None:
-    """Their structures were one entry of the table."""
-    phase = binary("Mg", "O", 4.4)
-    table.set_meta("references", [{"name": "a", "formula": "MgO", "source": "x", "role": "competing", "key": "k"}])
-    table.set_meta("reference_structures", {"k": phase.as_dict()})
-    assert reference_structures(table, ["k"])[0].matches(phase)
-
-
-def test_equal_phases_of_two_files_are_one(table: ResultsTable) -> None:
-    one, two = (ReferencePhase(name, binary("Mg", "O", 4.3), "test") for name in ("one", "two"))
-    assert len(add_references(table, [one, two], MAKER)) == 1
-    assert [row["name"] for row in table.get_meta("references")] == ["one"]
-
-
-def test_lost_phase_is_told_for_its_system(table: ResultsTable) -> None:
-    phases = [
-        ReferencePhase("good", binary("Mg", "O", 4.3), "test"),
-        ReferencePhase("bad", Structure(Lattice.cubic(4), ["Mg", "Xe"], [[0, 0, 0], [0.5, 0.5, 0.5]]), "test"),
-        ReferencePhase("late", binary("Ca", "O", 4.8), "test"),
-    ]
-    add_references(table, phases, MAKER)
-    MAKER.run(table, [p.structure for p in phases[:2]])
-    found = reference_entries(table, "none")
-    assert [(e.entry_id, e.data["source"]) for e in found.entries] == [("good", "test")]
-    (sentence,) = found.missing_in("Mg-O-Xe")
-    assert sentence.startswith("MgXe (bad): element Xe")
-    assert found.missing_in("Ca-O") == ["CaO (late): not computed yet"]
-    assert found.missing_in("Mg-O") == []
-
-
-def test_lowest_polymorph_is_the_element(table: ResultsTable) -> None:
-    phases = find_phases(["Mg"])
-    add_references(table, phases, MAKER)
-    with pytest.raises(ValueError, match="no energy of elemental Mg"):
-        lowest_element(table, "Mg")
-    MAKER.run(table, [p.structure for p in phases])
-    energies = [d.energy_per_atom for d in table.iter_calculations() if d.converged and d.energy_per_atom]
-    assert lowest_element(table, "Mg").energy_per_atom == min(energies)
 
 
 def test_scheme_follows_the_model_unless_asked_for() -> None:
@@ -209,6 +119,22 @@ def test_energies_of_two_models_do_not_meet(library: str, tmp_path: Path) -> Non
     assert both[0].frame != both[1].frame and not any(found.errors[0] for found in both)
     keys = Counter(d.provenance.model_sha256 for d in ResultsTable(path).iter_calculations())
     assert len(keys) == 2 and len(set(keys.values())) == 1
+
+
+def test_a_crystal_of_another_model_has_no_place_on_a_hull() -> None:
+    crystals = [Crystal(binary("Mg", "O", 4.4)), Crystal(cesium_chloride("Mg", "O", 2.7))]
+    models = (MAKER.model, ModelRef("toy_potentials:OMatMorse"))
+    asks = [(i, Ask(MAKER.property, crystal, model=models[i])) for i, crystal in enumerate(crystals)]
+    relaxed = dict(compute(asks, MAKER.model))
+    at_rest = tuple(Crystal(crystal.structure, relaxed=relaxed[i]) for i, crystal in enumerate(crystals))
+    hull, counts = Hull(MAKER.property, library=None, prototypes=False), Counts()
+    subjects = {"both": Crystals(at_rest), "one": Crystals(at_rest[:1])}
+    found = dict(compute([(name, Ask(hull, one)) for name, one in subjects.items()], MAKER.model, counts=counts))
+    assert counts.n_requests == found["one"].documents[0].n_competing  # the crystals themselves are not relaxed again
+    first, second = found["both"].documents
+    assert second is None and first.distance_to_competing == found["one"].documents[0].distance_to_competing
+    assert found["both"].error_codes == [None, "not_comparable"]
+    assert "OMatMorse" in found["both"].errors[1] and "do not meet on a hull" in found["both"].errors[1]
 
 
 # ---- what is read off a hull

@@ -24,6 +24,8 @@ from toy_campaign import MORSE, antifluorite, layered, rocksalt
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.hull import phase_positions
+from dpa4_flows.compute.driver import Counts, compute
+from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.hull import ConvexHullMaker
@@ -298,14 +300,22 @@ def test_kill_loses_only_what_is_in_flight(tmp_path: Path) -> None:
     assert not store.references(systems, "none").missing
 
 
-def test_two_processes_share_the_work(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["build", "hull"])
+def test_two_processes_share_the_work(tmp_path: Path, kind: str) -> None:
     store = ReferenceStore.for_model(SLOW, RELAXED, tmp_path)
     with building(tmp_path, ["Li-Mg", "Mg"], atoms=100) as other:
         while not store.table.phases() and other.poll() is None:
             time.sleep(0.02)
-        own = store.build(["Mg", "Li-Mg"], [BundledPhases()])
+        counts = Counts()
+        if kind == "build":
+            store.build(["Mg", "Li-Mg"], [BundledPhases()], counts=counts)
+        else:
+            crystal = Crystal(Structure(Lattice.cubic(3.3), ["Li", "Mg"], [[0.0] * 3, [0.5] * 3]))
+            ((_, found),) = compute([("", Ask(Hull(RELAXED, library=str(tmp_path)), crystal))], SLOW, counts=counts)
+            assert found.n_competing == len(store.table.phases(["Li-Mg"]))
         computed = int(other.communicate(timeout=100)[0])
-    assert computed + own.n_computed == own.n_phases == sum(1 for _ in store.table.iter_calculations())
+    n_own = counts.n_requests - (kind == "hull")
+    assert computed + n_own == len(store.table.phases()) == sum(1 for _ in store.table.iter_calculations())
 
 
 def test_hull_maker_takes_phases_from_the_library(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ from toy_campaign import layered, write_campaign
 from dpa4_core.locks import LockedError, holder
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import load_campaign
-from dpa4_flows.campaigns.flow import compute
+from dpa4_flows.campaigns.context import scene_of
+from dpa4_flows.campaigns.hull import CompetingPhases
 from dpa4_flows.campaigns.run import LOCK_FILE, PreparedRun, open_run, prepare_run, run_lock
+from dpa4_flows.compute.plan import Crystal
 from dpa4_flows.documents.schemas import StageResult
 from dpa4_flows.reference.sources import find_phases
 from dpa4_flows.store.table import ResultsError, ResultsTable
@@ -56,13 +58,11 @@ def test_competing_phases_come_from_the_table_and_start_as_candidates_do(prepare
     judged = [(i, "sanity", "passed" if i == "LiCoO2" else "failed") for i in ids]
     judged += [("LiCoO2", stage, "passed") for stage in ("duplicates", "relax", "relaxed_duplicates")]
     table.put_stages([StageResult(candidate_id=i, stage=stage, status=status) for i, stage, status in judged])
-    compute.original(prepared.run, "hull")
-
-    rows = table.get_meta("references")
-    assert [row["name"] for row in rows] == [phase.name for phase in phases]
-    maker = prepared.run.relax_maker("competing phases")
-    assert maker.property.rattle == campaign.relax.rattle > 0
-    assert [row["key"] for row in rows] == [maker.key(phase.structure) for phase in phases]
+    scene, wanted = scene_of(prepared.run, "hull"), prepared.run.relaxed
+    assert wanted.rattle == campaign.relax.rattle > 0
+    keys = {wanted.key(Crystal(phase.structure), prepared.run.model) for phase in phases}
+    assert set(CompetingPhases().parts(scene, ["LiCoO2"])) == keys
+    assert {ask.property for _, ask in CompetingPhases().asks(scene, sorted(keys))} == {wanted}
 
 
 def test_run_is_continued_without_its_files(prepared: PreparedRun, tmp_path: Path) -> None:

@@ -58,12 +58,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def maker(folder: Path) -> StabilityMaker:
     return StabilityMaker(
         model=MODEL,
-        hull=Hull(
-            relaxation=Relaxed(fmax=0.05, rattle=0.02),
-            files=(str(write_phases(folder / "phases.json", besides("Mg"))),),
-            library=str(folder / "library"),
+        property=Stability(
+            phonons=PHONONS,
+            max_follow_steps=2,
+            hull=Hull(
+                relaxation=Relaxed(fmax=0.05, rattle=0.02),
+                files=(str(write_phases(folder / "phases.json", besides("Mg"))),),
+                library=str(folder / "library"),
+            ),
         ),
-        property=Stability(phonons=PHONONS, max_follow_steps=2),
     )
 
 
@@ -75,9 +78,7 @@ def found(maker: StabilityMaker, folder: Path) -> StabilitySet:
 
 
 def document(found: StabilitySet, index: int) -> StabilityDocument:
-    answer = found.documents[index]
-    assert answer is not None
-    return answer
+    return found.documents[index]
 
 
 def test_stable_crystal_is_stable_in_every_part(found: StabilitySet) -> None:
@@ -133,9 +134,8 @@ def test_unstable_crystal_is_followed_to_a_minimum(found: StabilitySet) -> None:
 
 
 def test_broken_structure_fails_alone(found: StabilitySet) -> None:
-    assert found.documents[2] is None
-    assert "Xe is not in this potential" in (found.errors[2] or "")
-    assert found.errors[:2] == [None, None]
+    assert "Xe is not in this potential" in (found.documents[2].error or "")
+    assert [document.error for document in found.documents[:2]] == [None, None]
 
 
 def test_documents_are_json(found: StabilitySet) -> None:
@@ -151,8 +151,8 @@ def test_second_run_computes_nothing(
 
     monkeypatch.setattr(InFlight, "step", forbidden)
     again = run(maker, [rocksalt("Mg"), cesium_chloride() * [2, 2, 1]], folder)
-    assert [d.elastic for d in again.documents if d] == [d.elastic for d in found.documents if d]
-    ways = [d.followed for s in (again, found) for d in s.documents if d is not None and d.followed is not None]
+    assert [d.elastic for d in again.documents] == [d.elastic for d in found.documents[:2]]
+    ways = [d.followed for s in (again, found) for d in s.documents if d.followed is not None]
     ends = [[Structure.from_dict(step.structure) for step in way.steps] for way in ways]
     assert len(ends[0]) > 0 and ends[0] == ends[1]
 
@@ -163,7 +163,7 @@ def test_parts_are_optional_and_structures_may_come_from_a_job(tmp_path: Path) -
         return [rocksalt("Mg")]
 
     first = make_structures()
-    maker = StabilityMaker(model=MODEL, hull=None, property=Stability(phonons=None))
+    maker = StabilityMaker(model=MODEL, property=Stability(phonons=None, hull=None))
     flow = maker.make(first.output, tmp_path / "s.sqlite")
     (answer,) = run_local(Flow([first, flow]), tmp_path / "jobs")[flow.output.uuid][1].output.documents
     assert answer.hull is None and answer.phonons is None and answer.elastic is not None
@@ -178,7 +178,7 @@ def test_model_may_come_from_a_job(tmp_path: Path) -> None:
         return MODEL
 
     first = choose_model()
-    maker = StabilityMaker(model=first.output, hull=None, property=Stability(phonons=None))
+    maker = StabilityMaker(model=first.output, property=Stability(phonons=None, hull=None))
     flow = maker.make([rocksalt("Mg")], tmp_path / "s.sqlite")
     (answer,) = run_local(Flow([first, flow]), tmp_path / "jobs")[flow.output.uuid][1].output.documents
     assert answer.elastic.verdict == "stable" and answer.elastic.provenance.model_name == MORSE

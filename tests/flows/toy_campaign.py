@@ -13,10 +13,12 @@ from dpa4_flows.analysis.hull import HullResult
 from dpa4_flows.campaigns.battery import charged_finding
 from dpa4_flows.campaigns.config import campaign_of
 from dpa4_flows.campaigns.context import Case, Scene, Screening
-from dpa4_flows.campaigns.hull import Placed, hull_finding
+from dpa4_flows.campaigns.hull import hull_finding
+from dpa4_flows.compute.plan import Crystal
 from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.schemas import Candidate, RelaxationDocument, StageResult
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.hull import Place
 from dpa4_flows.store.table import ResultsTable
 
 NO_BUNDLE = {"bundled": False, "prototypes": False}
@@ -44,11 +46,11 @@ def hull_verdict_on(position: HullResult, limit: float = 0.05, *, charged: bool 
     document = RelaxationDocument(
         key="x", structure_hash="x", formula=position.formula, n_atoms=1, provenance=provenance(ModelRef(MORSE), {})
     )
-    placed = Placed(position, document, position.completeness())
+    crystal, place = Crystal(layered("Co"), "x", document), Place(position, position.completeness())
     if charged:
         stage = scene("charged_hull", charged_hull={"energy_above_hull_charged": {"max": limit}})
-        return stage.verdict(charged_finding("x", placed))
-    return scene("hull", hull={"energy_above_hull": {"max": limit}}).verdict(hull_finding("x", placed))
+        return stage.verdict(charged_finding(crystal, place))
+    return scene("hull", hull={"energy_above_hull": {"max": limit}}).verdict(hull_finding(crystal, place))
 
 
 def layered(metal: str) -> Structure:
