@@ -113,6 +113,15 @@ def committee_members(folder: Path) -> list[Path]:
     return sorted(begun, key=lambda path: int(path.name.removeprefix("member-")))
 
 
+def members_without_gain(folder: Path) -> list[str]:
+    """A sentence for each member of a committee that got no better than its base."""
+    return [
+        f"{member.name} got no better than its base, which it holds with shifted offsets: deviations are too small"
+        for member in committee_members(folder)
+        if (best := read_run(member).best) is not None and best["step"] == 0
+    ]
+
+
 def is_running(folder: Path) -> bool:
     """Whether a process trains in ``folder``, as far as its file system knows."""
     return holder(folder / LOCK_FILE) is not None

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from jobflow import CURRENT_JOB, Maker, job
+from jobflow import CURRENT_JOB, Flow, Maker, job
 
 from dpa4_core.data.frames import LabelKeys
 from dpa4_core.errors import DPA4Error
@@ -24,8 +24,18 @@ from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.training import ErrorRow, EvaluationDocument, MetricsDocument, TrainingDocument
 from dpa4_flows.makers.model_reference import ModelField, takes_model
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.report.committee import write_committee_report
 from dpa4_flows.report.training import write_training_report
-from dpa4_flows.training import MODEL_FILE, TrainingRun, measure, read_run, ready, run_training, worse_sentences
+from dpa4_flows.training import (
+    MODEL_FILE,
+    committee_members,
+    measure,
+    members_without_gain,
+    read_run,
+    ready,
+    run_training,
+    worse_sentences,
+)
 
 MAX_GROUPS = 1000
 """Longer lists of groups do not belong into a document of a database."""
@@ -62,6 +72,7 @@ class TrainMaker(Maker):
         train_data: str | list[str] | None = None,
         validation_data: str | list[str] | None = None,
         prev_dir: str | Path | None = None,
+        members: list[str] | None = None,
     ) -> TrainingDocument:
         """Train, or continue a run that was stopped.
 
@@ -70,12 +81,47 @@ class TrainMaker(Maker):
                 what ``config`` names.
             validation_data: frames to validate on; by default some of ``train_data`` are set aside.
             prev_dir: not used; there because other atomate2 Makers have it.
+            members: folders of the members of a committee that earlier jobs have trained.
 
         Raises:
             DPA4Error: data, model or configuration that cannot work; a run that was stopped by a signal: run the job
                 again.
         """
         return self.run(train_data, validation_data)
+
+    def make_committee(
+        self,
+        n_members: int,
+        train_data: str | list[str] | None = None,
+        validation_data: str | list[str] | None = None,
+        *,
+        differ_by: Literal["seed", "folds"] = "seed",
+    ) -> Flow:
+        """Train several models side by side, a job each, and join them; the output of the flow is the document of all.
+
+        Args:
+            n_members: models.
+            train_data, validation_data: as for `make`.
+            differ_by: see `dpa4_core.train.config.CommitteeConfig`.
+
+        Raises:
+            DPA4Error: there is no ``folder``, which the jobs must share.
+        """
+        if self.folder is None:
+            raise DPA4Error("the jobs of a committee share a folder: name one that all of them see, folder='/...'")
+        name = self.config.get("name", self.name)
+        jobs = []
+        for member in range(n_members + 1):
+            config = {"committee": {"members": n_members, "differ_by": differ_by, "member": member}, "name": name}
+            maker = replace(self, config={**self.config, **config})
+            if member:
+                maker.name, maker.config["name"] = f"{self.name}, member {member}", f"{name}-{member}"
+                maker.folder = str(Path(self.folder) / f"member-{member}")
+            jobs.append(maker)
+        whole, *each = jobs
+        trained = [maker.make(train_data, validation_data) for maker in each]
+        last = whole.make(train_data, validation_data, members=[job.output.folder for job in trained])
+        return Flow([*trained, last], output=last.output, name=f"{self.name}, committee")
 
     def run(
         self, train_data: str | list[str] | None = None, validation_data: str | list[str] | None = None
@@ -86,9 +132,11 @@ class TrainMaker(Maker):
         result = run_training(config)
         if result.status != "finished" or result.model is None:
             raise DPA4Error(f"training was stopped after step {result.step}; the same job continues in {result.folder}")
-        measured = measure(result.folder, device=config.run.device)
-        report = write_training_report(result.folder) if self.report else None
-        return _document(read_run(result.folder), config, measured, report, time.monotonic() - started)
+        measured, whole = measure(result.folder, device=config.run.device), config.committee.is_whole
+        write_report = write_committee_report if whole else write_training_report
+        report = write_report(result.folder) if self.report else None
+        document = _committee_document if whole else _document
+        return document(result.folder, config, measured, report, time.monotonic() - started)
 
     def configuration(
         self, train_data: str | list[str] | None = None, validation_data: str | list[str] | None = None
@@ -129,6 +177,7 @@ class FineTuneMaker(TrainMaker):
         train_data: str | list[str] | None = None,
         validation_data: str | list[str] | None = None,
         prev_dir: str | Path | None = None,
+        members: list[str] | None = None,
     ) -> TrainingDocument:
         """Fine-tune, or continue a run that was stopped; arguments as for `TrainMaker`."""
         return self.run(train_data, validation_data)
@@ -199,9 +248,36 @@ def _row(name: str, values: dict[str, float], count: str) -> ErrorRow:
     return ErrorRow(name=name, n=int(values[count]), **{key: value for key, value in values.items() if key != count})
 
 
-def _document(
-    run: TrainingRun, config: TrainConfig, measured: dict[str, Any], report: Path | None, wall_time_s: float
+def _committee_document(
+    folder: Path, config: TrainConfig, measured: dict[str, Any], report: Path | None, wall_time_s: float
 ) -> TrainingDocument:
+    """The document of the first member with the model and the errors of the whole, and the effort of all members."""
+    members = [_document(member, config, {}, None, wall_time_s) for member in committee_members(folder)]
+    model = ModelRef(str(folder / MODEL_FILE), dtype=config.run.dtype).resolve()
+    validation = measured.get("validation") or {}
+    changes = {name: sum(getattr(one, name) for one in members) for name in ("n_steps", "n_skipped", "n_trained")}
+    return members[0].model_copy(
+        update={
+            **changes,
+            "model": model,
+            "folder": str(folder),
+            "report": None if report is None else str(report),
+            "finished": all(one.finished for one in members),
+            "errors": {key: value for key, value in validation.items() if key in members[0].errors},
+            "validation": metrics_document(validation) if validation else None,
+            "warnings": [
+                *dict.fromkeys(text for one in members for text in one.warnings),
+                *members_without_gain(folder),
+            ],
+            "provenance": provenance(model, members[0].provenance.settings, wall_time_s=wall_time_s),
+        }
+    )
+
+
+def _document(
+    folder: Path, config: TrainConfig, measured: dict[str, Any], report: Path | None, wall_time_s: float
+) -> TrainingDocument:
+    run = read_run(folder)
     model_file = run.folder / MODEL_FILE
     if config.property is None:
         model = ModelRef(str(model_file), dtype=config.run.dtype).resolve()

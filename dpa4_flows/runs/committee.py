@@ -10,31 +10,21 @@ from typing import Any, ClassVar
 from rich.console import Console
 from rich.table import Table
 
-from dpa4_core.files import write_text
 from dpa4_core.train.config import TrainConfig
-from dpa4_flows.plots.figure import Column, TableBlock
-from dpa4_flows.report.page import render_page
-from dpa4_flows.report.training import write_training_report
+from dpa4_flows.report.committee import UNCERTAINTY_HEADS, committee_rows, write_committee_report
 from dpa4_flows.runs.run import How, Outcome, Part, Run, RunStatus
 from dpa4_flows.runs.training import TrainingFolder
 from dpa4_flows.training import (
     CONFIG_FILE,
-    ERROR_UNITS,
     MODEL_FILE,
     committee_members,
     digits,
     error_row,
     is_running,
     measure,
+    members_without_gain,
     run_training,
     uncertainty_rows,
-)
-
-UNCERTAINTY_HEADS = ("quantity", "error, RMS", "deviation, RMS", "unit", "ratio", "rank correlation")
-UNCERTAINTY_NOTE = (
-    "Deviations between members beside errors of their mean on frames that none was trained on. A ratio of 1: as large "
-    "as the errors; 2: half as large. The rank correlation says whether the largest errors are where the largest "
-    "deviations are."
 )
 
 
@@ -83,6 +73,8 @@ class CommitteeFolder(Run):
         super().show(console, everyone=everyone)
         if found := self._metrics().get("uncertainty"):
             console.print(uncertainty_table(found))
+        for sentence in members_without_gain(self.folder):
+            console.print(f"[yellow]warning:[/] {sentence}", highlight=False)
 
     def resume(self, how: How) -> Outcome:
         """Go on with the configuration in the folder: with the member that was stopped.
@@ -114,43 +106,12 @@ class CommitteeFolder(Run):
 
     def table(self) -> Iterator[dict[str, Any]]:
         """Errors of each member on the validation frames, and of their mean."""
-        found = measure(self.folder)
-        for member, errors in zip(self.members, found.get("members") or [], strict=False):
-            yield self._row(member.folder.name, errors)
-        if found.get("validation"):
-            yield self._row("committee", found["validation"])
-
-    @staticmethod
-    def _row(name: str, errors: dict[str, Any]) -> dict[str, Any]:
-        return {"model": name} | {f"{word} MAE, {unit}": digits(value) for word, value, unit in error_row(errors)}
+        for name, errors in committee_rows(self.folder):
+            yield {"model": name} | {f"{word} MAE, {unit}": digits(value) for word, value, unit in error_row(errors)}
 
     def report(self, path: Path) -> None:
         """Write the page, and into the folder those of the members."""
-        if path.resolve().parent == self.folder.resolve():
-            for member in self.members:
-                write_training_report(member.folder)
-        rows = list(self.table())
-        heads = [Column("model"), *(Column(f"{word} MAE", unit, number=True) for _, word, _, unit in ERROR_UNITS)]
-        cells = [list(row.values()) for row in rows]
-        tables = [TableBlock("errors", "Errors on the validation frames", "", heads, cells)]
-        if uncertain := uncertainty_rows(self._metrics().get("uncertainty") or {}):
-            heads = [Column(head, number=head not in ("quantity", "unit")) for head in UNCERTAINTY_HEADS]
-            tables.append(TableBlock("deviations", "What deviations are worth", UNCERTAINTY_NOTE, heads, uncertain))
-        status, config = self.status(), self.config
-        pages = [(member.folder.name, f"{member.folder.name}/{member.page.name}") for member in self.members]
-        page = render_page(
-            "large.html",
-            [],
-            title=config.name,
-            kicker="committee",
-            state="" if status.state == "complete" else status.words,
-            summary=f"{config.committee.members} models that differ by {config.committee.differ_by}.",
-            tiles=[("members", str(config.committee.members)), ("steps", f"{status.n_done:,}")],
-            figures=[],
-            tables=tables if rows else [],
-            facts=[("model", str(self.folder / MODEL_FILE)), *pages],
-        )
-        write_text(path, page)
+        write_committee_report(self.folder, path)
 
     def _metrics(self) -> dict[str, Any]:
         return measure(self.folder).get("validation") or {}

@@ -182,3 +182,27 @@ def test_workers_of_a_launchpad_train_and_use_the_model(site: Site, data: str, c
         trained, computed = (store.query_one({"uuid": job.uuid})["output"] for job in (train, static))
     assert computed["dpa4"]["model_sha256"] == trained["model"]["sha256"]
     assert Path(trained["model"]["name"]).is_relative_to(site.folder)
+
+
+def test_a_committee_is_a_job_for_each_member_and_one_that_joins_them(
+    trained: TrainingDocument, data: str, copper: Structure, tmp_path: Path
+) -> None:
+    base = ModelRef(trained.model.name)
+    flow = FineTuneMaker(
+        base=base,
+        config={"run": {"steps": 1, "device": "cpu"}, "schedule": {"lr": 1e-3}},
+        folder=str(tmp_path / "run"),
+        report=False,
+    ).make_committee(2, data, differ_by="folds")
+    *members, last = (job for job, _ in flow.iterflow())
+    assert len(members) == 2 and set(last.input_uuids) == {job.uuid for job in members}
+    static = DPA4StaticMaker(model=flow.output.model).make(copper)
+    responses = run_local(Flow([flow, static]), tmp_path)
+    document = responses[last.uuid][1].output
+    assert document.n_steps == 2 and document.validation.uncertainty["energy"]["std"] >= 0
+    assert document.model.name == str(tmp_path / "run" / "model.dpa4")
+    assert responses[static.uuid][1].output.dpa4.model_sha256 == document.model.sha256 == document.model.info().sha256
+    trained_by = [responses[job.uuid][1].output.model.name for job in members]
+    assert trained_by == [str(tmp_path / "run" / f"member-{k}" / "model.dpa4") for k in (1, 2)]
+    with pytest.raises(DPA4Error, match="share a folder"):
+        FineTuneMaker().make_committee(2, data)
