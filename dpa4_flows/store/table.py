@@ -308,28 +308,23 @@ class ResultsTable:
 
     def set_meta(self, name: str, value: Any) -> None:
         """Store one JSON value under ``name`` (campaign, model, state, ...)."""
-        with self._connect() as connection:
-            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+        self._put("meta", [(name, json.dumps(value))])
 
     def get_meta(self, name: str, default: Any = None) -> Any:
-        with self._connect() as connection:
-            row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return default if row is None else json.loads(row[0])
+        rows = self._rows("SELECT value FROM meta WHERE name = ?", name)
+        return json.loads(rows[0][0]) if rows else default
 
     # ---- candidates ------------------------------------------------------------------------------------------------
 
     def put_candidates(self, candidates: Sequence[Candidate]) -> None:
         """Store the candidates of the campaign in their order, instead of those of before; calculations stay."""
         rows = [(c.candidate_id, i, c.formula, c.model_dump_json()) for i, c in enumerate(candidates)]
-        with self._connect() as connection:
-            connection.execute("DELETE FROM candidates")
-            connection.executemany("INSERT INTO candidates VALUES (?, ?, ?, ?)", rows)
+        self._put("candidates", rows, instead=True)
 
     def candidates(self, ids: Iterable[str] | None = None) -> list[Candidate]:
         """All candidates in input order, or those with the given ids in that order."""
         if ids is None:
-            with self._connect() as connection:
-                rows = connection.execute("SELECT document FROM candidates ORDER BY position").fetchall()
+            rows = self._rows("SELECT document FROM candidates ORDER BY position")
             return [Candidate.model_validate_json(row[0]) for row in rows]
         ids = list(ids)
         found = self._select("candidates", "candidate_id", ids)
@@ -337,31 +332,16 @@ class ResultsTable:
 
     def candidate_ids(self) -> list[str]:
         """Ids of all candidates in input order."""
-        with self._connect() as connection:
-            rows = connection.execute("SELECT candidate_id FROM candidates ORDER BY position").fetchall()
-        return [row[0] for row in rows]
+        return [row[0] for row in self._rows("SELECT candidate_id FROM candidates ORDER BY position")]
 
     # ---- calculations ----------------------------------------------------------------------------------------------
 
     def put_calculations(self, documents: Iterable[RelaxationDocument]) -> None:
-        rows = [
-            (
-                d.key,
-                d.structure_hash,
-                d.provenance.model_sha256,
-                d.formula,
-                d.n_atoms,
-                d.energy_per_atom,
-                int(d.converged),
-                d.error,
-                d.model_dump_json(),
-            )
-            for d in documents
-        ]
-        if not rows:
-            return
-        with self._connect() as connection:
-            connection.executemany("INSERT OR REPLACE INTO calculations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        rows: list[tuple[Any, ...]] = []
+        for d in documents:
+            named = (d.key, d.structure_hash, d.provenance.model_sha256, d.formula, d.n_atoms, d.energy_per_atom)
+            rows.append((*named, int(d.converged), d.error, d.model_dump_json()))
+        self._put("calculations", rows)
 
     def calculations(self, keys: Iterable[str]) -> dict[str, RelaxationDocument]:
         """Documents by key; keys that are not there are left out."""
@@ -374,14 +354,8 @@ class ResultsTable:
 
     def iter_calculations(self) -> Iterator[RelaxationDocument]:
         """Every calculation, read in slices so that memory stays bounded."""
-        last = ""
-        while True:
-            with self._connect() as connection:
-                rows = connection.execute(
-                    "SELECT key, document FROM calculations WHERE key > ? ORDER BY key LIMIT ?", (last, _QUERY_CHUNK)
-                ).fetchall()
-            if not rows:
-                return
+        query, last = "SELECT key, document FROM calculations WHERE key > ? ORDER BY key LIMIT ?", ""
+        while rows := self._rows(query, last, _QUERY_CHUNK):
             for _, text in rows:
                 yield RelaxationDocument.model_validate_json(text)
             last = rows[-1][0]
@@ -402,14 +376,11 @@ class ResultsTable:
         """Store documents under their keys; a relaxation is a calculation and has its key in itself."""
         self.put_calculations(d for d in documents.values() if isinstance(d, RelaxationDocument))
         others = [(k, d.model_dump_json()) for k, d in documents.items() if not isinstance(d, RelaxationDocument)]
-        if others:
-            with self._connect() as connection:
-                connection.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", others)
+        self._put("documents", others)
 
     def part_owners(self) -> set[str]:
         """Plans that a process before has left unfinished."""
-        with self._connect() as connection:
-            return {row[0] for row in connection.execute("SELECT DISTINCT owner FROM parts")}
+        return {row[0] for row in self._rows("SELECT DISTINCT owner FROM parts")}
 
     def parts(self, keys: Iterable[str]) -> dict[str, str]:
         """Results of plans that are not done, by key; see `store.protocol.Store`."""
@@ -417,9 +388,7 @@ class ResultsTable:
 
     def put_parts(self, owner: str, parts: Mapping[str, str]) -> None:
         """Store results until the plan ``owner`` is done."""
-        rows = [(key, owner, text) for key, text in parts.items()]
-        with self._connect() as connection:
-            connection.executemany("INSERT OR REPLACE INTO parts VALUES (?, ?, ?)", rows)
+        self._put("parts", [(key, owner, text) for key, text in parts.items()])
 
     def drop_parts(self, owners: Iterable[str]) -> None:
         """Forget the results of plans that are done."""
@@ -429,24 +398,15 @@ class ResultsTable:
     # ---- stages ----------------------------------------------------------------------------------------------------
 
     def put_stages(self, results: Iterable[StageResult]) -> None:
-        rows = [(r.candidate_id, r.stage, r.status, r.model_dump_json()) for r in results]
-        with self._connect() as connection:
-            connection.executemany("INSERT OR REPLACE INTO stages VALUES (?, ?, ?, ?)", rows)
+        self._put("stages", [(r.candidate_id, r.stage, r.status, r.model_dump_json()) for r in results])
 
     def stage(self, stage: str, ids: Iterable[str] | None = None) -> dict[str, StageResult]:
         """Verdicts of one stage by candidate id, all of them or those of ``ids`` that have one."""
-        query = "SELECT document FROM stages WHERE stage = ?"
-        with self._connect() as connection:
-            if ids is None:
-                rows = connection.execute(query, (stage,)).fetchall()
-            else:
-                wanted, rows = list(ids), []
-                for start in range(0, len(wanted), _QUERY_CHUNK):
-                    part = wanted[start : start + _QUERY_CHUNK]
-                    marks = ",".join("?" * len(part))
-                    rows += connection.execute(f"{query} AND candidate_id IN ({marks})", (stage, *part)).fetchall()
-        results = [StageResult.model_validate_json(row[0]) for row in rows]
-        return {r.candidate_id: r for r in results}
+        if ids is None:
+            found = dict(self._rows("SELECT candidate_id, document FROM stages WHERE stage = ?", stage))
+        else:
+            found = self._select("stages", "candidate_id", list(ids), stage=stage)
+        return {candidate_id: StageResult.model_validate_json(text) for candidate_id, text in found.items()}
 
     def survivors(self, stage: str, order: Sequence[str] = ()) -> list[str]:
         """Ids that passed ``stage``, flagged ones included, in input order.
@@ -460,13 +420,11 @@ class ResultsTable:
         """
         if order:
             self._require_verdicts(order[: order.index(stage) + 1])
-        with self._connect() as connection:
-            rows = connection.execute(
-                "SELECT s.candidate_id FROM stages s JOIN candidates c USING (candidate_id) "
-                "WHERE s.stage = ? AND s.status IN ('passed', 'flagged') ORDER BY c.position",
-                (stage,),
-            ).fetchall()
-        return [row[0] for row in rows]
+        query = (
+            "SELECT s.candidate_id FROM stages s JOIN candidates c USING (candidate_id) "
+            "WHERE s.stage = ? AND s.status IN ('passed', 'flagged') ORDER BY c.position"
+        )
+        return [row[0] for row in self._rows(query, stage)]
 
     def _require_verdicts(self, stages: Sequence[str]) -> None:
         """Refuse to go on when a candidate was lost on the way."""
@@ -494,36 +452,47 @@ class ResultsTable:
 
     def stage_counts(self) -> dict[str, dict[str, int]]:
         """{stage: {status: number of candidates}}."""
-        with self._connect() as connection:
-            rows = connection.execute("SELECT stage, status, COUNT(*) FROM stages GROUP BY stage, status").fetchall()
         counts: dict[str, dict[str, int]] = {}
-        for stage, status, number in rows:
+        for stage, status, number in self._rows("SELECT stage, status, COUNT(*) FROM stages GROUP BY stage, status"):
             counts.setdefault(stage, {})[status] = number
         return counts
 
     # ---- ranking ---------------------------------------------------------------------------------------------------
 
     def put_ranking(self, rows: Sequence[RankedCandidate]) -> None:
-        with self._connect() as connection:
-            connection.execute("DELETE FROM ranking")
-            connection.executemany(
-                "INSERT INTO ranking VALUES (?, ?, ?)", [(r.rank, r.candidate_id, r.model_dump_json()) for r in rows]
-            )
+        self._put("ranking", [(r.rank, r.candidate_id, r.model_dump_json()) for r in rows], instead=True)
 
     def ranking(self) -> list[RankedCandidate]:
-        with self._connect() as connection:
-            rows = connection.execute("SELECT document FROM ranking ORDER BY rank").fetchall()
+        rows = self._rows("SELECT document FROM ranking ORDER BY rank")
         return [RankedCandidate.model_validate_json(row[0]) for row in rows]
 
     # ---- helpers ---------------------------------------------------------------------------------------------------
 
-    def _select(self, table: str, key_column: str, keys: list[str], column: str = "document") -> dict[str, str]:
+    def _rows(self, query: str, *bound: Any) -> list[Any]:
+        with self._connect() as connection:
+            return connection.execute(query, bound).fetchall()
+
+    def _put(self, table: str, rows: Sequence[tuple[Any, ...]], *, instead: bool = False) -> None:
+        """Write rows in place of those with their keys, or instead of all."""
+        if not (rows or instead):
+            return
+        verb = "INSERT" if instead else "INSERT OR REPLACE"
+        with self._connect() as connection:  # names are ours, values are bound
+            if instead:
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608
+            if rows:
+                connection.executemany(f"{verb} INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+
+    def _select(
+        self, table: str, key_column: str, keys: list[str], column: str = "document", stage: str | None = None
+    ) -> dict[str, str]:
         found: dict[str, str] = {}
+        bound, only = ((), "") if stage is None else ((stage,), "stage = ? AND ")
         with self._connect() as connection:
             for start in range(0, len(keys), _QUERY_CHUNK):
                 part = keys[start : start + _QUERY_CHUNK]
                 marks = ",".join("?" * len(part))
                 # names are ours, values are bound
-                query = f"SELECT {key_column}, {column} FROM {table} WHERE {key_column} IN ({marks})"  # noqa: S608
-                found.update(connection.execute(query, part).fetchall())
+                query = f"SELECT {key_column}, {column} FROM {table} WHERE {only}{key_column} IN ({marks})"  # noqa: S608
+                found.update(connection.execute(query, (*bound, *part)).fetchall())
         return found
