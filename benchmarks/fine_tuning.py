@@ -1,6 +1,6 @@
 """Fine-tuning by the default recipe on sets of labelled frames, judged on frames that no run has seen.
 
-    python benchmarks/fine_tuning.py FOLDER [--sets alloys mlearn_Si] [--ways full lora] [--steps 120] [--json FILE]
+    python benchmarks/fine_tuning.py FOLDER [--sets alloys] [--ways full lora replay] [--steps 120] [--json FILE]
 
 FOLDER holds ``NAME_train.extxyz`` and ``NAME_test.extxyz`` for each set; frames for validation are taken from the
 training file, as for a user. Rows: the base with its offsets shifted to the training frames, then what each way
@@ -11,6 +11,7 @@ is 1 then.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import tempfile
@@ -24,10 +25,16 @@ from dpa4_core.evaluate import Metrics, evaluate
 from dpa4_core.potential import Potential
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.distributed import Processes
+from dpa4_core.train.forgetting import forgetting
 from dpa4_core.train.standing import standing
 from dpa4_core.train.trainer import Trainer
 
-WAYS = {"full": {}, "lora": {"lora_rank": 8}}
+WAYS = {
+    "full": {},
+    "lora": {"lora_rank": 8},
+    "replay": {"replay_own": True},
+    "lora+replay": {"lora_rank": 8, "replay_own": True},
+}
 UNITS = (("energy", "meV/atom", 1e3), ("force", "meV/Å", 1e3), ("stress", "GPa", 160.2177))
 
 
@@ -54,8 +61,11 @@ def run(folder: Path, name: str, way: str, base: str, steps: int, seed: int) -> 
         result = trainer.run()
         seconds, cpu = time.perf_counter() - began, time.process_time() - used
         after = errors(evaluate(test, dpa4.load(result.model)))
+        store = trainer.data.store
+        held = store.composition(store.elements)[trainer.data.train].any(axis=0)
+        trained = {z for z, present in zip(store.elements, held, strict=True) if present}
+        forgotten = forgetting(dpa4.load(base), dpa4.load(result.model), trained)
     start = next(record for record in records if record["kind"] == "start")
-    end = next((record for record in records if record["kind"] == "forgetting"), {})
     best = [record["step"] for record in records if record["kind"] == "validation" and record["improved"]][-1]
     return {
         "set": name,
@@ -70,7 +80,7 @@ def run(folder: Path, name: str, way: str, base: str, steps: int, seed: int) -> 
         "before": before,
         "after": after,
         "worse": standing(after, before).worse,
-        "forgetting": {key: value for key, value in end.items() if key not in ("kind", "step")},
+        "forgetting": dataclasses.asdict(forgotten),
     }
 
 
@@ -87,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sets", nargs="+", default=None)
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=["full", "lora"])
     parser.add_argument("--base", default="dpa4-neo")
     parser.add_argument("--steps", type=int, default=0, help="0: as many as the recipe says")
     parser.add_argument("--seed", type=int, default=0)
@@ -99,18 +109,20 @@ def main() -> None:
         p.name.removesuffix("_train.extxyz") for p in arguments.folder.glob("*_train.extxyz")
     )
     print(
-        f"{'':24s}" + "".join(f"{name:>9s}" for name, _, _ in UNITS) + "   " + ", ".join(unit for _, unit, _ in UNITS)
+        f"{'':28s}" + "".join(f"{name:>9s}" for name, _, _ in UNITS) + "   " + ", ".join(unit for _, unit, _ in UNITS)
     )
     worse = False
     for name in names:
         for way in arguments.ways:
             row = run(arguments.folder, name, way, arguments.base, arguments.steps, arguments.seed)
             if way == arguments.ways[0]:
-                print(f"{name:16s} base    {shown(row['before'])}")
+                print(f"{name:16s} base        {shown(row['before'])}")
             mark = f"   worse: {', '.join(row['worse'])}" if row["worse"] else ""
             print(
-                f"{'':16s} {way:7s} {shown(row['after'])}   rate {row['rate']:.1e}, best of {row['steps']} steps: "
-                f"{row['best']}, {row['cpu_s_per_step']:.2f} s of processor per step{mark}",
+                f"{'':16s} {way:11s} {shown(row['after'])}   rate {row['rate']:.1e}, best of {row['steps']} steps: "
+                f"{row['best']}, {row['cpu_s_per_step']:.2f} s of processor per step, other systems "
+                f"{1e3 * row['forgetting']['energy_median']:.2g} (at most {1e3 * row['forgetting']['energy_max']:.2g}) "
+                f"meV/atom{mark}",
                 flush=True,
             )
             worse |= bool(row["worse"])

@@ -19,6 +19,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.files import WriteError, replacing_text
 from dpa4_core.locks import holder, locked
 from dpa4_core.train.config import SourceConfig, TrainConfig
+from dpa4_core.train.forgetting import TOLERABLE
 from dpa4_core.train.log import read_log
 from dpa4_core.train.outcome import assess
 from dpa4_core.train.trainer import TrainResult, train, train_members
@@ -231,7 +232,7 @@ def measure(folder: Path, *, device: str = "auto", notify: Callable[[str], None]
 
 
 def worse_sentences(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """What kept a fine-tune from getting better than its base, with the setting to change; a sentence per quantity.
+    """What kept a fine-tune from getting better than its base, and what it forgot, each with the setting to change.
 
     Args:
         metrics: content of ``metrics.json``.
@@ -248,7 +249,34 @@ def worse_sentences(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> li
             f"offsets; lower the learning rate ({_lower_rate(config)}) or raise loss.{weight} (now "
             f"{config['loss'][weight]:g}), and begin again in another folder"
         )
-    return sentences
+    return sentences + _forgets(metrics, config)
+
+
+def forgetting_sentence(metrics: Mapping[str, Any]) -> str:
+    """What a fine-tune did to systems of other kinds; "" where that is not known."""
+    found = metrics.get("forgetting")
+    if not found:
+        return ""
+    energies, forces = (
+        (digits(1e3 * found[f"{name}_median"]), digits(1e3 * found[f"{name}_max"])) for name in ("energy", "force")
+    )
+    return (
+        f"{found['n_systems']} other systems changed by {energies[0]} meV/atom in the median, {energies[1]} at most "
+        f"({found['worst']}), and their forces by {forces[0]} and {forces[1]} meV/Å, against the base"
+    )
+
+
+def _forgets(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """A warning where the base is changed for systems of other kinds as well, with the setting to change."""
+    found = metrics.get("forgetting")
+    if not found or found["energy_median"] <= TOLERABLE:
+        return []
+    more = "give finetune.replay frames of the base's kind, or raise finetune.replay_fraction"
+    return [
+        f"the model is one for the trained systems only: {forgetting_sentence(metrics)}; "
+        f"{more if config['finetune']['replay_own'] else 'train with --replay'}, or lower the learning rate "
+        f"({_lower_rate(config)})"
+    ]
 
 
 def _lower_rate(config: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.loaded import load
 from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
@@ -25,8 +26,9 @@ from dpa4_core.train import network as networks
 from dpa4_core.train.budget import choose_budget, within_budget
 from dpa4_core.train.checkpoint import CHECKPOINT, TrainState, load_exactly, part
 from dpa4_core.train.config import TrainConfig, check_same
-from dpa4_core.train.dataset import Dataset, prepare, with_split
+from dpa4_core.train.dataset import Dataset, own_replay, prepare, with_split
 from dpa4_core.train.distributed import Processes
+from dpa4_core.train.forgetting import write_replay
 from dpa4_core.train.packing import Budget
 from dpa4_core.train.store import STORE
 
@@ -130,6 +132,9 @@ def _prepare(
     place = Path(config.output) / STORE
     data = None
     if processes.is_first:
+        if config.finetune.replay_own and known_key is None:
+            assert config.base is not None  # [finetune] needs one
+            write_replay(load(config.base, dtype=config.run.dtype), own_replay(config))
         data = prepare(config, place, cutoff, lambda n: notify({"kind": "reading", "frames": n}), known_key)
     processes.wait()
     return data or prepare(config, place, cutoff, known_key=known_key)

@@ -123,7 +123,8 @@ class FineTuneConfig:
         freeze: names of parameter groups that stay as they are.
         elements_like: for an element that the base model does not know, a known one whose row it starts from.
         replay: sources of the base model's level of theory mixed in against forgetting.
-        replay_fraction: fraction of the frames of an epoch that come from ``replay``.
+        replay_own: mix in bundled crystals with what the base says about them; needs no data.
+        replay_fraction: fraction of the frames of an epoch that come from ``replay`` or ``replay_own``.
     """
 
     offsets: Literal["shift", "keep"] = "shift"
@@ -132,6 +133,7 @@ class FineTuneConfig:
     freeze: tuple[str, ...] = ()
     elements_like: dict[str, str] = field(default_factory=dict)
     replay: tuple[SourceConfig, ...] = ()
+    replay_own: bool = False
     replay_fraction: float = 0.2
 
     def __post_init__(self) -> None:

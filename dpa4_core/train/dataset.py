@@ -18,6 +18,7 @@ from dpa4_core.data.frames import BrokenFrame, Frame, data_files, read_frames
 from dpa4_core.data.system import check_system
 from dpa4_core.errors import DPA4Error
 from dpa4_core.train.config import SourceConfig, TrainConfig
+from dpa4_core.train.forgetting import REPLAY
 from dpa4_core.train.hold_out import hold_out, left_out_by, note_on_twins
 from dpa4_core.train.store import FrameStore, LabelledFrame, build_store, open_store
 
@@ -144,15 +145,23 @@ def _sources(config: TrainConfig) -> list[tuple[int, SourceConfig]]:
         *((_VALIDATION, source) for source in data.validation),
         *((_TRAIN, source) for source in data.train),
         *((_REPLAY, source) for source in config.finetune.replay),
+        *((_REPLAY, SourceConfig(str(own_replay(config)))) for _ in range(config.finetune.replay_own)),
     ]
+
+
+def own_replay(config: TrainConfig) -> Path:
+    """The file of the base's own labels, in the folder of the run."""
+    return Path(config.output) / REPLAY
 
 
 def _key(config: TrainConfig, cutoff: float) -> str:
     """Identity of the data: the files as they are now and what is made of them."""
     files = []
     for role, source in _sources(config):
-        status = [(str(part), part.stat().st_size, _ends(part)) for part in data_files(source.path)]
-        files.append([role, source.path, source.weight, source.name, status])
+        own = source.path == str(own_replay(config))  # moves with the folder
+        parts = data_files(source.path)
+        status = [(REPLAY if own else str(part), part.stat().st_size, _ends(part)) for part in parts]
+        files.append([role, REPLAY if own else source.path, source.weight, source.name, status])
     data = config.to_dict()["data"]
     used = {name: data[name] for name in ("keys", "max_force", "min_distance_ratio", "drop_duplicates")}
     target = config.property.name if config.property else ""

@@ -15,9 +15,11 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.evaluate import Metrics, evaluate
 from dpa4_core.files import replacing, write_json
 from dpa4_core.loaded import load
+from dpa4_core.potential import Potential
 from dpa4_core.train.checkpoint import CHECKPOINT, check_state, exists, latest_state
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.dataset import Dataset, prepare, with_split
+from dpa4_core.train.forgetting import Forgetting, forgetting
 from dpa4_core.train.log import read_log
 from dpa4_core.train.standing import standing
 from dpa4_core.train.store import STORE
@@ -34,12 +36,14 @@ class Outcome:
         train: on a sample of the training frames.
         base: errors on the validation frames before the first step, by name; None for a new model.
         worse: what became worse than that, see `losses`.
+        forgetting: of a fine-tune, what it does to other systems; None if its base is gone or knows none of them.
     """
 
     validation: Metrics | None
     train: Metrics
     base: dict[str, float] | None
     worse: list[dict[str, Any]]
+    forgetting: Forgetting | None = None
 
 
 def assess(folder: str | Path, *, device: str = "cpu", notify: Callable[[str], None] = lambda text: None) -> Outcome:
@@ -66,7 +70,11 @@ def assess(folder: str | Path, *, device: str = "cpu", notify: Callable[[str], N
         validation = evaluate([data.store.frame(int(i)) for i in data.validation], potential, keep=True)
     validations = [record for record in read_log(folder / "log.jsonl") if record["kind"] == "validation"]
     base = _before(validations)
-    outcome = Outcome(validation, train, base, [] if base is None else losses(validations))
+    worse, forgotten = [] if base is None else losses(validations), None
+    if config.base is not None and isinstance(potential, Potential):
+        notify("what other systems became")
+        forgotten = _forgetting(config, data, potential, notify)
+    outcome = Outcome(validation, train, base, worse, forgotten)
     if validation is not None and validation.parity is not None:
         arrays = {}
         for name, pair in (
@@ -83,6 +91,7 @@ def assess(folder: str | Path, *, device: str = "cpu", notify: Callable[[str], N
         "train": _plain(train),
         "base": outcome.base,
         "warnings": outcome.worse,
+        "forgetting": None if outcome.forgetting is None else dataclasses.asdict(outcome.forgetting),
     }
     write_json(folder / "metrics.json", plain)
     return outcome
@@ -112,6 +121,22 @@ def losses(validations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for quantity in standing(closest, base).worse
     ]
+
+
+def _forgetting(
+    config: TrainConfig, data: Dataset, model: Potential, notify: Callable[[str], None]
+) -> Forgetting | None:
+    """Compare the model with its base, if that is still there."""
+    assert config.base is not None
+    try:
+        base = load(config.base, device=model.device, dtype=config.run.dtype)
+    except DPA4Error as error:
+        notify(f"changes of other systems are left out: {error}")
+        return None
+    if not isinstance(base, Potential):
+        return None
+    held = data.store.composition(data.store.elements)[data.train].any(axis=0)
+    return forgetting(base, model, set(np.array(data.store.elements)[held].tolist()))
 
 
 def validation_frames(folder: str | Path) -> list[Frame]:

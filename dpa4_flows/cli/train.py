@@ -242,6 +242,10 @@ def finetune(
     lora: Annotated[
         int | None, typer.Option(min=0, metavar="RANK", help="Train adapters of this rank only, 8 say; few frames.")
     ] = None,
+    replay: Annotated[
+        bool | None,
+        typer.Option("--replay/--no-replay", help="Mix in other crystals as the base has them, against forgetting."),
+    ] = None,
     *,
     flags: Flags,
     how: How,
@@ -257,7 +261,12 @@ def finetune(
 
       dpa4 finetune frames.extxyz --base dpa4-neo --lora 8 --max-time 60 -o runs/mine
     """
-    named = {"output": out and str(out), "base": base, "finetune.lora_rank": lora}
+    named = {
+        "output": out and str(out),
+        "base": base,
+        "finetune.lora_rank": lora,
+        "finetune.replay_own": replay,
+    }
     _run(inputs, flags.assignments(named), how, default_base=BASE)
 
 
@@ -366,7 +375,7 @@ def _train(config: TrainConfig, *, restart: bool, tensorboard: bool, as_json: bo
                 "end": run.last_step,
                 "seconds": run.seconds,
                 "errors": result.errors,
-                **{key: metrics.get(key) for key in ("validation", "train", "base", "warnings")},
+                **{key: metrics.get(key) for key in ("validation", "train", "base", "warnings", "forgetting")},
             }
         )
     elif interrupted:

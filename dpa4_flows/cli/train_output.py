@@ -28,6 +28,7 @@ from dpa4_flows.training import (
     TrainingRun,
     digits,
     error_row,
+    forgetting_sentence,
     read_run,
     worse_sentences,
 )
@@ -286,6 +287,8 @@ def print_outcome(run: TrainingRun, metrics: dict[str, Any], report: Path) -> No
         warn("warning", "no weights of this run were better than the base; the file holds it with shifted offsets")
     for sentence in worse_sentences(metrics, run.config):
         warn("warning", sentence)
+    if sentence := forgetting_sentence(metrics):
+        say(sentence)
     skipped = f", {plural(len(run.skipped), 'step')} skipped" if run.skipped else ""
     say(f"finished: {run.step:,} steps in {duration(run.seconds)}{skipped}")
     print_model(run.folder / MODEL_FILE, report, energies=run.property_unit is None)

@@ -69,8 +69,18 @@ class TrainingDocument(Document):
     )
     validation: MetricsDocument | None = Field(None, description="Errors of the stored model on the validation frames")
     train: MetricsDocument | None = Field(None, description="The same on a sample of the training frames")
+    forgetting: dict[str, Any] | None = Field(
+        None,
+        description="Changes of other systems against the base, median and largest: energy in eV/atom, force in eV/Å; "
+        "of a fine-tuned model",
+    )
+    learning_rate: dict[str, Any] | None = Field(
+        None, description="Largest learning rate and the trial steps that found it, see dpa4_core.train.probe.Probe"
+    )
     notes: dict[str, Any] = Field(default_factory=dict, description="What was done before the first step")
-    warnings: list[str] = Field(default_factory=list, description="Doubts about the training data, one sentence each")
+    warnings: list[str] = Field(
+        default_factory=list, description="Doubts about data and model, one sentence each with the setting to change"
+    )
     configuration: dict[str, Any] = Field(description="The whole configuration, as TrainConfig.to_dict gives it")
     provenance: Provenance
 

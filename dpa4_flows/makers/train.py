@@ -303,6 +303,8 @@ def _document(
         n_frames_left_out=data["n_left_out"],
         errors={key: value for key, value in best.items() if key.endswith(("_mae", "_rmse")) and value is not None},
         errors_before=measured.get("base"),
+        forgetting=measured.get("forgetting"),
+        learning_rate=run.start.get("learning_rate"),
         **{name: None if part is None else metrics_document(part) for name, part in parts.items()},
         notes=run.start["notes"],
         warnings=[

@@ -29,6 +29,7 @@ from dpa4_flows.training import (
     TrainingRun,
     digits,
     error_row,
+    forgetting_sentence,
     read_run,
     worse_sentences,
 )
@@ -80,7 +81,7 @@ def render(run: TrainingRun, metrics: Mapping[str, Any], arrays: Mapping[str, ND
         summary=_summary(run),
         tiles=_tiles(run, metrics),
         errors=_error_table(run, metrics),
-        errors_basis=_errors_basis(run),
+        errors_basis=" ".join(filter(None, (_errors_basis(run), _forgotten(metrics)))),
         element_errors=_element_table(validation.get("by_element") or {}),
         group_errors=_group_table(validation.get("by_group") or {}),
         warnings=worse_sentences(metrics, run.config),
@@ -149,6 +150,11 @@ def _errors_basis(run: TrainingRun) -> str:
         f"The stored model is that of step {best['step']:,}, the best by validation, with averaged weights. "
         f"{_sentence(run.start['data']['split'])}."
     )
+
+
+def _forgotten(metrics: Mapping[str, Any]) -> str:
+    sentence = forgetting_sentence(metrics)
+    return f"{_sentence(sentence)}." if sentence else ""
 
 
 def _error_table(run: TrainingRun, metrics: Mapping[str, Any]) -> TableBlock | None:

@@ -1,0 +1,53 @@
+"""Choose the crystals by which `dpa4 finetune` measures what a model forgets, and those it can be reminded with.
+
+    python scripts/other_systems.py
+
+Small compounds of ``dpa4_flows/data/compounds.parquet`` (all CC BY 4.0, source of each row in the file), chosen one
+after the other by the number of elements that they add, smaller cells first: 20 to measure by, 40 others for replay.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).parents[1]
+TARGET = ROOT / "dpa4_core" / "train" / "other_systems.json.gz"
+MAX_ATOMS, N_MEASURED, N_REPLAYED = 8, 20, 40
+
+
+def main() -> None:
+    """Choose and write."""
+    rows = pq.read_table(ROOT / "dpa4_flows/data/compounds.parquet").to_pylist()
+    rows = sorted(
+        (r for r in rows if 3 <= len(r["numbers"]) <= MAX_ATOMS), key=lambda r: (len(r["numbers"]), r["name"])
+    )
+    chosen: list[dict] = []
+    for n in (N_MEASURED, N_REPLAYED):
+        seen: set[int] = set()
+        for _ in range(n):
+            best = max(rows, key=lambda row: (len({*row["numbers"]} - seen), -len(row["numbers"])))
+            rows.remove(best)
+            seen |= {*best["numbers"]}
+            chosen.append(best)
+    systems = [
+        {
+            "name": row["name"],
+            "source": row["source"],
+            "use": "measure" if i < N_MEASURED else "replay",
+            "numbers": list(row["numbers"]),
+            "cell": [[round(x, 5) for x in row["lattice"][k : k + 3]] for k in (0, 3, 6)],
+            "fractions": [
+                [round(x, 5) for x in row["frac_coords"][k : k + 3]] for k in range(0, len(row["frac_coords"]), 3)
+            ],
+        }
+        for i, row in enumerate(chosen)
+    ]
+    TARGET.write_bytes(gzip.compress(json.dumps({"licence": "CC BY 4.0", "systems": systems}).encode(), mtime=0))
+
+
+if __name__ == "__main__":
+    main()

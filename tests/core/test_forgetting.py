@@ -1,0 +1,92 @@
+"""What a fine-tune does to other systems, measured and held off with labels of the base itself."""
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase.data import chemical_symbols
+from toy_training import base_file, configured, of_kind, recorded, toy_frames, write
+
+import dpa4_core as dpa4
+from dpa4_core.model.checkpoint import read_model, write_model
+from dpa4_core.train.forgetting import REPLAY, forgetting, other_systems
+from dpa4_core.train.outcome import assess
+from dpa4_core.train.trainer import Trainer, train
+
+EVERYTHING = set(range(1, 95))
+
+
+def test_other_systems_are_many_kinds_of_crystal_and_those_of_replay_are_others():
+    measured, replayed = (other_systems(use, EVERYTHING) for use in ("measure", "replay"))
+    kinds = [{atoms.get_chemical_formula() for atoms in systems} for systems in (measured, replayed)]
+    assert len(measured) == len(kinds[0]) == 20 and not kinds[0] & kinds[1]
+    for systems, n in ((measured, 60), (replayed, 80)):
+        assert len({z for atoms in systems for z in atoms.numbers.tolist()}) >= n
+        for atoms in systems:
+            assert atoms.pbc.all() and atoms.get_all_distances(mic=True)[~np.eye(len(atoms), dtype=bool)].min() > 0.7
+    again = other_systems("measure", EVERYTHING)
+    assert all(np.array_equal(a.positions, b.positions) for a, b in zip(measured, again, strict=True))
+    assert other_systems("measure", {8, 12}) == []  # only what the model knows
+
+
+@pytest.fixture
+def broad(tmp_path):
+    """A base that knows every element of the bundled systems."""
+    return base_file(tmp_path, elements=tuple(chemical_symbols[z] for z in sorted(EVERYTHING)), cutoff=3.0)
+
+
+def changed(base, path, change):
+    """The model in ``base`` after ``change``."""
+    model, info = read_model(base, dtype=None)
+    with torch.no_grad():
+        change(model)
+    return dpa4.load(write_model(model, info, path), dtype="float64")
+
+
+def test_shifted_offsets_of_the_trained_elements_are_no_change_and_a_common_level_is_one(broad, tmp_path):
+    base = dpa4.load(broad, dtype="float64")
+    trained = {8, 12, 22}
+    rows = [base.model.config.atomic_numbers.index(z) for z in trained]
+
+    def moved(level, shift):
+        def change(model):
+            model.out_bias += level
+            model.out_bias[0, rows] += shift
+
+        return forgetting(base, changed(broad, tmp_path / "moved.dpa4", change), trained)
+
+    still = moved(0.0, 5.0)
+    assert still.n_systems == 20 and still.energy_max < 1e-9 and still.force_max < 1e-9
+    raised = moved(0.3, 5.0)
+    assert raised.energy_median == pytest.approx(0.3) and raised.energy_max == pytest.approx(0.3)
+    bent = forgetting(base, changed(broad, tmp_path / "bent.dpa4", lambda m: m.fitting.weights[0].mul_(1.1)), trained)
+    assert bent.energy_max > bent.energy_median > 1e-4 and bent.force_max > bent.force_median > 1e-4
+
+
+def test_a_run_measures_what_it_forgets_and_reminds_itself_with_labels_of_the_base(broad, tmp_path):
+    data = write(tmp_path, toy_frames(12))
+    common = {"preset": None, "model": None, "base": str(broad), "run__steps": 3, "data__validation_fraction": 0.0}
+    config = configured(data, tmp_path / "run", finetune__replay_own=True, finetune__replay_fraction=0.5, **common)
+    _, records = recorded(config)
+    n_systems = len(other_systems("replay", EVERYTHING))
+    assert of_kind(records, "start")[0]["data"]["n_replay"] == n_systems == 80
+    said = ase.io.read(tmp_path / "run" / REPLAY, ":")
+    answers = dpa4.predict([atoms.copy() for atoms in said], dpa4.load(broad, dtype="float64"))
+    for atoms, answer in zip(said, answers, strict=True):
+        assert atoms.get_potential_energy() == pytest.approx(answer.energy, abs=1e-6)
+        np.testing.assert_allclose(atoms.get_forces(), answer.forces, atol=1e-6)
+    found = assess(tmp_path / "run").forgetting
+    assert found.n_systems == 20 and found.energy_max >= found.energy_median > 0
+
+    # the folder may move, and another base writes its own labels
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert train(
+        configured(data, tmp_path / "moved", finetune__replay_own=True, finetune__replay_fraction=0.5, **common)
+    )
+    broad.unlink()
+    assert assess(tmp_path / "moved").forgetting is None
+
+
+def test_without_the_base_nothing_is_replayed(tmp_path):
+    with pytest.raises(dpa4.DPA4Error, match="needs base"):
+        Trainer(configured(write(tmp_path, toy_frames(6)), tmp_path / "run", finetune__replay_own=True), None, None)
