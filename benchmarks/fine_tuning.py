@@ -79,8 +79,9 @@ def run(folder: Path, name: str, way: str, base: str, steps: int, seed: int) -> 
         "seconds": seconds,
         "before": before,
         "after": after,
-        "worse": standing(after, before).worse,
+        "worse": [quantity for quantity, ratio in standing(after, before).ratios.items() if ratio > 1.001],
         "forgetting": dataclasses.asdict(forgotten),
+        "validations": [record for record in records if record["kind"] == "validation"],
     }
 
 

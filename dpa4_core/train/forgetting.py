@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,11 +19,12 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
 from dpa4_core.files import replacing
 from dpa4_core.model.dpa4 import DPA4
-from dpa4_core.potential import Potential
-from dpa4_core.predict import predict
+from dpa4_core.potential import Potential, PotentialLike
+from dpa4_core.predict import Prediction, predict
 
 REPLAY = "replay.extxyz"
 """What a run writes into its folder for a replay of its own."""
@@ -57,7 +58,7 @@ class Forgetting:
     worst: str
 
 
-def other_systems(use: Literal["measure", "replay"], known: set[int]) -> list[Atoms]:
+def other_systems(use: Literal["measure", "replay"], known: Set[int]) -> list[Atoms]:
     """Distorted copies of the bundled crystals, always the same ones, as far as they consist of ``known`` elements."""
     rows = json.loads(gzip.decompress(_SYSTEMS.read_bytes()))["systems"]
     found = []
@@ -74,7 +75,7 @@ def other_systems(use: Literal["measure", "replay"], known: set[int]) -> list[At
     return found
 
 
-def forgetting(base: Potential, model: Potential, trained: set[int]) -> Forgetting | None:
+def forgetting(base: Potential, model: Potential, trained: Set[int]) -> Forgetting | None:
     """Compare ``model`` with the ``base`` that it was fine-tuned from; None if the base knows none of the systems.
 
     Args:
@@ -92,7 +93,7 @@ def forgetting(base: Potential, model: Potential, trained: set[int]) -> Forgetti
         for atoms, a, b in zip(systems, before, after, strict=True)
     ]
     changed = np.abs(energy)
-    force = np.array([np.abs(b.forces - a.forces).mean() for a, b in zip(before, after, strict=True)])
+    force = np.array([np.abs(_forces(b) - _forces(a)).mean() for a, b in zip(before, after, strict=True)])
     return Forgetting(
         len(systems),
         float(np.median(changed)),
@@ -103,7 +104,12 @@ def forgetting(base: Potential, model: Potential, trained: set[int]) -> Forgetti
     )
 
 
-def _shifts(base: DPA4, model: DPA4, trained: set[int]) -> Mapping[int, float]:
+def _forces(prediction: Prediction) -> NDArray[np.float64]:
+    assert prediction.forces is not None
+    return prediction.forces
+
+
+def _shifts(base: DPA4, model: DPA4, trained: Set[int]) -> Mapping[int, float]:
     """EV by which the offsets of the trained elements moved beside the common level of all others."""
     moved = {
         z: float(after - before)
@@ -120,9 +126,9 @@ def _offsets(model: DPA4) -> list[float]:
     return (model.out_bias.view(-1) + model.fit_bias.view(-1)).tolist()
 
 
-def write_replay(base: Potential, path: Path) -> int:
+def write_replay(base: PotentialLike, path: Path) -> int:
     """Write crystals with what ``base`` says about them as training frames; returns their number."""
-    systems = other_systems("replay", set(base.elements))
+    systems = other_systems("replay", base.elements)
     frames = []
     for atoms, said in zip(systems, predict(systems, base, strict=True), strict=True):
         results: dict[str, Any] = {"energy": said.energy, "forces": said.forces}
