@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,35 @@ def distinct_facets(crystal: Structure, max_index: int) -> list[Miller]:
         left -= set(family)
         found.append(family[0])
     return sorted(found, key=lambda hkl: (max(map(abs, hkl)), sum(map(abs, hkl)), *(-i for i in hkl)))
+
+
+def chosen_facets(crystal: Structure, max_index: int, facets: Sequence[Miller] = ()) -> list[Miller]:
+    """Those of `distinct_facets`, or of every family in ``facets`` the indices that stand for it, each once.
+
+    Raises:
+        ValueError: indices that are no facet.
+    """
+    for miller in facets:
+        if math.gcd(*miller) != 1:
+            raise ValueError(
+                f"{' '.join(map(str, miller))} are no indices of a facet: give three without a common divisor"
+            )
+    found = [equivalent_facets(crystal, miller)[0] for miller in facets]
+    return list(dict.fromkeys(found)) if facets else distinct_facets(crystal, max_index)
+
+
+def miller_of(name: str) -> Miller:
+    """Indices of a facet by its name: 111, 1-10, 0001, or with spaces.
+
+    Raises:
+        ValueError: other than three indices, or four whose first three add up to zero.
+    """
+    indices = [int(part) for part in re.findall(r"-?\d+" if " " in name.strip() else r"-?\d", name)]
+    if len(indices) == 4 and sum(indices[:3]) == 0:
+        del indices[2]
+    if len(indices) != 3 or re.search(r"[^-\d ]", name):
+        raise ValueError(f"{name!r} is no facet: write its Miller indices in a row, 111, 10-10 or 1 -1 10")
+    return indices[0], indices[1], indices[2]
 
 
 def facet_name(lattice: Lattice, miller: Miller) -> str:

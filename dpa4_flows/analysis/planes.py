@@ -82,15 +82,20 @@ class Planes:
                 found.append(float(gap))
         return found
 
-    def height_of_slab(self, bottom: float, min_thickness: float) -> float | None:
-        """Of the thinnest slab from ``bottom`` with two equal faces and the composition of the crystal, or None."""
-        found = []
+    def height_of_slab(self, bottom: float, min_thickness: float, *, stoichiometric: bool = True) -> float | None:
+        """Of the thinnest slab from ``bottom`` with two equal faces, or None; with the composition of the crystal, if
+        there is one."""
+        found: dict[bool, list[float]] = {True: [], False: []}
         for turned in self.turned:
             part = self._modulo(turned - 2 * bottom)
-            if self._is_stoichiometric(self._above(bottom) < part):
-                periods = max(0, math.ceil((min_thickness - part) / self.spacing - 1e-8))
-                found.append(part + self.spacing * max(periods, 0 if part > 0 else 1))
-        return min(found, default=None)
+            periods = max(0, math.ceil((min_thickness - part) / self.spacing - 1e-8))
+            height = part + self.spacing * max(periods, 0 if part > 0 else 1)
+            found[self._is_stoichiometric(self._above(bottom) < part)].append(height)
+        return min(found[True] or ([] if stoichiometric else found[False]), default=None)
+
+    def whole_periods(self, min_thickness: float) -> float:
+        """Height of the fewest periods that are thick enough."""
+        return self.spacing * max(1, math.ceil(min_thickness / self.spacing - 1e-8))
 
     def dipole(self, bottom: float) -> float:
         """Of one period from ``bottom`` on, e Å."""

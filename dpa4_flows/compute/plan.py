@@ -221,4 +221,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Property):
         fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.metadata != NO_NUMBER}
         return {"calculation": value.name, **fields}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     return value

@@ -29,6 +29,7 @@ _OURS = {
     "phonons": f"{_HERE}.phonons:Phonons",
     "stability": f"{_HERE}.stability:Stability",
     "surface": f"{_HERE}.surface:SurfaceEnergies",
+    "adsorption": f"{_HERE}.adsorption:Adsorption",
     "equation_of_state": f"{_HERE}.equation_of_state:EquationOfState",
     "hull": f"{_HERE}.hull:Hull",
     "window": f"{_HERE}.windows:ElectrochemicalWindows",

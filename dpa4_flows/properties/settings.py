@@ -61,7 +61,7 @@ def settings_of(
         if isinstance(default, Property):
             yield from settings_of(type(default), f"{prefix}{name}.", _values(default))
         else:
-            yield Setting(prefix + name, default, words.get(name, ""))
+            yield Setting(prefix + name, _short(default), words.get(name, ""))
 
 
 def summary(kind: type[Property[Any]]) -> str:
@@ -98,7 +98,16 @@ def _completed(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 def _plain(value: Any) -> Any:
     if isinstance(value, Property):
         return plain_settings(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
     return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
+
+
+def _short(value: Any) -> Any:
+    """A default as one writes it: values that have a short form by that, their name."""
+    if isinstance(value, tuple | list):
+        return [_short(one) for one in value]
+    return value.name if hasattr(value, "from_short") else value
 
 
 def _words(kind: type[Property[Any]]) -> dict[str, str]:

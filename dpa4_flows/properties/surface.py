@@ -13,12 +13,13 @@ from dpa4_core.predict import Prediction
 from dpa4_core.relax import Relax, RelaxOptions, RelaxResult, Static
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.facets import Miller
-from dpa4_flows.analysis.surface import J_M2_PER_EV_A2, Cut, Cuts, SkipCode, cuts, facet_energies, surface_energy
+from dpa4_flows.analysis.surface import J_M2_PER_EV_A2, Cut, Cuts, cuts, facet_energies, surface_energy
 from dpa4_flows.analysis.wulff import wulff
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, checked
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.surfaces import SkippedTerminations
 from dpa4_flows.properties.part import had_room, whole_crystal
 
 STRAINED_GPA = 0.5
@@ -39,17 +40,6 @@ class Termination(Document):
     converged: bool = Field(False, description="Whether the slab reached its fmax")
     structure: dict[str, Any] = Field(description="Relaxed slab as a pymatgen dictionary; as cut if it failed")
     error: str | None = Field(None, description="One sentence if the slab failed")
-
-
-class SkippedTerminations(Document):
-    """Terminations without a slab, for one reason."""
-
-    facet: str = Field(description="Miller indices in a row")
-    miller: Miller = Field(description="Miller indices, of the conventional cell")
-    code: SkipCode = Field(description="What is the case, for programs")
-    n_terminations: int = Field(description="How many")
-    whole_facet: bool = Field(description="Whether the facet has no slab at all, so that the shape lacks it")
-    reason: str = Field(description="One sentence")
 
 
 class ShapeFace(Document):

@@ -82,8 +82,10 @@ def test_facets_without_slabs_are_told_and_missing_from_the_shape():
         (Molecule(["O", "O"], [[0, 0, 0], [0, 0, 1.2]]), "no_crystal"),
         (Structure(Lattice.cubic(3.6), [{"Cu": 0.5, "Au": 0.5}], [[0, 0, 0]]), "not_cut"),
         (
-            Structure.from_spacegroup(
-                "Pm-3m", Lattice.cubic(3.9), ["Sr", "Ti", "O"], [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0]]
+            Structure(
+                Lattice.from_parameters(4, 5, 6, 80, 95, 105),
+                ["Cu", "Ni", "Au"],
+                [[0, 0, 0], [0.5] * 3, [0.1, 0.4, 0.8]],
             ),
             "no_slab",
         ),

@@ -1,0 +1,120 @@
+"""Documents on facets and what is adsorbed on them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.reasons import Reason
+from dpa4_flows.documents.schemas import Document, Provenance
+
+
+class SkippedTerminations(Document):
+    """Terminations without a slab, for one reason."""
+
+    facet: str = Field(description="Miller indices in a row")
+    miller: tuple[int, int, int] = Field(description="Miller indices, of the conventional cell")
+    code: str = Field(description="What is the case, for programs")
+    n_terminations: int = Field(description="How many")
+    whole_facet: bool = Field(description="Whether the facet has no slab at all, so that the shape lacks it")
+    reason: str = Field(description="One sentence")
+
+
+class AdsorptionSite(Document):
+    """One start of one adsorbate on one facet, and what became of it."""
+
+    adsorbate: str = Field(description="Name of the adsorbate")
+    start: str = Field(description="Kind of the site that it was put on: on_top, bridge, hollow_fcc, ...")
+    start_elements: str = Field(description="Elements of the atoms of this site, as a formula")
+    missing_bonds: float = Field(description="Neighbours that these atoms lack compared with the crystal, on average")
+    angle: float = Field(description="About the normal, in which the adsorbate was put there, degrees")
+    end: str | None = Field(None, description="Kind of the site where it is at the end")
+    end_elements: str | None = Field(None, description="Elements of the atoms of this site, as a formula")
+    position: tuple[float, float, float] | None = Field(None, description="Of the bound atom at the end, Å")
+    height: float | None = Field(None, description="Of the bound atom above the atoms that bind it, mean, Å")
+    energy: float | None = Field(None, description="Of slab and adsorbate, uncorrected, eV")
+    adsorption_energy: float | None = Field(
+        None, description="Electronic energy of adsorption from the gas references, eV; null where it means nothing"
+    )
+    converged: bool = Field(False, description="Whether it reached its fmax")
+    n_steps: int = Field(0, description="Optimiser steps")
+    intact: bool = Field(False, description="Whether it is the adsorbate, bound to a surface that is still the same")
+    reasons: list[Reason] = Field(default_factory=list, description="What happened to it, with codes")
+    structure: dict[str, Any] | None = Field(
+        None,
+        description="Slab and adsorbate, whose atoms are the last, as a pymatgen dictionary; of the best site only",
+    )
+
+    @property
+    def codes(self) -> list[str]:
+        return [reason.code for reason in self.reasons]
+
+
+class AdsorptionFacet(Document):
+    """One termination of one facet, clean, and all that was adsorbed on it."""
+
+    name: str = Field(description="Facet, with _1, _2 where it has several terminations")
+    facet: str = Field(description="Miller indices in a row, four of them for hexagonal axes")
+    miller: tuple[int, int, int] = Field(description="Miller indices, of the conventional cell")
+    n_atoms: int = Field(description="Atoms of the clean slab")
+    n_fixed: int = Field(description="Atoms that keep their places in the crystal: the lower half")
+    area: float = Field(description="Å², in which there is one adsorbate")
+    coverage: float = Field(description="Adsorbates per smallest surface cell")
+    excess: dict[str, float] = Field(
+        default_factory=dict, description="Atoms that the slab has beyond the composition of the crystal, by element"
+    )
+    reconstructed: bool = Field(False, description="Whether half of a plane moved to the other face: a polar facet")
+    energy: float | None = Field(None, description="Of the clean slab, uncorrected, eV")
+    converged: bool = Field(False, description="Whether the clean slab reached its fmax")
+    structure: dict[str, Any] = Field(description="Clean slab as a pymatgen dictionary; as cut if it failed")
+    sites: list[AdsorptionSite] = Field(default_factory=list, description="Every start of every adsorbate")
+    reasons: list[Reason] = Field(default_factory=list, description="What to know of the clean slab, with codes")
+    error: str | None = Field(None, description="One sentence if the clean slab failed")
+
+    def best(self, adsorbate: str) -> AdsorptionSite | None:
+        """The intact site of lowest energy, if there is one."""
+        intact = [site for site in self.sites if site.adsorbate == adsorbate and site.intact]
+        return min(intact, key=lambda site: site.adsorption_energy or 0.0, default=None)
+
+
+class AdsorptionDocument(Document):
+    """Adsorption on the facets of one crystal: every site, and the best one of each facet."""
+
+    formula: str = Field(description="Reduced formula")
+    crystal: dict[str, Any] | None = Field(None, description="Conventional cell of the indices, a pymatgen dictionary")
+    adsorbates: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="Atoms by element of each adsorbate"
+    )
+    references: dict[str, float] = Field(
+        default_factory=dict, description="Energy of an atom of each element in its gas reference, eV"
+    )
+    facets: list[AdsorptionFacet] = Field(default_factory=list, description="Every termination with a slab")
+    skipped: list[SkippedTerminations] = Field(default_factory=list, description="What has no slab, and why")
+    adsorption_energy: Annotated[
+        float | None,
+        Quantity("Adsorption energy", "eV", 2, "electronic; of the first adsorbate, on the best site of all facets"),
+    ] = Field(None, description="Of the first adsorbate on the best site of all facets, electronic, eV")
+    best_facet: Annotated[str | None, Quantity("Facet", note="of this site")] = Field(
+        None, description="Termination with this site"
+    )
+    best_site: Annotated[str | None, Quantity("Site", note="of this adsorption energy")] = Field(
+        None, description="Kind of this site, with the elements of its atoms"
+    )
+    n_sites: Annotated[int, Quantity("Sites", digits=0, note="starts of all adsorbates on all facets")] = Field(
+        0, description="Starts of all adsorbates on all facets"
+    )
+    n_intact: Annotated[int, Quantity("Intact", digits=0, note="sites whose energy is that of the adsorbate")] = Field(
+        0, description="Those whose energy is that of the adsorbate on the surface"
+    )
+    converged: bool = Field(False, description="Whether every clean slab and every intact site reached its fmax")
+    warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
+    error: str | None = Field(None, description="One sentence if there are no adsorption energies")
+    error_code: str | None = Field(None, description="The same for programs")
+    provenance: Provenance
+
+    def best(self, adsorbate: str) -> dict[str, AdsorptionSite]:
+        """The best site of an adsorbate by the name of the termination."""
+        found = {facet.name: facet.best(adsorbate) for facet in self.facets}
+        return {name: site for name, site in found.items() if site is not None}

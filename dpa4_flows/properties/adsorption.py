@@ -1,0 +1,360 @@
+"""Adsorption on the facets of a crystal: all sites of all adsorbates, each relaxed and judged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from pymatgen.core import Structure
+
+from dpa4_core.data.deviates import random_displacements
+from dpa4_core.data.structures import to_system
+from dpa4_core.errors import DPA4Error
+from dpa4_core.relax import Relax, RelaxOptions, RelaxResult
+from dpa4_flows.analysis.adsorbates import Adsorbate, placed
+from dpa4_flows.analysis.anomalies import (
+    LIMITS,
+    NO_ENERGY,
+    NOT_WHAT_WAS_ASKED,
+    anomalies,
+    energy_problem,
+    migration,
+    surface_change,
+)
+from dpa4_flows.analysis.facets import miller_of
+from dpa4_flows.analysis.gas_references import adsorption_energy, element_references
+from dpa4_flows.analysis.sites import Site, Surface, distinct
+from dpa4_flows.analysis.slabs import below_middle, widened
+from dpa4_flows.analysis.surface import Cut, Skipped, cuts
+from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
+from dpa4_flows.documents.reasons import Reason
+from dpa4_flows.documents.schemas import Document
+from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet, AdsorptionSite, SkippedTerminations
+from dpa4_flows.properties.part import had_room, whole_crystal
+
+PUSH = 0.02
+"""Å, standard deviation of the displacements of a clean slab off exact symmetry, as of crystals before relaxations."""
+
+
+@dataclass(frozen=True)
+class _Start:
+    """One slab with an adsorbate, before it relaxes."""
+
+    facet: int
+    site: Site
+    adsorbate: Adsorbate
+    angle: float
+    structure: Structure
+
+
+@dataclass(frozen=True)
+class _Facet:
+    """A termination in the cell in which there is one adsorbate.
+
+    Attributes:
+        cut: the termination.
+        slab: widened, pushed off symmetry, its lower half fixed.
+        n_cells: surface cells in it.
+        n_fixed: atoms that are fixed.
+        surface: of the cut, on which sites are found.
+        sites: all of them, equal ones too.
+    """
+
+    cut: Cut
+    slab: Structure
+    n_cells: int
+    n_fixed: int
+    surface: Surface
+    sites: list[Site]
+
+
+@dataclass(frozen=True)
+class Adsorption(Property[AdsorptionDocument]):
+    """Electronic adsorption energies on all distinct sites of low-index facets, with what became of each.
+
+    Attributes:
+        adsorbates: H, O, OH, OOH, CO, COOH, CHO, N, NH, N2H, NH2, S, CH3, or molecule files, whose lowest atom binds.
+        facets: Miller indices in a row (111, 10-10); all up to max_index if none are named.
+        max_index: largest Miller index.
+        min_length: Å, between an adsorbate and its images; decides the coverage.
+        min_thickness: of the slabs, Å; the lower half is fixed.
+        vacuum: between a slab and its image, Å.
+        max_terminations: of each facet; those that break fewest bonds.
+        max_atoms: of a slab; facets with larger ones are left out and say so.
+        orientations: about the normal, in which an adsorbate that is not upright is put on each site.
+        fmax: eV/Å, to which slabs relax in their fixed cells.
+        max_steps: optimiser steps of each slab.
+        references: energy of an atom by element, eV, in place of the gas table of the level of theory.
+    """
+
+    name: ClassVar[str] = "adsorption"
+    document: ClassVar[type[Document]] = AdsorptionDocument
+    starts_from_rest: ClassVar[bool] = True
+
+    adsorbates: tuple[Adsorbate, ...] = (Adsorbate.named("H"),)
+    facets: tuple[str | int, ...] = ()
+    max_index: int = 1
+    min_length: float = 8.0
+    min_thickness: float = 8.0
+    vacuum: float = 15.0
+    max_terminations: int = 4
+    max_atoms: int = 200
+    orientations: int = 2
+    fmax: float = 0.05
+    max_steps: int = 200
+    references: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "facets", tuple(str(facet) for facet in self.facets))
+        object.__setattr__(self, "adsorbates", tuple(self.adsorbates))  # JSON has lists
+
+    def check(self) -> None:
+        self._options()
+        names = [adsorbate.name for adsorbate in self.adsorbates]
+        if not names or len(set(names)) < len(names):
+            raise DPA4Error(f"adsorbates must be named, each once, not {', '.join(names) or 'none'}")
+        for name in ("max_index", "min_length", "min_thickness", "vacuum", "max_terminations", "max_atoms"):
+            if not getattr(self, name) > 0:
+                raise DPA4Error(f"{name} is {getattr(self, name)}; it must be positive")
+        if self.orientations < 1:
+            raise DPA4Error(f"orientations is {self.orientations}; there must be one at least")
+        try:
+            self._millers()
+        except ValueError as reason:
+            raise DPA4Error(str(reason)) from reason
+
+    def _options(self) -> RelaxOptions:
+        return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
+
+    def _millers(self) -> list[tuple[int, int, int]]:
+        return [miller_of(str(facet)) for facet in self.facets]
+
+    def plan(self, crystal: Crystal) -> Plan[AdsorptionDocument]:
+        references = self._references(crystal)
+        conventional, facets, skipped = self._facets(crystal)
+        options = self._options()
+        answers = yield {f"clean {facet.cut.name}": Relax(facet.slab, options) for facet in facets}
+        clean = list(answers.values())
+        had_room(clean)
+        if all(slab.error is not None for slab in clean):
+            raise PlanError(f"all clean slabs failed: {clean[0].error}", "not_computed")
+        surfaces = [None if slab.error else Surface(slab.structure, conventional) for slab in clean]
+        starts = [start for i, facet in enumerate(facets) for start in self._starts(i, facet, surfaces[i])]
+        answers = yield {f"site {number}": Relax(start.structure, options) for number, start in enumerate(starts)}
+        covered = list(answers.values())
+        had_room(covered)
+        found: list[AdsorptionFacet] = []
+        for i, facet in enumerate(facets):
+            document = _facet(facet, clean[i])
+            surface = surfaces[i]
+            if surface is not None:
+                document.sites = [
+                    _site(facet, surface, start, end, clean[i].energy, references)
+                    for start, end in zip(starts, covered, strict=True)
+                    if start.facet == i
+                ]
+                _keep_best(document, [end for start, end in zip(starts, covered, strict=True) if start.facet == i])
+            found.append(document)
+        return self._document(crystal, conventional, references, found, skipped)
+
+    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
+        return {"formula": crystal.structure.composition.reduced_formula}
+
+    def _references(self, crystal: Crystal) -> dict[str, float]:
+        level = crystal.info.level_of_theory
+        known = element_references(level) | self.references
+        needed = dict.fromkeys(symbol for adsorbate in self.adsorbates for symbol in adsorbate.amounts)
+        missing = [symbol for symbol in needed if symbol not in known]
+        if missing:
+            words = f"no gas reference of {', '.join(missing)} is known for {level or 'this level of theory'}"
+            raise PlanError(f"{words}: give energies per atom as references", "no_reference")
+        return {symbol: known[symbol] for symbol in needed}
+
+    def _facets(self, crystal: Crystal) -> tuple[Structure, list[_Facet], list[SkippedTerminations]]:
+        structure = whole_crystal(crystal)
+        try:
+            found = cuts(
+                structure,
+                self.max_index,
+                self.min_thickness,
+                self.vacuum,
+                self.max_terminations,
+                facets=self._millers(),
+                nonstoichiometric=True,
+                asymmetric=True,
+            )
+        except ValueError as reason:
+            raise PlanError(str(reason), "not_cut") from reason
+        skipped = [SkippedTerminations(**vars(entry)) for entry in found.skipped]
+        facets: list[_Facet] = []
+        for cut in found.slabs:
+            slab, n_cells = widened(cut.slab, self.min_length)
+            if len(slab) > self.max_atoms:
+                skipped.append(self._too_large(cut, len(slab)))
+                continue
+            surface = Surface(cut.slab, found.crystal)
+            pushed, n_fixed = _prepared(slab)
+            facets.append(_Facet(cut, pushed, n_cells, n_fixed, surface, surface.sites()))
+        if not facets:
+            raise PlanError(f"no facet has a slab: {skipped[0].reason}", "no_slab")
+        return found.crystal, facets, skipped
+
+    def _too_large(self, cut: Cut, n_atoms: int) -> SkippedTerminations:
+        words = f"({cut.name}) is left out: a slab {self.min_thickness:g} Å thick and {self.min_length:g} Å wide has"
+        reason = f"{words} {n_atoms} atoms, more than max_atoms = {self.max_atoms}"
+        entry = Skipped(cut.facet, cut.miller, "too_many_atoms", 1, whole_facet=False, reason=reason)
+        return SkippedTerminations(**vars(entry))
+
+    def _starts(self, number: int, facet: _Facet, surface: Surface | None) -> Iterator[_Start]:
+        if surface is None:
+            return
+        for adsorbate in self.adsorbates:
+            for site in distinct(facet.sites):
+                for angle in adsorbate.orientations(self.orientations):
+                    yield _Start(number, site, adsorbate, angle, placed(surface, site, adsorbate, angle))
+
+    def _document(
+        self,
+        crystal: Crystal,
+        conventional: Structure,
+        references: Mapping[str, float],
+        facets: list[AdsorptionFacet],
+        skipped: list[SkippedTerminations],
+    ) -> AdsorptionDocument:
+        sites = [site for facet in facets for site in facet.sites]
+        intact = [site for site in sites if site.intact]
+        document = AdsorptionDocument(
+            formula=crystal.structure.composition.reduced_formula,
+            crystal=conventional.as_dict(),
+            adsorbates={adsorbate.name: adsorbate.amounts for adsorbate in self.adsorbates},
+            references=dict(references),
+            facets=facets,
+            skipped=skipped,
+            n_sites=len(sites),
+            n_intact=len(intact),
+            converged=all(facet.converged for facet in facets) and all(site.converged for site in intact),
+            warnings=list(_warnings(facets)),
+            provenance=self.origin(crystal),
+        )
+        best = document.best(self.adsorbates[0].name)
+        if best:
+            name = min(best, key=lambda facet: best[facet].adsorption_energy or 0.0)
+            document.adsorption_energy, document.best_facet = best[name].adsorption_energy, name
+            document.best_site = f"{best[name].end} {best[name].end_elements}"
+        return document
+
+
+def _prepared(slab: Structure) -> tuple[Structure, int]:
+    """The slab with its lower half fixed and the rest pushed off exact symmetry, and how many atoms are fixed."""
+    fixed = below_middle(slab)
+    pushes = PUSH * random_displacements(to_system(slab)) * ~fixed[:, None]
+    free = [[not still] * 3 for still in fixed.tolist()]
+    pushed = Structure(
+        slab.lattice,
+        slab.species,
+        slab.cart_coords + pushes,
+        coords_are_cartesian=True,
+        to_unit_cell=True,
+        site_properties={"selective_dynamics": free},
+    )
+    return pushed, int(fixed.sum())
+
+
+def _facet(facet: _Facet, clean: RelaxResult) -> AdsorptionFacet:
+    a, b, _ = facet.slab.lattice.matrix
+    cut = facet.cut
+    document = AdsorptionFacet(
+        name=cut.name,
+        facet=cut.facet,
+        miller=cut.miller,
+        n_atoms=len(facet.slab),
+        n_fixed=facet.n_fixed,
+        area=float(np.linalg.norm(np.cross(a, b))),
+        coverage=1 / facet.n_cells,
+        excess=cut.excess,
+        reconstructed=cut.reconstructed,
+        converged=clean.converged,
+        structure=clean.structure.as_dict(),
+        error=clean.error,
+    )
+    if clean.error is not None:
+        return document
+    document.energy = clean.energy
+    if change := surface_change(facet.slab, clean.structure):
+        document.reasons.append(Reason(code="clean_slab_changed", sentence=f"({cut.name}) reconstructed: {change}"))
+    if not clean.converged:
+        words = f"the clean slab of ({cut.name}) did not reach fmax: raise max_steps"
+        document.reasons.append(Reason(code="slab_not_converged", sentence=words))
+    return document
+
+
+def _site(
+    facet: _Facet, surface: Surface, start: _Start, end: RelaxResult, clean: float, references: Mapping[str, float]
+) -> AdsorptionSite:
+    document = AdsorptionSite(
+        adsorbate=start.adsorbate.name,
+        start=start.site.kind,
+        start_elements=start.site.elements,
+        missing_bonds=start.site.missing_bonds,
+        angle=start.angle,
+        converged=end.converged,
+        n_steps=end.n_steps,
+    )
+    if end.error is not None:
+        document.reasons.append(Reason(code="not_computed", sentence=f"it failed: {end.error}"))
+        return document
+    structure, n_slab = end.structure, len(facet.slab)
+    place = structure.cart_coords[n_slab]
+    document.energy, document.position = end.energy, tuple(place.tolist())
+    document.height = _height(structure, n_slab)
+    document.reasons += anomalies(surface, start.structure, structure)
+    at = migration(facet.surface, facet.sites, start.site, place)
+    document.end, document.end_elements = at.kind, at.elements
+    if at.orbit != start.site.orbit:
+        words = f"it went from {start.site.kind} {start.site.elements} to {at.kind} {at.elements}"
+        document.reasons.append(Reason(code="migrated", sentence=words))
+    if not end.converged:
+        words = f"it did not reach fmax within {end.n_steps} steps: its energy is an upper bound"
+        document.reasons.append(Reason(code="incomplete", sentence=words))
+    energy = adsorption_energy(end.energy, clean, start.adsorbate.amounts, references)
+    assert energy is not None, "references were checked before"
+    n_metal = sum(site.specie.is_metal for site in facet.slab) or n_slab
+    if problem := energy_problem(energy, n_metal, start.adsorbate.name):
+        document.reasons.append(problem)
+    else:
+        document.adsorption_energy = energy
+    document.intact = not set(document.codes) & {*NOT_WHAT_WAS_ASKED, *NO_ENERGY}
+    return document
+
+
+def _height(structure: Structure, n_slab: int) -> float:
+    """Of the bound atom above the atoms that bind it, or above the nearest one."""
+    lengths = structure.distance_matrix[n_slab, :n_slab]
+    binding = lengths < LIMITS.bonded / 1.1 * max(lengths.min(), 1e-6)
+    heights = structure.cart_coords[:, 2]
+    return float(heights[n_slab] - heights[:n_slab][binding].mean())
+
+
+def _keep_best(document: AdsorptionFacet, ends: list[RelaxResult]) -> None:
+    """Structures of the best sites."""
+    for name in dict.fromkeys(site.adsorbate for site in document.sites):
+        best = document.best(name)
+        for site, end in zip(document.sites, ends, strict=True):
+            if site is best:
+                site.structure = end.structure.as_dict()
+
+
+def _warnings(facets: list[AdsorptionFacet]) -> Iterator[Reason]:
+    for facet in facets:
+        yield from facet.reasons
+        if facet.error is not None:
+            yield Reason(code="slab_failed", sentence=f"the clean slab of ({facet.name}) failed: {facet.error}")
+        for name in dict.fromkeys(site.adsorbate for site in facet.sites):
+            of_it = [site for site in facet.sites if site.adsorbate == name]
+            if not any(site.intact for site in of_it):
+                counts = Counter(code for site in of_it for code in site.codes)
+                words = ", ".join(f"{code} {n}" for code, n in counts.most_common())
+                yield Reason(code="no_intact_site", sentence=f"no site of {name} on ({facet.name}) is intact: {words}")

@@ -1,0 +1,343 @@
+"""Adsorption: sites by hand-made surfaces, anomalies by hand-made ends, the property on the toy potential."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.data import covalent_radii
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from dpa4_core.errors import DPA4Error
+from dpa4_core.relax import RelaxOptions
+from dpa4_flows.analysis.adsorbates import _SHAPES, Adsorbate, placed
+from dpa4_flows.analysis.anomalies import LIMITS, anomalies, energy_problem, migration
+from dpa4_flows.analysis.gas_references import PBE_GAS, REFERENCES, adsorption_energy, element_references
+from dpa4_flows.analysis.sites import Surface, distinct
+from dpa4_flows.analysis.slabs import widened
+from dpa4_flows.analysis.surface import cuts
+from dpa4_flows.compute.driver import Counts, compute
+from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.adsorption import Adsorption
+from dpa4_flows.properties.settings import plain_settings, with_settings
+from dpa4_flows.store.table import ResultsTable
+
+CRYSTALS = {
+    **{
+        name: AseAtomsAdaptor.get_structure(bulk(name, kind, a=a))
+        for name, (kind, a) in {"Cu": ("fcc", 3.6), "Fe": ("bcc", 2.87), "MgO": ("rocksalt", 4.21)}.items()
+    },
+    "Ru": AseAtomsAdaptor.get_structure(bulk("Ru", "hcp", a=2.71, c=4.28)),
+    "RuO2": Structure.from_spacegroup(
+        "P4_2/mnm", Lattice.tetragonal(4.49, 3.11), ["Ru", "O"], [[0, 0, 0], [0.306, 0.306, 0]]
+    ),
+    "Pt3Ni": Structure.from_spacegroup("Pm-3m", Lattice.cubic(3.84), ["Ni", "Pt"], [[0, 0, 0], [0, 0.5, 0.5]]),
+}
+TOY = ModelRef("dpa4_core.testing.morse:MorsePotential")
+THIN = Adsorption(
+    facets=("110",), min_length=2.5, min_thickness=5.0, vacuum=9.0, references={"H": -1.0, "O": -1.0}, max_steps=100
+)
+
+
+def surface(name: str, miller: tuple[int, int, int], min_thickness: float = 7.0) -> Surface:
+    found = cuts(CRYSTALS[name], facets=[miller], min_thickness=min_thickness, nonstoichiometric=True)
+    return Surface(found.slabs[0].slab, found.crystal)
+
+
+def document(wanted: Adsorption, structure: Structure):
+    ((_, found),) = compute([("one", Ask(wanted, Crystal(structure)))], TOY)
+    return found
+
+
+# ---- sites ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "miller", "kinds"),
+    [
+        ("Cu", (1, 1, 1), ["bridge", "hollow_fcc", "hollow_hcp", "on_top"]),
+        ("Cu", (1, 0, 0), ["bridge", "hollow_4", "on_top"]),
+        ("Fe", (1, 1, 0), ["bridge", "bridge", "hollow_3", "on_top"]),
+        ("Fe", (1, 0, 0), ["bridge", "hollow_4", "on_top"]),
+        ("Ru", (0, 0, 1), ["bridge", "hollow_fcc", "hollow_hcp", "on_top"]),
+    ],
+)
+def test_sites_of_close_packed_surfaces_are_those_of_the_textbook(name, miller, kinds):
+    assert sorted(site.kind for site in distinct(surface(name, miller).sites())) == kinds
+
+
+def test_an_hcp_hollow_has_an_atom_of_the_second_layer_below_it_and_an_fcc_hollow_of_the_third():
+    face = surface("Cu", (1, 1, 1), 10.0)
+    layers = np.unique(face.positions[:, 2].round(3))[::-1]
+    for kind, layer in (("hollow_hcp", 1), ("hollow_fcc", 2)):
+        (site,) = [site for site in face.sites() if site.kind == kind]
+        below = [p for p in face.positions if face.distances(np.array(site.place), p[None], flat=True)[0] < 0.05]
+        assert max(p[2] for p in below) == pytest.approx(layers[layer], abs=1e-3)
+
+
+def test_sites_of_an_alloy_say_which_atoms_they_touch():
+    found = distinct(surface("Pt3Ni", (1, 1, 1)).sites())
+    hollows = sorted((site.kind, site.elements) for site in found if site.kind.startswith("hollow"))
+    assert hollows == [(f"hollow_{kind}", what) for kind in ("fcc", "hcp") for what in ("NiPt2", "Pt3")]
+    assert sorted(site.elements for site in found if site.kind == "on_top") == ["Ni", "Pt"]
+
+
+def test_unsaturated_atoms_of_an_oxide_are_sites_and_say_what_they_lack():
+    found = [site for site in distinct(surface("RuO2", (1, 1, 0), 10.0).sites()) if site.kind == "on_top"]
+    lacking = {(site.elements, site.missing_bonds) for site in found}
+    assert {("Ru", 1.0), ("O", 1.0)} <= lacking, "fivefold ruthenium and bridging oxygen"
+    assert {site.elements for site in distinct(surface("MgO", (1, 0, 0)).sites()) if site.kind == "on_top"} == {
+        "Mg",
+        "O",
+    }
+
+
+def test_an_atom_at_a_step_lacks_more_neighbours_than_one_of_the_terrace():
+    on_top = [site for site in distinct(surface("Cu", (2, 1, 1)).sites()) if site.kind == "on_top"]
+    assert sorted(site.missing_bonds for site in on_top)[-2:] == [3.0, 5.0]
+
+
+def test_sites_beside_an_atom_lie_where_its_neighbours_are_missing_and_touch_nothing_else():
+    face = surface("RuO2", (1, 0, 1), 8.0)
+    beside = [site for site in face.sites() if site.kind == "unsaturated"]
+    assert beside
+    for site in beside:
+        lengths = face.touched(np.array(site.place), factor=0.95)
+        assert len(lengths) == 0
+        assert 0.3 < site.direction[2] < 0.95
+
+
+@pytest.mark.parametrize(("name", "miller"), [("Cu", (1, 1, 1)), ("Ru", (1, 0, 0)), ("Pt3Ni", (1, 1, 1))])
+def test_a_larger_cell_has_the_same_orbits_and_more_sites_of_each(name, miller):
+    face = surface(name, miller)
+    wide, n_cells = widened(face.slab, 6.0)
+    sites, more = face.sites(), Surface(wide, CRYSTALS[name]).sites()
+    assert n_cells > 1
+    assert len(more) == n_cells * len(sites)
+    assert sorted(site.kind for site in distinct(more)) == sorted(site.kind for site in distinct(sites))
+
+
+@pytest.mark.parametrize("name", ["H", "OH", "OOH", "COOH", "N2H", "CH3"])
+@pytest.mark.parametrize("crystal", ["Cu", "RuO2"])
+def test_an_adsorbate_is_put_near_its_site_and_keeps_its_shape(name, crystal):
+    face = surface(crystal, (1, 1, 0) if crystal == "RuO2" else (1, 1, 1))
+    adsorbate = Adsorbate.named(name)
+    wide, _ = widened(face.slab, 6.0)
+    for site in distinct(face.sites()):
+        for angle in adsorbate.orientations(2):
+            put = placed(Surface(wide, CRYSTALS[crystal]), site, adsorbate, angle)
+            assert put == placed(Surface(wide, CRYSTALS[crystal]), site, adsorbate, angle)
+            assert put[: len(wide)] == wide.sites
+            first = put[len(wide)]
+            lengths = put.distance_matrix[len(wide) :, : len(wide)]
+            sums = covalent_radii[first.specie.Z] + covalent_radii[list(wide.atomic_numbers)]
+            assert 0.8 < (lengths[0] / sums).min() < 1.35
+            assert lengths.min() > 0.75
+            inside = put.distance_matrix[len(wide) :, len(wide) :]
+            shape = np.array(adsorbate.positions)
+            assert inside == pytest.approx(np.linalg.norm(shape[:, None] - shape, axis=-1), abs=0.15)
+
+
+def test_shapes_of_adsorbates_have_bonds_that_hold_them_together():
+    for name in _SHAPES:
+        adsorbate = Adsorbate.named(name)
+        shape = np.array(adsorbate.positions)
+        assert shape[:, 2].min() >= 0, "nothing lies below the atom that binds"
+        for i in range(1, len(shape)):
+            lengths = np.linalg.norm(shape[:i] - shape[i], axis=1)
+            assert 0.9 < lengths.min() < 1.4, name
+
+
+def test_a_molecule_file_is_an_adsorbate_whose_lowest_atom_binds(tmp_path):
+    path = tmp_path / "water.xyz"
+    path.write_text("3\n\nH 0.76 0 0.59\nH -0.76 0 0.59\nO 0 0 0\n")
+    water = Adsorbate.named(str(path))
+    assert (water.name, water.species, water.positions[0]) == ("water", ("O", "H", "H"), (0.0, 0.0, 0.0))
+    settings = with_settings(Adsorption, {"adsorbates": ["H", str(path)]})
+    assert settings.adsorbates == (Adsorbate.named("H"), water)
+    path.unlink()
+    assert with_settings(Adsorption, json.loads(json.dumps(plain_settings(settings)))) == settings
+    with pytest.raises(DPA4Error, match="neither a known adsorbate .*N2H.* nor a molecule file"):
+        with_settings(Adsorption, {"adsorbates": "OHH"})
+
+
+# ---- what became of it ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def covered() -> tuple[Surface, Structure]:
+    """OH upright on top of Cu (111)."""
+    face = surface("Cu", (1, 1, 1))
+    wide = Surface(widened(face.slab, 7.0)[0], CRYSTALS["Cu"])
+    (top,) = [site for site in face.sites() if site.kind == "on_top"]
+    return wide, placed(wide, top, Adsorbate("OH", ("O", "H"), ((0, 0, 0), (0, 0, 0.97))), 0.0)
+
+
+def codes(clean: Surface, start: Structure, *moves: tuple[int, tuple[float, float, float]]) -> list[str]:
+    """Of an end in which some atoms have moved."""
+    end = start.copy()
+    for atom, move in moves:
+        end.translate_sites([atom], move, frac_coords=False)
+    return [reason.code for reason in anomalies(clean, start, end)]
+
+
+def test_what_only_moves_a_little_is_intact(covered, rng=np.random.default_rng(0)):
+    clean, start = covered
+    assert codes(clean, start) == []
+    for _ in range(20):
+        moves = [(i, tuple(rng.normal(scale=0.08, size=3))) for i in range(len(start))]
+        assert codes(clean, start, *moves) == []
+    n = len(clean.slab)
+    assert codes(clean, start, (n, (0, 0, -0.4)), (n + 1, (0, 0, -0.4))) == []
+    assert codes(clean, start, (n + 1, (0.9, 0, -0.9))) == [], "tilted"
+
+
+def test_each_thing_that_goes_wrong_has_its_code(covered):
+    clean, start = covered
+    n = len(clean.slab)
+    top = int(clean.exposed[0])
+    assert codes(clean, start, (n + 1, (2.5, 0, -1.0))) == ["dissociated"]
+    assert codes(clean, start, (n, (0, 0, 2.0)), (n + 1, (0, 0, 2.0))) == ["desorbed"]
+    assert codes(clean, start, (top, (0.0, 0.0, 1.6)))[0] == "surface_reconstructed"
+    assert codes(clean, start, (top, (0.6, 0.9, 0.0)))[0] == "surface_reconstructed"
+    hydrogen = start.copy()
+    hydrogen.remove_sites([n])
+    assert codes(clean, hydrogen, (n, (1.3, 0.75, -3.8))) == ["intercalated"]
+
+
+def test_an_adsorbate_has_migrated_when_another_kind_of_site_is_clearly_nearer():
+    face = surface("Cu", (1, 1, 1))
+    sites = face.sites()
+    top, hollow = (next(site for site in sites if site.kind == kind) for kind in ("on_top", "hollow_fcc"))
+    way = np.array(hollow.place) - np.array(top.place)
+    shares = way[:2] @ np.linalg.inv(face.slab.lattice.matrix[:2, :2])
+    way[:2] = (shares - np.rint(shares)) @ face.slab.lattice.matrix[:2, :2]
+    for share, kind in ((0.1, "on_top"), (0.5, "on_top"), (1.0, "hollow_fcc")):
+        assert migration(face, sites, top, np.array(top.place) + share * way).kind == kind
+    other_top = np.array(top.place) + face.slab.lattice.matrix[0]
+    assert migration(face, sites, top, other_top).kind == "on_top"
+
+
+def test_an_energy_that_no_bond_explains_is_an_error_whatever_the_elements():
+    assert energy_problem(-3.9, 16, "N") is None
+    assert energy_problem(30.4, 16, "O").code == "energy_jump"  # O on Ni (111) with +U in the training data
+    assert energy_problem(-9.0, 16, "O").code == "energy_jump"
+    assert energy_problem(14.6, 64, "CO").code == "implausible_energy"
+    assert LIMITS.largest == 6.0
+
+
+def test_references_of_atoms_add_up_to_molecules():
+    mu = element_references("PBE")
+    for molecule, amounts in (("H2", "HH"), ("H2O", "HHO"), ("CO", "CO"), ("N2", "NN"), ("H2S", "HHS")):
+        assert sum(mu[symbol] for symbol in amounts) == pytest.approx(PBE_GAS[molecule])
+    assert set(mu) == set(REFERENCES)
+    assert element_references("r2SCAN") == {}
+    assert adsorption_energy(-13.0, -10.0, {"H": 1}, {"H": -3.0}) == 0.0
+    assert adsorption_energy(-13.0, -10.0, {"F": 1}, {"H": -3.0}) is None
+
+
+# ---- the property ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def copper():
+    return document(THIN, CRYSTALS["Cu"])
+
+
+def test_every_site_of_every_adsorbate_is_in_the_document(copper):
+    assert copper.error is None
+    (facet,) = copper.facets
+    assert [site.start for site in facet.sites] == [
+        site.kind for site in distinct(Surface(*_cut(CRYSTALS["Cu"], (1, 1, 0))).sites())
+    ]
+    assert copper.n_sites == len(facet.sites)
+    assert facet.coverage == pytest.approx(1.0)
+    for site in facet.sites:
+        assert site.adsorption_energy == pytest.approx(site.energy - facet.energy + 1.0)
+        assert site.intact or set(site.codes) - {"migrated", "incomplete"}
+
+
+def _cut(structure: Structure, miller: tuple[int, int, int]) -> tuple[Structure, Structure]:
+    found = cuts(structure, facets=[miller], min_thickness=5.0, vacuum=9.0)
+    return found.slabs[0].slab, found.crystal
+
+
+def test_the_best_site_is_the_lowest_intact_one_and_keeps_its_structure(copper):
+    (facet,) = copper.facets
+    best = facet.best("H")
+    assert best.adsorption_energy == min(site.adsorption_energy for site in facet.sites if site.intact)
+    assert (copper.adsorption_energy, copper.best_facet) == (best.adsorption_energy, "110")
+    assert [site is best for site in facet.sites] == [site.structure is not None for site in facet.sites]
+    assert len(best.structure["sites"]) == facet.n_atoms + 1
+
+
+def test_fixed_atoms_are_those_of_the_clean_slab(copper):
+    (facet,) = copper.facets
+    clean, best = (Structure.from_dict(fields) for fields in (facet.structure, facet.best("H").structure))
+    fixed = ~np.array(clean.site_properties["selective_dynamics"])[:, 0]
+    assert fixed.sum() == facet.n_fixed == 2
+    assert clean.frac_coords[fixed] == pytest.approx(best.frac_coords[: len(clean)][fixed], abs=1e-9)
+    cut = _cut(CRYSTALS["Cu"], (1, 1, 0))[0].cart_coords[:, 2]
+    assert clean.cart_coords[fixed, 2] == pytest.approx(np.sort(cut)[:2])
+
+
+def test_a_found_document_is_that_of_settings_that_went_through_json(tmp_path, copper):
+    table, counts = ResultsTable(tmp_path / "results.sqlite"), Counts()
+    list(compute([("one", Ask(THIN, Crystal(CRYSTALS["Cu"])))], TOY, table))
+    again = Adsorption.from_dict(json.loads(THIN.to_json()))
+    ((_, found),) = compute([("one", Ask(again, Crystal(CRYSTALS["Cu"])))], TOY, table, counts=counts)
+    assert (counts.n_found, counts.n_requests) == (1, 0)
+    assert [s.adsorption_energy for s in found.facets[0].sites] == [s.adsorption_energy for s in copper.facets[0].sites]
+
+
+def with_(**settings: object) -> Adsorption:
+    return Adsorption(**{**vars(THIN), **settings})
+
+
+@pytest.mark.parametrize(
+    ("crystal", "settings", "code", "words"),
+    [
+        ("MgO", {"facets": ("111",)}, "no_slab", r"\(111\) is polar"),
+        ("Cu", {"min_length": 12.0, "max_atoms": 50}, "no_slab", "atoms, more than max_atoms = 50"),
+        ("Cu", {"references": {}}, "no_reference", "no gas reference of H is known"),
+    ],
+)
+def test_a_crystal_without_an_answer_says_why(crystal, settings, code, words):
+    found = document(with_(**settings), CRYSTALS[crystal])
+    assert found.error_code == code
+    with pytest.raises(AssertionError, match=words):
+        raise AssertionError(found.error)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"adsorbates": ()}, "adsorbates must be named"),
+        ({"facets": ("11",)}, "'11' is no facet"),
+        ({"min_length": 0.0}, "min_length is 0.0; it must be positive"),
+        ({"orientations": 0}, "orientations is 0"),
+        ({"fmax": -1.0}, "fmax must be a positive number"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_before_anything_is_computed(settings, words):
+    with pytest.raises(DPA4Error, match=words):
+        with_(**settings).check()
+
+
+def test_a_jump_of_energy_has_no_adsorption_energy(copper):
+    found = document(with_(references={"H": 9.0}), CRYSTALS["Cu"])
+    assert found.adsorption_energy is None
+    assert found.n_intact == 0
+    for site in found.facets[0].sites:
+        assert {"energy_jump", "implausible_energy"} & set(site.codes)
+        assert site.adsorption_energy is None
+        assert site.energy is not None
+    assert [warning.code for warning in found.warnings] == ["no_intact_site"]
+
+
+def test_options_of_the_relaxations_are_those_of_the_settings():
+    assert THIN._options() == RelaxOptions(fmax=0.05, max_steps=100, relax_cell=False, check_minimum=False)
