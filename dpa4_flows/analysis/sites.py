@@ -30,11 +30,11 @@ PROBE = 0.70
 """Å, radius of the ball: covalent radii of C, N and O are 0.76, 0.71 and 0.66 Å (B. Cordero et al., Dalton Trans. 2832
 (2008))."""
 CONTACT = 1.15
-"""Of the sum of the radii, within which the ball at rest touches an atom: on a surface of two elements, or relaxed, it is
-never exactly in contact with all of its neighbours."""
+"""Of the sum of the radii, within which the ball at rest touches an atom: on a surface of two elements, or relaxed, it
+is never exactly in contact with all of its neighbours."""
 BONDED = 1.25
-"""Of the sum of covalent radii, within which atoms are neighbours: 3.3 Å for copper, between the first shell of fcc (2.55)
-and the second (3.61)."""
+"""Of the sum of covalent radii, within which atoms are neighbours: 3.3 Å for copper, between the first shell of fcc
+(2.55) and the second (3.61)."""
 LEAST_AREA = 0.15
 """Å², that an exposed atom shows to the ball."""
 SAME_SITE = 0.4
@@ -50,8 +50,8 @@ class Site:
 
     Attributes:
         kind: ``on_top``, ``bridge``; ``hollow_fcc`` and ``hollow_hcp`` on a flat triangle of equal sides without and
-            with an atom of the layer beneath below it; ``hollow_3`` and ``hollow_4`` for other hollows of three, or of more
-            atoms; ``unsaturated`` beside an atom, on the side where its neighbours are missing.
+            with an atom of the layer beneath below it; ``hollow_3`` and ``hollow_4`` for other hollows of three, or of
+            more atoms; ``unsaturated`` beside an atom, on the side where its neighbours are missing.
         elements: of the atoms that it touches, as a formula: ``Pt2Ni``.
         missing_bonds: neighbours that these atoms lack, compared with the crystal, on average.
         place: [3] Å, of the ball at rest.
@@ -93,8 +93,8 @@ class Surface:
         self._all_radii = self.radii[self._index]
 
     def rest(self, places: Array, radius: float = PROBE) -> tuple[Array, NDArray[np.int64]]:
-        """Heights [n] of a ball let down at ``places`` [n, 2 or more], and the images of atoms on which it comes to rest
-        first; −inf where it falls through.
+        """Heights [n] of a ball let down at ``places`` [n, 2 or more], and the images of atoms on which it comes to
+        rest; −inf where it falls through.
         """
         reach = self._all_radii + radius
         top = self._all[:, 2] + reach
@@ -290,11 +290,9 @@ def _cells(places: Array, rows: Array) -> tuple[list[tuple[int, ...]], list[tupl
     merged = -np.ones(len(middles), dtype=int)
     for i in np.flatnonzero(home):
         if merged[i] < 0:
-            together = np.flatnonzero(
-                (np.linalg.norm(middles - middles[i], axis=1) < 0.1) & (abs(radii - radii[i]) < 0.1)
-            )
-            merged[together] = i
-            groups[int(i)] = together.tolist()
+            same = (np.linalg.norm(middles - middles[i], axis=1) < 0.1) & (np.abs(radii - radii[i]) < 0.1)
+            merged[same] = i
+            groups[int(i)] = np.flatnonzero(same).tolist()
     faces, edges = [], []
     for together in groups.values():
         triangles = triangulation.simplices[together]
@@ -324,6 +322,5 @@ def _shares(n_corners: int) -> Array:
     corners = np.eye(n_corners)
     edges = (corners + np.roll(corners, 1, axis=0)) / 2
     ends = np.concatenate([corners, edges])
-    return np.concatenate(
-        [middle + t * (ends - middle) for t in np.linspace(0, 1, steps // 2, endpoint=False)[1:]] + [middle]
-    )
+    ways = [middle + t * (ends - middle) for t in np.linspace(0, 1, steps // 2, endpoint=False)[1:]]
+    return np.concatenate([middle, *ways])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ def cut_slab(unit: Structure, bottom: float, height: float, vacuum: float) -> St
     return upright(rows, [kind for kind, stays in zip(species, inside, strict=True) if stays], coords[inside], vacuum)
 
 
-def upright(rows: Array, species: Sequence[object], coords: Array, vacuum: float) -> Structure:
+def upright(rows: Array, species: Sequence[Any], coords: Array, vacuum: float) -> Structure:
     """Atoms at ``coords``, in the middle of a cell whose third axis is the normal of the first two ``rows``."""
     low, high = coords[:, 2].min(), coords[:, 2].max()
     depth = high - low + vacuum

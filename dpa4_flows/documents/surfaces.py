@@ -44,7 +44,7 @@ class AdsorptionSite(Document):
     reasons: list[Reason] = Field(default_factory=list, description="What happened to it, with codes")
     structure: dict[str, Any] | None = Field(
         None,
-        description="Slab and adsorbate, whose atoms are the last, as a pymatgen dictionary; of the best site only",
+        description="Slab and adsorbate, whose atoms are the last, a pymatgen dictionary; of the best site only",
     )
 
     @property
@@ -85,7 +85,7 @@ class AdsorptionDocument(Document):
     formula: str = Field(description="Reduced formula")
     crystal: dict[str, Any] | None = Field(None, description="Conventional cell of the indices, a pymatgen dictionary")
     adsorbates: dict[str, dict[str, int]] = Field(
-        default_factory=dict, description="Atoms by element of each adsorbate"
+        default_factory=dict, description="Atoms of each adsorbate by element"
     )
     references: dict[str, float] = Field(
         default_factory=dict, description="Energy of an atom of each element in its gas reference, eV"
