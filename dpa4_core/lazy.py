@@ -4,11 +4,28 @@ wait for what it does not need, torch above all.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+
+def names_in_stub(package: str, file: str) -> dict[str, tuple[str, ...]]:
+    """Public names by the module that holds them, as the stub beside ``__init__.py`` imports them for type checkers.
+
+    Args:
+        package: its ``__name__``.
+        file: its ``__file__``.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for node in ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            module = node.module.removeprefix(f"{package}.")
+            found[module] = (*found.get(module, ()), *(name.name for name in node.names))
+    return found
 
 
 def import_when_used(package: str, homes: Mapping[str, tuple[str, ...]]) -> None:

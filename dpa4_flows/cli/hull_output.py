@@ -9,6 +9,7 @@ from typing import Any
 
 from dpa4_core.files import replacing_text
 from dpa4_flows.analysis.completeness import HullCompleteness
+from dpa4_flows.cli.structures import input_rows
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.plots.figure import FigureBlock
 from dpa4_flows.properties.hull import HullSet
@@ -34,10 +35,7 @@ def result_rows(
         documents: their calculations.
         found: their places on the hull.
     """
-    rows: list[dict[str, Any]] = [
-        {"name": entry.name, "formula": None, "warnings": list(entry.warnings), "error": entry.error}
-        for entry in inputs
-    ]
+    rows = input_rows(inputs)
     for position, document, place, error in zip(computed, documents, found.documents, found.errors, strict=True):
         row = rows[position] | {
             "formula": document.formula,

@@ -18,7 +18,7 @@ from dpa4_flows.cli.computing import documents_of
 from dpa4_flows.cli.console import finish, number, out, print_json, say, warn
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.relaxing import LibraryRelaxations
-from dpa4_flows.cli.structures import read_inputs, warn_of_inputs
+from dpa4_flows.cli.structures import input_rows, read_inputs, warn_of_inputs
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument, diagram_of
 from dpa4_flows.reference.entries import correction_scheme
@@ -85,9 +85,7 @@ def pourbaix(
     scheme = correction_scheme(store.info, competition.corrections)
     asks = {i: Ask(asked, Crystal(e.structure, e.name)) for i, e in enumerate(inputs) if e.error is None}
     found: dict[int, PourbaixDocument] = documents_of(asks, store.model, store.table, machine, quiet=as_json)
-    rows: list[dict[str, Any]] = [
-        {"name": e.name, "formula": None, "warnings": list(e.warnings), "error": e.error} for e in inputs
-    ]
+    rows = input_rows(inputs)
     for i, document in found.items():
         told = set() if document.error else _TOLD
         rows[i] |= document.model_dump(include={"formula", "error", *told})

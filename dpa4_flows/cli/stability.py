@@ -15,9 +15,8 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
 from dpa4_flows.cli.competition import AskMP, ask_project, crystal
 from dpa4_flows.cli.computing import documents_of
-from dpa4_flows.cli.console import print_json, say, tell_failed, warn
+from dpa4_flows.cli.console import finish, print_json, say, warn
 from dpa4_flows.cli.hull_output import incomplete_words
-from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.relaxing import Library, Rattle, library_name
 from dpa4_flows.cli.stability_output import print_answers, result_rows, structures_to_write
@@ -210,8 +209,4 @@ def _finish(rows: Sequence[dict[str, Any]], notes: Sequence[str], missing: Seque
                 warn("failed", f"{row['name']}, {part}: {error}", "bold red")
                 incomplete = True
         incomplete = incomplete or row.get("relaxed", {"converged": True})["converged"] is False
-    failed = [row for row in rows if row["error"] is not None]
-    for row in failed:
-        tell_failed(row["name"], row["error"])
-    if failed or incomplete:
-        raise typer.Exit(USER_ERROR if len(failed) == len(rows) else SOME_FAILED)
+    finish(((row["name"], row["error"]) for row in rows), unfinished=incomplete)

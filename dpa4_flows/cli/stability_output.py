@@ -11,8 +11,9 @@ from rich.table import Table
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.stability import NOT_ASKED
 from dpa4_flows.cli.console import number, out, plural, say
-from dpa4_flows.cli.structures import MAX_ROWS
+from dpa4_flows.cli.structures import MAX_ROWS, input_rows
 from dpa4_flows.documents.stability import StabilityDocument, StabilitySet
+from dpa4_flows.plots.words import right
 from dpa4_flows.structure_files import Computed
 
 _STYLES = {"stable": "green", "metastable": "yellow", "undecided": "yellow", "unstable": "bold red"}
@@ -26,10 +27,7 @@ def result_rows(inputs: Sequence[Computed], computed: Sequence[int], found: Stab
         computed: positions of the inputs that were computed.
         found: their answers.
     """
-    rows: list[dict[str, Any]] = [
-        {"name": entry.name, "formula": None, "warnings": list(entry.warnings), "error": entry.error}
-        for entry in inputs
-    ]
+    rows = input_rows(inputs)
     starts: Any = {"along_mode": True}
     exclude: Any = {"phonons": starts, "followed": {"steps": {"__all__": {"phonons": starts}}}}
     for position, document in zip(computed, found.documents, strict=True):
@@ -46,11 +44,9 @@ def print_answers(rows: Sequence[Mapping[str, Any]]) -> None:
     if not shown:
         return
     asked = [part for part in ("hull", "elastic", "phonons") if any(row[part] is not None for row in shown)]
-    table = Table("name", "formula", "space group", "verdict")
     titles = {"hull": ["above hull, eV/atom"], "elastic": ["K, GPa", "G, GPa"], "phonons": ["f min, THz"]}
-    for part in asked:
-        for title in titles[part]:
-            table.add_column(title, justify="right")
+    numbers = right(*(title for part in asked for title in titles[part]))
+    table = Table("name", "formula", "space group", "verdict", *numbers)
     for row in shown[:MAX_ROWS]:
         cells = [cell for part in asked for cell in _cells(part, row[part])]
         words, style = _verdict(row)

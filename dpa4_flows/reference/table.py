@@ -112,27 +112,14 @@ class ReferenceTable(ResultsTable):
         """Store what a source told: its phases as in `put_phases`, and the answer."""
         self.put_phases(phases)  # first: phases without an answer are asked for again, an answer is believed
         kind = _SURVEYED if answer.surveys else _NO_SURVEY
-        row = (*answer[:4], kind, *answer[5:])
-        with self._connect() as connection:
-            connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self._put("answers", [(*answer[:4], kind, *answer[5:])])
 
     def put_phases(self, phases: Iterable[tuple[str, ReferencePhase, Structure]]) -> None:
         """Store phases: (key, phase, its structure without labels). A phase that is known stays."""
         rows = []
         for key, phase, structure in phases:
-            composition = structure.composition
-            rows.append(
-                (
-                    key,
-                    "-".join(sorted(phase.elements)),
-                    phase.name,
-                    composition.reduced_formula,
-                    len(structure),
-                    phase.source,
-                    phase.role,
-                    json.dumps(structure.as_dict()),
-                )
-            )
+            facts = (phase.name, structure.composition.reduced_formula, len(structure), phase.source, phase.role)
+            rows.append((key, "-".join(sorted(phase.elements)), *facts, json.dumps(structure.as_dict())))
         with self._connect() as connection:
             connection.executemany("INSERT OR IGNORE INTO phases VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
@@ -167,9 +154,7 @@ class ReferenceTable(ResultsTable):
 
     def answers(self) -> list[Answer]:
         """What all sources told so far."""
-        with self._connect() as connection:
-            rows = connection.execute("SELECT * FROM answers ORDER BY chemsys, source").fetchall()
-        found = [Answer(*row) for row in rows]
+        found = [Answer(*row) for row in self._rows("SELECT * FROM answers ORDER BY chemsys, source")]
         return [a._replace(surveys=_is_survey(a.source, a.surveys)) for a in found]
 
     # ---- calculations and entries ----------------------------------------------------------------------------------
@@ -187,9 +172,7 @@ class ReferenceTable(ResultsTable):
             return {key: json.loads(text) for key, text in rows}
 
     def put_entries(self, scheme: str, entries: dict[str, dict[str, Any]]) -> None:
-        rows = [(key, scheme, json.dumps(entry)) for key, entry in entries.items()]
-        with self._connect() as connection:
-            connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", rows)
+        self._put("entries", [(key, scheme, json.dumps(entry)) for key, entry in entries.items()])
 
 
 def usable_problem(states: Mapping[str, State], key: str) -> str | None:
