@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,20 @@ _FRACTION_TOLERANCE = 1e-6  # phases below this atomic fraction are rounding, no
 _FRACTION_DECIMALS = 9  # compositions that differ by less are one
 _FORMATION_TOLERANCE = 1e-11  # eV/atom; what is not below it cannot be on the hull, and is kept from qhull
 _FLAT = 1e-14  # determinant of a facet that stands on no area
+
+
+class PlaceSpread(NamedTuple):
+    """Standard deviations of a place between members of a committee, eV/atom; None where a member has no value.
+
+    Attributes:
+        energy_above_hull: of the signed distance to the hull of everything else, which is not cut off at zero.
+        distance_to_competing: of the distance to the hull of the competing phases alone.
+        formation_energy_per_atom: from the elements.
+    """
+
+    energy_above_hull: float | None
+    distance_to_competing: float | None
+    formation_energy_per_atom: float | None
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,7 @@ class HullResult:
         competing: these phases by composition and role, see `completeness.hull_completeness`.
         missing_references: elements without a reference; the distance is then a lower bound.
         error: one sentence if there is no distance.
+        spread: of the place between members of a committee; None for a single model.
     """
 
     entry_id: str
@@ -71,6 +86,11 @@ class HullResult:
     competing: Tally = field(default_factory=Tally)
     missing_references: list[str] = field(default_factory=list)
     error: str | None = None
+    spread: PlaceSpread | None = None
+
+    def deviations(self) -> dict[str, float | None]:
+        """Its spread by the names of the values with ``_std`` behind; nothing for a single model."""
+        return {} if self.spread is None else {f"{name}_std": std for name, std in self.spread._asdict().items()}
 
     def completeness(self, missing_phases: Sequence[str] = (), survey: Survey | None = None) -> HullCompleteness:
         """What stood against the candidate.
@@ -219,6 +239,7 @@ class SystemHull:
     Args:
         system: element symbols.
         entries: entries without other elements.
+        energies: eV/atom, in place of their own.
 
     Attributes:
         symbols: elements in alphabetical order, the columns of every composition array.
@@ -229,11 +250,14 @@ class SystemHull:
         references: energies of the elements, eV/atom.
     """
 
-    def __init__(self, system: frozenset[str], entries: Sequence[ComputedEntry]) -> None:
+    def __init__(
+        self, system: frozenset[str], entries: Sequence[ComputedEntry], energies: NDArray[np.float64] | None = None
+    ) -> None:
         self.symbols = sorted(system)
         self.entries = list(entries)
         fractions = self.fractions(self.entries)
-        energies = np.array([entry.energy_per_atom for entry in self.entries])
+        own = energies is None
+        energies = np.array([e.energy_per_atom for e in self.entries] if own else energies, dtype=np.float64)
         lowest: dict[bytes, int] = {}
         for index, key in enumerate(fractions.round(_FRACTION_DECIMALS)):
             known = lowest.setdefault(key.tobytes(), index)
@@ -245,7 +269,7 @@ class SystemHull:
         pure = self._fractions > 1 - 10.0**-_FRACTION_DECIMALS
         self.missing = [symbol for symbol, phases in zip(self.symbols, pure.T, strict=True) if not phases.any()]
         self.facets: list[list[ComputedEntry]] = []
-        self.potentials = np.zeros((0, len(self.symbols)))
+        self.potentials: NDArray[np.float64] = np.zeros((0, len(self.symbols)))
         self.references = np.full(len(self.symbols), np.nan)
         if not self.missing:
             elements = pure.argmax(axis=0)

@@ -435,6 +435,10 @@ class ChargedHullValues(Document):
             priority=14,
         ),
     ] = Field(None, description="Distance of the charged host to the hull, eV/atom")
+    energy_above_hull_charged_std: Annotated[
+        float | None,
+        Quantity("Deviation of E above hull, charged", "eV/atom", 3, "of a committee", goal="min", detail=True),
+    ] = Field(None, description="Its standard deviation between members of a committee, eV/atom")
     distance_to_competing_charged: Annotated[
         float | None,
         Quantity(

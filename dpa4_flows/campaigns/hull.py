@@ -18,6 +18,7 @@ from dpa4_flows.campaigns.sections import HullSection, Limits, RelaxSection, Sec
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals
+from dpa4_flows.documents.quantities import STD
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.properties.competition import systems_of
 from dpa4_flows.properties.hull import Hull, HullValues, Place
@@ -177,9 +178,13 @@ def hull_finding(
         "distance_to_competing": below,
     }
     words = {"decomposition": products if verdict.code == "above_hull" else verdict.sentence}
-    named = (
-        {f"{name}{suffix}": number for name, number in numbers.items()} | words | {"n_competing": position.n_competing}
-    )
+    deviations = {name.removesuffix(STD): number for name, number in position.deviations().items()}
+    named = {
+        **{f"{name}{suffix}": number for name, number in numbers.items()},
+        **{f"{name}{suffix}{STD}": number for name, number in deviations.items()},
+        **words,
+        "n_competing": position.n_competing,
+    }
     return Finding(
         crystal.name,
         [*(Reason(code=code, sentence=sentence) for code, sentence in codes), *further],

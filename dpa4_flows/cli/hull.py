@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +22,7 @@ from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.relaxing import LibraryRelaxations
 from dpa4_flows.cli.structures import MAX_ROWS, read_inputs, warn_of_inputs
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals
+from dpa4_flows.documents.quantities import STD
 from dpa4_flows.plots.words import right
 from dpa4_flows.properties.chemical_potentials import ChemicalPotentials
 from dpa4_flows.properties.competition import CACHE, Competing
@@ -195,8 +196,8 @@ def _print(rows: Sequence[dict[str, Any]], words: str) -> None:
         table.add_row(
             escape(row["name"]),
             row["formula"],
-            "unknown" if verdict.code == "unknown" else number(row["energy_above_hull"], 3),
-            number(row["formation_energy_per_atom"], 3),
+            "unknown" if verdict.code == "unknown" else _with_std(row, "energy_above_hull"),
+            _with_std(row, "formation_energy_per_atom"),
             phases,
             products
             if verdict.code == "above_hull"
@@ -206,6 +207,10 @@ def _print(rows: Sequence[dict[str, Any]], words: str) -> None:
         out.print(table)
     if len(shown) > MAX_ROWS:
         say(f"and {plural(len(shown) - MAX_ROWS, 'more structure')}")
+
+
+def _with_std(row: Mapping[str, Any], name: str) -> str:
+    return number(row[name], 3, row[name + STD])
 
 
 def _finish(rows: Sequence[dict[str, Any]], notes: Sequence[str], incomplete: Sequence[str], *, may_grow: bool) -> None:

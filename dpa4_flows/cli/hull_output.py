@@ -10,6 +10,7 @@ from typing import Any
 from dpa4_core.files import replacing_text
 from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.cli.structures import input_rows
+from dpa4_flows.documents.quantities import STD
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.plots.figure import FigureBlock
 from dpa4_flows.properties.hull import HullSet
@@ -55,15 +56,17 @@ def result_rows(
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """One line for each structure; lists are joined by semicolons."""
     with replacing_text(path) as stream:
+        deviations = [f"{name}{STD}" for name in _COLUMNS if any(row.get(f"{name}{STD}") is not None for row in rows)]
+        columns = [*_COLUMNS, *deviations]
         writer = csv.writer(stream)
-        writer.writerow(_COLUMNS)
+        writer.writerow(columns)
         for row in rows:
             words = {}
             if "verdict" in row:
                 verdict = row["verdict"]
                 words = {"verdict": verdict["code"], "verdict_reason": verdict["reason"]}
                 words["completeness"] = row["completeness"]["sentence"]
-            writer.writerow([_cell({**row, **words}.get(column)) for column in _COLUMNS])
+            writer.writerow([_cell({**row, **words}.get(column)) for column in columns])
 
 
 def write_plot(

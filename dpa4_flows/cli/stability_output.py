@@ -87,7 +87,8 @@ def _cells(part: str, document: Mapping[str, Any] | None) -> list[str]:
         if place["verdict"]["code"] == "unknown":
             return ["unknown"]
         surveyed = place["completeness"]["grade"] == "surveyed"
-        return [f"{number(place['energy_above_hull'], 3)}{'' if surveyed else ' ?'}"]
+        distance = number(place["energy_above_hull"], 3, place["energy_above_hull_std"])
+        return [f"{distance}{'' if surveyed else ' ?'}"]
     if part == "elastic":
         return [number(document["k_vrh_gpa"], 0), number(document["g_vrh_gpa"], 0)]
     return [number(document["f_min_thz"], 2)]

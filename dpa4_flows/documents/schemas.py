@@ -120,6 +120,15 @@ class HullDocument(Document):
     distance_to_competing: float | None = Field(
         None, description="Signed distance to the hull of the competing phases alone, eV/atom; negative means below it"
     )
+    energy_above_hull_std: float | None = Field(
+        None,
+        description="Standard deviation between members of a committee of the signed distance to the hull of all other "
+        "phases, eV/atom; each member places all phases by its own energies",
+    )
+    distance_to_competing_std: float | None = Field(
+        None, description="The same of the distance to the hull of the competing phases alone, eV/atom"
+    )
+    formation_energy_per_atom_std: float | None = Field(None, description="The same of the formation energy, eV/atom")
     decomposition: dict[str, float] = Field(
         default_factory=dict, description="Competing phases and their atomic fractions"
     )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from dpa4_flows.analysis.completeness import HullCompleteness, hull_completeness, hull_verdict, on_hull
 from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
+from dpa4_flows.analysis.hull_spread import place_spreads
 from dpa4_flows.analysis.hull_warnings import scheme_warnings, system_warnings
 from dpa4_flows.analysis.thermodynamics import at_temperature
 from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError
 from dpa4_flows.documents.provenance import energy_frame, provenance
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import STD, Quantity
 from dpa4_flows.documents.schemas import Document, EnergyFrame, HullDocument, Provenance
 from dpa4_flows.properties.competition import Competing, Standing, together
 
@@ -61,6 +62,9 @@ _UNKNOWN = ("no_known_competitor", "far_below_competitors", "not_recorded")
 """Codes of reasons for which nothing is known of a distance."""
 
 
+_SPREAD = "of the members of a committee, each of which places all phases by its own energies"
+
+
 class HullValues(Document):
     """What a hull says of one phase, in numbers and words for a table; the distance also where it means nothing."""
 
@@ -80,6 +84,9 @@ class HullValues(Document):
             priority=13,
         ),
     ] = Field(None, description="Distance to the hull, eV/atom")
+    energy_above_hull_std: Annotated[
+        float | None, Quantity("Deviation of E above hull", "eV/atom", 3, _SPREAD, goal="min", detail=True)
+    ] = Field(None, description="Its standard deviation between members of a committee, eV/atom")
     formation_energy_per_atom: Annotated[
         float | None,
         Quantity(
@@ -95,6 +102,9 @@ class HullValues(Document):
             priority=18,
         ),
     ] = Field(None, description="Formation energy from the elements, eV/atom")
+    formation_energy_per_atom_std: Annotated[
+        float | None, Quantity("Deviation of the formation energy", "eV/atom", 3, _SPREAD, goal="min", detail=True)
+    ] = Field(None, description="Its standard deviation between members of a committee, eV/atom")
     distance_to_competing: Annotated[
         float | None,
         Quantity(
@@ -106,6 +116,10 @@ class HullValues(Document):
             priority=31,
         ),
     ] = Field(None, description="Signed distance to the hull of the competing phases alone, eV/atom")
+    distance_to_competing_std: Annotated[
+        float | None,
+        Quantity("Deviation of the distance to competing phases", "eV/atom", 3, _SPREAD, goal="min", detail=True),
+    ] = Field(None, description="Its standard deviation between members of a committee, eV/atom")
     decomposition: Annotated[str, Quantity("Decomposes into", priority=43)] = Field("", description="Words")
     n_competing: Annotated[
         int,
@@ -174,6 +188,7 @@ class Hull(Competing[Any]):
             energy_above_hull=document.energy_above_hull,
             formation_energy_per_atom=document.formation_energy_per_atom,
             distance_to_competing=document.distance_to_competing,
+            **{name: getattr(document, name) for name in HullDocument.model_fields if name.endswith(STD)},
             n_competing=document.n_competing,
             decomposition=" + ".join(f"{share:.2f} {formula}" for formula, share in document.decomposition.items()),
             verdict=document.verdict.sentence,
@@ -191,7 +206,11 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
     """
     info, scheme, phases = standing.info, standing.scheme, standing.candidates
     entries = list(phases.values())
-    positions = dict(zip(phases, phase_positions(entries, standing.competing, rivals=standing.others()), strict=True))
+    found_places = phase_positions(entries, standing.competing, rivals=standing.others())
+    spreads = place_spreads(entries, standing.competing, standing.others())
+    positions = {
+        i: replace(position, spread=spread) for i, position, spread in zip(phases, found_places, spreads, strict=True)
+    }
     of_product: dict[str, list[str]] = {}
     for entry in standing.rivals.references.entries:
         of_product.setdefault(entry.composition.reduced_formula, []).extend(entry.data.get("warnings", []))
@@ -275,6 +294,7 @@ def hull_document(
         energy_above_hull=None if verdict.code == "unknown" else position.energy_above_hull,
         distance_to_competing=position.distance_to_competing,
         decomposition=position.decomposition,
+        **position.deviations(),
         n_competing=position.n_competing,
         verdict=verdict,
         completeness=completeness,

@@ -15,6 +15,7 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.completeness import PROTOTYPE, HullCompleteness, Survey, hull_completeness, tally
 from dpa4_flows.analysis.corrections import CorrectedEntry, corrected_entry
 from dpa4_flows.analysis.frames import check_fitted_to
+from dpa4_flows.analysis.hull_spread import DEVIATIONS
 from dpa4_flows.analysis.schemes import SchemeError, find_scheme, scheme_name
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.site_conversion import crystal_problem
@@ -93,7 +94,7 @@ def document_entry(document: RelaxationDocument, scheme: str, entry_id: str) -> 
     structure = structure_of_fields(document.structure)
     if problem := crystal_problem(structure):
         return CorrectedEntry(None, problem)
-    return corrected_entry(
+    corrected = corrected_entry(
         structure,
         document.energy,
         scheme=scheme,
@@ -102,6 +103,10 @@ def document_entry(document: RelaxationDocument, scheme: str, entry_id: str) -> 
         level_of_theory=document.provenance.level_of_theory,
         converged=document.converged,
     )
+    if corrected.entry is not None and document.member_energies:
+        deviations = [(energy - document.energy) / document.n_atoms for energy in document.member_energies]
+        corrected.entry.data[DEVIATIONS] = deviations
+    return corrected
 
 
 def correction_scheme(info: ModelInfo, wanted: str = "auto") -> str:
