@@ -277,7 +277,8 @@ class SystemHull:
             corners = _facets(self._fractions, self._energies, elements)
             self.facets = [[self._lowest[i] for i in facet] for facet in corners]
             self._corners = self._fractions[corners]
-            self.potentials = np.linalg.solve(self._corners, self._energies[corners][..., None])[..., 0]
+            potentials = np.linalg.solve(self._corners, self._energies[corners][..., None])[..., 0]
+            self.potentials = np.asarray(potentials, dtype=np.float64)
 
     @cached_property
     def tally(self) -> Tally:
