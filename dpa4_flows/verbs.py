@@ -48,8 +48,7 @@ from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
 from dpa4_flows.properties.table import Results
 from dpa4_flows.reference.crystals import read_crystals
 from dpa4_flows.runs.campaign import Assignment, CampaignRun
-from dpa4_flows.runs.property import PropertyRun
-from dpa4_flows.runs.property import compute as compute_properties
+from dpa4_flows.runs.property import compute_in
 from dpa4_flows.runs.run import How as RunHow
 
 OneStructure = str | Path | Atoms | Structure | Molecule
@@ -294,11 +293,8 @@ def _answered(question: Question, structures: Structures, model: str | ModelRef,
     reference = model if isinstance(model, ModelRef) else ModelRef(model)
     reference = replace(reference, **{name: how[name] for name in ("device", "dtype") if name in how})
     going = RunHow(ConsoleWatch(quiet=not how.get("progress", False)), how.get("retry_errors", False))
-    limit, folder = how.get("max_atoms_per_batch"), how.get("folder")
-    if folder is None:
-        return compute_properties(question, subjects, reference, None, going, limit)
-    run = PropertyRun.begin(Path(folder).expanduser(), question, subjects, reference)
-    return run.compute(going, max_atoms_per_batch=limit)
+    folder = None if (given := how.get("folder")) is None else Path(given).expanduser()
+    return compute_in(folder, question, subjects, reference, going, how.get("max_atoms_per_batch"))
 
 
 def named_structures(structures: Structures) -> list[NamedStructure]:

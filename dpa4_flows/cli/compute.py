@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,8 +27,7 @@ from dpa4_flows.properties.registry import canonical, closest, property_class, p
 from dpa4_flows.properties.settings import settings_of, summary
 from dpa4_flows.properties.table import Results
 from dpa4_flows.reference.crystals import is_material, read_crystals
-from dpa4_flows.runs.property import PropertyRun
-from dpa4_flows.runs.property import compute as compute_properties
+from dpa4_flows.runs.property import compute_in
 from dpa4_flows.runs.run import How
 
 
@@ -129,13 +129,8 @@ def compute(
     subjects = [Subject.of(read) for read in read_crystals(files)]
     machine.use_threads()
     how = How(ConsoleWatch(quiet=as_json), retry_errors)
-    limit = machine.max_atoms_per_batch
-    if output is None:
-        results = compute_properties(question, subjects, machine.model(model), None, how, limit)
-    else:
-        run = PropertyRun.begin(output, question, subjects, machine.model(model))
-        with interruptible(f"dpa4 resume {output}"):
-            results = run.compute(how, max_atoms_per_batch=limit)
+    with nullcontext() if output is None else interruptible(f"dpa4 resume {output}"):
+        results = compute_in(output, question, subjects, machine.model(model), how, machine.max_atoms_per_batch)
     finish(results, as_json=as_json)
 
 

@@ -5,7 +5,7 @@ Properties of relaxed crystals begin with one relaxation, which all of them shar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,6 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.data.readers import NamedStructure
 from dpa4_core.data.structures import StructureError
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.compute.driver import Counts, Retry, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Property
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.schemas import Document
@@ -196,38 +195,12 @@ class Answer:
         }
 
 
-def answer(
-    question: Question,
-    subjects: Sequence[Subject],
-    model: ModelRef,
-    store: Store | None = None,
-    *,
-    max_atoms_per_batch: int | None = None,
-    retry: Retry | None = None,
-    counts: Counts | None = None,
-    on_document: Callable[[Document], None] | None = None,
+def gathered(
+    question: Question, subjects: Sequence[Subject], found: Iterable[tuple[tuple[int, str], Any]], model: ModelRef
 ) -> list[Answer]:
-    """Everything that is asked about every structure, in order.
-
-    Args:
-        question: what is asked.
-        subjects: about what.
-        model: the potential.
-        store: finds and keeps documents; in memory by default.
-        max_atoms_per_batch: atoms in flight; None leaves it to the device.
-        retry: which stored failures are computed again; by default those for want of memory.
-        counts: told what is done.
-        on_document: told each document as it is there.
-
-    Raises:
-        DPA4Error: what another structure would meet, too.
-    """
-    question.check()
+    """Documents under the keys of `Question.asks`, by subject and in order."""
     answers = [Answer(question.told(subject), dict.fromkeys(question.kinds)) for subject in subjects]
-    asks = question.asks(subjects)
-    for (number, name), document in compute(
-        asks, model, store, max_atoms_per_batch=max_atoms_per_batch, retry=retry or Retry(), counts=counts
-    ):
+    for (number, name), document in found:
         if number == ALL:
             crystals = replace(crystals_of(subjects), model=model, info=model.info())
             read = [one for one in answers if one.subject.structure is not None]
@@ -235,8 +208,6 @@ def answer(
                 one.documents[name] = single
         else:
             answers[number].documents[name] = document
-        if on_document is not None:
-            on_document(document)
     return answers
 
 
@@ -249,28 +220,23 @@ def stored_answers(question: Question, subjects: Sequence[Subject], model: Model
         model: with its checksum, so that it need not be loaded.
         store: is only read.
     """
-    answers = [Answer(question.told(subject), dict.fromkeys(question.kinds)) for subject in subjects]
-    later: list[tuple[int, str, AtRest[Any]]] = []
+    answers = gathered(question, subjects, (), model)
+    later: list[tuple[int, str, Property[Any]]] = []
     wanted: list[tuple[int, str, Property[Any], Crystal]] = []
     for (number, name), ask in question.asks(subjects):
         if number == ALL:
             continue  # made anew each time
         if isinstance(ask.property, AtRest):
-            later.append((number, name, ask.property))
+            later.append((number, name, ask.property.of))
         elif not isinstance(ask.property, Unread):
             wanted.append((number, name, ask.property, ask.crystal))
     _look_up(answers, wanted, model, store)
-    starts = [(number, name, one.of, answers[number].documents[RELAXED]) for number, name, one in later]
-    _look_up(
-        answers,
-        [
-            (number, name, property_, Crystal(structure_of_fields(relaxed.structure)))
-            for number, name, property_, relaxed in starts
-            if relaxed is not None and relaxed.error is None
-        ],
-        model,
-        store,
-    )
+    at_rest = []
+    for number, name, property_ in later:
+        relaxed = answers[number].documents[RELAXED]
+        if relaxed is not None and relaxed.error is None:
+            at_rest.append((number, name, property_, Crystal(structure_of_fields(relaxed.structure))))
+    _look_up(answers, at_rest, model, store)
     return answers
 
 

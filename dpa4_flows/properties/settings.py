@@ -49,7 +49,8 @@ def with_settings(kind: type[P], given: Mapping[str, Any]) -> P:
 
 def plain_settings(property_: Property[Any]) -> dict[str, Any]:
     """All settings as plain values, from which `with_settings` makes the property again."""
-    return {name: _plain(value) for name, value in _values(property_).items()}
+    plain: dict[str, Any] = _plain(property_)
+    return plain
 
 
 def settings_of(
@@ -79,7 +80,7 @@ def _defaults(kind: type[Property[Any]]) -> dict[str, Any]:
     return found
 
 
-def _values(property_: Property[Any]) -> dict[str, Any]:
+def _values(property_: Any) -> dict[str, Any]:
     return {f.name: getattr(property_, f.name) for f in dataclasses.fields(property_)}
 
 
@@ -96,10 +97,8 @@ def _completed(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Property):
-        return plain_settings(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+    if dataclasses.is_dataclass(value):
+        return {name: _plain(one) for name, one in _values(value).items()}
     return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
 
 

@@ -22,12 +22,13 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
 from dpa4_core.locks import holder, locked
 from dpa4_flows.compute.driver import Counts, Retry
+from dpa4_flows.compute.driver import compute as compute_asks
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.calculations import plain_structure
 from dpa4_flows.documents.provenance import code_version
 from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.answers import Answer, Question, Subject, answer, stored_answers
+from dpa4_flows.properties.answers import Answer, Question, Subject, gathered, stored_answers
 from dpa4_flows.properties.registry import property_class
 from dpa4_flows.properties.settings import plain_settings, with_settings
 from dpa4_flows.properties.table import Results
@@ -232,30 +233,42 @@ def compute(
         how: who looks on, and whether failures are computed again.
         max_atoms_per_batch: atoms in flight; None leaves it to the device.
         counts: told what is done.
+
+    Raises:
+        DPA4Error: what another structure would meet, too.
     """
-    counts, done = counts or Counts(), 0
+    question.check()
+    counts, done, limit = counts or Counts(), 0, max_atoms_per_batch
     total = sum(1 for _ in question.asks(subjects))
 
     def part() -> list[Part]:
         words = f"{counts.n_force_calls:,} force calls" if counts.n_force_calls else ""
         return [Part("compute", done, total, f"{done:,}/{total:,}", words, finished=done >= total)]
 
-    def count(_: object) -> None:
+    def counted() -> Iterator[tuple[tuple[int, str], Any]]:
         nonlocal done
-        done += 1
+        asks, retry = question.asks(subjects), Retry(errors=how.retry_errors)
+        for pair in compute_asks(asks, model, store, max_atoms_per_batch=limit, retry=retry, counts=counts):
+            done += 1
+            yield pair
 
     with how.watch.showing(part):
-        answers = answer(
-            question,
-            subjects,
-            model,
-            store,
-            max_atoms_per_batch=max_atoms_per_batch,
-            retry=Retry(errors=how.retry_errors),
-            counts=counts,
-            on_document=count,
-        )
-    return Results(question, answers)
+        return Results(question, gathered(question, subjects, counted(), model))
+
+
+def compute_in(
+    folder: Path | None,
+    question: Question,
+    subjects: Sequence[Subject],
+    model: ModelRef,
+    how: How,
+    max_atoms_per_batch: int | None = None,
+) -> Results[Any]:
+    """The same in a folder, or in memory without one."""
+    if folder is None:
+        return compute(question, subjects, model, None, how, max_atoms_per_batch)
+    run = PropertyRun.begin(folder, question, subjects, model)
+    return run.compute(how, max_atoms_per_batch=max_atoms_per_batch)
 
 
 def _refuse_others(folder: Path) -> None:

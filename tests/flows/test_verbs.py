@@ -36,7 +36,7 @@ from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.makers.batch import BatchElasticMaker, BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties import registry
-from dpa4_flows.properties.answers import RELAXED, Question, Subject, answer
+from dpa4_flows.properties.answers import RELAXED, Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.equation_of_state import EquationOfState
@@ -44,6 +44,8 @@ from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.registry import property_class, property_names
 from dpa4_flows.properties.settings import plain_settings, settings_of, summary, with_settings
+from dpa4_flows.runs.property import compute
+from dpa4_flows.runs.run import How
 from dpa4_flows.store.table import ResultsTable
 
 MORSE = "dpa4_core.testing:MorsePotential"
@@ -260,9 +262,10 @@ def test_properties_of_one_crystal_share_its_relaxation_and_batch() -> None:
     alone, together = [], Counts()
     for kind in (Elastic(), EquationOfState()):
         counts = Counts()
-        answer(Question([kind]), subjects, ModelRef(MORSE), counts=counts)
+        compute(Question([kind]), subjects, ModelRef(MORSE), None, How(), counts=counts)
         alone.append(counts.n_requests)
-    answers = answer(Question([Elastic(), EquationOfState()]), subjects, ModelRef(MORSE), counts=together)
+    both = Question([Elastic(), EquationOfState()])
+    answers = compute(both, subjects, ModelRef(MORSE), None, How(), counts=together).answers
     assert together.n_requests == sum(alone) - len(subjects)
     assert list(answers[0].documents) == [RELAXED, "elastic", "equation_of_state"]
     # of a metal without internal strain both are the same modulus
