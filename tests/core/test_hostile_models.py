@@ -16,10 +16,12 @@ from toy_training import ELEMENTS, base_file, configured, of_kind, recorded, tin
 
 import dpa4_core as dpa4
 from dpa4_core.errors import DPA4Error
-from dpa4_core.model.checkpoint import convert, read_model, write_official
+from dpa4_core.model.checkpoint import convert, read_model, write_model, write_official
+from dpa4_core.model.committee import read_committee, write_committee
 from dpa4_core.model.config import PRESETS, DPA4Config
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
+from dpa4_core.model.lora import add_adapters, merge_adapters
 from dpa4_core.model.property import PropertyConfig, PropertyModel, read_property_model, write_property_model
 from dpa4_core.model.sealed import digest_of, read_sealed, sealed_bytes
 from dpa4_core.model.shapes import expected_shapes
@@ -40,10 +42,33 @@ def files(tmp_path_factory):
     model, info = read_model(own, dtype=None)
     write_official(model, info, folder / "base.pt")
     write_property_model(PropertyModel(tiny_model(1, **SMALL), PropertyConfig("gap")), info, folder / "gap.dpa4")
+    write_committee([own, adapted_file(folder, own)], folder / "two.dpa4", base=own)
     data = write(folder, toy_frames(6))
     small = {f"model__{key}": list(value) if isinstance(value, tuple) else value for key, value in SMALL.items()}
     train(configured(data, folder / "run", run__steps=1, run__dtype="float32", **small))
     return folder
+
+
+def adapted_file(folder, base):
+    """A model that differs from its base by adapters of rank 1, in a file."""
+    model, info = read_model(base, dtype=None)
+    add_adapters(model, 1, 1.0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("up"):
+                parameter.add_(0.1)
+    merge_adapters(model)
+    return write_model(model, info, folder / "adapted.dpa4")
+
+
+def flat(members):
+    """Weights of each member by names that differ."""
+    return {
+        f"{k} {name} {part}": tensor
+        for k, member in enumerate(members)
+        for name, value in member.items()
+        for part, tensor in enumerate(value if isinstance(value, tuple) else (value,))
+    }
 
 
 def state_of(module):
@@ -53,6 +78,9 @@ def state_of(module):
 READERS = {
     "base.dpa4": lambda path: (lambda model: (state_of(model), model.config))(read_model(path, dtype=None)[0]),
     "base.pt": lambda path: (lambda model: (state_of(model), model.config))(read_model(path, dtype=None)[0]),
+    "two.dpa4": lambda path: (lambda read: ({**state_of(read[0]), **flat(read[1])}, read[0].config))(
+        read_committee(path, dtype=None)
+    ),
     "gap.dpa4": lambda path: (lambda model: (state_of(model), model.config))(read_property_model(path, dtype=None)[0]),
     "run/checkpoint.safetensors": lambda path: (lambda state: (state.tensors, state.values))(checked_state(path)),
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -14,6 +16,7 @@ from typer.testing import CliRunner, Result
 import dpa4_flows
 from dpa4_core import DPA4Calculator, read_frames
 from dpa4_core.testing import MorsePotential
+from dpa4_core.train.config import CommitteeConfig
 from dpa4_flows.cli import app
 
 MORSE, COMMITTEE = "dpa4_core.testing:MorsePotential", "dpa4_core.testing:morse_committee"
@@ -98,3 +101,15 @@ def test_a_committee_is_trained_shown_and_used_from_the_command_line(tmp_path):
     shown = dpa4("evaluate", run / "model.dpa4", tmp_path / "frames.extxyz", "--device", "cpu")
     assert "deviation, RMS" in shown.output
     assert "members" in dpa4("info", run / "model.dpa4").output
+
+
+def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "uncertainty.md").read_text(encoding="utf-8")
+    (example,) = [part.split("```")[0] for part in page.split("```python\n")[1:]]
+    exec(compile(example, "uncertainty.md", "exec"), values := {})
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 4 and all("±" in line for line in printed)
+    assert [values["structures"].index(atoms) for atoms in values["to_label"]] == [3, 2]
+    (settings,) = [part.split("```")[0] for part in page.split("```toml\n")[1:]]
+    assert CommitteeConfig(**tomllib.loads(settings)["committee"]).is_whole
