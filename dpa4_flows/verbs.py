@@ -153,11 +153,12 @@ def surface(
     max_terminations: int = 4,
     fmax: float = 0.02,
     max_steps: int = 500,
+    chemical_potentials: dict[str, float] | None = None,
     relaxation: Relaxed | None = AT_REST,
     **how: Unpack[How],
 ) -> Results[SurfaceDocument]:
     """Surface energies of low-index facets and the equilibrium shape; see `properties.surface.SurfaceEnergies`."""
-    settings = (max_index, min_thickness, vacuum, max_terminations, fmax, max_steps)
+    settings = (max_index, min_thickness, vacuum, max_terminations, fmax, max_steps, chemical_potentials)
     return _one(SurfaceEnergies(*settings), structures, model, relaxation, **how)
 
 

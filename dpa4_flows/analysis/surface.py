@@ -235,7 +235,10 @@ def completed(potentials: Mapping[str, float], crystal: Structure, energy_per_at
 
 
 def facet_energies(
-    slabs: Sequence[Cut], slab_energies: Mapping[str, float], bulk_energies: Mapping[str, float]
+    slabs: Sequence[Cut],
+    slab_energies: Mapping[str, float],
+    bulk_energies: Mapping[str, float],
+    potentials: Mapping[str, float] | None = None,
 ) -> tuple[FacetEnergy, ...]:
     """The lowest termination of every facet that has an energy, facets in the order of ``slabs``.
 
@@ -243,12 +246,13 @@ def facet_energies(
         slabs: of one crystal.
         slab_energies: eV by name of the cut; a termination that is missing does not count.
         bulk_energies: eV/atom of the oriented unit cell by name of the facet.
+        potentials: as of `surface_energy`.
     """
     lowest: dict[str, FacetEnergy] = {}
     for cut in slabs:
         if cut.name not in slab_energies or cut.facet not in bulk_energies:
             continue
-        energy = surface_energy(cut, slab_energies[cut.name], bulk_energies[cut.facet])
+        energy = surface_energy(cut, slab_energies[cut.name], bulk_energies[cut.facet], potentials)
         if cut.facet not in lowest or energy < lowest[cut.facet].surface_energy:
             lowest[cut.facet] = FacetEnergy(cut.facet, cut.miller, cut.name, energy)
     return tuple(lowest.values())

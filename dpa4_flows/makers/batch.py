@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from dpa4_flows.compute.relaxed import Energy, Relaxed
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.documents.stability import ElasticPart, PhononPart
+from dpa4_flows.documents.surfaces import AdsorptionDocument
 from dpa4_flows.makers.property import PropertyMaker
+from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.phonons import Phonons
 
@@ -42,3 +44,11 @@ class BatchPhononMaker(PropertyMaker[PhononPart]):
 
     property: Phonons = field(default_factory=Phonons)
     name: str = "DPA4 phonons"
+
+
+@dataclass
+class BatchAdsorptionMaker(PropertyMaker[AdsorptionDocument]):
+    """Adsorption on facets of relaxed crystals; the fields are those of `PropertyMaker`, the settings of `Adsorption`."""
+
+    property: Adsorption = field(default_factory=Adsorption)
+    name: str = "DPA4 adsorption"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -35,6 +35,10 @@ class Termination(Document):
     surface_energy: float | None = Field(None, description="Of the relaxed face, J/m²; null if the slab failed")
     surface_energy_ev_a2: float | None = Field(None, description="The same, eV/Å²")
     relaxation_energy: float | None = Field(None, description="By which relaxing the cut crystal lowers it, J/m²")
+    excess: dict[str, float] = Field(
+        default_factory=dict, description="Atoms that the slab has beyond the composition of the crystal, by element"
+    )
+    reconstructed: bool = Field(False, description="Whether half of a plane moved to the other face: a polar facet")
     lowest: bool = Field(False, description="Whether no other termination of the facet costs less")
     n_atoms: int = Field(description="Atoms of the slab")
     converged: bool = Field(False, description="Whether the slab reached its fmax")
@@ -93,6 +97,8 @@ class SurfaceEnergies(Property[SurfaceDocument]):
         max_terminations: of each facet; those that break fewest bonds.
         fmax: eV/Å, to which slabs relax in their fixed cells.
         max_steps: optimiser steps of each slab.
+        chemical_potentials: eV/atom by element in the energies of the model, for terminations of another composition
+            than the crystal, which have no slab without; one element may be missing.
     """
 
     name: ClassVar[str] = "surface"
@@ -106,6 +112,7 @@ class SurfaceEnergies(Property[SurfaceDocument]):
     max_terminations: int = 4
     fmax: float = 0.02
     max_steps: int = 500
+    chemical_potentials: dict[str, float] | None = None
 
     def check(self) -> None:
         self._options()
@@ -129,13 +136,16 @@ class SurfaceEnergies(Property[SurfaceDocument]):
         if not whole:
             raise PlanError(f"all slabs failed: {next(iter(slabs.values())).error}", "not_computed")
         as_cut = {cut.name: answers[f"cut {cut.name}"] for cut in found.slabs}
-        lowest = facet_energies(found.slabs, whole, energies)
+        try:
+            lowest = facet_energies(found.slabs, whole, energies, self.chemical_potentials)
+        except ValueError as reason:
+            raise PlanError(str(reason), "chemical_potentials") from reason
         names = {facet.termination for facet in lowest}
         document = SurfaceDocument(
             formula=crystal.structure.composition.reduced_formula,
             crystal=found.crystal.as_dict(),
             terminations=[
-                _termination(cut, slabs[cut.name], as_cut[cut.name], energies[cut.facet], lowest=cut.name in names)
+                self._termination(cut, slabs[cut.name], as_cut[cut.name], energies[cut.facet], names)
                 for cut in found.slabs
             ],
             skipped=[SkippedTerminations(**vars(entry)) for entry in found.skipped],
@@ -163,30 +173,42 @@ class SurfaceEnergies(Property[SurfaceDocument]):
     def _cuts(self, crystal: Crystal) -> Cuts:
         structure = whole_crystal(crystal)
         try:
-            found = cuts(structure, self.max_index, self.min_thickness, self.vacuum, self.max_terminations)
+            found = cuts(
+                structure,
+                self.max_index,
+                self.min_thickness,
+                self.vacuum,
+                self.max_terminations,
+                nonstoichiometric=bool(self.chemical_potentials),
+            )
         except ValueError as reason:
             raise PlanError(str(reason), "not_cut") from reason
         if not found.slabs:
             raise PlanError(f"no facet has a slab: {found.skipped[0].reason}", "no_slab")
         return found
 
-
-def _termination(cut: Cut, slab: RelaxResult, as_cut: Prediction, bulk: float, *, lowest: bool) -> Termination:
-    cost = None if slab.error is not None else surface_energy(cut, slab.energy, bulk)
-    unrelaxed = None if as_cut.error is not None else surface_energy(cut, as_cut.energy, bulk)
-    return Termination(
-        name=cut.name,
-        facet=cut.facet,
-        miller=cut.miller,
-        surface_energy=cost,
-        surface_energy_ev_a2=None if cost is None else cost / J_M2_PER_EV_A2,
-        relaxation_energy=None if cost is None or unrelaxed is None else unrelaxed - cost,
-        lowest=lowest,
-        n_atoms=len(cut.slab),
-        converged=slab.converged,
-        structure=slab.structure.as_dict(),
-        error=slab.error,
-    )
+    def _termination(
+        self, cut: Cut, slab: RelaxResult, as_cut: Prediction, bulk: float, lowest: Collection[str]
+    ) -> Termination:
+        cost, unrelaxed = (
+            None if result.error is not None else surface_energy(cut, result.energy, bulk, self.chemical_potentials)
+            for result in (slab, as_cut)
+        )
+        return Termination(
+            name=cut.name,
+            facet=cut.facet,
+            miller=cut.miller,
+            surface_energy=cost,
+            surface_energy_ev_a2=None if cost is None else cost / J_M2_PER_EV_A2,
+            relaxation_energy=None if cost is None or unrelaxed is None else unrelaxed - cost,
+            excess=cut.excess,
+            reconstructed=cut.reconstructed,
+            lowest=cut.name in lowest,
+            n_atoms=len(cut.slab),
+            converged=slab.converged,
+            structure=slab.structure.as_dict(),
+            error=slab.error,
+        )
 
 
 def _warnings(found: Cuts, slabs: Mapping[str, RelaxResult], bulks: Mapping[str, Prediction]) -> Iterator[Reason]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import dpa4_core as dpa4
 from dpa4_core.data.graph import Graph
 from dpa4_core.potential import Output
 from dpa4_core.testing.morse import MorsePotential
-from dpa4_flows.analysis.surface import cuts, surface_energy
+from dpa4_flows.analysis.surface import J_M2_PER_EV_A2, cuts, surface_energy
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Property
 from dpa4_flows.model_ref import ModelRef
@@ -66,6 +67,28 @@ def test_only_the_lowest_termination_shapes_a_crystal():
     codes = [warning.code for warning in found.warnings]
     assert "slab_not_converged" in codes
     assert "strained_crystal" in codes
+
+
+def test_terminations_of_another_composition_cost_what_chemical_potentials_say():
+    alloy = Structure(Lattice.cubic(2.6), ["Cu", "Au"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    assert [entry.code for entry in document(THIN, alloy).skipped if entry.facet == "100"] == ["nonstoichiometric"]
+
+    def costs(gold: float) -> dict[str, float]:
+        found = document(replace(THIN, max_steps=0, chemical_potentials={"Au": gold}), alloy)
+        return {slab.name: slab.surface_energy for slab in found.terminations if slab.facet == "100"}
+
+    poor, rich = costs(-3.0), costs(-2.9)
+    found = document(replace(THIN, max_steps=0, chemical_potentials={"Au": -3.0}), alloy)
+    for slab in found.terminations:
+        if slab.facet == "100":
+            assert slab.excess == {"Cu": -slab.excess["Au"], "Au": slab.excess["Au"]}
+            # an excess of gold beyond copper: mu(Cu) falls as mu(Au) rises
+            per_area = -2 * slab.excess["Au"] * 0.1 / (2 * 2.6**2) * J_M2_PER_EV_A2
+            assert rich[slab.name] - poor[slab.name] == pytest.approx(per_area, rel=1e-5)
+    assert set(poor) == {"100_1", "100_2"}
+    assert (
+        document(replace(THIN, max_steps=0, chemical_potentials={"O": 0.0}), alloy).error_code == "chemical_potentials"
+    )
 
 
 def test_facets_without_slabs_are_told_and_missing_from_the_shape():

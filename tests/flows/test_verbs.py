@@ -222,7 +222,11 @@ def test_a_setting_reaches_the_property_of_its_name() -> None:
     other = {"strains": (-0.02, -0.01, 0.0, 0.01, 0.02), "form": "vinet", "fmax": 0.01, "max_steps": 9}
     assert used(d4.equation_of_state([], model=MORSE, **other)) == EquationOfState(**other)
     pytest.importorskip("phonopy")
-    for name, skipped in (("phonons", ("force_constants_folder", "temperatures_k")), ("surface", ()), ("elastic", ())):
+    for name, skipped in (
+        ("phonons", ("force_constants_folder", "temperatures_k")),
+        ("surface", ("chemical_potentials",)),
+        ("elastic", ()),
+    ):
         kind = FUNCTIONS[name]
         changed = {
             f.name: tuple(2 * x for x in f.default) if isinstance(f.default, tuple) else 2 * f.default
