@@ -34,6 +34,7 @@ PUSH = 0.12
 of Cu (111), a saddle, before its forces are below 0.05 eV/Å; from 0.05 Å it does not."""
 DISTORTION = 0.02
 """Å, the same of its atoms against one another, too little for its bonds."""
+_FREE = "selective_dynamics"
 MOST_ATOMS = 20
 """Of a molecule file that is taken for an adsorbate."""
 
@@ -107,19 +108,18 @@ def placed(surface: Surface, site: Site, adsorbate: Adsorbate, angle: float) -> 
     else:
         place[2] = surface.rest(place[None], radius)[0][0]
     atoms = place + np.array(adsorbate.positions) @ _turned(angle, direction).T
-    slab = surface.slab.copy()
-    for symbol, coords in zip(adsorbate.species, atoms, strict=True):
-        slab.append(symbol, coords, coords_are_cartesian=True, properties=_free(slab))
-    n_slab = len(slab) - len(atoms)
-    deviates = random_displacements(to_system(slab))[n_slab:]
-    for index, push in enumerate(PUSH * deviates[0] + DISTORTION * deviates, start=n_slab):
-        slab.translate_sites([index], push, frac_coords=False)
-    return slab
-
-
-def _free(slab: Structure) -> dict[str, Any]:
-    """Site properties of an atom that may move, where the slab says which may."""
-    return {"selective_dynamics": [True, True, True]} if "selective_dynamics" in slab.site_properties else {}
+    slab = surface.slab
+    alone = Structure(slab.lattice, adsorbate.species, atoms, coords_are_cartesian=True)
+    deviates = random_displacements(to_system(alone))
+    atoms = atoms + PUSH * deviates[0] + DISTORTION * deviates
+    known = slab.site_properties.get(_FREE)
+    return Structure(
+        slab.lattice,
+        [*slab.species, *alone.species],
+        np.concatenate([slab.cart_coords, atoms]),
+        coords_are_cartesian=True,
+        site_properties=None if known is None else {_FREE: [*known, *[[True] * 3] * len(atoms)]},
+    )
 
 
 def _turned(angle: float, direction: Array) -> Array:

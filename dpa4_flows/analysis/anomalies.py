@@ -68,33 +68,50 @@ def anomalies(clean: Surface, start: Structure, end: Structure, limits: Limits =
         start, end: the same atoms in the same order and the adsorbate behind them.
     """
     n_slab = len(clean.slab)
-    before, after = _Distances(start), _Distances(end)
-    inside = after.pairs(range(n_slab, len(end)), range(n_slab, len(end)))
-    was = before.pairs(range(n_slab, len(end)), range(n_slab, len(end)))
-    broken = (was < limits.bonded) & (inside > limits.apart)
-    made = (was > limits.apart) & (inside < limits.bonded)
+    places, ends = start.cart_coords[n_slab:], end.cart_coords
+    radii = covalent_radii[list(end.atomic_numbers)]
+    ratios = end.distance_matrix / (radii[:, None] + radii)
+    was = np.linalg.norm(places[:, None] - places, axis=-1) / (radii[n_slab:, None] + radii[n_slab:])
+    broken, made = _changes(was, ratios[n_slab:, n_slab:], limits)
     if broken.any() or made.any():
-        yield Reason(code="dissociated", sentence=f"the adsorbate {_what(broken, made, end, n_slab)}")
-    to_slab = after.pairs(range(n_slab, len(end)), range(n_slab))
-    if to_slab.min() > limits.apart:
-        gap = after.lengths[n_slab:, :n_slab].min()
-        yield Reason(code="desorbed", sentence=f"the adsorbate left the surface: nothing binds it within {gap:.1f} Å")
-    yield from _reconstruction(clean, end, limits)
-    yield from _intercalation(clean, end, limits)
+        symbols = [site.specie.symbol for site in end[n_slab:]]
+        yield Reason(code="dissociated", sentence=f"the adsorbate {_what(broken, made, symbols)}")
+    if ratios[n_slab:, :n_slab].min() > limits.apart:
+        yield Reason(
+            code="desorbed", sentence="the adsorbate left the surface: no atom of the slab is within its reach"
+        )
+    if change := _surface_change(clean, end, ratios[:n_slab, :n_slab], limits):
+        yield Reason(code="surface_reconstructed", sentence=f"the surface changed: {change}")
+    exposed = ends[clean.exposed]
+    for place in ends[n_slab:]:
+        near = clean.distances(place, exposed, flat=True) < limits.around
+        if near.any() and (depth := exposed[near, 2].min() - place[2]) > limits.below:
+            yield Reason(code="intercalated", sentence=f"the adsorbate went {depth:.1f} Å below the surface")
+            break
 
 
-def surface_change(one: Structure, other: Structure, limits: Limits = LIMITS) -> str | None:
+def surface_change(one: Surface, other: Structure, limits: Limits = LIMITS) -> str | None:
     """What changed in a slab beyond its limits, in words."""
-    before, after = _Distances(one), _Distances(other, len(one))
-    broken = (before.ratios < limits.bonded) & (after.ratios > limits.apart)
-    made = (before.ratios > limits.apart) & (after.ratios < limits.bonded)
-    moved = np.linalg.norm(_displacements(one, other), axis=1)
+    sums = one.radii[:, None] + one.radii
+    return _surface_change(one, other, other.distance_matrix / sums, limits)
+
+
+def _surface_change(one: Surface, other: Structure, ratios: Array, limits: Limits) -> str | None:
+    broken, made = _changes(one.distance_ratios, ratios, limits)
+    shares = other.frac_coords[: len(ratios)] - one.slab.frac_coords
+    moved = np.linalg.norm((shares - np.rint(shares)) @ other.lattice.matrix, axis=1).max()
     changes = int(np.triu(broken | made, 1).sum())
     if changes:
-        return f"{changes} bonds of the slab broke or formed, and an atom of it moved by {moved.max():.1f} Å"
-    if moved.max() > limits.moved:
-        return f"an atom of the slab moved by {moved.max():.1f} Å"
-    return None
+        return f"{changes} bonds of the slab broke or formed, and an atom of it moved by {moved:.1f} Å"
+    return f"an atom of the slab moved by {moved:.1f} Å" if moved > limits.moved else None
+
+
+def _changes(before: Array, after: Array, limits: Limits) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which bonds [n, n] broke, and which formed."""
+    return (
+        (before < limits.bonded) & (after > limits.apart),
+        (before > limits.apart) & (after < limits.bonded),
+    )
 
 
 def energy_problem(energy: float, n_metal: int, adsorbate: str, limits: Limits = LIMITS) -> Reason | None:
@@ -131,47 +148,10 @@ def migration(surface: Surface, sites: list[Site], start: Site, place: Array, li
     return start if nearest_site(surface, equal, place)[1] < apart + limits.nearer else end
 
 
-class _Distances:
-    """Shortest distances [n, n] of the first ``n`` atoms, Å and over the sum of covalent radii."""
-
-    def __init__(self, structure: Structure, n: int | None = None) -> None:
-        kept = structure if n is None else Structure.from_sites(structure[:n])
-        radii = covalent_radii[list(kept.atomic_numbers)]
-        self.lengths = kept.distance_matrix + np.diag(np.full(len(kept), np.inf))
-        self.ratios = self.lengths / (radii[:, None] + radii)
-
-    def pairs(self, one: range, other: range) -> Array:
-        return self.ratios[one.start : one.stop, other.start : other.stop]
-
-
-def _displacements(one: Structure, other: Structure) -> Array:
-    """[n, 3] Å, of the first atoms of ``other``."""
-    shares = other.frac_coords[: len(one)] - one.frac_coords
-    return np.asarray((shares - np.rint(shares)) @ one.lattice.matrix)
-
-
-def _what(broken: NDArray[np.bool_], made: NDArray[np.bool_], end: Structure, n_slab: int) -> str:
+def _what(broken: NDArray[np.bool_], made: NDArray[np.bool_], symbols: list[str]) -> str:
     def bonds(which: NDArray[np.bool_]) -> str:
-        pairs = np.argwhere(np.triu(which))
-        return ", ".join(f"{end[n_slab + i].specie.symbol}-{end[n_slab + j].specie.symbol}" for i, j in pairs.tolist())
+        return ", ".join(f"{symbols[i]}-{symbols[j]}" for i, j in np.argwhere(np.triu(which)).tolist())
 
     parts = [f"broke its bond {bonds(broken)}"] if broken.any() else []
     parts += [f"made a bond {bonds(made)}"] if made.any() else []
     return " and ".join(parts)
-
-
-def _reconstruction(clean: Surface, end: Structure, limits: Limits) -> Iterator[Reason]:
-    change = surface_change(clean.slab, end, limits)
-    if change:
-        yield Reason(code="surface_reconstructed", sentence=f"the surface changed: {change}")
-
-
-def _intercalation(clean: Surface, end: Structure, limits: Limits) -> Iterator[Reason]:
-    n_slab = len(clean.slab)
-    exposed = end.cart_coords[clean.exposed]
-    for place in end.cart_coords[n_slab:]:
-        near = clean.distances(place, exposed, flat=True) < limits.around
-        if near.any() and (depth := exposed[near, 2].min() - place[2]) > limits.below:
-            sentence = f"the adsorbate went {depth:.1f} Å below the surface"
-            yield Reason(code="intercalated", sentence=sentence)
-            return

@@ -93,22 +93,38 @@ class Surface:
         self._all_radii = self.radii[self._index]
 
     def rest(self, places: Array, radius: float = PROBE) -> tuple[Array, NDArray[np.int64]]:
-        """Heights [n] of a ball let down at ``places`` [n, 2 or more], and the images of atoms on which it comes to
-        rest; −inf where it falls through.
+        """Heights [n] of a ball let down at ``places`` [n, 2 or more], and the atoms on which it comes to rest; −inf
+        where it falls through.
         """
-        reach = self._all_radii + radius
-        top = self._all[:, 2] + reach
-        near = top > self.positions[:, 2].max() - 6.0  # what lies deeper the ball never meets
-        flat = np.asarray(places)[:, None, :2] - self._all[None, near, :2]
-        left = reach[near] ** 2 - (flat**2).sum(-1)
-        heights = np.where(left > 0, self._all[near, 2] + np.sqrt(left.clip(0)), -np.inf)
+        positions, radii, atoms = self._upper
+        reach = radii + radius
+        rows = self.slab.lattice.matrix[:2, :2]
+        home = np.mod(np.asarray(places)[:, :2] @ np.linalg.inv(rows), 1.0) @ rows
+        left = reach**2 - (home[:, :1] - positions[:, 0]) ** 2 - (home[:, 1:] - positions[:, 1]) ** 2
+        heights = np.where(left > 0, positions[:, 2] + np.sqrt(left.clip(0)), -np.inf)
         first = heights.argmax(axis=1)
-        return heights[np.arange(len(first)), first], np.flatnonzero(near)[first]
+        return heights[np.arange(len(first)), first], atoms[first]
+
+    @cached_property
+    def _upper(self) -> tuple[Array, Array, NDArray[np.int64]]:
+        """Positions, radii and atoms of the images that a ball above the home cell can meet."""
+        rows = self.slab.lattice.matrix[:2, :2]
+        widths = abs(np.linalg.det(rows)) / np.linalg.norm(rows, axis=1)[::-1]
+        margin = (self.radii.max() + 2 * PROBE) / widths
+        shares = self._all[:, :2] @ np.linalg.inv(rows)
+        met = ((shares > -margin) & (shares < 1 + margin)).all(axis=1)
+        met &= self._all[:, 2] > self.positions[:, 2].max() - 6.0  # what lies deeper no ball meets
+        return self._all[met], self._all_radii[met], self._index[met]
 
     def touched(self, place: Array, radius: float = PROBE, factor: float = CONTACT) -> NDArray[np.int64]:
         """Images of atoms that a ball at ``place`` [3] touches."""
         lengths = np.linalg.norm(self._all - place, axis=1)
         return np.flatnonzero(lengths < factor * (self._all_radii + radius))
+
+    @cached_property
+    def distance_ratios(self) -> Array:
+        """[n, n] shortest distances over the sum of covalent radii."""
+        return np.asarray(self.slab.distance_matrix / (self.radii[:, None] + self.radii))
 
     @cached_property
     def exposed(self) -> NDArray[np.int64]:
@@ -122,8 +138,8 @@ class Surface:
         return np.asarray(found[(seen * area > LEAST_AREA) & (found >= 0)])
 
     def _touched_first(self, shares: Array) -> NDArray[np.int64]:
-        heights, images = self.rest(shares @ self.slab.lattice.matrix[:2])
-        return np.where(np.isfinite(heights), self._index[images], -1)
+        heights, atoms = self.rest(shares @ self.slab.lattice.matrix[:2])
+        return np.where(np.isfinite(heights), atoms, -1)
 
     @cached_property
     def _neighbours(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
@@ -194,13 +210,15 @@ class Surface:
                 return None
             place = np.array([place[0], place[1], height[0]])
         touched = self.touched(place)
-        if direction is None and first[0] not in touched:
-            touched = np.append(touched, first[0])
+        kind: SiteKind = "unsaturated" if direction is not None else self._kind(place, touched)
+        if kind == "on_top":
+            aside = np.linalg.norm(self._all[touched, :2] - place[:2], axis=1)
+            touched = touched[[aside.argmin()]]
         atoms = self._index[touched]
         symbols = [self.slab[int(atom)].specie.symbol for atom in atoms]
         counts = {symbol: symbols.count(symbol) for symbol in sorted(set(symbols))}
         return Site(
-            kind="unsaturated" if direction is not None else self._kind(place, touched),
+            kind=kind,
             elements="".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in counts.items()),
             missing_bonds=float(np.mean([self.missing(int(atom)) for atom in atoms])),
             place=tuple(place.tolist()),

@@ -48,7 +48,7 @@ class BatchPhononMaker(PropertyMaker[PhononPart]):
 
 @dataclass
 class BatchAdsorptionMaker(PropertyMaker[AdsorptionDocument]):
-    """Adsorption on facets of relaxed crystals; the fields are those of `PropertyMaker`, the settings of `Adsorption`."""
+    """Adsorption on facets of relaxed crystals; fields of `PropertyMaker`, settings of `Adsorption`."""
 
     property: Adsorption = field(default_factory=Adsorption)
     name: str = "DPA4 adsorption"

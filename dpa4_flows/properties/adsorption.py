@@ -283,7 +283,7 @@ def _facet(facet: _Facet, clean: RelaxResult) -> AdsorptionFacet:
     if clean.error is not None:
         return document
     document.energy = clean.energy
-    if change := surface_change(facet.slab, clean.structure):
+    if change := surface_change(Surface(facet.slab, cut.oriented_unit_cell), clean.structure):
         document.reasons.append(Reason(code="clean_slab_changed", sentence=f"({cut.name}) reconstructed: {change}"))
     if not clean.converged:
         words = f"the clean slab of ({cut.name}) did not reach fmax: raise max_steps"
