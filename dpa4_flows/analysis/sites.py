@@ -205,10 +205,10 @@ class Surface:
 
     def _site(self, place: Array, direction: Array | None) -> Site | None:
         if direction is None:
-            height, first = self.rest(place[None])
-            if not np.isfinite(height[0]):
+            height = self.rest(place[None])[0][0]
+            if not np.isfinite(height):
                 return None
-            place = np.array([place[0], place[1], height[0]])
+            place = np.array([place[0], place[1], height])
         touched = self.touched(place)
         kind: SiteKind = "unsaturated" if direction is not None else self._kind(place, touched)
         if kind == "on_top":

@@ -11,12 +11,18 @@ from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 import dpa4_core as dpa4
+from dpa4_flows.analysis.adsorbates import Adsorbate
 from dpa4_flows.analysis.corrections import corrected_entry
 from dpa4_flows.analysis.electrode import electrode_properties, remove_ions
 from dpa4_flows.analysis.hull import phase_positions
 from dpa4_flows.analysis.surface import cuts, surface_energy
 from dpa4_flows.bundled import bundled_campaigns
+from dpa4_flows.compute.driver import compute
+from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.documents.calculations import rattled
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.adsorption import Adsorption
+from dpa4_flows.properties.at_rest import AtRest
 from dpa4_flows.reference.library import bundled_elements, load_phases
 
 pytestmark = pytest.mark.network
@@ -35,6 +41,17 @@ FORMATION = {  # eV/atom
 
 SURFACES = {"Al": (4.04, 0.77), "Cu": (3.63, 1.37), "Ag": (4.15, 0.73), "Pt": (3.97, 1.45)}
 """Å to begin with, and J/m² of (111) from slabs of four planes; from six on 2 % less for copper and silver."""
+
+ADSORPTION = {
+    ("Cu", 3.63): {"H": -0.23, "O": 0.85, "CO": -1.01},
+    ("Pt", 3.97): {"H": -0.47, "O": 1.49, "CO": -1.84},
+    ("Ag", 4.15): {"H": 0.16},
+    ("Au", 4.16): {"H": 0.06},
+    ("Pd", 3.94): {"H": -0.57},
+}
+"""eV, best site of (111), a quarter of a layer on four planes, from the gas table, by the reference implementation."""
+TOLERANCE = {"H": 0.05, "O": 0.25, "CO": 0.25}
+"""eV, within which PBE of the literature is met as well."""
 
 AS_REFERENCE = {"check_minimum": False}
 """The reference implementation stops where forces vanish; solid oxygen, for one, has lower states."""
@@ -99,3 +116,32 @@ def test_surface_energies_of_close_packed_metals(neo):
     for (metal, (_, expected)), cut, reference, slab in zip(SURFACES.items(), facets, references, slabs, strict=True):
         energy = surface_energy(cut, slab.energy, reference.energy / len(cut.oriented_unit_cell))
         assert energy == pytest.approx(expected, rel=0.03), metal
+
+
+@pytest.mark.slow
+def test_adsorption_on_close_packed_metals(neo_path):
+    metals = {
+        name: (Crystal(AseAtomsAdaptor.get_structure(bulk(name, "fcc", a=a))), expected)
+        for (name, a), expected in ADSORPTION.items()
+    }
+    asks = []
+    for name, (crystal, expected) in metals.items():
+        wanted = Adsorption(tuple(map(Adsorbate.named, expected)), facets=("111",), min_length=5.0)
+        asks.append((name, Ask(AtRest(wanted), crystal)))
+    for name, document in compute(asks, ModelRef(str(neo_path))):
+        assert document.n_intact == document.n_sites, name
+        for adsorbate, expected in metals[name][1].items():
+            best = document.best(adsorbate)["111"]
+            assert best.adsorption_energy == pytest.approx(expected, abs=TOLERANCE[adsorbate]), (name, adsorbate)
+            assert best.converged
+
+
+@pytest.mark.slow
+def test_oxygen_on_a_metal_with_u_has_no_energy(neo_path):
+    """The training data put nickel with oxygen on the +U surface: O seems to cost 30 eV."""
+    nickel = Crystal(AseAtomsAdaptor.get_structure(bulk("Ni", "fcc", a=3.5)))
+    wanted = Adsorption((Adsorbate.named("O"),), facets=("111",), min_length=4.0, max_steps=20)
+    ((_, document),) = compute([("Ni", Ask(wanted, nickel))], ModelRef(str(neo_path)))
+    assert document.adsorption_energy is None
+    assert document.n_intact == 0
+    assert all({"energy_jump", "implausible_energy"} & set(site.codes) for site in document.facets[0].sites)
