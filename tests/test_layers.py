@@ -75,7 +75,7 @@ def test_core_knows_no_workflows_and_points_left(path):
     assert not any(n.split(".")[0] == "pymatgen" for n in imports(path, top_level_only=True)), f"{path} needs pymatgen"
 
 
-@pytest.mark.parametrize("folder", ["data", "nn", "model", "train"])
+@pytest.mark.parametrize("folder", ["data", "nn", "model", "relax", "train"])
 def test_files_of_the_core_do_not_import_each_other_in_circles(folder):
     package = f"dpa4_core/{folder}"
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files(package)}

@@ -11,27 +11,12 @@ from numpy.typing import NDArray
 
 from dpa4_core.data.structures import MAX_LENGTH
 from dpa4_core.relax.options import RelaxOptions
+from dpa4_core.relax.results import Verdict
 from dpa4_core.relax.state import Statistics
 from dpa4_core.verdicts import ErrorCode
 
 MAX_FORCE = 1e4
 """eV/Å; no structure that anyone means has such a force, the potential is far outside of its training."""
-
-
-class Verdict(NamedTuple):
-    """How a relaxation ended: "converged", "max_steps" or the sentence of a failure and its code."""
-
-    reason: str
-    converged: bool
-    code: ErrorCode | None = None
-
-    @property
-    def failed(self) -> bool:
-        return self.code is not None
-
-    @classmethod
-    def failure(cls, sentence: str, code: ErrorCode) -> Verdict:
-        return cls(sentence, converged=False, code=code)
 
 
 class Limits(NamedTuple):

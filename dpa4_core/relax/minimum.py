@@ -9,17 +9,16 @@ the optimiser, bit by bit, never one that was pushed.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from dpa4_core.data.structures import System
 from dpa4_core.data.system import complete_cell
-from dpa4_core.relax.limits import Verdict
 from dpa4_core.relax.projection import allowed_strains
+from dpa4_core.relax.results import Verdict
 from dpa4_core.relax.softest import SearchOptions, Softest, Space
-from dpa4_core.relax.state import Found, Task
+from dpa4_core.relax.state import Found, MinimumCheck, Task
 from dpa4_core.verdicts import Minimum
 
 SEARCH = SearchOptions()
@@ -42,28 +41,6 @@ class End(NamedTuple):
     verdict: Verdict
     minimum: Minimum
     n_check_calls: int = 0
-
-
-@dataclass(frozen=True)
-class MinimumCheck:
-    """What the check of one structure has come to.
-
-    Attributes:
-        rest: where forces vanished.
-        verdict: of the relaxation that led there.
-        search: around it.
-        descending: whether the structure is on its way down from there.
-        n_calls: force calls of searches so far.
-        n_descents: ways down so far.
-
-    """
-
-    rest: Found
-    verdict: Verdict
-    search: Softest
-    descending: bool = False
-    n_calls: int = 0
-    n_descents: int = 0
 
 
 def after(task: Task, found: Found, verdict: Verdict) -> Task | End:

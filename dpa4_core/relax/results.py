@@ -27,6 +27,22 @@ class RelaxStep(NamedTuple):
     volume: float
 
 
+class Verdict(NamedTuple):
+    """How a relaxation ended: "converged", "max_steps" or the sentence of a failure and its code."""
+
+    reason: str
+    converged: bool
+    code: ErrorCode | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.code is not None
+
+    @classmethod
+    def failure(cls, sentence: str, code: ErrorCode) -> Verdict:
+        return cls(sentence, converged=False, code=code)
+
+
 @dataclass(frozen=True)
 class RelaxResult(Uncertain):
     """One relaxed structure, or what became of it.

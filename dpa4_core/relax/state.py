@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,8 @@ from dpa4_core.relax.cell_filter import DeformedSystems
 from dpa4_core.relax.optimizer import OptimizerState
 from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.relax.projection import Freedom
-from dpa4_core.relax.results import RelaxStep
-
-if TYPE_CHECKING:
-    from dpa4_core.relax.minimum import MinimumCheck
+from dpa4_core.relax.results import RelaxStep, Verdict
+from dpa4_core.relax.softest import Softest
 
 SINGLE_POINT = RelaxOptions(max_steps=0, relax_cell=False, check_minimum=False)
 
@@ -176,3 +174,25 @@ class Found(NamedTuple):
     n_steps: int
     n_calls: int
     members: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class MinimumCheck:
+    """What the check of one structure has come to.
+
+    Attributes:
+        rest: where forces vanished.
+        verdict: of the relaxation that led there.
+        search: around it.
+        descending: whether the structure is on its way down from there.
+        n_calls: force calls of searches so far.
+        n_descents: ways down so far.
+
+    """
+
+    rest: Found
+    verdict: Verdict
+    search: Softest
+    descending: bool = False
+    n_calls: int = 0
+    n_descents: int = 0

@@ -16,10 +16,9 @@ from dpa4_core.potential import PotentialLike
 from dpa4_core.relax import minimum
 from dpa4_core.relax.batch import Batch
 from dpa4_core.relax.fragments import flags
-from dpa4_core.relax.limits import Verdict
 from dpa4_core.relax.minimum import End
 from dpa4_core.relax.requests import Request
-from dpa4_core.relax.results import RelaxResult, RelaxStep
+from dpa4_core.relax.results import RelaxResult, RelaxStep, Verdict
 from dpa4_core.relax.state import Found, Statistics, Task
 from dpa4_core.relax.waiting import Waiting, refused, task_of
 from dpa4_core.uncertainty import spread

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jobflow import Flow, Job, job
 
 from dpa4_flows.documents.schemas import ChunkSummary
-from dpa4_flows.makers.property import PropertyMaker
-from dpa4_flows.makers.sources import CANDIDATES, count_atoms
-from dpa4_flows.store.table import TableRef, open_for_job
 
 MAX_CHUNKS = 200
 """Jobs in one fan-out. FireWorks rewrites the whole workflow document at every launch, and a job that gathers
@@ -41,32 +37,6 @@ def split(ids: Sequence[str], n_atoms: Sequence[int], chunk_size: int, max_chunk
     chunk = np.minimum((work - 0.5 * work[0]) / work[-1] * n_chunks, n_chunks - 1).astype(int)
     chunks = [[ids[i] for i in order[chunk == c]] for c in range(n_chunks)]
     return [c for c in chunks if c]
-
-
-def chunk_flow(
-    maker: PropertyMaker[Any],
-    table: str | TableRef,
-    ids: Sequence[str],
-    *,
-    source: str = CANDIDATES,
-    chunk_size: int = 100,
-    name: str | None = None,
-) -> Flow:
-    """Flow of chunk jobs over ``ids`` whose output is the `ChunkSummary` of all of them.
-
-    Args:
-        maker: computes one chunk.
-        table: the results table.
-        ids: what to compute; see `find_structures` for these and ``source``.
-        source: where ``ids`` are found.
-        chunk_size: structures per job; at most `MAX_CHUNKS` jobs are made.
-        name: name of the flow and prefix of its jobs; the Maker's name by default.
-    """
-    name = name or maker.name
-    results = open_for_job(table, shared=maker.shared_table)
-    parts = split(ids, count_atoms(results, ids, source), chunk_size)
-    jobs = [maker.make(table=results.ref(), ids=part, source=source) for part in parts]
-    return gathered(jobs, name)
 
 
 def gathered(jobs: Sequence[Job], name: str) -> Flow:

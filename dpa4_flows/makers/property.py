@@ -17,7 +17,7 @@ from dpa4_flows.compute.driver import Counts, Retry, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Property
 from dpa4_flows.documents.schemas import ChunkSummary, Document
 from dpa4_flows.makers.model_reference import ModelField, takes_model
-from dpa4_flows.makers.sources import CANDIDATES, find_structures, structures_of_files
+from dpa4_flows.makers.sources import structures_of_files
 from dpa4_flows.makers.table_reference import takes_table
 from dpa4_flows.store.protocol import Store
 from dpa4_flows.store.table import ResultsTable, TableRef, open_for_job
@@ -52,8 +52,8 @@ class PropertyMaker(Maker, Generic[D]):
         job = maker.make(structures)                  # documents in the output
         job = maker.make(structures, "run.sqlite")    # documents in the table, counts in the output
 
-    A chunk takes its structures from the results table by id or from files by number (small specs, any size of
-    campaign) or directly. What the table holds is not computed again, also after a kill.
+    A chunk takes its structures directly, or from files by number (small specs, any size of input). What the table
+    holds is not computed again, also after a kill.
 
     Args:
         name: name of the job.
@@ -78,19 +78,15 @@ class PropertyMaker(Maker, Generic[D]):
         self,
         structures: Structure | Molecule | list[Structure | Molecule] | None = None,
         table: str | TableRef | None = None,
-        ids: list[str] | None = None,
-        source: str = CANDIDATES,
         files: list[str] | None = None,
         start: int = 0,
         stop: int | None = None,
     ) -> PropertySet:
-        """Compute one chunk; its structures are given, or named by ``ids``, or a part of ``files``.
+        """Compute one chunk; its structures are given, or a part of ``files``.
 
         Args:
             structures: a pymatgen structure or molecule, or a list of them, or the output of a job that gives one.
             table: the results table, or its path; made here, where the job is made, if missing.
-            ids: what to compute instead of ``structures``, see `find_structures`.
-            source: where ``ids`` are found.
             files: files, archives and folders that the worker can read, instead of ``structures``.
             start, stop: which of the structures in ``files``, counted over all of them; all by default.
         """
@@ -100,12 +96,9 @@ class PropertyMaker(Maker, Generic[D]):
             wanted, errors = structures_of_files(files, start, stop)
             for error in errors:
                 logger.warning("not computed: %s", error)
-        elif structures is not None:
-            several = structures if isinstance(structures, list | tuple) else [structures]
-            wanted = [structure_of_fields(s) if isinstance(s, dict) else s for s in several]
         else:
-            assert results is not None, "ids are found in a table"
-            wanted = list(find_structures(results, ids or [], source))
+            several = structures if isinstance(structures, list | tuple) else [structures]
+            wanted = [structure_of_fields(s) if isinstance(s, dict) else s for s in several if s is not None]
         documents: list[D] | None = None
         if results is not None and self._is_stored(wanted):
             summary = self.run(results, wanted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -158,7 +158,7 @@ class Hull(Competing[Any]):
 
     def plan(self, crystal: Crystal | Crystals) -> Plan[Any]:
         standing = yield from self.standing(crystal)
-        return self._document(crystal, place(self, crystal, standing))
+        return self.of(crystal, place(self, crystal, standing))
 
     def failed(self, crystal: Crystal | Crystals, error: PlanError) -> Any:
         n = len(together(crystal))
@@ -171,15 +171,12 @@ class Hull(Competing[Any]):
             frame=energy_frame(crystal.info),
             summary={},
         )
-        return self._document(crystal, found)
-
-    def _document(self, subject: Crystal | Crystals, found: HullSet) -> Any:
-        return found if isinstance(subject, Crystals) else self._place(subject, found, 0)
+        return self.of(crystal, found)
 
     def each(self, crystals: Crystals, found: HullSet) -> list[HullPlace]:
         return [self._place(crystals, found, i) for i in range(len(found.documents))]
 
-    def _place(self, subject: Crystal | Crystals, found: HullSet, number: int) -> HullPlace:
+    def _place(self, subject: Crystals, found: HullSet, number: int) -> HullPlace:
         document = found.documents[number]
         if document is None:
             why = {"error": found.errors[number], "error_code": found.error_codes[number]}
@@ -284,20 +281,9 @@ def hull_document(
     """
     assert position.formation_energy_per_atom is not None and position.energy_above_hull is not None
     verdict = hull_verdict(position.energy_above_hull, position.distance_to_competing, completeness)
-    return HullDocument(
-        formula=position.formula,
-        chemsys=position.chemsys,
-        energy_per_atom_corrected=position.energy_per_atom_corrected,
-        correction_per_atom=position.correction_per_atom,
-        corrections=position.corrections,
-        formation_energy_per_atom=position.formation_energy_per_atom,
-        energy_above_hull=None if verdict.code == "unknown" else position.energy_above_hull,
-        distance_to_competing=position.distance_to_competing,
-        decomposition=position.decomposition,
-        **position.deviations(),
-        n_competing=position.n_competing,
-        verdict=verdict,
-        completeness=completeness,
-        frame=frame,
-        provenance=origin,
-    )
+    shared = HullDocument.model_fields.keys() & {item.name for item in fields(position)}
+    told = {name: getattr(position, name) for name in shared}
+    if verdict.code == "unknown":
+        told["energy_above_hull"] = None
+    told |= position.deviations()
+    return HullDocument(**told, verdict=verdict, completeness=completeness, frame=frame, provenance=origin)

@@ -85,7 +85,7 @@ class HullView(Competing[Any]):
                 fields = {"error": str(problem), "error_code": "not_comparable"}
             views.append({**fields, "caveat": caveat(document.verdict, document.completeness)})
         notes = [*standing.rivals.notes, *self.remarks(crystal, standing)]
-        return self._document(crystal, self.several(documents=views, warnings=notes, provenance=self.origin(crystal)))
+        return self.of(crystal, self.several(documents=views, warnings=notes, provenance=self.origin(crystal)))
 
     def remarks(self, subject: Crystal | Crystals, standing: Standing) -> list[str]:
         """What is to be said of all views together."""
@@ -94,10 +94,7 @@ class HullView(Competing[Any]):
     def failed(self, crystal: Crystal | Crystals, error: PlanError) -> Any:
         fields = {"error": str(error), "error_code": error.code}
         views = [fields for _ in together(crystal)]
-        return self._document(crystal, self.several(documents=views, **fields, provenance=self.origin(crystal)))
-
-    def _document(self, subject: Crystal | Crystals, found: ViewSet) -> Any:
-        return found if isinstance(subject, Crystals) else self.each(Crystals((subject,)), found)[0]
+        return self.of(crystal, self.several(documents=views, **fields, provenance=self.origin(crystal)))
 
     def each(self, crystals: Crystals, found: ViewSet) -> list[Any]:
         common = {"warnings": found.warnings, "provenance": found.provenance}

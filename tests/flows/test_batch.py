@@ -31,9 +31,8 @@ from dpa4_flows.documents.calculations import input_hash, plain_structure, relax
 from dpa4_flows.documents.schemas import Candidate, ChunkSummary, RelaxationDocument
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
-from dpa4_flows.makers.chunks import MAX_CHUNKS, chunk_flow, split
+from dpa4_flows.makers.chunks import MAX_CHUNKS, gathered, split
 from dpa4_flows.makers.property import RETRY_SINCE, PropertyMaker
-from dpa4_flows.makers.sources import count_atoms, find_structures
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.store.table import ResultsError, ResultsTable
 from dpa4_flows.store.writer import Writer
@@ -248,18 +247,6 @@ def test_molecule_has_no_volume(table: ResultsTable) -> None:
     assert only(table).volume is None and only(table).pressure_gpa is None
 
 
-def test_ids_stand_for_structures(table: ResultsTable) -> None:
-    ids = put_candidates(table, [primitive("Mg"), primitive("Ca")])
-    assert [s.composition.reduced_formula for s in find_structures(table, ids[::-1])] == ["CaO", "MgO"]
-    (strained,) = find_structures(table, ["c1"], "toy_potentials:strained_candidates")
-    assert strained.volume == pytest.approx(1.1**3 * primitive("Ca").volume)
-    assert count_atoms(table, ids) == count_atoms(table, ids, "toy_potentials:strained_candidates") == [2, 2]
-    with pytest.raises(ValueError, match="'c7' is the first"):
-        find_structures(table, ["c0", "c7"])
-    with pytest.raises(ValueError, match=r"expected candidates or package\.module:function"):
-        find_structures(table, ["c0"], "nowhere")
-
-
 # ---- streaming
 # ---------------------------------------------------------------------------------------------------------
 
@@ -314,11 +301,12 @@ def test_kill_loses_only_what_is_in_flight(table: ResultsTable) -> None:
     """SIGKILL in the middle of a chunk: what was finished is in the table, and the next run computes the
     rest."""
     structures = [primitive(m, 4.2 + 0.01 * i) for i in range(30) for m in ("Mg", "Ca")]
-    ids = put_candidates(table, structures)
+    put_candidates(table, structures)
     code = (
-        "from dpa4_flows import BatchRelaxMaker\n"
+        "from dpa4_flows import BatchRelaxMaker, ResultsTable\n"
         "m = BatchRelaxMaker(model='toy_potentials:SlowMorse', max_atoms_per_batch=8)\n"
-        f"m.make.original(m, table={str(table.path)!r}, ids={ids!r})"
+        f"given = [c.structure for c in ResultsTable({str(table.path)!r}).candidates()]\n"
+        f"m.make.original(m, given, {str(table.path)!r})"
     )
     paths = os.pathsep.join(sys.path)
     process = subprocess.Popen(
@@ -370,8 +358,9 @@ def test_chunks_grow_instead_of_becoming_too_many() -> None:
 
 def test_flow_of_chunks_sums_up(table: ResultsTable, tmp_path: Path) -> None:
     bad = Structure(Lattice.cubic(4), ["Xe"], [[0, 0, 0]])
-    ids = put_candidates(table, [primitive(), primitive("Ca"), rocksalt(), bad, primitive()])
-    flow = chunk_flow(BatchRelaxMaker(model=TOY), str(table.path), ids, chunk_size=2, name="relax")
+    maker = BatchRelaxMaker(model=TOY)
+    chunks = [[primitive(), primitive("Ca")], [rocksalt(), bad], [primitive()]]
+    flow = gathered([maker.make(chunk, str(table.path)) for chunk in chunks], "relax")
     assert {j.name for j in flow.jobs} == {"relax 1/3", "relax 2/3", "relax 3/3", "relax summary"}
     responses = run_local(flow, tmp_path / "jobs")
     summary = responses[flow.output.uuid][1].output

@@ -14,11 +14,10 @@ from toy_campaign import MORSE, candidates, rocksalt, write_campaign
 
 from dpa4_flows.campaigns.battery import BATTERY
 from dpa4_flows.campaigns.config import load_campaign
-from dpa4_flows.campaigns.flow import CampaignMaker
+from dpa4_flows.campaigns.flow import CampaignMaker, compute_part
 from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
-from dpa4_flows.makers.chunks import chunk_flow
 from dpa4_flows.makers.corrections import CorrectionRefitMaker
 from dpa4_flows.makers.hull import ConvexHullMaker
 from dpa4_flows.makers.stability import StabilityMaker
@@ -102,9 +101,8 @@ def test_no_job_of_a_campaign_works_without_its_run_folder(
     prepared: PreparedRun, blind: Callable[[Path], None]
 ) -> None:
     jobs = jobs_of(CampaignMaker(run=prepared.run).make())
-    maker = BatchRelaxMaker(property=prepared.run.relaxed, model=prepared.run.model)
     ids = [c.candidate_id for c in prepared.table.candidates()][:4]
-    chunks = jobs_of(chunk_flow(maker, prepared.run.ref, ids, chunk_size=2))[:-1]  # the last one adds outputs up
+    chunks = [compute_part(prepared.run, "relax", part) for part in (ids[:2], ids[2:])]
     assert len(jobs) == 13
     assert len(chunks) == 2
     refuse_all([*jobs, *chunks], prepared.folder, blind)

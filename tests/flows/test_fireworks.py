@@ -21,7 +21,7 @@ from pymongo import MongoClient
 from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.engines import FireWorks, open_launchpad, submit_fireworks
 from dpa4_flows.makers.batch import BatchRelaxMaker
-from dpa4_flows.makers.chunks import chunk_flow
+from dpa4_flows.makers.chunks import gathered
 from dpa4_flows.makers.relax import DPA4StaticMaker
 from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
@@ -101,8 +101,8 @@ def rocksalt(metal: str, a: float) -> Structure:
 
 @job
 def relax_in_chunks(maker: BatchRelaxMaker, table: str) -> Response:
-    ids = [candidate.candidate_id for candidate in ResultsTable(table).candidates()]
-    return Response(replace=chunk_flow(maker, table, ids, chunk_size=2))
+    structures = [Structure.from_dict(candidate.structure) for candidate in ResultsTable(table).candidates()]
+    return Response(replace=gathered([maker.make(structures[i : i + 2], table) for i in (0, 2)], "relax"))
 
 
 def test_worker_in_another_process_fills_the_results_table(site: Site, tmp_path: Path) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 
 from ase.calculators.lj import LennardJones
-from pymatgen.core import Structure
 
 from dpa4_core.data.graph import Graph
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
-from dpa4_flows.store.table import ResultsTable
 
 
 class SlowMorse(MorsePotential):
@@ -35,12 +33,6 @@ def lennard_jones() -> LennardJones:
 
 def number() -> int:
     return 42
-
-
-def strained_candidates(table: ResultsTable, ids: list[str]) -> list[Structure]:
-    """A source of structures: the candidates, 10 % longer."""
-    structures = [Structure.from_dict(c.structure) for c in table.candidates(ids) if c.structure]
-    return [s.apply_strain(0.1, inplace=False) for s in structures]
 
 
 class MPtrjMorse(MorsePotential):
