@@ -93,7 +93,7 @@ class RunHull(Hull):
     run: Screening | None = None
 
     @classmethod
-    def of(cls, run: Screening) -> RunHull:
+    def of_run(cls, run: Screening) -> RunHull:
         """With the settings of the campaign."""
         return cls(relaxation=run.relaxed, corrections=run.scheme(), run=run)
 
@@ -109,7 +109,7 @@ def places(scene: Scene, crystals: Sequence[Crystal], aside: Iterable[int] = ())
         DPA4Error: there are no hulls at all.
     """
     subject = Crystals(tuple(crystals), frozenset(aside))
-    ((_, found),) = compute([("", Ask(RunHull.of(scene.run), subject))], scene.run.model, scene.table)
+    ((_, found),) = compute([("", Ask(RunHull.of_run(scene.run), subject))], scene.run.model, scene.table)
     if found.error is not None:
         raise DPA4Error(found.error)
     rows = {row["key"]: row for row in scene.table.get_meta(REFERENCES, [])}
