@@ -17,7 +17,7 @@ from dpa4_flows.analysis.hull import PlaceSpread, SystemHull
 DEVIATIONS = "member_deviations"
 """In the data of an entry: energy by each member less that of the entry, eV/atom. Corrections are the same for all."""
 
-_ON_HULL = 1e-6  # eV/atom; a phase that is not above the hull may be a corner of it
+_CORNER = 1e-6  # eV/atom; a phase that is not above the hull may be a corner of it
 
 
 def place_spreads(
@@ -63,7 +63,7 @@ class _Members:
     def _place(self, entry: ComputedEntry, k: int) -> tuple[float, float, float]:
         energy, below = _energies([entry], k)[0], self.below[k]
         distance = _above(energy, self.together[k], entry)
-        if self.has_rivals and distance < _ON_HULL:  # perhaps a corner of it
+        if self.has_rivals and distance < _CORNER:  # perhaps a corner of it
             distance = _above(energy, self._hull([phase for phase in self.joint if phase is not entry], k), entry)
         return distance, _above(energy, below, entry), energy - below.fractions([entry])[0] @ below.references
 
