@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from dpa4_flows.cli.console import err
@@ -13,6 +16,14 @@ from dpa4_flows.compute.plan import Ask
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.runs import Part
 from dpa4_flows.store.protocol import Store
+from dpa4_flows.store.table import ResultsTable
+
+
+@contextmanager
+def table_in(folder: Path | None, name: str) -> Iterator[ResultsTable]:
+    """A results table that a folder keeps, or without one a table for the time of the block."""
+    with TemporaryDirectory() if folder is None else nullcontext(folder) as place:
+        yield ResultsTable(Path(place) / name)
 
 
 def documents_of(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +12,7 @@ import typer
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
 from dpa4_flows.cli.competition import AskMP, ask_project, crystal
-from dpa4_flows.cli.computing import documents_of
+from dpa4_flows.cli.computing import documents_of, table_in
 from dpa4_flows.cli.console import finish, print_json, say, warn
 from dpa4_flows.cli.hull_output import incomplete_words
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
@@ -30,7 +28,6 @@ from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
 from dpa4_flows.properties.stability import Stability
-from dpa4_flows.store.table import ResultsTable
 from dpa4_flows.structure_files import Computed, write_structures
 
 TABLE = "stability.sqlite"
@@ -151,9 +148,7 @@ def stability(
     what, output = asked.property(fmax, max_steps, hull.property()), asked.output
     good = [i for i, entry in enumerate(inputs) if entry.error is None]
     crystals = Crystals(tuple(Crystal(inputs[i].structure, inputs[i].name) for i in good))
-    place = tempfile.TemporaryDirectory() if output is None else nullcontext(str(output))
-    with place as path:
-        table = ResultsTable(Path(path) / TABLE)
+    with table_in(output, TABLE) as table:
         found: StabilitySet = documents_of({"": Ask(what, crystals)}, computes, table, machine, quiet=as_json)[""]
     rows = result_rows(inputs, good, found)
     notes = list(dict.fromkeys(found.warnings))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +12,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.frames import is_pbe
 from dpa4_flows.analysis.schemes import PUBLISHED
-from dpa4_flows.cli.computing import documents_of
+from dpa4_flows.cli.computing import documents_of, table_in
 from dpa4_flows.cli.console import finish, number, out, plural, print_json, remark, say
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
 from dpa4_flows.cli.relaxing import Convergence
@@ -33,7 +31,6 @@ from dpa4_flows.makers.corrections import (
     thermo_document,
 )
 from dpa4_flows.reference.entries import correction_scheme
-from dpa4_flows.store.table import ResultsTable
 
 TABLE = "thermo.sqlite"
 """Results table in the folder of `dpa4 validate thermo`."""
@@ -95,9 +92,7 @@ def thermo(
     schemes = _schemes(corrections, maker.model.info(), refit=refit is not None)
     compounds = bundled_compounds(VALIDATION)
     everything = bundled_compounds() if refit is not None else compounds
-    place = tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder))
-    with place as path:
-        table = ResultsTable(Path(path) / TABLE)
+    with table_in(folder, TABLE) as table:
         phases = [*everything, *elements_of(everything)]
         asks = {i: Ask(maker.property, Crystal(phase.structure)) for i, phase in enumerate(phases)}
         if known := table.existing_keys(maker.key(phase.structure) for phase in phases):

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.cli.console import err, number, out, print_json, say, warn
+from dpa4_flows.cli.computing import showing, table_in
+from dpa4_flows.cli.console import number, out, print_json, say, tell_failed
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model
+from dpa4_flows.compute.driver import Counts
 from dpa4_flows.extras import require_extra
 from dpa4_flows.makers.bulk_validation import TEMPERATURE_K, BulkDocument, BulkRow, bulk_document, bulk_solids
 from dpa4_flows.plots.words import right
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.stability import Stability
-from dpa4_flows.store.table import ResultsTable
 
 TABLE = "bulk.sqlite"
 """Results table in the folder of `dpa4 validate bulk`."""
@@ -66,18 +64,10 @@ def bulk(
     property_ = Stability(
         phonons=None if no_phonons else Phonons(min_length=min_length, temperatures_k=(TEMPERATURE_K,))
     )
-    place = tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    hidden = as_json or not err.is_terminal
-    with place as path, Progress(*columns, console=err, transient=True, disable=hidden) as bar:
-        task = bar.add_task("straining and displacing", total=len(chosen))
+    counts, limit = Counts(), machine.max_atoms_per_batch
+    with table_in(folder, TABLE) as table, showing(counts, quiet=as_json):
         document = bulk_document(
-            property_,
-            machine.model(model),
-            ResultsTable(Path(path) / TABLE),
-            chosen,
-            max_atoms_per_batch=machine.max_atoms_per_batch,
-            on_done=lambda n: bar.advance(task, n),
+            property_, machine.model(model), table, chosen, max_atoms_per_batch=limit, counts=counts
         )
     if as_json:
         print_json(document.model_dump(mode="json"))
@@ -86,7 +76,7 @@ def bulk(
         _print_errors(document)
         say(f"{document.n_passed} of {len(document.rows)} within the tolerance")
     for formula, error in document.failures.items():
-        warn("failed", f"{formula}: {error}", "bold red")
+        tell_failed(formula, error)
     if document.failures:
         raise typer.Exit(USER_ERROR if not document.rows else SOME_FAILED)
 

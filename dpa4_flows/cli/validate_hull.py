@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +14,7 @@ from rich.table import Table
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import replacing_text
 from dpa4_flows.analysis.hull_comparison import NEAR_HULL, ComparedPhase
-from dpa4_flows.cli.computing import documents_of
+from dpa4_flows.cli.computing import documents_of, table_in
 from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model
@@ -25,7 +23,6 @@ from dpa4_flows.compute.plan import Ask, Crystals
 from dpa4_flows.plots.words import right
 from dpa4_flows.properties.hull_comparison import Comparison, HullComparison
 from dpa4_flows.report.parity_plot import check_plot_name, write_parity_plot
-from dpa4_flows.store.table import ResultsTable
 
 TABLE = "hull.sqlite"
 """Results table in the folder of `dpa4 validate hull`."""
@@ -106,9 +103,7 @@ def hull(
     machine.use_threads()
     asked = HullComparison(str(entries), relaxing.relaxation(), **comparing.settings())
     computes = machine.model(model).resolve()
-    place = tempfile.TemporaryDirectory() if comparing.folder is None else nullcontext(str(comparing.folder))
-    with place as kept:
-        table = ResultsTable(Path(kept) / TABLE)
+    with table_in(comparing.folder, TABLE) as table:
         (found,) = documents_of({0: Ask(asked, Crystals())}, computes, table, machine, quiet=as_json).values()
     if found.error is not None:
         raise DPA4Error(found.error)

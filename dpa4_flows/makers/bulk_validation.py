@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_flows.compute.driver import compute
+from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.schemas import Document, Provenance
@@ -153,7 +153,7 @@ def bulk_document(
     solids: Sequence[BulkSolid],
     *,
     max_atoms_per_batch: int | None = None,
-    on_done: Callable[[int], None] | None = None,
+    counts: Counts | None = None,
 ) -> BulkDocument:
     """Compute what the table lacks and compare.
 
@@ -163,7 +163,7 @@ def bulk_document(
         table: relaxations, elastic tensors and phonons are found and kept here.
         solids: from `bulk_solids`.
         max_atoms_per_batch: atoms computed at the same time; None leaves it to the device.
-        on_done: called with the number of solids that were just finished.
+        counts: told what is done.
     """
     asks = []
     for solid in solids:
@@ -173,7 +173,7 @@ def bulk_document(
             asks.append((solid.formula, Ask(replace(property_, elastic=elastic, phonons=phonons), solid.crystal)))
     answers: dict[str, StabilityDocument] = {}
     failures: dict[str, str] = {}
-    for formula, document in compute(asks, model, table, max_atoms_per_batch=max_atoms_per_batch):
+    for formula, document in compute(asks, model, table, max_atoms_per_batch=max_atoms_per_batch, counts=counts):
         if document.error is not None:
             failures[formula] = document.error
         else:
@@ -182,8 +182,6 @@ def bulk_document(
                 piece = getattr(document, part)
                 if piece is not None and piece.error is not None:
                     failures[formula] = f"{part}: {piece.error}"
-        if on_done is not None:
-            on_done(1)
     rows = [row for solid in solids if solid.formula in answers for row in _rows(solid, answers[solid.formula])]
     return BulkDocument(
         rows=rows,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -121,49 +122,22 @@ class PropertyMaker(Maker, Generic[D]):
         """Key under which the document of ``structure`` is stored."""
         return self.property.key(Crystal(structure), self.model) or ""
 
-    def run(
-        self,
-        table: Store,
-        structures: Sequence[Structure | Molecule],
-        on_done: Callable[[int], None] | None = None,
-    ) -> ChunkSummary:
-        """What the job does, without jobflow: compute what ``table`` lacks of ``structures`` and store it there.
-
-        Args:
-            table: where documents are found and kept.
-            structures: what is wanted.
-            on_done: called with the number of structures that were just finished.
-        """
+    def run(self, table: Store, structures: Sequence[Structure | Molecule]) -> ChunkSummary:
+        """What the job does, without jobflow: compute what ``table`` lacks of ``structures`` and store it there."""
         counts = Counts()
-        by_key: dict[str, Structure | Molecule] = {}
-        for structure in structures:
-            by_key.setdefault(self.key(structure), structure)  # equal structures are counted once
-        for _ in self._compute(list(by_key.values()), table, counts):
-            if on_done is not None:
-                on_done(1)
+        distinct = {self.key(structure): structure for structure in structures}  # equal structures are counted once
+        deque(self._compute(list(distinct.values()), table, counts), maxlen=0)
         return counts.summary(len(structures))
 
-    def documents(
-        self,
-        structures: Sequence[Structure | Molecule],
-        table: Store | None = None,
-        on_done: Callable[[int], None] | None = None,
-    ) -> list[D]:
+    def documents(self, structures: Sequence[Structure | Molecule], table: Store | None = None) -> list[D]:
         """Documents of all structures, in order; see `run`."""
-        return self._documents(structures, table, on_done)[0]
+        return self._documents(structures, table)[0]
 
     def _documents(
-        self,
-        structures: Sequence[Structure | Molecule],
-        table: Store | None,
-        on_done: Callable[[int], None] | None = None,
+        self, structures: Sequence[Structure | Molecule], table: Store | None
     ) -> tuple[list[D], ChunkSummary]:
         counts = Counts()
-        found: dict[int, D] = {}
-        for i, document in self._compute(structures, table, counts):
-            found[i] = document
-            if on_done is not None:
-                on_done(1)
+        found = dict(self._compute(structures, table, counts))
         return [found[i] for i in range(len(structures))], counts.summary(len(structures))
 
     def _compute(
