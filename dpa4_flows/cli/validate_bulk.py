@@ -11,7 +11,7 @@ from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.cli.computing import showing, table_in
-from dpa4_flows.cli.console import number, out, print_json, say, tell_failed
+from dpa4_flows.cli.console import number, out, print_json, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model
 from dpa4_flows.compute.driver import Counts
@@ -76,7 +76,7 @@ def bulk(
         _print_errors(document)
         say(f"{document.n_passed} of {len(document.rows)} within the tolerance")
     for formula, error in document.failures.items():
-        tell_failed(formula, error)
+        warn("failed", f"{formula}: {error}", "bold red")
     if document.failures:
         raise typer.Exit(USER_ERROR if not document.rows else SOME_FAILED)
 
