@@ -86,6 +86,8 @@ def _read_official(
         observed = typed(tuple[str, ...], about.get("observed_type") or model.config.elements, "info.observed_type")
         if unknown := [symbol for symbol in observed if symbol not in atomic_numbers]:
             raise DPA4Error(f"info.observed_type names {unknown[0]!r}, which is no element")
+        zeros = typed(dict[str, str], about.get("zeros") or {}, "info.zeros")
+        undecided = typed(tuple[str, ...], about.get("undecided") or (), "info.undecided")
         training = {
             "step": typed(int, train.get("step", 0), "train_infos.step"),
             "lr": typed(float, train.get("lr", 0), "train_infos.lr"),
@@ -99,6 +101,8 @@ def _read_official(
         n_parameters=sum(p.numel() for p in model.parameters()),
         source=str(path),
         training=training,
+        zeros=zeros,
+        undecided=undecided,
     )
     return model, entry.describe(info) if entry is not None else info
 
@@ -192,6 +196,7 @@ def write_official(model: DPA4, info: ModelInfo, path: str | Path) -> Path:
     symbols = {number: symbol for symbol, number in atomic_numbers.items()}
     observed = [symbols[number] for number in info.elements] or list(model.config.elements)
     about = {"observed_type": observed} | {key: getattr(info, key) for key in _IDENTITY}
+    about |= {"zeros": dict(info.zeros), "undecided": list(info.undecided)}
     state = to_official(model, about, info.training)
     with replacing(path) as part, part.open("wb") as stream:
         torch.save({"model": state}, stream)

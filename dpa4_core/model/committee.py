@@ -154,8 +154,12 @@ def common_card(infos: Sequence[ModelInfo], name: str) -> ModelInfo:
         if len({getattr(info, field) for info in infos}) == 1
     }
     elements = set.intersection(*(set(info.elements) for info in infos))
+    shifted = {symbol: {info.zeros.get(symbol, "") for info in infos} for info in infos for symbol in info.zeros}
+    zeros = {symbol: "+".join(sorted(labels)) for symbol, labels in shifted.items()}
+    undecided = tuple(sorted({symbol for info in infos for symbol in info.undecided}))
     named = [f"{info.name} ({info.sha256[:12]})" for info in infos]
-    return ModelInfo(name=name, elements=tuple(sorted(elements)), training={"members": named}, **same)
+    facts = {"members": named}
+    return ModelInfo(name, elements=tuple(sorted(elements)), training=facts, zeros=zeros, undecided=undecided, **same)
 
 
 # ---- what is stored of one tensor

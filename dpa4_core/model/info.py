@@ -24,6 +24,10 @@ class ModelInfo:
         elements: atomic numbers seen in training.
         n_parameters: trainable parameters.
         training: facts about the training run as found in the checkpoint (steps, learning rate, ...).
+        zeros: elements whose energy zero fine-tuning shifted, each with what tells the data that it was shifted to;
+            energies of elements that have not the same one are not comparable.
+        undecided: elements that the data of the model hold in fixed proportions to others only, so that their energy
+            zeros are not known one by one.
     """
 
     name: str = "unnamed"
@@ -36,6 +40,8 @@ class ModelInfo:
     elements: Annotated[tuple[Annotated[int, Within(1, 118)], ...], AtMost(118)] = ()
     n_parameters: Annotated[int, Within(0, 1e12)] = 0
     training: dict[str, Any] = field(default_factory=dict)
+    zeros: dict[str, str] = field(default_factory=dict)
+    undecided: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

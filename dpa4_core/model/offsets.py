@@ -13,6 +13,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.model.dpa4 import DPA4
 
 _BUFFERED_ROWS = 1024
+_DECIDED = 0.1  # eV; with a larger standard error formation energies mean less than corrections are good for
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,15 @@ class OffsetResult:
     Attributes:
         offsets: [n_species] float64, eV; 0 for an element that never occurs.
         seen: [n_species] bool, whether the element occurs.
+        decided: [n_species] bool, whether its offset is known by itself: False for an element that occurs in fixed
+            proportions to others only, or nearly so, or never.
         rmse_per_atom: eV/atom, over frames; NaN without frames.
         n_frames: frames that had an energy.
     """
 
     offsets: Tensor
     seen: Tensor
+    decided: Tensor
     rmse_per_atom: float
     n_frames: int
 
@@ -88,9 +92,14 @@ class OffsetFit:
         kept = singular > cut * singular.max() if len(singular) else singular > 0
         fitted = vt[kept].T @ ((u[:, kept].T @ target) / singular[kept])
         offsets = torch.where(free, fitted, offsets)
+        row_space = vt[kept].T
         left = self._triangle[:, -1] - self._triangle[:, :-1] @ offsets
         rmse = math.sqrt(left.square().sum().item() / self.n_frames) if self.n_frames else math.nan
-        return OffsetResult(offsets, self._seen.clone(), rmse, self.n_frames)
+        # of the unit vector of each element: its part within the space of the compositions, and its standard error
+        inside = row_space.square().sum(1) > 1 - 1e-6
+        error = (0.0 if math.isnan(rmse) else rmse) * (row_space / singular[kept]).square().sum(1).sqrt()
+        decided = ~free & self._seen | free & inside & (error < _DECIDED)
+        return OffsetResult(offsets, self._seen.clone(), decided, rmse, self.n_frames)
 
 
 def set_offsets(model: DPA4, offsets: Tensor) -> None:

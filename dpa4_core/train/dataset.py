@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from dpa4_core.data.frame_summary import DataSummary, SummaryBuilder
 from dpa4_core.data.frames import BrokenFrame, Frame, data_files, read_frames
 from dpa4_core.data.system import check_system
+from dpa4_core.digests import digest
 from dpa4_core.errors import DPA4Error
+from dpa4_core.model.registry import sha256_of
 from dpa4_core.train.config import SourceConfig, TrainConfig
 from dpa4_core.train.forgetting import REPLAY
 from dpa4_core.train.hold_out import hold_out, left_out_by, note_on_twins
@@ -100,6 +102,7 @@ def prepare(
         names = source_names([source for _, source in _sources(config)])
         frames = _stream(config, reading, notify)
         about: dict[str, Any] = {"groups": reading.groups, "roles": reading.roles, "left_out": reading.left_out}
+        about["checksums"] = {name: _checksum(s) for name, (_, s) in zip(names, _sources(config), strict=True)}
         store = build_store(
             folder, frames, cutoff=cutoff, sources=names, key=key, about=about | {"summaries": reading.summaries}
         )
@@ -167,6 +170,12 @@ def _key(config: TrainConfig, cutoff: float) -> str:
     target = config.property.name if config.property else ""
     text = json.dumps([files, used, cutoff, target, config.data.split_by == "source"])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _checksum(source: SourceConfig) -> str:
+    """SHA-256 of the file of a source, or of the checksums of its files."""
+    parts = [sha256_of(part) for part in data_files(source.path)]
+    return parts[0] if len(parts) == 1 else digest(parts)
 
 
 def _ends(path: Path, size: int = 65536) -> str:

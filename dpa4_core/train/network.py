@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +23,12 @@ from dpa4_core.loaded import load
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.lora import add_adapters
-from dpa4_core.model.offsets import OffsetFit, set_offsets, shift_offsets
+from dpa4_core.model.offsets import OffsetFit, OffsetResult, set_offsets, shift_offsets
 from dpa4_core.model.property import PropertyModel
 from dpa4_core.model.surgery import extend_elements, freeze
 from dpa4_core.potential import DTYPES, Potential, repulsion_energy
 from dpa4_core.train.base_check import compare
+from dpa4_core.train.card import card
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.dataset import Dataset
 from dpa4_core.train.store import FrameStore
@@ -91,26 +92,20 @@ def start(
         model = DPA4(config.network(symbols), dtype)
         if missing := sorted(set(symbols) - set(model.config.elements)):
             raise DPA4Error(f"the data hold {', '.join(missing)}, which model.elements does not list")
-        info = ModelInfo(name=config.name, trained_for="see the training data of its owner")
-        network = Network(model, info)
+        base = None
+        network = Network(model, ModelInfo())
     else:
         network = _from_base(config, symbols)
-    about = {"level_of_theory": config.level_of_theory, "corrections": config.corrections, "licence": config.licence}
-    known: dict[str, Any] = {key: value for key, value in about.items() if value not in ("", "unknown")}
-    if config.base is not None and "level_of_theory" not in known:
-        known["level_of_theory"] = f"that of the training data (base: {network.info.level_of_theory})"
-    trained = np.concatenate([data.train, data.replay])
-    present = data.store.composition(data.store.elements)[trained].any(axis=0)
-    numbers = {*network.info.elements, *np.array(data.store.elements)[present].tolist()}
-    network.info = dataclasses.replace(
-        network.info, name=config.name, sha256="", source="", elements=tuple(sorted(numbers)), **known
-    )
+        base = network.info
+    species = network.backbone.config.elements
+    network.info = card(config, data, base, species, None)
     named = (data.store.arrays["charge_spin"] != np.array(UNSPECIFIED_CHARGE_SPIN)).any(axis=1)
     if network.backbone.config.charge_spin is None and named.any():
         network.notes["charge and spin"] = (
             f"{named.sum()} frames name them, but this network does not see them; a new one does with "
             "model.charge_spin = [0, 1]"
         )
+    fit = None
     if config.property is not None:
         targets = np.array(data.store.arrays["target"][data.train])
         if config.property.kind == "extensive":
@@ -122,9 +117,13 @@ def start(
         network.module = PropertyModel(network.backbone, head)
         network.notes["property"] = f"{head.name}: mean {head.mean:.4g}, spread {head.scale:.4g} {head.unit}".rstrip()
     elif config.base is None:
-        network.notes["offsets"] = _fit_offsets(config, network.backbone, data)
+        fit = _fit_offsets(config, network, data)
     elif config.finetune.offsets == "shift":
-        network.notes["offsets"] = _shift_offsets(config, network, data, device, notify)
+        fit = _shift_offsets(config, network, data, device, notify)
+    if fit is not None:
+        network.info = card(config, data, base, species, fit)
+        if network.info.undecided:
+            network.notes["energy zeros"] = _undecided(network.info.undecided)
     if config.base is not None and config.property is None and not network.shift:
         _look_at_labels(config, network, data, device)
     adapted = _adapt(network.backbone, config)
@@ -164,8 +163,7 @@ def _from_base(config: TrainConfig, symbols: list[str]) -> Network:
         }
         model, info = extend_elements(model, info, new, like)
         notes["new elements"] = ", ".join(f"{s} like {like[s]}" if s in like else f"{s} from scratch" for s in new)
-    training = {"base": info.name, "base_sha256": base.info.sha256, "fine_tuned_on": symbols}
-    return Network(model, dataclasses.replace(info, training=training), notes)
+    return Network(model, dataclasses.replace(info, sha256=base.info.sha256), notes)
 
 
 def restore(network: DPA4, config: TrainConfig) -> nn.Module:
@@ -177,12 +175,22 @@ def restore(network: DPA4, config: TrainConfig) -> nn.Module:
     return module
 
 
-def _fit_offsets(config: TrainConfig, model: DPA4, data: Dataset) -> str:
-    """Offsets from the labels, without the repulsion that the model adds by itself."""
-    store, numbers = data.store, model.config.atomic_numbers
+def _undecided(symbols: Sequence[str]) -> str:
+    return (
+        f"the energies tell {', '.join(symbols)} only together with other elements, in proportions that hardly vary: "
+        "each got the share that is smallest in all; compounds of other proportions need frames of the elements, or of "
+        "more compounds"
+    )
+
+
+def _fit_offsets(config: TrainConfig, network: Network, data: Dataset) -> OffsetResult | None:
+    """Offsets from the labels, without the repulsion that the model adds by itself; None without energies."""
+    store, model = data.store, network.backbone
+    numbers = model.config.atomic_numbers
     chosen = _labelled(data)
     if not len(chosen):
-        return "no energies, offsets stay zero"
+        network.notes["offsets"] = "no energies, offsets stay zero"
+        return None
     energies = np.array(store.arrays["energy"][chosen])
     if model.config.bridge is not None:
         potential = Potential(model)
@@ -194,18 +202,20 @@ def _fit_offsets(config: TrainConfig, model: DPA4, data: Dataset) -> str:
     fixed = {numbers.index(atomic_numbers[symbol]): value for symbol, value in config.run.offsets.items()}
     result = fit.solve(fixed=fixed)
     set_offsets(model, result.offsets)
-    return f"residual {1e3 * result.rmse_per_atom:.4g} meV/atom over {result.n_frames} frames"
+    network.notes["offsets"] = f"residual {1e3 * result.rmse_per_atom:.4g} meV/atom over {result.n_frames} frames"
+    return result
 
 
 def _shift_offsets(
     config: TrainConfig, network: Network, data: Dataset, device: torch.device, notify: Callable[[int, int], None]
-) -> str:
-    """The mean error of the base model per element, added to its offsets."""
+) -> OffsetResult | None:
+    """The mean error of the base model per element, added to its offsets; None without energies."""
     store, model = data.store, network.backbone
     numbers = model.config.atomic_numbers
     labelled = _labelled(data)
     if not len(labelled):
-        return "no energies, offsets stay"
+        network.notes["offsets"] = "no energies, offsets stay"
+        return None
     chosen = sample_frames(store, labelled, _SAMPLE_ATOMS[device.type], config.run.seed)
     predictions = _predicted(network, store, chosen, device, notify)
     network.doubts = compare([store.frame(int(i)) for i in chosen], predictions)
@@ -220,10 +230,11 @@ def _shift_offsets(
     network.shift = result.offsets.tolist()
     shifts = {chemical_symbols[z]: float(d) for z, d, s in zip(numbers, result.offsets, result.seen, strict=True) if s}
     text = ", ".join(f"{symbol} {value:+.3f}" for symbol, value in shifts.items())
-    return (
+    network.notes["offsets"] = (
         f"shifted by {text} eV; error of the base model {1e3 * before:.4g} meV/atom before, "
         f"{1e3 * result.rmse_per_atom:.4g} after ({result.n_frames} frames)"
     )
+    return result
 
 
 def _predicted(

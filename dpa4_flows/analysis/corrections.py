@@ -18,6 +18,7 @@ structure.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -32,7 +33,7 @@ from pymatgen.entries.computed_entries import (
 )
 
 from dpa4_core.errors import words_of
-from dpa4_flows.analysis.frames import applies_u, check_fitted_to, hubbards, is_pbe, run_type, u_state
+from dpa4_flows.analysis.frames import applies_u, check_fitted_to, hubbards, is_pbe, run_type, u_state, zero_problem
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
 from dpa4_flows.analysis.schemes import PUBLISHED, Scheme, find_scheme
 from dpa4_flows.documents.schemas import EnergyFrame
@@ -66,6 +67,7 @@ class CorrectedEntry:
             ``parameters`` holds run_type and hubbards, ``data`` oxidation_states, oxide_type (if any oxygen),
             u_state, converged and frame (an EnergyFrame as a dictionary).
         reason: one sentence if there is no entry.
+        code: the same for logic where it is known.
         warnings: sentences to show beside the number.
         corrections: each correction by name, eV per cell: {"oxide": -1.314, "Co +U": -2.151}.
     """
@@ -74,6 +76,7 @@ class CorrectedEntry:
     reason: str | None = None
     warnings: tuple[str, ...] = ()
     corrections: dict[str, float] = field(default_factory=dict)
+    code: str | None = None
 
 
 def corrected_entry(
@@ -85,6 +88,8 @@ def corrected_entry(
     model_sha256: str,
     level_of_theory: str,
     converged: bool = True,
+    zeros: Mapping[str, str] | None = None,
+    undecided: Collection[str] = (),
 ) -> CorrectedEntry:
     """Entry of one relaxed structure with the corrections of ``scheme``.
 
@@ -97,6 +102,8 @@ def corrected_entry(
         level_of_theory: what the model was trained on; decides whether +U applies and whether the scheme
             fits.
         converged: whether the relaxation converged; hulls leave out what did not.
+        zeros: of the model, where fine-tuning shifted them; a phase that mixes two has no entry, see `zero_problem`.
+        undecided: of the model, the same.
 
     Raises:
         SchemeError: unknown scheme.
@@ -108,6 +115,8 @@ def corrected_entry(
     reason = _why_not(structure, energy, scheme, level_of_theory)
     if reason is not None:
         return CorrectedEntry(None, reason)
+    if no_zero := zero_problem(structure.composition.get_el_amt_dict(), zeros or {}, undecided):
+        return CorrectedEntry(None, no_zero[1], code=no_zero[0])
 
     plain = Structure(structure.lattice, [Element.from_Z(s.specie.Z) for s in structure], structure.frac_coords)
     composition = plain.composition

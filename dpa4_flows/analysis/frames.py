@@ -7,7 +7,7 @@ The two differ by electronvolts per metal atom, so only corrected energies may b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 from pymatgen.core import Composition
@@ -31,6 +31,11 @@ U_VALUES: dict[str, float] = {
 _U_ANIONS = ("O", "F")
 _FULL_ANION_FRACTION = 0.25  # of the O, F and U-metal atoms; an O adsorbed on a slab of 16 Ni has 0.06, Fe2O3 0.6
 _NOT_PBE = ("scan", "pbesol", "b97", "b3lyp", "hse", "ccsd", "lda")
+
+
+MIXED_ZEROS, UNDECIDED_ZEROS = "mixed_energy_zeros", "undecided_energy_zeros"
+"""Codes of energies that have no common zero, see `zero_problem`."""
+_KEEP = "or keep the zeros (finetune.offsets = keep) if the data have the base's level of theory"
 
 
 class FrameError(ValueError):
@@ -81,6 +86,36 @@ def run_type(composition: Composition, level_of_theory: str) -> str:
     if not is_pbe(level_of_theory):
         return level_of_theory
     return "GGA+U" if applies_u(level_of_theory) and hubbards(composition) else "GGA"
+
+
+def zero_problem(
+    elements: Iterable[str], zeros: Mapping[str, str], undecided: Collection[str]
+) -> tuple[str, str] | None:
+    """Why energies of phases of these elements have no common zero: a code and a sentence; None where they have.
+
+    Args:
+        elements: symbols.
+        zeros: elements whose zero fine-tuning shifted, see `ModelInfo.zeros`.
+        undecided: elements whose zero is not known by itself, see `ModelInfo.undecided`.
+    """
+    present = sorted(set(elements))
+    shifted = [symbol for symbol in present if symbol in zeros]
+    if len({zeros.get(symbol, "") for symbol in present}) > 1:
+        first = zeros[shifted[0]]
+        others = [symbol for symbol in present if zeros.get(symbol) != first]
+        mine = [symbol for symbol in shifted if symbol not in others]
+        return MIXED_ZEROS, (
+            f"fine-tuning shifted the energy zero of {', '.join(mine)} and not that of {', '.join(others)} with it, so "
+            f"that energies of {'-'.join(present)} have no common zero with other phases: take the base model, or "
+            f"fine-tune on frames with all of these elements, {_KEEP}"
+        )
+    if unknown := [symbol for symbol in present if symbol in undecided]:
+        return UNDECIDED_ZEROS, (
+            f"the data that the model was trained on hold {', '.join(unknown)} in nearly fixed proportions to other "
+            f"elements only, so that energies of {'-'.join(present)} have no common zero with other phases: add frames "
+            f"of the elements or of more compounds, {_KEEP}"
+        )
+    return None
 
 
 def check_same_frame(frames: Iterable[EnergyFrame | Mapping[str, Any]]) -> EnergyFrame:

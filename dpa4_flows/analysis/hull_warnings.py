@@ -11,14 +11,21 @@ _U_ANIONS = frozenset({"O", "F"})
 _OPEN_SHELL = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni"})
 
 
-def scheme_warnings(level_of_theory: str, fitting: str, scheme: str) -> list[str]:
+def scheme_warnings(level_of_theory: str, fitting: str, scheme: str, shifted: Collection[str] = ()) -> list[str]:
     """What to know of a correction scheme before quoting any number.
 
     Args:
         level_of_theory: of the model.
         fitting: scheme that fits the model, "" if unknown.
         scheme: scheme in use.
+        shifted: elements whose energy zero fine-tuning shifted.
     """
+    if shifted and scheme == "none" and is_pbe(level_of_theory):
+        return [
+            f"energies are uncorrected: fine-tuning shifted the energy zero of {', '.join(shifted)}, and no published "
+            "scheme fits it. If the data are PBE or PBE+U, fit corrections to this model with CorrectionRefitMaker or "
+            "`dpa4 validate thermo --refit FILE`"
+        ]
     if fitting and scheme != fitting and not scheme.startswith("refit:"):
         return [f"corrections {scheme} were asked for, {fitting} is what fits this model"]
     if scheme == "none" and _is_known_pbe(level_of_theory):

@@ -20,13 +20,14 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.analysis.electrode import ElectrodeError, electrode_properties, redox_bound, remove_ions
+from dpa4_flows.analysis.frames import zero_problem
 from dpa4_flows.analysis.hull import HullResult
 from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.nearby import NEAR, nearest_compound
 from dpa4_flows.campaigns.battery_upgrade import upgrade
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
-from dpa4_flows.campaigns.hull import HULL, CompetingPhases, hull_finding, places
+from dpa4_flows.campaigns.hull import HULL, ZERO_REASONS, CompetingPhases, hull_finding, places
 from dpa4_flows.campaigns.kind import CampaignKind
 from dpa4_flows.campaigns.measured import relaxed
 from dpa4_flows.campaigns.relaxed import RELAX, Relaxation, judge_relaxation
@@ -331,6 +332,10 @@ def judge_electrode(case: Case) -> Finding:
         return Finding(case.id, [Reason(code="no_voltage", sentence=f"no voltage: {metal}")])
     discharged, charged = case.calculations["relax"], case.calculations["relax_charged"]
     ion = _ion(case.scene)
+    origin = discharged.provenance
+    elements = [site.specie.symbol for site in case.relaxed("relax")]
+    if problem := zero_problem([*elements, ion], origin.zeros, origin.undecided):
+        return Finding(case.id, [Reason(code=problem[0], sentence=f"no voltage: {problem[1]}")])
     try:
         found = electrode_properties(
             case.relaxed("relax"),
@@ -387,6 +392,7 @@ ELECTRODE = Stage(
     },
     reasons={
         "no_voltage": ReasonKind("no voltage", "no voltage", status="error"),
+        **ZERO_REASONS,
         "voltage_too_low": ReasonKind("low voltage", "the voltage is below the limit", status="failed"),
         "voltage_too_high": ReasonKind("high voltage", "the voltage is above the limit", status="failed"),
         "capacity_too_low": ReasonKind("low capacity", "the capacity is below the limit", status="failed"),

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import hull_verdict
+from dpa4_flows.analysis.frames import MIXED_ZEROS, UNDECIDED_ZEROS
 from dpa4_flows.campaigns.context import Case, Scene, Screening
 from dpa4_flows.campaigns.library import REFERENCES, run_library
 from dpa4_flows.campaigns.measured import relaxed
@@ -28,8 +29,17 @@ from dpa4_flows.reference.store import ReferenceStore
 NOTICEABLY_BELOW = 0.02
 """eV/atom; a phase that lies further below all others may miss competitors; beyond `FAR_BELOW` it does."""
 
+ZERO_REASONS = {
+    MIXED_ZEROS: ReasonKind("mixed energy zeros", "fine-tuning shifted the energy zero of some elements only", "error"),
+    UNDECIDED_ZEROS: ReasonKind(
+        "energy zeros unknown", "the model's data do not tell the energy zeros of its elements one by one", "error"
+    ),
+}
+"""Why energies of a model cannot be compared; for every stage that compares some."""
+
 REASONS = {
     "no_hull_distance": ReasonKind("no distance", "no distance to the hull", status="error"),
+    **ZERO_REASONS,
     "above_limit": ReasonKind("above the hull", "too far above the hull", status="failed"),
     "corrections_doubtful": ReasonKind("corrections doubtful", "how its energy is to be corrected is doubtful"),
     "phases_missing": ReasonKind(
@@ -149,7 +159,8 @@ def hull_finding(
     error = place.error or position.error
     if error or distance is None or completeness is None:
         sentence = error or f"{position.formula} has no place on the hull"
-        return Finding(crystal.name, [Reason(code="no_hull_distance", sentence=sentence)], keys=keys, provenance=origin)
+        code = place.error_code if place.error_code in ZERO_REASONS else "no_hull_distance"
+        return Finding(crystal.name, [Reason(code=code, sentence=sentence)], keys=keys, provenance=origin)
     products = products_text(position.formula, position.decomposition)
     verdict = hull_verdict(distance, below, completeness)
     codes = [("corrections_doubtful", sentence) for sentence in place.doubts]

@@ -18,6 +18,7 @@ from dpa4_core.files import write_bytes
 from dpa4_core.locks import locked
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.completeness import Survey
+from dpa4_flows.analysis.hull_warnings import scheme_warnings
 from dpa4_flows.analysis.schemes import REFIT, find_scheme
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import Campaign, campaign_hash, campaign_of, input_checksums
@@ -95,6 +96,8 @@ def choose_corrections(campaign: Campaign, info: ModelInfo, stored_refit: Path |
         return "none", []
     asked = campaign.competition.corrections if stored_refit is None else str(stored_refit)
     scheme = correction_scheme(info, asked)
+    if info.zeros and scheme == "none":
+        return scheme, scheme_warnings(info.level_of_theory, info.corrections, scheme, info.zeros)
     if asked == "auto" and not info.corrections:
         return scheme, [f"no correction scheme is known for model {info.name}: energies are used uncorrected"]
     if info.corrections and scheme != info.corrections and not scheme.startswith(REFIT):

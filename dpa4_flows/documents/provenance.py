@@ -36,6 +36,8 @@ def provenance(
         model_name=info.name,
         model_sha256=info.sha256,
         level_of_theory=info.level_of_theory,
+        zeros=info.zeros,
+        undecided=list(info.undecided),
         settings=settings,
         code_version=code_version(),
         pymatgen_version=version("pymatgen") if with_pymatgen else None,

@@ -41,6 +41,12 @@ class Provenance(Document):
     model_name: str = Field(description="Registry name, path or import path of the potential")
     model_sha256: str = Field(description="SHA-256 of the model file; of the import path for toy potentials")
     level_of_theory: str = Field(description="Functional and +U policy that the model was trained on")
+    zeros: dict[str, str] = Field(
+        default_factory=dict, description="Elements whose energy zero fine-tuning shifted, each with its data"
+    )
+    undecided: list[str] = Field(
+        default_factory=list, description="Elements whose energy zero the model's data tell only together with others"
+    )
     settings: dict[str, Any] = Field(default_factory=dict, description="Every setting that changes the numbers")
     code_version: str = Field(description="Version of dpa4-flows")
     pymatgen_version: str | None = Field(None, description="Version of pymatgen where it decides numbers (hulls)")

@@ -295,7 +295,7 @@ def _stand(
     warnings = {i: c.warnings for i, c in corrected.items()}
     for i, found in corrected.items():
         if found.entry is None and i not in reasons:
-            code = documents[i].error_code or "no_corrected_energy"
+            code = documents[i].error_code or found.code or "no_corrected_energy"
             reasons[i] = PlanError(found.reason or "no corrected energy", code)
     own = {i: c.entry for i, c in corrected.items() if c.entry is not None}
     if temperature is None:

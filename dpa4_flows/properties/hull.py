@@ -30,6 +30,7 @@ class Place:
         doubts: sentences on the corrections of its energy.
         document: what may be said of it; None where there is no formation energy.
         error: one sentence if it has no energy to compare.
+        error_code: the same for logic.
     """
 
     position: HullResult
@@ -37,6 +38,7 @@ class Place:
     doubts: Sequence[str] = ()
     document: HullDocument | None = None
     error: str | None = None
+    error_code: str | None = None
 
 
 class HullSet(Document):
@@ -217,7 +219,7 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
     if competing.temperature is not None:
         frame.correction = at_temperature(scheme, competing.temperature)
     found = HullSet(documents=[], errors=[], frame=frame, summary={})
-    found.warnings += scheme_warnings(info.level_of_theory, info.corrections, scheme)
+    found.warnings += scheme_warnings(info.level_of_theory, info.corrections, scheme, info.zeros)
     rivals, systems = standing.rivals, found.completeness
     for i, crystal in enumerate(together(subject)):
         position = positions.get(i)
@@ -240,7 +242,7 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
             document.warnings = list(dict.fromkeys(warnings))
         if position is None:
             nowhere = HullResult("", crystal.structure.composition.reduced_formula, "", 0.0, 0.0)
-            found.places.append(Place(nowhere, error=str(problem)))
+            found.places.append(Place(nowhere, error=str(problem), error_code=problem.code if problem else None))
         else:
             found.places.append(Place(position, completeness, standing.warnings[i], document))
         found.documents.append(document)

@@ -102,6 +102,8 @@ def document_entry(document: RelaxationDocument, scheme: str, entry_id: str) -> 
         model_sha256=document.provenance.model_sha256,
         level_of_theory=document.provenance.level_of_theory,
         converged=document.converged,
+        zeros=document.provenance.zeros,
+        undecided=document.provenance.undecided,
     )
     if corrected.entry is not None and document.member_energies:
         deviations = [(energy - document.energy) / document.n_atoms for energy in document.member_energies]

@@ -61,6 +61,8 @@ def materials_project_references(entries: Iterable[ComputedStructureEntry], info
             entry_id=name,
             model_sha256=info.sha256,
             level_of_theory=info.level_of_theory,
+            zeros=info.zeros,
+            undecided=info.undecided,
         )
         if corrected.entry is None:
             row = {"formula": entry.composition.reduced_formula, "name": name}

@@ -35,6 +35,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.locks import locked_names
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.registry import cache_dir
+from dpa4_core.strict import build
 from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, tally
 from dpa4_flows.compute.driver import Counts, Retry, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Steps, Until
@@ -128,7 +129,7 @@ class ReferenceStore:
         facts, settings = table.get_meta("model"), table.get_meta("settings")
         if facts is None:
             raise DPA4Error(f"{path} is no library of reference phases; build one with `dpa4 reference build`")
-        info = ModelInfo(**{**facts, "elements": tuple(facts["elements"])})
+        info = build(ModelInfo, facts, str(path))
         model = ModelRef(table.get_meta("model_name"), sha256=info.sha256, dtype=settings["dtype"])
         return cls(table, model, Relaxed.of_settings(settings), info)
 

@@ -127,6 +127,8 @@ def model_card(snapshot: Snapshot) -> list[tuple[str, str]]:
         ("Corrections that fit the model", str(model.get("corrections") or "not known")),
         ("Trained for", str(model.get("trained_for", ""))),
         ("Elements", f"{len(elements)} seen in training" if elements else ""),
+        ("Energy zero shifted", ", ".join(model.get("zeros") or ())),
+        ("Energy zero not known by itself", ", ".join(model.get("undecided") or ())),
         ("Parameters", f"{parameters:,}" if parameters else ""),
         ("Licence of the weights", str(model.get("licence", "unknown"))),
         ("Source", str(model.get("source", ""))),

@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from dpa4_core import DPA4Calculator, DPA4Error, evaluate, load, predict, relax
 from dpa4_core.committee import Committee
 from dpa4_core.model.checkpoint import convert, write_model
-from dpa4_core.model.committee import write_committee
+from dpa4_core.model.committee import common_card, write_committee
 from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
@@ -116,6 +116,10 @@ def test_what_cannot_be_a_committee_is_refused_with_one_sentence(files, tmp_path
         write_committee([members[0], r2scan], tmp_path / "two.dpa4")
     with pytest.raises(DPA4Error, match="one cutoff"):
         Committee([MorsePotential(), MorsePotential(cutoff=5.0)])
+    zeros = ({"Mg": "a"}, {"Mg": "b", "O": "a"}, {})
+    cards = [dataclasses.replace(INFO, zeros=zero, undecided=("O",) if zero else ()) for zero in zeros]
+    card = common_card(cards, "mean")
+    assert card.zeros == {"Mg": "+a+b", "O": "+a"} and card.undecided == ("O",)
     path = write_committee(members, tmp_path / "three.dpa4", base=base)
     with pytest.raises(DPA4Error, match="holds a committee"):
         convert(path, tmp_path / "three.pt")

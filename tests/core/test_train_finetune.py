@@ -1,8 +1,12 @@
 """Training from weights: offsets, new elements, adapters, frozen parts, replay, and properties."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from ase.build import bulk
 from toy_training import (
     CUTOFF,
     base_file,
@@ -19,7 +23,8 @@ from toy_training import (
 import dpa4_core as dpa4
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.errors import DPA4Error
-from dpa4_core.model.checkpoint import read_model
+from dpa4_core.model.checkpoint import convert, read_model, write_model
+from dpa4_core.model.registry import sha256_of
 from dpa4_core.properties import load_property, predict_property
 from dpa4_core.train.checkpoint import part, read_state
 from dpa4_core.train.distributed import Processes
@@ -86,7 +91,7 @@ def test_fine_tuning_starts_from_the_base_and_names_it(tmp_path):
     for name, value in old.named_parameters():
         torch.testing.assert_close(new[0].get_parameter(name), value, rtol=1e-6, atol=1e-7)
     info = new[1]
-    assert info.name == "model" and info.training["base"] == "base" and "toy" in info.level_of_theory
+    assert info.name == "model" and info.training["base"] == "base"
     assert info.training["fine_tuned_on"] == ["O", "Mg"]
     assert dpa4.load(base).info.sha256 == info.training["base_sha256"] != ""
 
@@ -143,6 +148,59 @@ def test_energies_that_move_together_are_no_error(tmp_path):
     said = dpa4.predict([atoms.copy() for atoms in frames], dpa4.load(result.model, dtype="float64"))
     off = [(p.energy - a.calc.results["energy"]) / len(a) for p, a in zip(said, frames, strict=True)]
     assert abs(np.median(off)) < 0.02 * abs(moved["Ca"])
+
+
+def published(folder, elements=("O", "Mg", "Ca")):
+    """A base whose card is that of a published model."""
+    path = base_file(folder, elements=elements)
+    model, info = read_model(path, dtype=None)
+    card = {"level_of_theory": "PBE, PBE+U", "corrections": "OMat24", "trained_for": "inorganic crystals"}
+    return write_model(model, replace(info, **card), folder / "published.dpa4")
+
+
+def test_a_card_says_what_the_data_have_changed(tmp_path):
+    """After a shift of the offsets, nothing of the energy scale of the base is left for the elements of the data."""
+    base = published(tmp_path)
+    data = write(tmp_path, answered([*toy_structures(8), *(bulk(e, "fcc", a=4.0) for e in ("Mg", "O"))], base, SHIFT))
+    result = train(finetuned(data, tmp_path / "shifted", base, finetune__freeze=["species"], run__steps=1))
+    info = dpa4.load(result.model).info
+    assert (info.corrections, info.level_of_theory) == ("none", "unknown")
+    assert set(info.zeros) == {"O", "Mg"} and len(set(info.zeros.values())) == 1 and info.undecided == ()
+    assert info.elements == (8, 12, 20) and info.trained_for.startswith("10 frames of O, Mg (toy)")
+    assert info.training["data"]["toy"] == {"sha256": sha256_of(Path(data)), "n_frames": 10}
+    assert info.training["frozen"] == ["species"] and info.training["base_level_of_theory"] == "PBE, PBE+U"
+
+    converted = tmp_path / "shifted.pt"
+    convert(result.model, converted)
+    again = read_model(converted)[1]
+    assert (again.zeros, again.undecided, again.corrections) == (info.zeros, info.undecided, "none")
+
+    named = {"level_of_theory": "PBEsol", "corrections": "MP2020", "run__steps": 1}
+    info = dpa4.load(train(finetuned(data, tmp_path / "named", base, **named)).model).info
+    assert (info.corrections, info.level_of_theory) == ("MP2020", "PBEsol")
+    info = dpa4.load(train(finetuned(data, tmp_path / "kept", base, finetune__offsets="keep", run__steps=1)).model).info
+    assert (info.corrections, info.level_of_theory, info.zeros) == ("OMat24", "PBE, PBE+U", {})
+
+
+def test_a_second_shift_has_a_zero_of_its_own(tmp_path):
+    base = published(tmp_path)
+    pure = {e: [bulk(e, "fcc", a=a) for a in (3.9, 4.0, 4.1)] for e in ("Mg", "Ca")}
+    paths = [write(tmp_path, answered(frames, base, SHIFT), e) for e, frames in pure.items()]
+    for number, path in enumerate(paths):
+        base = train(finetuned(path, tmp_path / str(number), base, run__steps=1)).model
+    zeros = dpa4.load(base).info.zeros
+    assert set(zeros) == {"Mg", "Ca"} and zeros["Mg"] != zeros["Ca"]
+
+
+def test_elements_in_fixed_proportions_are_told(tmp_path):
+    """Frames of one compound shift its energy, and say nothing about the zero of each element."""
+    base = published(tmp_path)
+    data = write(tmp_path, answered(toy_structures(6, kinds=(0, 2)), base, SHIFT))
+    result, records = recorded(finetuned(data, tmp_path / "run", base, run__steps=1))
+    info = dpa4.load(result.model).info
+    assert info.undecided == ("Mg", "O") and "O" in of_kind(records, "start")[0]["notes"]["energy zeros"]
+    shift = [offsets(result.model)[e] - offsets(base)[e] for e in ("Mg", "O")]
+    assert sum(shift) == pytest.approx(SHIFT["Mg"] + SHIFT["O"], abs=1e-5) and shift[0] == pytest.approx(shift[1])
 
 
 def test_a_new_element_starts_like_a_known_one(tmp_path):

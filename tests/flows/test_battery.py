@@ -437,6 +437,19 @@ def test_electrodes_without_energy_of_the_ion_metal_get_one_sentence(copy: Path)
     assert "no form of elemental Li has an energy" in prepared.table.stage("electrode")["LiCoO2"].reasons[0].sentence
 
 
+def test_no_voltage_mixes_two_energy_zeros(copy: Path) -> None:
+    prepared = prepare_run(load_campaign(copy.parent / "campaign.toml"), copy)
+    table = prepared.table
+    documents = list(table.iter_calculations())
+    for document in documents:
+        document.provenance.zeros = {"Li": "data", "O": "data"}
+    table.put_calculations(documents)
+    for stage in ("hull", "electrode"):
+        judge.original(prepared.run, stage)
+        codes = {reason.code for verdict in table.stage(stage).values() for reason in verdict.reasons}
+        assert "mixed_energy_zeros" in codes, stage
+
+
 def test_ion_metal_is_looked_up_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare_run(load_campaign(copy.parent / "campaign.toml"), copy)
     calls = []

@@ -97,6 +97,18 @@ def test_hull_of_any_structures(library: str, tmp_path: Path) -> None:
     assert set(result.summary) == {"Mg-O"}
 
 
+def test_energies_of_two_zeros_do_not_meet(library: str) -> None:
+    """A fine-tuned model has hulls within the elements whose zeros its data tell, and no others."""
+    crystals = Crystals(tuple(Crystal(binary(*pair, 4.4)) for pair in (("Mg", "O"), ("Ca", "O"), ("Na", "Cl"))))
+    model = ModelRef("toy_pbe:shifted")
+    hull = Hull(MAKER.property, library=None, files=(library,), prototypes=False)
+    ((_, found),) = compute([("hull", Ask(hull, crystals))], model)
+    assert found.error_codes == [None, "mixed_energy_zeros", "undecided_energy_zeros"]
+    assert "that of O and not that of Ca" in (found.errors[1] or "") and "Na, Cl" not in (found.errors[1] or "")
+    assert found.documents[0] is not None and found.documents[0].formation_energy_per_atom is not None
+    assert any("CorrectionRefitMaker" in warning for warning in found.warnings)
+
+
 def test_structures_may_come_from_a_job(tmp_path: Path) -> None:
     @job
     def make_structures() -> list[Structure]:
