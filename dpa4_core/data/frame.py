@@ -63,6 +63,8 @@ class Frame:
         source: the file, as the user gave it.
         left_out: a sentence for each label that was there but cannot be used.
         look_alikes: label that is missing, and a key of the file that may be it, such as energy and ``energy_dft``.
+        weights: factors that the file gives the terms of energy, forces and stress of this frame in a loss; NaN for
+            what is no number.
     """
 
     system: System
@@ -75,6 +77,7 @@ class Frame:
     source: str = ""
     left_out: tuple[str, ...] = ()
     look_alikes: tuple[tuple[str, str], ...] = ()
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     @property
     def has_labels(self) -> bool:
@@ -110,6 +113,9 @@ class LabelKeys:
         stress: key of the stress in eV/Å³ with the sign of ASE, six (xx yy zz yz xz xy) or nine numbers.
         virial: key of the virial in eV, nine numbers, −volume · stress; used where there is no stress.
         energy_choice: which total energy of an MPtrj frame; to mix the two is a classic mistake.
+        weight: key of the weight of a frame in the loss; by default ``config_weight``, which for single labels is
+            multiplied by ``config_energy_weight``, ``config_forces_weight`` and ``config_stress_weight`` (or
+            ``config_virials_weight``) where a file has them.
         properties: names of further scalar labels to collect.
     """
 
@@ -117,6 +123,7 @@ class LabelKeys:
     forces: str | None = None
     stress: str | None = None
     virial: str | None = None
+    weight: str | None = None
     energy_choice: Literal["uncorrected", "corrected"] = "uncorrected"
     properties: tuple[str, ...] = ()
 
@@ -158,6 +165,18 @@ class LabelKeys:
                     pairs.append((name, key))
         return tuple(pairs)
 
+    def find_weights(self, fields: Mapping[str, Any]) -> tuple[float, float, float]:
+        """Weights of energy, forces and stress, see `Frame.weights`."""
+
+        def weight(*names: str) -> float:
+            given = next((fields[name] for name in names if name in fields), 1.0)
+            value = scalar(given)
+            return math.nan if value is None else value
+
+        whole = weight(self.weight or "config_weight")
+        stress = weight("config_stress_weight", "config_virials_weight", "config_virial_weight")
+        return whole * weight("config_energy_weight"), whole * weight("config_forces_weight"), whole * stress
+
     def find_properties(self, fields: Mapping[str, Any]) -> dict[str, float]:
         """The extra labels that are finite numbers."""
         found = {name: scalar(fields.get(name)) for name in self.properties}
@@ -173,6 +192,7 @@ def labelled_frame(
     fields: Mapping[str, Any] | None = None,
     properties: Mapping[str, float] | None = None,
     look_alikes: tuple[tuple[str, str], ...] = (),
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Frame:
     """A frame from a structure and its labels, those that cannot be used left out with a sentence.
 
@@ -185,6 +205,7 @@ def labelled_frame(
         fields: everything else that the file says about the frame; names the group.
         properties: see `Frame`.
         look_alikes: see `Frame`.
+        weights: see `Frame`.
 
     Raises:
         StructureError: the structure cannot be used.
@@ -227,6 +248,7 @@ def labelled_frame(
         source=source,
         left_out=tuple(left_out),
         look_alikes=look_alikes,
+        weights=weights,
     )
 
 
@@ -244,6 +266,7 @@ def frame_of_atoms(
         fields=everything,
         properties=keys.find_properties(everything),
         look_alikes=keys.look_alikes(everything, len(atoms)),
+        weights=keys.find_weights(everything),
     )
 
 

@@ -60,6 +60,7 @@ class DataSummary:
         n_with_energy: frames with this label, as the next two.
         n_with_forces: see above.
         n_with_stress: see above.
+        n_weighted: frames to which the file gives weights other than 1.
         n_duplicates: frames whose structure (to 1e-4 Å) came before.
         n_suspicious: all entries of ``suspicious``, listed or not.
         elements: number of frames with each element, by atomic number.
@@ -78,6 +79,7 @@ class DataSummary:
     n_with_energy: int
     n_with_forces: int
     n_with_stress: int
+    n_weighted: int
     n_duplicates: int
     n_suspicious: int
     elements: dict[str, int]
@@ -124,6 +126,7 @@ class SummaryBuilder:
             self._note_broken(frame.name, sentence)
         system = frame.system
         self._counts["frames"] += 1
+        self._counts["weighted"] += frame.weights != (1.0, 1.0, 1.0)
         self._look_alikes.update(frame.look_alikes)
         self._elements.update(np.unique(system.numbers).tolist())
         self._groups.add(frame.group)
@@ -160,6 +163,7 @@ class SummaryBuilder:
             n_with_energy=counts["energy"],
             n_with_forces=counts["forces"],
             n_with_stress=counts["stress"],
+            n_weighted=counts["weighted"],
             n_duplicates=counts["duplicates"],
             n_suspicious=counts["suspicious"],
             elements={symbol(number): self._elements[number] for number in sorted(self._elements)},
@@ -191,7 +195,7 @@ class SummaryBuilder:
                 return  # a neighbour list could be enormous
         pairs, _, distances = near_pairs(system.positions, system.cell, system.pbc, ISOLATION)
         lonely = np.setdiff1d(np.arange(system.n_atoms), pairs)
-        if len(lonely):
+        if len(lonely) and system.n_atoms > 1:  # a frame of one atom is meant to be a free one
             atom = f"atom {lonely[0]} ({symbol(system.numbers[lonely[0]])})"
             others = f" and {len(lonely) - 1} more" if len(lonely) > 1 else ""
             self._suspect(name, f"{atom}{others} without a neighbour within {ISOLATION:g} Å")

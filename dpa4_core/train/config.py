@@ -162,7 +162,8 @@ class RunConfig:
         save_minutes: minutes after which a checkpoint is written in any case.
         patience: validations without improvement after which the decay of the learning rate starts; 0: never.
         max_time: minutes of wall time; the decay starts early enough to end with them. 0: no limit.
-        offsets: energies per element (eV, by symbol) to keep instead of fitting, isolated atoms for example.
+        offsets: energies per element (eV, by symbol) to keep instead of fitting; "isolated": those of the free atoms
+            among the training frames, which each element needs then.
     """
 
     steps: int = 0
@@ -181,7 +182,7 @@ class RunConfig:
     save_minutes: float = 10.0
     patience: int = 0
     max_time: float = 0.0
-    offsets: dict[str, float] = field(default_factory=dict)
+    offsets: dict[str, float] | Literal["isolated"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("steps", "epochs", "seed", "validate_every", "save_every", "save_minutes", "patience", "max_time"):
@@ -191,7 +192,8 @@ class RunConfig:
             raise TrainConfigError(
                 f"run.log_every must be at least 1 and run.clip positive, got {self.log_every}, {self.clip}"
             )
-        if unknown := [symbol for symbol in self.offsets if symbol not in atomic_numbers]:
+        named = self.offsets if isinstance(self.offsets, dict) else {}
+        if unknown := [symbol for symbol in named if symbol not in atomic_numbers]:
             raise TrainConfigError(f"run.offsets names {unknown[0]!r}, which is no element")
 
 

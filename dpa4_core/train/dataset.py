@@ -208,6 +208,8 @@ def _stream(config: TrainConfig, reading: _Reading, notify: Callable[[int], None
         for label in ("energy", "forces", "stress"):
             if getattr(keys, label) is not None and not getattr(summary, f"n_with_{label}"):
                 raise DPA4Error(f"no frame of {source.path} has {getattr(keys, label)!r}; see data.keys.{label}")
+        if keys.weight is not None and not summary.n_weighted:
+            raise DPA4Error(f"no frame of {source.path} has {keys.weight!r} other than 1; see data.keys.weight")
         reading.summaries[names[number]] = dataclasses.asdict(summary)
 
 
@@ -220,6 +222,7 @@ def _accepted(frame: Frame | BrokenFrame, config: TrainConfig, reading: _Reading
     if isinstance(frame, BrokenFrame):
         reading.left_out.append((frame.name, frame.error))
         return None
+    frame = _weighted(frame)
     problem = _problem(frame, config)
     if problem is None and config.data.drop_duplicates:
         mark = _mark(frame)
@@ -233,7 +236,20 @@ def _accepted(frame: Frame | BrokenFrame, config: TrainConfig, reading: _Reading
     return frame
 
 
+def _weighted(frame: Frame) -> Frame:
+    """The frame without labels of weight 0, so that nothing counts what does not count."""
+    if 0.0 not in frame.weights:
+        return frame
+    names = ("energy", "forces", "stress")
+    lost: dict[str, Any] = {name: None for name, weight in zip(names, frame.weights, strict=True) if weight == 0}
+    return dataclasses.replace(frame, **lost)
+
+
 def _problem(frame: Frame, config: TrainConfig) -> str | None:
+    if wrong := [weight for weight in frame.weights if not 0 <= weight < np.inf]:
+        return f"a weight of {wrong[0]:g}; weights in the loss (config_weight) are numbers from 0 upwards"
+    if not any(frame.weights):
+        return "its weight in the loss is 0"
     if config.property is not None:
         if config.property.name not in frame.properties:
             return f"no property {config.property.name!r}"

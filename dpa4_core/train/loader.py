@@ -121,9 +121,9 @@ class BatchMaker:
             "energy": np.nan_to_num(energy),
             "forces": np.nan_to_num(forces),
             "virial": virial,
-            "energy_weight": weight * ~np.isnan(energy),
-            "force_weight": np.repeat(weight, n_atoms) * has_forces,
-            "virial_weight": weight * has_stress,
+            "energy_weight": weight[:, 0] * ~np.isnan(energy),
+            "force_weight": np.repeat(weight[:, 1], n_atoms) * has_forces,
+            "virial_weight": weight[:, 2] * has_stress,
             "n_atoms": n_atoms.astype(np.float64),
             "volume": np.where(arrays["pbc"][indices].all(1), volume, 1.0),
         }

@@ -37,6 +37,10 @@ _SAMPLE_ATOMS = {"cpu": 5000, "cuda": 50_000}
 """Atoms in the frames that a base model is evaluated on to shift its offsets: half a minute on a CPU."""
 
 
+_INDEPENDENT = 1e-8  # squares of shares of elements; smaller ones are rounding
+_SAME_ATOM = 1e-3  # eV
+
+
 _COMPARED_ATOMS = 500
 """Atoms in the frames whose labels are compared with a base model that keeps its offsets."""
 
@@ -187,7 +191,7 @@ def _fit_offsets(config: TrainConfig, network: Network, data: Dataset) -> Offset
     """Offsets from the labels, without the repulsion that the model adds by itself; None without energies."""
     store, model = data.store, network.backbone
     numbers = model.config.atomic_numbers
-    chosen = _labelled(data)
+    chosen = _for_offsets(network, data, with_free_atoms=bool(config.run.offsets))
     if not len(chosen):
         network.notes["offsets"] = "no energies, offsets stay zero"
         return None
@@ -199,7 +203,8 @@ def _fit_offsets(config: TrainConfig, network: Network, data: Dataset) -> Offset
             energies[batch] -= repulsion_energy(potential.model, graph).numpy()
     fit = OffsetFit(len(numbers))
     fit.add(torch.from_numpy(store.composition(numbers)[chosen]), torch.from_numpy(energies))
-    fixed = {numbers.index(atomic_numbers[symbol]): value for symbol, value in config.run.offsets.items()}
+    given = config.run.offsets if isinstance(config.run.offsets, dict) else _isolated(data)
+    fixed = {numbers.index(atomic_numbers[symbol]): value for symbol, value in given.items()}
     result = fit.solve(fixed=fixed)
     set_offsets(model, result.offsets)
     network.notes["offsets"] = f"residual {1e3 * result.rmse_per_atom:.4g} meV/atom over {result.n_frames} frames"
@@ -212,7 +217,7 @@ def _shift_offsets(
     """The mean error of the base model per element, added to its offsets; None without energies."""
     store, model = data.store, network.backbone
     numbers = model.config.atomic_numbers
-    labelled = _labelled(data)
+    labelled = _for_offsets(network, data)
     if not len(labelled):
         network.notes["offsets"] = "no energies, offsets stay"
         return None
@@ -266,14 +271,23 @@ def _look_at_labels(config: TrainConfig, network: Network, data: Dataset, device
 
 
 def sample_frames(store: FrameStore, frames: NDArray[np.int64], max_atoms: int, seed: int) -> NDArray[np.int64]:
-    """Frames at random up to ``max_atoms``, and more of those that hold an element which is in none yet."""
+    """Frames at random up to ``max_atoms``, and those without which less would be known of each element than from all.
+
+    A composition that is no combination of those drawn tells elements apart that they do not.
+    """
     order = np.random.default_rng(seed).permutation(frames)
-    present = store.composition(store.elements)[order] > 0
+    counts = store.composition(store.elements)[order]
     within = np.cumsum(store.arrays["n_atoms"][order]) <= max_atoms
     within[0] = True
-    for element in np.flatnonzero(~present[within].any(axis=0)):
-        within[np.flatnonzero(present[:, element])[:3]] = True
-    return np.sort(order[within])
+    for element in np.flatnonzero(~(counts[within] > 0).any(axis=0)):
+        within[np.flatnonzero(counts[:, element])[:3]] = True
+    share = counts / counts.sum(axis=1, keepdims=True)
+    while True:
+        lengths, axes = np.linalg.eigh(share[within].T @ share[within])
+        left = np.linalg.norm(share @ axes[:, lengths < _INDEPENDENT * lengths[-1]], axis=1)
+        if left.max() ** 2 < _INDEPENDENT:
+            return np.sort(order[within])
+        within[left.argmax()] = True
 
 
 def move_replay(data: Dataset, network: Network) -> None:
@@ -286,5 +300,47 @@ def move_replay(data: Dataset, network: Network) -> None:
     store.arrays["energy"] = moved
 
 
-def _labelled(data: Dataset) -> NDArray[np.int64]:
-    return data.train[~np.isnan(data.store.arrays["energy"][data.train])]
+def _for_offsets(network: Network, data: Dataset, *, with_free_atoms: bool = False) -> NDArray[np.int64]:
+    """Training frames whose energies tell the offsets.
+
+    A free atom says nothing about the zero of bound ones, by several eV where it is magnetic; it is trained on, and
+    counts here only if its element occurs in no other frame.
+    """
+    store = data.store
+    labelled = data.train[~np.isnan(store.arrays["energy"][data.train])]
+    free = store.arrays["n_edges"][labelled] == 0
+    if with_free_atoms or not free.any():
+        return labelled
+    present = store.composition(store.elements)[labelled] > 0
+    only_free = ~present[~free].any(axis=0)
+    kept: NDArray[np.bool_] = ~free | present[:, only_free].any(axis=1)
+    if not kept.all():
+        network.notes["free atoms"] = f"{(~kept).sum()} frames are trained on, the offsets are those of bound atoms"
+    return labelled[kept]
+
+
+def _isolated(data: Dataset) -> dict[str, float]:
+    """Energies of the free atoms among the training frames, by symbol.
+
+    Raises:
+        DPA4Error: an element has none, or two of different energies.
+    """
+    store, found = data.store, dict[str, tuple[float, str]]()
+    for i in data.train[(store.arrays["n_atoms"][data.train] == 1) & (store.arrays["n_edges"][data.train] == 0)]:
+        energy, name = float(store.arrays["energy"][i]), store.names[i]
+        symbol = chemical_symbols[int(store.arrays["numbers"][store.first[i]])]
+        if np.isnan(energy):
+            continue
+        other, first = found.setdefault(symbol, (energy, name))
+        if abs(other - energy) > _SAME_ATOM:
+            raise DPA4Error(
+                f"free {symbol} has {other:g} eV in {first} and {energy:g} eV in {name}; keep the frame of the ground "
+                f"state, or give the energy: run.offsets.{symbol} = {min(other, energy):g}"
+            )
+    symbols = [chemical_symbols[z] for z in store.elements]
+    if missing := [symbol for symbol in symbols if symbol not in found]:
+        raise DPA4Error(
+            f"run.offsets = isolated needs a frame of one atom with an energy for each element, and there is none of "
+            f"{', '.join(missing)}; add them, or give the energies, such as run.offsets.{missing[0]} = -1.5"
+        )
+    return {symbol: energy for symbol, (energy, _) in found.items()}

@@ -23,7 +23,7 @@ from dpa4_core.errors import DPA4Error
 STORE = "frames.store"
 """Name of the store in the folder of a run."""
 
-_VERSION = 3  # 1 knew periodicity along all axes or none, 2 no invariants
+_VERSION = 3  # 1 knew periodicity along all axes or none, 2 no invariants and one weight per frame
 _CHUNK = 4096  # frames in memory while writing
 
 # name: (dtype, shape of one row, rows per "frame" or per "atom")
@@ -36,7 +36,7 @@ _ARRAYS: dict[str, tuple[str, tuple[int, ...], str]] = {
     "energy": ("float64", (), "frame"),
     "stress": ("float64", (3, 3), "frame"),
     "target": ("float64", (), "frame"),
-    "weight": ("float64", (), "frame"),
+    "weight": ("float64", (3,), "frame"),
     "has_forces": ("bool", (), "frame"),
     "source": ("int64", (), "frame"),
     "invariants": ("float64", (N_INVARIANTS,), "frame"),
@@ -54,7 +54,7 @@ class LabelledFrame:
 
     Attributes:
         frame: structure and labels.
-        weight: factor on its terms of the loss.
+        weight: factor on its terms of the loss, beside its own.
         source: number of the source that it came from.
         target: property to learn; NaN without.
     """
@@ -241,7 +241,7 @@ def _columns(chunk: list[LabelledFrame], cutoff: float) -> dict[str, NDArray[Any
         "energy": np.array([np.nan if frame.energy is None else frame.energy for frame in frames]),
         "stress": np.array([nothing if frame.stress is None else frame.stress for frame in frames]),
         "target": np.array([item.target for item in chunk]),
-        "weight": np.array([item.weight for item in chunk]),
+        "weight": np.array([item.weight * np.array(item.frame.weights) for item in chunk]),
         "has_forces": np.array([frame.forces is not None for frame in frames]),
         "source": np.array([item.source for item in chunk]),
         "invariants": np.array([values for _, values in neighbours]),

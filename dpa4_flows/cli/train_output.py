@@ -216,6 +216,7 @@ def print_start(start: dict[str, Any], console: Console) -> None:
     data, config, budget = start["data"], start["config"], start["budget"]
     for name, source in data["sources"].items():
         labels = ", ".join(f"{source[f'n_with_{label}']:,} with {label}" for label in ("energy", "forces", "stress"))
+        labels += f", {source['n_weighted']:,} with weights of their own" if source.get("n_weighted") else ""
         line(f"{name}: {plural(source['n_frames'], 'frame')} of {', '.join(source['elements'])}; {labels}")
         for sentence in source["warnings"]:
             _warn(console, "doubt", f"{name}: {sentence}")

@@ -408,6 +408,73 @@ def test_weights_of_sources_reach_the_loss(tmp_path):
     assert losses[3, 0.5] == pytest.approx(3 * first + 0.5 * second, rel=1e-12)
 
 
+def test_frames_have_weights_of_their_own(tmp_path):
+    """Those of the file act like those of a source, label by label; what counts nothing is no label."""
+    frames = labelled(toy_structures(3, kinds=(0,)), seed=3)
+    changes = {"data__validation_fraction": 0.0, "batch__max_atoms": 1000, "run__steps": 1, "run__log_every": 1}
+
+    def loss(name, weights, **more):
+        for atoms, weight in zip(frames, weights, strict=True):
+            atoms.info = dict(weight)
+        config = configured(write(tmp_path, frames, name), tmp_path / name, **changes | more)
+        return of_kind(recorded(config)[1], "train")
+
+    plain = loss("plain", [{}] * 3)[0]
+    assert loss("twice", [{"config_weight": 2.0}] * 3)[0]["loss"] == pytest.approx(2 * plain["loss"], rel=1e-12)
+    parts = [{f"config_{label}_weight": 3.0} for label in ("energy", "forces", "stress")]
+    extra = [loss(f"part{i}", [part] * 3)[0]["loss"] - plain["loss"] for i, part in enumerate(parts)]
+    assert min(extra) > 0.1 and sum(extra) == pytest.approx(2 * plain["loss"], rel=1e-9)
+    named = loss("named", [{"w": 2.0, "config_weight": 9.0}] * 3, data__keys={"weight": "w"})[0]["loss"]
+    assert named == pytest.approx(2 * plain["loss"], rel=1e-12)
+    bare = {"config_energy_weight": 0.0, "config_forces_weight": 0}
+    assert loss("bare", [bare] * 3)[0]["energy_mae"] is None
+    for atoms, weight in zip(frames, (0.0, -1.0, 1.0), strict=True):
+        atoms.info = {"config_weight": weight}
+    data = prepared(configured(write(tmp_path, frames, "odd"), tmp_path / "odd"), tmp_path / "store")
+    (_, none), (_, wrong) = data.left_out
+    assert "its weight in the loss is 0" in none and "odd.extxyz" in wrong and "a weight of -1; weights" in wrong
+    with pytest.raises(DPA4Error, match="no frame of .*odd.extxyz has 'weight'"):
+        prepared(configured(str(tmp_path / "odd.extxyz"), tmp_path, data__keys={"weight": "weight"}), tmp_path / "none")
+
+
+@pytest.mark.parametrize("kept", [{"energy"}, {"forces"}, {"stress"}, {"energy", "forces"}, "in turn"], ids=str)
+def test_any_mixture_of_labels_is_trained_on(tmp_path, kept):
+    frames = toy_frames(12, kinds=(0,))
+    for number, atoms in enumerate(frames):
+        names = [{"energy"}, {"forces", "stress"}, {"energy", "forces"}][number % 3] if kept == "in turn" else kept
+        atoms.calc.results = {name: value for name, value in atoms.calc.results.items() if name in names}
+    result, records = recorded(configured(write(tmp_path, frames), tmp_path / "run", run__steps=3))
+    last = of_kind(records, "validation")[-1]
+    assert result.status == "finished" and np.isfinite(last["metric"])
+    for label, error in (("energy", "energy_mae"), ("forces", "force_mae"), ("stress", "stress_mae")):
+        assert kept == "in turn" or (last[error] is not None) == (label in kept)
+
+
+def free(symbol, energy):
+    atoms = Atoms(symbol)
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=np.zeros((1, 3)))
+    return atoms
+
+
+def test_energies_of_free_atoms_are_the_offsets_when_asked_for(tmp_path):
+    atoms = [free("Mg", -1.5), free("O", -2.5)]
+    frames = [*toy_frames(6), *atoms]
+    config = configured(write(tmp_path, frames), tmp_path / "run", run__offsets="isolated")
+    model = trainer_of(config).network.backbone
+    assert model.out_bias.view(-1).tolist() == pytest.approx([-2.5, -1.5])  # O, Mg
+    bound = trainer_of(configured(write(tmp_path, frames), tmp_path / "fitted"))
+    alone = trainer_of(configured(write(tmp_path, frames[:6], "bound"), tmp_path / "alone"))
+    torch.testing.assert_close(bound.network.backbone.out_bias, alone.network.backbone.out_bias)
+    assert "2 frames are trained on" in bound.network.notes["free atoms"] and len(bound.data.train) == 7
+    for changed, sentence in (
+        (frames[:-1], "there is none of O; add them"),
+        ([*frames, free("O", -2.0)], r"free O has -2.5 eV in .* and -2 eV in .*run\.offsets\.O = -2.5"),
+    ):
+        path = write(tmp_path, changed, f"n{len(changed)}")
+        with pytest.raises(DPA4Error, match=sentence):
+            trainer_of(configured(path, tmp_path / f"n{len(changed)}", run__offsets="isolated"))
+
+
 def test_replayed_frames_are_a_changing_draw(tmp_path):
     paths = write(tmp_path, toy_frames(20), "new"), write(tmp_path, toy_frames(30, 5), "old")
     for fraction, expected in ((0.5, 20), (0.2, 5), (0.8, 80), (0.0, 0)):

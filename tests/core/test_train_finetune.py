@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk
 from toy_training import (
     CUTOFF,
@@ -26,6 +27,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.model.checkpoint import convert, read_model, write_model
 from dpa4_core.model.registry import sha256_of
 from dpa4_core.properties import load_property, predict_property
+from dpa4_core.train import network as network_module
 from dpa4_core.train.checkpoint import part, read_state
 from dpa4_core.train.distributed import Processes
 from dpa4_core.train.recipe import ALL_WEIGHTS
@@ -190,6 +192,20 @@ def test_a_second_shift_has_a_zero_of_its_own(tmp_path):
         base = train(finetuned(path, tmp_path / str(number), base, run__steps=1)).model
     zeros = dpa4.load(base).info.zeros
     assert set(zeros) == {"Mg", "Ca"} and zeros["Mg"] != zeros["Ca"]
+
+
+def test_one_frame_of_another_composition_tells_elements_apart(tmp_path, monkeypatch):
+    """It is among those that the base is compared with, however few these are."""
+    monkeypatch.setattr(network_module, "_SAMPLE_ATOMS", {"cpu": 4})
+    base = published(tmp_path)
+    other = toy_structures(1, kinds=(2,))
+    other[0].symbols[0] = "Mg" if other[0].symbols[0] == "O" else "O"
+    lone = answered([Atoms("O")], base, {"O": 7.0})  # of a free atom the base knows nothing
+    frames = answered([*toy_structures(20, kinds=(0,)), *other], base, SHIFT)
+    trainer = trainer_of(finetuned(write(tmp_path, [*frames, *lone]), tmp_path / "run", base))
+    shift = dict(zip(trainer.network.backbone.config.elements, trainer.network.shift, strict=True))
+    assert shift["O"] == pytest.approx(SHIFT["O"], abs=1e-5) and shift["Mg"] == pytest.approx(SHIFT["Mg"], abs=1e-5)
+    assert trainer.network.info.undecided == ()
 
 
 def test_elements_in_fixed_proportions_are_told(tmp_path):

@@ -104,7 +104,7 @@ def test_energies_of_two_zeros_do_not_meet(library: str) -> None:
     hull = Hull(MAKER.property, library=None, files=(library,), prototypes=False)
     ((_, found),) = compute([("hull", Ask(hull, crystals))], model)
     assert found.error_codes == [None, "mixed_energy_zeros", "undecided_energy_zeros"]
-    assert "that of O and not that of Ca" in (found.errors[1] or "") and "Na, Cl" not in (found.errors[1] or "")
+    assert "zero of O and not that of Ca" in (found.errors[1] or "") and "Na, Cl" not in (found.errors[1] or "")
     assert found.documents[0] is not None and found.documents[0].formation_energy_per_atom is not None
     assert any("CorrectionRefitMaker" in warning for warning in found.warnings)
 

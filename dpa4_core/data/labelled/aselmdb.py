@@ -74,4 +74,5 @@ def _frame_of_row(database: LmdbFile, key: bytes, keys: LabelKeys, name: str, so
         fields=fields,
         properties=keys.find_properties(fields),
         look_alikes=keys.look_alikes(fields, len(atoms)),
+        weights=keys.find_weights(fields),
     )

@@ -64,6 +64,7 @@ def _frame_of_row(row: Any, keys: LabelKeys, name: str, source: str) -> Frame:
         fields=fields,
         properties=keys.find_properties(fields),
         look_alikes=keys.look_alikes(fields, _n_atoms(structure)),
+        weights=keys.find_weights(fields),
     )
 
 
