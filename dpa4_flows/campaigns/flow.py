@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from itertools import islice
 
 from jobflow import Flow, Job, JobOrder, Maker, Response, job
@@ -21,6 +21,7 @@ from dpa4_flows.compute import driver
 from dpa4_flows.compute.driver import Counts
 from dpa4_flows.documents.schemas import ChunkSummary, Document, StageResult
 from dpa4_flows.makers.chunks import gathered, split
+from dpa4_flows.makers.model_reference import ModelLike, as_model
 from dpa4_flows.makers.property import retry_of
 from dpa4_flows.store.table import ResultsTable
 
@@ -44,10 +45,16 @@ class CampaignMaker(Maker):
     Args:
         run: table, model and campaign.
         name: name of the flow.
+        model: potential in place of that of ``run``; or ``job.output.model`` of a training job in the same flow.
     """
 
     run: Screening = field(kw_only=True)
     name: str = "campaign"
+    model: InitVar[ModelLike | None] = field(default=None, kw_only=True)
+
+    def __post_init__(self, model: ModelLike | None) -> None:
+        if model is not None:
+            self.run = replace(self.run, model=as_model(model))  # type: ignore[arg-type]
 
     def make(self) -> Flow:
         """Flow over the candidates that are in the results table when it runs."""

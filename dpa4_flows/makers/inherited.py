@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, NoReturn
 
 from atomate2.forcefields.utils import ForceFieldMixin
+from jobflow import OutputReference
 from pymatgen.core import Structure
 
 from dpa4_core.errors import DPA4Error
@@ -77,8 +78,13 @@ class DPA4FlowMaker(WholeMaker):
         """The flow of atomate2, with its arguments.
 
         Raises:
-            MakerError: a slab or chain.
+            MakerError: a slab or chain, or no structure at all.
         """
+        if not isinstance(structure, Structure | OutputReference):
+            raise MakerError(
+                f"{type(self).__name__}.make: structure is a pymatgen Structure, or the output of a job, not "
+                f"{structure!r:.60}"
+            )
         if isinstance(structure, Structure) and (problem := crystal_problem(structure)):
             raise MakerError(problem)
         return super().make(structure, *args, **kwargs)

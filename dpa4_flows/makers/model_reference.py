@@ -21,6 +21,7 @@ from typing import Any, TypeVar, overload
 from jobflow import Maker, OutputReference
 
 from dpa4_core.model.registry import sha256_of, split_branch
+from dpa4_flows.makers.arguments import check_arguments
 from dpa4_flows.model_ref import ModelRef, ModelRefError
 from dpa4_flows.site_conversion import all_with_written_masses
 
@@ -135,7 +136,8 @@ def with_model(maker: M, model: ModelRef | OutputReference) -> M:
 
 def takes_model(decorate: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     """A decorator for ``make`` in place of ``decorate``, for every Maker with a model in it: the job that it builds
-    also takes the keyword ``references``. Masses of the structures that it is given are written into them.
+    also takes the keyword ``references``. Its arguments are checked, see `check_arguments`, and the Maker may look at
+    them in a method ``at_build``; masses of the structures that it is given are written into them.
 
     Args:
         decorate: ``job``, ``job(...)`` or a decorator made of it.
@@ -150,6 +152,9 @@ def takes_model(decorate: Callable[..., Any]) -> Callable[[Callable[..., Any]], 
 
         @functools.wraps(make)
         def build(self: Any, *args: Any, **kwargs: Any) -> Any:
+            check_arguments(method, self, args, kwargs)
+            if hasattr(self, "at_build"):
+                self.at_build(*args, **kwargs)
             if references := _references(self):
                 kwargs.setdefault("references", references)
             written = {name: all_with_written_masses(value) for name, value in kwargs.items()}
@@ -161,31 +166,52 @@ def takes_model(decorate: Callable[..., Any]) -> Callable[[Callable[..., Any]], 
 
 
 def _references(holder: Any, way: str = "") -> dict[str, OutputReference]:
-    """References in the fields of ``holder`` and of what it holds, by the way to them."""
+    """References in the fields of ``holder`` and of what it holds, also in lists and tables, by the way to them."""
     found = {}
-    for field in fields(holder):
-        value = getattr(holder, field.name)
+    for name, value in _held(holder).items():
         if isinstance(value, OutputReference):
-            found[way + field.name] = value
-        elif is_dataclass(value) and not isinstance(value, type):
-            found |= _references(value, way + field.name + _SEPARATOR)
+            found[way + name] = value
+        else:
+            found |= _references(value, way + name + _SEPARATOR)
     return found
+
+
+def _held(holder: Any) -> dict[str, Any]:
+    """What a dataclass, a table or a list holds, by name."""
+    if is_dataclass(holder) and not isinstance(holder, type):
+        return {field.name: getattr(holder, field.name) for field in fields(holder)}
+    if isinstance(holder, dict):
+        return {str(key): value for key, value in holder.items()}
+    return {str(i): value for i, value in enumerate(holder)} if isinstance(holder, list | tuple) else {}
 
 
 def _filled(maker: Any, references: dict[str, Any]) -> Any:
     """``maker`` with the values of references in their places, except where it was given another model since."""
     maker = copy.deepcopy(maker)
     for way, value in references.items():
-        *before, name = way.split(_SEPARATOR)
-        holder = functools.reduce(getattr, before, maker)
-        if isinstance(getattr(holder, name), OutputReference):
-            setattr(holder, name, value)
+        maker = _replaced(maker, way.split(_SEPARATOR), value)
     return maker
 
 
+def _replaced(holder: Any, way: list[str], value: Any) -> Any:
+    """``holder`` with ``value`` in place of the reference at the end of ``way``."""
+    if not way:
+        return value if isinstance(holder, OutputReference) else holder
+    name, rest = way[0], way[1:]
+    held = _held(holder)
+    if name not in held:
+        return holder
+    new = _replaced(held[name], rest, value)
+    if isinstance(holder, dict):
+        return {key: new if str(key) == name else item for key, item in holder.items()}
+    if isinstance(holder, list | tuple):
+        return type(holder)(new if str(i) == name else item for i, item in enumerate(holder))
+    object.__setattr__(holder, name, new)  # of a copy; also where it is frozen
+    return holder
+
+
 def _parts(maker: Maker) -> dict[str, Maker]:
-    values = {field.name: getattr(maker, field.name) for field in fields(maker)}
-    return {name: value for name, value in values.items() if isinstance(value, Maker)}
+    return {name: value for name, value in _held(maker).items() if isinstance(value, Maker)}
 
 
 def _called(model: ModelRef | OutputReference) -> str:

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from jobflow import CURRENT_JOB, Flow, Maker, job
+from jobflow import CURRENT_JOB, Flow, Maker, OutputReference, job
 
 from dpa4_core.data.frames import LabelKeys
 from dpa4_core.errors import DPA4Error
 from dpa4_core.evaluate import Metrics, evaluate
 from dpa4_core.model.property import read_property_model
+from dpa4_core.strict import build
 from dpa4_core.train.config import TrainConfig
 from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.training import ErrorRow, EvaluationDocument, MetricsDocument, TrainingDocument
-from dpa4_flows.makers.model_reference import ModelField, takes_model
+from dpa4_flows.makers.model_reference import ModelField, ModelLike, takes_model
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.report.committee import write_committee_report
 from dpa4_flows.report.training import write_training_report
@@ -41,6 +42,8 @@ MAX_GROUPS = 1000
 """Longer lists of groups do not belong into a document of a database."""
 
 MAX_ERRORS = 1000
+
+_UNKNOWN_YET = "what an earlier job writes"
 
 
 @dataclass
@@ -65,8 +68,32 @@ class TrainMaker(Maker):
     def __post_init__(self) -> None:
         if isinstance(self.config, TrainConfig):
             self.config = self.config.to_dict()
+        self._configured({"train": _UNKNOWN_YET}, {})
 
-    @job(output_schema=TrainingDocument)
+    def at_build(self, train_data: Any = None, validation_data: Any = None, prev_dir: Any = None) -> None:
+        """What is known of the configuration when the job is made, checked there.
+
+        Raises:
+            TrainConfigError: it cannot work, as without any data.
+        """
+        given = {"train": train_data, "validation": validation_data}
+        data = {k: _UNKNOWN_YET if isinstance(v, OutputReference) else v for k, v in given.items() if v is not None}
+        self._configured({}, data)
+
+    def _configured(self, data_by_default: dict[str, Any], data: dict[str, Any]) -> TrainConfig:
+        fields: dict[str, Any] = {
+            "name": self.name,
+            "output": "",
+            **json.loads(json.dumps(self.config)),
+            **self._base(),
+        }
+        fields["data"] = {**data_by_default, **fields.get("data", {}), **data}
+        return TrainConfig.from_dict(fields, where=self.name)
+
+    def _base(self) -> dict[str, Any]:
+        return {}
+
+    @takes_model(job(output_schema=TrainingDocument))
     def make(
         self,
         train_data: str | list[str] | None = None,
@@ -142,13 +169,9 @@ class TrainMaker(Maker):
         self, train_data: str | list[str] | None = None, validation_data: str | list[str] | None = None
     ) -> TrainConfig:
         """The whole configuration of the run, see `make`."""
-        fields: dict[str, Any] = {"name": self.name, "output": "", **json.loads(json.dumps(self.config))}
-        data = fields.setdefault("data", {})
-        for key, files in (("train", train_data), ("validation", validation_data)):
-            if files is not None:
-                data[key] = files
-        fields["output"] = self.folder or fields["output"] or _own_folder()
-        return ready(TrainConfig.from_dict(fields, where=self.name))
+        given = {"train": train_data, "validation": validation_data}
+        config = self._configured({}, {key: files for key, files in given.items() if files is not None})
+        return ready(replace(config, output=self.folder or config.output or _own_folder()))
 
 
 @dataclass
@@ -158,18 +181,25 @@ class FineTuneMaker(TrainMaker):
     Args:
         name: name of the job, and of the model unless ``config`` has one.
         base: model to start from; or ``job.output.model`` of an earlier job in the same flow.
+        model: another name of ``base``.
 
     The other fields are those of `TrainMaker`; ``config={"finetune": {"lora_rank": 8}}`` trains adapters only.
     """
 
     name: str = "DPA4 fine-tune"
     base: ModelField = ModelField()
+    model: InitVar[ModelLike | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, model: ModelLike | None) -> None:
+        if model is not None:
+            self.base = model
         super().__post_init__()
         named = self.config.get("base")
         if named is not None and ModelRef(named).located().name != self.base.name:
             raise DPA4Error(f"config names the base {named!r}: give it as base={named!r} instead")
+
+    def _base(self) -> dict[str, Any]:
+        return {"base": "" if isinstance(self.base, OutputReference) else self.base.name}
 
     @takes_model(job(output_schema=TrainingDocument))
     def make(
@@ -187,8 +217,7 @@ class FineTuneMaker(TrainMaker):
     ) -> TrainConfig:
         """The whole configuration of the run; the checksum of the base model is checked."""
         base = self.base.resolve()
-        maker = TrainMaker(self.name, {**self.config, "base": base.name}, self.folder)
-        return maker.configuration(train_data, validation_data)
+        return super(FineTuneMaker, replace(self, base=base)).configuration(train_data, validation_data)
 
 
 @dataclass
@@ -206,6 +235,9 @@ class EvaluateMaker(Maker):
     model: ModelField = ModelField()
     max_atoms_per_batch: int | None = None
     keys: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        build(LabelKeys, self.keys, f"{self.name}, keys")
 
     @takes_model(job(output_schema=EvaluationDocument))
     def make(self, data: str | list[str], prev_dir: str | Path | None = None) -> EvaluationDocument:

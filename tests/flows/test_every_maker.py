@@ -14,14 +14,17 @@ from atomate2.forcefields.jobs import ForceFieldRelaxMaker, ForceFieldStaticMake
 from jobflow import Flow, Job, Maker, OutputReference, job
 from monty.json import MontyDecoder, MontyEncoder
 from pymatgen.core import Structure
+from test_campaign_kind import campaign_file
 from toy_campaign import MORSE, rocksalt
 
 import dpa4_flows
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.registry import sha256_of
 from dpa4_flows import CampaignMaker, ModelRef, Screening
-from dpa4_flows.campaigns.config import campaign_of
+from dpa4_flows.campaigns.config import campaign_of, load_campaign
+from dpa4_flows.campaigns.run import prepare_run
 from dpa4_flows.engines import run_local
+from dpa4_flows.makers.model_reference import takes_model
 from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.hull import Hull
@@ -36,6 +39,7 @@ MAKERS = [cls for cls in EXPORTED if isinstance(cls, type) and issubclass(cls, M
 FORCE_FIELD_JOBS = [cls for cls in MAKERS if issubclass(cls, ForceFieldRelaxMaker) or hasattr(cls, "calculator_meta")]
 ATOMATE2_FLOWS = [cls for cls in MAKERS if hasattr(cls, "from_force_field_name")]
 FROM_SCRATCH = "TrainMaker"  # has no model to start with
+HALF = Structure(rocksalt("Mg").lattice, [{"Mg": 0.5, "Ca": 0.5}, "O"], [[0] * 3, [0.5] * 3])
 NEO = ModelRef("dpa4-neo")
 OTHER = ModelRef("toy_potentials:OMatMorse").resolve()
 
@@ -48,11 +52,8 @@ def made(cls: type[Maker], model: Any = None) -> Maker:
         return cls(property=Elastic()) if model is None else cls(property=Elastic(), model=model)
     if cls is CampaignMaker:
         campaign = campaign_of({"campaign": {"name": "x", "candidates": ["x.cif"]}})
-        return CampaignMaker(run=Screening("/x.sqlite", NEO if model is None else model, campaign, "none"))
-    if model is None:
-        return cls()
-    field = "base" if "base" in cls.__dataclass_fields__ else "model"
-    return cls(**{field: model})
+        return CampaignMaker(run=Screening("/x.sqlite", NEO, campaign, "none"), model=model)
+    return cls() if model is None else cls(model=model)
 
 
 def values(maker: Any, at: str = "") -> Iterator[tuple[str, Any]]:
@@ -136,10 +137,9 @@ def test_maker_survives_json(cls: type[Maker], model: Any) -> None:
 
 @every_maker
 def test_powerup_changes_the_model(cls: type[Maker]) -> None:
-    if cls is CampaignMaker or cls.__name__ == FROM_SCRATCH:  # the model is in the run; there is none
+    if cls.__name__ == FROM_SCRATCH:
         return
-    field = "base" if "base" in cls.__dataclass_fields__ else "model"
-    changed = models(made(cls).update_kwargs({field: MORSE}))
+    changed = models(made(cls).update_kwargs({"model": MORSE}))
     assert changed and set(changed.values()) == {ModelRef(MORSE)}
 
 
@@ -192,6 +192,65 @@ def test_two_models_in_one_flow_are_refused() -> None:
 def chosen() -> dict[str, ModelRef]:
     """Stands for a training job: its model is known when it has run."""
     return {"model": OTHER}
+
+
+@dataclasses.dataclass
+class TwoSteps(Maker):
+    """A Maker of a user: others in a list and in a table."""
+
+    name: str = "two steps"
+    first: list[Maker] = dataclasses.field(default_factory=list)
+    then: dict[str, Maker] = dataclasses.field(default_factory=dict)
+
+    @takes_model(job)
+    def make(self, structure: Structure) -> list[str]:
+        made = [maker.make.original(maker, structure) for maker in (*self.first, *self.then.values())]
+        return [document.dpa4.model_name for document in made]
+
+
+def test_references_in_lists_and_tables_of_makers_are_found(tmp_path: Path) -> None:
+    first = chosen()
+    parts = [dpa4_flows.DPA4StaticMaker(model=first.output["model"]), dpa4_flows.DPA4StaticMaker(model=MORSE)]
+    last = TwoSteps(first=parts, then={"again": parts[0]}).make(rocksalt("Mg"))
+    answer = run_local(Flow([first, last]), tmp_path)[last.uuid]
+    assert answer[max(answer)].output == [OTHER.name, MORSE, OTHER.name]
+
+
+def test_a_campaign_takes_the_model_of_an_earlier_job(tmp_path: Path) -> None:
+    file = campaign_file(tmp_path, model={"name": f'"{OTHER.name}"'})
+    run = prepare_run(load_campaign(file), tmp_path / "run").run
+    first = chosen()
+    flow = CampaignMaker(run=run, model=first.output["model"]).make()
+    run_local(Flow([first, flow]), tmp_path / "jobs")
+    table = run.open()
+    assert len(table.ranking()) == 3
+    assert {d.provenance.model_sha256 for d in table.iter_calculations()} == {OTHER.sha256}
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (lambda: dpa4_flows.DPA4RelaxMaker().make(), r"DPA4RelaxMaker\.make needs structure"),
+        (lambda: dpa4_flows.DPA4RelaxMaker().make("Mg.cif"), "structure is a pymatgen Structure or .*, not 'Mg.cif'"),
+        (
+            lambda: dpa4_flows.DPA4RelaxMaker().make(rocksalt("Mg"), fmax=1),
+            "takes no fmax; it takes structure, prev_dir",
+        ),
+        (lambda: dpa4_flows.DPA4StaticMaker().make(HALF), "partial"),
+        (lambda: dpa4_flows.DPA4ElasticMaker().make("Mg.cif"), "structure is a pymatgen Structure.*, not 'Mg.cif'"),
+        (lambda: dpa4_flows.BatchRelaxMaker().make([3]), "structures is .*, or the output of a job, not .3."),
+        (lambda: dpa4_flows.TrainMaker(config={"run": {"stepz": 5}}), "unknown key 'stepz'; did you mean 'steps'"),
+        (lambda: dpa4_flows.TrainMaker().make(), "data.train names no source"),
+        (lambda: dpa4_flows.TrainMaker().make(5), "train_data is text or a list .*, not 5"),
+        (lambda: dpa4_flows.FineTuneMaker(config={"finetune": {"offsets": "none"}}), "must be one of shift, keep"),
+        (lambda: dpa4_flows.EvaluateMaker(keys={"enrgy": "E"}), "unknown key 'enrgy'; did you mean 'energy'"),
+    ],
+)
+def test_arguments_are_checked_when_a_flow_is_built(build: Any, sentence: str) -> None:
+    """Not when its jobs run, after a training was paid for."""
+    with pytest.raises(DPA4Error, match=sentence) as caught:
+        build()
+    assert "\n" not in str(caught.value)
 
 
 def flows_of(model: OutputReference, crystal: Structure, folder: Path) -> dict[str, Flow | Job]:
