@@ -1,7 +1,8 @@
-"""Errors of a potential against reference energies, forces and stresses."""
+"""Errors of a potential against reference energies, forces and stresses, or of a property model."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from dpa4_core.data.frames import BrokenFrame, Frame, LabelKeys, frame_of_atoms,
 from dpa4_core.data.structures import StructureError, structure_list
 from dpa4_core.potential import PotentialLike
 from dpa4_core.predict import predict
+from dpa4_core.properties import InPlaceOfEnergy, PropertyPredictor, is_property_model, load_property
 
 __all__ = ["FrameErrors", "Metrics", "ParityData", "evaluate"]
 
@@ -41,6 +43,7 @@ class FrameErrors:
         force_mae: eV/Å, mean over components.
         force_max: eV/Å, largest norm of an error.
         stress_mae: eV/Å³, mean over the six components.
+        property: of a property model, in its unit.
     """
 
     name: str
@@ -51,6 +54,7 @@ class FrameErrors:
     force_mae: float | None
     force_max: float | None
     stress_mae: float | None
+    property: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +65,14 @@ class ParityData:
         energy: [2, n_energies] eV/atom; row 0 is the reference, row 1 the prediction, as below.
         force: [2, n_forces] eV/Å, Cartesian components.
         stress: [2, 6 n_stresses] eV/Å³, Voigt components.
+        property: [2, n_properties] of a property model, in its unit.
         frames: errors of each frame.
     """
 
     energy: Array
     force: Array
     stress: Array
+    property: Array
     frames: list[FrameErrors]
 
 
@@ -88,9 +94,14 @@ class Metrics:
         n_energies: frames with a reference energy.
         n_forces: force components with a reference.
         n_stresses: frames with a reference stress.
+        property_name: what a property model is about; empty for a potential.
+        property_unit: of it, as of the next two.
+        property_mae: mean absolute error.
+        property_rmse: root mean square error.
+        n_properties: frames with a reference of it.
         by_element: for each element with reference forces ``force_mae``, ``force_rmse`` (eV/Å) and ``n_atoms``.
-        by_group: for each `Frame.group` ``energy_mae``, ``force_mae``, ``stress_mae``, as far as there are
-            references, and ``n_structures``.
+        by_group: for each `Frame.group` ``energy_mae``, ``force_mae``, ``stress_mae`` or ``property_mae``, as far as
+            there are references, and ``n_structures``.
         uncertainty: how deviations compare with errors, see `dpa4_core.calibration`; empty for a single model.
         errors: name and sentence of each frame that could not be compared, and of each label that was left out
             because it is not finite or has the wrong shape.
@@ -110,6 +121,11 @@ class Metrics:
     n_energies: int
     n_forces: int
     n_stresses: int
+    property_name: str = ""
+    property_unit: str = ""
+    property_mae: float | None = None
+    property_rmse: float | None = None
+    n_properties: int = 0
     by_element: dict[str, dict[str, float]] = field(default_factory=dict)
     by_group: dict[str, dict[str, float]] = field(default_factory=dict)
     uncertainty: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -119,20 +135,20 @@ class Metrics:
 
 def evaluate(
     frames: str | Path | Atoms | Frame | Sequence[str | Path] | Sequence[Atoms | Frame],
-    potential: PotentialLike | str | Path,
+    potential: PotentialLike | PropertyPredictor | str | Path,
     *,
     keys: LabelKeys | None = None,
     max_atoms_per_batch: int | None = None,
     keep: bool = False,
     progress: bool = False,
 ) -> Metrics:
-    """Errors of a potential on frames with reference values.
+    """Errors of a potential, or of a property model, on frames with reference values.
 
     Args:
         frames: a file or folder that `read_frames` reads, or several; or frames, or ase.Atoms with an attached
             SinglePointCalculator or labels in ``info`` and ``arrays``. A label that is not finite or has the wrong
             shape is left out and reported.
-        potential: a potential, or the name or path of one.
+        potential: a potential or a property model, or the name or path of one.
         keys: what the labels are called, if not as usual.
         max_atoms_per_batch: as in `predict`.
         keep: also return all references and predictions.
@@ -141,11 +157,23 @@ def evaluate(
     Raises:
         StructureError: a path is missing, empty or of an unknown format.
     """
+    if isinstance(potential, str | Path) and is_property_model(potential):
+        potential = load_property(potential)
+    head = potential.model.config if isinstance(potential, PropertyPredictor) else None
+    keys = keys or LabelKeys()
+    if head is not None:
+        keys = dataclasses.replace(keys, properties=tuple({*keys.properties, head.name}))
     labelled: list[Frame] = []
     errors: list[tuple[str, str]] = []
-    for frame in _all_frames(frames, keys or LabelKeys()):
+    for frame in _all_frames(frames, keys):
         if isinstance(frame, BrokenFrame):
             errors.append((frame.name, frame.error))
+            continue
+        if head is not None:
+            if head.name in frame.properties:
+                labelled.append(frame)
+            else:
+                errors.append((frame.name, f"the frame has no {head.name}, which the model is about"))
             continue
         errors += [(frame.name, sentence) for sentence in frame.left_out]
         if frame.has_labels:
@@ -154,7 +182,7 @@ def evaluate(
             errors.append((frame.name, "the frame has no reference energy, forces or stress"))
     predictions = predict(
         [frame.system for frame in labelled],
-        potential,
+        InPlaceOfEnergy(potential) if isinstance(potential, PropertyPredictor) else potential,
         max_atoms_per_batch=max_atoms_per_batch,
         min_distance_ratio=0,  # labelled frames may be as extreme as their authors wanted
         progress=progress,
@@ -164,8 +192,9 @@ def evaluate(
         if prediction.error is not None:
             errors.append((frame.name, prediction.error))
         else:
-            compared.append(_Comparison(frame, prediction))
-    return _metrics(compared, errors, keep=keep)
+            compared.append(_Comparison(frame, prediction, "" if head is None else head.name))
+    metrics = _metrics(compared, errors, keep=keep)
+    return metrics if head is None else dataclasses.replace(metrics, property_name=head.name, property_unit=head.unit)
 
 
 def _all_frames(frames: object, keys: LabelKeys) -> Iterator[Frame | BrokenFrame]:
@@ -190,10 +219,13 @@ def _all_frames(frames: object, keys: LabelKeys) -> Iterator[Frame | BrokenFrame
 class _Comparison:
     """Reference and prediction of one frame, [2, ...] with the reference first; None without a reference."""
 
-    def __init__(self, frame: Frame, prediction: Prediction) -> None:
+    def __init__(self, frame: Frame, prediction: Prediction, property_name: str = "") -> None:
         self.frame, self.prediction = frame, prediction
         n_atoms = frame.system.n_atoms
-        self.energy = self.forces = self.stress = None
+        self.energy = self.forces = self.stress = self.property = None
+        if property_name:
+            self.property = np.array([[frame.properties[property_name]], [prediction.energy]])  # [2, 1] in its unit
+            return
         if frame.energy is not None:
             self.energy = np.array([[frame.energy], [prediction.energy]]) / n_atoms  # [2, 1] eV/atom
         if frame.forces is not None and prediction.forces is not None:
@@ -215,6 +247,7 @@ class _Comparison:
             force_mae=None if forces is None else _mae(forces),
             force_max=None if forces is None else float(np.linalg.norm(forces, axis=1).max()),
             stress_mae=None if self.stress is None else _mae(_error(self.stress)),
+            property=None if self.property is None else float(_error(self.property)[0]),
         )
 
 
@@ -222,12 +255,14 @@ def _metrics(compared: list[_Comparison], errors: list[tuple[str, str]], *, keep
     energy = _joined((c.energy for c in compared), (2, 0))
     forces = _joined((c.forces for c in compared), (2, 0, 3))
     stress = _joined((c.stress for c in compared), (2, 0))
+    values = _joined((c.property for c in compared), (2, 0))
     by_group: dict[str, list[_Comparison]] = defaultdict(list)
     for comparison in compared:
         by_group[comparison.frame.group].append(comparison)
     parity = None
     if keep:
-        parity = ParityData(energy, forces.reshape(2, -1), stress, [comparison.errors() for comparison in compared])
+        frames = [comparison.errors() for comparison in compared]
+        parity = ParityData(energy, forces.reshape(2, -1), stress, values, frames)
     return Metrics(
         n_structures=len(compared),
         n_atoms=sum(c.frame.system.n_atoms for c in compared),
@@ -242,6 +277,9 @@ def _metrics(compared: list[_Comparison], errors: list[tuple[str, str]], *, keep
         n_energies=energy.shape[1],
         n_forces=forces[0].size,
         n_stresses=stress.shape[1] // 6,
+        property_mae=_mae(_error(values)),
+        property_rmse=_rmse(_error(values)),
+        n_properties=values.shape[1],
         by_element=_by_element(compared, _error(forces)),
         by_group={group: _group_errors(by_group[group]) for group in sorted(by_group)},
         uncertainty=calibration((c.frame, c.prediction) for c in compared),
@@ -271,6 +309,7 @@ def _group_errors(compared: list[_Comparison]) -> dict[str, float]:
         "energy_mae": _mae(_error(_joined((c.energy for c in compared), (2, 0)))),
         "force_mae": _mae(_error(_joined((c.forces for c in compared), (2, 0, 3)))),
         "stress_mae": _mae(_error(_joined((c.stress for c in compared), (2, 0)))),
+        "property_mae": _mae(_error(_joined((c.property for c in compared), (2, 0)))),
         "n_structures": float(len(compared)),
     }
     return {key: value for key, value in found.items() if value is not None}

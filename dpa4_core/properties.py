@@ -13,8 +13,9 @@ from torch import Tensor
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.structures import MIN_DISTANCE_RATIO
 from dpa4_core.loaded import place_and_precision
+from dpa4_core.model.checkpoint import kind_of
 from dpa4_core.model.info import ModelInfo
-from dpa4_core.model.property import PropertyModel, read_property_model
+from dpa4_core.model.property import FORMAT, PropertyModel, read_property_model
 from dpa4_core.potential import Output, conditioning_of, species_in, species_table
 from dpa4_core.predict import predict
 
@@ -63,7 +64,7 @@ class PropertyPredictor:
         return f"PropertyPredictor({self.model.config.name!r}, device={str(self.device)!r})"
 
 
-class _InPlaceOfEnergy:
+class InPlaceOfEnergy:
     """A property where `predict` looks for the energy, with zero forces: checks, packing and retries are its own."""
 
     def __init__(self, predictor: PropertyPredictor) -> None:
@@ -74,6 +75,11 @@ class _InPlaceOfEnergy:
         value = self.predictor.values(graph)
         per_atom, per_system = value.new_zeros(graph.n_atoms, 3), value.new_zeros(graph.n_systems, 3, 3)
         return Output(value, per_atom[:, 0], per_atom, per_system, per_system)
+
+
+def is_property_model(path: str | Path) -> bool:
+    """Whether a file holds a property model."""
+    return kind_of(Path(path).expanduser()) == FORMAT
 
 
 def load_property(path: str | Path, device: str | torch.device = "cpu", dtype: str = "float32") -> PropertyPredictor:
@@ -105,7 +111,7 @@ def predict_property(
     predictor = model if isinstance(model, PropertyPredictor) else load_property(model)
     predictions = predict(
         structures,
-        _InPlaceOfEnergy(predictor),
+        InPlaceOfEnergy(predictor),
         max_atoms_per_batch=max_atoms_per_batch,
         min_distance_ratio=min_distance_ratio,
         strict=strict,

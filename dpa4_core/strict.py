@@ -188,7 +188,9 @@ def _union(options: tuple[Any, ...], value: Any, where: str) -> Any:
 def _called(option: Any) -> str:
     if get_origin(option) is Literal:
         return " or ".join(repr(choice) for choice in get_args(option))
-    return getattr(option, "__name__", str(option))
+    words = {dict: "a table", list: "a list", tuple: "a list", str: "text", float: "a number", int: "a whole number"}
+    kind = get_origin(option) or option
+    return words.get(kind, getattr(kind, "__name__", str(kind)))
 
 
 def _shown(value: Any) -> str:

@@ -213,12 +213,12 @@ def write_config(config: TrainConfig) -> Path:
 def measure(folder: Path, *, device: str = "auto", notify: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
     """Errors of the model of a run as they stand in ``metrics.json``: ``validation``, ``train`` and ``base``.
 
-    They are computed if the file is missing or older than the model. A property model, or none yet, has none of them.
+    They are computed if the file is missing or older than the model. Without a model there are none yet.
     """
     model, metrics = folder / MODEL_FILE, folder / METRICS_FILE
     known = metrics.is_file() and model.is_file() and metrics.stat().st_mtime >= model.stat().st_mtime
     if not known:
-        if not model.is_file() or read_run(folder).property_unit is not None:
+        if not model.is_file():
             return {}
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

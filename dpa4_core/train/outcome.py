@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dpa4_core.data.frames import Frame
 from dpa4_core.errors import DPA4Error
@@ -16,6 +17,7 @@ from dpa4_core.evaluate import Metrics, evaluate
 from dpa4_core.files import replacing, write_json
 from dpa4_core.loaded import load
 from dpa4_core.potential import Potential
+from dpa4_core.properties import load_property
 from dpa4_core.train.checkpoint import CHECKPOINT, check_state, exists, latest_state
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.dataset import Dataset, prepare, with_split
@@ -55,19 +57,20 @@ def assess(folder: str | Path, *, device: str = "cpu", notify: Callable[[str], N
         notify: called with what is being done.
 
     Raises:
-        DPA4Error: the folder holds no run that got as far as a model of energies.
+        DPA4Error: the folder holds no run that got as far as a model.
     """
     folder = Path(folder)
     config, data = _run_of(folder)
-    potential = load(folder / "model.dpa4", device=device, dtype=config.run.dtype)
+    read = load if config.property is None else load_property
+    potential: Any = read(folder / "model.dpa4", device=device, dtype=config.run.dtype)
     random = np.random.default_rng(0)
     sample = np.sort(random.permutation(data.train)[:_SAMPLE])
     notify(f"errors on {len(sample)} training frames")
-    train = evaluate([data.store.frame(int(i)) for i in sample], potential)
+    train = evaluate(_frames(data, sample, config), potential)
     validation = None
     if len(data.validation):
         notify(f"errors on {len(data.validation)} validation frames")
-        validation = evaluate([data.store.frame(int(i)) for i in data.validation], potential, keep=True)
+        validation = evaluate(_frames(data, data.validation, config), potential, keep=True)
     validations = [record for record in read_log(folder / "log.jsonl") if record["kind"] == "validation"]
     base = _before(validations)
     worse, forgotten = [] if base is None else losses(validations), None
@@ -81,6 +84,7 @@ def assess(folder: str | Path, *, device: str = "cpu", notify: Callable[[str], N
             ("energy", validation.parity.energy),
             ("forces", validation.parity.force),
             ("stress", validation.parity.stress),
+            ("property", validation.parity.property),
         ):
             arrays[f"{name}_reference"], arrays[f"{name}_predicted"] = pair
         with replacing(folder / "parity.npz") as part, part.open("wb") as stream:
@@ -145,8 +149,18 @@ def validation_frames(folder: str | Path) -> list[Frame]:
     Raises:
         DPA4Error: as for `assess`.
     """
-    _, data = _run_of(Path(folder))
-    return [data.store.frame(int(i)) for i in data.validation]
+    config, data = _run_of(Path(folder))
+    return _frames(data, data.validation, config)
+
+
+def _frames(data: Dataset, chosen: NDArray[np.int64], config: TrainConfig) -> list[Frame]:
+    """Frames of a run, with the property that it trains among their properties."""
+    frames = [data.store.frame(int(i)) for i in chosen]
+    if config.property is None:
+        return frames
+    values = data.store.arrays["target"][chosen].tolist()
+    name = config.property.name
+    return [dataclasses.replace(frame, properties={name: value}) for frame, value in zip(frames, values, strict=True)]
 
 
 def _run_of(folder: Path) -> tuple[TrainConfig, Dataset]:

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -16,6 +16,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.evaluate import FrameErrors, Metrics
 from dpa4_core.evaluate import evaluate as compare
 from dpa4_core.files import replacing_text
+from dpa4_core.properties import is_property_model, load_property
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
@@ -69,7 +70,7 @@ def evaluate(
     max_atoms_per_batch: Annotated[int | None, typer.Option(min=1, help="Atoms computed at the same time.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
 ) -> None:
-    """Compare a model with the energies, forces and stresses stored in files.
+    """Compare a model with the energies, forces and stresses stored in files, or a property model with its property.
 
     For example:
 
@@ -79,7 +80,11 @@ def evaluate(
     """
     if csv_file is not None and not csv_file.parent.is_dir():
         raise DPA4Error(f"there is no folder {csv_file.parent} for {csv_file.name}")
-    potential = ModelRef(model, device=device, dtype=dtype).load()
+    potential: Any
+    if is_property_model(model):
+        potential = load_property(model, device=device, dtype=dtype)
+    else:
+        potential = ModelRef(model, device=device, dtype=dtype).load()
     metrics = compare(
         data,
         potential,
@@ -110,6 +115,12 @@ def evaluate(
 
 def _print_metrics(metrics: Metrics, title: str) -> None:
     title = f"{title}: {plural(metrics.n_structures, 'structure')}, {plural(metrics.n_atoms, 'atom')}"
+    if metrics.property_name:
+        table = Table("property", "MAE", "RMSE", "unit", "references", title=title, title_justify="left")
+        errors = (number(value, 3) for value in (metrics.property_mae, metrics.property_rmse))
+        table.add_row(metrics.property_name, *errors, metrics.property_unit, str(metrics.n_properties))
+        out.print(table)
+        return
     table = Table("quantity", "MAE", "RMSE", "unit", "references", title=title, title_justify="left")
     for quantity, mae, rmse, factor, unit, count in (
         ("energy", metrics.energy_mae, metrics.energy_rmse, 1e3, "meV/atom", metrics.n_energies),
@@ -147,16 +158,17 @@ def print_elements(metrics: Metrics) -> None:
 
 def print_groups(metrics: Metrics) -> None:
     """Table of the errors per group of frames."""
-    columns = ("group", "energy MAE (meV/atom)", "force MAE (meV/Å)", "stress MAE (GPa)", "structures")
-    table = Table(*columns)
+    shown = [
+        ("energy_mae", "energy MAE (meV/atom)", 1e3),
+        ("force_mae", "force MAE (meV/Å)", 1e3),
+        ("stress_mae", "stress MAE (GPa)", EV_PER_ANGSTROM3_TO_GPA),
+    ]
+    if metrics.property_name:
+        shown = [("property_mae", f"{metrics.property_name} MAE ({metrics.property_unit or '–'})", 1.0)]
+    table = Table("group", *(title for _, title, _ in shown), "structures")
     for group, errors in metrics.by_group.items():
-        table.add_row(
-            group,
-            _scaled(errors.get("energy_mae"), 1e3),
-            _scaled(errors.get("force_mae"), 1e3),
-            _scaled(errors.get("stress_mae"), EV_PER_ANGSTROM3_TO_GPA),
-            f"{errors['n_structures']:.0f}",
-        )
+        cells = (_scaled(errors.get(key), factor) for key, _, factor in shown)
+        table.add_row(group, *cells, f"{errors['n_structures']:.0f}")
     out.print(table)
 
 
@@ -172,6 +184,8 @@ def _write_csv(path: Path, frames: list[FrameErrors]) -> None:
         "force_max": ("force_max_mev_per_angstrom", 1e3),
         "stress_mae": ("stress_mae_gpa", EV_PER_ANGSTROM3_TO_GPA),
     }
+    if any(frame.property is not None for frame in frames):
+        columns = {"property": ("property_error", 1.0)}
     with replacing_text(path) as stream:
         writer = csv.writer(stream)
         writer.writerow(["name", "group", "source", "n_atoms", *(title for title, _ in columns.values())])

@@ -300,8 +300,8 @@ def print_model(path: Path, report: Path, *, energies: bool = True) -> None:
     model = _shown(path)
     say(f"model    {model}")
     say(f"report   {_shown(report)}")
+    say(f"next     dpa4 evaluate {model} test.extxyz")
     if energies:
-        say(f"next     dpa4 evaluate {model} test.extxyz")
         say(f"         dpa4 relax POSCAR --model {model} -o relaxed.cif")
 
 

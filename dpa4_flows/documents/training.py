@@ -19,6 +19,7 @@ class ErrorRow(Document):
     force_mae: float | None = Field(None, description="Mean absolute error of force components, eV/Å")
     force_rmse: float | None = Field(None, description="Root mean square error of force components, eV/Å")
     stress_mae: float | None = Field(None, description="Mean absolute error of stress components, eV/Å³")
+    property_mae: float | None = Field(None, description="Mean absolute error of a property model, in its unit")
 
 
 class MetricsDocument(Document):
@@ -34,6 +35,10 @@ class MetricsDocument(Document):
     force_cosine: float | None = Field(None, description="Mean cosine between predicted and reference forces")
     stress_mae: float | None = Field(None, description="Mean absolute error of stress components, eV/Å³")
     stress_rmse: float | None = Field(None, description="Root mean square error of stress components, eV/Å³")
+    property_name: str = Field("", description="What a property model is about; empty for a potential")
+    property_unit: str = Field("", description="Its unit")
+    property_mae: float | None = Field(None, description="Mean absolute error of a property model, in its unit")
+    property_rmse: float | None = Field(None, description="Root mean square error of a property model, in its unit")
     by_element: list[ErrorRow] = Field(default_factory=list, description="Force errors per element")
     by_group: list[ErrorRow] = Field(default_factory=list, description="Errors per group; empty above 1000 groups")
     uncertainty: dict[str, dict[str, float]] = Field(

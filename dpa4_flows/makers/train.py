@@ -19,6 +19,7 @@ from dpa4_core.data.frames import LabelKeys
 from dpa4_core.errors import DPA4Error
 from dpa4_core.evaluate import Metrics, evaluate
 from dpa4_core.model.property import read_property_model
+from dpa4_core.properties import is_property_model, load_property
 from dpa4_core.strict import build
 from dpa4_core.train.config import TrainConfig
 from dpa4_flows.documents.provenance import provenance
@@ -70,7 +71,7 @@ class TrainMaker(Maker):
             self.config = self.config.to_dict()
         self._configured({"train": _UNKNOWN_YET}, {})
 
-    def at_build(self, train_data: Any = None, validation_data: Any = None, prev_dir: Any = None) -> None:
+    def at_build(self, train_data: Any = None, validation_data: Any = None, *others: Any, **more: Any) -> None:
         """What is known of the configuration when the job is made, checked there.
 
         Raises:
@@ -249,15 +250,23 @@ class EvaluateMaker(Maker):
         """
         started = time.monotonic()
         files = [data] if isinstance(data, str) else list(data)
-        metrics = evaluate(
-            files, self.model.load(), keys=LabelKeys(**self.keys), max_atoms_per_batch=self.max_atoms_per_batch
-        )
+        model = self.model
+        potential: Any
+        if is_property_model(model.name):
+            potential = load_property(model.name, device=model.device, dtype=model.dtype)
+            info = potential.info
+            model = replace(model, sha256=info.sha256)
+        else:
+            potential, model = model.load(), model.resolve()
+            info = model.info()
+        budget = self.max_atoms_per_batch
+        metrics = evaluate(files, potential, keys=LabelKeys(**self.keys), max_atoms_per_batch=budget)
         settings = {"dtype": self.model.dtype, "keys": self.keys}
         return EvaluationDocument(
-            model=self.model.resolve(),
+            model=model,
             data=files,
             metrics=metrics_document(metrics),
-            provenance=provenance(self.model, settings, wall_time_s=time.monotonic() - started),
+            provenance=provenance(info, settings, wall_time_s=time.monotonic() - started),
         )
 
 

@@ -127,15 +127,19 @@ def _log_axis(figure: go.Figure, low: float, high: float) -> None:
     figure.update_yaxes(tickvals=ticks, ticktext=[f"{tick:.3g}" for tick in ticks], range=limits, tickmode="array")
 
 
-def parity_figures(arrays: Mapping[str, NDArray[np.float64]]) -> list[FigureBlock]:
+def parity_figures(run: TrainingRun, arrays: Mapping[str, NDArray[np.float64]]) -> list[FigureBlock]:
     """Prediction against reference of the validation frames, for each quantity that has references.
 
     Args:
+        run: the run.
         arrays: those of ``parity.npz``: ``energy_reference``, ``energy_predicted`` (eV/atom), ``forces_...`` (eV/Å),
-            ``stress_...`` (eV/Å³).
+            ``stress_...`` (eV/Å³), ``property_...`` in its unit.
     """
     blocks = []
-    for stem, title, unit, factor, error_factor, error_unit in _PARITY:
+    quantities = [*_PARITY]
+    if (unit := run.property_unit) is not None:
+        quantities = [("property", run.config["property"]["name"], unit, 1.0, 1.0, unit)]
+    for stem, title, unit, factor, error_factor, error_unit in quantities:
         reference, predicted = (arrays.get(f"{stem}_{kind}", np.zeros(0)) for kind in ("reference", "predicted"))
         good = np.isfinite(reference) & np.isfinite(predicted)
         if not good.any():
@@ -145,9 +149,10 @@ def parity_figures(arrays: Mapping[str, NDArray[np.float64]]) -> list[FigureBloc
         chosen, words = _sample(reference, predicted)
         figure = _parity(reference[chosen] * factor, predicted[chosen] * factor, unit)
         caption = (
-            f"{len(reference):,} values of the validation frames, mean absolute error {mae:.3g} {error_unit}.{words}"
+            f"{len(reference):,} values of the validation frames, mean absolute error "
+            f"{f'{mae:.3g} {error_unit}'.rstrip()}.{words}"
         )
-        blocks.append(FigureBlock(f"parity-{stem}", f"{title} ({unit})", caption, figure))
+        blocks.append(FigureBlock(f"parity-{stem}", f"{title} ({unit})" if unit else title, caption, figure))
     return blocks
 
 
@@ -158,8 +163,8 @@ def _parity(reference: NDArray[np.float64], predicted: NDArray[np.float64], unit
     figure = base_figure(
         height=400,
         showlegend=False,
-        xaxis={"title": {"text": f"Reference ({unit})"}, "range": limits},
-        yaxis={"title": {"text": f"Prediction ({unit})"}, "range": limits},
+        xaxis={"title": {"text": f"Reference ({unit})" if unit else "Reference"}, "range": limits},
+        yaxis={"title": {"text": f"Prediction ({unit})" if unit else "Prediction"}, "range": limits},
     )
     line = {"color": PALETTE[5], "width": 1, "dash": "dot"}
     figure.add_scatter(x=limits, y=limits, mode="lines", line=line, hoverinfo="skip")

@@ -53,7 +53,7 @@ def write_training_report(folder: str | Path, path: Path | None = None) -> Path:
     run = read_run(folder)
     metrics: dict[str, Any] = {}
     arrays: dict[str, NDArray[np.float64]] = {}
-    if (folder / METRICS_FILE).is_file() and run.property_unit is None:
+    if (folder / METRICS_FILE).is_file():
         metrics = json.loads((folder / METRICS_FILE).read_text())
         if (folder / PARITY_FILE).is_file() and metrics.get("validation"):
             with np.load(folder / PARITY_FILE) as stored:
@@ -71,7 +71,7 @@ def render(run: TrainingRun, metrics: Mapping[str, Any], arrays: Mapping[str, ND
         metrics: content of ``metrics.json``, empty without.
         arrays: content of ``parity.npz``, empty without.
     """
-    curves, parity = curve_figures(run), parity_figures(arrays)
+    curves, parity = curve_figures(run), parity_figures(run, arrays)
     validation = metrics.get("validation") or {}
     return render_page(
         "training.html",
@@ -83,7 +83,7 @@ def render(run: TrainingRun, metrics: Mapping[str, Any], arrays: Mapping[str, ND
         errors=_error_table(run, metrics),
         errors_basis=" ".join(filter(None, (_errors_basis(run), _forgotten(metrics)))),
         element_errors=_element_table(validation.get("by_element") or {}),
-        group_errors=_group_table(validation.get("by_group") or {}),
+        group_errors=_group_table(run, validation.get("by_group") or {}),
         warnings=worse_sentences(metrics, run.config),
         caveats=_caveats(run),
         parity=parity,
@@ -161,12 +161,15 @@ def _error_table(run: TrainingRun, metrics: Mapping[str, Any]) -> TableBlock | N
     validation, train = metrics.get("validation") or run.best, metrics.get("train")
     before = metrics.get("base") or _before(run)
     if run.property_unit is not None:
-        if not validation or validation.get("property_mae") is None:
-            return None
-        cells = [digits(validation.get(f"property_{kind}")) for kind in ("mae", "rmse")]
-        columns = [Column("Property"), *numbers("MAE", "RMSE"), Column("Unit")]
-        row = [run.config["property"]["name"], *cells, run.property_unit or "–"]
-        return TableBlock("property", "Validation frames", "", columns, [row])
+        records = [(name, part) for name, part in (("Validation", validation), ("Training, a sample", train)) if part]
+        columns = [Column("Frames"), *numbers("MAE", "RMSE"), Column("Unit")]
+        rows = [
+            [name, *(digits(part.get(f"property_{kind}")) for kind in ("mae", "rmse")), run.property_unit or "–"]
+            for name, part in records
+        ]
+        return (
+            TableBlock("property", f"Errors of {run.config['property']['name']}", "", columns, rows) if rows else None
+        )
     if not validation and not train:
         return None
     parts: list[tuple[str, Mapping[str, Any], str]] = []
@@ -203,17 +206,24 @@ def _element_table(errors: Mapping[str, Mapping[str, float]]) -> TableBlock | No
     return TableBlock("elements", "Validation errors per element", "", columns, rows)
 
 
-def _group_table(errors: Mapping[str, Mapping[str, float]]) -> TableBlock | None:
+def _group_table(run: TrainingRun, errors: Mapping[str, Mapping[str, float]]) -> TableBlock | None:
     if not errors:
         return None
-    columns = numbers("Energy MAE (meV/atom)", "Force MAE (meV/Å)", "Stress MAE (GPa)", "Frames")
-    worst = sorted(errors, key=lambda name: -errors[name].get("force_mae", errors[name].get("energy_mae", 0.0)))
+    shown = [
+        ("energy_mae", "Energy MAE (meV/atom)", 1e3),
+        ("force_mae", "Force MAE (meV/Å)", 1e3),
+        ("stress_mae", "Stress MAE (GPa)", EV_PER_ANGSTROM3_TO_GPA),
+    ]
+    if run.property_unit is not None:
+        unit = f" ({run.property_unit})" if run.property_unit else ""
+        shown = [("property_mae", f"MAE of {run.config['property']['name']}{unit}", 1.0)]
+    columns = numbers(*(title for _, title, _ in shown), "Frames")
+    order = [name for name, _, _ in shown[1:] + shown[:1]]  # forces first, energies last
+    worst = sorted(errors, key=lambda name: -next((errors[name][key] for key in order if key in errors[name]), 0.0))
     rows = [
         [
             name or "(none)",
-            _scaled(errors[name].get("energy_mae"), 1e3),
-            _scaled(errors[name].get("force_mae"), 1e3),
-            _scaled(errors[name].get("stress_mae"), EV_PER_ANGSTROM3_TO_GPA),
+            *(_scaled(errors[name].get(key), factor) for key, _, factor in shown),
             f"{errors[name]['n_structures']:,.0f}",
         ]
         for name in worst[:MAX_GROUPS]

@@ -112,7 +112,7 @@ def test_a_misspelt_key_is_named_with_the_one_that_was_meant():
         ("loss.energy=high", "loss, energy: expected float, got 'high'"),
         ("batch.max_atoms=lots", "batch, max_atoms: 'lots' fits none of int, 'auto'"),
         ("optimizer.betas=[0.9]", "betas: expected 2 values, got 1"),
-        ("run.offsets=3", "run, offsets: expected a table, got 3"),
+        ("run.offsets=3", "run, offsets: 3 fits none of a table, 'isolated'"),
         ("run=3", "run: expected a table for RunConfig, got 3"),
         ("data.train=[]", "data.train names no source"),
         ("data.validation_fraction=1", "validation_fraction must lie in"),

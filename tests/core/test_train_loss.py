@@ -222,7 +222,7 @@ def loss_through_derive(model, store, chosen, config):
     terms = [[], [], []]
     first = np.concatenate([[0], np.cumsum(arrays["n_atoms"][chosen])])
     for position, i in enumerate(chosen):
-        weight = float(arrays["weight"][i])
+        weight = float(arrays["weight"][i, 0])
         if not np.isnan(arrays["energy"][i]):
             delta = (output.energy[position] - float(arrays["energy"][i])) / n_atoms[position]
             terms[0].append(weight * delta.abs())

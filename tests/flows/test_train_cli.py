@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ase.io import read, write
 from rich.console import Console
@@ -20,11 +21,14 @@ from toy_labels import FLAGS, NETWORK, write_toy
 from typer.testing import CliRunner, Result
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.properties import predict_property
 from dpa4_core.train.config import TrainConfig
+from dpa4_flows import EvaluateMaker
 from dpa4_flows.cli import app
 from dpa4_flows.cli import train as train_module
 from dpa4_flows.cli.train import Flags, configuration
 from dpa4_flows.cli.train_output import TrainingDisplay
+from dpa4_flows.engines import run_local
 from dpa4_flows.toml_text import toml_text
 from dpa4_flows.training import ready
 
@@ -161,8 +165,35 @@ def test_property_head_is_trained_from_the_command_line(data: Path, tmp_path: Pa
     result = dpa4("train", data, *SHORT, "--property", "hardness:Å³", "-o", tmp_path / "p")
     assert result.exit_code == 0, result.output
     assert "hardness" in result.stdout and "Å³" in result.stdout
-    assert "Error of hardness" in (tmp_path / "p" / "report.html").read_text()
+    page = (tmp_path / "p" / "report.html").read_text()
+    assert "Error of hardness" in page and "parity-property" in page and "MAE of hardness" in page
     assert dpa4("status", tmp_path / "p").exit_code == 0
+
+
+def test_a_property_model_is_evaluated(data: Path, tmp_path: Path) -> None:
+    """On the frames of the file, with a table per group; what lacks the property is named."""
+    dpa4("train", data, *SHORT, "--property", "hardness:Å³", "-o", tmp_path / "p")
+    frames = read(data, ":")
+    for number, atoms in enumerate(frames):
+        atoms.info["config_type"] = "ab"[number % 2]
+    del frames[0].info["hardness"]
+    write(tmp_path / "test.extxyz", frames)
+    model, errors = tmp_path / "p" / "model.dpa4", tmp_path / "errors.csv"
+    result = dpa4("evaluate", model, tmp_path / "test.extxyz", "--csv", errors)
+    assert result.exit_code == 3 and "has no hardness" in result.output
+    assert "hardness MAE (Å³)" in result.stdout and "force" not in result.stdout
+    found = json.loads(dpa4("evaluate", model, tmp_path / "test.extxyz", "--json").stdout)
+    predicted = predict_property(frames[1:], model)
+    deviations = [p.value - atoms.info["hardness"] for p, atoms in zip(predicted, frames[1:], strict=True)]
+    assert found["property_mae"] == pytest.approx(np.abs(deviations).mean(), rel=1e-4)
+    assert found["n_properties"] == len(frames) - 1 and sorted(found["by_group"])[0].endswith("a")
+    assert found["energy_mae"] is None and len(errors.read_text().splitlines()) == len(frames)
+    metrics = json.loads((tmp_path / "p" / "metrics.json").read_text())
+    assert metrics["validation"]["property_mae"] > 0 and metrics["train"]["property_name"] == "hardness"
+    job = EvaluateMaker(model=str(model)).make(str(tmp_path / "test.extxyz"))
+    document = run_local(job, tmp_path / "jobs")[job.uuid][1].output
+    assert document.metrics.property_mae == pytest.approx(found["property_mae"])
+    assert len(document.metrics.by_group) == len(found["by_group"])
 
 
 def test_frames_that_are_not_used_and_doubts_are_named(data: Path, tmp_path: Path) -> None:
