@@ -32,15 +32,17 @@ def card(
         species: elements of the network, in its order.
         fit: of the offsets to the energies of the data; None without one.
     """
-    trained = np.concatenate([data.train, data.replay])
-    present = data.store.composition(data.store.elements)[trained].any(axis=0)
-    seen = [z for z, there in zip(data.store.elements, present.tolist(), strict=True) if there]
+    counts = data.store.composition(data.store.elements)
+    own, seen = (
+        [z for z, there in zip(data.store.elements, counts[frames].any(axis=0).tolist(), strict=True) if there]
+        for frames in (data.train, np.concatenate([data.train, data.replay]))
+    )
     info = base or ModelInfo()
     elements = tuple(sorted({*info.elements, *seen}))
     known = {name: getattr(config, name) for name in ("level_of_theory", "corrections", "licence")}
     given: dict[str, Any] = {name: value for name, value in known.items() if value not in ("", "unknown")}
-    facts: dict[str, Any] = {"data": _sources(data), "elements": [chemical_symbols[z] for z in seen]}
-    here = ", ".join(facts["elements"][:_LISTED]) + (f" and {len(seen) - _LISTED} more" if len(seen) > _LISTED else "")
+    facts: dict[str, Any] = {"data": _sources(data), "elements": [chemical_symbols[z] for z in own]}
+    here = ", ".join(facts["elements"][:_LISTED]) + (f" and {len(own) - _LISTED} more" if len(own) > _LISTED else "")
     about = f"{len(data.train)} frames of {here} ({', '.join(facts['data'])})"
     if base is not None:
         facts |= {
