@@ -33,8 +33,9 @@ def card(
         fit: of the offsets to the energies of the data; None without one.
     """
     counts = data.store.composition(data.store.elements)
+    numbers = np.array(data.store.elements)
     own, seen = (
-        [z for z, there in zip(data.store.elements, counts[frames].any(axis=0).tolist(), strict=True) if there]
+        numbers[counts[frames].sum(axis=0) > 0].tolist()
         for frames in (data.train, np.concatenate([data.train, data.replay]))
     )
     info = base or ModelInfo()

@@ -127,17 +127,17 @@ def _log_axis(figure: go.Figure, low: float, high: float) -> None:
     figure.update_yaxes(tickvals=ticks, ticktext=[f"{tick:.3g}" for tick in ticks], range=limits, tickmode="array")
 
 
-def parity_figures(run: TrainingRun, arrays: Mapping[str, NDArray[np.float64]]) -> list[FigureBlock]:
+def parity_figures(arrays: Mapping[str, NDArray[np.float64]], run: TrainingRun | None = None) -> list[FigureBlock]:
     """Prediction against reference of the validation frames, for each quantity that has references.
 
     Args:
-        run: the run.
         arrays: those of ``parity.npz``: ``energy_reference``, ``energy_predicted`` (eV/atom), ``forces_...`` (eV/Å),
             ``stress_...`` (eV/Å³), ``property_...`` in its unit.
+        run: the run, whose property it is if it trains one.
     """
     blocks = []
     quantities = [*_PARITY]
-    if (unit := run.property_unit) is not None:
+    if run is not None and (unit := run.property_unit) is not None:
         quantities = [("property", run.config["property"]["name"], unit, 1.0, 1.0, unit)]
     for stem, title, unit, factor, error_factor, error_unit in quantities:
         reference, predicted = (arrays.get(f"{stem}_{kind}", np.zeros(0)) for kind in ("reference", "predicted"))

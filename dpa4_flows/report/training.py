@@ -71,7 +71,7 @@ def render(run: TrainingRun, metrics: Mapping[str, Any], arrays: Mapping[str, ND
         metrics: content of ``metrics.json``, empty without.
         arrays: content of ``parity.npz``, empty without.
     """
-    curves, parity = curve_figures(run), parity_figures(run, arrays)
+    curves, parity = curve_figures(run), parity_figures(arrays, run)
     validation = metrics.get("validation") or {}
     return render_page(
         "training.html",

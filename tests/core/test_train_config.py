@@ -110,7 +110,7 @@ def test_a_misspelt_key_is_named_with_the_one_that_was_meant():
         ("run.compile=1", "run, compile: expected bool, got 1"),
         ("run.dtype=float16", "must be one of float32, float64, not 'float16'"),
         ("loss.energy=high", "loss, energy: expected float, got 'high'"),
-        ("batch.max_atoms=lots", "batch, max_atoms: 'lots' fits none of int, 'auto'"),
+        ("batch.max_atoms=lots", "batch, max_atoms: 'lots' fits none of a whole number, 'auto'"),
         ("optimizer.betas=[0.9]", "betas: expected 2 values, got 1"),
         ("run.offsets=3", "run, offsets: 3 fits none of a table, 'isolated'"),
         ("run=3", "run: expected a table for RunConfig, got 3"),

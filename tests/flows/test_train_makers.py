@@ -113,7 +113,7 @@ def test_makers_and_their_jobs_survive_serialisation(maker: Any) -> None:
     assert MontyDecoder().decode(text).as_dict() == maker.as_dict()
     again = MontyDecoder().decode(json.dumps(maker.make("frames.extxyz"), cls=MontyEncoder))
     assert again.maker.as_dict() == maker.as_dict()
-    relax = DPA4RelaxMaker(model=again.output.model).make("structure")
+    relax = DPA4RelaxMaker(model=again.output.model).make(Structure(Lattice.cubic(3), ["Ni"], [[0, 0, 0]]))
     decoded = MontyDecoder().decode(json.dumps(relax, cls=MontyEncoder))
     assert decoded.input_uuids == (again.uuid,)
 
