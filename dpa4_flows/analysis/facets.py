@@ -144,16 +144,21 @@ def _completed(index: NDArray[np.int64]) -> NDArray[np.int64]:
     return basis[order] * np.array([[1], [1], [left[last]]])
 
 
-def _reduced_in_plane(basis: NDArray[np.int64], rows: Array) -> NDArray[np.int64]:
-    """The two shortest in-plane axes (Lagrange and Gauss), the third as upright as they allow; right-handed."""
-    a, b, c = basis
+def shortest(pair: NDArray[np.int64], rows: Array) -> NDArray[np.int64]:
+    """The two shortest vectors of a lattice in a plane (Lagrange and Gauss), in terms of the rows of a cell."""
+    a, b = pair
     while True:
         if np.linalg.norm(a @ rows) > np.linalg.norm(b @ rows) + 1e-8:
             a, b = b, a
         times = round(float((a @ rows) @ (b @ rows) / ((a @ rows) @ (a @ rows))) - 1e-8)
         if times == 0:
-            break
+            return np.array([a, b])
         b = b - times * a
+
+
+def _reduced_in_plane(basis: NDArray[np.int64], rows: Array) -> NDArray[np.int64]:
+    """The two shortest in-plane axes, the third as upright as they allow; right-handed."""
+    (a, b), c = shortest(basis[:2], rows), basis[2]
     shares = np.linalg.lstsq((np.array([a, b]) @ rows).T, c @ rows, rcond=None)[0]
     c = c - np.rint(shares - 1e-8).astype(int) @ np.array([a, b])
     found = np.array([a, b, c])

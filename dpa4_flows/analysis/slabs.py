@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from dpa4_flows.analysis.facets import operations
+from dpa4_flows.analysis.facets import operations, shortest
 from dpa4_flows.analysis.planes import PLANE
 
 Array = NDArray[np.float64]
@@ -110,14 +110,7 @@ def _sublattices(size: int) -> Iterator[NDArray[np.int64]]:
 
 def _reduced(basis: NDArray[np.int64], rows: Array) -> NDArray[np.int64]:
     """The two shortest vectors of a sublattice, right-handed."""
-    a, b = basis
-    while True:
-        if np.linalg.norm(a @ rows) > np.linalg.norm(b @ rows) + 1e-8:
-            a, b = b, a
-        times = round(float((a @ rows) @ (b @ rows) / ((a @ rows) @ (a @ rows))) - 1e-8)
-        if times == 0:
-            break
-        b = b - times * a
+    a, b = shortest(basis, rows)
     return np.array([a, b if np.cross(a @ rows, b @ rows)[2] > 0 else -b])
 
 

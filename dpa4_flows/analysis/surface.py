@@ -22,6 +22,7 @@ from scipy.constants import e as ELEMENTARY_CHARGE
 from dpa4_flows.analysis.facets import Miller, chosen_facets, facet_name, oriented_unit_cell, standard_cells
 from dpa4_flows.analysis.planes import Planes
 from dpa4_flows.analysis.slabs import cut_slab, halved_slabs, turned_over
+from dpa4_flows.documents.surfaces import SkippedTerminations
 
 J_M2_PER_EV_A2 = ELEMENTARY_CHARGE * 1e20
 DIPOLE = 0.05
@@ -69,30 +70,6 @@ SkipCode = Literal["polar", "nonstoichiometric", "asymmetric", "breaks_more_bond
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """Terminations of one facet that have no slab, for one reason.
-
-    Attributes:
-        facet: name.
-        miller: three indices.
-        code: ``polar``: the planes are charged, slabs have a dipole, and no half of the outermost plane can move to the
-            other face; ``nonstoichiometric``: a slab with two such faces differs from the crystal in composition;
-            ``asymmetric``: the two faces of every slab differ; ``breaks_more_bonds``: than the terminations that are
-            kept; ``too_many_atoms``: the slab is too large to be computed.
-        n_terminations: how many.
-        whole_facet: whether the facet has no slab at all, so that an equilibrium shape lacks it.
-        reason: one sentence.
-    """
-
-    facet: str
-    miller: Miller
-    code: SkipCode
-    n_terminations: int
-    whole_facet: bool
-    reason: str
-
-
-@dataclass(frozen=True)
 class Cuts:
     """What a crystal can be cut into.
 
@@ -104,7 +81,7 @@ class Cuts:
 
     crystal: Structure
     slabs: tuple[Cut, ...]
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[SkippedTerminations, ...]
 
 
 @dataclass(frozen=True)
@@ -162,7 +139,7 @@ def cuts(
             raise ValueError(f"{name} is {value}; it must be positive")
     crystal, primitive = standard_cells(structure)
     slabs: list[Cut] = []
-    skipped: list[Skipped] = []
+    skipped: list[SkippedTerminations] = []
     for miller in chosen_facets(crystal, max_index, facets):
         unit = oriented_unit_cell(crystal, primitive, miller)
         facet = facet_name(crystal.lattice, miller)
@@ -277,8 +254,15 @@ def _reasons(planes: Planes, uncut: Sequence[float], n_left: int) -> Iterator[tu
 
 def _skipped(
     facet: str, miller: Miller, reasons: Iterable[tuple[SkipCode, int, str]], *, whole_facet: bool
-) -> Iterator[Skipped]:
+) -> Iterator[SkippedTerminations]:
     for code, count, words in reasons:
         if count:
             which = f"({facet}) is" if whole_facet else f"{count} other termination(s) of ({facet}) are"
-            yield Skipped(facet, miller, code, count, whole_facet, f"{which} {words}")
+            yield SkippedTerminations(
+                facet=facet,
+                miller=miller,
+                code=code,
+                n_terminations=count,
+                whole_facet=whole_facet,
+                reason=f"{which} {words}",
+            )

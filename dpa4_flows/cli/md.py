@@ -45,19 +45,8 @@ class Dynamics:
 
     def settings(self) -> MDSettings:
         """Checked; refuses what makes no sense."""
-        return MDSettings(
-            ensemble=self.ensemble,
-            thermostat=self.thermostat,
-            barostat=self.barostat,
-            temperature=self.temperature,
-            pressure_gpa=self.pressure,
-            time_ps=self.time,
-            timestep_fs=self.timestep,
-            friction_per_ps=self.friction,
-            every=self.every,
-            seed=self.seed,
-            keep_velocities=self.keep_velocities,
-        )
+        units = {"pressure": "_gpa", "time": "_ps", "timestep": "_fs", "friction": "_per_ps"}
+        return MDSettings(**{name + units.get(name, ""): value for name, value in vars(self).items()})
 
 
 @app.command()

@@ -16,7 +16,12 @@ class SkippedTerminations(Document):
 
     facet: str = Field(description="Miller indices in a row")
     miller: tuple[int, int, int] = Field(description="Miller indices, of the conventional cell")
-    code: str = Field(description="What is the case, for programs")
+    code: str = Field(
+        description="polar: the planes are charged, slabs have a dipole, and no half of the outermost plane can move to "
+        "the other face; nonstoichiometric: a slab with two such faces differs from the crystal in composition; "
+        "asymmetric: the two faces of every slab differ; breaks_more_bonds: than the terminations that are kept; "
+        "too_many_atoms: the slab is too large to be computed"
+    )
     n_terminations: int = Field(description="How many")
     whole_facet: bool = Field(description="Whether the facet has no slab at all, so that the shape lacks it")
     reason: str = Field(description="One sentence")

@@ -28,7 +28,7 @@ from dpa4_flows.analysis.facets import miller_of
 from dpa4_flows.analysis.gas_references import adsorption_energy, element_references
 from dpa4_flows.analysis.sites import Site, Surface, distinct
 from dpa4_flows.analysis.slabs import below_middle, widened
-from dpa4_flows.analysis.surface import Cut, Skipped, cuts
+from dpa4_flows.analysis.surface import Cut, cuts
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
@@ -188,7 +188,7 @@ class Adsorption(Property[AdsorptionDocument]):
             )
         except ValueError as reason:
             raise PlanError(str(reason), "not_cut") from reason
-        skipped = [SkippedTerminations(**vars(entry)) for entry in found.skipped]
+        skipped = list(found.skipped)
         facets: list[_Facet] = []
         for cut in found.slabs:
             slab, n_cells = widened(cut.slab, self.min_length)
@@ -205,8 +205,8 @@ class Adsorption(Property[AdsorptionDocument]):
     def _too_large(self, cut: Cut, n_atoms: int) -> SkippedTerminations:
         words = f"({cut.name}) is left out: a slab {self.min_thickness:g} Å thick and {self.min_length:g} Å wide has"
         reason = f"{words} {n_atoms} atoms, more than max_atoms = {self.max_atoms}"
-        entry = Skipped(cut.facet, cut.miller, "too_many_atoms", 1, whole_facet=False, reason=reason)
-        return SkippedTerminations(**vars(entry))
+        named = {"facet": cut.facet, "miller": cut.miller, "code": "too_many_atoms"}
+        return SkippedTerminations(**named, n_terminations=1, whole_facet=False, reason=reason)
 
     def _starts(self, number: int, facet: _Facet, surface: Surface | None) -> Iterator[_Start]:
         if surface is None:

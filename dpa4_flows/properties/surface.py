@@ -148,7 +148,7 @@ class SurfaceEnergies(Property[SurfaceDocument]):
                 self._termination(cut, slabs[cut.name], as_cut[cut.name], energies[cut.facet], names)
                 for cut in found.slabs
             ],
-            skipped=[SkippedTerminations(**vars(entry)) for entry in found.skipped],
+            skipped=list(found.skipped),
             lowest_surface_energy=min(facet.surface_energy for facet in lowest),
             converged=all(slab.converged for slab in slabs.values()),
             warnings=list(_warnings(found, slabs, bulks)),
