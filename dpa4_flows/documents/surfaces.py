@@ -17,8 +17,8 @@ class SkippedTerminations(Document):
     facet: str = Field(description="Miller indices in a row")
     miller: tuple[int, int, int] = Field(description="Miller indices, of the conventional cell")
     code: str = Field(
-        description="polar: the planes are charged, slabs have a dipole, and no half of the outermost plane can move to "
-        "the other face; nonstoichiometric: a slab with two such faces differs from the crystal in composition; "
+        description="polar: the planes are charged, slabs have a dipole, and no half of the outermost plane can move "
+        "to the other face; nonstoichiometric: a slab with two such faces differs from the crystal in composition; "
         "asymmetric: the two faces of every slab differ; breaks_more_bonds: than the terminations that are kept; "
         "too_many_atoms: the slab is too large to be computed"
     )
