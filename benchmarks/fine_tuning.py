@@ -2,8 +2,8 @@
 
     python benchmarks/fine_tuning.py FOLDER [--sets alloys] [--ways full lora replay] [--steps 120] [--json FILE]
 
-FOLDER holds ``NAME_train.extxyz`` and ``NAME_test.extxyz`` for each set; frames for validation are taken from the
-training file, as for a user. Rows: the base with its offsets shifted to the training frames, then what each way
+FOLDER holds ``NAME_train.extxyz`` and ``NAME_test.extxyz`` (or .xz) for each set; frames for validation are taken from
+the training file, as for a user. Rows: the base with its offsets shifted to the training frames, then what each way
 makes of it, on the test frames. A row that is worse than the base in any labelled quantity is marked, and the exit code
 is 1 then.
 """
@@ -45,10 +45,10 @@ def errors(metrics: Metrics) -> dict[str, float | None]:
 
 def run(folder: Path, name: str, way: str, base: str, steps: int, seed: int) -> dict[str, object]:
     """Train one way on one set and compare with the base on its test frames."""
-    test = folder / f"{name}_test.extxyz"
+    train, test = (next(folder.glob(f"{name}_{part}.extxyz*")) for part in ("train", "test"))
     with tempfile.TemporaryDirectory() as scratch:
         fields = {
-            "data": {"train": str(folder / f"{name}_train.extxyz")},
+            "data": {"train": str(train)},
             "output": scratch,
             "base": base,
             "finetune": WAYS[way],
@@ -107,7 +107,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     names = arguments.sets or sorted(
-        p.name.removesuffix("_train.extxyz") for p in arguments.folder.glob("*_train.extxyz")
+        path.name.partition("_train.")[0] for path in arguments.folder.glob("*_train.extxyz*")
     )
     print(
         f"{'':28s}" + "".join(f"{name:>9s}" for name, _, _ in UNITS) + "   " + ", ".join(unit for _, unit, _ in UNITS)

@@ -44,7 +44,10 @@ class Judge:
         return errors_from_sums(totals[:-1], counts), float(totals[-1])
 
     def level(self, frames: Indices) -> float:
-        """Median of (label − energy)/N over ``frames``, eV/atom, what all energies have in common; 0 without labels."""
+        """Mean of (label − energy)/N over ``frames``, eV/atom, what all energies have in common; 0 without labels.
+
+        The mean, as in the fit of the offsets: where frames come in a few kinds, a median would side with one of them.
+        """
         found = torch.zeros(len(frames), dtype=torch.float64, device=self.processes.device)
         for chosen, batch in self._batches(frames):
             labels = batch.labels
@@ -52,7 +55,7 @@ class Judge:
             found[torch.from_numpy(chosen)] = ((labels.energy - energy) / labels.n_atoms)[: len(chosen)]
         known = np.isfinite(self.maker.store.arrays["energy"][frames])
         found = self.processes.sum(found)[torch.from_numpy(known)]
-        return float(found.median()) if len(found) else 0.0
+        return float(found.mean()) if len(found) else 0.0
 
     def answers(self, frames: Indices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Energies [n] in eV/atom and forces [n_atoms, 3] in eV/Å of ``frames`` in order, by this process alone."""

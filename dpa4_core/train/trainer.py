@@ -55,7 +55,7 @@ _VALIDATIONS = 10
 _TRIAL_FRAMES, _TRIAL_ATOMS = 12, 300
 """Training frames that trial steps are judged by: seconds on a CPU."""
 
-_LEVEL_ATOMS = 1500
+_LEVEL_ATOMS = 1000
 """Atoms in the training frames by which the level of the energies is found, energies only: seconds on a CPU."""
 
 _LEVEL_RATE = 0.3
@@ -476,7 +476,7 @@ class Trainer:
         self.network.backbone.out_bias.add_(level)
 
     def _find_level(self) -> None:
-        """The level at which the averaged weights are right about the training frames in the median."""
+        """The level at which the averaged weights are right about the training frames in the mean."""
         labelled = self.data.train[np.isfinite(self.data.store.arrays["energy"][self.data.train])]
         if not (self._levels and self.counters.step and len(labelled)):
             return
