@@ -20,7 +20,7 @@ from dpa4_core.train.store import FrameStore
 Mask = NDArray[np.bool_]
 
 _MIN_GROUPS = 5  # with fewer, a group set aside is no sample of the others
-_MIN_FRAMES = 4  # errors over fewer say little; they are taken as long as that is a fifth of the data at most
+_MIN_FRAMES = 12  # errors over fewer say little; they are taken as long as that is a fifth of the data at most
 _LISTED = 5
 
 

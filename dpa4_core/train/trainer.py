@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +42,7 @@ from dpa4_core.train.meter import Meter
 from dpa4_core.train.network import sample_frames
 from dpa4_core.train.optimizer import HybridMuon, parameter_groups
 from dpa4_core.train.probe import Trials
+from dpa4_core.train.rehearsal import Estimate, Rehearsal
 from dpa4_core.train.routing import official
 from dpa4_core.train.schedule import Schedule
 from dpa4_core.train.standing import standing
@@ -51,9 +52,6 @@ from dpa4_core.train.store import STORE, share_store
 Status = Literal["finished", "interrupted"]
 _VALIDATIONS = 10
 """Of a run that does not say how often: they take a small share of its time, and the best is not missed."""
-
-_TRIAL_FRAMES, _TRIAL_ATOMS = 12, 300
-"""Training frames that trial steps are judged by: seconds on a CPU."""
 
 _LEVEL_ATOMS = 1000
 """Atoms in the training frames by which the level of the energies is found, energies only: seconds on a CPU."""
@@ -199,6 +197,10 @@ class Trainer:
         mixed = config.run.mixed_precision == "bf16"
         self.step_function = kind(module, config.loss, compiled=compiled, mixed_precision=mixed)
         self.judge = Judge(self.maker, self.step_function, self.budget, processes)
+        work = partial(feed, config, self.data, self.budget, self.maker, processes, Counters())
+        self._rehearsal = Rehearsal(
+            config, self.data, work, self.step_function, self.judge, self.parameters, self._new_optimizer
+        )
         self.meter = Meter(processes.device)
         self.counters, self.epilogue_due, self._level = Counters(), True, 0.0
         if beginning.stored is None:
@@ -240,65 +242,18 @@ class Trainer:
         return None if probe is None else dataclasses.asdict(probe)
 
     def trials(self) -> Trials:
-        """Steps from the present weights on the first batch, of this process alone, and what they do to some frames."""
-        coming = feed(self.config, self.data, self.budget, self.maker, self.processes, Counters())
-        gradients = self._gradients(next(coming))
-        coming.close()
-        arrays, first = self.data.store.arrays, self.data.store.first
-        chosen = np.random.default_rng(self.config.run.seed).permutation(self.data.train)[:_TRIAL_FRAMES]
-        chosen = chosen[: max(int(np.searchsorted(np.cumsum(arrays["n_atoms"][chosen]), _TRIAL_ATOMS)), 2)]
-        forces = [arrays["forces"][first[i] : first[i + 1]] for i in chosen]
-        known = np.repeat(arrays["has_forces"][chosen], arrays["n_atoms"][chosen])[:, None]
-        labels = arrays["energy"][chosen] / arrays["n_atoms"][chosen], np.where(known, np.concatenate(forces), np.nan)
+        """Steps of any learning rate from the present weights."""
+        return self._rehearsal.trials()
 
-        def take(rate: float) -> None:
-            for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                parameter.grad = gradient
-            optimizer = self._new_optimizer()
-            optimizer.set_lr(rate)
-            optimizer.step()
-
-        return Trials(self.parameters, take, lambda: self.judge.answers(chosen), labels)
-
-    def estimate(self) -> dict[str, float]:
-        """How long the run will take on this machine as busy as it is now.
-
-        Returns:
-            ``step_s`` and ``validation_s``, seconds of a step and of a validation; ``steps``, how many there will be in
-            the time that is allowed, and ``seconds`` for all of it.
-        """
-        coming = feed(self.config, self.data, self.budget, self.maker, self.processes, Counters())
-        for work in itertools.islice(coming, 2):  # the first one fills caches
-            began = time.monotonic()
-            self._gradients(work)
-            step_s = time.monotonic() - began
-        coming.close()
+    def estimate(self) -> Estimate:
+        """How long the run will take on this machine as busy as it is now."""
         if not self.clock.reserve and len(self.data.validation):
             began = time.monotonic()
             self.errors(self.data.validation)
             self.clock.reserve = time.monotonic() - began
-        validation_s, steps, limit = self.clock.reserve, float(self.schedule.end), self.clock.limit
-        every = self.config.run.validate_every
-        each = step_s + (validation_s / every if every else 0.0)  # per step, and what there is beside
-        beside = 0.0 if every else _VALIDATIONS * validation_s
-        if limit:
-            steps = min(steps, max((limit - beside) / each, 1.0))
-        return {
-            "step_s": step_s,
-            "validation_s": validation_s,
-            "steps": int(steps),
-            "seconds": steps * each + beside,
-        }
-
-    def _gradients(self, work: Work) -> list[torch.Tensor | None]:
-        """Of the loss of this process, clipped."""
-        for parameter in self.parameters:
-            parameter.grad = None
-        for batch in work.batches:
-            loss, _ = self.step_function(batch.to(self.processes.device), work.counts.to(self.processes.device))
-            loss.backward()
-        clip_gradients(self.parameters, self.config.run.clip)
-        return [parameter.grad for parameter in self.parameters]
+        every = self.config.run.validate_every or self.schedule.end / _VALIDATIONS
+        step_s = self._rehearsal.seconds_per_step()
+        return Estimate.of(step_s, self.clock.reserve, self.schedule.end, every, self.clock.limit)
 
     def _resume(self, stored: TrainState) -> None:
         """The rest of the state, from the checkpoint."""

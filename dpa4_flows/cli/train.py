@@ -433,7 +433,7 @@ def _plan(config: TrainConfig, how: How, *, shown: bool) -> None:
         if how.find_rate:
             start["ladder"] = [asdict(move) for move in trainer.trials().ladder(start["learning_rate"]["rate"])]
         else:
-            start["estimate"] = trainer.estimate()
+            start["estimate"] = asdict(trainer.estimate())
     if not shown:
         return
     if how.as_json:
