@@ -19,8 +19,10 @@ from dpa4_flows.campaigns.funnel import Funnel
 from dpa4_flows.campaigns.kind import find_kind
 from dpa4_flows.campaigns.reason_counts import ReasonCount, count_reasons
 from dpa4_flows.campaigns.sections import ConfigError
+from dpa4_flows.documents.quantities import STD
 from dpa4_flows.documents.reasons import Reason, decisive, voided
 from dpa4_flows.documents.schemas import RankedCandidate, StageResult
+from dpa4_flows.plots.words import format_value
 from dpa4_flows.store.table import ResultsTable
 
 OutcomeStatus = Literal["ranked", "passed", "in progress", "rejected", "error"]
@@ -133,6 +135,12 @@ class Row:
             if declared(name, stage.stage) == declared(name) and not declared(name).detail
         }
         return merged | (self.ranked.values if self.ranked else {})
+
+    def text(self, name: str) -> str:
+        """One of the `values` as it is shown, with its deviation where a committee computed it; without the unit."""
+        declared, stages = self.funnel.quantity(name), [stage for stage in self.stages if name in stage.values]
+        own = [stage.values for stage in stages if self.funnel.quantity(name, stage.stage) == declared]
+        return format_value(declared, self.values().get(name), own[-1].get(name + STD) if own else None)
 
     def stage(self, name: str) -> StageResult | None:
         return next((s for s in self.stages if s.stage == name), None)

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.campaigns.reason_counts import NO_REASON
 from dpa4_flows.campaigns.snapshot import INPUT, Row, Snapshot, provenance_of
-from dpa4_flows.documents.quantities import STD, Quantity
+from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.plots.words import duration, format_value, formula_html, formula_text
 from dpa4_flows.report.figures_hull import hull_caveat, system_elements
 from dpa4_flows.report.headline import headline
@@ -187,7 +187,7 @@ def ranking(snapshot: Snapshot, alive: Sequence[Row]) -> dict[str, Any]:
         values, void = row.values(), row.voided
         cells = [
             {
-                "text": format_value(declared[name], values.get(name), values.get(name + STD)),
+                "text": row.text(name),
                 "sort": values.get(name),
                 "doubtful": name in void,
             }

@@ -16,8 +16,7 @@ from rich.text import Text
 from dpa4_core.files import csv_cell, replacing_text
 from dpa4_flows.campaigns.reason_counts import NO_REASON
 from dpa4_flows.campaigns.snapshot import INPUT, Row, Snapshot, take_snapshot
-from dpa4_flows.documents.quantities import STD
-from dpa4_flows.plots.words import format_value, formula_text, right
+from dpa4_flows.plots.words import formula_text, right
 from dpa4_flows.report.headline import Headline, headline
 from dpa4_flows.report.labels import OUTCOME_TITLES, flag_phrase, score_text
 from dpa4_flows.report.structures import write_extxyz, write_json
@@ -277,6 +276,4 @@ def _fitting(fixed: dict[str, list[str]], values: dict[str, list[str]], width: i
 
 
 def _marked(name: str, row: Row) -> str:
-    values = row.values()
-    text = format_value(row.funnel.quantity(name), values.get(name), values.get(name + STD))
-    return f"{text} ?" if name in row.voided else text
+    return f"{row.text(name)} ?" if name in row.voided else row.text(name)
