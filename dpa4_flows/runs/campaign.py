@@ -179,12 +179,10 @@ class CampaignRun(Run):
             one = RunStructure(
                 row.candidate_id,
                 row.formula,
-                role="",
-                verdict=row.outcome.status,
-                at=row.outcome.stage,
-                atoms=None,
+                row.outcome.status,
+                {"rank": ranked.rank, "score": ranked.score} if ranked else {},
                 survives=not row.outcome.left,
-                numbers={"rank": ranked.rank, "score": ranked.score} if ranked else {},
+                at=row.outcome.stage,
                 reasons=" | ".join(reason.sentence for reason in row.reasons),
             )
             if not frames:

@@ -311,12 +311,11 @@ class DynamicsRun(Run):
             yield RunStructure(
                 one.name,
                 row["formula"],
+                "failed" if one.error else one.state,
+                row,
                 role="last frame",
-                verdict="failed" if one.error else one.state,
-                at="",
                 atoms=read_frame(one.paths.trajectory, -1) if len(one.thermo.step) else None,
                 survives=one.error is None,
-                numbers=row,
                 reasons=one.error or "",
             )
 

@@ -105,16 +105,11 @@ class LargeRun(Run):
             yield RunStructure(
                 row["name"] or row["source"],
                 row["formula"] or "",
+                verdict,
+                dict(zip(self.numbers, (row["energy"], row["energy_per_atom"], row["converged"]), strict=True)),
                 role=role,
-                verdict=verdict,
-                at="",
                 atoms=None if failed else flat_atoms(row),
                 survives=verdict == "fine",
-                numbers={
-                    "energy_ev": row["energy"],
-                    "energy_per_atom_ev": row["energy_per_atom"],
-                    "converged": row["converged"],
-                },
                 reasons=row["error"] or " ".join(row["flags"] or []),
             )
 

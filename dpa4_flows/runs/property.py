@@ -195,12 +195,10 @@ class PropertyRun(Run):
             yield RunStructure(
                 one.subject.name,
                 one.subject.formula or "",
-                role="",
-                verdict=verdict,
-                at="",
+                verdict,
+                {"energy_ev": found.energy},
                 atoms=None if found.error is not None or found.structure is None else as_atoms(found.structure),
                 survives=verdict == "fine",
-                numbers={"energy_ev": found.energy},
                 reasons="; ".join(dict.fromkeys(errors.values())),
             )
 

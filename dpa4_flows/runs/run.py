@@ -165,23 +165,23 @@ class RunStructure:
     Attributes:
         name: of the candidate, or of the place in a file.
         formula: reduced.
-        role: which of the structures of its candidate it is: the name of the stage that computed it, say.
         verdict: what became of the candidate.
-        at: the stage at which it left, or the last that it passed; empty without stages.
+        numbers: some of those that the run names, plain types; names carry their units.
         atoms: the structure; None if there is none.
         survives: whether the candidate is still in.
-        numbers: some of those that the run names, plain types; names carry their units.
+        role: which of the structures of its candidate it is: the name of the stage that computed it, say.
+        at: the stage at which it left, or the last that it passed; empty without stages.
         reasons: why it left, or flags.
     """
 
     name: str
     formula: str
-    role: str
     verdict: str
-    at: str
-    atoms: Atoms | None
-    survives: bool
     numbers: dict[str, Any]
+    atoms: Atoms | None = None
+    survives: bool = False
+    role: str = ""
+    at: str = ""
     reasons: str = ""
 
 

@@ -305,7 +305,8 @@ class Bakery(Run):
         path.write_text("bread")
 
     def structures(self) -> Iterator[RunStructure]:
-        rye = RunStructure("a/rye", "NaCl", "loaf", "fine", "", bulk("NaCl", "rocksalt", a=5.6), True, {"crust": 1})
+        salt = bulk("NaCl", "rocksalt", a=5.6)
+        rye = RunStructure("a/rye", "NaCl", "fine", {"crust": 1}, salt, survives=True, role="loaf")
         yield from (rye, rye, replace(rye, name="wet", atoms=None), replace(rye, atoms=Atoms("H")))
 
 
