@@ -165,7 +165,7 @@ def test_stability_is_a_flow_of_values(site: Site, tmp_path: Path) -> None:
     flow = maker.make([rocksalt("Mg", 4.3)], tmp_path / "stability.sqlite")
     ids = submit_fireworks(flow, site.launchpad_file)
     site.work()
-    assert FireWorks(site.launchpad_file).state(ids) == {"COMPLETED": 4}
+    assert FireWorks(site.launchpad_file).state(ids) == {"COMPLETED": 1}
     store = SETTINGS.JOB_STORE
     store.connect()
     try:

@@ -19,6 +19,7 @@ from dpa4_flows.campaigns.snapshot import take_snapshot
 from dpa4_flows.cli import app
 from dpa4_flows.documents.schemas import StageResult
 from dpa4_flows.engines import run_local
+from dpa4_flows.reference.table import ReferenceTable
 from dpa4_flows.store.table import ResultsTable
 
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
@@ -105,6 +106,9 @@ def test_stored_run_of_before_goes_on(before: Path) -> None:
     done = dpa4("resume", before)
     assert done.exit_code == 0, done.output
     assert {document.key for document in table.iter_calculations()} >= keys
+    competed = {row["key"] for row in open_run(before.parent / "copy").get_meta("references")}
+    assert competed == {row["key"] for row in table.get_meta("references")}
+    assert competed <= {phase.key for phase in ReferenceTable.in_run(table).phases()}
     assert [row.candidate_id for row in table.ranking()] == [
         row.candidate_id for row in open_run(before.parent / "copy").ranking()
     ]
