@@ -273,6 +273,18 @@ def _energies_of_the_project(info: ModelInfo, systems: Sequence[str]) -> Rivals:
     return Rivals(references, dict.fromkeys(systems, survey), f"{MATERIALS_PROJECT} {version}")
 
 
+def _entry(document: RelaxationDocument, info: ModelInfo, scheme: str, name: str) -> CorrectedEntry:
+    """Entry of a candidate, if it was computed by the model of what competes with it."""
+    other = document.provenance
+    if other.model_sha256 == info.sha256:
+        return document_entry(document, scheme, name)
+    sentence = (
+        f"{document.formula} was computed by {other.model_name}, what competes with it by {info.name}: energies of two "
+        "models do not meet on a hull"
+    )
+    return CorrectedEntry(None, sentence, code="not_comparable")
+
+
 def _stand(
     info: ModelInfo,
     scheme: str,
@@ -284,17 +296,10 @@ def _stand(
     temperature: float | None,
 ) -> Standing:
     """Entries of calculated candidates and of what competes with them."""
-    corrected = {i: document_entry(document, scheme, names[i]) for i, document in documents.items()}
-    for i, document in documents.items():
-        if document.provenance.model_sha256 != info.sha256:
-            sentence = (
-                f"{document.formula} was computed by {document.provenance.model_name}, what competes with it by "
-                f"{info.name}: energies of two models do not meet on a hull"
-            )
-            corrected[i], reasons[i] = CorrectedEntry(None), PlanError(sentence, "not_comparable")
+    corrected = {i: _entry(document, info, scheme, names[i]) for i, document in documents.items()}
     warnings = {i: c.warnings for i, c in corrected.items()}
     for i, found in corrected.items():
-        if found.entry is None and i not in reasons:
+        if found.entry is None:
             code = documents[i].error_code or found.code or "no_corrected_energy"
             reasons[i] = PlanError(found.reason or "no corrected energy", code)
     own = {i: c.entry for i, c in corrected.items() if c.entry is not None}
