@@ -32,6 +32,8 @@ of atoms that are too close throw an adsorbate off its site."""
 PUSH = 0.12
 """Å, standard deviation of the displacement of an adsorbate off exact symmetry. From there H leaves the top
 of Cu (111), a saddle, before its forces are below 0.05 eV/Å; from 0.05 Å it does not."""
+ROOM = 0.9
+"""Of its covalent radius, which an atom that does not bind needs above the surface at the start."""
 DISTORTION = 0.02
 """Å, the same of its atoms against one another, too little for its bonds."""
 _FREE = "selective_dynamics"
@@ -108,6 +110,9 @@ def placed(surface: Surface, site: Site, adsorbate: Adsorbate, angle: float) -> 
     else:
         place[2] = surface.rest(place[None], radius)[0][0]
     atoms = place + np.array(adsorbate.positions) @ _turned(angle, direction).T
+    sizes = ROOM * covalent_radii[[atomic_numbers[symbol] for symbol in adsorbate.species[1:]]]
+    if len(sizes):  # in a trough or beside a step it stands higher, until none of its atoms is in the surface
+        atoms[:, 2] += max(0.0, (surface.rest(atoms[1:], sizes)[0] - atoms[1:, 2]).max())
     slab = surface.slab
     alone = Structure(slab.lattice, adsorbate.species, atoms, coords_are_cartesian=True)
     deviates = random_displacements(to_system(alone))

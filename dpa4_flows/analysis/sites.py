@@ -92,12 +92,12 @@ class Surface:
         self._all: Array = (self.positions[None] + shifts[:, None]).reshape(-1, 3)
         self._all_radii = self.radii[self._index]
 
-    def rest(self, places: Array, radius: float = PROBE) -> tuple[Array, NDArray[np.int64]]:
+    def rest(self, places: Array, radius: float | Array = PROBE) -> tuple[Array, NDArray[np.int64]]:
         """Heights [n] of a ball let down at ``places`` [n, 2 or more], and the atoms on which it comes to rest; −inf
-        where it falls through.
+        where it falls through. ``radius`` is that of all balls or of each.
         """
         positions, radii, atoms = self._upper
-        reach = radii + radius
+        reach = radii + np.reshape(radius, (-1, 1))
         rows = self.slab.lattice.matrix[:2, :2]
         home = np.mod(np.asarray(places)[:, :2] @ np.linalg.inv(rows), 1.0) @ rows
         left = reach**2 - (home[:, :1] - positions[:, 0]) ** 2 - (home[:, 1:] - positions[:, 1]) ** 2

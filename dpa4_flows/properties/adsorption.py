@@ -199,7 +199,9 @@ class Adsorption(Property[AdsorptionDocument]):
             pushed, n_fixed = _prepared(slab)
             facets.append(_Facet(cut, pushed, n_cells, n_fixed, surface, surface.sites()))
         if not facets:
-            raise PlanError(f"no facet has a slab: {skipped[0].reason}", "no_slab")
+            codes = {entry.code for entry in skipped}
+            code = "no_slab" if len(codes) > 1 else codes.pop()
+            raise PlanError(f"no facet has a slab: {skipped[0].reason}", code)
         return found.crystal, facets, skipped
 
     def _too_large(self, cut: Cut, n_atoms: int) -> SkippedTerminations:

@@ -136,7 +136,8 @@ def test_an_adsorbate_is_put_near_its_site_and_keeps_its_shape(name, crystal):
             lengths = put.distance_matrix[len(wide) :, : len(wide)]
             sums = covalent_radii[first.specie.Z] + covalent_radii[list(wide.atomic_numbers)]
             assert 0.8 < (lengths[0] / sums).min() < 1.35
-            assert lengths.min() > 0.75
+            others = covalent_radii[list(put.atomic_numbers[len(wide) :])]
+            assert (lengths / (others[:, None] + covalent_radii[list(wide.atomic_numbers)])).min() > 0.75
             inside = put.distance_matrix[len(wide) :, len(wide) :]
             shape = np.array(adsorbate.positions)
             assert inside == pytest.approx(np.linalg.norm(shape[:, None] - shape, axis=-1), abs=0.15)
@@ -302,8 +303,8 @@ def with_(**settings: object) -> Adsorption:
 @pytest.mark.parametrize(
     ("crystal", "settings", "code", "words"),
     [
-        ("MgO", {"facets": ("111",)}, "no_slab", r"\(111\) is polar"),
-        ("Cu", {"min_length": 12.0, "max_atoms": 50}, "no_slab", "atoms, more than max_atoms = 50"),
+        ("MgO", {"facets": ("111",)}, "polar", r"\(111\) is polar"),
+        ("Cu", {"min_length": 12.0, "max_atoms": 50}, "too_many_atoms", "atoms, more than max_atoms = 50"),
         ("Cu", {"references": {}}, "no_reference", "no gas reference of H is known"),
     ],
 )
