@@ -108,7 +108,7 @@ def placed(surface: Surface, site: Site, adsorbate: Adsorbate, angle: float) -> 
     if site.kind == "unsaturated":
         place = place + direction * (radius - PROBE)
     else:
-        place[2] = surface.rest(place[None], radius)[0][0]
+        place[2] = max(surface.rest(place[None], radius)[0][0], site.level)  # hydrogen fits between atoms
     atoms = place + np.array(adsorbate.positions) @ _turned(angle, direction).T
     sizes = ROOM * covalent_radii[[atomic_numbers[symbol] for symbol in adsorbate.species[1:]]]
     if len(sizes):  # in a trough or beside a step it stands higher, until none of its atoms is in the surface

@@ -55,7 +55,7 @@ class Site:
         elements: of the atoms that it touches, as a formula: ``Pt2Ni``.
         missing_bonds: neighbours that these atoms lack, compared with the crystal, on average.
         place: [3] Å, of the ball at rest.
-        touched: the atoms, by index in the slab.
+        level: Å, mean height of the atoms that it touches.
         direction: [3] away from the surface; not the normal for ``unsaturated`` sites only.
         orbit: which sites symmetry makes equal.
     """
@@ -64,7 +64,7 @@ class Site:
     elements: str
     missing_bonds: float
     place: tuple[float, float, float]
-    touched: tuple[int, ...]
+    level: float
     direction: tuple[float, float, float]
     orbit: int = -1
 
@@ -222,7 +222,7 @@ class Surface:
             elements="".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in counts.items()),
             missing_bonds=float(np.mean([self.missing(int(atom)) for atom in atoms])),
             place=tuple(place.tolist()),
-            touched=tuple(sorted(set(atoms.tolist()))),
+            level=float(self._all[touched, 2].mean()),
             direction=(0.0, 0.0, 1.0) if direction is None else tuple(direction.tolist()),
         )
 

@@ -143,6 +143,14 @@ def test_an_adsorbate_is_put_near_its_site_and_keeps_its_shape(name, crystal):
             assert inside == pytest.approx(np.linalg.norm(shape[:, None] - shape, axis=-1), abs=0.15)
 
 
+def test_hydrogen_does_not_begin_between_the_atoms_of_its_site():
+    for crystal, miller in (("Cu", (1, 0, 0)), ("RuO2", (1, 1, 0)), ("Fe", (1, 0, 0))):
+        face = surface(crystal, miller)
+        for site in distinct(face.sites()):
+            put = placed(face, site, Adsorbate.named("H"), 0.0)
+            assert put.cart_coords[-1, 2] > site.level - 0.2
+
+
 def test_shapes_of_adsorbates_have_bonds_that_hold_them_together():
     for name in _SHAPES:
         adsorbate = Adsorbate.named(name)
