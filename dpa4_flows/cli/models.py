@@ -142,12 +142,12 @@ def _facts_table(model: str, facts: dict[str, Any]) -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for key, value in facts.items():
-        if value in ("", None, [], {}):
+        if value in ("", None, [], (), {}):
             continue
-        if isinstance(value, list):
-            value = (" " if key == "elements" else "\n").join(map(str, value))
-        if isinstance(value, dict):
-            value = "\n".join(f"{name}: {item}" for name, item in value.items())
+        if isinstance(value, list | tuple):
+            value = (" " if key in ("elements", "undecided") else "\n").join(map(str, value))
+        if isinstance(value, dict):  # a whole configuration is for --json
+            value = "\n".join(f"{name}: {item}" for name, item in value.items() if name != "config")
         if isinstance(value, bool):
             value = "yes" if value else "no"
         table.add_row(key.replace("_", " "), f"{value:,}" if key == "n_parameters" else escape(str(value)))

@@ -15,7 +15,7 @@ from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEn
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.completeness import HullCompleteness, Survey
 from dpa4_flows.analysis.corrections import CorrectedEntry
-from dpa4_flows.analysis.frames import FrameError
+from dpa4_flows.analysis.frames import FrameError, zero_problem
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError, gibbs_entries
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError, Property, Steps
 from dpa4_flows.compute.relaxed import PUSHED, Energy, Relaxed
@@ -176,8 +176,9 @@ class Competing(Property[D]):
             scheme = correction_scheme(subject.info, self.corrections)
         except FrameError as error:
             raise PlanError(str(error), "not_comparable") from error
-        reasons = {i: problem for i, one in enumerate(crystals) if (problem := _no_crystal(one)) is not None}
-        systems = {s for system in systems_of(subject) for s in (system, with_elements(system, further))}
+        reasons = {i: why for i, one in enumerate(crystals) if (why := _no_place(one, subject.info)) is not None}
+        kept = Crystals(tuple(one for i, one in enumerate(crystals) if i not in reasons))
+        systems = {s for system in systems_of(kept) for s in (system, with_elements(system, further))}
         whole = {f"structure {i}": (i, crystal) for i, crystal in enumerate(crystals) if i not in reasons}
         asks = {name: Ask(self.calculation, one) for name, (_, one) in whole.items() if one.relaxed is None}
         answers, rivals = yield from self._rivals(subject, sorted(systems), scheme, asks)
@@ -255,6 +256,15 @@ def _no_crystal(crystal: Crystal) -> PlanError | None:
     except PlanError as error:
         return error
     return None
+
+
+def _no_place(crystal: Crystal, info: ModelInfo) -> PlanError | None:
+    """Why a crystal cannot stand on a hull whatever its energy is, so that nothing has to be computed."""
+    if (problem := _no_crystal(crystal)) is not None:
+        return problem
+    elements = whole_crystal(crystal).composition.get_el_amt_dict()
+    mixed = zero_problem(elements, info.zeros, info.undecided)
+    return None if mixed is None else PlanError(mixed[1], mixed[0])
 
 
 def with_elements(system: str, further: Iterable[str]) -> str:

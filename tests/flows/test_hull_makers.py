@@ -107,6 +107,9 @@ def test_energies_of_two_zeros_do_not_meet(library: str) -> None:
     assert "zero of O and not that of Ca" in (found.errors[1] or "") and "Na, Cl" not in (found.errors[1] or "")
     assert found.documents[0] is not None and found.documents[0].formation_energy_per_atom is not None
     assert any("CorrectionRefitMaker" in warning for warning in found.warnings)
+    counts = Counts()
+    ((_, alone),) = compute([("hull", Ask(hull, crystals.crystals[1]))], model, counts=counts)
+    assert alone.error_code == "mixed_energy_zeros" and counts.n_requests == 0
 
 
 def test_structures_may_come_from_a_job(tmp_path: Path) -> None:
