@@ -203,13 +203,14 @@ class CommitteeConfig:
 
     Attributes:
         members: how many; 0 trains one model.
-        differ_by: "seed": in random weights, adapters and the order of frames; "folds": also in the training frames, of
-            which each member leaves out another part. All are validated on the same frames, which none was trained on.
+        differ_by: "folds": in the training frames, of which each member leaves out another part, and in all that "seed"
+            does: random weights, adapters and the order of frames, which from one base make hardly a difference. All
+            are validated on the same frames, which none was trained on.
         member: which of them this run trains, from 1; 0 for all, one after the other.
     """
 
     members: int = 0
-    differ_by: Literal["seed", "folds"] = "seed"
+    differ_by: Literal["folds", "seed"] = "folds"
     member: int = 0
 
     def __post_init__(self) -> None:

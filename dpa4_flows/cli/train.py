@@ -135,8 +135,8 @@ class Flags:
         typer.Option(
             min=2,
             metavar="N",
-            help="Train N models that differ by seed (with --set committee.differ_by=folds also by frames), and join "
-            "them to one, whose predictions carry standard deviations.",
+            help="Train N models, each without another part of the frames (or, with --set committee.differ_by=seed, on "
+            "all), and join them to one, whose predictions carry standard deviations.",
             rich_help_panel=_RUN_PANEL,
         ),
     ] = None

@@ -123,7 +123,7 @@ class TrainMaker(Maker):
         train_data: str | list[str] | None = None,
         validation_data: str | list[str] | None = None,
         *,
-        differ_by: Literal["seed", "folds"] = "seed",
+        differ_by: Literal["folds", "seed"] = "folds",
     ) -> Flow:
         """Train several models side by side, a job each, and join them; the output of the flow is the document of all.
 

@@ -24,7 +24,7 @@ def data(tmp_path_factory):
 
 def test_a_committee_is_trained_member_by_member_and_goes_on_where_it_was_stopped(data, tmp_path):
     changes = {"base": str(base_file(tmp_path)), "finetune__lora_rank": 1, "run__steps": 2, "run__validate_every": 1}
-    changes |= {"committee__members": 2, "committee__differ_by": "folds"}
+    changes |= {"committee__members": 2}
     config = configured(data, tmp_path / "run", preset=None, model=None, **changes)
 
     class Stopped(Exception):
@@ -58,7 +58,7 @@ def test_a_committee_is_trained_member_by_member_and_goes_on_where_it_was_stoppe
 
 
 def test_members_by_seed_have_other_weights_and_may_become_more(data, tmp_path):
-    changes = {"run__steps": 2, "run__validate_every": 2, "data__validation_fraction": 0.2}
+    changes = {"run__steps": 2, "run__validate_every": 2, "committee__differ_by": "seed"}
     config = configured(data, tmp_path / "run", committee__members=2, **changes)
     train(config)
     first, second = (load(Path(m.output) / "model.dpa4", dtype="float64").model for m in config.members())

@@ -14,10 +14,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from typer.testing import CliRunner, Result
 
 import dpa4_flows
-from dpa4_core import DPA4Calculator, read_frames
-from dpa4_core.testing import MorsePotential
+from dpa4_core import DPA4Calculator, Static, predict, read_frames
+from dpa4_core.testing import MorsePotential, morse_committee
 from dpa4_core.train.config import CommitteeConfig
 from dpa4_flows.cli import app
+from dpa4_flows.compute.parts import part_of_text, text_of_part
 
 MORSE, COMMITTEE = "dpa4_core.testing:MorsePotential", "dpa4_core.testing:morse_committee"
 
@@ -41,6 +42,15 @@ def test_documents_of_a_committee_carry_deviations_and_tables_show_them():
     single = dpa4_flows.relax([copper], model=MORSE)
     assert single[0].member_energies is None and single[0].energy_per_atom_std is None
     assert "±" not in repr(single) and "deviation" not in repr(single)
+
+
+def test_parts_of_a_plan_that_was_stopped_keep_what_each_member_said():
+    copper = bulk("Cu", cubic=True)
+    copper.rattle(0.1)
+    (found,) = predict([copper], morse_committee())
+    again = part_of_text(text_of_part(found), Static(copper))
+    assert (again.member_energies == found.member_energies).all() and (again.stress_std == found.stress_std).all()
+    assert again.worst_force_std == found.worst_force_std
 
 
 def rattled(folder, amplitudes=(0.02, 0.3, 0.1)):
