@@ -193,7 +193,7 @@ def test_a_committee_is_a_job_for_each_member_and_one_that_joins_them(
         config={"run": {"steps": 1, "device": "cpu"}, "schedule": {"lr": 1e-3}},
         folder=str(tmp_path / "run"),
         report=False,
-    ).make_committee(2, data, differ_by="folds")
+    ).make_committee(2, data)
     *members, last = (job for job, _ in flow.iterflow())
     assert len(members) == 2 and set(last.input_uuids) == {job.uuid for job in members}
     static = DPA4StaticMaker(model=flow.output.model).make(copper)
