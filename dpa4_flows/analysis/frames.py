@@ -74,6 +74,25 @@ def is_pbe(level_of_theory: str) -> bool:
     return not any(name in text for name in _NOT_PBE) and ("pbe" in text or not _is_stated(text))
 
 
+def seam_problem(crystal: Composition, adsorbate: Mapping[str, float], level_of_theory: str) -> tuple[str, str] | None:
+    """What the +U policy means for an adsorbate on a crystal: a code and the rest of a sentence; None for nothing.
+
+    ``plus_u_seam``: oxygen or fluorine would come onto a metal with +U that the clean slab computes without; one atom
+    moves the whole slab to the other side, by electronvolts per metal atom (A. Warford et al., arXiv 2601.21056).
+    ``plus_u_surface``: slab and adsorbate lie on the +U side alike, which is right in itself and little tested.
+    """
+    metals = [symbol for symbol in crystal.get_el_amt_dict() if symbol in U_VALUES]
+    brought = [symbol for symbol in adsorbate if symbol in _U_ANIONS]
+    if not metals or not applies_u(level_of_theory):
+        return None
+    if u_state(crystal) == "full":
+        return "plus_u_surface", f"has {', '.join(metals)} with +U in the clean slab, too: check against a calculation"
+    if not brought:
+        return None
+    words = f"brings {' and '.join(brought)} onto {', '.join(metals)}, which the training data of this model treat"
+    return "plus_u_seam", f"{words} with +U then and without before: take a model that was trained without +U"
+
+
 def hubbards(composition: Composition) -> dict[str, float]:
     """{element: U in eV} that the policy puts on a cell of this composition; empty if none."""
     if u_state(composition) == "none":

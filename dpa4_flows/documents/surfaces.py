@@ -43,6 +43,9 @@ class AdsorptionSite(Document):
     adsorption_energy: float | None = Field(
         None, description="Electronic energy of adsorption from the gas references, eV; null where it means nothing"
     )
+    free_energy: float | None = Field(
+        None, description="The same as a free energy at 298 K and 0 V, eV; null without a correction of this adsorbate"
+    )
     converged: bool = Field(False, description="Whether it reached its fmax")
     n_steps: int = Field(0, description="Optimiser steps")
     intact: bool = Field(False, description="Whether it is the adsorbate, bound to a surface that is still the same")
@@ -101,6 +104,10 @@ class AdsorptionDocument(Document):
         float | None,
         Quantity("Adsorption energy", "eV", 2, "electronic; of the first adsorbate, on the best site of all facets"),
     ] = Field(None, description="Of the first adsorbate on the best site of all facets, electronic, eV")
+    free_energy: Annotated[
+        float | None,
+        Quantity("Free energy of adsorption", "eV", 2, "298 K, 0 V; of the first adsorbate, on its best site"),
+    ] = Field(None, description="The same as a free energy at 298 K and 0 V, eV")
     best_facet: Annotated[str | None, Quantity("Facet", note="of this site")] = Field(
         None, description="Termination with this site"
     )

@@ -25,6 +25,8 @@ from dpa4_flows.analysis.anomalies import (
     surface_change,
 )
 from dpa4_flows.analysis.facets import miller_of
+from dpa4_flows.analysis.frames import seam_problem
+from dpa4_flows.analysis.free_energy import free_energy
 from dpa4_flows.analysis.gas_references import adsorption_energy, element_references
 from dpa4_flows.analysis.sites import Site, Surface, distinct
 from dpa4_flows.analysis.slabs import below_middle, widened
@@ -88,6 +90,7 @@ class Adsorption(Property[AdsorptionDocument]):
         fmax: eV/Å, to which slabs relax in their fixed cells.
         max_steps: optimiser steps of each slab.
         references: energy of an atom by element, eV, in place of the gas table of the level of theory.
+        corrections: ΔZPE − TΔS by name of the adsorbate, eV, in place of the table.
     """
 
     name: ClassVar[str] = "adsorption"
@@ -106,6 +109,7 @@ class Adsorption(Property[AdsorptionDocument]):
     fmax: float = 0.05
     max_steps: int = 200
     references: dict[str, float] = field(default_factory=dict)
+    corrections: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "facets", tuple(str(facet) for facet in self.facets))
@@ -133,7 +137,8 @@ class Adsorption(Property[AdsorptionDocument]):
         return [miller_of(str(facet)) for facet in self.facets]
 
     def plan(self, crystal: Crystal) -> Plan[AdsorptionDocument]:
-        references = self._references(crystal)
+        adsorbates, seam = self._admitted(crystal)
+        references = self._references(crystal, adsorbates)
         conventional, facets, skipped = self._facets(crystal)
         options = self._options()
         answers = yield {f"clean {facet.cut.name}": Relax(facet.slab, options) for facet in facets}
@@ -142,7 +147,7 @@ class Adsorption(Property[AdsorptionDocument]):
         if all(slab.error is not None for slab in clean):
             raise PlanError(f"all clean slabs failed: {clean[0].error}", "not_computed")
         surfaces = [None if slab.error else Surface(slab.structure, conventional) for slab in clean]
-        starts = [start for i, facet in enumerate(facets) for start in self._starts(i, facet, surfaces[i])]
+        starts = [start for i, facet in enumerate(facets) for start in self._starts(i, facet, surfaces[i], adsorbates)]
         answers = yield {f"site {number}": Relax(start.structure, options) for number, start in enumerate(starts)}
         covered = list(answers.values())
         had_room(covered)
@@ -156,17 +161,35 @@ class Adsorption(Property[AdsorptionDocument]):
                     for start, end in zip(starts, covered, strict=True)
                     if start.facet == i
                 ]
+                for site in document.sites:
+                    site.free_energy = free_energy(site.adsorption_energy, site.adsorbate, self.corrections)
                 _keep_best(document, [end for start, end in zip(starts, covered, strict=True) if start.facet == i])
             found.append(document)
-        return self._document(crystal, conventional, references, found, skipped)
+        document = self._document(crystal, conventional, references, found, skipped)
+        document.warnings = [*seam, *document.warnings]
+        return document
 
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
         return {"formula": crystal.structure.composition.reduced_formula}
 
-    def _references(self, crystal: Crystal) -> dict[str, float]:
+    def _admitted(self, crystal: Crystal) -> tuple[list[Adsorbate], list[Reason]]:
+        """The adsorbates whose energies on this crystal mean something with this model, and what is said of others."""
+        admitted, said = [], []
+        for adsorbate in self.adsorbates:
+            problem = seam_problem(crystal.structure.composition, adsorbate.amounts, crystal.info.level_of_theory)
+            if problem is None or problem[0] != "plus_u_seam":
+                admitted.append(adsorbate)
+            if problem is not None:
+                words = f"{adsorbate.name} on {crystal.structure.composition.reduced_formula}"
+                said.append(Reason(code=problem[0], sentence=f"{words} {problem[1]}"))
+        if not admitted:
+            raise PlanError(said[0].sentence, said[0].code)
+        return admitted, said
+
+    def _references(self, crystal: Crystal, adsorbates: list[Adsorbate]) -> dict[str, float]:
         level = crystal.info.level_of_theory
         known = element_references(level) | self.references
-        needed = dict.fromkeys(symbol for adsorbate in self.adsorbates for symbol in adsorbate.amounts)
+        needed = dict.fromkeys(symbol for adsorbate in adsorbates for symbol in adsorbate.amounts)
         missing = [symbol for symbol in needed if symbol not in known]
         if missing:
             words = f"no gas reference of {', '.join(missing)} is known for {level or 'this level of theory'}"
@@ -210,10 +233,12 @@ class Adsorption(Property[AdsorptionDocument]):
         named = {"facet": cut.facet, "miller": cut.miller, "code": "too_many_atoms"}
         return SkippedTerminations(**named, n_terminations=1, whole_facet=False, reason=reason)
 
-    def _starts(self, number: int, facet: _Facet, surface: Surface | None) -> Iterator[_Start]:
+    def _starts(
+        self, number: int, facet: _Facet, surface: Surface | None, adsorbates: list[Adsorbate]
+    ) -> Iterator[_Start]:
         if surface is None:
             return
-        for adsorbate in self.adsorbates:
+        for adsorbate in adsorbates:
             for site in distinct(facet.sites):
                 for angle in adsorbate.orientations(self.orientations):
                     yield _Start(number, site, adsorbate, angle, placed(surface, site, adsorbate, angle))
@@ -245,6 +270,7 @@ class Adsorption(Property[AdsorptionDocument]):
         if best:
             name = min(best, key=lambda facet: best[facet].adsorption_energy or 0.0)
             document.adsorption_energy, document.best_facet = best[name].adsorption_energy, name
+            document.free_energy = best[name].free_energy
             document.best_site = f"{best[name].end} {best[name].end_elements}"
         return document
 

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.data import covalent_radii
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import RelaxOptions
 from dpa4_flows.analysis.adsorbates import _SHAPES, Adsorbate, placed
 from dpa4_flows.analysis.anomalies import LIMITS, anomalies, energy_problem, migration
+from dpa4_flows.analysis.frames import seam_problem
+from dpa4_flows.analysis.free_energy import free_energy
 from dpa4_flows.analysis.gas_references import PBE_GAS, REFERENCES, adsorption_energy, element_references
 from dpa4_flows.analysis.sites import Surface, distinct
 from dpa4_flows.analysis.slabs import widened
@@ -48,8 +50,8 @@ def surface(name: str, miller: tuple[int, int, int], min_thickness: float = 7.0)
     return Surface(found.slabs[0].slab, found.crystal)
 
 
-def document(wanted: Adsorption, structure: Structure):
-    ((_, found),) = compute([("one", Ask(wanted, Crystal(structure)))], TOY)
+def document(wanted: Adsorption, structure: Structure, model: ModelRef = TOY):
+    ((_, found),) = compute([("one", Ask(wanted, Crystal(structure)))], model)
     return found
 
 
@@ -250,6 +252,31 @@ def test_references_of_atoms_add_up_to_molecules():
     assert adsorption_energy(-13.0, -10.0, {"F": 1}, {"H": -3.0}) is None
 
 
+def test_a_free_energy_is_the_adsorption_energy_with_vibrations_of_the_adsorbate():
+    assert free_energy(-0.47, "H") == pytest.approx(-0.23)  # Pt (111) with the PBE gas table
+    assert free_energy(-0.47, "H", {"H": 0.2}) == pytest.approx(-0.27)
+    assert free_energy(None, "H") is None and free_energy(-1.0, "COOH") is None
+
+
+@pytest.mark.parametrize(
+    ("crystal", "adsorbate", "level", "code"),
+    [
+        ("Ni", "OH", "PBE+U", "plus_u_seam"),
+        ("Ni", "H", "PBE+U", None),
+        ("Ni", "O", "PBE", None),
+        ("Ni", "O", "", "plus_u_seam"),  # a level that is not stated follows the policy
+        ("Pt3Ni", "CO", "PBE+U", "plus_u_seam"),
+        ("Pt", "O", "PBE+U", None),
+        ("NiO", "OH", "PBE+U", "plus_u_surface"),
+        ("Fe4N", "F", "PBE+U", "plus_u_seam"),
+    ],
+)
+def test_oxygen_comes_to_a_metal_with_u_only_where_the_clean_slab_has_it_too(crystal, adsorbate, level, code):
+    amounts = Composition(adsorbate).get_el_amt_dict()
+    found = seam_problem(Composition(crystal), amounts, level)
+    assert (found and found[0]) == code
+
+
 # ---- the property ---------------------------------------------------------------------------------------------------
 
 
@@ -268,6 +295,7 @@ def test_every_site_of_every_adsorbate_is_in_the_document(copper):
     assert facet.coverage == pytest.approx(1.0)
     for site in facet.sites:
         assert site.adsorption_energy == pytest.approx(site.energy - facet.energy + 1.0)
+        assert site.free_energy == pytest.approx(site.adsorption_energy + 0.24)
         assert site.intact or set(site.codes) - {"migrated", "incomplete"}
 
 
@@ -302,6 +330,18 @@ def test_a_found_document_is_that_of_settings_that_went_through_json(tmp_path, c
     ((_, found),) = compute([("one", Ask(again, Crystal(CRYSTALS["Cu"])))], TOY, table, counts=counts)
     assert (counts.n_found, counts.n_requests) == (1, 0)
     assert [s.adsorption_energy for s in found.facets[0].sites] == [s.adsorption_energy for s in copper.facets[0].sites]
+
+
+def test_an_adsorbate_across_the_seam_is_refused_and_the_others_go_on():
+    nickel = CRYSTALS["Cu"].copy()
+    nickel.replace_species({"Cu": "Ni"})
+    both = with_(adsorbates=(Adsorbate.named("O"), Adsorbate.named("H")), references={"H": -1.0, "O": -1.0})
+    with_u = ModelRef("toy_potentials:OMatMorse")
+    found = document(both, nickel, with_u)
+    assert {site.adsorbate for site in found.facets[0].sites} == {"H"}
+    assert [warning.code for warning in found.warnings][0] == "plus_u_seam"
+    assert found.adsorption_energy is None  # which is of the first adsorbate
+    assert document(with_(adsorbates=(Adsorbate.named("O"),)), nickel, with_u).error_code == "plus_u_seam"
 
 
 def with_(**settings: object) -> Adsorption:
