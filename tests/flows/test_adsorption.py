@@ -339,7 +339,7 @@ def test_an_adsorbate_across_the_seam_is_refused_and_the_others_go_on():
     with_u = ModelRef("toy_potentials:OMatMorse")
     found = document(both, nickel, with_u)
     assert {site.adsorbate for site in found.facets[0].sites} == {"H"}
-    assert [warning.code for warning in found.warnings][0] == "plus_u_seam"
+    assert found.warnings[0].code == "plus_u_seam"
     assert found.adsorption_energy is None  # which is of the first adsorbate
     assert document(with_(adsorbates=(Adsorbate.named("O"),)), nickel, with_u).error_code == "plus_u_seam"
 
