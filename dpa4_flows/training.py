@@ -271,11 +271,9 @@ def _forgets(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]
     found = metrics.get("forgetting")
     if not found or found["energy_median"] <= TOLERABLE:
         return []
-    more = "give finetune.replay frames of the base's kind, or raise finetune.replay_fraction"
     return [
-        f"the model is one for the trained systems only: {forgetting_sentence(metrics)}; "
-        f"{more if config['finetune']['replay_own'] else 'train with --replay'}, or lower the learning rate "
-        f"({_lower_rate(config)})"
+        f"the model is one for the trained systems only: {forgetting_sentence(metrics)}; lower the learning rate "
+        f"({_lower_rate(config)}) or give finetune.replay frames of the base's kind"
     ]
 
 

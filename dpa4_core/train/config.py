@@ -267,8 +267,6 @@ class TrainConfig:
             raise TrainConfigError("base fixes the network; leave out preset and [model]")
         if self.base is None and self.finetune != FineTuneConfig():
             raise TrainConfigError("[finetune] needs base, the weights to start from")
-        if self.loss.energy is None:
-            object.__setattr__(self, "loss", dataclasses.replace(self.loss, energy=self.recipe().energy))
         used = ("property",) if self.property is not None else ("energy", "forces", "virial")
         if not any(getattr(self.loss, name) for name in used):
             raise TrainConfigError(f"the loss has no term: loss.{' and loss.'.join(used)} are zero")

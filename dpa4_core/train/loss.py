@@ -17,16 +17,13 @@ from torch import Tensor
 from dpa4_core.errors import DPA4Error
 from dpa4_core.nn.segment import segment_sum
 
-ENERGY = 20.0
-"""Weight of the energy of new networks (arXiv 2606.02419)."""
-
 
 @dataclass(frozen=True)
 class LossConfig:
     """Weights and form of the terms.
 
     Attributes:
-        energy: weight of the energy per atom (eV/atom); None: `ENERGY`, or what the recipe of a run says.
+        energy: weight of the energy per atom (eV/atom).
         forces: weight of the force (eV/Å).
         virial: weight of the virial per atom (eV/atom).
         property: weight of a trained property, in units of its spread over the training frames.
@@ -35,7 +32,7 @@ class LossConfig:
         delta: eV/atom and eV/Å.
     """
 
-    energy: float | None = None
+    energy: float = 20.0
     forces: float = 20.0
     virial: float = 5.0
     property: float = 1.0
@@ -43,15 +40,11 @@ class LossConfig:
     delta: float = 0.01
 
     def __post_init__(self) -> None:
-        weights = (_or_default(self.energy), self.forces, self.virial, self.property)
+        weights = (self.energy, self.forces, self.virial, self.property)
         if min(weights) < 0 or max(weights) == 0:
             raise DPA4Error(f"the weights of the loss must not be negative nor all zero, got {weights}")
         if self.delta <= 0:
             raise DPA4Error(f"delta must be positive, not {self.delta}")
-
-
-def _or_default(energy: float | None) -> float:
-    return ENERGY if energy is None else energy
 
 
 class Labels(NamedTuple):
@@ -126,7 +119,7 @@ def energy_loss(
         term_w = _huber(delta_w, config.delta).mean((1, 2))
     per_label = 1.0 / counts.clamp(min=1.0)
     loss = (
-        _or_default(config.energy) * per_label[0] * (term_e * labels.energy_weight).sum()
+        config.energy * per_label[0] * (term_e * labels.energy_weight).sum()
         + config.forces * per_label[1] * (term_f * labels.force_weight).sum()
         + config.virial * per_label[2] * (term_w * labels.virial_weight).sum()
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dpa4_core.train.loss import ENERGY
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -15,7 +13,6 @@ class Recipe:
         lr: learning rate of the matrices; from a base an upper limit, which a trial step lowers, see
             `dpa4_core.train.probe`.
         vector_rate: learning rate of vectors and scalars over that of the matrices.
-        energy: weight of the energy in the loss.
         frames: of a batch, at least, in the median; one alone has no say in what is common to all.
         epochs: passes over the frames.
         min_steps: of the run, however few the frames are.
@@ -23,7 +20,6 @@ class Recipe:
 
     lr: float
     vector_rate: float
-    energy: float
     frames: int
     epochs: float
     min_steps: int
@@ -32,7 +28,6 @@ class Recipe:
 NEW = Recipe(
     lr=5e-4,  # published for networks of this size (arXiv 2606.02419)
     vector_rate=1.0,
-    energy=ENERGY,
     frames=1,  # small data sets need many small steps
     epochs=100.0,
     min_steps=1,
@@ -46,9 +41,6 @@ ALL_WEIGHTS = Recipe(
     # the 7,086 vectors and scalars move energies by 13 meV/atom at 1e-4, all of them together: more than the million
     # numbers in matrices, and nothing that the data ask for
     vector_rate=0.1,
-    # at 20 the energy is a tenth of the loss of a good base: with 48 frames of As2SO6, forces became five times better
-    # in 60 steps and energies, 6.2 meV/atom between polymorphs, stayed as they were
-    energy=100.0,
     frames=4,
     epochs=20.0,
     min_steps=300,  # 60 frames of 16 atoms come down by a factor of two in 100 steps, and ten minutes allow some 500
@@ -57,16 +49,13 @@ ALL_WEIGHTS = Recipe(
 ADAPTERS = Recipe(
     lr=1e-4,  # the products of two thin factors move energies and forces by 0.6 of what whole matrices do
     vector_rate=0.05,  # so that vectors move as with all weights
-    energy=100.0,
     frames=4,
     epochs=20.0,
     min_steps=300,
 )
 
-PROPERTY_ON_BASE = Recipe(
-    lr=1e-4, vector_rate=1.0, energy=ENERGY, frames=1, epochs=20.0, min_steps=1
-)  # the head is new
-PROPERTY_ON_ADAPTERS = Recipe(lr=5e-4, vector_rate=1.0, energy=ENERGY, frames=1, epochs=20.0, min_steps=1)
+PROPERTY_ON_BASE = Recipe(lr=1e-4, vector_rate=1.0, frames=1, epochs=20.0, min_steps=1)  # the head is new
+PROPERTY_ON_ADAPTERS = Recipe(lr=5e-4, vector_rate=1.0, frames=1, epochs=20.0, min_steps=1)
 
 
 def recipe(*, base: bool, adapters: bool, head: bool) -> Recipe:

@@ -235,7 +235,7 @@ def loss_through_derive(model, store, chosen, config):
             delta = output.virial[position] + volume * torch.from_numpy(np.array(arrays["stress"][i]))
             terms[2].append(weight * delta.abs().mean() / n_atoms[position])
     means = [torch.stack(term).sum() / len(term) for term in terms]
-    return 20.0 * means[0] + config.forces * means[1] + config.virial * means[2]
+    return config.energy * means[0] + config.forces * means[1] + config.virial * means[2]
 
 
 def test_gradient_equals_that_of_a_hand_made_loss_through_derive(tmp_path):
