@@ -173,10 +173,8 @@ def test_what_became_worse_than_the_base_stands_in_the_colour_of_a_warning(folde
         "or give finetune.replay frames",
     ):
         assert words in _Page(page).text, words
-    assert (
-        "--replay"
-        not in _Page(render(run, {"forgetting": forgotten | {"force_max": 0.02, "energy_median": 1e-3}}, {})).text
-    )
+    little = {"forgetting": forgotten | {"force_max": 0.02, "energy_median": 1e-3}}
+    assert "or give finetune.replay frames" not in _Page(render(run, little, {})).text
     assert '<b class="worse">' not in render(run, {"warnings": []}, {})
 
 
