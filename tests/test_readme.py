@@ -8,6 +8,7 @@ from jobflow import Flow
 
 from dpa4_flows.bundled import bundled_campaigns
 from dpa4_flows.cli.app import Dpa4Group
+from dpa4_flows.properties.registry import property_names
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -39,7 +40,7 @@ def test_atomate2_example_builds_a_flow():
 
 def test_commands_exist():
     used = set(re.findall(r"^dpa4 (\w+)", "\n".join(SHELL), flags=re.MULTILINE))
-    assert used and used <= set(Dpa4Group.commands_by_name)
+    assert used and used <= {*Dpa4Group.commands_by_name, *property_names()}
     assert "battery" in bundled_campaigns()
 
 
