@@ -119,11 +119,12 @@ def main() -> None:
             if way == arguments.ways[0]:
                 print(f"{name:16s} base        {shown(row['before'])}")
             mark = f"   worse: {', '.join(row['worse'])}" if row["worse"] else ""
+            forgotten = row["forgetting"]
+            numbers = [1e3 * forgotten[key] for key in ("energy_median", "energy_max", "together")]
+            changes = "{:.2g} (at most {:.2g}, together {:.2g}) meV/atom".format(*numbers)
             print(
                 f"{'':16s} {way:11s} {shown(row['after'])}   rate {row['rate']:.1e}, best of {row['steps']} steps: "
-                f"{row['best']}, {row['cpu_s_per_step']:.2f} s of processor per step, other systems "
-                f"{1e3 * row['forgetting']['energy_median']:.2g} (at most {1e3 * row['forgetting']['energy_max']:.2g}) "
-                f"meV/atom{mark}",
+                f"{row['best']}, {row['cpu_s_per_step']:.2f} s of processor per step, other systems {changes}{mark}",
                 flush=True,
             )
             worse |= bool(row["worse"])

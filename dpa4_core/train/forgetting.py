@@ -44,13 +44,15 @@ class Forgetting:
 
     Attributes:
         n_systems: that both know.
-        energy_median, energy_max: eV/atom, absolute, on the zero of the base: the shift of the offsets of the elements
-            that were trained is taken out.
+        together: eV/atom, by which all energies moved in the median on the zero of the base: the shift of the offsets
+            of the trained elements is taken out. It cancels among other systems, not against trained ones.
+        energy_median, energy_max: eV/atom, absolute, beside ``together``.
         force_median, force_max: eV/Å, mean absolute change of a component in a system.
         worst: formula of the system whose energy changed most.
     """
 
     n_systems: int
+    together: float
     energy_median: float
     energy_max: float
     force_median: float
@@ -92,10 +94,12 @@ def forgetting(base: Potential, model: Potential, trained: Set[int]) -> Forgetti
         (b.energy - a.energy - sum(shifts.get(z, 0.0) for z in atoms.numbers)) / len(atoms)
         for atoms, a, b in zip(systems, before, after, strict=True)
     ]
-    changed = np.abs(energy)
+    together = float(np.median(energy))
+    changed = np.abs(np.array(energy) - together)
     force = np.array([np.abs(_forces(b) - _forces(a)).mean() for a, b in zip(before, after, strict=True)])
     return Forgetting(
         len(systems),
+        together,
         float(np.median(changed)),
         float(changed.max()),
         float(np.median(force)),

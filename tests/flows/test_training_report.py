@@ -166,7 +166,14 @@ def test_what_became_worse_than_the_base_stands_in_the_colour_of_a_warning(folde
     for words in ("energy worse on the validation frames, at best 4 → 12 meV/atom", "--lr 0.0001 in place of 0.0003"):
         assert words in text, words
     assert "the stresses look like kbar" in text and '<b class="worse">' in page
-    forgotten = {"n_systems": 20, "worst": "NaCl", "energy_median": 0.003, "energy_max": 0.04, "force_median": 0.001}
+    forgotten = {
+        "n_systems": 20,
+        "worst": "NaCl",
+        "together": 0.001,
+        "energy_median": 0.003,
+        "energy_max": 0.04,
+        "force_median": 0.001,
+    }
     page = render(run, {"forgetting": forgotten | {"force_max": 0.02}}, {})
     for words in (
         "20 other systems changed by 3 meV/atom in the median, 40 at most (NaCl)",
