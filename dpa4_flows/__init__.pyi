@@ -9,6 +9,7 @@ from dpa4_flows.campaigns.run import prepare_run as prepare_run
 from dpa4_flows.campaigns.stage import Stage as Stage
 from dpa4_flows.engines import run_local as run_local
 from dpa4_flows.engines import submit_fireworks as submit_fireworks
+from dpa4_flows.makers.batch import BatchActivityMaker as BatchActivityMaker
 from dpa4_flows.makers.batch import BatchAdsorptionMaker as BatchAdsorptionMaker
 from dpa4_flows.makers.batch import BatchElasticMaker as BatchElasticMaker
 from dpa4_flows.makers.batch import BatchPhononMaker as BatchPhononMaker

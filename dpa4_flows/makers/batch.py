@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dpa4_flows.compute.relaxed import Energy, Relaxed
+from dpa4_flows.documents.activity import ActivityDocument
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.documents.stability import ElasticPart, PhononPart
 from dpa4_flows.documents.surfaces import AdsorptionDocument
 from dpa4_flows.makers.property import PropertyMaker
+from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.phonons import Phonons
@@ -52,3 +54,11 @@ class BatchAdsorptionMaker(PropertyMaker[AdsorptionDocument]):
 
     property: Adsorption = field(default_factory=Adsorption)
     name: str = "DPA4 adsorption"
+
+
+@dataclass
+class BatchActivityMaker(PropertyMaker[ActivityDocument]):
+    """Activity of relaxed crystals as electrodes; fields of `PropertyMaker`, settings of `Activity`."""
+
+    property: Activity = field(default_factory=Activity)
+    name: str = "DPA4 activity"

@@ -165,9 +165,9 @@ class Adsorption(Property[AdsorptionDocument]):
                     site.free_energy = free_energy(site.adsorption_energy, site.adsorbate, self.corrections)
                 _keep_best(document, [end for start, end in zip(starts, covered, strict=True) if start.facet == i])
             found.append(document)
-        document = self._document(crystal, conventional, references, found, skipped)
-        document.warnings = [*seam, *document.warnings]
-        return document
+        whole = self._document(crystal, conventional, references, found, skipped)
+        whole.warnings = [*seam, *whole.warnings]
+        return whole
 
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
         return {"formula": crystal.structure.composition.reduced_formula}

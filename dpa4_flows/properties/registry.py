@@ -30,6 +30,7 @@ _OURS = {
     "stability": f"{_HERE}.stability:Stability",
     "surface": f"{_HERE}.surface:SurfaceEnergies",
     "adsorption": f"{_HERE}.adsorption:Adsorption",
+    "activity": f"{_HERE}.activity:Activity",
     "equation_of_state": f"{_HERE}.equation_of_state:EquationOfState",
     "hull": f"{_HERE}.hull:Hull",
     "window": f"{_HERE}.windows:ElectrochemicalWindows",

@@ -1,0 +1,264 @@
+"""Activity: limits of hand-made free energies, facets of hand-made sites, the property on the toy potential."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from ase.build import bulk
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.activity import (
+    OXYGEN,
+    REACTIONS,
+    activity,
+    descriptor,
+    levels,
+    mean_over,
+    reaction_of,
+    steps,
+    volcano,
+)
+from dpa4_flows.analysis.adsorbates import Adsorbate
+from dpa4_flows.compute.driver import Counts, compute
+from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.documents.activity import ActivityDocument
+from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet, AdsorptionSite
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.activity import Activity, shares_of
+from dpa4_flows.properties.adsorption import Adsorption
+from dpa4_flows.properties.settings import plain_settings, with_settings
+from dpa4_flows.properties.surface import EquilibriumShape, SurfaceDocument, SurfaceEnergies, Termination
+from dpa4_flows.report.figures_activity import activity_figures
+from dpa4_flows.store.table import ResultsTable
+
+HER, ORR, OER = (REACTIONS[name] for name in ("HER", "ORR", "OER"))
+COPPER = AseAtomsAdaptor.get_structure(bulk("Cu", "fcc", a=3.6))
+CUBE = AseAtomsAdaptor.get_structure(bulk("Cu", "fcc", a=3.6, cubic=True))
+TOY = ModelRef("dpa4_core.testing.morse:MorsePotential")
+THIN = Adsorption((), ("110",), min_length=2.5, min_thickness=5.0, vacuum=9.0, max_steps=100, references={"H": -1.0})
+SHAPE = SurfaceEnergies(min_thickness=5.0, vacuum=8.0, max_steps=0)
+PT = {"OH": 0.78, "O": 1.60, "OOH": 3.98}
+"""Textbook: the limiting potential of Pt (111) is 0.78 V, its overpotential 0.45 V (Nørskov et al. 2004)."""
+
+
+# ---- numbers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reaction", REACTIONS.values(), ids=REACTIONS)
+def test_an_ideal_catalyst_is_level_at_the_equilibrium_potential(reaction):
+    ideal = {"H": 0.0, "OH": 1.23, "O": 2.46, "OOH": 3.69}
+    assert activity(reaction, ideal).overpotential == pytest.approx(0)
+    assert activity(reaction, ideal).limiting_potential == pytest.approx(reaction.equilibrium)
+    along = levels(reaction, ideal, reaction.equilibrium)
+    assert along == pytest.approx([reaction.ends[0]] * len(reaction.states))
+
+
+def test_platinum_reduces_oxygen_as_in_the_textbook():
+    found = activity(ORR, PT)
+    assert (found.limiting_step, found.limiting_potential) == ("OH → H₂O", pytest.approx(0.78))
+    assert found.overpotential == pytest.approx(0.45)
+    assert [step.free_energy for step in steps(ORR, PT)] == pytest.approx([-0.94, -2.38, -0.82, -0.78])
+    assert descriptor(ORR, PT) == 0.78
+
+
+def test_evolution_goes_the_way_of_reduction_backwards_and_is_limited_elsewhere():
+    assert [-s.free_energy for s in steps(ORR, PT)][::-1] == pytest.approx([s.free_energy for s in steps(OER, PT)])
+    found = activity(OER, PT)
+    assert (found.limiting_step, found.limiting_potential) == ("O → OOH", pytest.approx(2.38))
+    assert found.overpotential == pytest.approx(1.15)
+    assert descriptor(OER, PT) == pytest.approx(0.82)
+
+
+@pytest.mark.parametrize(("energy", "step"), [(-0.09, "H → H₂"), (0.45, "H⁺ → H")])  # Pt, Au: Nørskov et al. 2005
+def test_hydrogen_that_binds_too_well_does_not_leave_and_that_binds_too_badly_does_not_come(energy, step):
+    assert activity(HER, {"H": energy}) == (step, -abs(energy), abs(energy))
+
+
+@pytest.mark.parametrize("x", [-0.5, 0.5, 0.86, 1.5, 2.0])
+def test_surfaces_on_the_common_line_lie_on_the_volcano(x):
+    middle = {"OH": x, "O": x + 1.6, "OOH": x + 3.2}
+    away = {"OH": 0.86, "O": 0.86 + x, "OOH": 0.86 + 3.2}
+    for reaction, energies in ((HER, {"H": x}), (ORR, middle), (OER, away)):
+        assert descriptor(reaction, energies) == pytest.approx(x)
+        assert activity(reaction, energies).limiting_potential == pytest.approx(volcano(reaction, x))
+    assert sum(step.free_energy for step in steps(OER, middle)) == pytest.approx(OXYGEN)
+
+
+def test_a_mean_counts_the_area_and_is_none_where_a_facet_that_counts_has_no_value():
+    assert mean_over({"111": 1.0, "100": 0.0}, {"111": 0.75, "100": 0.25}) == pytest.approx(0.75)
+    assert mean_over({"111": 1.0, "100": None}, {"111": 1.0, "100": 0.0}) == 1.0
+    assert mean_over({"111": 1.0, "100": None}) is None
+    assert mean_over({"111": 1.0}, {"111": 0.5, "100": 0.5}) is None
+    assert mean_over({}) is None
+
+
+def test_a_reaction_is_one_of_a_list():
+    assert reaction_of("orr") is ORR
+    with pytest.raises(DPA4Error, match="no reaction 'HERR'; did you mean 'HER'"):
+        with_settings(Activity, {"reaction": "herr"})
+    with pytest.raises(DPA4Error, match="HER has none"):
+        with_settings(Activity, {"scale_ooh": True})
+    made = with_settings(Activity, {"reaction": "oer", "adsorption": {"adsorbates": ["CO", "O"], "facets": ["111"]}})
+    assert [one.name for one in made._adsorption().adsorbates] == ["O", "OH", "OOH", "CO"]
+    assert with_settings(Activity, plain_settings(made)) == made
+
+
+# ---- facets --------------------------------------------------------------------------------------------------------
+
+
+def adsorbed(facets: dict[str, dict[str, float]], *lost: str) -> AdsorptionDocument:
+    """Sites with these free energies; those of ``lost`` are not intact."""
+    fields = {"n_atoms": 4, "n_fixed": 2, "area": 9.0, "coverage": 1.0, "structure": {}}
+    start = {"start": "on_top", "start_elements": "Cu", "missing_bonds": 3.0, "angle": 0.0}
+    return AdsorptionDocument(
+        formula="Cu",
+        crystal=CUBE.as_dict(),
+        adsorbates={name: {} for energies in facets.values() for name in energies},
+        facets=[
+            AdsorptionFacet(
+                name=name,
+                facet=name[:3],
+                miller=tuple(map(int, name[:3])),
+                **fields,
+                sites=[
+                    AdsorptionSite(
+                        adsorbate=which,
+                        **start,
+                        end="hollow_fcc",
+                        end_elements="Cu3",
+                        converged=True,
+                        adsorption_energy=energy,
+                        free_energy=energy,
+                        intact=which not in lost,
+                    )
+                    for which, energy in energies.items()
+                ],
+            )
+            for name, energies in facets.items()
+        ],
+        converged=True,
+        provenance=PROVENANCE,
+    )
+
+
+def shaped(fractions: dict[str, float], names: tuple[str, ...], lowest: tuple[str, ...]) -> SurfaceDocument:
+    return SurfaceDocument(
+        formula="Cu",
+        terminations=[
+            Termination(
+                name=name,
+                facet=name[:3],
+                miller=tuple(map(int, name[:3])),
+                lowest=name in lowest,
+                n_atoms=4,
+                converged=True,
+                structure={},
+            )
+            for name in names
+        ],
+        shape=EquilibriumShape(vertices=[], faces=[], area_fractions=fractions),
+        provenance=PROVENANCE,
+    )
+
+
+PROVENANCE = Activity().origin(Crystal(COPPER))
+
+
+def judged(wanted: Activity, sites: AdsorptionDocument, shape: SurfaceDocument | None = None) -> ActivityDocument:
+    return wanted._document(Crystal(COPPER), sites, shape)
+
+
+def codes(document: ActivityDocument) -> list[str]:
+    return [reason.code for reason in document.warnings]
+
+
+def test_the_most_active_facet_stands_for_a_crystal_and_means_go_by_area():
+    sites = adsorbed({"111": {"H": 0.1}, "100": {"H": -0.3}})
+    found = judged(Activity(reference=-0.2), sites, shaped({"111": 0.75, "100": 0.25}, ("111", "100"), ("111", "100")))
+    assert (found.best_facet, found.descriptor, found.overpotential) == ("111", 0.1, 0.1)
+    assert found.relative_descriptor == pytest.approx(0.3)
+    assert found.mean_overpotential == pytest.approx(0.75 * 0.1 + 0.25 * 0.3)
+    assert found.mean_descriptor == pytest.approx(0.75 * 0.1 - 0.25 * 0.3)
+    assert found.weighted and codes(found) == []
+    plain = judged(Activity(weighted=False), sites)
+    assert plain.mean_overpotential == pytest.approx(0.2)
+    assert codes(plain) == ["facets_not_weighted"]
+
+
+def test_a_shape_weighs_the_termination_that_appears_or_nothing():
+    sites = adsorbed({"111_1": {"H": 0.1}, "111_2": {"H": 0.2}, "100": {"H": 0.0}})
+    names = ("111_1", "111_2", "100")
+    fractions = {"111": 0.6, "100": 0.4, "110": 0.0}
+    assert shares_of(sites, shaped(fractions, names, ("111_2", "100"))) == ({"111_1": 0, "111_2": 0.6, "100": 0.4}, "")
+    assert "which of 111_1, 111_2" in shares_of(sites, shaped(fractions, ("111_1", "100"), ("111_1", "100")))[1]
+    assert "(110) has 10% of the area" in shares_of(sites, shaped(fractions | {"110": 0.1}, names, names))[1]
+
+
+def test_a_facet_without_an_adsorbate_has_no_number_and_its_mean_has_none():
+    found = judged(Activity("ORR", weighted=False), adsorbed({"111": PT, "100": {"OH": 0.7, "OOH": 3.9}}))
+    assert found.facets[1].limiting_potential is None and found.facets[1].steps == []
+    assert (found.best_facet, found.mean_overpotential) == ("111", None)
+    assert "adsorbate_missing" in codes(found)
+    nothing = judged(Activity("ORR", weighted=False), adsorbed({"111": PT}, "OH"))
+    assert nothing.overpotential is None and nothing.best_facet is None
+    assert activity_figures({"one": nothing}) == []
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_ooh_that_is_not_there_lies_on_the_common_line_and_a_code_says_so(asked):
+    sites = adsorbed({"111": {"OH": 0.78, "O": 1.6} if asked else PT}, "OOH")
+    found = judged(Activity("ORR", weighted=False, scale_ooh=asked), sites)
+    assert found.facets[0].free_energies["OOH"] == pytest.approx(3.98)
+    assert found.facets[0].ooh_above_oh is None
+    assert "ooh_by_scaling" in codes(found)
+    assert found.limiting_potential == pytest.approx(0.78)
+
+
+def test_ooh_far_from_the_common_line_is_told_and_counts_as_computed():
+    found = judged(Activity("ORR", weighted=False), adsorbed({"111": PT | {"OOH": 4.5}}))
+    assert "off_scaling" in codes(found)
+    assert found.limiting_potential == pytest.approx(0.42)
+    assert "off_scaling" not in codes(judged(Activity("ORR", weighted=False), adsorbed({"111": PT})))
+
+
+def test_every_facet_is_on_the_volcano_and_the_best_in_the_diagram():
+    shape = shaped({"111": 0.75, "100": 0.25}, ("111", "100"), ("111", "100"))
+    sites = adsorbed({"111": PT, "100": {"OH": 0.5, "O": 1.2, "OOH": 3.7}})
+    diagram, peak = activity_figures({"a": judged(Activity("ORR", reference=0.8), sites, shape)})
+    (bars,) = diagram.figure.data
+    assert list(bars.y[::2]) == pytest.approx(levels(ORR, PT, 1.23))
+    _, facets, mean = peak.figure.data
+    assert sorted(facets.x) == [0.5, 0.78]
+    assert mean.x[0] == pytest.approx(0.75 * 0.78 + 0.25 * 0.5)
+    assert len(peak.figure.layout.shapes) == 1
+
+
+# ---- the property --------------------------------------------------------------------------------------------------
+
+
+def test_activity_is_that_of_the_sites_which_are_computed_once(tmp_path):
+    table, counts = ResultsTable(tmp_path / "results.sqlite"), Counts()
+
+    def document(wanted: Activity | Adsorption):
+        ((_, found),) = compute([("one", Ask(wanted, Crystal(COPPER)))], TOY, table, counts=counts)
+        return found
+
+    found = document(Activity(adsorption=THIN, surface=SHAPE))
+    n_requests = counts.n_requests
+    sites = document(replace(THIN, adsorbates=(Adsorbate.named("H"),)))
+    other = document(Activity(adsorption=THIN, surface=SHAPE, reference=-1.0))
+    assert counts.n_requests == n_requests
+    assert found.descriptor == sites.free_energy == other.descriptor
+    assert found.limiting_potential == -abs(found.descriptor)
+    assert other.relative_descriptor == pytest.approx(found.descriptor + 1.0)
+    assert codes(found)[-1] == "facets_not_weighted"  # one facet of three
+
+
+def test_oxygen_across_the_seam_has_no_activity():
+    nickel = COPPER.copy()
+    nickel.replace_species({"Cu": "Ni"})
+    asked = Activity("OER", replace(THIN, references={"H": -1.0, "O": -1.0}))
+    ((_, found),) = compute([("one", Ask(asked, Crystal(nickel)))], ModelRef("toy_potentials:OMatMorse"))
+    assert (found.error_code, found.formula, found.reaction) == ("plus_u_seam", "Ni", "OER")
