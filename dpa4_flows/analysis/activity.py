@@ -35,6 +35,7 @@ class Reaction:
         equilibrium: V.
         oxidation: whether electrons are given off.
         descriptor: how it is written.
+        top: eV, of the descriptor at the top of the volcano.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Reaction:
     equilibrium: float
     oxidation: bool
     descriptor: str
+    top: float
 
     @property
     def adsorbates(self) -> tuple[str, ...]:
@@ -54,9 +56,9 @@ class Reaction:
 REACTIONS: Mapping[str, Reaction] = {
     one.name: one
     for one in (
-        Reaction("HER", "hydrogen evolution", ("H⁺", "H", "H₂"), (0.0, 0.0), 0.0, False, "ΔG(H)"),
+        Reaction("HER", "hydrogen evolution", ("H⁺", "H", "H₂"), (0.0, 0.0), 0.0, False, "ΔG(H)", 0.0),
         Reaction(
-            "ORR", "oxygen reduction", ("O₂", "OOH", "O", "OH", "H₂O"), (OXYGEN, 0.0), OXYGEN / 4, False, "ΔG(OH)"
+            "ORR", "oxygen reduction", ("O₂", "OOH", "O", "OH", "H₂O"), (OXYGEN, 0.0), OXYGEN / 4, False, "ΔG(OH)", 0.86
         ),
         Reaction(
             "OER",
@@ -66,6 +68,7 @@ REACTIONS: Mapping[str, Reaction] = {
             OXYGEN / 4,
             True,
             "ΔG(O) − ΔG(OH)",
+            1.6,
         ),
     )
 }

@@ -26,7 +26,7 @@ class ActivityFacet(Document):
     miller: tuple[int, int, int] = Field(description="Miller indices, of the conventional cell")
     share: float | None = Field(None, description="Of the area of the equilibrium shape; null if it is not weighted")
     free_energies: dict[str, float] = Field(
-        default_factory=dict, description="Of each adsorbate on its best intact site, 298 K and 0 V, eV"
+        default_factory=dict, description="Of each adsorbate on its best intact site, 298 K and 0 V, with solvation, eV"
     )
     sites: dict[str, str] = Field(default_factory=dict, description="Kind of this site, with the elements of its atoms")
     steps: list[ActivityStep] = Field(default_factory=list, description="Of the reaction, in order")

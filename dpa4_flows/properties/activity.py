@@ -44,6 +44,8 @@ class Activity(Property[ActivityDocument]):
         weighted: whether means over facets go by their share of the equilibrium shape, for which slabs of their own are
             computed.
         surface: surface energies that the shape is made of.
+        solvation: eV, by adsorbate, by which water lowers (below 0) its free energy: -0.5 for OH and -0.4 for OOH on
+            metals, say; 0 without.
         scale_ooh: whether OOH is put 3.2 eV above OH and not computed; so it is where OOH has no intact site.
         reference: descriptor that others are compared with, that of Pt (111) with the same model and settings, say, eV.
     """
@@ -57,6 +59,7 @@ class Activity(Property[ActivityDocument]):
     adsorption: Adsorption = field(default_factory=lambda: Adsorption(adsorbates=()))
     weighted: bool = True
     surface: SurfaceEnergies = field(default_factory=SurfaceEnergies)
+    solvation: dict[str, float] = field(default_factory=dict)
     scale_ooh: bool = False
     reference: float | None = None
 
@@ -68,6 +71,9 @@ class Activity(Property[ActivityDocument]):
         if self.scale_ooh and "OOH" not in reaction.adsorbates:
             raise DPA4Error(f"scale_ooh is for reactions with OOH; {reaction.name} has none")
         self._adsorption().check()
+        names = [one.name for one in self._adsorption().adsorbates]
+        if unknown := [name for name in self.solvation if name not in names]:
+            raise DPA4Error(f"solvation is given for {', '.join(unknown)}; the adsorbates are {', '.join(names)}")
         if self.weighted:
             self.surface.check()
 
@@ -104,6 +110,9 @@ class Activity(Property[ActivityDocument]):
             provenance=self.origin(crystal),
         )
         document.warnings = [*sites.warnings, *(reason for facet in facets for reason in facet.reasons)]
+        if "OH" in reaction.adsorbates and not self.solvation:
+            words = "OH and OOH are taken without water, which binds them: this may decide the limiting step"
+            document.warnings.append(Reason(code="no_solvent", sentence=f"{words} (setting solvation)"))
         if problem:
             words = f"means are over facets as they are, not by their area: {problem}"
             document.warnings.append(Reason(code="facets_not_weighted", sentence=words))
@@ -125,7 +134,11 @@ class Activity(Property[ActivityDocument]):
     def _facet(self, reaction: Reaction, sites: AdsorptionFacet, adsorbates: list[str]) -> ActivityFacet:
         facet = ActivityFacet(name=sites.name, facet=sites.facet, miller=sites.miller)
         best = {name: site for name in adsorbates if (site := sites.best(name)) is not None}
-        energies = {name: site.free_energy for name, site in best.items() if site.free_energy is not None}
+        energies = {
+            name: site.free_energy + self.solvation.get(name, 0.0)
+            for name, site in best.items()
+            if site.free_energy is not None
+        }
         facet.free_energies = energies
         facet.sites = {name: f"{best[name].end} {best[name].end_elements}" for name in energies}
         facet.reasons += self._remarks(reaction, sites, energies)

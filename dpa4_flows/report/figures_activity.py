@@ -38,6 +38,7 @@ def _diagram(reaction: Reaction, best: Mapping[str, ActivityFacet]) -> FigureBlo
         xaxis={"tickvals": along.tolist(), "ticktext": list(reaction.states), "showgrid": False},
         yaxis={"title": f"free energy at {reaction.equilibrium:.2f} V, eV"},
     )
+    figure.update_xaxes(zeroline=False)
     for (name, facet), colour in zip(islice(best.items(), _DIAGRAMS), cycle(PALETTE), strict=False):
         energies = levels(reaction, facet.free_energies, reaction.equilibrium)
         figure.add_scatter(
@@ -69,7 +70,7 @@ def _volcano(reaction: Reaction, documents: Mapping[str, ActivityDocument]) -> F
         xaxis={"title": f"{reaction.descriptor}, eV"}, yaxis={"title": "limiting potential against RHE, V"}
     )
     places = [x for _, x, _ in points]
-    curve = np.linspace(min(places) - _BEYOND, max(places) + _BEYOND, 201)
+    curve = np.linspace(min([*places, reaction.top]) - _BEYOND, max([*places, reaction.top]) + _BEYOND, 201)
     line = {"color": PALETTE[5], "width": 1.5, "dash": "dot"}
     limits = [volcano(reaction, x) for x in curve.tolist()]
     figure.add_scatter(x=curve, y=limits, mode="lines", line=line, name="scaling", hoverinfo="skip")

@@ -86,6 +86,12 @@ def test_surfaces_on_the_common_line_lie_on_the_volcano(x):
     assert sum(step.free_energy for step in steps(OER, middle)) == pytest.approx(OXYGEN)
 
 
+@pytest.mark.parametrize("reaction", REACTIONS.values(), ids=REACTIONS)
+def test_the_top_of_a_volcano_is_where_it_is_nearest_to_equilibrium(reaction):
+    away = [abs(volcano(reaction, reaction.top + x) - reaction.equilibrium) for x in (0.0, -0.1, 0.1)]
+    assert away[0] < min(away[1:]) - 0.05
+
+
 def test_a_mean_counts_the_area_and_is_none_where_a_facet_that_counts_has_no_value():
     assert mean_over({"111": 1.0, "100": 0.0}, {"111": 0.75, "100": 0.25}) == pytest.approx(0.75)
     assert mean_over({"111": 1.0, "100": None}, {"111": 1.0, "100": 0.0}) == 1.0
@@ -214,6 +220,18 @@ def test_ooh_that_is_not_there_lies_on_the_common_line_and_a_code_says_so(asked)
     assert found.facets[0].ooh_above_oh is None
     assert "ooh_by_scaling" in codes(found)
     assert found.limiting_potential == pytest.approx(0.78)
+
+
+def test_water_lowers_free_energies_and_without_it_a_code_says_so():
+    dry = adsorbed({"111": {"O": 1.536, "OH": 1.267, "OOH": 4.386}})  # DPA4-Neo
+    found = judged(Activity("ORR", weighted=False), dry)
+    assert (found.limiting_step, found.limiting_potential) == ("O → OH", pytest.approx(0.269))
+    assert "no_solvent" in codes(found)
+    wet = judged(Activity("ORR", weighted=False, solvation={"OH": -0.5, "OOH": -0.4}), dry)
+    assert (wet.limiting_step, wet.limiting_potential) == ("OH → H₂O", pytest.approx(0.767))
+    assert "no_solvent" not in codes(wet)
+    with pytest.raises(DPA4Error, match="solvation is given for OH; the adsorbates are H"):
+        with_settings(Activity, {"solvation": {"OH": -0.5}})
 
 
 def test_ooh_far_from_the_common_line_is_told_and_counts_as_computed():
