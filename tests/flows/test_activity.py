@@ -40,8 +40,8 @@ TOY = ModelRef("dpa4_core.testing.morse:MorsePotential")
 THIN = Adsorption((), ("110",), min_length=2.5, min_thickness=5.0, vacuum=9.0, max_steps=100, references={"H": -1.0})
 SHAPE = SurfaceEnergies(min_thickness=5.0, vacuum=8.0, max_steps=0)
 PT = {"OH": 0.78, "O": 1.60, "OOH": 3.98}
-"""OH as in the textbook, where the limiting potential of Pt (111) is 0.78 V and its overpotential 0.45 V (Nørskov et al.
-2004); OOH by scaling, and an O that limits nothing."""
+"""OH as in the textbook, where the limiting potential of Pt (111) is 0.78 V and its overpotential 0.45 V (Nørskov et
+al. 2004); OOH by scaling, and an O that limits nothing."""
 
 
 # ---- numbers -------------------------------------------------------------------------------------------------------
