@@ -51,9 +51,7 @@ def test_parameter_counts(preset):
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == COUNTS[preset]
 
 
-@pytest.mark.parametrize(
-    "preset", [pytest.param(name, marks=[pytest.mark.slow] * (name == "plus")) for name in PRESETS]
-)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_physics_of_presets(preset):
     failures = [r for r in run_physics_suite(random_potential(preset)) if not r.passed]
     assert not failures, failures

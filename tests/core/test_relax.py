@@ -99,7 +99,7 @@ def ase_relaxation(atoms: Atoms, *, relax_cell: bool, pressure_gpa: float) -> tu
     ("structures", "relax_cell", "pressure_gpa"),
     [
         ([oxide(), copper(), partly_fixed()], True, 0.0),
-        pytest.param([copper(), partly_fixed()], True, 10.0, marks=pytest.mark.slow),
+        ([copper(), partly_fixed()], True, 10.0),
         ([partly_fixed(), molecule("H2O")], False, 0.0),
     ],
     ids=["cell", "cell under pressure", "positions"],
