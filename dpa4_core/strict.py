@@ -12,13 +12,20 @@ import json
 import math
 import tomllib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from dpa4_core.errors import DPA4Error
 
 T = TypeVar("T")
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the closest known one, or all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}"
 
 
 @dataclass(frozen=True)
@@ -65,9 +72,7 @@ def build(kind: type[T], data: Any, where: str) -> T:
     known = [f.name for f in dataclasses.fields(kind) if f.init]  # type: ignore[arg-type]
     for key in data:
         if key not in known:
-            near = difflib.get_close_matches(str(key)[:100], known, 1)
-            meant = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
-            raise DPA4Error(f"{where}: unknown key {_shown(key)}; {meant}")
+            raise DPA4Error(f"{where}: unknown key {_shown(key)}; {meant(str(key)[:100], known)}")
     values = {key: typed(hints[key], value, f"{where}, {key}") for key, value in data.items()}
     lacking = [
         f.name

@@ -19,6 +19,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
+from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from dpa4_core.files import replacing
@@ -137,7 +138,7 @@ def write_replay(base: PotentialLike, path: Path) -> int:
     for atoms, said in zip(systems, predict(systems, base, strict=True), strict=True):
         results: dict[str, Any] = {"energy": said.energy, "forces": said.forces}
         if said.stress is not None:
-            results["stress"] = said.stress.ravel()[[0, 4, 8, 5, 2, 1]]
+            results["stress"] = full_3x3_to_voigt_6_stress(said.stress)
         atoms.calc = SinglePointCalculator(atoms, **results)
         atoms.info["config_type"] = "".join(sorted({chemical_symbols[z] for z in atoms.numbers}))
         frames.append(atoms)

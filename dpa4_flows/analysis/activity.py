@@ -8,13 +8,13 @@ electrode, free energies in eV at 0 V.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.strict import meant
 
 OXYGEN = 4.92
 """eV, of O₂ + 2 H₂ above 2 H₂O: measured, since no functional gives O₂ well (Nørskov et al. 2004)."""
@@ -97,9 +97,7 @@ def reaction_of(name: str) -> Reaction:
     """
     known = REACTIONS.get(name.upper())
     if known is None:
-        near = difflib.get_close_matches(name.upper(), REACTIONS, n=1)
-        meant = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(REACTIONS)}"
-        raise DPA4Error(f"there is no reaction {name!r}; {meant}")
+        raise DPA4Error(f"there is no reaction {name!r}; {meant(name.upper(), REACTIONS)}")
     return known
 
 

@@ -10,8 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 from pymatgen.core import Structure
 
-from dpa4_core.data.deviates import random_displacements
-from dpa4_core.data.structures import to_system
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import Relax, RelaxOptions, RelaxResult
 from dpa4_flows.analysis.adsorbates import Adsorbate, placed
@@ -30,15 +28,13 @@ from dpa4_flows.analysis.free_energy import free_energy
 from dpa4_flows.analysis.gas_references import adsorption_energy, element_references
 from dpa4_flows.analysis.sites import Site, Surface, distinct
 from dpa4_flows.analysis.slabs import below_middle, widened
-from dpa4_flows.analysis.surface import Cut, cuts
+from dpa4_flows.analysis.surface import Cut
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
+from dpa4_flows.documents.calculations import RATTLE, rattled
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet, AdsorptionSite, SkippedTerminations
-from dpa4_flows.properties.part import had_room, whole_crystal
-
-PUSH = 0.02
-"""Å, standard deviation of the displacements of a clean slab off exact symmetry, as of crystals before relaxations."""
+from dpa4_flows.properties.part import had_room, slabs_of
 
 
 @dataclass(frozen=True)
@@ -197,20 +193,8 @@ class Adsorption(Property[AdsorptionDocument]):
         return {symbol: known[symbol] for symbol in needed}
 
     def _facets(self, crystal: Crystal) -> tuple[Structure, list[_Facet], list[SkippedTerminations]]:
-        structure = whole_crystal(crystal)
-        try:
-            found = cuts(
-                structure,
-                self.max_index,
-                self.min_thickness,
-                self.vacuum,
-                self.max_terminations,
-                facets=self._millers(),
-                nonstoichiometric=True,
-                asymmetric=True,
-            )
-        except ValueError as reason:
-            raise PlanError(str(reason), "not_cut") from reason
+        how = self.max_index, self.min_thickness, self.vacuum, self.max_terminations
+        found = slabs_of(crystal, *how, facets=self._millers(), nonstoichiometric=True, asymmetric=True)
         skipped = list(found.skipped)
         facets: list[_Facet] = []
         for cut in found.slabs:
@@ -278,16 +262,10 @@ class Adsorption(Property[AdsorptionDocument]):
 def _prepared(slab: Structure) -> tuple[Structure, int]:
     """The slab with its lower half fixed and the rest pushed off exact symmetry, and how many atoms are fixed."""
     fixed = below_middle(slab)
-    pushes = PUSH * random_displacements(to_system(slab)) * ~fixed[:, None]
     free = [[not still] * 3 for still in fixed.tolist()]
-    pushed = Structure(
-        slab.lattice,
-        slab.species,
-        slab.cart_coords + pushes,
-        coords_are_cartesian=True,
-        to_unit_cell=True,
-        site_properties={"selective_dynamics": free},
-    )
+    held = slab.copy(site_properties={"selective_dynamics": free})
+    pushed = rattled(held, RATTLE)
+    assert isinstance(pushed, Structure), "a slab is no molecule"
     return pushed, int(fixed.sum())
 
 

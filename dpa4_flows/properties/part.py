@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 from pymatgen.core import Structure
 
 from dpa4_core.relax import RelaxResult
+from dpa4_flows.analysis.surface import Cuts, cuts
 from dpa4_flows.compute.driver import OUT_OF_MEMORY
 from dpa4_flows.compute.plan import Crystal, PlanError, Property
 from dpa4_flows.documents.stability import StabilityPart
@@ -48,3 +49,18 @@ def whole_crystal(crystal: Crystal) -> Structure:
     if problem := crystal_problem(crystal.structure):
         raise PlanError(problem, "no_crystal")
     return crystal.structure
+
+
+def slabs_of(
+    crystal: Crystal, max_index: int, min_thickness: float, vacuum: float, max_terminations: int, **which: Any
+) -> Cuts:
+    """The terminations of a crystal; arguments as of `dpa4_flows.analysis.surface.cuts`.
+
+    Raises:
+        PlanError: it is no crystal, or cannot be cut.
+    """
+    structure = whole_crystal(crystal)
+    try:
+        return cuts(structure, max_index, min_thickness, vacuum, max_terminations, **which)
+    except ValueError as reason:
+        raise PlanError(str(reason), "not_cut") from reason

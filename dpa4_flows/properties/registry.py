@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.strict import meant
 
 if TYPE_CHECKING:
     from dpa4_flows.compute.plan import Property
@@ -63,7 +64,7 @@ def property_class(name: str) -> type[Property[Any]]:
     """
     found = _homes().get(canonical(name), ())
     if not found:
-        raise UnknownPropertyError(f"there is no property {name!r}; {_meant(name)}")
+        raise UnknownPropertyError(f"there is no property {name!r}; {meant(canonical(name), _homes())}")
     if len(found) > 1:
         raise DPA4Error(f"several packages have a property {name!r} ({', '.join(found)}): uninstall all but one")
     module, _, attribute = found[0].partition(":")
@@ -80,11 +81,6 @@ def closest(name: str) -> str | None:
     """The property whose name is nearly ``name``."""
     near = difflib.get_close_matches(canonical(name), _homes(), n=1)
     return near[0] if near else None
-
-
-def _meant(name: str) -> str:
-    near = closest(name)
-    return f"did you mean {near!r}?" if near else f"choose from {', '.join(_homes())}"
 
 
 @cache

@@ -13,14 +13,14 @@ from dpa4_core.predict import Prediction
 from dpa4_core.relax import Relax, RelaxOptions, RelaxResult, Static
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.facets import Miller
-from dpa4_flows.analysis.surface import J_M2_PER_EV_A2, Cut, Cuts, cuts, facet_energies, surface_energy
+from dpa4_flows.analysis.surface import J_M2_PER_EV_A2, Cut, Cuts, facet_energies, surface_energy
 from dpa4_flows.analysis.wulff import wulff
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, checked
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.documents.surfaces import SkippedTerminations
-from dpa4_flows.properties.part import had_room, whole_crystal
+from dpa4_flows.properties.part import had_room, slabs_of
 
 STRAINED_GPA = 0.5
 """Of any component of the stress on the crystal; beyond it a slab relaxes more than its surface."""
@@ -171,18 +171,8 @@ class SurfaceEnergies(Property[SurfaceDocument]):
         return {"formula": crystal.structure.composition.reduced_formula}
 
     def _cuts(self, crystal: Crystal) -> Cuts:
-        structure = whole_crystal(crystal)
-        try:
-            found = cuts(
-                structure,
-                self.max_index,
-                self.min_thickness,
-                self.vacuum,
-                self.max_terminations,
-                nonstoichiometric=bool(self.chemical_potentials),
-            )
-        except ValueError as reason:
-            raise PlanError(str(reason), "not_cut") from reason
+        how = self.max_index, self.min_thickness, self.vacuum, self.max_terminations
+        found = slabs_of(crystal, *how, nonstoichiometric=bool(self.chemical_potentials))
         if not found.slabs:
             raise PlanError(f"no facet has a slab: {found.skipped[0].reason}", "no_slab")
         return found
