@@ -129,7 +129,7 @@ def test_what_is_put_later_joins_the_batch_at_once() -> None:
 
 def test_requests_of_mixed_size_keep_the_batch_full() -> None:
     potential = Counting()
-    requests = {str(i): Relax(crystal(i, n=1 + i * 7 % 23)) for i in range(60)}
+    requests = {str(i): Relax(crystal(i, n=1 + i * 7 % 23)) for i in range(45)}
     flight = InFlight(potential, 64)
     flight.put(requests.items())
     full = []

@@ -32,9 +32,14 @@ VARIANTS = {
 
 
 def random_potential(preset: str, **changes) -> Potential:
-    """A preset at small width whose weights are all random: at initialisation every residual branch is zero."""
-    small = {"channels": 8, "n_blocks": min(PRESETS[preset]["n_blocks"], 2), "cutoff": 4.5}
-    settings = PRESETS[preset] | small | {"elements": ("H", "C", "O", "Si", "Cu")} | changes
+    """A preset at small width whose weights are all random: at initialisation every residual branch is zero.
+
+    Degrees up to 3 go through all of its code; the rotation of higher ones has tests of its own.
+    """
+    preset_settings = PRESETS[preset]
+    small = {"channels": 8, "n_blocks": min(preset_settings["n_blocks"], 2), "cutoff": 4.5}
+    small["lmax"] = min(preset_settings.get("lmax", 3), 3)
+    settings = preset_settings | small | {"elements": ("H", "C", "O", "Si", "Cu")} | changes
     model = DPA4(DPA4Config.from_dict(settings), torch.float64)
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():

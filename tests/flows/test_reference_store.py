@@ -39,7 +39,7 @@ from dpa4_flows.reference.sources import BundledPhases, MaterialsProjectPhases, 
 from dpa4_flows.reference.store import ReferenceStore, canonical_system
 
 DATA = Path(__file__).parents[1] / "data"
-MODEL, RELAXED = ModelRef(MORSE), Relaxed(fmax=0.05)
+MODEL, RELAXED = ModelRef(MORSE), Relaxed(fmax=0.05, check_minimum=False)
 SLOW = ModelRef("toy_potentials:SlowMorse")
 XENON = Structure(Lattice.cubic(4), ["Li", "Xe"], [[0.0] * 3, [0.5] * 3])
 
@@ -215,7 +215,7 @@ def test_hull_query_takes_milliseconds_without_model_and_network(
 
 def test_store_knows_its_model_and_settings(store: ReferenceStore, tmp_path: Path) -> None:
     folder = tmp_path / "library"
-    other = ReferenceStore.for_model(MODEL, Relaxed(fmax=0.1), folder)
+    other = ReferenceStore.for_model(MODEL, replace(RELAXED, fmax=0.1), folder)
     assert other.table.path != store.table.path
     assert [summarise(s).settings["fmax"] for s in stores(folder)] in ([0.05, 0.1], [0.1, 0.05])
     opened = ReferenceStore.open(store.table.path)
@@ -264,7 +264,7 @@ from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.sources import BundledPhases
 from dpa4_flows.reference.store import ReferenceStore
-store = ReferenceStore.for_model(ModelRef("toy_potentials:SlowMorse"), Relaxed(fmax=0.05), {folder!r})
+store = ReferenceStore.for_model(ModelRef("toy_potentials:SlowMorse"), Relaxed(fmax=0.05, check_minimum=False), {folder!r})
 print(store.build({systems!r}, [BundledPhases()], max_atoms_per_batch={atoms}).n_computed)
 """
 
