@@ -264,7 +264,8 @@ from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.sources import BundledPhases
 from dpa4_flows.reference.store import ReferenceStore
-store = ReferenceStore.for_model(ModelRef("toy_potentials:SlowMorse"), Relaxed(fmax=0.05, check_minimum=False), {folder!r})
+relaxed = Relaxed(fmax=0.05, check_minimum=False)
+store = ReferenceStore.for_model(ModelRef("toy_potentials:SlowMorse"), relaxed, {folder!r})
 print(store.build({systems!r}, [BundledPhases()], max_atoms_per_batch={atoms}).n_computed)
 """
 
