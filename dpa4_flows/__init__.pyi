@@ -12,6 +12,7 @@ from dpa4_flows.engines import submit_fireworks as submit_fireworks
 from dpa4_flows.makers.batch import BatchActivityMaker as BatchActivityMaker
 from dpa4_flows.makers.batch import BatchAdsorptionMaker as BatchAdsorptionMaker
 from dpa4_flows.makers.batch import BatchElasticMaker as BatchElasticMaker
+from dpa4_flows.makers.batch import BatchElectrodeMaker as BatchElectrodeMaker
 from dpa4_flows.makers.batch import BatchPhononMaker as BatchPhononMaker
 from dpa4_flows.makers.batch import BatchRelaxMaker as BatchRelaxMaker
 from dpa4_flows.makers.batch import BatchStaticMaker as BatchStaticMaker
@@ -38,6 +39,7 @@ from dpa4_flows.store.jobs import complete_job_store as complete_job_store
 from dpa4_flows.store.table import ResultsTable as ResultsTable
 from dpa4_flows.verbs import compute as compute
 from dpa4_flows.verbs import elastic as elastic
+from dpa4_flows.verbs import electrode as electrode
 from dpa4_flows.verbs import equation_of_state as equation_of_state
 from dpa4_flows.verbs import hull as hull
 from dpa4_flows.verbs import phonons as phonons

@@ -40,6 +40,7 @@ from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.competition import CACHE
 from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
 from dpa4_flows.properties.equation_of_state import EquationOfState, EquationOfStateDocument
 from dpa4_flows.properties.hull import Hull, HullPlace
 from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
@@ -201,6 +202,19 @@ def stability(
     Strains and phonons are those of the structure with the symmetry that it has, see `properties.stability.Stability`.
     """
     return _one(Stability(relaxation, elastic, phonons, max_follow_steps, hull), structures, model, **how)
+
+
+def electrode(
+    structures: Structures,
+    *,
+    model: str | ModelRef = "dpa4-neo",
+    working_ion: str = "Li",
+    relaxation: Relaxed = PUSHED,
+    check_charged: bool = False,
+    **how: Unpack[How],
+) -> Results[ElectrodeDocument]:
+    """Voltage, capacity and volume change of insertion electrodes; see `properties.electrode.Electrode`."""
+    return _one(Electrode(working_ion, relaxation, check_charged), structures, model, **how)
 
 
 def equation_of_state(

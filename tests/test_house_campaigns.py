@@ -13,6 +13,7 @@ from dpa4_flows.campaigns.funnel import Funnel
 from dpa4_flows.campaigns.hull import HULL
 from dpa4_flows.campaigns.relaxed import RELAX
 from dpa4_flows.campaigns.sanity import SANITY
+from dpa4_flows.properties.registry import property_names
 
 FLOWS = Path(__file__).parent.parent / "dpa4_flows"
 OWN = ("campaigns/battery", "properties/electrode", "analysis/electrode")  # the last one is its physics
@@ -40,7 +41,9 @@ def test_no_battery_stage_or_value_is_named_outside_its_files() -> None:
     found = {}
     for path in sorted(FLOWS.rglob("*.py")):
         where = str(path.relative_to(FLOWS))
-        if not where.startswith(OWN) and (named := (stages | values | codes) & names_in(ast.parse(path.read_text()))):
+        listed = set(property_names()) if where == "properties/registry.py" else set()  # a property has its name there
+        named = (stages | values | codes) - listed
+        if not where.startswith(OWN) and (named := named & names_in(ast.parse(path.read_text()))):
             found[where] = named
     assert not found
 

@@ -111,12 +111,19 @@ class RedoxBound:
         capacity_redox: as far as the metals reach their highest states, at most ``capacity_ions``; None if
             the oxidation states cannot be guessed.
         reason: one sentence if the compound cannot work as an electrode.
+        limit: one sentence if the metals give less charge than the ions.
     """
 
     redox_elements: tuple[str, ...]
     capacity_ions: float
     capacity_redox: float | None
     reason: str | None
+    limit: str | None = None
+
+    @property
+    def capacity(self) -> float:
+        """What leaves, mAh per g of the discharged compound; without a metal the anions are oxidised."""
+        return self.capacity_ions if self.limit is None or self.capacity_redox is None else self.capacity_redox
 
 
 def remove_ions(structure: Structure, working_ion: str) -> Structure:
@@ -240,8 +247,16 @@ def redox_bound(composition: Composition, working_ion: str) -> RedoxBound:
     electrons = {symbol: amounts[symbol] * max(0.0, REDOX_LIMITS[symbol] - states[symbol]) for symbol in metals}
     active = tuple(symbol for symbol in metals if electrons[symbol] > 0)
     capacity = min(capacity_ions, sum(electrons.values()) * per_electron)
-    reason = None if active else f"{', '.join(metals)} in {formula} cannot be oxidised further"
-    return RedoxBound(active, capacity_ions, capacity, reason)
+    if not active:
+        reason = f"{', '.join(metals)} in {formula} cannot be oxidised further"
+        return RedoxBound(active, capacity_ions, capacity, reason)
+    if capacity >= capacity_ions - 0.5:
+        return RedoxBound(active, capacity_ions, capacity, None)
+    limit = (
+        f"the highest oxidation states of {', '.join(active)} allow {capacity:.0f} of the {capacity_ions:.0f} mAh/g "
+        f"that removing all {working_ion} would give"
+    )
+    return RedoxBound(active, capacity_ions, capacity, None, limit)
 
 
 def _count(structure: Structure, symbol: str) -> float:

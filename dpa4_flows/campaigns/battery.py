@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
-from pymatgen.core import Composition
+from pymatgen.core import Composition, Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import on_hull
-from dpa4_flows.analysis.electrode import ElectrodeError, electrode_properties, redox_bound, remove_ions
-from dpa4_flows.analysis.frames import zero_problem
+from dpa4_flows.analysis.electrode import ElectrodeError, redox_bound, remove_ions
 from dpa4_flows.analysis.hull import HullResult
 from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.nearby import NEAR, nearest_compound
@@ -34,16 +32,13 @@ from dpa4_flows.campaigns.relaxed import RELAX, Relaxation, judge_relaxation
 from dpa4_flows.campaigns.sanity import SANITY, InputDocument, SanitySection, check
 from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
-from dpa4_flows.compute.plan import Crystal
-from dpa4_flows.documents.provenance import provenance
+from dpa4_flows.compute.driver import compute
+from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystal
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason, ReasonKind, voided
-from dpa4_flows.documents.schemas import Document, Provenance, RelaxationDocument
+from dpa4_flows.documents.schemas import Document, RelaxationDocument
+from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
 from dpa4_flows.properties.hull import Place
-
-_CAPACITY_VOID = ("oxidation_limit", "not_topotactic")
-_VOLTAGE_VOID = ("saddle", "saddle_charged", "across_u_seam")
-_VOLUME_VOID = ("saddle", "saddle_charged", "unreliable_vdw")
 
 
 def _with_a_charge(ion: str) -> str:
@@ -83,16 +78,10 @@ def judge_input(case: Case) -> Finding:
     bound = redox_bound(structure.composition, ion)
     if case.settings.require_redox_metal and bound.reason:
         return dataclasses.replace(finding, reasons=[Reason(code="no_redox_metal", sentence=bound.reason)])
-    reasons, capacity = list(finding.reasons), bound.capacity_ions
-    allowed = bound.capacity_redox if bound.redox_elements else None  # without a metal the anions are oxidised
-    if allowed is not None and allowed < bound.capacity_ions - 0.5:
-        capacity = allowed
-        sentence = (
-            f"the highest oxidation states of {', '.join(bound.redox_elements)} allow {allowed:.0f} "
-            f"of the {bound.capacity_ions:.0f} mAh/g that removing all {ion} would give"
-        )
-        reasons.append(Reason(code="oxidation_limit", sentence=sentence))
-    values = ElectrodeInput(n_atoms=len(structure), capacity_bound=capacity)
+    reasons = list(finding.reasons)
+    if bound.limit is not None:
+        reasons.append(Reason(code="oxidation_limit", sentence=bound.limit))
+    values = ElectrodeInput(n_atoms=len(structure), capacity_bound=bound.capacity)
     return dataclasses.replace(finding, reasons=reasons, values=values)
 
 
@@ -195,123 +184,6 @@ RELAX_CHARGED = Stage(
 # ---- voltage and capacity
 
 
-class ElectrodeDocument(Document):
-    """An insertion electrode between one discharged and one charged composition."""
-
-    working_ion: str = Field(description="Element that moves")
-    discharged_formula: str = Field(description="Reduced formula with the working ion")
-    charged_formula: str = Field(description="Reduced formula without it")
-    average_voltage: Annotated[
-        float,
-        Quantity(
-            "Voltage",
-            "V",
-            2,
-            "average over full removal of the ion, 0 K; ±0.25 V against PBE+U",
-            error=0.3,
-            goal="max",
-            scale=(2.5, 4.5),  # below, a cathode gives energy away; above, electrolytes oxidise
-            voided_by=_VOLTAGE_VOID,
-            too_low="voltage_too_low",
-            too_high="voltage_too_high",
-            priority=10,
-        ),
-    ] = Field(description="Average voltage against the working-ion metal, V, 0 K")
-    capacity_grav: Annotated[
-        float,
-        Quantity(
-            "Capacity",
-            "mAh/g",
-            0,
-            "theoretical, all working ions removed, per discharged mass",
-            goal="max",
-            scale=(100.0, 300.0),  # 148 LiMn2O4, 170 LiFePO4, 274 LiCoO2
-            voided_by=_CAPACITY_VOID,
-            too_low="capacity_too_low",
-            priority=11,
-        ),
-    ] = Field(description="Gravimetric capacity per discharged mass, mAh/g")
-    capacity_vol: Annotated[
-        float,
-        Quantity(
-            "Vol. capacity",
-            "mAh/cm³",
-            0,
-            "theoretical, per discharged volume",
-            short="capacity",
-            goal="max",
-            scale=(400.0, 1400.0),  # 606 LiFePO4, 1,390 LiCoO2
-            voided_by=_CAPACITY_VOID,
-            priority=16,
-        ),
-    ] = Field(description="Volumetric capacity per discharged volume, mAh/cm³")
-    energy_grav: Annotated[
-        float,
-        Quantity(
-            "Specific energy",
-            "Wh/kg",
-            0,
-            "active material only; a cell reaches roughly half of it",
-            short="energy",
-            goal="max",
-            scale=(300.0, 1200.0),  # 560 LiMn2O4, 585 LiFePO4, 1,000 LiCoO2, 1,110 LiNiO2
-            voided_by=(*_CAPACITY_VOID, *_VOLTAGE_VOID),
-            priority=12,
-        ),
-    ] = Field(description="Specific energy per discharged mass, Wh/kg")
-    energy_vol: Annotated[
-        float,
-        Quantity(
-            "Energy density",
-            "Wh/L",
-            0,
-            "active material only, per discharged volume",
-            short="energy",
-            goal="max",
-            scale=(1000.0, 5500.0),  # 2,080 LiFePO4, 5,090 LiCoO2
-            voided_by=(*_CAPACITY_VOID, *_VOLTAGE_VOID),
-            priority=17,
-        ),
-    ] = Field(description="Energy density per discharged volume, Wh/L")
-    volume_change_percent: Annotated[
-        float,
-        Quantity(
-            "Volume change",
-            "%",
-            1,
-            "relative to the discharged volume; no dispersion in the model: layered hosts come apart",
-            short="ΔV",
-            goal="zero",
-            scale=(0.0, 10.0),  # particles crack beyond about 10
-            voided_by=_VOLUME_VOID,
-            too_high="large_volume_change",
-            priority=15,
-        ),
-    ] = Field(description="Volume change on charging, % of the discharged volume")
-    interlayer_change_percent: Annotated[
-        float | None,
-        Quantity(
-            "Largest stretch",
-            "%",
-            1,
-            "largest principal stretch of the cell on charging, signed; in a layered host the change of the interlayer "
-            "distance",
-            voided_by=_VOLUME_VOID,
-            goal="zero",
-            detail=True,
-            priority=30,
-        ),
-    ] = Field(None, description="Largest principal stretch of the cell on charging, signed, %")
-    volume_change_reliable: bool = Field(
-        description="False if the charged host fell apart along one axis: no dispersion in the model"
-    )
-    host_displacement: Annotated[
-        float | None, Quantity("Host displacement", "Å", 2, "largest of a host atom on charging", detail=True)
-    ] = Field(None, description="Largest displacement of a host atom relative to the cell on charging, Å")
-    warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
-    provenance: Provenance
-
-
 @dataclass(frozen=True)
 class IonMetal(CompetingPhases):
     """Relaxes the metal of the working ion, whose energy a voltage needs; it is among the competing phases."""
@@ -325,35 +197,45 @@ class IonMetal(CompetingPhases):
         return {_ion(scene)}
 
 
-def judge_electrode(case: Case) -> Finding:
-    """Voltage from uncorrected energies, in which the +U of host and electrode cancels."""
-    metal = case.scene.shared(_ion_metal)
-    if isinstance(metal, DPA4Error):
-        return Finding(case.id, [Reason(code="no_voltage", sentence=f"no voltage: {metal}")])
-    discharged, charged = case.calculations["relax"], case.calculations["relax_charged"]
-    ion = _ion(case.scene)
-    origin = discharged.provenance
-    elements = [site.specie.symbol for site in case.relaxed("relax")]
-    if problem := zero_problem([*elements, ion], origin.zeros, origin.undecided):
-        return Finding(case.id, [Reason(code=problem[0], sentence=f"no voltage: {problem[1]}")])
-    try:
-        found = electrode_properties(
-            case.relaxed("relax"),
-            case.relaxed("relax_charged"),
-            energy_discharged=_number(discharged.energy),
-            energy_charged=_number(charged.energy),
-            energy_per_ion_metal=_number(metal.energy_per_atom),
-            working_ion=ion,
-        )
-    except ElectrodeError as error:
-        return Finding(case.id, [Reason(code="no_voltage", sentence=f"no voltage: {error}")])
-    origin = provenance(case.scene.run.model, {"working_ion": ion})
-    reasons = [Reason(code=code, sentence=sentence) for code, sentence in found.warnings.items()]
-    completed = [case.scene.funnel.completed(reason) for reason in reasons]
-    document = ElectrodeDocument(**dataclasses.asdict(found) | {"warnings": completed}, provenance=origin)
+@dataclass(frozen=True)
+class RunElectrode(Electrode):
+    """The electrode in a campaign: forms of the metal are those among the phases of the run.
+
+    Attributes:
+        forms: of the metal.
+    """
+
+    forms: tuple[Structure, ...] = field(default=(), metadata=NO_NUMBER)
+
+    @classmethod
+    def of_scene(cls, scene: Scene) -> RunElectrode:
+        """With the settings of the campaign."""
+        run, ion = scene.run, _ion(scene)
+        forms = scene.competing.structures([phase.key for phase in scene.competing.phases([ion])])
+        return cls(ion, run.relaxed, run.campaign.relax_charged.check_minimum, tuple(forms.values()))
+
+    def metal(self) -> Iterable[Structure]:
+        return self.forms
+
+
+def judge_electrodes(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
+    """Voltages by the property; what it asks for, the stages before have relaxed."""
+    asked = scene.shared(RunElectrode.of_scene)
+    subjects = {case.id: relaxed(case) for case in cases}
+    keys = {case.id: [case.calculations[stage].key for stage in ELECTRODE.needs] for case in cases}
+    asks = ((name, Ask(asked, crystal)) for name, crystal in subjects.items())
+    for name, document in compute(asks, scene.run.model, scene.table):
+        yield electrode_finding(name, document, keys[name])
+
+
+def electrode_finding(name: str, document: ElectrodeDocument, keys: Sequence[str] = ()) -> Finding:
+    """What a candidate is worth as an electrode; flags of its relaxations are those of their stages."""
+    if document.error is not None:
+        code = document.error_code if document.error_code in ZERO_REASONS else "no_voltage"
+        return Finding(name, [Reason(code=code, sentence=f"no voltage: {document.error}")])
     return Finding(
-        case.id,
-        reasons,
+        name,
+        [reason for reason in document.warnings if reason.code in ELECTRODE.reasons],
         values=document,
         document=document,
         sentences={
@@ -361,29 +243,15 @@ def judge_electrode(case: Case) -> Finding:
             "capacity_grav": "capacity {value:.0f} mAh/g is {side}{limit:g} mAh/g",
             "volume_change_percent": "the volume changes by {value:+.1f} % on charging, more than {limit:g} %",
         },
-        keys=[discharged.key, charged.key, metal.key],
-        provenance=origin,
+        keys=keys,
+        provenance=document.provenance,
     )
-
-
-def _ion_metal(scene: Scene) -> RelaxationDocument | DPA4Error:
-    """The metal of the working ion in its form of lowest energy, uncorrected, or why there is none."""
-    documents = scene.table.calculations(phase.key for phase in scene.competing.phases([_ion(scene)]))
-    usable = [found for found in documents.values() if found.converged and found.energy_per_atom is not None]
-    if not usable:
-        return DPA4Error(f"no form of elemental {_ion(scene)} has an energy")
-    return min(usable, key=lambda found: _number(found.energy_per_atom))
-
-
-def _number(value: float | None) -> float:
-    assert value is not None  # a converged calculation has every number
-    return value
 
 
 ELECTRODE = Stage(
     name="electrode",
     title="Electrode properties",
-    judge=judge_electrode,
+    over_all=judge_electrodes,
     quantities=ElectrodeDocument,
     criteria={
         "average_voltage": Limits(min=2.5, max=4.5),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,18 +52,42 @@ class Resting:
 
 
 class ComputeCommand(TyperCommand):
-    """Shows the settings of the properties that stand on the line below its options."""
+    """Takes and shows the settings of the properties that stand on the line as options of its own."""
 
     _asked: Sequence[str] = ()
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         self._asked = [name for name in args if canonical(name) in property_names()]
-        return super().parse_args(ctx, args)
+        own = {flag for option in self.params for flag in (*option.opts, *option.secondary_opts)}
+        return super().parse_args(ctx, list(_assigned(args, self._asked, own)))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)
         if self._asked:
             show_properties(self._asked)
+
+
+def _assigned(args: Sequence[str], asked: Sequence[str], own: Collection[str]) -> Iterator[str]:
+    """``--setting VALUE`` of the properties ``asked`` as ``--set PROPERTY.SETTING=VALUE``; ``own`` flags stay."""
+    homes: dict[str, list[str]] = {}
+    switches: dict[str, str] = {}
+    for name in dict.fromkeys(map(canonical, asked)):
+        for setting in settings_of(property_class(name)):
+            flag = setting.name.replace("_", "-")
+            homes.setdefault(f"--{flag}", []).append(f"{name}.{setting.name}")
+            if isinstance(setting.default, bool):
+                homes.setdefault(f"--no-{flag}", []).append(f"{name}.{setting.name}")
+                switches |= {f"--{flag}": "true", f"--no-{flag}": "false"}
+    rest = iter(args)
+    for one in rest:
+        flag, given, value = one.partition("=")
+        if flag in own or flag not in homes:
+            yield one
+            continue
+        if not given:
+            value = switches.get(flag) or next(rest, "")
+        for setting_name in homes[flag]:
+            yield from ("--set", f"{setting_name}={value}")
 
 
 app = typer.Typer()
@@ -91,7 +115,11 @@ def compute(
     listed: Annotated[bool, typer.Option("--list", help="Show all properties, or those named, with settings.")] = False,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="PROPERTY.SETTING=VALUE", help="A setting of a property; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="PROPERTY.SETTING=VALUE",
+            help="A setting of a property; may be repeated. --SETTING VALUE is the same for all that have it.",
+        ),
     ] = None,
     *,
     resting: Resting,
@@ -114,7 +142,7 @@ def compute(
 
       dpa4 compute elastic phonons crystals/ -o crystals-properties --set elastic.fmax=1e-4
 
-      dpa4 compute surface Cu.cif mp-126 --json
+      dpa4 compute surface Cu.cif mp-126 --max-index 2 --json
     """
     names, files = split(what or [])
     if listed:

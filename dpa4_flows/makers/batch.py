@@ -13,6 +13,7 @@ from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
 from dpa4_flows.properties.phonons import Phonons
 
 
@@ -62,3 +63,11 @@ class BatchActivityMaker(PropertyMaker[ActivityDocument]):
 
     property: Activity = field(default_factory=Activity)
     name: str = "DPA4 activity"
+
+
+@dataclass
+class BatchElectrodeMaker(PropertyMaker[ElectrodeDocument]):
+    """Insertion electrodes with all their ions; fields of `PropertyMaker`, settings of `Electrode`."""
+
+    property: Electrode = field(default_factory=Electrode)
+    name: str = "DPA4 electrode"

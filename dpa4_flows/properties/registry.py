@@ -32,6 +32,7 @@ _OURS = {
     "surface": f"{_HERE}.surface:SurfaceEnergies",
     "adsorption": f"{_HERE}.adsorption:Adsorption",
     "activity": f"{_HERE}.activity:Activity",
+    "electrode": f"{_HERE}.electrode:Electrode",
     "equation_of_state": f"{_HERE}.equation_of_state:EquationOfState",
     "hull": f"{_HERE}.hull:Hull",
     "window": f"{_HERE}.windows:ElectrochemicalWindows",

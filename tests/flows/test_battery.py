@@ -34,11 +34,14 @@ from dpa4_flows.campaigns.library import put_phases
 from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run, stored_campaign
 from dpa4_flows.campaigns.sections import ConfigError
+from dpa4_flows.compute.driver import compute
+from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.documents.calculations import rattled
 from dpa4_flows.documents.reasons import Reason, voided
-from dpa4_flows.documents.schemas import Candidate, ChunkSummary, RelaxationDocument, StageResult, Status
+from dpa4_flows.documents.schemas import Candidate, ChunkSummary, StageResult, Status
 from dpa4_flows.engines import run_local
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.electrode import Electrode
 from dpa4_flows.store.table import ResultsTable
 
 FUNNEL = BATTERY.funnel()
@@ -162,12 +165,25 @@ def test_ranked_values_are_named_as_the_reports_expect(finished: PreparedRun) ->
 def test_voltage_is_the_energy_difference_of_the_stored_calculations(finished: PreparedRun) -> None:
     """V = −[E(LiMO2) − E(MO2) − E(Li)] per Li, all uncorrected and by the same model."""
     table = finished.table
-    lithium = battery._ion_metal(scene_of(finished.run, "electrode")).energy_per_atom
+    forms = scene_of(finished.run, "electrode").competing.phases(["Li"])
+    lithium = min(found.energy_per_atom for found in table.calculations(form.key for form in forms).values())
     for candidate_id in ("LiCoO2", "LiNiO2"):
         [full], [empty] = (table.stage(s)[candidate_id].calculation_keys for s in ("relax", "relax_charged"))
         documents = table.calculations([full, empty])
         expected = -(documents[full].energy - documents[empty].energy - lithium)
         assert table.stage("electrode")[candidate_id].values["average_voltage"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_property_finds_what_the_campaign_relaxed_and_says_the_same(copy: Path, no_computation: None) -> None:
+    run, table = open_run(copy), ResultsTable(copy / "results.sqlite")
+    campaign, _ = stored_campaign(copy)
+    asked = Electrode("Li", Screening("", ModelRef(MORSE), campaign, "none").relaxed)
+    inputs = {c.candidate_id: Structure.from_dict(c.structure) for c in run.candidates(["LiCoO2", "LiNiO2"])}
+    asks = [(name, Ask(asked, Crystal(structure, name))) for name, structure in inputs.items()]
+    for name, document in compute(asks, ModelRef(MORSE, dtype="float64"), table):
+        verdict = run.stage("electrode")[name]
+        assert {value: getattr(document, value) for value in verdict.values} == verdict.values
+        assert document.warnings == [] == verdict.reasons
 
 
 def test_documents_carry_frame_and_provenance(finished: PreparedRun) -> None:
@@ -448,21 +464,6 @@ def test_no_voltage_mixes_two_energy_zeros(copy: Path) -> None:
         judge.original(prepared.run, stage)
         codes = {reason.code for verdict in table.stage(stage).values() for reason in verdict.reasons}
         assert "mixed_energy_zeros" in codes, stage
-
-
-def test_ion_metal_is_looked_up_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared = prepare_run(load_campaign(copy.parent / "campaign.toml"), copy)
-    calls = []
-
-    look_up = battery._ion_metal
-
-    def counted(scene: Scene) -> RelaxationDocument | DPA4Error:
-        calls.append(scene.stage.name)
-        return look_up(scene)
-
-    monkeypatch.setattr(battery, "_ion_metal", counted)
-    judge.original(prepared.run, "electrode")
-    assert calls == ["electrode"]
 
 
 def test_verdicts_of_some_candidates(finished: PreparedRun) -> None:

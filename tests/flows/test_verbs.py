@@ -199,7 +199,7 @@ def test_a_property_of_another_package_that_cannot_be_used_harms_no_other(others
 
 FUNCTIONS = {
     name: property_class(name)
-    for name in ("relax", "static", "elastic", "phonons", "surface", "equation_of_state", "hull")
+    for name in ("relax", "static", "elastic", "phonons", "surface", "electrode", "equation_of_state", "hull")
 }
 
 
