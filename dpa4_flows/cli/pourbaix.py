@@ -35,7 +35,11 @@ class Water:
     """Where the solid is put."""
 
     ions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Measured ions, TOML; see docs/stability.md for its form.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Measured ions, TOML; see docs/stability.md for its form; by default the bundled table of 41 elements.",
+        ),
     ] = None
     ph: Annotated[list[float] | None, typer.Option("--ph", help="pH, may be repeated; default: 0, 7, 14.")] = None
     potential: Annotated[
@@ -67,14 +71,14 @@ def pourbaix(
     """Energy above the stable species in water, at given pH and potential.
 
     Solids are Gibbs energies at 300 K by the model; ions are measured, and moved by the error that the model makes for
-    a solid that the file of ions names. Below about 0.2 eV/atom a solid may last, above 0.5 it dissolves. Films that
+    a solid that the table of ions names. Below about 0.2 eV/atom a solid may last, above 0.5 it dissolves. Films that
     protect a surface, and complexes that are not in the file, are not seen.
 
     For example:
 
-      dpa4 pourbaix ZnO.cif --ions zinc.toml
+      dpa4 pourbaix ZnO.cif
 
-      dpa4 pourbaix *.cif --ions ions.toml --ph 7 --potential 0 --potential 1.23 --plot pourbaix.html
+      dpa4 pourbaix *.cif --ions my-ions.toml --ph 7 --potential 0 --potential 1.23 --plot pourbaix.html
     """
     asked = Pourbaix(**competition.settings(relaxing), **water.settings())
     asked.known_ions()  # refused before anything is read or computed

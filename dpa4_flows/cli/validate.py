@@ -17,6 +17,7 @@ from dpa4_flows.cli.console import finish, number, out, plural, print_json, rema
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
 from dpa4_flows.cli.relaxing import Convergence
 from dpa4_flows.cli.validate_bulk import bulk
+from dpa4_flows.cli.validate_catalyst import catalyst
 from dpa4_flows.cli.validate_hull import hull
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.makers.batch import BatchRelaxMaker
@@ -46,6 +47,7 @@ def _group() -> None:
 
 app.add_typer(validate, name="validate")
 validate.command()(grouped(bulk))
+validate.command()(grouped(catalyst))
 validate.command()(grouped(hull))
 
 

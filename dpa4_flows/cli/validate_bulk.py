@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,20 +10,18 @@ from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.cli.computing import showing, table_in
-from dpa4_flows.cli.console import number, out, print_json, say, warn
-from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.console import number, out, print_json
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model
+from dpa4_flows.cli.validation_table import DIGITS, end_of, print_rows, print_verdict
 from dpa4_flows.compute.driver import Counts
 from dpa4_flows.extras import require_extra
-from dpa4_flows.makers.bulk_validation import TEMPERATURE_K, BulkDocument, BulkRow, bulk_document, bulk_solids
+from dpa4_flows.makers.bulk_validation import TEMPERATURE_K, BulkDocument, bulk_document, bulk_solids
 from dpa4_flows.plots.words import right
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.stability import Stability
 
 TABLE = "bulk.sqlite"
 """Results table in the folder of `dpa4 validate bulk`."""
-
-_DIGITS = {"Å": 3, "GPa": 1, "THz": 2, "J/mol/K": 2}
 
 
 def bulk(
@@ -72,44 +69,16 @@ def bulk(
     if as_json:
         print_json(document.model_dump(mode="json"))
     else:
-        _print_rows(document.rows)
+        print_rows(document.rows)
         _print_errors(document)
-        say(f"{document.n_passed} of {len(document.rows)} within the tolerance")
-    for formula, error in document.failures.items():
-        warn("failed", f"{formula}: {error}", "bold red")
-    if document.failures:
-        raise typer.Exit(USER_ERROR if not document.rows else SOME_FAILED)
-
-
-def _print_rows(rows: Sequence[BulkRow]) -> None:
-    compared = right("value", "reference", "deviation")
-    table = Table("solid", "quantity", *compared, "tolerance", "", *right("experiment"), "reference is")
-    before = ""
-    for row in rows:
-        digits = _DIGITS[row.unit]
-        table.add_row(
-            row.formula if row.formula != before else "",
-            f"{row.quantity}, {row.unit}",
-            number(row.value, digits),
-            _range(row.reference, digits),
-            "" if row.deviation is None else f"{row.deviation:+.{digits}f}",
-            row.tolerance,
-            "[green]pass[/]" if row.passed else "[bold red]fail[/]",
-            _range(row.experiment, digits),
-            row.reference_source,
-        )
-        before = row.formula
-    out.print(table)
-
-
-def _range(ends: Sequence[float] | None, digits: int) -> str:
-    return "" if ends is None else " to ".join(number(end, digits) for end in ends)
+        print_verdict(document.rows)
+    end_of(document.rows, document.failures)
 
 
 def _print_errors(document: BulkDocument) -> None:
     table = Table("mean absolute deviation", *right("solids", "from the reference", "%", "from experiment", "%"))
     for error in document.errors:
-        digits = _DIGITS[error.unit] + 1
+        digits = DIGITS[error.unit] + 1
         table.add_row(
             f"{error.quantity}, {error.unit}",
             str(error.n),

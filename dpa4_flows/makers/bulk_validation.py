@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ase.build import bulk
 from pydantic import Field
@@ -21,6 +21,7 @@ from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.documents.stability import PhononPart, StabilityDocument
+from dpa4_flows.makers.validation import Tolerance, ValidationRow, compared, mean
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.stability import Stability
 from dpa4_flows.store.table import ResultsTable
@@ -28,20 +29,6 @@ from dpa4_flows.store.table import ResultsTable
 _FILE = Path(__file__).parents[1] / "data" / "bulk_solids.json"
 _ASE_PROTOTYPES = ("diamond", "zincblende", "rocksalt", "fcc", "bcc")
 TEMPERATURE_K = 300.0
-
-Range = float | tuple[float, float]
-
-
-class Tolerance(NamedTuple):
-    """How far a value may lie from its reference: the larger of both."""
-
-    relative: float
-    absolute: float = 0.0
-
-    def words(self, unit: str) -> str:
-        percent = f"{100 * self.relative:g} %"
-        return f"{percent} or {self.absolute:g} {unit}" if self.absolute else percent
-
 
 TOLERANCES = {
     "a": Tolerance(0.006),
@@ -52,22 +39,6 @@ TOLERANCES = {
     "S": Tolerance(0.085),
 }
 """A good model of PBE lies within; entropies against measurement."""
-
-
-class BulkRow(Document):
-    """One quantity of one solid."""
-
-    formula: str
-    quantity: str = Field(description="a, K, C11, C12, C44, f max, f Γ, S 300 K, imaginary modes")
-    unit: str
-    value: float | None = Field(description="Computed; None where the part failed")
-    reference: list[float] | None = Field(description="One number, or both ends of a range")
-    reference_source: str
-    experiment: list[float] | None = Field(None, description="One number, or both ends of a range")
-    deviation: float | None = Field(None, description="From the reference, or its nearer end")
-    deviation_experiment: float | None = Field(None, description="From experiment, or its nearer end")
-    tolerance: str
-    passed: bool
 
 
 class BulkError(Document):
@@ -85,7 +56,7 @@ class BulkError(Document):
 class BulkDocument(Document):
     """The whole table."""
 
-    rows: list[BulkRow]
+    rows: list[ValidationRow]
     errors: list[BulkError]
     failures: dict[str, str] = Field(description="Sentence for each solid without an answer")
     n_passed: int
@@ -206,13 +177,13 @@ _Line = tuple[str, str, float | None, Any, str, Any, str]
 """Quantity, unit, value, reference, its source, experiment, and which of the tolerances holds."""
 
 
-def _rows(solid: BulkSolid, document: StabilityDocument) -> list[BulkRow]:
+def _rows(solid: BulkSolid, document: StabilityDocument) -> list[ValidationRow]:
     rows = [_row(solid.formula, *line) for line in _cell_lines(solid.facts, document)]
     phonons = document.phonons
     if phonons is None or phonons.error is not None:
         return rows
     expected = "unstable" if solid.facts["phonons"]["imaginary"] else "stable"
-    modes = BulkRow(
+    modes = ValidationRow(
         formula=solid.formula,
         quantity="imaginary modes",
         unit="THz",
@@ -260,41 +231,13 @@ def _lower_end(value: Any) -> Any:
     return value[0] if isinstance(value, list) else value
 
 
-def _ends(value: Any) -> list[float] | None:
-    if value is None:
-        return None
-    return [float(x) for x in value] if isinstance(value, list) else [float(value)]
-
-
-def _distance(value: float, ends: list[float]) -> float:
-    """Signed distance to a range; 0 inside."""
-    low, high = min(ends), max(ends)
-    return value - low if value < low else value - high if value > high else 0.0
-
-
 def _row(
     formula: str, quantity: str, unit: str, value: float | None, reference: Any, source: str, experiment: Any, kind: str
-) -> BulkRow:
-    tolerance, ends, measured = TOLERANCES[kind], _ends(reference), _ends(experiment)
-    assert ends is not None
-    deviation = None if value is None else _distance(value, ends)
-    allowed = max(tolerance.absolute, tolerance.relative * min(abs(end) for end in ends))
-    return BulkRow(
-        formula=formula,
-        quantity=quantity,
-        unit=unit,
-        value=value,
-        reference=ends,
-        reference_source=source,
-        experiment=measured,
-        deviation=deviation,
-        deviation_experiment=None if value is None or measured is None else _distance(value, measured),
-        tolerance=tolerance.words(unit),
-        passed=deviation is not None and abs(deviation) <= allowed,
-    )
+) -> ValidationRow:
+    return compared(formula, quantity, unit, value, reference, source, TOLERANCES[kind], experiment)
 
 
-def _errors(rows: Sequence[BulkRow]) -> list[BulkError]:
+def _errors(rows: Sequence[ValidationRow]) -> list[BulkError]:
     """Mean absolute deviations by quantity; what is meant to be imaginary is left out."""
     found = []
     for quantity in dict.fromkeys(row.quantity for row in rows):
@@ -308,14 +251,11 @@ def _errors(rows: Sequence[BulkRow]) -> list[BulkError]:
                 quantity=quantity,
                 unit=some[0].unit,
                 n=len(some),
-                reference=_mean([abs(d) for d, _ in to_reference]),
-                reference_percent=_mean([100 * abs(d / sum(e) * len(e)) for d, e in to_reference]),
-                experiment=_mean([abs(d) for d, _ in to_experiment]),
-                experiment_percent=_mean([100 * abs(d / sum(e) * len(e)) for d, e in to_experiment]),
+                reference=mean([abs(d) for d, _ in to_reference]),
+                reference_percent=mean([100 * abs(d / sum(e) * len(e)) for d, e in to_reference]),
+                experiment=mean([abs(d) for d, _ in to_experiment]),
+                experiment_percent=mean([100 * abs(d / sum(e) * len(e)) for d, e in to_experiment]),
             )
         )
     return found
 
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None

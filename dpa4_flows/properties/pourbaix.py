@@ -27,7 +27,7 @@ from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.properties.competition import Competing, with_elements
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.reference.entries import chemical_system
-from dpa4_flows.reference.ions import read_ions
+from dpa4_flows.reference.ions import BUNDLED, read_ions
 
 
 class PourbaixDocument(Document):
@@ -59,7 +59,7 @@ class Pourbaix(Competing[PourbaixDocument]):
     """Energy of a crystal above the stable species in water, at given pH and potential.
 
     Attributes:
-        ions: file of measured ions, see `dpa4_flows.reference.ions`.
+        ions: file of measured ions, see `dpa4_flows.reference.ions`; by default the bundled table of 41 elements.
         ph: values of pH.
         potential: V against the standard hydrogen electrode.
         concentration: of each ion, mol/L.
@@ -82,17 +82,12 @@ class Pourbaix(Competing[PourbaixDocument]):
         """What the file of ions holds.
 
         Raises:
-            DPA4Error: there is no file, or it cannot be used.
+            DPA4Error: the file cannot be used.
         """
-        if not self.ions:
-            raise DPA4Error(
-                "a Pourbaix diagram needs energies of ions in water, which no model of solids gives and this program "
-                "does not hold: name a file of measured ones with --ions; its form is in docs/stability.md"
-            )
-        return read_ions(Path(self.ions))
+        return read_ions(Path(self.ions) if self.ions else BUNDLED)
 
     def located(self) -> Self:
-        return replace(super().located(), ions=str(Path(self.ions).absolute()))
+        return replace(super().located(), ions=self.ions and str(Path(self.ions).absolute()))
 
     def plan(self, crystal: Crystal) -> Plan[PourbaixDocument]:
         composition = whole_crystal(crystal).composition.element_composition

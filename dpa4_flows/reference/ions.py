@@ -24,6 +24,10 @@ from dpa4_flows.analysis.pourbaix import ReferencedIon
 _NUMBERS, _WORDS = ("gibbs", "reference_gibbs"), ("formula", "reference_solid")
 
 
+BUNDLED = Path(__file__).parents[1] / "data" / "ions.toml"
+"""Measured ions of 41 elements, each with its source."""
+
+
 class IonFileError(DPA4Error):
     """A file of ions that cannot be used; one sentence that names it."""
 

@@ -20,6 +20,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from scipy.spatial.transform import Rotation
 
 import dpa4_core as dpa4
+import dpa4_flows
 from dpa4_core.testing.morse import MorsePotential
 from dpa4_flows.analysis.facets import distinct_facets, miller_of
 from dpa4_flows.analysis.slabs import has_equal_faces, widened
@@ -200,7 +201,7 @@ def test_a_widened_slab_is_the_smallest_one_in_which_images_are_that_far_apart(n
 
 def test_surface_energies_of_published_slabs_are_reproduced():
     """Published values have four decimals: 1e-4 J/m² are 6e-6 eV/Å²."""
-    data = json.loads((Path(__file__).parents[1] / "data" / "surface_entries.json").read_text())
+    data = json.loads((Path(dpa4_flows.__file__).parent / "data" / "surface_entries.json").read_text())
     crystals = {name: (Structure(**entry["structure"]), entry["energy"]) for name, entry in data["bulk"].items()}
     for entry in data["slabs"]:
         crystal, energy = crystals[entry["crystal"]]

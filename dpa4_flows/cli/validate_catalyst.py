@@ -1,0 +1,65 @@
+"""`dpa4 validate catalyst`: surface and adsorption energies of well-known metals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpa4_core.errors import DPA4Error
+from dpa4_flows.cli.computing import showing, table_in
+from dpa4_flows.cli.console import plural, print_json, warn
+from dpa4_flows.cli.lazy import SOME_FAILED
+from dpa4_flows.cli.options import AsJson, BatchMachine, Model
+from dpa4_flows.cli.validation_table import end_of, print_rows, print_verdict
+from dpa4_flows.compute.driver import Counts
+from dpa4_flows.makers.catalyst_validation import catalyst_document
+
+TABLE = "catalyst.sqlite"
+"""Results table in the folder of `dpa4 validate catalyst`."""
+
+
+def catalyst(
+    metals: Annotated[
+        list[str] | None, typer.Argument(metavar="[METALS]...", help="Symbols of the table; all by default.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Three metals only: Cu, Pt, Ni.")] = False,
+    model: Model = "dpa4-neo",
+    folder: Annotated[
+        Path | None, typer.Option("--folder", "-o", metavar="DIR", help="Keep what is computed here and reuse it.")
+    ] = None,
+    *,
+    machine: BatchMachine,
+    as_json: AsJson = False,
+) -> None:
+    """Surface energies and adsorption on twelve metals beside published PBE.
+
+    Energies of seven (111) surfaces; H, O, OH and CO on the best site of closest-packed faces at a quarter of a layer,
+    from the table of gas energies; the order of metals along the volcano of hydrogen evolution; what has to be refused
+    across the +U seam; published slabs by our arithmetic. Ends with exit code 3 if a number is outside its tolerance.
+
+    For example:
+
+      dpa4 validate catalyst --quick
+
+      dpa4 validate catalyst -m my.dpa4 --folder catalyst
+    """
+    if quick and metals:
+        raise DPA4Error("--quick chooses the metals: drop it, or the names")
+    machine.use_threads()
+    counts, limit = Counts(), machine.max_atoms_per_batch
+    with table_in(folder, TABLE) as table, showing(counts, quiet=as_json):
+        document = catalyst_document(
+            machine.model(model), table, metals, quick=quick, max_atoms_per_batch=limit, counts=counts
+        )
+    if as_json:
+        print_json(document.model_dump(mode="json"))
+    else:
+        print_rows(document.rows)
+        print_verdict(document.rows)
+    end_of(document.rows, document.failures)
+    if off := [row for row in document.rows if not row.passed]:
+        names = ", ".join(f"{row.formula} {row.quantity}" for row in off)
+        warn("outside", f"{plural(len(off), 'number')} outside the tolerance: {names}", "bold red")
+        raise typer.Exit(SOME_FAILED)

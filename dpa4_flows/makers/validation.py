@@ -1,0 +1,83 @@
+"""Rows of tables that validate a model: a computed number beside its reference, and whether it lies within a tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from pydantic import Field
+
+from dpa4_flows.documents.schemas import Document
+
+
+class Tolerance(NamedTuple):
+    """How far a value may lie from its reference: the larger of both."""
+
+    relative: float = 0.0
+    absolute: float = 0.0
+
+    def words(self, unit: str) -> str:
+        parts = [f"{100 * self.relative:g} %"] if self.relative else []
+        return " or ".join([*parts, f"{self.absolute:g} {unit}"] if self.absolute else parts)
+
+
+class ValidationRow(Document):
+    """One quantity of one solid."""
+
+    formula: str
+    quantity: str = Field(description="What is compared: a, K, C11, f max, γ (111), O on (111), ...")
+    unit: str = ""
+    value: float | None = Field(None, description="Computed; None where the part failed")
+    reference: list[float] | None = Field(None, description="One number, or both ends of a range")
+    reference_source: str
+    experiment: list[float] | None = Field(None, description="One number, or both ends of a range")
+    deviation: float | None = Field(None, description="From the reference, or its nearer end")
+    deviation_experiment: float | None = Field(None, description="From experiment, or its nearer end")
+    tolerance: str
+    passed: bool
+
+
+def compared(
+    formula: str,
+    quantity: str,
+    unit: str,
+    value: float | None,
+    reference: Any,
+    source: str,
+    tolerance: Tolerance,
+    experiment: Any = None,
+) -> ValidationRow:
+    """A number beside its reference; reference and experiment are a number, a range, or for the latter None."""
+    ends, measured = _ends(reference), _ends(experiment)
+    assert ends is not None
+    deviation = None if value is None else _distance(value, ends)
+    allowed = max(tolerance.absolute, tolerance.relative * min(abs(end) for end in ends))
+    return ValidationRow(
+        formula=formula,
+        quantity=quantity,
+        unit=unit,
+        value=value,
+        reference=ends,
+        reference_source=source,
+        experiment=measured,
+        deviation=deviation,
+        deviation_experiment=None if value is None or measured is None else _distance(value, measured),
+        tolerance=tolerance.words(unit),
+        passed=deviation is not None and abs(deviation) <= allowed,
+    )
+
+
+def mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _ends(value: Any) -> list[float] | None:
+    if value is None:
+        return None
+    return [float(x) for x in value] if isinstance(value, list | tuple) else [float(value)]
+
+
+def _distance(value: float, ends: list[float]) -> float:
+    """Signed distance to a range; 0 inside."""
+    low, high = min(ends), max(ends)
+    return value - low if value < low else value - high if value > high else 0.0
