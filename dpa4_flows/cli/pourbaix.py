@@ -38,7 +38,7 @@ class Water:
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Measured ions, TOML; see docs/stability.md for its form; by default the bundled table of 41 elements.",
+            help="Measured ions, TOML; see docs/stability.md for its form; by default a table of 41 elements.",
         ),
     ] = None
     ph: Annotated[list[float] | None, typer.Option("--ph", help="pH, may be repeated; default: 0, 7, 14.")] = None

@@ -258,4 +258,3 @@ def _errors(rows: Sequence[ValidationRow]) -> list[BulkError]:
             )
         )
     return found
-

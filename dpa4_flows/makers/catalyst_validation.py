@@ -96,7 +96,9 @@ def catalyst_document(
         if document.error is not None and what != "refused"
     }
     passed = sum(row.passed for row in rows)
-    settings = {name: ask.property.settings(model) for name, ask in zip(map(" ".join, asks), asks.values(), strict=True)}
+    settings = {
+        name: ask.property.settings(model) for name, ask in zip(map(" ".join, asks), asks.values(), strict=True)
+    }
     return CatalystDocument(rows=rows, failures=failures, n_passed=passed, provenance=provenance(model, settings))
 
 
@@ -207,9 +209,7 @@ def _verdict_rows(facts: Mapping[str, Any], found: Mapping[Key, Any], *, with_u:
 
 
 def _verdict(formula: str, quantity: str, source: str, expected: str, passed: bool) -> ValidationRow:
-    return ValidationRow(
-        formula=formula, quantity=quantity, reference_source=source, tolerance=expected, passed=passed
-    )
+    return ValidationRow(formula=formula, quantity=quantity, reference_source=source, tolerance=expected, passed=passed)
 
 
 def _published_slabs() -> Iterator[ValidationRow]:

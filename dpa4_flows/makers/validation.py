@@ -1,4 +1,4 @@
-"""Rows of tables that validate a model: a computed number beside its reference, and whether it lies within a tolerance."""
+"""Rows of tables that validate a model: a computed number beside its reference, and whether it lies near enough."""
 
 from __future__ import annotations
 

@@ -189,7 +189,9 @@ def test_command_tells_energies_products_and_shifts(oxide: Path) -> None:
     table = dpa4(*command)
     assert table.exit_code == 0, table.output
     bundled = json.loads(dpa4("pourbaix", oxide, *FAST, "--ph", "0", "--potential", "1", "--json").stdout)
-    assert bundled["structures"][0]["decomposition_energy"][0][0] == pytest.approx(acid, abs=2e-3)  # the file is optional
+    assert bundled["structures"][0]["decomposition_energy"][0][0] == pytest.approx(
+        acid, abs=2e-3
+    )  # the file is optional
     assert "unknown: ZnO(s)" in dpa4(*command, "--ph", "12", "--potential", "1").stdout
     assert "pH 14" in table.stdout and "model minus measured" in table.stdout
 
