@@ -52,6 +52,7 @@ _GUESSED_ANIONS = (
     "F",
     "Cl",
 )  # O and S are told by bonds instead
+_KINDS_OF_OXYGEN = ("oxide", "peroxide", "superoxide", "ozonide")
 _IONIC = frozenset(("F", "O", "Cl", "N", "Br", "I", "S"))  # most electronegative element of a salt
 _WITHOUT_X = frozenset((2, 10, 18))  # He, Ne, Ar: no Pauling electronegativity, by which the anion rules are decided
 _LAST_WITH_X = 103
@@ -166,6 +167,18 @@ def corrections_of(entry: ComputedEntry) -> dict[str, float]:
     return {short_name(adjustment.name): float(adjustment.value) for adjustment in entry.energy_adjustments}
 
 
+def corrections_by_element(entry: ComputedEntry) -> dict[str, float]:
+    """Corrections of an entry, eV per atom of the element that each is for; what is for none goes to all atoms."""
+    amounts = entry.composition.get_el_amt_dict()
+    found = dict.fromkeys(amounts, 0.0)
+    for name, value in corrections_of(entry).items():
+        symbol = "O" if name in _KINDS_OF_OXYGEN else name.removesuffix(" +U")
+        given = [symbol] if symbol in amounts else list(amounts)
+        share = value / sum(amounts[one] for one in given)
+        found |= {one: found[one] + share for one in given}
+    return found
+
+
 def _why_not(structure: Structure, energy: float, scheme: str, level_of_theory: str) -> str | None:
     """Sentence if no entry can be made at all."""
     if len(structure) == 0:
@@ -229,7 +242,7 @@ def _anion_warnings(
         for symbol in _GUESSED_ANIONS
         if -1 < states.get(symbol, 0.0) < 0 and symbol not in corrections
     ]
-    if oxygen in ("peroxide", "superoxide", "ozonide") and any(e.is_transition_metal for e in composition.elements):
+    if oxygen in _KINDS_OF_OXYGEN[1:] and any(e.is_transition_metal for e in composition.elements):
         distances = structure.lattice.get_all_distances(*[_oxygen_sites(structure)] * 2)
         shortest = float(np.min(distances + np.diag(np.full(len(distances), np.inf))))
         warnings.append(

@@ -15,13 +15,21 @@ CORRECTIONS: Mapping[str, float] = {
     "O": 0.05,
     "OH": 0.35,
     "OOH": 0.40,
-    "CO": 0.45,
-    "N2H": 0.85,
-    "NH2": 0.70,
+    "CO": 0.50,
+    "COOH": 0.87,
+    "CHO": 0.80,
+    "N": 0.26,
+    "NH": 0.59,
+    "NH2": 0.92,
+    "N2H": 0.81,
+    "S": 0.11,
+    "CH3": 1.42,
 }
-"""ΔZPE − TΔS, eV, from the references of `gas_references` to the adsorbate: values in common use for metals, each
-±0.05 (H: Nørskov et al., J. Electrochem. Soc. 152, J23 (2005)). Adsorbates that are usually referred to CO₂ are not
-here: the table of gases refers their carbon to CO."""
+"""ΔZPE − TΔS, eV, from the references of `gas_references` to the adsorbate, each ±0.05. H, O, OH, OOH and CO: values in
+common use for metals (J. K. Nørskov et al., J. Electrochem. Soc. 152, J23 (2005) and J. Phys. Chem. B 108, 17886
+(2004); A. A. Peterson et al., Energy Environ. Sci. 3, 1311 (2010)). The others: harmonic free energies on Pt (111), 298 K, of the vibrations by K. Blöndal et al., Ind. Eng. Chem.
+Res. 58, 17682 (2019), and of the library that grew from it (github.com/kirkbadger18/thermo_kinetics_scripts,
+Pt111_ads_data.py), less `gas_references.GAS_MOTION`. S: of DPA4-Neo."""
 
 
 def free_energy(

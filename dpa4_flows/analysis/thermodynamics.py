@@ -22,6 +22,7 @@ from pymatgen.core import Composition, Element
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry, GibbsComputedStructureEntry
 
 from dpa4_flows.analysis.completeness import on_hull
+from dpa4_flows.analysis.corrections import corrections_by_element
 from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.hull import CompetingPhases, SystemHull, check_frames
 from dpa4_flows.analysis.ions import ion_charge
@@ -46,12 +47,15 @@ class ChemicalPotentialRegion:
         corners: Δμ in eV by element, one per corner; 0 is the element itself.
         coexisting: phases in equilibrium at each corner, the phase itself left out.
         limits: lowest and highest Δμ by element, eV.
+        zeros: what Δμ counts from in the uncorrected energies of the phase, eV/atom: the element, less the correction
+            of such an atom in the phase. Slabs of the phase are corrected alike, so that a surface energy needs neither.
     """
 
     formula: str
     corners: tuple[dict[str, float], ...]
     coexisting: tuple[tuple[str, ...], ...]
     limits: dict[str, tuple[float, float]]
+    zeros: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ def chemical_potential_region(formula: str, entries: Sequence[ComputedEntry]) ->
             f"{name} lies {above:.4f} eV/atom above the hull and is stable at no chemical potentials; it decomposes "
             f"into {', '.join(hull.decomposition(phase))}"
         )
+    corrected = corrections_by_element(phase)
     if above > _TOUCHING:  # within what two relaxations differ by: it touches the hull, and its region is a point
         energy = phase.energy - (above + _TOUCHING) * phase.composition.num_atoms
         touching = ComputedEntry(phase.composition, energy, data=phase.data, entry_id=phase.entry_id)
@@ -125,6 +130,7 @@ def chemical_potential_region(formula: str, entries: Sequence[ComputedEntry]) ->
         corners=tuple({s: float(v) for s, v in zip(hull.symbols, corner, strict=True)} for corner in corners),
         coexisting=tuple(tuple(sorted(names)) for names in coexisting),
         limits={s: (float(v.min()), float(v.max())) for s, v in zip(hull.symbols, values.T, strict=True)},
+        zeros={s: float(zero) - corrected[s] for s, zero in zip(hull.symbols, hull.references, strict=True)},
     )
 
 

@@ -12,10 +12,11 @@ from dpa4_flows.documents.schemas import Document, Provenance
 
 
 class ActivityStep(Document):
-    """One step of a reaction: one proton and one electron."""
+    """One step of a reaction: protons and as many electrons."""
 
     name: str = Field(description="What it starts from, and what it leads to")
     free_energy: float = Field(description="At 298 K and 0 V, eV")
+    electrons: int = Field(1, description="That move; several where states between are not computed")
 
 
 class ActivityFacet(Document):
@@ -26,13 +27,14 @@ class ActivityFacet(Document):
     miller: tuple[int, int, int] = Field(description="Miller indices, of the conventional cell")
     share: float | None = Field(None, description="Of the area of the equilibrium shape; null if it is not weighted")
     free_energies: dict[str, float] = Field(
-        default_factory=dict, description="Of each adsorbate on its best intact site, 298 K and 0 V, with solvation, eV"
+        default_factory=dict, description="Of each adsorbate on its best intact site, 298 K and 0 V, with solvation; carbon from CO as measured, eV"
     )
     sites: dict[str, str] = Field(default_factory=dict, description="Kind of this site, with the elements of its atoms")
     steps: list[ActivityStep] = Field(default_factory=list, description="Of the reaction, in order")
     limiting_step: str | None = Field(None, description="The one that is uphill longest")
     limiting_potential: float | None = Field(None, description="At which no step is uphill any more, V")
     overpotential: float | None = Field(None, description="From the equilibrium potential to this one, V")
+    selectivity: float | None = Field(None, description="Limiting potential less that of hydrogen evolution, V")
     descriptor: float | None = Field(None, description="What a volcano is drawn against, eV")
     relative_descriptor: float | None = Field(None, description="The same above the reference of the settings, eV")
     ooh_above_oh: float | None = Field(None, description="Free energy of OOH above OH, both computed, eV")
@@ -43,7 +45,7 @@ class ActivityDocument(Document):
     """Activity of the facets of one crystal for one reaction, by the computational hydrogen electrode."""
 
     formula: str = Field(description="Reduced formula")
-    reaction: Annotated[str, Quantity("Reaction")] = Field("", description="HER, ORR or OER")
+    reaction: Annotated[str, Quantity("Reaction")] = Field("", description="HER, ORR, OER, CO2RR, CO2RR_CO or NRR")
     overpotential: Annotated[
         float | None,
         Quantity("Overpotential", "V", 2, "thermodynamic, without barriers; of the most active facet", goal="min"),
@@ -57,15 +59,19 @@ class ActivityDocument(Document):
     limiting_step: Annotated[str | None, Quantity("Limiting step", note="on this facet")] = Field(
         None, description="Of this facet"
     )
+    selectivity: Annotated[
+        float | None,
+        Quantity("Before hydrogen", "V", 2, "limiting potential less that of hydrogen evolution, of this facet"),
+    ] = Field(None, description="Of this facet, V; below 0 hydrogen evolves first; null where it does not compete")
     descriptor: Annotated[
         float | None,
         Quantity(
             "Descriptor",
             "eV",
             2,
-            "ΔG(H), ΔG(OH) or ΔG(O) − ΔG(OH) of this facet; PBE numbers do not belong on an RPBE volcano",
+            "ΔG(H), ΔG(OH), ΔG(O) − ΔG(OH), ΔG(CO) or ΔG(N) of this facet; PBE numbers do not belong on an RPBE volcano",
         ),
-    ] = Field(None, description="ΔG(H), ΔG(OH) or ΔG(O) − ΔG(OH) of this facet, by the reaction, eV")
+    ] = Field(None, description="ΔG(H), ΔG(OH), ΔG(O) − ΔG(OH), ΔG(CO) or ΔG(N) of this facet, eV")
     relative_descriptor: Annotated[
         float | None, Quantity("Descriptor above reference", "eV", 2, "as the settings name it; that of Pt, say")
     ] = Field(None, description="The same above the reference of the settings, eV; null without one")

@@ -27,6 +27,16 @@ class SkippedTerminations(Document):
     reason: str = Field(description="One sentence")
 
 
+class AdsorbateVibrations(Document):
+    """Harmonic vibrations of an adsorbate on atoms that stay where they are, at 298.15 K."""
+
+    energies_mev: list[float] = Field(description="Of all modes, lowest first, meV; imaginary ones negative")
+    zero_point_energy: float = Field(description="Without imaginary modes, eV")
+    heat_content: float = Field(description="H(298.15 K) − H(0), eV")
+    ts: float = Field(description="Temperature times entropy, eV")
+    correction: float = Field(description="ΔZPE − TΔS with heat contents, from the gas references, eV")
+
+
 class AdsorptionSite(Document):
     """One start of one adsorbate on one facet, and what became of it."""
 
@@ -46,6 +56,7 @@ class AdsorptionSite(Document):
     free_energy: float | None = Field(
         None, description="The same as a free energy at 298 K and 0 V, eV; null without a correction of this adsorbate"
     )
+    vibrations: AdsorbateVibrations | None = Field(None, description="Of the adsorbate there, where they were asked for")
     converged: bool = Field(False, description="Whether it reached its fmax")
     n_steps: int = Field(0, description="Optimiser steps")
     intact: bool = Field(False, description="Whether it is the adsorbate, bound to a surface that is still the same")

@@ -9,43 +9,48 @@ from typing import Any, ClassVar
 from pymatgen.core import Structure
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.analysis.activity import (
-    OOH_ABOVE_OH,
-    SCALING_SPREAD,
-    Reaction,
-    activity,
-    descriptor,
-    mean_over,
-    reaction_of,
-    steps,
-)
+from dpa4_flows.analysis.activity import activity, descriptor, mean_over, steps
 from dpa4_flows.analysis.adsorbates import Adsorbate
 from dpa4_flows.analysis.facets import equivalent_facets, miller_of
+from dpa4_flows.analysis.gas_references import carbon_error
+from dpa4_flows.analysis.reactions import OOH_ABOVE_OH, SCALING_SPREAD, Reaction, reaction_of
+from dpa4_flows.analysis.selectivity import POISONS, beside_hydrogen, poisoning
 from dpa4_flows.compute.driver import OUT_OF_MEMORY
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
 from dpa4_flows.documents.activity import ActivityDocument, ActivityFacet, ActivityStep
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet
+from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
 
 _APPEARS = 1e-3
 """Share of the area from which a facet counts."""
+_OF_THE_BEST = (
+    "overpotential",
+    "limiting_potential",
+    "limiting_step",
+    "selectivity",
+    "descriptor",
+    "relative_descriptor",
+)
 
 
 @dataclass(frozen=True)
 class Activity(Property[ActivityDocument]):
-    """Limiting potential and overpotential of hydrogen evolution, oxygen reduction or oxygen evolution on every facet.
+    """Limiting potential and overpotential of a reaction of an electrode on every facet, and what stands in its way.
 
     Attributes:
-        reaction: HER, ORR or OER.
+        reaction: HER, ORR, OER, CO2RR (to methane), CO2RR_CO (to carbon monoxide) or NRR.
         adsorption: slabs and sites; its adsorbates are those of the reaction, and any that are named there beside them.
         weighted: whether means over facets go by their share of the equilibrium shape, for which slabs of their own are
             computed.
         surface: surface energies that the shape is made of.
         solvation: eV, by adsorbate, by which water lowers (below 0) its free energy: -0.5 for OH and -0.4 for OOH on
-            metals, say; 0 without.
+            metals, -0.25 for COOH and -0.1 for CHO, say; 0 without.
+        poison_limits: eV, by adsorbate, free energy at the limiting potential below which it covers the surface; CO -0.4
+            (0.2 ppm of it) and OH 0 unless others are given. An adsorbate is judged if it is computed.
         scale_ooh: whether OOH is put 3.2 eV above OH and not computed; so it is where OOH has no intact site.
         reference: descriptor that others are compared with, that of Pt (111) with the same model and settings, say, eV.
     """
@@ -60,6 +65,7 @@ class Activity(Property[ActivityDocument]):
     weighted: bool = True
     surface: SurfaceEnergies = field(default_factory=SurfaceEnergies)
     solvation: dict[str, float] = field(default_factory=dict)
+    poison_limits: dict[str, float] = field(default_factory=dict)
     scale_ooh: bool = False
     reference: float | None = None
 
@@ -78,9 +84,15 @@ class Activity(Property[ActivityDocument]):
             self.surface.check()
 
     def _adsorption(self) -> Adsorption:
-        needed = [name for name in reaction_of(self.reaction).adsorbates if not (self.scale_ooh and name == "OOH")]
+        reaction = reaction_of(self.reaction)
+        needed = [n for n in (*reaction.adsorbates, *reaction.beside) if not (self.scale_ooh and n == "OOH")]
         others = [one for one in self.adsorption.adsorbates if one.name not in needed]
         return replace(self.adsorption, adsorbates=(*map(Adsorbate.named, needed), *others))
+
+    def key(self, crystal: Crystal, model: ModelRef) -> str | None:
+        """None where the shape is made anew each time; what is behind it has keys of its own."""
+        lasting = not self.weighted or self.surface.key(crystal, model) is not None
+        return super().key(crystal, model) if lasting else None
 
     def plan(self, crystal: Crystal) -> Plan[ActivityDocument]:
         sites: AdsorptionDocument = (yield {"sites": Ask(self._adsorption(), crystal)})["sites"]
@@ -98,7 +110,9 @@ class Activity(Property[ActivityDocument]):
 
     def _document(self, crystal: Crystal, sites: AdsorptionDocument, shape: SurfaceDocument | None) -> ActivityDocument:
         reaction = reaction_of(self.reaction)
-        facets = [self._facet(reaction, facet, list(sites.adsorbates)) for facet in sites.facets]
+        carbon = 0.0 if "C" in self.adsorption.references else carbon_error(crystal.info.level_of_theory)
+        shifts = {name: self.solvation.get(name, 0.0) + carbon * n.get("C", 0) for name, n in sites.adsorbates.items()}
+        facets = [self._facet(reaction, facet, shifts) for facet in sites.facets]
         shares, problem = shares_of(sites, shape) if shape else ({}, "weighted is false")
         document = ActivityDocument(
             formula=sites.formula,
@@ -110,8 +124,8 @@ class Activity(Property[ActivityDocument]):
             provenance=self.origin(crystal),
         )
         document.warnings = [*sites.warnings, *(reason for facet in facets for reason in facet.reasons)]
-        if "OH" in reaction.adsorbates and not self.solvation:
-            words = "OH and OOH are taken without water, which binds them: this may decide the limiting step"
+        if (bound := sorted({"OH", "OOH", "COOH", "CHO"} & {*reaction.adsorbates})) and not self.solvation:
+            words = f"{' and '.join(bound)} are taken without water, which binds them: this may decide the limiting step"
             document.warnings.append(Reason(code="no_solvent", sentence=f"{words} (setting solvation)"))
         if problem:
             words = f"means are over facets as they are, not by their area: {problem}"
@@ -127,15 +141,15 @@ class Activity(Property[ActivityDocument]):
         if known:
             best = min(known, key=lambda facet: facet.overpotential or 0.0)
             document.best_facet = best.name
-            for name in ("overpotential", "limiting_potential", "limiting_step", "descriptor", "relative_descriptor"):
+            for name in _OF_THE_BEST:
                 setattr(document, name, getattr(best, name))
         return document
 
-    def _facet(self, reaction: Reaction, sites: AdsorptionFacet, adsorbates: list[str]) -> ActivityFacet:
+    def _facet(self, reaction: Reaction, sites: AdsorptionFacet, shifts: Mapping[str, float]) -> ActivityFacet:
         facet = ActivityFacet(name=sites.name, facet=sites.facet, miller=sites.miller)
-        best = {name: site for name in adsorbates if (site := sites.best(name)) is not None}
+        best = {name: site for name in shifts if (site := sites.best(name)) is not None}
         energies = {
-            name: site.free_energy + self.solvation.get(name, 0.0)
+            name: site.free_energy + shifts[name]
             for name, site in best.items()
             if site.free_energy is not None
         }
@@ -148,9 +162,14 @@ class Activity(Property[ActivityDocument]):
             facet.free_energies = energies = energies | {"OOH": energies["OH"] + OOH_ABOVE_OH}
         if any(name not in energies for name in reaction.adsorbates):
             return facet
-        facet.steps = [ActivityStep(name=name, free_energy=energy) for name, energy in steps(reaction, energies)]
+        facet.steps = [ActivityStep(**step._asdict()) for step in steps(reaction, energies)]
         found = activity(reaction, energies)
         facet.limiting_step, facet.limiting_potential, facet.overpotential = found
+        facet.selectivity, rival = beside_hydrogen(reaction, energies, found.limiting_potential)
+        if rival is not None:
+            facet.reasons.append(Reason(code=rival[0], sentence=f"on ({facet.name}) {rival[1]}"))
+        limits = {**POISONS, **self.poison_limits}
+        facet.reasons += poisoning(reaction, energies, found.limiting_potential, limits, f"on ({facet.name})")
         facet.descriptor = descriptor(reaction, energies)
         if self.reference is not None:
             facet.relative_descriptor = facet.descriptor - self.reference

@@ -24,7 +24,6 @@ from dpa4_flows.analysis.anomalies import (
 )
 from dpa4_flows.analysis.facets import miller_of
 from dpa4_flows.analysis.frames import seam_problem
-from dpa4_flows.analysis.free_energy import free_energy
 from dpa4_flows.analysis.gas_references import adsorption_energy, element_references
 from dpa4_flows.analysis.sites import Site, Surface, distinct
 from dpa4_flows.analysis.slabs import below_middle, widened
@@ -35,6 +34,7 @@ from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet, AdsorptionSite, SkippedTerminations
 from dpa4_flows.properties.part import had_room, slabs_of
+from dpa4_flows.properties.vibrations import Which, free_energies
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ class Adsorption(Property[AdsorptionDocument]):
         fmax: eV/Å, to which slabs relax in their fixed cells.
         max_steps: optimiser steps of each slab.
         references: energy of an atom by element, eV, in place of the gas table of the level of theory.
-        corrections: ΔZPE − TΔS by name of the adsorbate, eV, in place of the table.
+        corrections: ΔZPE − TΔS by name of the adsorbate, eV, in place of the table and of vibrations.
+        vibrations: of adsorbates, in place of the table: none, those on the best site of each facet, which then hold for
+            its other sites, too ("best"), or of each intact site ("all").
     """
 
     name: ClassVar[str] = "adsorption"
@@ -106,6 +108,7 @@ class Adsorption(Property[AdsorptionDocument]):
     max_steps: int = 200
     references: dict[str, float] = field(default_factory=dict)
     corrections: dict[str, float] = field(default_factory=dict)
+    vibrations: Which = "none"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "facets", tuple(str(facet) for facet in self.facets))
@@ -148,6 +151,7 @@ class Adsorption(Property[AdsorptionDocument]):
         covered = list(answers.values())
         had_room(covered)
         found: list[AdsorptionFacet] = []
+        ends = [[end for start, end in zip(starts, covered, strict=True) if start.facet == i] for i in range(len(facets))]
         for i, facet in enumerate(facets):
             document = _facet(facet, clean[i])
             surface = surfaces[i]
@@ -157,10 +161,10 @@ class Adsorption(Property[AdsorptionDocument]):
                     for start, end in zip(starts, covered, strict=True)
                     if start.facet == i
                 ]
-                for site in document.sites:
-                    site.free_energy = free_energy(site.adsorption_energy, site.adsorbate, self.corrections)
-                _keep_best(document, [end for start, end in zip(starts, covered, strict=True) if start.facet == i])
+                _keep_best(document, ends[i])
             found.append(document)
+        amounts = {adsorbate.name: adsorbate.amounts for adsorbate in adsorbates}
+        yield from free_energies(found, ends, amounts, self.corrections, self.vibrations)
         whole = self._document(crystal, conventional, references, found, skipped)
         whole.warnings = [*seam, *whole.warnings]
         return whole

@@ -15,6 +15,8 @@ from dpa4_flows.compute.plan import PlanError
 from dpa4_flows.documents.schemas import HullDocument
 from dpa4_flows.properties.view import HullView, View, ViewSet
 
+_SAME = 1e-6  # eV
+
 
 class RegionDocument(View):
     """Chemical potentials, in eV from the elements, at which a phase is in equilibrium with no other."""
@@ -23,6 +25,18 @@ class RegionDocument(View):
     corners: list[dict[str, float]] = Field(default_factory=list, description="Of the region, eV by element")
     coexisting: list[list[str]] = Field(default_factory=list, description="Phases in equilibrium at each corner")
     limits: dict[str, tuple[float, float]] = Field(default_factory=dict, description="Lowest and highest, eV")
+    zeros: dict[str, float] = Field(
+        default_factory=dict, description="What they count from in the uncorrected energies of the phase, eV/atom"
+    )
+
+    def potentials(self, rich: str = "", poor: str = "") -> dict[str, float]:
+        """In the uncorrected energies of the phase, as surfaces take them, eV/atom by element: in the middle of the
+        corners, or of those with most of one element, or least of it.
+        """
+        symbol = rich or poor
+        edge = {symbol: self.limits[symbol][1 if rich else 0]} if symbol else {}
+        at = [one for one in self.corners if all(abs(one[s] - value) < _SAME for s, value in edge.items())]
+        return {s: round(zero + sum(one[s] for one in at) / len(at), 6) for s, zero in self.zeros.items()}
 
 
 class RegionSet(ViewSet):

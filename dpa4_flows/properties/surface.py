@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from ase.data import atomic_numbers
 from pydantic import Field
 
+from dpa4_core.errors import DPA4Error
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import Relax, RelaxOptions, RelaxResult, Static
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.facets import Miller
 from dpa4_flows.analysis.surface import J_M2_PER_EV_A2, Cut, Cuts, facet_energies, surface_energy
 from dpa4_flows.analysis.wulff import wulff
-from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, checked
+from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystal, Plan, PlanError, Property, checked
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.documents.surfaces import SkippedTerminations
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.chemical_potentials import ChemicalPotentials, RegionDocument
 from dpa4_flows.properties.part import had_room, slabs_of
 
 STRAINED_GPA = 0.5
@@ -79,6 +83,9 @@ class SurfaceDocument(Document):
     anisotropy: Annotated[
         float | None, Quantity("Anisotropy", digits=3, note="standard deviation over the shape by the mean")
     ] = Field(None, description="Standard deviation over the shape by the mean, dimensionless")
+    chemical_potentials: dict[str, float] | None = Field(
+        None, description="Of terminations of another composition, eV/atom in the uncorrected energies of the model"
+    )
     converged: bool = Field(False, description="Whether every slab reached its fmax")
     warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
     error: str | None = Field(None, description="One sentence if there are no surface energies")
@@ -97,8 +104,10 @@ class SurfaceEnergies(Property[SurfaceDocument]):
         max_terminations: of each facet; those that break fewest bonds.
         fmax: eV/Å, to which slabs relax in their fixed cells.
         max_steps: optimiser steps of each slab.
-        chemical_potentials: eV/atom by element in the energies of the model, for terminations of another composition
-            than the crystal, which have no slab without; one element may be missing.
+        chemical_potentials: for terminations of another composition than the crystal, which have no slab without: eV/atom
+            by element in the energies of the model, of which one may be missing; or "hull", the middle of the region in
+            which the crystal is stable, "O-rich" and "O-poor", its corners with most and least of an element.
+        region: of chemical potentials, where these are not given as numbers.
     """
 
     name: ClassVar[str] = "surface"
@@ -112,15 +121,39 @@ class SurfaceEnergies(Property[SurfaceDocument]):
     max_terminations: int = 4
     fmax: float = 0.02
     max_steps: int = 500
-    chemical_potentials: dict[str, float] | None = None
+    chemical_potentials: dict[str, float] | str | None = None
+    region: ChemicalPotentials = field(default_factory=ChemicalPotentials, metadata=NO_NUMBER)
 
     def check(self) -> None:
         self._options()
+        if isinstance(self.chemical_potentials, str):
+            self._edge()
+            self.region.check()
+
+    def key(self, crystal: Crystal, model: ModelRef) -> str | None:
+        """None with a hull, which may change; what is computed for its chemical potentials has a key of its own."""
+        return None if isinstance(self.chemical_potentials, str) else super().key(crystal, model)
+
+    def settings(self, model: ModelRef) -> dict[str, Any]:
+        at_hull = isinstance(self.chemical_potentials, str)
+        return {**super().settings(model), **({"region": self.region.settings(model)} if at_hull else {})}
+
+    def _edge(self) -> dict[str, str]:
+        """Which chemical potentials of the region, as `RegionDocument.potentials` takes it."""
+        if self.chemical_potentials == "hull":
+            return {}
+        symbol, _, which = str(self.chemical_potentials).partition("-")
+        if atomic_numbers.get(symbol, 0) < 1 or which not in ("rich", "poor"):
+            words = "must be numbers by element, hull, or an element with -rich or -poor, as O-rich"
+            raise DPA4Error(f"chemical_potentials is {self.chemical_potentials!r}; they {words}")
+        return {which: symbol}
 
     def _options(self) -> RelaxOptions:
         return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False)
 
     def plan(self, crystal: Crystal) -> Plan[SurfaceDocument]:
+        if isinstance(self.chemical_potentials, str):
+            return (yield from self._at_hull(crystal))
         found = self._cuts(crystal)
         options = self._options()
         answers = yield {
@@ -137,7 +170,7 @@ class SurfaceEnergies(Property[SurfaceDocument]):
             raise PlanError(f"all slabs failed: {next(iter(slabs.values())).error}", "not_computed")
         as_cut = {cut.name: answers[f"cut {cut.name}"] for cut in found.slabs}
         try:
-            lowest = facet_energies(found.slabs, whole, energies, self.chemical_potentials)
+            lowest = facet_energies(found.slabs, whole, energies, self._given)
         except ValueError as reason:
             raise PlanError(str(reason), "chemical_potentials") from reason
         names = {facet.termination for facet in lowest}
@@ -149,6 +182,7 @@ class SurfaceEnergies(Property[SurfaceDocument]):
                 for cut in found.slabs
             ],
             skipped=list(found.skipped),
+            chemical_potentials=self._given,
             lowest_surface_energy=min(facet.surface_energy for facet in lowest),
             converged=all(slab.converged for slab in slabs.values()),
             warnings=list(_warnings(found, slabs, bulks)),
@@ -167,12 +201,37 @@ class SurfaceEnergies(Property[SurfaceDocument]):
         document.surface_energy, document.anisotropy = shape.surface_energy, shape.anisotropy
         return document
 
+    def _at_hull(self, crystal: Crystal) -> Plan[SurfaceDocument]:
+        """With chemical potentials of the hull, if a termination needs them and the crystal is stable on it."""
+        potentials, said = None, []
+        if any(entry.code == "nonstoichiometric" for entry in slabs_of(crystal, *self._how()).skipped):
+            region: RegionDocument = (yield {"region": Ask(self.region, crystal)})["region"]
+            if region.error is None:
+                edge = self._edge()
+                if not {*edge.values()} <= {*region.zeros}:
+                    words = f"chemical_potentials is {self.chemical_potentials}, and {region.formula} has no such element"
+                    raise PlanError(words, "chemical_potentials")
+                potentials = region.potentials(**edge)
+                said = [Reason(code="hull_caveat", sentence=text) for text in (region.caveat, *region.warnings) if text]
+            else:
+                words = "terminations of another composition are left out, for want of chemical potentials"
+                said = [Reason(code="no_chemical_potentials", sentence=f"{words}: {region.error}")]
+        given = replace(self, chemical_potentials=potentials)
+        found: SurfaceDocument = (yield {"surface": Ask(given, crystal)})["surface"]
+        return found.model_copy(update={"warnings": [*said, *found.warnings], "provenance": self.origin(crystal)})
+
+    @property
+    def _given(self) -> dict[str, float] | None:
+        return None if isinstance(self.chemical_potentials, str) else self.chemical_potentials
+
+    def _how(self) -> tuple[int, float, float, int]:
+        return self.max_index, self.min_thickness, self.vacuum, self.max_terminations
+
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
         return {"formula": crystal.structure.composition.reduced_formula}
 
     def _cuts(self, crystal: Crystal) -> Cuts:
-        how = self.max_index, self.min_thickness, self.vacuum, self.max_terminations
-        found = slabs_of(crystal, *how, nonstoichiometric=bool(self.chemical_potentials))
+        found = slabs_of(crystal, *self._how(), nonstoichiometric=bool(self._given))
         if not found.slabs:
             raise PlanError(f"no facet has a slab: {found.skipped[0].reason}", "no_slab")
         return found
@@ -181,7 +240,7 @@ class SurfaceEnergies(Property[SurfaceDocument]):
         self, cut: Cut, slab: RelaxResult, as_cut: Prediction, bulk: float, lowest: Collection[str]
     ) -> Termination:
         cost, unrelaxed = (
-            None if result.error is not None else surface_energy(cut, result.energy, bulk, self.chemical_potentials)
+            None if result.error is not None else surface_energy(cut, result.energy, bulk, self._given)
             for result in (slab, as_cut)
         )
         return Termination(

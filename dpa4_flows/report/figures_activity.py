@@ -7,7 +7,8 @@ from itertools import cycle, islice
 
 import numpy as np
 
-from dpa4_flows.analysis.activity import REACTIONS, Reaction, levels, volcano
+from dpa4_flows.analysis.activity import levels, volcano
+from dpa4_flows.analysis.reactions import REACTIONS, Reaction
 from dpa4_flows.documents.activity import ActivityDocument, ActivityFacet
 from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
 
@@ -35,7 +36,7 @@ def _best(document: ActivityDocument, reaction: str) -> ActivityFacet | None:
 def _diagram(reaction: Reaction, best: Mapping[str, ActivityFacet]) -> FigureBlock:
     along = np.arange(len(reaction.states), dtype=float)
     figure = base_figure(
-        xaxis={"tickvals": along.tolist(), "ticktext": list(reaction.states), "showgrid": False},
+        xaxis={"tickvals": along.tolist(), "ticktext": [state.name for state in reaction.states], "showgrid": False},
         yaxis={"title": f"free energy at {reaction.equilibrium:.2f} V, eV"},
     )
     figure.update_xaxes(zeroline=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,20 +13,29 @@ from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.predict import Prediction
 from dpa4_core.relax import RelaxOptions
 from dpa4_flows.analysis.adsorbates import _SHAPES, Adsorbate, placed
 from dpa4_flows.analysis.anomalies import LIMITS, anomalies, energy_problem, migration
 from dpa4_flows.analysis.frames import seam_problem
-from dpa4_flows.analysis.free_energy import free_energy
-from dpa4_flows.analysis.gas_references import PBE_GAS, REFERENCES, adsorption_energy, element_references
+from dpa4_flows.analysis.free_energy import CORRECTIONS, free_energy
+from dpa4_flows.analysis.gas_references import (
+    PBE_GAS,
+    REFERENCES,
+    adsorption_energy,
+    element_references,
+    gas_motion,
+)
 from dpa4_flows.analysis.sites import Surface, distinct
 from dpa4_flows.analysis.slabs import widened
 from dpa4_flows.analysis.surface import cuts
+from dpa4_flows.analysis.vibrations import LOWEST, harmonic, mode_energies, moved
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.settings import plain_settings, with_settings
+from dpa4_flows.properties.vibrations import Which, free_energies
 from dpa4_flows.store.table import ResultsTable
 
 CRYSTALS = {
@@ -255,7 +265,8 @@ def test_references_of_atoms_add_up_to_molecules():
 def test_a_free_energy_is_the_adsorption_energy_with_vibrations_of_the_adsorbate():
     assert free_energy(-0.47, "H") == pytest.approx(-0.23)  # Pt (111) with the PBE gas table
     assert free_energy(-0.47, "H", {"H": 0.2}) == pytest.approx(-0.27)
-    assert free_energy(None, "H") is None and free_energy(-1.0, "COOH") is None
+    assert free_energy(None, "H") is None and free_energy(-1.0, "water") is None
+    assert set(_SHAPES) <= set(CORRECTIONS)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +293,7 @@ def test_oxygen_comes_to_a_metal_with_u_only_where_the_clean_slab_has_it_too(cry
 
 @pytest.fixture(scope="module")
 def copper():
-    return document(THIN, CRYSTALS["Cu"])
+    return document(with_(vibrations="all"), CRYSTALS["Cu"])
 
 
 def test_every_site_of_every_adsorbate_is_in_the_document(copper):
@@ -295,7 +306,6 @@ def test_every_site_of_every_adsorbate_is_in_the_document(copper):
     assert facet.coverage == pytest.approx(1.0)
     for site in facet.sites:
         assert site.adsorption_energy == pytest.approx(site.energy - facet.energy + 1.0)
-        assert site.free_energy == pytest.approx(site.adsorption_energy + 0.24)
         assert site.intact or set(site.codes) - {"migrated", "incomplete"}
 
 
@@ -387,6 +397,60 @@ def test_a_jump_of_energy_has_no_adsorption_energy(copper):
         assert site.adsorption_energy is None
         assert site.energy is not None
     assert [warning.code for warning in found.warnings] == ["no_intact_site"]
+
+
+# ---- vibrations ----------------------------------------------------------------------------------------------------
+
+
+def test_modes_of_springs_are_those_of_the_textbook_and_motion_of_them_that_of_ase():
+    thermochemistry = pytest.importorskip("ase.thermochemistry")
+    pair = Structure(Lattice.cubic(9), ["Cu", "H", "H"], [[0, 0, 0], [0.5, 0.5, 0.5], [0.6, 0.5, 0.5]])
+    spring, held = 25.0, np.diag([4.0, 3.0, -1.0])  # eV/Å²; along x between both, and each to its place
+    hessian = np.kron(spring * np.array([[1, -1], [-1, 1]]), np.diag([1.0, 0, 0])) + np.kron(np.eye(2), held)
+    forces = {}
+    for move, structure in moved(pair, 2).items():
+        away = (structure.cart_coords - pair.cart_coords)[1:].ravel()
+        forces[move] = np.vstack([np.zeros(3), (-hessian @ away).reshape(2, 3)])
+    energies = mode_energies(pair, forces)
+    expected = [-1.0, -1.0, 3.0, 3.0, 4.0, 4.0 + 2 * spring]
+    assert energies == pytest.approx([0.0646541 * np.sign(k) * np.sqrt(abs(k) / 1.008) for k in expected], rel=1e-5)
+    found = harmonic(energies)
+    other = thermochemistry.HarmonicThermo(energies[2:])
+    assert found.zero_point == pytest.approx(energies[2:].sum() / 2)
+    assert found.total == pytest.approx(other.get_helmholtz_energy(298.15, verbose=False), abs=1e-6)
+    assert harmonic(np.array([0.001])) == harmonic(np.array([LOWEST])), "no entropy without bound"
+
+
+def test_vibrations_take_the_place_of_the_table(copper):
+    (facet,) = copper.facets
+    for site in facet.sites:
+        assert (site.vibrations is not None) == site.intact
+        below = site.vibrations is not None and min(site.vibrations.energies_mev) < 0
+        assert ("imaginary_modes" in site.codes) == below
+    best = facet.best("H")
+    expected = harmonic(np.array(best.vibrations.energies_mev) / 1000).total - gas_motion({"H": 1})
+    assert best.vibrations.correction == pytest.approx(expected) != pytest.approx(0.24, abs=1e-3)
+    assert best.free_energy == pytest.approx(best.adsorption_energy + expected)
+
+
+def test_vibrations_of_one_site_hold_for_all_of_its_facet_and_what_is_no_minimum_says_so(copper):
+    facet = copper.facets[0].model_copy(deep=True)
+    for site in facet.sites:
+        site.vibrations = None
+    ends = [[SimpleNamespace(structure=Structure.from_dict(facet.best("H").structure))] * len(facet.sites)]
+
+    def answered(corrections: dict[str, float], which: Which) -> list[float]:
+        plan = free_energies([facet], ends, {"H": {"H": 1}}, corrections, which)
+        for requests in plan:
+            with pytest.raises(StopIteration):
+                plan.send(dict.fromkeys(requests, Prediction(forces=np.zeros((facet.n_atoms + 1, 3)))))
+        return [site.free_energy - site.adsorption_energy for site in facet.sites]
+
+    assert answered({}, "none") == pytest.approx([0.24] * len(facet.sites))
+    assert answered({"H": 0.2}, "all") == pytest.approx([0.2] * len(facet.sites))
+    assert answered({}, "best") == pytest.approx([-gas_motion({"H": 1})] * len(facet.sites)), "no mode is left"
+    assert [reason.code for reason in facet.reasons] == ["imaginary_modes"]
+    assert facet.best("H").codes.count("imaginary_modes") == 1
 
 
 def test_options_of_the_relaxations_are_those_of_the_settings():

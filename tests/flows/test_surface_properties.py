@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,16 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 import dpa4_core as dpa4
 from dpa4_core.data.graph import Graph
+from dpa4_core.errors import DPA4Error
 from dpa4_core.potential import Output
 from dpa4_core.testing.morse import MorsePotential
 from dpa4_flows.analysis.surface import J_M2_PER_EV_A2, cuts, surface_energy
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Property
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.chemical_potentials import ChemicalPotentials, RegionDocument
 from dpa4_flows.properties.equation_of_state import EquationOfState
+from dpa4_flows.properties.settings import with_settings
 from dpa4_flows.properties.surface import SurfaceEnergies
 from dpa4_flows.store.table import ResultsTable
 
@@ -89,6 +92,43 @@ def test_terminations_of_another_composition_cost_what_chemical_potentials_say()
     assert (
         document(replace(THIN, max_steps=0, chemical_potentials={"O": 0.0}), alloy).error_code == "chemical_potentials"
     )
+
+
+@dataclass(frozen=True)
+class Known(ChemicalPotentials):
+    """A region that needs no hull."""
+
+    why: str | None = None
+
+    def plan(self, crystal):
+        yield from ()
+        corners = [{"Cu": 0.0, "Au": -0.2}, {"Cu": -0.2, "Au": 0.0}]
+        limits = dict.fromkeys(("Cu", "Au"), (-0.2, 0.0))
+        told = {"error": self.why} if self.why else {"corners": corners, "limits": limits}
+        return RegionDocument(formula="CuAu", zeros={"Cu": -3.0, "Au": -2.9}, **told)
+
+
+@pytest.mark.parametrize(("asked", "gold"), [("hull", -3.0), ("Au-rich", -2.9), ("Au-poor", -3.1)])
+def test_chemical_potentials_of_the_hull_are_those_of_its_middle_or_an_end(asked, gold):
+    alloy = Structure(Lattice.cubic(2.6), ["Cu", "Au"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    thin = replace(THIN, max_steps=0, max_index=1)
+    found = document(replace(thin, chemical_potentials=asked, region=Known()), alloy)
+    assert found.chemical_potentials == pytest.approx({"Cu": -5.9 - 0.2 - gold, "Au": gold})
+    assert {slab.facet for slab in found.terminations} == {"100", "110", "111"}
+    assert replace(thin, chemical_potentials=asked).key(Crystal(alloy), TOY) is None
+
+
+def test_a_crystal_above_the_hull_has_the_terminations_of_its_composition_and_says_so(copper):
+    alloy = Structure(Lattice.cubic(2.6), ["Cu", "Au"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    asked = replace(THIN, max_steps=0, chemical_potentials="hull", region=Known(why="it lies above the hull"))
+    found = document(asked, alloy)
+    assert {slab.facet for slab in found.terminations} == {"110"}
+    assert found.warnings[0].code == "no_chemical_potentials"
+    assert found.chemical_potentials is None
+    with pytest.raises(DPA4Error, match="'O2-rich'; they must be numbers by element, hull, or an element with -rich"):
+        with_settings(SurfaceEnergies, {"chemical_potentials": "O2-rich"})
+    foreign = document(replace(asked, chemical_potentials="O-rich", region=Known()), alloy)
+    assert (foreign.error_code, foreign.error[-24:]) == ("chemical_potentials", "CuAu has no such element")
 
 
 def test_facets_without_slabs_are_told_and_missing_from_the_shape():

@@ -2,13 +2,20 @@
 
 import gzip
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.core import Composition, Element, Lattice, Structure
-from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry, GibbsComputedStructureEntry
+from pymatgen.entries.computed_entries import (
+    CompositionEnergyAdjustment,
+    ComputedEntry,
+    ComputedStructureEntry,
+    GibbsComputedStructureEntry,
+)
 
+from dpa4_flows.analysis.corrections import corrections_by_element
 from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.hull import phase_positions
 from dpa4_flows.analysis.ions import IonError
@@ -18,6 +25,7 @@ from dpa4_flows.analysis.thermodynamics import (
     electrochemical_window,
     gibbs_entries,
 )
+from dpa4_flows.properties.chemical_potentials import RegionDocument
 
 DATA = Path(__file__).parents[1] / "data"
 FRAME = {"model_sha256": "a" * 64, "level_of_theory": "PBE / PBE+U", "correction": "OMat24"}
@@ -72,6 +80,27 @@ def test_corners_lie_on_the_plane_of_the_phase(entries):
         assert corner["Li"] + corner["Co"] + 2 * corner["O"] == pytest.approx(formation / n_formulas, abs=1e-8)
         assert max(corner.values()) < 1e-8
     assert len(region.corners) == len(region.coexisting) == 7
+
+
+def test_a_correction_goes_with_the_atom_that_it_is_for():
+    oxide = CompositionEnergyAdjustment(-0.687, 2, name="MP2020 anion correction (oxide)")
+    mixing = CompositionEnergyAdjustment(-1.638, 1, name="MP2020 GGA/GGA+U mixing correction (Co)")
+    cobalt_oxide = ComputedEntry("LiCoO2", -20.0, energy_adjustments=[oxide, mixing])
+    assert corrections_by_element(cobalt_oxide) == pytest.approx({"Li": 0.0, "Co": -1.638, "O": -0.687})
+    metals = [simple("Li", 0.0), simple("Co", 0.0), ComputedEntry("O2", -10.0)]
+    region = chemical_potential_region("LiCoO2", [cobalt_oxide, *metals])
+    assert region.zeros == pytest.approx({"Li": 0.0, "Co": 1.638, "O": -5.0 + 0.687})
+
+
+def test_chemical_potentials_add_up_to_the_uncorrected_energy_and_are_those_of_the_middle_or_an_end(entries):
+    found = chemical_potential_region("LiCoO2", entries)
+    phase, region = lowest(entries, "LiCoO2"), RegionDocument(**asdict(found))
+    for edge in ({}, {"rich": "O"}, {"poor": "O"}):
+        potentials = region.potentials(**edge)
+        per_formula = potentials["Li"] + potentials["Co"] + 2 * potentials["O"]
+        assert per_formula == pytest.approx(4 * phase.uncorrected_energy_per_atom, abs=1e-5)
+    low, high = (region.potentials(**{edge: "O"})["O"] - region.zeros["O"] for edge in ("poor", "rich"))
+    assert (low, high) == pytest.approx(found.limits["O"], abs=1e-5)
 
 
 def test_limits_equal_those_of_pymatgen(entries):
