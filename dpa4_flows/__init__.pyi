@@ -37,6 +37,8 @@ from dpa4_flows.reference.store import ReferenceStore as ReferenceStore
 from dpa4_flows.runs import open_run as open_run
 from dpa4_flows.store.jobs import complete_job_store as complete_job_store
 from dpa4_flows.store.table import ResultsTable as ResultsTable
+from dpa4_flows.verbs import activity as activity
+from dpa4_flows.verbs import adsorption as adsorption
 from dpa4_flows.verbs import compute as compute
 from dpa4_flows.verbs import elastic as elastic
 from dpa4_flows.verbs import electrode as electrode

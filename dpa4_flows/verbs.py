@@ -24,6 +24,7 @@ from pymatgen.core import Composition, Molecule, Structure
 from dpa4_core.data.readers import NamedStructure
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax.optimizer import OptimizerName
+from dpa4_flows.analysis.adsorbates import Adsorbate
 from dpa4_flows.analysis.elasticity import STRAINS
 from dpa4_flows.analysis.equation_of_state import STRAINS as VOLUME_STRAINS
 from dpa4_flows.analysis.equation_of_state import Form
@@ -33,11 +34,16 @@ from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.compute.plan import Property
 from dpa4_flows.compute.relaxed import PUSHED, Energy, Relaxed
+from dpa4_flows.documents.activity import ActivityDocument
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.documents.stability import ElasticPart, PhononPart, StabilityDocument
+from dpa4_flows.documents.surfaces import AdsorptionDocument
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.activity import Activity
+from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
+from dpa4_flows.properties.chemical_potentials import ChemicalPotentials
 from dpa4_flows.properties.competition import CACHE
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
@@ -47,6 +53,7 @@ from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
 from dpa4_flows.properties.stability import Stability
 from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
 from dpa4_flows.properties.table import Results
+from dpa4_flows.properties.vibrations import Which
 from dpa4_flows.reference.crystals import read_crystals
 from dpa4_flows.runs.campaign import Assignment, CampaignRun
 from dpa4_flows.runs.property import compute_in
@@ -59,7 +66,7 @@ called by its formula and place.
 """
 
 
-STABILITY = Stability()
+STABILITY, SURFACE, ADSORPTION, ACTIVITY = Stability(), SurfaceEnergies(), Adsorption(), Activity()
 """With the settings of the commands."""
 
 
@@ -154,13 +161,64 @@ def surface(
     max_terminations: int = 4,
     fmax: float = 0.02,
     max_steps: int = 500,
-    chemical_potentials: dict[str, float] | None = None,
+    chemical_potentials: dict[str, float] | str | None = None,
+    region: ChemicalPotentials = SURFACE.region,
     relaxation: Relaxed | None = AT_REST,
     **how: Unpack[How],
 ) -> Results[SurfaceDocument]:
     """Surface energies of low-index facets and the equilibrium shape; see `properties.surface.SurfaceEnergies`."""
     settings = (max_index, min_thickness, vacuum, max_terminations, fmax, max_steps, chemical_potentials)
-    return _one(SurfaceEnergies(*settings), structures, model, relaxation, **how)
+    return _one(SurfaceEnergies(*settings, region), structures, model, relaxation, **how)
+
+
+def adsorption(
+    structures: Structures,
+    *,
+    model: str | ModelRef = "dpa4-neo",
+    adsorbates: Sequence[str | Adsorbate] = ADSORPTION.adsorbates,
+    facets: tuple[str | int, ...] = (),
+    max_index: int = 1,
+    min_length: float = 8.0,
+    min_thickness: float = 8.0,
+    vacuum: float = 15.0,
+    max_terminations: int = 4,
+    max_atoms: int = 200,
+    orientations: int = 2,
+    fmax: float = 0.05,
+    max_steps: int = 200,
+    references: Mapping[str, float] = ADSORPTION.references,
+    corrections: Mapping[str, float] = ADSORPTION.corrections,
+    vibrations: Which = "none",
+    relaxation: Relaxed | None = AT_REST,
+    **how: Unpack[How],
+) -> Results[AdsorptionDocument]:
+    """Adsorbates, by name or file, on all sites of low-index facets; see `properties.adsorption.Adsorption`."""
+    named = tuple(one if isinstance(one, Adsorbate) else Adsorbate.named(one) for one in adsorbates)
+    slabs = (facets, max_index, min_length, min_thickness, vacuum, max_terminations, max_atoms)
+    energies = (orientations, fmax, max_steps, dict(references), dict(corrections), vibrations)
+    return _one(Adsorption(named, *slabs, *energies), structures, model, relaxation, **how)
+
+
+def activity(
+    structures: Structures,
+    *,
+    model: str | ModelRef = "dpa4-neo",
+    reaction: str = "HER",
+    adsorption: Adsorption = ACTIVITY.adsorption,
+    weighted: bool = True,
+    surface: SurfaceEnergies = ACTIVITY.surface,
+    solvation: Mapping[str, float] = ACTIVITY.solvation,
+    poison_limits: Mapping[str, float] = ACTIVITY.poison_limits,
+    scale_ooh: bool = False,
+    reference: float | None = None,
+    relaxation: Relaxed | None = AT_REST,
+    **how: Unpack[How],
+) -> Results[ActivityDocument]:
+    """Limiting potentials of a reaction of an electrode on every facet; see `properties.activity.Activity`."""
+    shape, water = (weighted, surface), (dict(solvation), dict(poison_limits))
+    return _one(
+        Activity(reaction, adsorption, *shape, *water, scale_ooh, reference), structures, model, relaxation, **how
+    )
 
 
 def hull(

@@ -27,9 +27,10 @@ CORRECTIONS: Mapping[str, float] = {
 }
 """ΔZPE − TΔS, eV, from the references of `gas_references` to the adsorbate, each ±0.05. H, O, OH, OOH and CO: values in
 common use for metals (J. K. Nørskov et al., J. Electrochem. Soc. 152, J23 (2005) and J. Phys. Chem. B 108, 17886
-(2004); A. A. Peterson et al., Energy Environ. Sci. 3, 1311 (2010)). The others: harmonic free energies on Pt (111), 298 K, of the vibrations by K. Blöndal et al., Ind. Eng. Chem.
-Res. 58, 17682 (2019), and of the library that grew from it (github.com/kirkbadger18/thermo_kinetics_scripts,
-Pt111_ads_data.py), less `gas_references.GAS_MOTION`. S: of DPA4-Neo."""
+(2004); A. A. Peterson et al., Energy Environ. Sci. 3, 1311 (2010)). The others: harmonic free energies on Pt (111) at
+298 K, from vibrations by K. Blöndal et al., Ind. Eng. Chem. Res. 58, 17682 (2019), and the library that grew from them
+(github.com/kirkbadger18/thermo_kinetics_scripts, Pt111_ads_data.py), less `gas_references.GAS_MOTION`. S: of DPA4-Neo
+on Pt (111)."""
 
 
 def free_energy(

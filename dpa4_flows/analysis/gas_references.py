@@ -37,9 +37,9 @@ GAS_MOTION: Mapping[str, tuple[float, float, float]] = {
     "N2": (0.146, 0.090, 0.592),
     "H2S": (0.403, 0.103, 0.636),
 }
-"""Zero-point energy, heat content H(298.15 K) − H(0) and TS, eV per molecule, at 1 bar, water at 0.035 bar, where it is in
-equilibrium with the liquid: M. W. Chase, NIST-JANAF Thermochemical Tables (1998), and zero-point energies of the NIST
-Computational Chemistry Comparison and Benchmark Database, release 22."""
+"""Zero-point energy, heat content H(298.15 K) − H(0) and TS, eV per molecule, at 1 bar, water at 0.035 bar, where it is
+in equilibrium with the liquid: M. W. Chase, NIST-JANAF Thermochemical Tables (1998), and zero-point energies of the
+NIST Computational Chemistry Comparison and Benchmark Database, release 22."""
 
 REFERENCES: Mapping[str, str] = {"H": "1/2 H2", "O": "H2O - H2", "C": "CO + H2 - H2O", "N": "1/2 N2", "S": "H2S - H2"}
 """What an atom of an adsorbate is compared with; so CO is with CO, OH with H2O - 1/2 H2, NH2 with 1/2 N2 + H2."""

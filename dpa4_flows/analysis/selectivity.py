@@ -10,7 +10,7 @@ from dpa4_flows.documents.reasons import Reason
 
 POISONS: Mapping[str, float] = {"CO": -0.40, "OH": 0.0}
 """eV, free energy at the limiting potential below which an adsorbate covers a surface by itself. CO: from a share of
-0.2 · 10⁻⁶ in gas of 1 bar, the largest that hydrogen for fuel cells may hold (ISO 14687:2019), kT ln(2 · 10⁻⁷) at 298 K.
+2 · 10⁻⁷ in gas of 1 bar, the largest that hydrogen for fuel cells may hold (ISO 14687:2019), kT ln(2 · 10⁻⁷) at 298 K.
 OH: from water (surface Pourbaix diagrams, H. A. Hansen, J. Rossmeisl, J. K. Nørskov, Phys. Chem. Chem. Phys. 10, 3722
 (2008))."""
 _GIVEN_OFF = {"OH": 1}

@@ -48,7 +48,7 @@ class ChemicalPotentialRegion:
         coexisting: phases in equilibrium at each corner, the phase itself left out.
         limits: lowest and highest Δμ by element, eV.
         zeros: what Δμ counts from in the uncorrected energies of the phase, eV/atom: the element, less the correction
-            of such an atom in the phase. Slabs of the phase are corrected alike, so that a surface energy needs neither.
+            of such an atom in the phase. Slabs of the phase would be corrected alike: a surface energy needs neither.
     """
 
     formula: str

@@ -27,7 +27,9 @@ class ActivityFacet(Document):
     miller: tuple[int, int, int] = Field(description="Miller indices, of the conventional cell")
     share: float | None = Field(None, description="Of the area of the equilibrium shape; null if it is not weighted")
     free_energies: dict[str, float] = Field(
-        default_factory=dict, description="Of each adsorbate on its best intact site, 298 K and 0 V, with solvation; carbon from CO as measured, eV"
+        default_factory=dict,
+        description="Of each adsorbate on its best intact site, 298 K and 0 V, with solvation, eV; carbon counts from "
+        "CO as measured",
     )
     sites: dict[str, str] = Field(default_factory=dict, description="Kind of this site, with the elements of its atoms")
     steps: list[ActivityStep] = Field(default_factory=list, description="Of the reaction, in order")
@@ -69,9 +71,9 @@ class ActivityDocument(Document):
             "Descriptor",
             "eV",
             2,
-            "ΔG(H), ΔG(OH), ΔG(O) − ΔG(OH), ΔG(CO) or ΔG(N) of this facet; PBE numbers do not belong on an RPBE volcano",
+            "ΔG(H), ΔG(OH), ΔG(O) − ΔG(OH), ΔG(CO), ... of this facet; PBE numbers do not belong on an RPBE volcano",
         ),
-    ] = Field(None, description="ΔG(H), ΔG(OH), ΔG(O) − ΔG(OH), ΔG(CO) or ΔG(N) of this facet, eV")
+    ] = Field(None, description="ΔG(H), ΔG(OH), ΔG(O) − ΔG(OH), ΔG(CO), ΔG(COOH) or ΔG(N) of this facet, eV")
     relative_descriptor: Annotated[
         float | None, Quantity("Descriptor above reference", "eV", 2, "as the settings name it; that of Pt, say")
     ] = Field(None, description="The same above the reference of the settings, eV; null without one")

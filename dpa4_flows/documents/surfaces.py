@@ -56,7 +56,9 @@ class AdsorptionSite(Document):
     free_energy: float | None = Field(
         None, description="The same as a free energy at 298 K and 0 V, eV; null without a correction of this adsorbate"
     )
-    vibrations: AdsorbateVibrations | None = Field(None, description="Of the adsorbate there, where they were asked for")
+    vibrations: AdsorbateVibrations | None = Field(
+        None, description="Of the adsorbate there, where they were asked for"
+    )
     converged: bool = Field(False, description="Whether it reached its fmax")
     n_steps: int = Field(0, description="Optimiser steps")
     intact: bool = Field(False, description="Whether it is the adsorbate, bound to a surface that is still the same")

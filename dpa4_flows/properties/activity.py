@@ -49,8 +49,8 @@ class Activity(Property[ActivityDocument]):
         surface: surface energies that the shape is made of.
         solvation: eV, by adsorbate, by which water lowers (below 0) its free energy: -0.5 for OH and -0.4 for OOH on
             metals, -0.25 for COOH and -0.1 for CHO, say; 0 without.
-        poison_limits: eV, by adsorbate, free energy at the limiting potential below which it covers the surface; CO -0.4
-            (0.2 ppm of it) and OH 0 unless others are given. An adsorbate is judged if it is computed.
+        poison_limits: eV, by adsorbate, free energy at the limiting potential below which it covers the surface; unless
+            others are given, CO -0.4 (from 0.2 ppm of it) and OH 0. An adsorbate is judged if it is computed.
         scale_ooh: whether OOH is put 3.2 eV above OH and not computed; so it is where OOH has no intact site.
         reference: descriptor that others are compared with, that of Pt (111) with the same model and settings, say, eV.
     """
@@ -125,7 +125,9 @@ class Activity(Property[ActivityDocument]):
         )
         document.warnings = [*sites.warnings, *(reason for facet in facets for reason in facet.reasons)]
         if (bound := sorted({"OH", "OOH", "COOH", "CHO"} & {*reaction.adsorbates})) and not self.solvation:
-            words = f"{' and '.join(bound)} are taken without water, which binds them: this may decide the limiting step"
+            words = (
+                f"{' and '.join(bound)} are taken without water, which binds them: this may decide the limiting step"
+            )
             document.warnings.append(Reason(code="no_solvent", sentence=f"{words} (setting solvation)"))
         if problem:
             words = f"means are over facets as they are, not by their area: {problem}"
@@ -149,9 +151,7 @@ class Activity(Property[ActivityDocument]):
         facet = ActivityFacet(name=sites.name, facet=sites.facet, miller=sites.miller)
         best = {name: site for name in shifts if (site := sites.best(name)) is not None}
         energies = {
-            name: site.free_energy + shifts[name]
-            for name, site in best.items()
-            if site.free_energy is not None
+            name: site.free_energy + shifts[name] for name, site in best.items() if site.free_energy is not None
         }
         facet.free_energies = energies
         facet.sites = {name: f"{best[name].end} {best[name].end_elements}" for name in energies}

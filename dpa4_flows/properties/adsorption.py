@@ -87,8 +87,8 @@ class Adsorption(Property[AdsorptionDocument]):
         max_steps: optimiser steps of each slab.
         references: energy of an atom by element, eV, in place of the gas table of the level of theory.
         corrections: ΔZPE − TΔS by name of the adsorbate, eV, in place of the table and of vibrations.
-        vibrations: of adsorbates, in place of the table: none, those on the best site of each facet, which then hold for
-            its other sites, too ("best"), or of each intact site ("all").
+        vibrations: of adsorbates, in place of the table: none, those on the best site of each facet, which then hold
+            for its other sites, too (best), or of each intact site (all).
     """
 
     name: ClassVar[str] = "adsorption"
@@ -151,7 +151,9 @@ class Adsorption(Property[AdsorptionDocument]):
         covered = list(answers.values())
         had_room(covered)
         found: list[AdsorptionFacet] = []
-        ends = [[end for start, end in zip(starts, covered, strict=True) if start.facet == i] for i in range(len(facets))]
+        ends = [
+            [end for start, end in zip(starts, covered, strict=True) if start.facet == i] for i in range(len(facets))
+        ]
         for i, facet in enumerate(facets):
             document = _facet(facet, clean[i])
             surface = surfaces[i]

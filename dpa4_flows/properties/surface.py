@@ -104,9 +104,10 @@ class SurfaceEnergies(Property[SurfaceDocument]):
         max_terminations: of each facet; those that break fewest bonds.
         fmax: eV/Å, to which slabs relax in their fixed cells.
         max_steps: optimiser steps of each slab.
-        chemical_potentials: for terminations of another composition than the crystal, which have no slab without: eV/atom
-            by element in the energies of the model, of which one may be missing; or "hull", the middle of the region in
-            which the crystal is stable, "O-rich" and "O-poor", its corners with most and least of an element.
+        chemical_potentials: for terminations of another composition than the crystal, which have no slab without: those
+            of "hull", the middle of the region in which the crystal is stable, or of "O-rich" or "O-poor", its corners
+            with most or least of an element; or numbers by element, eV/atom in the energies of the model, of which one
+            may be missing.
         region: of chemical potentials, where these are not given as numbers.
     """
 
@@ -209,7 +210,9 @@ class SurfaceEnergies(Property[SurfaceDocument]):
             if region.error is None:
                 edge = self._edge()
                 if not {*edge.values()} <= {*region.zeros}:
-                    words = f"chemical_potentials is {self.chemical_potentials}, and {region.formula} has no such element"
+                    words = (
+                        f"chemical_potentials is {self.chemical_potentials}, and {region.formula} has no such element"
+                    )
                     raise PlanError(words, "chemical_potentials")
                 potentials = region.potentials(**edge)
                 said = [Reason(code="hull_caveat", sentence=text) for text in (region.caveat, *region.warnings) if text]

@@ -56,7 +56,8 @@ def free_energies(
             _vibrated(one, {move: answers[f"move {number} {move}"] for move in one.moves})
     for facet in facets:
         for site in facet.sites:
-            vibrations = site.vibrations or ((best := facet.best(site.adsorbate)) and best.vibrations)
+            best = facet.best(site.adsorbate)
+            vibrations = site.vibrations or (None if best is None else best.vibrations)
             found = {} if vibrations is None else {site.adsorbate: vibrations.correction}
             site.free_energy = free_energy(site.adsorption_energy, site.adsorbate, {**found, **corrections})
 
@@ -71,7 +72,11 @@ def _wanted(
     for facet, of_it in zip(facets, ends, strict=True):
         for site, end in zip(facet.sites, of_it, strict=True):
             name = site.adsorbate
-            if which == "none" or name in corrections or not (site.intact if which == "all" else site is facet.best(name)):
+            if (
+                which == "none"
+                or name in corrections
+                or not (site.intact if which == "all" else site is facet.best(name))
+            ):
                 continue
             moves = moved(end.structure, len(end.structure) - facet.n_atoms)
             yield _Vibrating(facet, site, end.structure, amounts[name], moves)

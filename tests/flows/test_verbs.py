@@ -28,6 +28,7 @@ from dpa4_core.data.graph import Graph
 from dpa4_core.errors import DPA4Error
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
+from dpa4_flows.analysis.adsorbates import Adsorbate
 from dpa4_flows.cli import app
 from dpa4_flows.compute.driver import Counts
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
@@ -36,6 +37,8 @@ from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.makers.batch import BatchElasticMaker, BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties import registry
+from dpa4_flows.properties.activity import Activity
+from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.answers import RELAXED, Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.elastic import Elastic
@@ -44,6 +47,7 @@ from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.registry import property_class, property_names
 from dpa4_flows.properties.settings import plain_settings, settings_of, summary, with_settings
+from dpa4_flows.properties.surface import SurfaceEnergies
 from dpa4_flows.runs.property import compute
 from dpa4_flows.runs.run import How
 from dpa4_flows.store.table import ResultsTable
@@ -199,8 +203,23 @@ def test_a_property_of_another_package_that_cannot_be_used_harms_no_other(others
 
 FUNCTIONS = {
     name: property_class(name)
-    for name in ("relax", "static", "elastic", "phonons", "surface", "electrode", "equation_of_state", "hull")
+    for name in (
+        "relax",
+        "static",
+        "elastic",
+        "phonons",
+        "surface",
+        "adsorption",
+        "activity",
+        "electrode",
+        "equation_of_state",
+        "hull",
+    )
 }
+
+
+def default(field: dataclasses.Field) -> object:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -208,7 +227,7 @@ def test_a_function_has_the_settings_of_its_property(name: str) -> None:
     ours = {"structures", "model", "how"} | ({"relaxation"} if FUNCTIONS[name].starts_from_rest else set())
     parameters = inspect.signature(getattr(d4, name)).parameters
     given = {p.name: p.default for p in parameters.values() if p.name not in ours}
-    assert given == {f.name: f.default for f in dataclasses.fields(FUNCTIONS[name])}
+    assert given == {f.name: default(f) for f in dataclasses.fields(FUNCTIONS[name])}
     assert ours <= set(parameters)
 
 
@@ -224,7 +243,7 @@ def test_a_setting_reaches_the_property_of_its_name() -> None:
     pytest.importorskip("phonopy")
     for name, skipped in (
         ("phonons", ("force_constants_folder", "temperatures_k")),
-        ("surface", ("chemical_potentials",)),
+        ("surface", ("chemical_potentials", "region")),
         ("elastic", ()),
     ):
         kind = FUNCTIONS[name]
@@ -234,6 +253,21 @@ def test_a_setting_reaches_the_property_of_its_name() -> None:
             if f.name not in skipped
         }
         assert used(getattr(d4, name)([], model=MORSE, **changed)) == kind(**changed)
+    given = {
+        "facets": ("111",),
+        "max_index": 2,
+        "min_length": 5.0,
+        "min_thickness": 6.0,
+        "vacuum": 9.0,
+        "max_atoms": 90,
+    }
+    given |= {"max_terminations": 2, "orientations": 3, "fmax": 0.1, "max_steps": 9, "vibrations": "best"}
+    given |= {"references": {"H": -1.0}, "corrections": {"CO": 0.1}}
+    sites = Adsorption((Adsorbate.named("H"), Adsorbate.named("CO")), **given)
+    assert used(d4.adsorption([], model=MORSE, adsorbates=["H", sites.adsorbates[1]], **given)) == sites
+    given = {"reaction": "ORR", "adsorption": sites, "weighted": False, "surface": SurfaceEnergies(2), "reference": 0.8}
+    given |= {"solvation": {"OH": -0.5}, "poison_limits": {"CO": 0.0}, "scale_ooh": True}
+    assert used(d4.activity([], model=MORSE, **given)) == Activity(**given)
 
 
 def test_function_and_maker_give_the_same_documents(tmp_path: Path) -> None:
