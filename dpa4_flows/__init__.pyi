@@ -21,6 +21,7 @@ from dpa4_flows.makers.elastic_flow import DPA4ElasticMaker as DPA4ElasticMaker
 from dpa4_flows.makers.hull import ChemicalPotentialMaker as ChemicalPotentialMaker
 from dpa4_flows.makers.hull import ConvexHullMaker as ConvexHullMaker
 from dpa4_flows.makers.hull import ElectrochemicalWindowMaker as ElectrochemicalWindowMaker
+from dpa4_flows.makers.hull import GibbsEnergyMaker as GibbsEnergyMaker
 from dpa4_flows.makers.hull import HullComparisonMaker as HullComparisonMaker
 from dpa4_flows.makers.hull import PourbaixMaker as PourbaixMaker
 from dpa4_flows.makers.phonon_flow import DPA4PhononMaker as DPA4PhononMaker

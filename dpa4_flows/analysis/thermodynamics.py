@@ -31,7 +31,8 @@ _TOUCHING = 1e-9  # eV/atom; facets that meet at a composition
 _SAME = 1e-6  # eV; corners of coplanar facets differ by rounding
 _BESIDE = 1e-4  # eV beyond a limit, where the products of the reaction are looked up
 _CORRECTED = frozenset(("O", "F", "Cl", "Br", "I", "S", "Se", "Te", "N", "H"))  # anions that every scheme corrects
-_T_RANGE = (300.0, 2000.0)  # K, of the descriptor
+T_RANGE = (300.0, 2000.0)
+"""K, of the descriptor of Gibbs energies."""
 
 
 class ThermodynamicsError(ValueError):
@@ -198,8 +199,7 @@ def gibbs_entries(entries: Sequence[ComputedStructureEntry], temperature: float)
         ThermodynamicsError: a temperature outside the range of the descriptor.
         FrameError: entries of different frames, or without the corrections they need.
     """
-    if not _T_RANGE[0] <= temperature <= _T_RANGE[1]:
-        raise ThermodynamicsError(f"temperature {temperature:g} K is outside 300 to 2000 K, for which G was fitted")
+    check_temperature(temperature)
     check_frames(entries)
     converged = [entry for entry in entries if entry.data.get("converged", True)]
     _check_corrected(converged)
@@ -230,6 +230,12 @@ def gibbs_entries(entries: Sequence[ComputedStructureEntry], temperature: float)
             )
         )
     return found
+
+
+def check_temperature(temperature: float) -> None:
+    """Refuse a temperature at which there are no Gibbs energies, in K."""
+    if not T_RANGE[0] <= temperature <= T_RANGE[1]:
+        raise ThermodynamicsError(f"temperature {temperature:g} K is outside 300 to 2000 K, for which G was fitted")
 
 
 def at_temperature(correction: str, temperature: float) -> str:

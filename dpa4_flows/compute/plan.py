@@ -140,6 +140,12 @@ class Property(MSONable, ABC, Generic[D]):
         """Documents of single crystals from that of all; for properties that look at them together."""
         raise NotImplementedError(f"{self.name} looks at one crystal at a time")
 
+    def document_of(self, subject: Crystal | Crystals, found: Any) -> Any:
+        """The document of a subject: of several crystals what was found, of one its part of that."""
+        if isinstance(subject, Crystals):
+            return found
+        return self.each(Crystals((subject,), model=subject.model, info=subject.info), found)[0]
+
     def failed(self, crystal: Crystal, error: PlanError) -> D:
         """The document of a crystal that has none: it says why."""
         told = {"error": str(error), "error_code": error.code, "provenance": self.origin(crystal)}

@@ -22,6 +22,7 @@ from dpa4_flows.makers.model_reference import takes_model
 from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.makers.table_reference import takes_table
 from dpa4_flows.properties.chemical_potentials import ChemicalPotentials, RegionSet
+from dpa4_flows.properties.gibbs import GibbsEnergies, GibbsSet
 from dpa4_flows.properties.hull import Hull, HullSet
 from dpa4_flows.properties.hull_comparison import HullComparison, HullComparisonDocument
 from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument
@@ -90,9 +91,17 @@ class ChemicalPotentialMaker(TogetherMaker[RegionSet]):
 
 
 @dataclass
+class GibbsEnergyMaker(TogetherMaker[GibbsSet]):
+    """Gibbs energies of structures at several temperatures; the output is a `GibbsSet`."""
+
+    property: GibbsEnergies = field(default_factory=GibbsEnergies)
+    name: str = "Gibbs energies"
+
+
+@dataclass
 class HullComparisonMaker(TogetherMaker[HullComparisonDocument]):
-    """The hull of the model against that of a file of computed entries; takes no structures, the output is a
-    `HullComparisonDocument`.
+    """The hull of the model against that of a file of computed entries; needs no structures, of which the output, a
+    `HullComparisonDocument`, names the entries.
     """
 
     property: HullComparison = field(default_factory=HullComparison)

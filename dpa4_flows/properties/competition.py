@@ -135,14 +135,6 @@ class Competing(Property[D]):
     def together(self) -> bool:
         return True
 
-    def of(self, subject: Crystal | Crystals, found: Any) -> Any:
-        """The document of a subject: of several crystals what was found, of one its part of that."""
-        return (
-            found
-            if isinstance(subject, Crystals)
-            else self.each(Crystals((subject,), frozenset(), subject.model, subject.info), found)[0]
-        )
-
     @property
     def calculation(self) -> Relaxed | Energy:
         """Of the candidates."""

@@ -160,7 +160,7 @@ class Hull(Competing[Any]):
 
     def plan(self, crystal: Crystal | Crystals) -> Plan[Any]:
         standing = yield from self.standing(crystal)
-        return self.of(crystal, place(self, crystal, standing))
+        return self.document_of(crystal, place(self, crystal, standing))
 
     def failed(self, crystal: Crystal | Crystals, error: PlanError) -> Any:
         n = len(together(crystal))
@@ -173,7 +173,7 @@ class Hull(Competing[Any]):
             frame=energy_frame(crystal.info),
             summary={},
         )
-        return self.of(crystal, found)
+        return self.document_of(crystal, found)
 
     def each(self, crystals: Crystals, found: HullSet) -> list[HullPlace]:
         return [self._place(crystals, found, i) for i in range(len(found.documents))]

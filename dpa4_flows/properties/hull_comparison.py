@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
+from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import on_hull
+from dpa4_flows.analysis.duplicates import group_duplicates
 from dpa4_flows.analysis.hull import phase_positions
 from dpa4_flows.analysis.hull_comparison import (
     Agreement,
@@ -22,8 +24,11 @@ from dpa4_flows.analysis.hull_comparison import (
 )
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Plan, PlanError, Property
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.competition import together
+from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.reference.entries import correction_scheme, entries_of_phases
 from dpa4_flows.reference.entries_file import read_entries
 
@@ -37,6 +42,23 @@ class Comparison(Document):
     crystals: Agreement = Field(description="Where a crystal counts once, in the lowest of its states in the file")
 
 
+class PhaseComparison(Document):
+    """One crystal on the hull of a model and on that of a file of computed entries, by the first correction scheme."""
+
+    entry: Annotated[str | None, Quantity("Entry")] = Field(None, description="Id of the crystal in the file")
+    above_hull_expected: Annotated[float | None, Quantity("E above hull, file", "eV/atom", 3)] = Field(
+        None, description="Distance to the hull of the file, eV/atom"
+    )
+    above_hull_found: Annotated[float | None, Quantity("E above hull, model", "eV/atom", 3)] = Field(
+        None, description="Distance to the hull of the model, eV/atom"
+    )
+    formation_expected: float | None = Field(None, description="Formation energy in the file, eV/atom")
+    formation_found: float | None = Field(None, description="Formation energy by the model, eV/atom")
+    error: str | None = Field(None, description="Why there is no comparison, one sentence")
+    error_code: str | None = Field(None, description="The same for logic")
+    provenance: Provenance
+
+
 class HullComparisonDocument(Document):
     """The hull of a model against that of a file of computed entries."""
 
@@ -45,15 +67,20 @@ class HullComparisonDocument(Document):
     formulas: dict[str, str] = Field(default_factory=dict, description="Reduced formulas of the others, by id")
     without_energy: dict[str, str] = Field(default_factory=dict, description="Why phases have none, by id")
     comparisons: list[Comparison] = Field(default_factory=list, description="One for each correction scheme")
+    asked: list[str | None] = Field(
+        default_factory=list, description="Id of each crystal that was asked for; null if it is none in the file"
+    )
     error: str | None = Field(None, description="Why there is no comparison, one sentence")
     error_code: str | None = Field(None, description="The same for logic")
     provenance: Provenance
 
 
 @dataclass(frozen=True)
-class HullComparison(Property[HullComparisonDocument]):
+class HullComparison(Property[Any]):
     """Distances to the hull of a model's energies against those to the hull of the energies in a file; no phase outside
     the file competes.
+
+    Of one crystal it gives a `PhaseComparison`, of several or none a `HullComparisonDocument` of all in the file.
 
     Attributes:
         entries: JSON of computed entries with structures, as pymatgen writes them.
@@ -64,7 +91,7 @@ class HullComparison(Property[HullComparisonDocument]):
     """
 
     name: ClassVar[str] = "hull comparison"
-    document: ClassVar[type[HullComparisonDocument]] = HullComparisonDocument
+    document: ClassVar[type[PhaseComparison]] = PhaseComparison
 
     entries: str = ""
     relaxation: Relaxed = field(default_factory=Relaxed)
@@ -72,9 +99,13 @@ class HullComparison(Property[HullComparisonDocument]):
     thresholds: tuple[float, ...] = (0.0, 0.05)
     max_atoms: int | None = None
 
+    @property
+    def together(self) -> bool:
+        return True
+
     def located(self) -> Self:
         """With an absolute path, which holds in the folder of a job."""
-        return replace(self, entries=str(Path(self.entries).absolute()))
+        return self if not self.entries else replace(self, entries=str(Path(self.entries).absolute()))
 
     def settings(self, model: ModelRef) -> dict[str, Any]:
         return self.relaxation.settings(model)
@@ -82,7 +113,31 @@ class HullComparison(Property[HullComparisonDocument]):
     def key(self, crystal: Crystal | Crystals, model: ModelRef) -> None:
         """None: the file may change."""
 
-    def plan(self, crystal: Crystal | Crystals) -> Plan[HullComparisonDocument]:
+    def failed(self, crystal: Crystal | Crystals, error: PlanError) -> Any:
+        why = {"error": str(error), "error_code": error.code}
+        return self.document_of(crystal, HullComparisonDocument(**why, provenance=self.origin(crystal)))
+
+    def each(self, crystals: Crystals, found: HullComparisonDocument) -> list[PhaseComparison]:
+        if found.error is not None:
+            why = {"error": found.error, "error_code": found.error_code}
+            return [PhaseComparison(**why, provenance=found.provenance) for _ in crystals.crystals]
+        phases = {phase.name: phase for phase in found.comparisons[0].phases}
+        return [self._one(name, phases, found) for name in found.asked]
+
+    def _one(
+        self, name: str | None, phases: Mapping[str, ComparedPhase], found: HullComparisonDocument
+    ) -> PhaseComparison:
+        phase = None if name is None else phases.get(name)
+        if phase is not None:
+            told = {key: value for key, value in asdict(phase).items() if key in PhaseComparison.model_fields}
+            return PhaseComparison(entry=name, **told, provenance=found.provenance)
+        missing = f"{Path(self.entries).name} has no entry with this crystal"
+        why = missing if name is None else found.without_energy.get(name, f"{name} is on neither hull")
+        return PhaseComparison(entry=name, error=why, error_code="no_entry", provenance=found.provenance)
+
+    def plan(self, crystal: Crystal | Crystals) -> Plan[Any]:
+        if not self.entries:
+            raise DPA4Error("a comparison of hulls needs a file of computed entries: name it with --entries FILE")
         schemes = list(dict.fromkeys(correction_scheme(crystal.info, scheme) for scheme in self.corrections))
         everything = read_entries(Path(self.entries))
         chosen = everything if self.max_atoms is None else _small_or_stable(everything, self.max_atoms)
@@ -102,14 +157,27 @@ class HullComparison(Property[HullComparisonDocument]):
             crystals = distinct_crystals(phases, {name: entry.structure for name, entry in chosen.items()})
             both = agreement(phases, thresholds), agreement(crystals, thresholds)
             comparisons.append(Comparison(scheme=scheme, phases=phases, entries=both[0], crystals=both[1]))
-        return HullComparisonDocument(
+        found = HullComparisonDocument(
             n_entries=len(everything),
             n_too_large=len(everything) - len(chosen),
             formulas={name: entry.composition.reduced_formula for name, entry in chosen.items()},
             without_energy=failures,
             comparisons=comparisons,
+            asked=[_entry_of(one, chosen) for one in together(crystal)],
             provenance=self.origin(crystal),
         )
+        return self.document_of(crystal, found)
+
+
+def _entry_of(crystal: Crystal, entries: Mapping[str, ComputedStructureEntry]) -> str | None:
+    """Id of the entry that a crystal is: that of its name, or the lowest of those with the same structure."""
+    formula = crystal.structure.composition.reduced_formula
+    same = {name: entry for name, entry in entries.items() if entry.composition.reduced_formula == formula}
+    if crystal.name in same:
+        return crystal.name
+    lowest_first = sorted(same, key=lambda name: same[name].energy_per_atom)
+    structures = {name: same[name].structure for name in lowest_first}
+    return group_duplicates(structures | {"": whole_crystal(crystal)})[""] or None
 
 
 def _small_or_stable(

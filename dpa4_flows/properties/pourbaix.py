@@ -74,6 +74,10 @@ class Pourbaix(Competing[PourbaixDocument]):
     potential: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
     concentration: float = 1e-6
 
+    @property
+    def together(self) -> bool:
+        return False
+
     def check(self) -> None:
         if self.temperature != TEMPERATURE:
             raise DPA4Error(f"ions are measured at 298 K: a Pourbaix diagram is one of {TEMPERATURE:g} K")

@@ -35,6 +35,8 @@ _OURS = {
     "electrode": f"{_HERE}.electrode:Electrode",
     "equation_of_state": f"{_HERE}.equation_of_state:EquationOfState",
     "hull": f"{_HERE}.hull:Hull",
+    "hull_comparison": f"{_HERE}.hull_comparison:HullComparison",
+    "gibbs": f"{_HERE}.gibbs:GibbsEnergies",
     "window": f"{_HERE}.windows:ElectrochemicalWindows",
     "chempots": f"{_HERE}.chemical_potentials:ChemicalPotentials",
     "pourbaix": f"{_HERE}.pourbaix:Pourbaix",

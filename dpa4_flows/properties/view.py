@@ -12,7 +12,7 @@ from pymatgen.entries.computed_entries import ComputedEntry
 
 from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
-from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError
+from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError, Property
 from dpa4_flows.documents.schemas import Document, HullDocument, Provenance
 from dpa4_flows.properties.competition import Competing, Standing, together
 from dpa4_flows.properties.hull import place
@@ -39,15 +39,32 @@ class ViewSet(Document):
 
 
 @dataclass(frozen=True)
-class HullView(Competing[Any]):
-    """Base of properties that read a `View` of each crystal off the hull of what competes with it: of one crystal that,
-    of several a `ViewSet` of all.
+class Viewed(Property[Any]):
+    """Base of properties whose document is a `View` of one crystal, and of several a `ViewSet` of all.
 
     Class attributes:
         several: type of the set.
     """
 
     several: ClassVar[type[ViewSet]]
+
+    @property
+    def together(self) -> bool:
+        return True
+
+    def failed(self, crystal: Crystal | Crystals, error: PlanError) -> Any:
+        fields = {"error": str(error), "error_code": error.code}
+        views = [fields for _ in together(crystal)]
+        return self.document_of(crystal, self.several(documents=views, **fields, provenance=self.origin(crystal)))
+
+    def each(self, crystals: Crystals, found: ViewSet) -> list[Any]:
+        common = {"warnings": found.warnings, "provenance": found.provenance}
+        return [view.model_copy(update=common) for view in found.documents]
+
+
+@dataclass(frozen=True)
+class HullView(Viewed, Competing[Any]):
+    """Base of properties that read a `View` of each crystal off the hull of what competes with it."""
 
     @abstractmethod
     def view(self, phase: ComputedEntry, others: Sequence[ComputedEntry], document: HullDocument) -> dict[str, Any]:
@@ -85,20 +102,11 @@ class HullView(Competing[Any]):
                 fields = {"error": str(problem), "error_code": "not_comparable"}
             views.append({**fields, "caveat": caveat(document.verdict, document.completeness)})
         notes = [*standing.rivals.notes, *self.remarks(crystal, standing)]
-        return self.of(crystal, self.several(documents=views, warnings=notes, provenance=self.origin(crystal)))
+        return self.document_of(crystal, self.several(documents=views, warnings=notes, provenance=self.origin(crystal)))
 
     def remarks(self, subject: Crystal | Crystals, standing: Standing) -> list[str]:
         """What is to be said of all views together."""
         return []
-
-    def failed(self, crystal: Crystal | Crystals, error: PlanError) -> Any:
-        fields = {"error": str(error), "error_code": error.code}
-        views = [fields for _ in together(crystal)]
-        return self.of(crystal, self.several(documents=views, **fields, provenance=self.origin(crystal)))
-
-    def each(self, crystals: Crystals, found: ViewSet) -> list[Any]:
-        common = {"warnings": found.warnings, "provenance": found.provenance}
-        return [view.model_copy(update=common) for view in found.documents]
 
 
 def caveat(verdict: HullVerdict, completeness: HullCompleteness) -> str | None:

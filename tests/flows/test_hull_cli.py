@@ -413,6 +413,18 @@ def test_oxygen_leaves_oxides_at_temperature(lithium_cobaltate: Path) -> None:
     assert "need corrections before a temperature means anything" in uncorrected
 
 
+def test_gibbs_energies_are_those_of_hulls_at_each_temperature(lithium_cobaltate: Path) -> None:
+    fast = ("--set", "gibbs.hull.relaxation.fmax=0.05", *OMAT[:2])
+    (row,) = answer("gibbs", lithium_cobaltate, "--temperatures", "[1500, 300]", *fast)
+    found = row["gibbs"]
+    assert found["temperatures"] == [300.0, 1500.0] and found["formation"] == found["formation_energies"][0]
+    (hot,) = answer("hull", lithium_cobaltate, "--temperature", "1500", *OMAT)["structures"]
+    assert found["formation_energies"][1] == pytest.approx(hot["formation_energy_per_atom"], abs=1e-6)
+    assert found["energies_above_hull"][1] == pytest.approx(hot["energy_above_hull"], abs=1e-6)
+    assert refused("gibbs", lithium_cobaltate, "--temperatures", "77", *fast).endswith("for which G was fitted")
+    assert "a setting of their own" in refused("gibbs", lithium_cobaltate, "--set", "gibbs.hull.temperature=500.0")
+
+
 def test_higher_form_of_an_element_has_no_gibbs_energy(lithium_cobaltate: Path) -> None:
     Structure(Lattice.cubic(2.2), ["Li"], [[0.0] * 3]).to(filename="Li.cif")
     rows = answer("hull", "Li.cif", lithium_cobaltate, "--temperature", "500", "--no-relax", *OMAT, exit_code=3)

@@ -227,6 +227,24 @@ def test_maker_compares_as_the_command(tmp_path: Path) -> None:
     assert document.n_too_large == data["n_too_large"] > 0 and document.without_energy == {}
 
 
+def test_a_crystal_is_found_on_both_hulls(tmp_path: Path) -> None:
+    """By its name in the file, or as the structure that it is; what is not in the file harms nobody."""
+    file = write_entries(tmp_path / "entries.json.gz")
+    expected = json.loads(dpa4("validate", "hull", file, *FAST, "--json").stdout)["comparisons"][0]["phases"]
+    lithia = next(phase for phase in expected if phase["name"] == "Li2O")
+    (antifluorite() * [1, 1, 2]).to(str(tmp_path / "again.cif"))
+    rocksalt("Mg").to(str(tmp_path / "MgO.cif"))
+    asked = ("hull-comparison", tmp_path / "again.cif", tmp_path / "MgO.cif", file, "--entries", file)
+    result = dpa4(*asked, "--set", "hull_comparison.relaxation.fmax=0.05", "-m", MORSE, "--json")
+    assert result.exit_code == 3, result.output
+    again, other, *phases = [row["hull_comparison"] for row in json.loads(result.stdout)]
+    assert again["entry"] == "Li2O" and other["error"] == "entries.json.gz has no entry with this crystal"
+    for found in ("above_hull_found", "above_hull_expected", "formation_found"):
+        assert again[found] == pytest.approx(lithia[found])
+        assert [phase[found] for phase in phases] == pytest.approx([phase[found] for phase in expected])
+    assert "name it with --entries" in dpa4("hull-comparison", tmp_path / "MgO.cif", "-m", MORSE).stderr
+
+
 def test_larger_cells_and_failures_are_left_out_and_named(tmp_path: Path) -> None:
     file = write_entries(tmp_path / "entries.json.gz")
     rows = json.loads(gzip.decompress(file.read_bytes()))

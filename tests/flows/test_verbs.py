@@ -89,6 +89,7 @@ def test_every_name_leads_to_a_property_that_says_what_its_settings_mean() -> No
         kind = property_class(name)
         assert registry.canonical(kind.name) == name
         assert summary(kind)
+        assert not kind().together or kind.each is not Property.each, "nothing tells the documents of crystals apart"
         for setting in settings_of(kind):
             assert setting.words, f"{name}.{setting.name}"
         assert with_settings(kind, plain_settings(kind())) == kind()
