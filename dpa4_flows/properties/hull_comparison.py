@@ -157,7 +157,7 @@ class HullComparison(Property[Any]):
             crystals = distinct_crystals(phases, {name: entry.structure for name, entry in chosen.items()})
             both = agreement(phases, thresholds), agreement(crystals, thresholds)
             comparisons.append(Comparison(scheme=scheme, phases=phases, entries=both[0], crystals=both[1]))
-        found = HullComparisonDocument(
+        document = HullComparisonDocument(
             n_entries=len(everything),
             n_too_large=len(everything) - len(chosen),
             formulas={name: entry.composition.reduced_formula for name, entry in chosen.items()},
@@ -166,7 +166,7 @@ class HullComparison(Property[Any]):
             asked=[_entry_of(one, chosen) for one in together(crystal)],
             provenance=self.origin(crystal),
         )
-        return self.document_of(crystal, found)
+        return self.document_of(crystal, document)
 
 
 def _entry_of(crystal: Crystal, entries: Mapping[str, ComputedStructureEntry]) -> str | None:
