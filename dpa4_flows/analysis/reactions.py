@@ -177,16 +177,16 @@ REACTIONS: Mapping[str, Reaction] = {
                 State("NH₃", 2 * AMMONIA),
             ),
             {"N": 1},
-            {"N2H": Line(0.71, 0.92), "NH": Line(0.78, -0.43), "NH2": Line(0.45, -0.33)},
+            {"N2H": Line(0.71, 0.96), "NH": Line(0.78, -0.41), "NH2": Line(0.45, -0.33)},
             beside=("H",),
         ),
     )
 }
-"""Methane by the path on which copper goes (A. A. Peterson et al., Energy Environ. Sci. 3, 1311 (2010)); its steps after
-CHO are taken together, so that OH, which limits metals that bind oxygen well, is not seen. Ammonia by the distal path
-(E. Skúlason et al., Phys. Chem. Chem. Phys. 14, 1235 (2012)), whose second and third proton go to the nitrogen that
-leaves. Lines of both are fits to seven and nine close-packed metals with DPA4-Neo at a quarter of a layer, without
-water; a metal lies 0.15 eV from them, and 0.36 at most."""
+"""Methane by the path on which copper goes (A. A. Peterson et al., Energy Environ. Sci. 3, 1311 (2010)); its steps
+after CHO are taken together, so that OH, which limits metals that bind oxygen well, is not seen. Ammonia by the distal
+path (E. Skúlason et al., Phys. Chem. Chem. Phys. 14, 1235 (2012)), whose second and third proton go to the nitrogen
+that leaves. Lines of both are fits to seven and ten close-packed metals with DPA4-Neo at a quarter of a layer, without
+water; a metal lies 0.2 eV from them, and 0.4 at most."""
 
 
 def reaction_of(name: str) -> Reaction:
