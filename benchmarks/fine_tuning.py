@@ -61,10 +61,7 @@ def run(folder: Path, name: str, way: str, base: str, steps: int, seed: int) -> 
         result = trainer.run()
         seconds, cpu = time.perf_counter() - began, time.process_time() - used
         after = errors(evaluate(test, dpa4.load(result.model)))
-        store = trainer.data.store
-        held = store.composition(store.elements)[trainer.data.train].any(axis=0)
-        trained = {z for z, present in zip(store.elements, held, strict=True) if present}
-        forgotten = forgetting(dpa4.load(base), dpa4.load(result.model), trained)
+        forgotten = forgetting(dpa4.load(base), dpa4.load(result.model), trainer.data.trained)
     start = next(record for record in records if record["kind"] == "start")
     best = [record["step"] for record in records if record["kind"] == "validation" and record["improved"]][-1]
     return {
@@ -120,8 +117,9 @@ def main() -> None:
                 print(f"{name:16s} base        {shown(row['before'])}")
             mark = f"   worse: {', '.join(row['worse'])}" if row["worse"] else ""
             forgotten = row["forgetting"]
-            numbers = [1e3 * forgotten[key] for key in ("energy_median", "energy_max", "together")]
-            changes = "{:.2g} (at most {:.2g}, together {:.2g}) meV/atom".format(*numbers)
+            changes = "{:.2g} (at most {:.2g}) meV/atom".format(
+                *(1e3 * forgotten[f"energy_{which}"] for which in ("median", "max"))
+            )
             print(
                 f"{'':16s} {way:11s} {shown(row['after'])}   rate {row['rate']:.1e}, best of {row['steps']} steps: "
                 f"{row['best']}, {row['cpu_s_per_step']:.2f} s of processor per step, other systems {changes}{mark}",

@@ -262,15 +262,14 @@ def forgetting_sentence(metrics: Mapping[str, Any]) -> str:
     )
     return (
         f"{found['n_systems']} other systems changed by {energies[0]} meV/atom in the median, {energies[1]} at most "
-        f"({found['worst']}), all together by {digits(1e3 * found['together'])}, and their forces by {forces[0]} and "
-        f"{forces[1]} meV/Å, against the base"
+        f"({found['worst']}), and their forces by {forces[0]} and {forces[1]} meV/Å, against the base"
     )
 
 
 def _forgets(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """A warning where the base is changed for systems of other kinds as well, with the setting to change."""
     found = metrics.get("forgetting")
-    if not found or max(found["energy_median"], abs(found["together"])) <= TOLERABLE:
+    if not found or found["energy_median"] <= TOLERABLE:
         return []
     return [
         f"the model is one for the trained systems only: {forgetting_sentence(metrics)}; lower the learning rate "

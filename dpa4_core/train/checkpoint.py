@@ -67,6 +67,7 @@ class StoredValues:
     schedule: ScheduleState
     meter: dict[str, Any]
     counters: Counters
+    others: tuple[float, ...] | None = None  # older versions had none
 
 
 class Found(NamedTuple):

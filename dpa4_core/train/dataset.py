@@ -47,6 +47,12 @@ class Dataset:
     left_out: list[tuple[str, str]]
     note: str
 
+    @property
+    def trained(self) -> set[int]:
+        """Atomic numbers in the training frames."""
+        held = self.store.composition(self.store.elements)[self.train].any(axis=0)
+        return set(np.array(self.store.elements)[held].tolist())
+
 
 def with_split(data: Dataset, validation: Indices) -> Dataset:
     """The same frames with those for validation as they were when the run began, whatever the rule says today."""

@@ -1,21 +1,23 @@
-"""What a fine-tune does to systems that it was not trained on, and crystals to remind it of them.
+"""What a fine-tune does to systems that it was not trained on, and crystals to hold it to them.
 
 ``other_systems.json.gz`` holds 60 small compounds of 84 elements, structures only (CC BY 4.0, the source stands in each
 row; `scripts/other_systems.py` chose them). Their labels are what the base says about them, so that neither a
-measurement nor a replay needs data of somebody else. 20 measure; the other 40 are for replay.
+measurement nor a replay needs data of somebody else. 20 measure; the other 40 are for replay and for the level of the
+elements that a run does not train.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import ase.io
 import numpy as np
+import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
@@ -35,8 +37,12 @@ TOLERABLE = 2e-3
 competing phases."""
 
 _SYSTEMS = Path(__file__).with_name("other_systems.json.gz")
-_MEASURED, _REPLAYED = ((0.05, 0.02),), ((0.03, 0.01), (0.1, 0.03))
+_COPIES = {"measure": ((0.05, 0.02),), "replay": ((0.03, 0.01), (0.1, 0.03)), "level": ((0.05, 0.02),)}
 """Displacements (Å) and strains of the copies of each crystal: at rest it has neither forces nor stress to compare."""
+
+_STIFF, _FREE = 0.3, 1e-3
+"""Penalties on what an offset of its own adds to the common level, beside squares of shares of an element: with 0.3 the
+crystals that measure, which are others, come closest to the base."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +51,13 @@ class Forgetting:
 
     Attributes:
         n_systems: that both know.
-        together: eV/atom, by which all energies moved in the median on the zero of the base: the shift of the offsets
-            of the trained elements is taken out. It cancels among other systems, not against trained ones.
-        energy_median, energy_max: eV/atom, absolute, beside ``together``.
+        energy_median, energy_max: eV/atom, absolute, on the zero of the base: the shift of the offsets of the trained
+            elements against those of the others is taken out.
         force_median, force_max: eV/Å, mean absolute change of a component in a system.
         worst: formula of the system whose energy changed most.
     """
 
     n_systems: int
-    together: float
     energy_median: float
     energy_max: float
     force_median: float
@@ -61,14 +65,14 @@ class Forgetting:
     worst: str
 
 
-def other_systems(use: Literal["measure", "replay"], known: Set[int]) -> list[Atoms]:
+def other_systems(use: Literal["measure", "replay", "level"], known: Set[int]) -> list[Atoms]:
     """Distorted copies of the bundled crystals, always the same ones, as far as they consist of ``known`` elements."""
     rows = json.loads(gzip.decompress(_SYSTEMS.read_bytes()))["systems"]
     found = []
     for number, row in enumerate(rows):
-        if row["use"] != use or not {*row["numbers"]} <= known:
+        if (row["use"] == "measure") != (use == "measure") or not {*row["numbers"]} <= known:
             continue
-        for displacement, strain in _MEASURED if use == "measure" else _REPLAYED:
+        for displacement, strain in _COPIES[use]:
             random = np.random.default_rng([number, round(1000 * displacement)])
             atoms = Atoms(row["numbers"], cell=row["cell"], scaled_positions=row["fractions"], pbc=True)
             bent = strain * random.uniform(-1, 1, (3, 3))
@@ -95,18 +99,59 @@ def forgetting(base: Potential, model: Potential, trained: Set[int]) -> Forgetti
         (b.energy - a.energy - sum(shifts.get(z, 0.0) for z in atoms.numbers)) / len(atoms)
         for atoms, a, b in zip(systems, before, after, strict=True)
     ]
-    together = float(np.median(energy))
-    changed = np.abs(np.array(energy) - together)
+    changed = np.abs(energy)
     force = np.array([np.abs(_forces(b) - _forces(a)).mean() for a, b in zip(before, after, strict=True)])
     return Forgetting(
         len(systems),
-        together,
         float(np.median(changed)),
         float(changed.max()),
         float(np.median(force)),
         float(force.max()),
         systems[int(changed.argmax())].get_chemical_formula(),
     )
+
+
+class Others:
+    """Crystals of everything that the base knows, which keep the elements that a run does not train on its zero.
+
+    Steps of a fine-tune move the energies of all elements. The level of the trained ones follows the training frames;
+    the offsets of the others are moved such that the crystals stay where the base has them: by what is common to all,
+    and by a share of what is left for each element, since few crystals hold it.
+
+    Args:
+        model: network under training, before the first step unless ``before`` is given.
+        known: atomic numbers that the base knows.
+        trained: those in the training frames.
+        before: eV/atom, what the base says, of a run that goes on.
+    """
+
+    def __init__(self, model: DPA4, known: Set[int], trained: Set[int], before: Sequence[float] | None = None) -> None:
+        self._model, numbers = model, model.config.atomic_numbers
+        self.systems = other_systems("level", known)
+        self._shares = np.array([[np.mean(atoms.numbers == z) for z in numbers] for atoms in self.systems])
+        self._trained = np.array([z in trained for z in numbers])
+        self.before = self._energies() if before is None else list(before)
+
+    def hold(self) -> None:
+        """Move the offsets of the other elements; nothing where every crystal holds a trained one."""
+        if not self.systems or len(self.before) != len(self.systems):  # of another version, with other crystals
+            return
+        apart = ~(self._shares[:, self._trained] > 0).any(axis=1)
+        if not apart.any():
+            return
+        moved = np.array(self._energies()) - self.before
+        level = float(np.median(moved[apart]))
+        # what the offsets of trained elements did is fitted, not used
+        stiff = np.diag(np.where(self._trained, _FREE, _STIFF))
+        own = np.linalg.solve(self._shares.T @ self._shares + stiff, self._shares.T @ (moved - level))
+        self._model.out_bias.view(-1)[~self._trained] -= torch.from_numpy(level + own[~self._trained]).to(
+            self._model.out_bias
+        )
+
+    def _energies(self) -> list[float]:
+        potential = Potential(self._model, device=self._model.out_bias.device, compile=False)
+        said = predict(self.systems, potential, strict=True)
+        return [answer.energy / len(atoms) for answer, atoms in zip(said, self.systems, strict=True)]
 
 
 def _forces(prediction: Prediction) -> NDArray[np.float64]:

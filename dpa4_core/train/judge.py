@@ -1,4 +1,4 @@
-"""What the network under training says about frames: errors for a validation, energies and forces for a trial step."""
+"""What the network under training says about frames: errors for a validation, values for a trial step."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dpa4_core.train.distributed import Processes
 from dpa4_core.train.loader import BatchMaker, ahead
 from dpa4_core.train.loss import SUMS, Errors, errors_from_sums
 from dpa4_core.train.packing import Budget, plan_epoch
+from dpa4_core.train.probe import Answers
 from dpa4_core.train.step import Batch, Step
 
 Indices = NDArray[np.int64]
@@ -51,22 +52,24 @@ class Judge:
         found = torch.zeros(len(frames), dtype=torch.float64, device=self.processes.device)
         for chosen, batch in self._batches(frames):
             labels = batch.labels
-            energy, _ = self.step.answers(batch, forces=False)
+            energy, *_ = self.step.answers(batch, derivatives=False)
             found[torch.from_numpy(chosen)] = ((labels.energy - energy) / labels.n_atoms)[: len(chosen)]
         known = np.isfinite(self.maker.store.arrays["energy"][frames])
         found = self.processes.sum(found)[torch.from_numpy(known)]
         return float(found.mean()) if len(found) else 0.0
 
-    def answers(self, frames: Indices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Energies [n] in eV/atom and forces [n_atoms, 3] in eV/Å of ``frames`` in order, by this process alone."""
-        energies, forces = [], []
+    def answers(self, frames: Indices) -> Answers:
+        """What the network says about ``frames`` in order, by this process alone."""
+        energies, forces, stresses = [], [], []
         for frame in frames:
             batch = self.maker.make(frame[None]).to(self.processes.device)
-            energy, force = self.step.answers(batch)
+            energy, force, virial = self.step.answers(batch)
             n_atoms = batch.n_real[0]
             energies.append(float(energy[0]) / n_atoms)
             forces.append(force[:n_atoms].cpu().numpy().astype(np.float64))
-        return np.array(energies), np.concatenate(forces)
+            stress = -0.5 * (virial[0] + virial[0].mT) / batch.labels.volume[0]
+            stresses.append(stress.cpu().numpy().astype(np.float64))
+        return Answers(np.array(energies), np.concatenate(forces), np.array(stresses))
 
     def _batches(self, frames: Indices) -> Iterator[tuple[Indices, Batch]]:
         """Those of this process: positions in ``frames``, and the batch."""

@@ -139,8 +139,7 @@ def _forgetting(
         return None
     if not isinstance(base, Potential):
         return None
-    held = data.store.composition(data.store.elements)[data.train].any(axis=0)
-    return forgetting(base, model, set(np.array(data.store.elements)[held].tolist()))
+    return forgetting(base, model, data.trained)
 
 
 def validation_frames(folder: str | Path) -> list[Frame]:

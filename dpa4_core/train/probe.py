@@ -1,5 +1,5 @@
-"""Trial steps before a run: how far one step of a learning rate moves energies and forces, and the rate that moves them
-by no more than there is to be gained.
+"""Trial steps before a run: how far one step of a learning rate moves energies, forces and stresses, and the rate that
+moves them by no more than there is to be gained.
 
 A step of Muon or Adam is as long as the rate says, however good the model is already. From a good base one step at a
 rate for new networks moves energies by many times the error that is to become smaller, and a run spends its time on
@@ -10,19 +10,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from dpa4_core.train.standing import FLOORS
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 
 SHARE = 0.5
-"""Of the error of the base, that a step may move energies or forces by: later steps add up, and the rate falls."""
+"""Of the error of the base, that a step may move a quantity by: later steps add up, and the rate falls."""
+
+_WORDS = {
+    "energy": ("energies by {:.2g} meV/atom among each other", 1e3),
+    "force": ("forces by {:.2g} meV/Å", 1e3),
+    "stress": ("stresses by {:.2g} GPa", EV_PER_ANGSTROM3_TO_GPA),
+}
 
 _MOST, _TRIALS = 30.0, 3  # how far a rate is lowered, and in how many trials: moves are not quite linear in it
 
-Answers = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+class Answers(NamedTuple):
+    """What is said about some frames, NaN where nothing is.
+
+    Attributes:
+        energy: [n_frames] eV/atom.
+        force: [n_atoms, 3] eV/Å.
+        stress: [n_frames, 3, 3] eV/Å³.
+    """
+
+    energy: NDArray[np.float64]
+    force: NDArray[np.float64]
+    stress: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -35,12 +55,14 @@ class Move:
             taken out by the level of the offsets, see `dpa4_core.train.trainer`.
         together: eV/atom, that common change.
         force: eV/Å, mean absolute change of a component.
+        stress: eV/Å³, the same.
     """
 
     rate: float
     energy: float
     together: float
     force: float
+    stress: float
 
 
 @dataclass(frozen=True)
@@ -50,8 +72,9 @@ class Probe:
     Attributes:
         rate: learning rate to train with.
         moves: of the trial steps, in their order.
-        base: errors of the base on the frames of the trial, "energy" in eV/atom and "force" in eV/Å.
-        limited_by: "energy" or "force", that a step at the rate of the recipe would have moved too far; "" otherwise.
+        base: errors of the base on the frames of the trial, "energy" in eV/atom, "force" in eV/Å and "stress" in
+            eV/Å³, as far as they are labelled.
+        limited_by: which of them a step at the rate of the recipe would have moved too far; "" otherwise.
         n_frames: frames that were looked at.
     """
 
@@ -64,12 +87,14 @@ class Probe:
     def sentence(self) -> str:
         """For the log and the screen."""
         last = self.moves[-1]
-        text = (
-            f"{self.rate:.2g}; one step moves energies by {1e3 * last.energy:.2g} meV/atom among each other and forces "
-            f"by {1e3 * last.force:.2g} meV/Å, errors of the base are {1e3 * self.base.get('energy', np.nan):.2g} and "
-            f"{1e3 * self.base.get('force', np.nan):.2g}"
+        moved = ", ".join(
+            f"{words.format(factor * getattr(last, name))} (error of the base {factor * self.base[name]:.2g})"
+            for name, (words, factor) in _WORDS.items()
+            if name in self.base
         )
-        return text + (f" (lowered for the {self.limited_by})" if self.limited_by and len(self.moves) > 1 else "")
+        return f"{self.rate:.2g}; one step moves {moved}" + (
+            f" (lowered for the {self.limited_by})" if self.limited_by and len(self.moves) > 1 else ""
+        )
 
     def doubt(self) -> str:
         """About a rate that was given and moves too much."""
@@ -85,8 +110,8 @@ class Trials:
     Args:
         parameters: that are trained, with the gradient of a batch.
         take: one step of a new optimiser at a rate.
-        answers: energies and forces of some frames with the present weights.
-        labels: reference energies per atom [n] and forces [n_atoms, 3] of them, NaN where there are none.
+        answers: what the present weights say about some frames.
+        labels: reference values of them, NaN where there are none.
     """
 
     def __init__(
@@ -98,8 +123,8 @@ class Trials:
     ) -> None:
         self._parameters, self._take, self._answers = parameters, take, answers
         self._before = answers()
-        self.n_frames = len(labels[0])
-        errors = {"energy": labels[0] - self._before[0], "force": labels[1] - self._before[1]}
+        self.n_frames = len(labels.energy)
+        errors = {name: getattr(labels, name) - getattr(self._before, name) for name in Answers._fields}
         self.base = {
             name: float(np.nanmean(np.abs(error))) for name, error in errors.items() if np.isfinite(error).any()
         }
@@ -109,17 +134,20 @@ class Trials:
         own = [parameter.detach().clone() for parameter in self._parameters]
         try:
             self._take(rate)
-            energy, force = self._answers()
+            now = self._answers()
         finally:
             with torch.no_grad():
                 torch._foreach_copy_(list(self._parameters), own)
-        change = energy - self._before[0]
+        change = now.energy - self._before.energy
         together = float(np.median(change))
         among = float(np.mean(np.abs(change - together)))
-        return Move(rate, among, together, float(np.mean(np.abs(force - self._before[1]))))
+        force, stress = (
+            float(np.mean(np.abs(getattr(now, n) - getattr(self._before, n)))) for n in ("force", "stress")
+        )
+        return Move(rate, among, together, force, stress)
 
     def find(self, most: float) -> Probe:
-        """The largest rate up to ``most`` at which a step moves neither energies nor forces too far."""
+        """The largest rate up to ``most`` at which a step moves nothing too far."""
         rate, moves, limited_by = most, [], ""
         for _ in range(_TRIALS):
             moves.append(self.move(rate))
@@ -137,8 +165,7 @@ class Trials:
 
     def _excess(self, move: Move) -> tuple[str, float]:
         """The quantity that moves most beside what it may, and how much more that is."""
-        moved = {"energy": move.energy, "force": move.force}
-        found = [(name, moved[name] / (SHARE * max(error, FLOORS[name]))) for name, error in self.base.items()]
+        found = [(name, getattr(move, name) / (SHARE * max(error, FLOORS[name]))) for name, error in self.base.items()]
         return max(found, key=lambda pair: pair[1], default=("", 0.0))
 
     def ladder(self, middle: float) -> list[Move]:

@@ -17,7 +17,7 @@ from dpa4_core.train.dataset import Dataset
 from dpa4_core.train.feed import Work
 from dpa4_core.train.judge import Judge
 from dpa4_core.train.optimizer import HybridMuon
-from dpa4_core.train.probe import Trials
+from dpa4_core.train.probe import Answers, Trials
 from dpa4_core.train.step import Step
 
 _FRAMES, _ATOMS = 12, 300
@@ -55,7 +55,11 @@ class Rehearsal:
         chosen = chosen[: max(int(np.searchsorted(np.cumsum(arrays["n_atoms"][chosen]), _ATOMS)), 2)]
         forces = np.concatenate([arrays["forces"][first[i] : first[i + 1]] for i in chosen])
         known = np.repeat(arrays["has_forces"][chosen], arrays["n_atoms"][chosen])[:, None]
-        labels = arrays["energy"][chosen] / arrays["n_atoms"][chosen], np.where(known, forces, np.nan)
+        labels = Answers(
+            arrays["energy"][chosen] / arrays["n_atoms"][chosen],
+            np.where(known, forces, np.nan),
+            np.where(arrays["pbc"][chosen].all(1)[:, None, None], arrays["stress"][chosen], np.nan),
+        )
 
         def take(rate: float) -> None:
             for parameter, gradient in zip(self.parameters, gradients, strict=True):

@@ -116,15 +116,21 @@ class Step:
                 batch.system_idx,
             )
 
-    def answers(self, batch: Batch, *, forces: bool = True) -> tuple[Tensor, Tensor]:
-        """Energies [n_systems] float64 eV and forces [n_atoms, 3] eV/Å, zeros if not asked for; never compiled."""
-        edge_vec = batch.edge_vec.detach().requires_grad_(forces)
-        with torch.set_grad_enabled(forces):
+    def answers(self, batch: Batch, *, derivatives: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies [n_systems] float64 eV, forces [n_atoms, 3] eV/Å and virials [n_systems, 3, 3] eV, the latter two
+        zeros if not asked for; never compiled.
+        """
+        edge_vec = batch.edge_vec.detach().requires_grad_(derivatives)
+        with torch.set_grad_enabled(derivatives):
             energies = self.model(edge_vec, batch.src, batch.dst, batch.species, batch.conditioning)
-        gradient = torch.autograd.grad(energies.sum(), edge_vec)[0] if forces else torch.zeros_like(edge_vec)
+        gradient = torch.zeros_like(edge_vec)
+        if derivatives:
+            (gradient,) = torch.autograd.grad(energies.sum(), edge_vec)
         n_systems, n_atoms = batch.labels.energy.shape[0], energies.shape[0]
         energy = segment_sum(energies.detach().double(), batch.system_idx, n_systems)
-        return energy, segment_sum(gradient, batch.dst, n_atoms) - segment_sum(gradient, batch.src, n_atoms)
+        forces = segment_sum(gradient, batch.dst, n_atoms) - segment_sum(gradient, batch.src, n_atoms)
+        pair = -gradient[:, :, None] * edge_vec.detach()[:, None, :]
+        return energy, forces, segment_sum(pair, batch.system_idx[batch.dst], n_systems)
 
     def _compute(
         self,

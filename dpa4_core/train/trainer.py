@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dpa4_core.errors import DPA4Error
 from dpa4_core.memory import keep_freed_memory
 from dpa4_core.model.property import PropertyModel
-from dpa4_core.potential import DTYPES
+from dpa4_core.potential import DTYPES, Potential
 from dpa4_core.strict import build
 from dpa4_core.train import checkpoint
 from dpa4_core.train.begin import MODEL, Beginning, Notify, begin
@@ -34,6 +34,7 @@ from dpa4_core.train.distributed import Processes, join
 from dpa4_core.train.ema import EMA
 from dpa4_core.train.export import write_trained
 from dpa4_core.train.feed import Work, feed, planned_steps
+from dpa4_core.train.forgetting import Others
 from dpa4_core.train.judge import Judge
 from dpa4_core.train.loader import BatchMaker
 from dpa4_core.train.log import RunLog
@@ -203,10 +204,18 @@ class Trainer:
         )
         self.meter = Meter(processes.device)
         self.counters, self.epilogue_due, self._level = Counters(), True, 0.0
+        self.others: Others | None = None
         if beginning.stored is None:
             self._start(beginning)
         else:
             self._resume(beginning.stored)
+
+    def _others(self, before: Sequence[float] | None = None) -> Others | None:
+        """Crystals that keep the elements that are not trained on the zero of the base; ``before`` of a stored run."""
+        if not (self._levels and self.processes.is_first):
+            return None
+        known = Potential(self.network.backbone, self.network.info).elements
+        return Others(self.network.backbone, known, self.data.trained, before)
 
     def _new_optimizer(self) -> HybridMuon:
         network = self.network.backbone.config
@@ -215,6 +224,7 @@ class Trainer:
 
     def _start(self, beginning: Beginning) -> None:
         """Before the first step: data and configuration are sound, so nothing of an earlier run is needed."""
+        self.others = self._others()
         found = self._find_rate() if self._from_base else None
         about = beginning.about(self.config, self.processes.device, self.processes.size) | {"learning_rate": found}
         self.schedule = Schedule(self.config.schedule, planned_steps(self.config, self.data, self.budget))
@@ -260,6 +270,8 @@ class Trainer:
         values = stored.values
         if self.config.schedule.lr is None:
             self.config = self.config.with_rate(values["config"]["schedule"]["lr"])
+        if values.get("others") is not None:
+            self.others = self._others(values["others"])
         self.counters = build(Counters, values["counters"], str(self.checkpoint))
         self.clock.add(self.counters.seconds)
         self.schedule = Schedule.from_state(self.config.schedule, values["schedule"])
@@ -448,6 +460,8 @@ class Trainer:
             "config": self.config.to_dict(),
         }
         with self._averaged():
+            if self.others is not None:
+                self.others.hold()
             write_trained(self.module, dataclasses.replace(self.network.info, training=training), self.model_path)
 
     @contextmanager
@@ -480,6 +494,7 @@ class Trainer:
             "info": self.network.info.to_dict(),
             "notes": self.network.notes,
             "shift": self.network.shift,
+            "others": None if self.others is None else self.others.before,
             "cutoff": self.network.backbone.config.cutoff,
             "data": self.data.store.key,
             "budget": dataclasses.asdict(self.budget),

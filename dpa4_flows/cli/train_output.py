@@ -18,6 +18,7 @@ from rich.text import Text
 
 from dpa4_core.evaluate import Metrics
 from dpa4_core.train.config import TrainConfig
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.cli.console import out, plural, say, warn
 from dpa4_flows.cli.evaluate import MAX_GROUPS, print_elements, print_groups
 from dpa4_flows.plots.words import duration
@@ -260,14 +261,23 @@ def print_plan(start: dict[str, Any]) -> None:
 def print_ladder(start: dict[str, Any]) -> None:
     """What steps of several rates do, and the rate that a run would take."""
     found = start["learning_rate"]
-    base = {name: digits(1e3 * value) for name, value in found["base"].items()}
-    heads = ("learning rate", "energies among each other (meV/atom)", "all together (meV/atom)", "forces (meV/Å)")
+    columns = {
+        "energy": ("energies among each other (meV/atom)", 1e3),
+        "together": ("all together (meV/atom)", 1e3),
+        "force": ("forces (meV/Å)", 1e3),
+        "stress": ("stresses (GPa)", EV_PER_ANGSTROM3_TO_GPA),
+    }
+    heads = ("learning rate", *(head for head, _ in columns.values()))
     title = f"changes by one step, on {plural(found['n_frames'], 'training frame')}"
     table = Table(*heads, title=title, title_justify="left")
     for move in start["ladder"]:
-        cells = (digits(1e3 * move[name]) for name in ("energy", "together", "force"))
+        cells = (digits(factor * move[name]) for name, (_, factor) in columns.items())
         table.add_row(f"{move['rate']:.2g}", *cells, style="bold" if move["rate"] == found["rate"] else "")
-    table.add_row("errors of the base", base.get("energy", "–"), "", base.get("force", "–"), style="dim")
+    errors = (
+        "" if name == "together" else digits(None if (value := found["base"].get(name)) is None else factor * value)
+        for name, (_, factor) in columns.items()
+    )
+    table.add_row("errors of the base", *errors, style="dim")
     out.print(table)
     why = (
         f"so that one step moves the {found['limited_by']} by half of its error at most" if found["limited_by"] else ""

@@ -9,7 +9,8 @@ from toy_training import base_file, configured, of_kind, recorded, toy_frames, w
 
 import dpa4_core as dpa4
 from dpa4_core.model.checkpoint import read_model, write_model
-from dpa4_core.train.forgetting import REPLAY, forgetting, other_systems
+from dpa4_core.train.distributed import Processes
+from dpa4_core.train.forgetting import REPLAY, Others, forgetting, other_systems
 from dpa4_core.train.outcome import assess
 from dpa4_core.train.trainer import Trainer, train
 
@@ -56,11 +57,42 @@ def test_shifted_offsets_of_the_trained_elements_are_no_change_and_a_common_leve
         return forgetting(base, changed(broad, tmp_path / "moved.dpa4", change), trained)
 
     still = moved(0.0, 5.0)
-    assert still.n_systems == 20 and abs(still.together) < 1e-9 and still.energy_max < 1e-9 and still.force_max < 1e-9
+    assert still.n_systems == 20 and still.energy_max < 1e-9 and still.force_max < 1e-9
     raised = moved(0.3, 5.0)
-    assert raised.together == pytest.approx(0.3) and raised.energy_max < 1e-9
+    assert raised.energy_median == pytest.approx(0.3) == raised.energy_max
     bent = forgetting(base, changed(broad, tmp_path / "bent.dpa4", lambda m: m.fitting.weights[0].mul_(1.1)), trained)
     assert bent.energy_max > bent.energy_median > 1e-4 and bent.force_max > bent.force_median > 1e-4
+
+
+def test_elements_that_are_not_trained_stay_on_the_zero_of_the_base(broad, tmp_path):
+    """Steps move the energies of all elements; only those of the trained ones have data to follow."""
+    trained = {8, 12, 22}
+    base, model = (dpa4.load(broad, dtype="float64") for _ in range(2))
+    numbers = base.model.config.atomic_numbers
+    others = Others(model.model, EVERYTHING, trained)
+    model.model.fit_bias += 0.3
+    model.model.fit_bias.view(-1)[numbers.index(79)] += 0.1
+    others.hold()
+    moved = (model.model.out_bias - base.model.out_bias).view(-1)
+    assert not moved[[numbers.index(z) for z in trained]].any()
+    assert -0.4 < moved[numbers.index(79)] < -0.305 < -0.302 < moved[numbers.index(11)] < -0.298
+    assert forgetting(base, model, trained).energy_median < 1e-3
+
+    # the model of a run is such a one, also of one that goes on
+    frames = toy_frames(12)
+    common = {"preset": None, "model": None, "base": str(broad), "run__steps": 4, "schedule__lr": 1e-2}
+    config = configured(write(tmp_path, frames), tmp_path / "run", data__validation_fraction=0.0, **common)
+    train(config)
+    model, trained = (
+        dpa4.load(tmp_path / "run" / "model.dpa4", dtype="float64"),
+        {*np.concatenate([a.numbers for a in frames])},
+    )
+    moved = (model.model.out_bias - base.model.out_bias).view(-1)
+    rest = [row for row, z in enumerate(numbers) if z not in trained]
+    found = forgetting(base, model, trained)
+    assert found.energy_median < 0.5 * abs(float(moved[rest].median()))
+    again = Trainer(config, Processes(0, 1, torch.device("cpu")), lambda record: None)
+    assert len(again.others.before) == len(again.others.systems) == 40
 
 
 def test_a_run_measures_what_it_forgets_and_reminds_itself_with_labels_of_the_base(broad, tmp_path):

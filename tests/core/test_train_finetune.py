@@ -117,7 +117,7 @@ def test_the_learning_rate_is_what_the_errors_of_the_base_allow(tmp_path):
     runs = {name: recorded(finetuned(path, tmp_path / f"run {name}", base, **free))[1] for name, path in files.items()}
     far, near = (found(runs[name]) for name in files)
     assert far["rate"] == ALL_WEIGHTS.lr and far["limited_by"] == "" and len(far["moves"]) == 1
-    assert near["rate"] < 0.5 * far["rate"] and near["limited_by"] in ("energy", "force")
+    assert near["rate"] < 0.5 * far["rate"] and near["limited_by"] in ("energy", "force", "stress")
     last = near["moves"][-1]
     assert last["force"] <= 0.6 * max(near["base"]["force"], FLOORS["force"])
     assert last["energy"] <= 0.6 * max(near["base"]["energy"], FLOORS["energy"])

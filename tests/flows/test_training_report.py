@@ -169,7 +169,6 @@ def test_what_became_worse_than_the_base_stands_in_the_colour_of_a_warning(folde
     forgotten = {
         "n_systems": 20,
         "worst": "NaCl",
-        "together": 0.001,
         "energy_median": 0.003,
         "energy_max": 0.04,
         "force_median": 0.001,
