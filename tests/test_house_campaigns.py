@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dpa4_flows.campaigns.battery import BATTERY
+from dpa4_flows.campaigns.catalyst import CATALYST
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.funnel import Funnel
 from dpa4_flows.campaigns.hull import HULL
@@ -48,6 +49,22 @@ def test_no_battery_stage_or_value_is_named_outside_its_files() -> None:
     assert not found
 
 
+def test_no_code_of_a_catalyst_stage_is_named_outside_its_files() -> None:
+    """Its stages carry the names of the properties that they compute, and their values are those of the properties."""
+    said = {code for stage in CATALYST.stages[len(COMMON.stages) :] for code in stage.reasons} - set(COMMON.reasons)
+    own = {"seam_refused", "nothing_adsorbs", "no_facet_left", "polar_facet", "activity_unknown", "no_surface_energy"}
+    assert own <= said
+    found = {}
+    for path in sorted(FLOWS.rglob("*.py")):
+        where = str(path.relative_to(FLOWS))
+        if not where.startswith("campaigns/catalyst") and (
+            named := ({*own, "catalyst"} - ({"catalyst"} if where == "campaigns/kind.py" else set()))
+            & names_in(ast.parse(path.read_text()))
+        ):
+            found[where] = named
+    assert not found
+
+
 @pytest.mark.parametrize("file", ["base.html", "template.html", "macros.html", "script.js"])
 def test_the_page_names_no_value_of_a_kind(file: str) -> None:
     text = (FLOWS / "report" / file).read_text()
@@ -57,9 +74,10 @@ def test_the_page_names_no_value_of_a_kind(file: str) -> None:
 
 def test_common_stages_import_nothing_of_a_kind() -> None:
     for path in sorted((FLOWS / "campaigns").glob("*.py")):
-        if not path.name.startswith("battery"):
-            assert "import" not in [
-                "import"
-                for node in ast.walk(ast.parse(path.read_text()))
-                if isinstance(node, ast.ImportFrom) and "battery" in (node.module or "")
-            ], path
+        for kind in ("battery", "catalyst"):
+            if not path.name.startswith(kind):
+                assert "import" not in [
+                    "import"
+                    for node in ast.walk(ast.parse(path.read_text()))
+                    if isinstance(node, ast.ImportFrom) and kind in (node.module or "")
+                ], path

@@ -181,3 +181,6 @@ _SHAPES: dict[str, tuple[tuple[str, ...], tuple[Vector, ...]]] = {
 Benchmark Database, release 22, experimental geometries; HOCO and N₂H: of their best calculations), upright or tilted as
 they stand on metals; CH₃ with the angles of a tetrahedron. They are starts: what an adsorbate becomes, forces decide.
 """
+
+KNOWN_ADSORBATES = tuple(_SHAPES)
+"""Names of those that need no file."""

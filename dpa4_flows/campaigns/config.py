@@ -73,8 +73,8 @@ class Campaign(Section):
 
     @property
     def further_models(self) -> list[str]:
-        """Names of the models that stages name for themselves."""
-        tables = (getattr(self, name, None) for name in self.funnel.names)
+        """Names of the models that tables name beside that of the campaign."""
+        tables = (getattr(self, name) for name in type(self).model_fields)
         return sorted({name for table in tables if (name := getattr(table, "model", None)) is not None})
 
     def limits(self, stage: Stage) -> dict[str, Limits]:

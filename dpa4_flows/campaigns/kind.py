@@ -16,7 +16,10 @@ from dpa4_flows.campaigns.stage import Stage
 ENTRY_POINTS = "dpa4_flows.campaigns"
 """Group under which an installed package offers kinds of campaigns by name."""
 
-_BUILT_IN = {"battery": "dpa4_flows.campaigns.battery:BATTERY"}
+_BUILT_IN = {
+    "battery": "dpa4_flows.campaigns.battery:BATTERY",
+    "catalyst": "dpa4_flows.campaigns.catalyst:CATALYST",
+}
 
 
 @dataclass(frozen=True, eq=False)

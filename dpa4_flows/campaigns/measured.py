@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, get_origin
 
-from pydantic import Field, create_model
+from pydantic import Field, create_model, model_validator
 
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.sections import ModelName, Section
@@ -55,17 +55,26 @@ class Measured(Computation):
 
     @property
     def tables(self) -> Mapping[str, type[Section]]:
-        return {"": _section(self.measures)}
+        return {"": section_of(self.measures)}
 
     def settled(self, scene: Scene) -> Property[Any]:
         """The property with the settings of the campaign."""
         names = [field.name for field in dataclasses.fields(self.measures)]
         return dataclasses.replace(self.measures, **{name: getattr(scene.settings, name) for name in names})
 
+    def of_case(self, case: Case) -> Property[Any]:
+        """The same for one candidate, where what stages before have found decides settings, too."""
+        return self.settled(case.scene)
+
     def work(self, scene: Scene, ids: Sequence[str]) -> dict[str, int]:
-        settled = self.settled(scene)
-        crystals = map(self.crystal, scene.cases(ids, own=False))
-        return {_key(settled, scene, crystal): len(crystal.structure) for crystal in crystals}
+        return {self._key(case): len(self.crystal(case).structure) for case in scene.cases(ids, own=False)}
+
+    def foreseen(self, scene: Scene, ids: Sequence[str]) -> tuple[int, int] | None:
+        """Calculations and their atoms, as far as the input structures tell."""
+        settled, cases = self.settled(scene), [Case(scene, candidate, {}) for candidate in scene.table.candidates(ids)]
+        costs = [settled.cost(as_given(case)) for case in cases]
+        known = [cost for cost in costs if cost is not None]
+        return None if len(known) < len(costs) else (sum(n for n, _ in known), sum(atoms for _, atoms in known))
 
     def stored(self, table: ResultsTable, keys: Iterable[str]) -> set[str]:
         kind = self.measures.document
@@ -75,16 +84,15 @@ class Measured(Computation):
         return table.documents(self.measures.document, keys)
 
     def keys(self, scene: Scene, cases: Sequence[Case]) -> dict[str, str]:
-        settled = self.settled(scene)
-        return {case.id: _key(settled, scene, self.crystal(case)) for case in cases}
+        return {case.id: self._key(case) for case in cases}
 
     def parts(self, scene: Scene, ids: Sequence[str]) -> dict[str, int]:
         return {case.id: len(self.crystal(case).structure) for case in scene.cases(ids, own=False)}
 
     def asks(self, scene: Scene, parts: Sequence[str]) -> Iterator[tuple[str, Ask[Any]]]:
-        settled = self.settled(scene)
         return (
-            (case.id, Ask(settled, self.crystal(case), model=scene.model)) for case in scene.cases(parts, own=False)
+            (case.id, Ask(self.of_case(case), self.crystal(case), model=scene.model))
+            for case in scene.cases(parts, own=False)
         )
 
     def failed(self, case: Case) -> Finding | None:
@@ -108,20 +116,32 @@ class Measured(Computation):
             provenance=getattr(case.found, "provenance", None),
         )
 
+    def _key(self, case: Case) -> str:
+        key = self.of_case(case).key(self.crystal(case), case.scene.model)
+        assert key is not None, f"{self.measures.name} is not stored, and no stage could find it again"
+        return key
 
-def _key(measured: Property[Any], scene: Scene, crystal: Crystal) -> str:
-    key = measured.key(crystal, scene.model)
-    assert key is not None, f"{measured.name} is not stored, and no stage could find it again"
-    return key
 
+def section_of(measured: Property[Any], without: Collection[str] = ()) -> type[Section]:
+    """Table of a campaign file whose keys are a model and the fields of a property, with their values as defaults.
 
-def _section(measured: Property[Any]) -> type[Section]:
-    """Table of a campaign file whose keys are a model and the fields of a property, with their values as defaults."""
+    Args:
+        measured: the property.
+        without: keys that the table leaves out.
+    """
     types = typing.get_type_hints(type(measured), include_extras=True)
-    fields: dict[str, Any] = {"model": (ModelName | None, None)}
+    fields: dict[str, Any] = {} if "model" in without else {"model": (ModelName | None, None)}
     for item in dataclasses.fields(measured):
         kind = types[item.name]
         if get_origin(kind) is tuple:  # TOML has lists
             kind = Annotated[kind, Field(strict=False)]
-        fields[item.name] = (kind, getattr(measured, item.name))
-    return create_model(f"Table_{measured.name}", __base__=Section, **fields)
+        if item.name not in without:
+            fields[item.name] = (kind, getattr(measured, item.name))
+
+    def refuse(table: Section) -> Section:
+        given = {name: getattr(table, name) for name in fields if name != "model"}
+        dataclasses.replace(measured, **given).check()
+        return table
+
+    checked: Any = {"settings_make_sense": model_validator(mode="after")(refuse)}
+    return create_model(f"Table_{measured.name}", __base__=Section, __validators__=checked, **fields)

@@ -173,7 +173,8 @@ def _pass(
         scene.known_elements = elements
         if stage in funnel.computing:
             ids = scene.ids() if ids is None else ids
-            work.append(_work(scene, ids, stores))
+            found = _work(scene, ids, stores)
+            work += [found] if found.n_structures or not found.at_most else []
         elif ids is None:
             write_verdicts(table, stage.name, scene.verdicts())
             rejected += [verdict for verdict in table.stage(stage.name).values() if not verdict.goes_on]
@@ -188,7 +189,8 @@ def _work(scene: Scene, ids: list[str], stores: Sequence[ResultsTable]) -> Work:
     assert computes is not None
     if not computes.from_inputs:  # made of what stages before find; of a candidate's size, as far as anybody knows
         atoms = [len(c.structure["sites"]) for c in scene.table.candidates(ids) if c.structure is not None]
-        return Work(computes.of, len(ids), sum(atoms), 0, at_most=True)
+        n_structures, n_atoms = computes.foreseen(scene, ids) or (len(ids), sum(atoms))
+        return Work(computes.of, n_structures, n_atoms, 0, at_most=True)
     found = computes.work(scene, ids)
     stored = set(bundled_keys(scene.run.model.sha256 or "", found.keys()))
     for store in stores:

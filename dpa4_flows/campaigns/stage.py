@@ -50,6 +50,12 @@ class Computation(ABC):
     def work(self, scene: Scene, ids: Sequence[str]) -> dict[str, int]:
         """Atoms by key of every calculation for the candidates ``ids``, stored or not."""
 
+    def foreseen(self, scene: Scene, ids: Sequence[str]) -> tuple[int, int] | None:
+        """Where `from_inputs` is false: how many calculations there may be at most, and their atoms; None if nobody can
+        tell.
+        """
+        return None
+
     @abstractmethod
     def asks(self, scene: Scene, parts: Sequence[str]) -> Iterator[tuple[str, Ask[Any]]]:
         """What a job asks for that has got some of the `parts`, as far as the table lacks it."""

@@ -128,6 +128,10 @@ class Property(MSONable, ABC, Generic[D]):
             DPA4Error: a setting makes no sense, or an optional package is missing.
         """
 
+    def cost(self, crystal: Crystal) -> tuple[int, int] | None:
+        """Calculations of its plan and their atoms, for a dry run; None where only the plan itself can tell."""
+        return None
+
     @abstractmethod
     def plan(self, crystal: Crystal) -> Plan[D]:
         """Ask for calculations, step by step, and return the document.

@@ -39,6 +39,7 @@ class ActivityFacet(Document):
     selectivity: float | None = Field(None, description="Limiting potential less that of hydrogen evolution, V")
     descriptor: float | None = Field(None, description="What a volcano is drawn against, eV")
     relative_descriptor: float | None = Field(None, description="The same above the reference of the settings, eV")
+    from_top: float | None = Field(None, description="The same from the top of the volcano, signed, eV")
     ooh_above_oh: float | None = Field(None, description="Free energy of OOH above OH, both computed, eV")
     reasons: list[Reason] = Field(default_factory=list, description="What to know of these numbers, with codes")
 
@@ -47,23 +48,41 @@ class ActivityDocument(Document):
     """Activity of the facets of one crystal for one reaction, by the computational hydrogen electrode."""
 
     formula: str = Field(description="Reduced formula")
-    reaction: Annotated[str, Quantity("Reaction")] = Field("", description="HER, ORR, OER, CO2RR, CO2RR_CO or NRR")
-    overpotential: Annotated[
-        float | None,
-        Quantity("Overpotential", "V", 2, "thermodynamic, without barriers; of the most active facet", goal="min"),
-    ] = Field(None, description="Of the most active facet, V")
-    best_facet: Annotated[str | None, Quantity("Facet", note="the most active one")] = Field(
-        None, description="Termination with the smallest overpotential"
+    reaction: Annotated[str, Quantity("Reaction", detail=True)] = Field(
+        "", description="HER, ORR, OER, CO2RR, CO2RR_CO or NRR"
     )
-    limiting_potential: Annotated[
-        float | None, Quantity("Limiting potential", "V", 2, "against the reversible hydrogen electrode; of this facet")
-    ] = Field(None, description="At which no step is uphill on this facet, V against the reversible hydrogen electrode")
-    limiting_step: Annotated[str | None, Quantity("Limiting step", note="on this facet")] = Field(
-        None, description="Of this facet"
+    from_top: Annotated[
+        float | None,
+        Quantity(
+            "From the top",
+            "eV",
+            2,
+            "descriptor from the top of the volcano, below 0 binds too well; of the facet nearest to it",
+            goal="zero",
+            scale=(0.0, 0.5),  # each 0.06 eV is a decade of the current
+            priority=20,
+        ),
+    ] = Field(None, description="Descriptor from the top of the volcano, signed, of the facet nearest to it, eV")
+    mean_from_top: Annotated[
+        float | None,
+        Quantity(
+            "From the top, mean",
+            "eV",
+            2,
+            "magnitude, over facets by their share of the shape; equally where a flag says so",
+            goal="min",
+            scale=(0.0, 0.5),
+            priority=21,
+        ),
+    ] = Field(None, description="Mean magnitude of this distance over facets, by area if `weighted`, eV")
+    best_facet: Annotated[str | None, Quantity("Facet", note="the one nearest to the top", priority=22)] = Field(
+        None, description="Termination nearest to the top of the volcano, or with the smallest overpotential"
     )
     selectivity: Annotated[
         float | None,
-        Quantity("Before hydrogen", "V", 2, "limiting potential less that of hydrogen evolution, of this facet"),
+        Quantity(
+            "Before hydrogen", "V", 2, "limiting potential less that of hydrogen evolution, of this facet", priority=28
+        ),
     ] = Field(None, description="Of this facet, V; below 0 hydrogen evolves first; null where it does not compete")
     descriptor: Annotated[
         float | None,
@@ -72,18 +91,60 @@ class ActivityDocument(Document):
             "eV",
             2,
             "ΔG(H), ΔG(OH), ΔG(O) − ΔG(OH), ΔG(CO), ... of this facet; PBE numbers do not belong on an RPBE volcano",
+            priority=23,
         ),
     ] = Field(None, description="ΔG(H), ΔG(OH), ΔG(O) − ΔG(OH), ΔG(CO), ΔG(COOH) or ΔG(N) of this facet, eV")
-    relative_descriptor: Annotated[
-        float | None, Quantity("Descriptor above reference", "eV", 2, "as the settings name it; that of Pt, say")
-    ] = Field(None, description="The same above the reference of the settings, eV; null without one")
-    mean_overpotential: Annotated[
-        float | None, Quantity("Mean overpotential", "V", 2, "over facets, by area if weighted is true", goal="min")
-    ] = Field(None, description="Over all facets, by area if `weighted`; null if one that counts has none, V")
     mean_descriptor: Annotated[
-        float | None, Quantity("Mean descriptor", "eV", 2, "over facets, by area if weighted is true")
+        float | None, Quantity("Mean descriptor", "eV", 2, "over facets, by area if weighted is true", priority=24)
     ] = Field(None, description="The same of the descriptor, eV")
-    mean_limiting_potential: float | None = Field(None, description="The same of the limiting potential, V")
+    relative_descriptor: Annotated[
+        float | None,
+        Quantity("Above reference", "eV", 2, "descriptor above that of Pt (111) or of the settings", priority=25),
+    ] = Field(None, description="The same above the reference of the settings, eV; null without one")
+    overpotential: Annotated[
+        float | None,
+        Quantity(
+            "Overpotential",
+            "V",
+            2,
+            "thermodynamic, without barriers; of this facet, in the numbers of the model",
+            goal="min",
+            scale=(0.0, 1.0),
+            priority=26,
+        ),
+    ] = Field(None, description="Of this facet, V")
+    mean_overpotential: Annotated[
+        float | None,
+        Quantity(
+            "Mean overpotential",
+            "V",
+            2,
+            "over facets, by area if weighted is true",
+            goal="min",
+            scale=(0.0, 1.0),
+            detail=True,
+        ),
+    ] = Field(None, description="Over all facets, by area if `weighted`; null if one that counts has none, V")
+    limiting_potential: Annotated[
+        float | None,
+        Quantity("Limiting potential", "V", 2, "against the reversible hydrogen electrode; of this facet", priority=27),
+    ] = Field(None, description="At which no step is uphill on this facet, V against the reversible hydrogen electrode")
+    limiting_step: Annotated[str | None, Quantity("Limiting step", note="on this facet", priority=28)] = Field(
+        None, description="Of this facet"
+    )
+    level_of_theory: Annotated[
+        str, Quantity("Level", note="of theory, of all numbers of the activity", priority=29)
+    ] = Field("", description="Level of theory of the model that computed the activity")
+    mean_limiting_potential: float | None = Field(None, description="Mean over facets of the limiting potential, V")
+    rerouted: list[ActivityFacet] = Field(
+        default_factory=list,
+        description="Adsorbates beside those of the reaction that another model computed: their free energies are of "
+        "another level of theory and meet no others",
+    )
+    rerouted_level: Annotated[
+        str | None,
+        Quantity("Level of adsorbates beside", note="of theory, where another model computed them", detail=True),
+    ] = Field(None, description="Level of theory of `rerouted`")
     weighted: bool = Field(False, description="Whether means are over the area of the equilibrium shape")
     reference: float | None = Field(None, description="Descriptor that others are compared with, eV")
     facets: list[ActivityFacet] = Field(default_factory=list, description="Every termination with a slab")

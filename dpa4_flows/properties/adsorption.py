@@ -135,6 +135,23 @@ class Adsorption(Property[AdsorptionDocument]):
     def _millers(self) -> list[tuple[int, int, int]]:
         return [miller_of(str(facet)) for facet in self.facets]
 
+    def cost(self, crystal: Crystal) -> tuple[int, int]:
+        costs = self.costs(crystal).values()
+        return sum(n for n, _ in costs), sum(atoms for _, atoms in costs)
+
+    def costs(self, crystal: Crystal) -> dict[str, tuple[int, int]]:
+        """Slabs, with and without adsorbates, and their atoms, by facet; nothing of a crystal that has none."""
+        try:
+            _, facets, _ = self._facets(crystal)
+        except PlanError:
+            return {}
+        found: dict[str, tuple[int, int]] = {}
+        for facet in facets:
+            poses = [len(adsorbate.orientations(self.orientations)) for adsorbate in self.adsorbates]
+            n_slabs, n_before = 1 + len(distinct(facet.sites)) * sum(poses), found.get(facet.cut.facet, (0, 0))
+            found[facet.cut.facet] = n_before[0] + n_slabs, n_before[1] + n_slabs * len(facet.slab)
+        return found
+
     def plan(self, crystal: Crystal) -> Plan[AdsorptionDocument]:
         adsorbates, seam = self._admitted(crystal)
         references = self._references(crystal, adsorbates)

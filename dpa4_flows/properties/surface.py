@@ -152,6 +152,13 @@ class SurfaceEnergies(Property[SurfaceDocument]):
     def _options(self) -> RelaxOptions:
         return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False)
 
+    def cost(self, crystal: Crystal) -> tuple[int, int]:
+        try:
+            found = self._cuts(crystal).slabs
+        except PlanError:
+            return 0, 0
+        return len(found), sum(len(cut.slab) for cut in found)
+
     def plan(self, crystal: Crystal) -> Plan[SurfaceDocument]:
         if isinstance(self.chemical_potentials, str):
             return (yield from self._at_hull(crystal))

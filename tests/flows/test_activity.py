@@ -159,7 +159,7 @@ def test_a_reaction_is_one_of_a_list():
     with pytest.raises(DPA4Error, match="HER has none"):
         with_settings(Activity, {"scale_ooh": True})
     made = with_settings(Activity, {"reaction": "oer", "adsorption": {"adsorbates": ["CO", "O"], "facets": ["111"]}})
-    assert [one.name for one in made._adsorption().adsorbates] == ["O", "OH", "OOH", "CO"]
+    assert [one.name for one in made.all_sites().adsorbates] == ["O", "OH", "OOH", "CO"]
     assert with_settings(Activity, plain_settings(made)) == made
 
 
@@ -225,7 +225,8 @@ PROVENANCE = Activity().origin(Crystal(COPPER))
 
 
 def judged(wanted: Activity, sites: AdsorptionDocument, shape: SurfaceDocument | None = None) -> ActivityDocument:
-    return wanted._document(Crystal(COPPER), sites, shape)
+    assert not isinstance(wanted.reference, str)
+    return wanted._document(Crystal(COPPER), sites, shape, wanted.reference)
 
 
 def codes(document: ActivityDocument) -> list[str]:
@@ -234,12 +235,17 @@ def codes(document: ActivityDocument) -> list[str]:
 
 def test_the_most_active_facet_stands_for_a_crystal_and_means_go_by_area():
     sites = adsorbed({"111": {"H": 0.1}, "100": {"H": -0.3}})
-    found = judged(Activity(reference=-0.2), sites, shaped({"111": 0.75, "100": 0.25}, ("111", "100"), ("111", "100")))
-    assert (found.best_facet, found.descriptor, found.overpotential) == ("111", 0.1, 0.1)
-    assert found.relative_descriptor == pytest.approx(0.3)
+    shape = shaped({"111": 0.75, "100": 0.25}, ("111", "100"), ("111", "100"))
+    found = judged(Activity(), sites, shape)
+    assert (found.best_facet, found.descriptor, found.overpotential, found.from_top) == ("111", 0.1, 0.1, None)
     assert found.mean_overpotential == pytest.approx(0.75 * 0.1 + 0.25 * 0.3)
     assert found.mean_descriptor == pytest.approx(0.75 * 0.1 - 0.25 * 0.3)
     assert found.weighted and codes(found) == []
+    beside = judged(Activity(reference=-0.2), sites, shape)  # platinum at -0.2 in place of -0.09, and so the top
+    assert (beside.best_facet, beside.descriptor, beside.relative_descriptor) == ("100", -0.3, pytest.approx(-0.1))
+    assert [facet.from_top for facet in beside.facets] == pytest.approx([0.21, -0.19])
+    assert beside.from_top == pytest.approx(-0.19)
+    assert beside.mean_from_top == pytest.approx(0.75 * 0.21 + 0.25 * 0.19)
     plain = judged(Activity(weighted=False), sites)
     assert plain.mean_overpotential == pytest.approx(0.2)
     assert codes(plain) == ["facets_not_weighted"]

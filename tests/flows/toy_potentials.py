@@ -60,3 +60,9 @@ class WithoutCopper(MorsePotential):
     def __init__(self) -> None:
         super().__init__()
         self.elements = self.elements - {29}
+
+
+class PlainMorse(MorsePotential):
+    """Says that it was trained without +U."""
+
+    info = ModelInfo(level_of_theory="PBE alone")

@@ -1,0 +1,389 @@
+"""Catalyst campaigns: which surfaces are stable, what adsorbs on them, and how active that makes them for a reaction.
+
+    sanity → duplicates → relax → relaxed duplicates → hull → surface → adsorption → activity
+
+The reaction of the file decides adsorbates and descriptor. A facet or a site that fails never takes its candidate with
+it, and what the model cannot compute is refused with a code, or computed by the model of ``[reroute]``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, Field, model_validator
+
+from dpa4_core.strict import meant
+from dpa4_flows.analysis.adsorbates import KNOWN_ADSORBATES, Adsorbate
+from dpa4_flows.analysis.anomalies import NO_ENERGY
+from dpa4_flows.analysis.reactions import reaction_of
+from dpa4_flows.campaigns.context import Case, Scene
+from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
+from dpa4_flows.campaigns.hull import HULL
+from dpa4_flows.campaigns.kind import CampaignKind
+from dpa4_flows.campaigns.measured import Measured, as_given, relaxed, section_of
+from dpa4_flows.campaigns.relaxed import RELAX
+from dpa4_flows.campaigns.sanity import SANITY
+from dpa4_flows.campaigns.sections import Limits, ModelName, Section
+from dpa4_flows.campaigns.stage import Finding, Stage
+from dpa4_flows.compute.plan import Property
+from dpa4_flows.documents.activity import ActivityDocument
+from dpa4_flows.documents.reasons import Reason, ReasonKind
+from dpa4_flows.documents.surfaces import AdsorptionDocument, SkippedTerminations
+from dpa4_flows.properties.activity import SEAM, Activity, Reroute
+from dpa4_flows.properties.adsorption import Adsorption
+from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
+
+_LOST = ("not_computed", "out_of_memory", "crashed", "analysis_failed")
+"""Codes of errors that are no finding about the crystal."""
+
+
+def _reaction(name: str) -> str:
+    return reaction_of(name).name
+
+
+def _adsorbate(name: str) -> str:
+    if name not in KNOWN_ADSORBATES:
+        raise ValueError(f"there is no adsorbate {name!r}; {meant(name, KNOWN_ADSORBATES)}")
+    return name
+
+
+class ReactionSection(Section):
+    """What the electrodes are to do, and how free energies become numbers of a volcano."""
+
+    name: Annotated[str, AfterValidator(_reaction)] = Field("HER", description="HER, ORR, OER, ...")
+    beside: list[Annotated[str, AfterValidator(_adsorbate)]] = Field(
+        default_factory=list, description="Adsorbates that are put there, too: what may poison the surface"
+    )
+    solvation: dict[str, float] = Field(
+        default_factory=dict, description="By adsorbate, eV, below 0 where water binds it"
+    )
+    reference: float | str | None = Field("Pt", description="Pt, its descriptor on (111) in eV, or none")
+    scale_ooh: bool = Field(False, description="OOH is put 3.2 eV above OH and not computed")
+
+    def activity(self, adsorption: Adsorption, **settings: Any) -> Activity:
+        """The property of this reaction on sites like those of ``adsorption``."""
+        beside = tuple(map(Adsorbate.named, self.beside))
+        return Activity(
+            self.name,
+            dataclasses.replace(adsorption, adsorbates=beside),
+            solvation=self.solvation,
+            reference=self.reference,
+            scale_ooh=self.scale_ooh,
+            **settings,
+        )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> ReactionSection:
+        self.activity(Adsorption()).check()
+        return self
+
+
+class RerouteSection(Section):
+    """Which other model computes what that of the campaign refuses."""
+
+    model: ModelName | None = Field(None, description="One that was trained without +U; without it they stay refused")
+    references: dict[str, float] = Field(
+        default_factory=dict, description="Energy of an atom by element in the gases of its level of theory, eV"
+    )
+
+
+class FacetSection(Section):
+    """On which facets something is adsorbed."""
+
+    max_facets: int = Field(3, ge=1, description="Facets of each candidate, by their share of the equilibrium shape")
+    min_share: float = Field(0.05, ge=0, lt=1, description="Of the area; facets with less count nowhere")
+
+
+# ---- surfaces
+
+
+_SURFACE = section_of(SurfaceEnergies(), without=("model",))
+_SITES = section_of(Adsorption(), without=("model", "adsorbates"))
+
+
+@dataclass(frozen=True)
+class Surfaces(Measured):
+    """Surface energies; a candidate without any goes on, since its sites can be computed all the same."""
+
+    reasons: ClassVar[Mapping[str, ReasonKind]] = {}
+
+    @property
+    def tables(self) -> Mapping[str, type[Section]]:
+        return {"": _SURFACE}
+
+    def failed(self, case: Case) -> Finding | None:
+        error = super().failed(case)
+        if error is None:
+            return None
+        sentence = f"surface energies are not known: {error.reasons[0].sentence}"
+        return dataclasses.replace(error, reasons=[Reason(code="no_surface_energy", sentence=sentence)])
+
+
+def judge_surface(case: Case) -> Finding:
+    """Surface energies and what has none."""
+    document = case.found
+    assert isinstance(document, SurfaceDocument)
+    reasons = [*document.warnings, *_without_slab(document.skipped)]
+    return Finding(case.id, reasons, values=document, keys=[case.key], provenance=document.provenance)
+
+
+def _without_slab(skipped: Sequence[SkippedTerminations]) -> Iterator[Reason]:
+    """Facets that cannot be computed at all, as it stands there."""
+    kinds = {"polar": "polar_facet", "too_many_atoms": "facet_too_large"}
+    for entry in skipped:
+        if entry.code in kinds and (entry.whole_facet or entry.code == "too_many_atoms"):
+            yield Reason(code=kinds[entry.code], sentence=entry.reason)
+
+
+_FACET_REASONS = {
+    "polar_facet": ReasonKind("polar facet", "a facet is polar: it has no slab and is left out"),
+    "facet_too_large": ReasonKind("facet too large", "the slab of a facet has too many atoms: it is left out"),
+}
+
+SURFACE = Stage(
+    name="surface",
+    title="Surface energies",
+    judge=judge_surface,
+    quantities=SurfaceDocument,
+    reasons={
+        **_FACET_REASONS,
+        "no_surface_energy": ReasonKind("no surface energy", "no slab has a surface energy of its own"),
+        "facets_missing": ReasonKind("shape incomplete", "the equilibrium shape lacks facets that have no slab"),
+        "no_shape": ReasonKind("no shape", "facets with an energy enclose nothing"),
+        "slab_failed": ReasonKind("slab failed", "a slab could not be computed: its facet is left out"),
+        "slab_not_converged": ReasonKind("slab not converged", "a slab did not reach fmax"),
+        "slab_dissociated": ReasonKind("slab came apart", "a slab came apart: its energy is not that of a surface"),
+        "strained_crystal": ReasonKind("strained", "a stress is left on the crystal"),
+    },
+    needs=("relax",),
+    computes=Surfaces(SurfaceEnergies(), of="slabs", crystal=relaxed),
+)
+
+
+# ---- adsorption
+
+
+@dataclass(frozen=True)
+class Sites(Measured):
+    """What adsorbs on the facets that the equilibrium shape shows, from the table of this stage and ``[reaction]``."""
+
+    measures: Property[Any] = dataclasses.field(default_factory=Adsorption)
+    of: str = "sites of adsorbates"
+    crystal: Any = relaxed
+
+    @property
+    def tables(self) -> Mapping[str, type[Section]]:
+        return {"": _SITES, "reaction": ReactionSection, "surface": _SURFACE, "reroute": RerouteSection}
+
+    def settled(self, scene: Scene) -> Property[Any]:
+        return _activity(scene).all_sites()
+
+    def of_case(self, case: Case) -> Property[Any]:
+        return _activity(case.scene, facets_of(case)).all_sites()
+
+    def foreseen(self, scene: Scene, ids: Sequence[str]) -> tuple[int, int] | None:
+        sites, n, n_atoms = self.settled(scene), 0, 0
+        assert isinstance(sites, Adsorption)
+        for candidate in scene.table.candidates(ids):
+            costs = sorted(sites.costs(as_given(Case(scene, candidate, {}))).values(), key=lambda cost: -cost[1])
+            for calculations, atoms in costs[: scene.settings.max_facets]:
+                n, n_atoms = n + calculations, n_atoms + atoms
+        return n, n_atoms
+
+    def failed(self, case: Case) -> Finding | None:
+        """Whether a refusal is the end, the activity says, for which there may be another model."""
+        document = case.found
+        assert isinstance(document, AdsorptionDocument)
+        if document.error is None or document.error_code in _LOST:
+            return super().failed(case)
+        code = SEAM if document.error_code == SEAM else "no_facet_left"
+        return Finding(
+            case.id,
+            [Reason(code=code, sentence=document.error)],
+            keys=[case.key],
+            provenance=document.provenance,
+        )
+
+
+@dataclass(frozen=True)
+class OfReaction(Sites):
+    """The activity that follows from these sites."""
+
+    measures: Property[Any] = dataclasses.field(default_factory=Activity)
+    of: str = "activities"
+
+    @property
+    def tables(self) -> Mapping[str, type[Section]]:
+        return {}
+
+    def settled(self, scene: Scene) -> Property[Any]:
+        return _activity(scene)
+
+    def foreseen(self, scene: Scene, ids: Sequence[str]) -> tuple[int, int] | None:
+        return 0, 0  # made of what the stages before compute
+
+    def of_case(self, case: Case) -> Property[Any]:
+        return _activity(case.scene, facets_of(case))
+
+    def failed(self, case: Case) -> Finding | None:
+        document = case.found
+        assert isinstance(document, ActivityDocument)
+        if document.error is None or document.error_code in _LOST:
+            return Measured.failed(self, case)
+        reasons = [Reason(code="nothing_adsorbs", sentence=f"no activity for {document.reaction}: {document.error}")]
+        if document.error_code == SEAM:
+            reasons = [Reason(code="seam_refused", sentence=document.error)]
+        return Finding(case.id, reasons, keys=[case.key], provenance=document.provenance)
+
+
+def _activity(scene: Scene, facets: Sequence[str] = ()) -> Activity:
+    """The activity with the settings of the campaign, on some facets or on all."""
+    campaign, reaction = scene.run.campaign, scene.run.campaign.reaction
+    assert isinstance(reaction, ReactionSection)
+    sites = campaign.adsorption
+    chosen = {name: getattr(sites, name) for name in _SITES.model_fields} | (
+        {"facets": tuple(facets)} if facets else {}
+    )
+    shape = {name: getattr(campaign.surface, name) for name in _SURFACE.model_fields}
+    other = None
+    if campaign.reroute.model is not None:
+        other = Reroute(scene.run.models[campaign.reroute.model], campaign.reroute.references)
+    return reaction.activity(
+        Adsorption(**chosen),
+        surface=SurfaceEnergies(**shape),
+        min_share=sites.min_share,
+        relaxation=scene.run.relaxed,
+        reroute=other,
+    )
+
+
+def facets_of(case: Case) -> list[str]:
+    """Facets on which something is adsorbed: those of the file, or those with the largest shares of the equilibrium
+    shape, or the cheapest ones without a shape, or all that have no energy of their own.
+    """
+    found, limits = case.documents["surface"], case.scene.run.campaign.adsorption
+    assert isinstance(found, SurfaceDocument)
+    if limits.facets:
+        return list(limits.facets)
+    if found.shape is not None:
+        shares = {name: share for name, share in found.shape.area_fractions.items() if share >= limits.min_share}
+        names = sorted(shares, key=lambda name: -shares[name])
+    else:
+        known = [one for one in found.terminations if one.surface_energy is not None]
+        known.sort(key=lambda one: one.surface_energy or 0.0)
+        names = list(dict.fromkeys([one.facet for one in known] or [one.facet for one in found.skipped]))
+    return names[: limits.max_facets]
+
+
+def judge_sites(case: Case) -> Finding:
+    """What adsorbs where; anomalies of single sites are in the document."""
+    document = case.found
+    assert isinstance(document, AdsorptionDocument)
+    codes = Counter(code for facet in document.facets for site in facet.sites for code in {*site.codes} & {*NO_ENERGY})
+    lost = [
+        Reason(
+            code=f"{code}_of_sites",
+            sentence=f"{n} of {document.n_sites} sites have no energy: {code.replace('_', ' ')}",
+        )
+        for code, n in codes.items()
+    ]
+    reasons = [*document.warnings, *_without_slab(document.skipped), *lost]
+    return Finding(case.id, reasons, values=document, keys=[case.key], provenance=document.provenance)
+
+
+_SITE_REASONS = {
+    **_FACET_REASONS,
+    SEAM: ReasonKind("refused: +U seam", "adsorbates with O or F on V, Cr, Mn, Fe, Co, Ni, Mo or W are refused"),
+    "plus_u_surface": ReasonKind("+U surface", "slab and adsorbate lie on the +U side alike: little tested"),
+    "no_intact_site": ReasonKind("no intact site", "an adsorbate stays intact on no site of a facet"),
+    "slab_failed": SURFACE.reasons["slab_failed"],
+    "slab_not_converged": SURFACE.reasons["slab_not_converged"],
+    "clean_slab_changed": ReasonKind("slab reconstructed", "a clean slab reconstructed"),
+    "energy_jump_of_sites": ReasonKind("energy jump", "an adsorbate changes the energy of the slab as no bond can"),
+    "implausible_energy_of_sites": ReasonKind("implausible", "an adsorption energy is beyond all that are known"),
+    "not_computed_of_sites": ReasonKind("sites failed", "some sites could not be computed"),
+    "incomplete": ReasonKind("not converged", "a site did not reach fmax: its energy is an upper bound"),
+}
+
+ADSORPTION = Stage(
+    name="adsorption",
+    title="Adsorption",
+    judge=judge_sites,
+    quantities=AdsorptionDocument,
+    settings=FacetSection,
+    reasons={
+        **_SITE_REASONS,
+        "no_facet_left": ReasonKind("no facet", "no facet has a slab on which something could adsorb", status="failed"),
+    },
+    needs=("relax", "surface"),
+    computes=Sites(),
+)
+
+
+# ---- activity
+
+
+def judge_activity(case: Case) -> Finding:
+    """How active the facets are; what is not known stays unknown and wins nothing."""
+    document = case.found
+    assert isinstance(document, ActivityDocument)
+    reasons = [reason for reason in document.warnings if reason.code not in _OF_ALL]
+    if document.overpotential is None:
+        sentence = f"the activity for {document.reaction} is not known: no facet has all of its adsorbates"
+        reasons.append(Reason(code="activity_unknown", sentence=sentence))
+    return Finding(case.id, reasons, values=document, keys=[case.key], provenance=document.provenance)
+
+
+_OF_ALL = ("no_solvent", "facets_missing")
+"""Codes of what holds for every candidate, or was said by a stage before."""
+
+ACTIVITY = Stage(
+    name="activity",
+    title="Activity",
+    judge=judge_activity,
+    quantities=ActivityDocument,
+    reasons={
+        **_SITE_REASONS,
+        "seam_refused": ReasonKind(
+            "refused: +U seam", "its adsorbates lie across the +U seam of the model", status="failed"
+        ),
+        "nothing_adsorbs": ReasonKind(
+            "no activity", "nothing of it can be computed for this reaction", status="failed"
+        ),
+        "activity_unknown": ReasonKind("activity unknown", "no facet has all adsorbates", disqualifies=True),
+        "adsorbate_missing": ReasonKind("adsorbate missing", "an adsorbate of the reaction is missing on a facet"),
+        "facets_not_weighted": ReasonKind("not weighted", "means are over facets as they are, not by their area"),
+        "reference_missing": ReasonKind(
+            "no reference", "platinum could not be computed: the top of the volcano is not known", disqualifies=True
+        ),
+        "rerouted": ReasonKind("other level of theory", "computed by the model of [reroute]: another level of theory"),
+        "rerouted_beside": ReasonKind("beside: other level", "adsorbates beside are of the model of [reroute]"),
+        "not_rerouted": ReasonKind("not rerouted", "the model of [reroute] could not compute them either"),
+        "ooh_by_scaling": ReasonKind("OOH by scaling", "OOH is put on the line above OH"),
+        "off_scaling": ReasonKind("off the scaling line", "OOH lies far from the line above OH"),
+    },
+    needs=("relax", "surface", "adsorption"),
+    computes=OfReaction(),
+    figures="dpa4_flows.campaigns.catalyst_figures:activity_blocks",
+)
+
+
+CATALYST = CampaignKind(
+    name="catalyst",
+    stages=(
+        SANITY,
+        DUPLICATES,
+        RELAX,
+        RELAXED_DUPLICATES,
+        dataclasses.replace(HULL, criteria={"energy_above_hull": Limits(max=0.1)}),
+        SURFACE,
+        ADSORPTION,
+        ACTIVITY,
+        # what it becomes in service (water, segregation, dissolution) follows here
+    ),
+    ranking={"mean_from_top": {}, "energy_above_hull": {"weight": 0.5}},
+)

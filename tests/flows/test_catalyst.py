@@ -1,0 +1,172 @@
+"""The catalyst campaign: the kind goes through all that a campaign can do, on the toy potential and smallest slabs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymatgen.core import Lattice, Structure
+from typer.testing import CliRunner, Result
+
+from dpa4_core.testing import MorsePotential
+from dpa4_flows.analysis.platinum import PUBLISHED, from_top
+from dpa4_flows.analysis.reactions import REACTIONS
+from dpa4_flows.bundled import bundled_campaigns
+from dpa4_flows.campaigns.config import ConfigError, campaign_of, load_campaign
+from dpa4_flows.campaigns.run import open_run
+from dpa4_flows.cli import app
+from dpa4_flows.documents.activity import ActivityDocument
+
+pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
+
+SEAM = "toy_potentials:OMatMorse"
+STAGES = ["sanity", "duplicates", "relax", "surface", "adsorption", "activity"]
+
+
+def dpa4(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+def metal(symbol: str, a: float = 3.6) -> Structure:
+    return Structure(Lattice([[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]]), [symbol], [[0.0, 0.0, 0.0]])
+
+
+def campaign_file(folder: Path, crystals: Mapping[str, Structure], **tables: Mapping[str, str]) -> Path:
+    rows = [{"id": name, "structure": crystal.as_dict()} for name, crystal in crystals.items()]
+    (folder / "crystals.json").write_text(json.dumps(rows))
+    content: dict[str, dict[str, Any]] = {
+        "campaign": {
+            "name": '"toy"',
+            "kind": '"catalyst"',
+            "candidates": '["crystals.json"]',
+            "stages": json.dumps(STAGES),
+        },
+        "model": {"name": f'"{SEAM}"', "dtype": '"float64"', "threads": 1},
+        "reaction": {"beside": '["O"]', "reference": -0.2},
+        "relax": {"fmax": 0.05, "check_minimum": "false"},
+        "surface": {"min_thickness": 4.0, "vacuum": 8.0, "max_steps": 1},
+        "adsorption": {
+            "max_facets": 1,
+            "min_length": 2.4,
+            "min_thickness": 4.0,
+            "vacuum": 8.0,
+            "max_steps": 2,  # at rest the toy lets hydrogen sink in
+            "references": "{ H = -1.0, O = -1.0 }",
+        },
+    }
+    for name, keys in tables.items():
+        content.setdefault(name, {}).update(keys)
+    text = "".join(f"[{t}]\n" + "".join(f"{k} = {v}\n" for k, v in keys.items()) for t, keys in content.items())
+    (folder / "campaign.toml").write_text(text)
+    return folder / "campaign.toml"
+
+
+def codes(run: Path, stage: str) -> dict[str, set[str]]:
+    return {name: {reason.code for reason in found.reasons} for name, found in open_run(run).stage(stage).items()}
+
+
+def test_metals_go_from_a_file_to_a_volcano_and_oxygen_on_nickel_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = campaign_file(tmp_path, {"Cu": metal("Cu"), "again": metal("Cu"), "Ni": metal("Ni", 3.5)})
+    run = tmp_path / "run"
+    plan = json.loads(dpa4("screen", file, "--dry-run", "--json").stdout)
+    assert [work["name"] for work in plan["work"]] == ["candidates", "slabs", "sites of adsorbates"]
+    slabs, sites = plan["work"][1:]
+    assert slabs["n_structures"] == 6 and sites["n_structures"] >= 2 * (1 + 2 * 4)
+    compute, calls = MorsePotential.compute, iter(range(10**6))
+
+    def killed(self: MorsePotential, graph: Any) -> Any:
+        if next(calls) == 15:
+            raise KeyboardInterrupt
+        return compute(self, graph)
+
+    monkeypatch.setattr(MorsePotential, "compute", killed)
+    assert dpa4("screen", file, "--out", run).exit_code == 130
+    monkeypatch.setattr(MorsePotential, "compute", compute)
+    done = dpa4("resume", run)
+    assert done.exit_code == 0, done.output
+    assert codes(run, "duplicates")["again"] == {"duplicate"}
+    assert "plus_u_seam" in codes(run, "adsorption")["Ni"] and "plus_u_seam" not in codes(run, "adsorption")["Cu"]
+
+    table = open_run(run)
+    verdicts = table.stage("activity")
+    documents = table.documents(ActivityDocument, [v.calculation_keys[0] for v in verdicts.values()])
+    found = {name: documents[verdict.calculation_keys[0]] for name, verdict in verdicts.items()}
+    assert set(found["Cu"].facets[0].free_energies) == {"H", "O"} and set(found["Ni"].facets[0].free_energies) == {"H"}
+    for name, document in found.items():
+        assert document.from_top == pytest.approx(document.facets[0].free_energies["H"] + 0.2 - 0.09)
+        assert verdicts[name].values["mean_from_top"] == pytest.approx(abs(document.from_top))
+        assert len({facet.facet for facet in document.facets}) == 1
+    away = {row.candidate_id: row.values["mean_from_top"] for row in table.ranking()}
+    assert list(away) == sorted(away, key=away.__getitem__) == ["Cu", "Ni"]
+
+    head, *rows = csv.reader((run / "ranking.csv").read_text().splitlines())
+    assert {"activity.from_top [eV]", "adsorption.best_site", "surface.surface_energy [J/m²]"} <= set(head)
+    assert len(rows) == 3
+    page = (run / "report.html").read_text()
+    assert 'id="volcano-HER"' in page and "refused: +U seam" in page
+    assert [stage["stage"] for stage in json.loads(dpa4("status", run, "--json").stdout)["stages"]] == STAGES
+    assert "nothing was computed" in dpa4("screen", file, "--out", run).stdout
+
+
+def test_a_reaction_across_the_seam_is_refused_or_computed_as_a_whole_by_the_other_model(tmp_path: Path) -> None:
+    reaction = {"name": '"OER"', "beside": "[]", "scale_ooh": "true", "reference": '"Pt"'}
+    file = campaign_file(tmp_path, {"Ni": metal("Ni", 3.5)}, reaction=reaction)
+    refused = tmp_path / "refused"
+    assert dpa4("screen", file, "--out", refused).exit_code == 0
+    assert codes(refused, "activity")["Ni"] == {"seam_refused"}
+    assert open_run(refused).stage("activity")["Ni"].status == "failed"
+
+
+def test_adsorbates_beside_are_of_another_level_and_meet_no_others(tmp_path: Path) -> None:
+    other = {"model": '"toy_potentials:PlainMorse"', "references": "{ O = -1.0 }"}
+    file = campaign_file(tmp_path, {"Ni": metal("Ni", 3.5)}, reroute=other)
+    run = tmp_path / "run"
+    assert dpa4("screen", file, "--out", run).exit_code == 0
+    table = open_run(run)
+    [key] = table.stage("activity")["Ni"].calculation_keys
+    document = table.documents(ActivityDocument, [key])[key]
+    assert set(document.facets[0].free_energies) == {"H"} and set(document.rerouted[0].free_energies) == {"O"}
+    assert (document.level_of_theory, document.rerouted_level) == ("PBE, PBE+U, PBE_54", "PBE alone")
+    assert "rerouted_beside" in codes(run, "activity")["Ni"]
+
+
+@pytest.mark.parametrize(
+    ("tables", "sentence"),
+    [
+        ({"reaction": {"name": "HERR"}}, "reaction.name: there is no reaction 'HERR'; did you mean 'HER'?"),
+        ({"reaction": {"beside": ["OHH"]}}, "there is no adsorbate 'OHH'; did you mean"),
+        ({"reaction": {"reference": "Au"}}, "reference is 'Au'; it is 'Pt', or its descriptor in eV"),
+        ({"reaction": {"solvation": {"OH": -0.5}}}, "solvation is given for OH; the adsorbates are H"),
+        ({"reroute": {"model": "dpa4-noe"}}, "reroute.model: unknown model 'dpa4-noe'"),
+        ({"adsorption": {"min_length": -1.0}}, "adsorption: min_length is -1.0; it must be positive"),
+        ({"adsorption": {"facets": ["11x"]}}, "11x"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_when_the_file_is_read(tables: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        campaign_of({"campaign": {"name": "x", "kind": "catalyst", "candidates": ["x"]}, **tables})
+
+
+def test_platinum_lies_where_it_is_published_whatever_the_functional() -> None:
+    for name, published in PUBLISHED.items():
+        reaction = REACTIONS[name]
+        assert from_top(reaction, 0.123, 0.123) == pytest.approx(published - reaction.top)
+        assert from_top(reaction, 0.0, None) is None
+    assert from_top(REACTIONS["OER"], 1.7, None) == pytest.approx(0.1)
+
+
+def test_the_bundled_campaign_is_read_and_names_every_number() -> None:
+    folder = bundled_campaigns()["catalyst"]
+    for file in sorted(folder.glob("*.toml")):
+        campaign = load_campaign(file)
+        assert campaign.funnel.names[-3:] == ["surface", "adsorption", "activity"]
+        assert set(campaign.objectives) == {"mean_from_top", "energy_above_hull"}
+    rows = json.loads((folder / "structures" / "candidates.json").read_text())
+    assert len(rows) == len({row["id"] for row in rows}) == 43
