@@ -17,8 +17,8 @@ PLATINUM, FACET = "Pt", "111"
 PUBLISHED: Mapping[str, float] = {"HER": -0.09, "ORR": 0.78}
 """Descriptor of platinum (111) by the reaction in the functional of its volcano, RPBE, eV: hydrogen J. K. Nørskov et
 al., J. Electrochem. Soc. 152, J23 (2005), a quarter of a layer; oxygen reduction J. K. Nørskov et al., J. Phys. Chem. B
-108, 17886 (2004). That of oxygen evolution is a difference, which the functional hardly moves; others it
-is counted from the top itself."""
+108, 17886 (2004). That of oxygen evolution is a difference, which the functional hardly moves, and lines of the others
+are in the numbers of the model: these are counted from the top itself."""
 
 
 def platinum() -> Structure:

@@ -45,7 +45,7 @@ SEAM = "plus_u_seam"
 
 @dataclass(frozen=True)
 class Reroute(MSONable):
-    """Another model for what this one cannot compute: adsorbates that would move a slab across the seam of PBE and PBE+U.
+    """Another model for what this one cannot compute: adsorbates that move a slab across the seam of PBE and PBE+U.
 
     Attributes:
         model: that computes them, with crystals and slabs of its own.
@@ -81,8 +81,8 @@ class Activity(Property[ActivityDocument]):
             counted; Pt computes it.
         min_share: of the area; facets with less neither count in means nor lack there.
         relaxation: of crystals that are not given: Pt, and those of another model.
-        reroute: another model for adsorbates across the +U seam. If the reaction has one of these, all of it is computed
-            by that model, so that no energies of two levels of theory meet.
+        reroute: another model for adsorbates across the +U seam. If the reaction has one of these, all of it is
+            computed by that model, so that no energies of two levels of theory meet.
     """
 
     name: ClassVar[str] = "activity"
@@ -172,14 +172,10 @@ class Activity(Property[ActivityDocument]):
         except PlanError as error:
             return None, str(error)
         plain = replace(self.adsorption, adsorbates=(), facets=(FACET,))
-        alone = replace(
-            self, reference=None, adsorption=plain, weighted=False, reroute=None, solvation=self._for_needed()
-        )
+        water = {name: energy for name, energy in self.solvation.items() if name in self._needed()}
+        alone = replace(self, reference=None, adsorption=plain, weighted=False, reroute=None, solvation=water)
         found: ActivityDocument = (yield {PLATINUM: Ask(alone, rest)})[PLATINUM]
         return found.descriptor, "" if found.descriptor is not None else found.error or "it has no intact site"
-
-    def _for_needed(self) -> dict[str, float]:
-        return {name: energy for name, energy in self.solvation.items() if name in self._needed()}
 
     def _at_rest(self, crystal: Crystal, model: ModelRef | None = None) -> Steps[Crystal]:
         """A crystal as a model relaxes it, by default that of the plan."""

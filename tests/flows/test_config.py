@@ -101,7 +101,7 @@ def test_scales_that_a_file_does_not_name_are_those_of_the_quantity(tmp_path: Pa
         ),
         (MINIMAL + "stages = ['os:getcwd']\n", "campaign.stages: 'os:getcwd' is not a stage"),
         (MINIMAL + "kind = 'no.such:KIND'\n", "campaign.kind: 'no.such:KIND' cannot be imported"),
-        (MINIMAL + "kind = 'batery'\n", "campaign.kind = 'batery' is unknown; choose from ['battery']"),
+        (MINIMAL + "kind = 'batery'\n", "campaign.kind = 'batery' is unknown; choose from ['battery', 'catalyst']"),
         ('[campaign]\nname = "x"\n', "key campaign.candidates is missing"),
         ('[campaign]\nname = "a/b"\ncandidates = ["candidates.json"]\n', "name 'a/b' must consist of letters"),
         ("[campaign\n", "is not valid TOML"),
