@@ -14,6 +14,7 @@ import tomllib
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from dpa4_core.errors import DPA4Error
@@ -201,6 +202,33 @@ def _called(option: Any) -> str:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 100 else text[:97] + "..."
+
+
+def read_toml(path: Path, what: str, kind: type[DPA4Error] = DPA4Error) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Args:
+        path: the file.
+        what: what it is, for the sentence: ``campaign file``.
+        kind: of the error.
+
+    Raises:
+        DPA4Error: of this kind, if there is no such file or it is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise kind(f"{what} {path} does not exist") from None
+    except IsADirectoryError:
+        raise kind(f"{path} is a folder; name the {what} in it") from None
+    except OSError as error:
+        raise kind(f"{what} {path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise kind(f"{path} is not a text file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise kind(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise kind(f"{path} is nested too deeply for a {what}") from None
 
 
 def parsed(text: str, where: str) -> Any:

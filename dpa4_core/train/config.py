@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.model.committee import MAX_MEMBERS
 from dpa4_core.model.config import PRESETS, DPA4Config
 from dpa4_core.model.property import PropertyConfig
-from dpa4_core.strict import build, override
+from dpa4_core.strict import build, override, read_toml
 from dpa4_core.train.loss import LossConfig
 from dpa4_core.train.optimizer import OptimizerConfig
 from dpa4_core.train.recipe import Recipe, recipe
@@ -345,10 +344,7 @@ class TrainConfig:
             overrides: ``section.key=value`` with TOML values, as on the command line.
         """
         path = Path(path)
-        try:
-            data = tomllib.loads(path.read_text())
-        except tomllib.TOMLDecodeError as error:
-            raise TrainConfigError(f"{path} is no TOML: {error}") from error
+        data = read_toml(path, "training file", TrainConfigError)
         data.setdefault("output", str(Path("runs") / path.stem))
         data.setdefault("name", path.stem)
         _resolve_paths(data, path.parent)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ SYMPREC = 0.01
 """Å; the relaxed crystal is symmetrised within this tolerance, since every broken symmetry costs displacements."""
 DISPLACEMENT = 0.01
 """Å."""
+COULOMB_EV_ANGSTROM = 14.39964548
+"""e²/(4π ε₀), eV Å."""
 DEGENERATE_THZ = 0.05
 """Modes of one wave vector closer than this form one set."""
 
@@ -45,9 +47,12 @@ class PhononCalculation:
         displacement: Å.
         symprec: Å, for the space group.
         max_atoms: largest supercell.
+        supercell_matrix: [3, 3], rows of the supercell in terms of rows of the primitive cell, instead of the one that
+            ``min_length`` asks for: so that crystals of several volumes have the same.
 
     Attributes:
         primitive: symmetrised primitive cell, in spglib's standard setting.
+        rotation: [3, 3] from the axes of the crystal as given to those of ``primitive``.
         displaced: supercells with one atom displaced.
         near_gamma: 1/Å, waves twice as long as the supercell or longer.
         acoustic_noise_thz: largest frequency of a translation before the sum rules are enforced, THz: the error of
@@ -65,14 +70,20 @@ class PhononCalculation:
         displacement: float = DISPLACEMENT,
         symprec: float = SYMPREC,
         max_atoms: int = 1000,
+        supercell_matrix: NDArray[np.int64] | None = None,
     ) -> None:
         analyzer = SpacegroupAnalyzer(marked_by_mass(structure), symprec=symprec)
         self.primitive: Structure = unmarked(analyzer.find_primitive(), structure)
+        self.rotation = np.array(analyzer.get_symmetry_dataset().std_rotation_matrix)
         masses = to_system(self.primitive).masses
         conventional = analyzer.get_refined_structure()
-        self.supercell_matrix, self.supercell_length = best_supercell(
-            self.primitive.lattice, conventional.lattice, min_length
-        )
+        if supercell_matrix is None:
+            self.supercell_matrix, self.supercell_length = best_supercell(
+                self.primitive.lattice, conventional.lattice, min_length
+            )
+        else:
+            self.supercell_matrix = supercell_matrix
+            self.supercell_length = shortest_vector(supercell_matrix @ self.primitive.lattice.matrix)
         n_atoms = len(self.primitive) * round(abs(np.linalg.det(self.supercell_matrix)))
         if n_atoms > max_atoms:
             raise ValueError(
@@ -126,6 +137,28 @@ class PhononCalculation:
         self.phonopy.produce_force_constants()
         self.acoustic_noise_thz = float(np.sort(np.abs(self.at(np.zeros((1, 3))).frequencies_thz[0]))[:3].max())
         self.phonopy.symmetrize_force_constants()
+
+    def set_field_response(self, charges: Mapping[str, Array], dielectric: Array) -> None:
+        """Let polar modes feel the field that they make (LO-TO splitting; X. Gonze and C. Lee, Phys. Rev. B 55, 10355
+        (1997)).
+
+        Args:
+            charges: Born effective charge of each element, [3, 3], e, in the axes of the crystal as given.
+            dielectric: [3, 3], of the electrons alone.
+
+        Raises:
+            ValueError: an element has no charge.
+        """
+        symbols = [site.specie.symbol for site in self.primitive]
+        if missing := sorted(set(symbols) - set(charges)):
+            raise ValueError(f"no Born effective charge for {', '.join(missing)}")
+        symmetry: Any = importlib.import_module("phonopy.structure.symmetry")
+        turned = [self.rotation @ charges[symbol] @ self.rotation.T for symbol in symbols]
+        # of the symmetry of the crystal, and neutral
+        born, epsilon = symmetry.symmetrize_borns_and_epsilon(
+            np.array(turned), self.rotation @ dielectric @ self.rotation.T, self.phonopy.primitive
+        )
+        self.phonopy.nac_params = {"born": born, "dielectric": epsilon, "factor": COULOMB_EV_ANGSTROM}
 
     def mesh(self, length: float) -> PhononBands:
         """Frequencies on a Γ-centred mesh.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
-import tomllib
 from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from pydantic import BeforeValidator, ValidationError, create_model, model_validator
 
 from dpa4_core.digests import digest
+from dpa4_core.strict import read_toml
 from dpa4_flows.campaigns.funnel import Funnel
 from dpa4_flows.campaigns.kind import CampaignKind, find_kind
 from dpa4_flows.campaigns.sections import (
@@ -104,16 +104,7 @@ def load_campaign(path: str | Path) -> Campaign:
         ConfigError: one sentence that names the file, the key and what to write instead.
     """
     path = Path(path)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"campaign file {path} does not exist") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path} is a folder; name the campaign file in it") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not a text file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    data = read_toml(path, "campaign file", ConfigError)
     try:
         return campaign_of(data, path.parent)
     except ConfigError as error:

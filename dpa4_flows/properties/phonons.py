@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+from pymatgen.core import Structure
+
+from dpa4_core.predict import Prediction
 from dpa4_core.relax import Static
 from dpa4_flows.analysis.force_constants import DISPLACEMENT, PhononCalculation
 from dpa4_flows.analysis.phonons import dynamical_stability, thermal_properties
@@ -19,6 +25,47 @@ TEMPERATURES = (0.0, 100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 800.0, 1000.0)
 """K."""
 LOOSE_FMAX = 5e-3
 """eV/Å; forces beyond this on the undisplaced atoms say that the crystal was not relaxed tightly enough."""
+
+
+def supercells(
+    structure: Structure,
+    min_length: float,
+    displacement: float,
+    max_atoms: int,
+    matrix: NDArray[np.int64] | None = None,
+) -> PhononCalculation:
+    """The displaced supercells of a crystal; arguments as of `PhononCalculation`.
+
+    Raises:
+        PlanError: they would be too large.
+    """
+    try:
+        return PhononCalculation(
+            structure, min_length=min_length, displacement=displacement, max_atoms=max_atoms, supercell_matrix=matrix
+        )
+    except ValueError as error:
+        raise PlanError(str(error), "no_supercell") from error
+
+
+def requests(calculation: PhononCalculation) -> dict[str, Static]:
+    """What a calculation of phonons needs: the crystal at rest, and its displaced supercells."""
+    return {str(i): Static(cell) for i, cell in enumerate([calculation.primitive, *calculation.displaced])}
+
+
+def set_forces(calculation: PhononCalculation, results: Sequence[Prediction]) -> float:
+    """Hand over the answers to `requests`.
+
+    Returns:
+        eV/Å, the largest force that was left on an atom at rest.
+
+    Raises:
+        PlanError: one of them failed.
+    """
+    if wrong := [result.error for result in results if result.error is not None]:
+        raise PlanError(f"a displaced supercell could not be computed: {wrong[0]}", "not_computed")
+    at_rest, *displaced = (result.forces for result in results)
+    calculation.set_forces(displaced, at_rest)
+    return float((at_rest**2).sum(axis=1).max() ** 0.5)
 
 
 @dataclass(frozen=True)
@@ -52,26 +99,11 @@ class Phonons(StabilityProperty[PhononPart]):
 
     def plan(self, crystal: Crystal) -> Plan[PhononPart]:
         self.check()
-        structure = whole_crystal(crystal)
-        try:
-            calculation = PhononCalculation(
-                structure,
-                min_length=self.min_length,
-                displacement=self.displacement,
-                max_atoms=self.max_supercell_atoms,
-            )
-        except ValueError as error:
-            raise PlanError(str(error), "no_supercell") from error
-        cells = [calculation.primitive, *calculation.displaced]
-        found = yield {str(i): Static(cell) for i, cell in enumerate(cells)}
-        results = list(found.values())
-        if wrong := [result.error for result in results if result.error is not None]:
-            raise PlanError(f"a displaced supercell could not be computed: {wrong[0]}", "not_computed")
-        at_rest, *displaced = (result.forces for result in results)
-        calculation.set_forces(displaced, at_rest)
+        calculation = supercells(whole_crystal(crystal), self.min_length, self.displacement, self.max_supercell_atoms)
+        found = yield requests(calculation)
+        rest = set_forces(calculation, list(found.values()))
         mesh = calculation.mesh(self.mesh_length)
         stability = dynamical_stability(mesh, calculation.commensurate(), calculation.near_gamma)
-        rest = float((at_rest**2).sum(axis=1).max() ** 0.5)
         warnings = []
         if rest > LOOSE_FMAX:
             warnings.append(f"forces of {rest:.3f} eV/Å on undisplaced atoms: relax more tightly before phonons")

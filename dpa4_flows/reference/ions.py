@@ -11,7 +11,6 @@ reference_gibbs = -318.30          # kJ/mol of the formula as written, from the 
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from pymatgen.core import Composition
 from pymatgen.core.ion import Ion
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.strict import read_toml
 from dpa4_flows.analysis.pourbaix import ReferencedIon
 
 _NUMBERS, _WORDS = ("gibbs", "reference_gibbs"), ("formula", "reference_solid")
@@ -38,12 +38,7 @@ def read_ions(path: Path) -> list[ReferencedIon]:
     Raises:
         IonFileError: the file or one of its ions cannot be used.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise IonFileError(f"cannot read the ions in {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise IonFileError(f"{path} is not valid TOML: {error}") from error
+    content = read_toml(path, "file of ions", IonFileError)
     rows = content.get("ion")
     if not isinstance(rows, list) or not rows:
         raise IonFileError(f"{path} holds no ions; give each one a table [[ion]] with {', '.join(_WORDS + _NUMBERS)}")

@@ -161,7 +161,7 @@ def test_paths_are_looked_for_beside_the_file_first(tmp_path, monkeypatch):
 
 def test_a_damaged_file_is_one_sentence(tmp_path):
     (tmp_path / "c.toml").write_text("steps = = 3")
-    with pytest.raises(TrainConfigError, match=r"c\.toml is no TOML"):
+    with pytest.raises(TrainConfigError, match=r"c\.toml is not valid TOML"):
         TrainConfig.from_toml(tmp_path / "c.toml")
 
 

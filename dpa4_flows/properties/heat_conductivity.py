@@ -1,0 +1,135 @@
+"""Cheap models of a lattice's thermal conductivity, from the elastic tensor and how phonons feel the volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from dpa4_flows.analysis.lattice_conductivity import ROOM_K, cahill, clarke, gruneisen_of_poisson, slack, sound_waves
+from dpa4_flows.analysis.stability import primitive_cell
+from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
+from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.reasons import Reason
+from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.part import whole_crystal
+from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic
+
+_MODEL = "a model, of magnitude and order; a metal's electrons conduct besides"
+
+
+class HeatConductivityDocument(Document):
+    """Thermal conductivity of one crystal's lattice by models that need no third-order force constants."""
+
+    formula: str = Field(description="Reduced formula")
+    slack_w_mk: Annotated[
+        float | None,
+        Quantity(
+            "Slack conductivity",
+            "W/(m K)",
+            1,
+            f"lattice, 300 K; {_MODEL}",
+            voided_by=("born_unstable", "imaginary_modes"),
+        ),
+    ] = Field(None, description="Acoustic phonons that scatter each other, 300 K, W/(m K)")
+    clarke_w_mk: Annotated[
+        float | None,
+        Quantity("Clarke limit", "W/(m K)", 2, "smallest that a lattice can have", voided_by=("born_unstable",)),
+    ] = Field(None, description="Lower limit, W/(m K)")
+    cahill_w_mk: Annotated[
+        float | None,
+        Quantity("Cahill limit", "W/(m K)", 2, "of a disordered lattice", voided_by=("born_unstable",), detail=True),
+    ] = Field(None, description="Lower limit of a disordered solid, W/(m K)")
+    debye_temperature_k: float | None = Field(None, description="From the elastic tensor, K")
+    gruneisen: Annotated[float | None, Quantity("Grüneisen parameter", "", 2, detail=True)] = Field(
+        None, description="That the model of Slack took"
+    )
+    gruneisen_from: Literal["phonons", "poisson"] | None = Field(None, description="Where it comes from")
+    converged: bool = Field(False, description="Whether everything below reached its fmax")
+    doubts: list[Reason] = Field(default_factory=list)
+    error: str | None = Field(None, description="One sentence if there is nothing")
+    error_code: str | None = Field(None, description="The same for programs")
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class HeatConductivity(Property[HeatConductivityDocument]):
+    """Thermal conductivity by the models of Slack, Clarke and Cahill, of a relaxed crystal.
+
+    Attributes:
+        gruneisen: where the anharmonicity comes from: ``phonons`` at two volumes, as `QuasiHarmonic` has them, or the
+            ``poisson`` ratio, which costs nothing and knows little.
+        elastic: settings of the elastic tensor.
+        quasi_harmonic: settings of the phonons.
+    """
+
+    name: ClassVar[str] = "heat_conductivity"
+    document: ClassVar[type[Document]] = HeatConductivityDocument
+    starts_from_rest: ClassVar[bool] = True
+
+    gruneisen: Literal["phonons", "poisson"] = "phonons"
+    elastic: Elastic = field(default_factory=Elastic)
+    quasi_harmonic: QuasiHarmonic = field(default_factory=QuasiHarmonic)
+
+    def check(self) -> None:
+        self.elastic.check()
+        if self.gruneisen == "phonons":
+            self.quasi_harmonic.check()
+
+    def plan(self, crystal: Crystal) -> Plan[HeatConductivityDocument]:
+        structure = primitive_cell(whole_crystal(crystal))
+        wanted = {"elastic": Ask(self.elastic, crystal)}
+        if self.gruneisen == "phonons":
+            wanted["phonons"] = Ask(self.quasi_harmonic, crystal)
+        found = yield wanted
+        tensor = found["elastic"]
+        if tensor.error is not None:
+            raise PlanError(tensor.error, tensor.error_code or "not_computed")
+        doubts, converged = [], tensor.converged
+        if tensor.verdict == "unstable":
+            doubts.append(Reason(code="born_unstable", sentence=tensor.reason))
+        gruneisen = self._of_phonons(found, doubts)
+        converged = converged and (gruneisen is None or found["phonons"].converged)
+        origin: Literal["phonons", "poisson"] = "poisson" if gruneisen is None else "phonons"
+        moduli = (
+            tensor.k_vrh_gpa,
+            tensor.g_vrh_gpa,
+            tensor.e_vrh_gpa,
+            tensor.poisson_ratio,
+            tensor.debye_temperature_k,
+        )
+        if any(value is None or value <= 0 for value in moduli[:3] + moduli[4:]):
+            raise PlanError("the elastic tensor has no positive moduli", "no_moduli")
+        bulk, shear, young, poisson, debye = (float(value) for value in moduli)
+        if gruneisen is None:
+            gruneisen = gruneisen_of_poisson(poisson)
+        mass = sum(site.specie.atomic_mass for site in structure) / len(structure)
+        volume = structure.volume / len(structure)
+        return HeatConductivityDocument(
+            formula=structure.composition.reduced_formula,
+            slack_w_mk=slack(debye, gruneisen, mass, volume, len(structure), ROOM_K),
+            clarke_w_mk=clarke(young, mass, volume),
+            cahill_w_mk=cahill(sound_waves(bulk, shear, mass, volume), volume),
+            debye_temperature_k=debye,
+            gruneisen=gruneisen,
+            gruneisen_from=origin,
+            converged=converged,
+            doubts=doubts,
+            provenance=self.origin(crystal),
+        )
+
+    def _of_phonons(self, found: dict[str, Any], doubts: list[Reason]) -> float | None:
+        """The acoustic Grüneisen parameter, if there is one; else why there is none."""
+        if self.gruneisen != "phonons":
+            return None
+        document = found["phonons"]
+        if document.gruneisen_acoustic is None:
+            why = document.error or "an acoustic mode is imaginary at one of the volumes"
+            words = f"no Grüneisen parameter from phonons ({why}): that of the Poisson ratio stands in"
+            doubts.append(Reason(code="imaginary_modes" if document.error is None else "no_phonons", sentence=words))
+        return document.gruneisen_acoustic
+
+    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
+        return {"formula": crystal.structure.composition.reduced_formula}

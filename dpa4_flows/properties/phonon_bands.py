@@ -1,0 +1,216 @@
+"""Phonons to look at: bands, density of states, velocities, thermal displacements, splitting of polar modes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from dpa4_core.strict import build, read_toml
+from dpa4_flows.analysis.force_constants import DISPLACEMENT, PhononCalculation
+from dpa4_flows.analysis.phonon_spectrum import band_lines, density_of_states, sound_velocities
+from dpa4_flows.analysis.phonons import IMAGINARY_THZ, NOISE_THZ
+from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError, Property
+from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.reasons import Reason
+from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.extras import require_extra
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.part import whole_crystal
+from dpa4_flows.properties.phonons import LOOSE_FMAX, requests, set_forces, supercells
+
+
+class BandSegment(Document):
+    """Bands between two points of high symmetry; where the next one begins with another label, the path jumps."""
+
+    start: str = Field(description="Label of the first point, Γ for the centre of the zone")
+    end: str = Field(description="Label of the last point")
+    distances: list[float] = Field(description="[n] from the start of the path, 1/Å without 2π")
+    frequencies_thz: list[list[float]] = Field(description="[n, n_modes], THz, imaginary ones negative")
+    velocities_m_s: list[list[float]] = Field(description="[n, n_modes], magnitude of the group velocity, m/s")
+
+
+class DisplacementRow(Document):
+    """How far atoms are from their places at one temperature."""
+
+    temperature_k: float = Field(description="K")
+    by_element: dict[str, float] = Field(description="Mean square displacement along an axis (U_iso), Å²")
+
+
+class PhononBandsDocument(Document):
+    """Phonons of one crystal along lines and by frequency. Frequencies in THz, imaginary ones negative."""
+
+    formula: str = Field(description="Reduced formula")
+    segments: list[BandSegment] = Field(default_factory=list)
+    frequencies_thz: list[float] = Field(default_factory=list, description="Of the density of states, THz")
+    density: list[float] = Field(default_factory=list, description="Modes per THz of the primitive cell")
+    density_by_element: dict[str, list[float]] = Field(default_factory=dict, description="Its shares")
+    lowest_thz: Annotated[
+        float | None, Quantity("Lowest frequency", "THz", 2, "on the path; imaginary ones negative", detail=True)
+    ] = Field(None, description="On the path, THz")
+    highest_thz: Annotated[float | None, Quantity("Highest frequency", "THz", 2)] = Field(
+        None, description="On the path, THz"
+    )
+    sound_velocity_m_s: Annotated[float | None, Quantity("Sound velocity", "m/s", 0, "Debye mean of directions")] = (
+        Field(None, description="Debye mean over directions and branches, m/s; null if a long wave is imaginary")
+    )
+    longitudinal_velocity_m_s: float | None = Field(None, description="Mean over directions, m/s")
+    transverse_velocity_m_s: float | None = Field(None, description="Mean over directions, m/s")
+    displacements: list[DisplacementRow] = Field(default_factory=list, description="Without imaginary modes")
+    polar_splitting: bool = Field(False, description="Whether Born charges and a dielectric tensor were given (LO-TO)")
+    converged: bool = Field(False, description="Whether the crystal was at rest before it was displaced")
+    doubts: list[Reason] = Field(default_factory=list)
+    error: str | None = Field(None, description="One sentence if there are no phonons")
+    error_code: str | None = Field(None, description="The same for programs")
+    provenance: Provenance
+
+
+Tensor = float | tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class FieldResponse:
+    """How the electrons of a crystal answer to a field, which no model of energies knows; a TOML file.
+
+        dielectric = 2.4
+        born = { Na = 1.1, Cl = -1.1 }
+
+    A tensor in place of a number is a list of three rows in the axes of the crystal's file. One charge stands for all
+    atoms of an element.
+
+    Attributes:
+        dielectric: constant of the electrons alone.
+        born: Born effective charge of each element, e.
+    """
+
+    dielectric: Tensor
+    born: dict[str, Tensor]
+
+    @classmethod
+    def read(cls, path: Path) -> FieldResponse:
+        """Raises:
+        DPA4Error: the file is none of these.
+        """
+        return build(cls, read_toml(path, "file of Born charges"), str(path))
+
+    def put_into(self, calculation: PhononCalculation) -> None:
+        """Raises:
+        ValueError: an element of the crystal has no charge.
+        """
+        calculation.set_field_response(
+            {element: _matrix(value) for element, value in self.born.items()}, _matrix(self.dielectric)
+        )
+
+
+def _matrix(value: Tensor) -> NDArray[np.float64]:
+    return np.eye(3) * value if isinstance(value, float) else np.array(value)
+
+
+@dataclass(frozen=True)
+class PhononBands(Property[PhononBandsDocument]):
+    """Bands, density of states and what follows from them, of a relaxed crystal (phonopy, seekpath).
+
+    Its displaced supercells are those of `Phonons` with the same settings, and are computed once for both.
+
+    Attributes:
+        min_length: Å, shortest distance between an atom and its image in the supercell.
+        displacement: Å, of one atom.
+        mesh_length: Å; the density of states has about ``mesh_length`` / (lattice constant) wave vectors along an axis.
+        temperatures_k: K, of the thermal displacements.
+        field_response: TOML file with Born charges and dielectric constant, for the splitting of polar modes; see
+            `FieldResponse`.
+        max_supercell_atoms: a crystal that needs a larger supercell has an error instead.
+    """
+
+    name: ClassVar[str] = "phonon_bands"
+    document: ClassVar[type[Document]] = PhononBandsDocument
+    starts_from_rest: ClassVar[bool] = True
+    figures: ClassVar[str] = "dpa4_flows.report.figures_phonons:bands_and_states"
+
+    min_length: float = 10.0
+    displacement: float = DISPLACEMENT
+    mesh_length: float = 30.0
+    temperatures_k: tuple[float, ...] = (0.0, 300.0, 600.0)
+    field_response: str | None = None
+    max_supercell_atoms: int = field(default=1000, metadata=NO_NUMBER)
+
+    def check(self) -> None:
+        require_extra("phonons", "a calculation of phonons")
+        self._response()
+
+    def settings(self, model: ModelRef) -> dict[str, Any]:
+        """With what the file says in place of its name."""
+        response = self._response()
+        return super().settings(model) | {"field_response": None if response is None else asdict(response)}
+
+    def _response(self) -> FieldResponse | None:
+        return None if self.field_response is None else FieldResponse.read(Path(self.field_response))
+
+    def plan(self, crystal: Crystal) -> Plan[PhononBandsDocument]:
+        self.check()
+        calculation = supercells(whole_crystal(crystal), self.min_length, self.displacement, self.max_supercell_atoms)
+        found = yield requests(calculation)
+        rest = set_forces(calculation, list(found.values()))
+        response = self._response()
+        if response is not None:
+            try:
+                response.put_into(calculation)
+            except ValueError as error:
+                raise PlanError(f"{self.field_response}: {error}", "no_charge") from error
+        lines = band_lines(calculation)
+        states = density_of_states(calculation, self.mesh_length, self.temperatures_k)
+        sound = sound_velocities(calculation)
+        lowest = min(float(line.frequencies_thz.min()) for line in lines)
+        return PhononBandsDocument(
+            formula=crystal.structure.composition.reduced_formula,
+            segments=[
+                BandSegment(
+                    start=line.start,
+                    end=line.end,
+                    distances=line.distances.round(6).tolist(),
+                    frequencies_thz=line.frequencies_thz.round(5).tolist(),
+                    velocities_m_s=line.velocities_m_s.round(1).tolist(),
+                )
+                for line in lines
+            ],
+            frequencies_thz=states.frequencies_thz.round(5).tolist(),
+            density=states.total.round(6).tolist(),
+            density_by_element={element: share.round(6).tolist() for element, share in states.by_element.items()},
+            lowest_thz=lowest,
+            highest_thz=max(float(line.frequencies_thz.max()) for line in lines),
+            sound_velocity_m_s=None if sound is None else sound.mean_m_s,
+            longitudinal_velocity_m_s=None if sound is None else sound.longitudinal_m_s,
+            transverse_velocity_m_s=None if sound is None else sound.transverse_m_s,
+            displacements=[
+                DisplacementRow(
+                    temperature_k=temperature,
+                    by_element={element: float(squares[i]) for element, squares in states.displacements.items()},
+                )
+                for i, temperature in enumerate(self.temperatures_k)
+            ],
+            polar_splitting=response is not None,
+            converged=rest <= LOOSE_FMAX,
+            doubts=_doubts(lowest, rest),
+            provenance=self.origin(crystal),
+        )
+
+    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
+        return {"formula": crystal.structure.composition.reduced_formula}
+
+
+def _doubts(lowest: float, rest: float) -> list[Reason]:
+    found = []
+    if lowest < -IMAGINARY_THZ:
+        words = f"imaginary modes down to {lowest:.2f} THz: no minimum, thermal displacements leave them out"
+        found.append(Reason(code="imaginary_modes", sentence=words))
+    elif lowest < -NOISE_THZ:
+        words = f"lowest frequency {lowest:.2f} THz, within the noise of -{NOISE_THZ} to -{IMAGINARY_THZ} THz"
+        found.append(Reason(code="imaginary_within_noise", sentence=words))
+    if rest > LOOSE_FMAX:
+        words = f"forces of {rest:.3f} eV/Å on undisplaced atoms: relax more tightly before phonons"
+        found.append(Reason(code="not_at_rest", sentence=words))
+    return found

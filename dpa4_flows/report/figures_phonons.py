@@ -1,0 +1,129 @@
+"""Figures of phonons: bands beside the density of states, and what a crystal does when it is warm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import cycle, islice
+
+import plotly.graph_objects as go
+
+from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
+from dpa4_flows.properties.phonon_bands import BandSegment, PhononBandsDocument
+from dpa4_flows.properties.quasi_harmonic import QuasiHarmonicDocument
+
+_SPECTRA = 12
+_CURVES = 12
+_IMAGINARY = "rgba(191, 75, 61, 0.10)"
+
+
+def bands_and_states(documents: Mapping[str, PhononBandsDocument]) -> list[FigureBlock]:
+    """Bands along lines of high symmetry beside the density of states, for each crystal."""
+    found = {name: document for name, document in documents.items() if document.segments}
+    return [
+        FigureBlock(f"phonons-{number}", plot_text(name), _caption(document), _spectrum(document), wide=True)
+        for number, (name, document) in enumerate(islice(found.items(), _SPECTRA))
+    ]
+
+
+def _caption(document: PhononBandsDocument) -> str:
+    polar = (
+        "With the splitting of polar modes (LO-TO) by the charges that were given."
+        if document.polar_splitting
+        else "Without the splitting of polar modes (LO-TO)."
+    )
+    return " ".join([polar, *(f"{doubt.sentence[:1].upper()}{doubt.sentence[1:]}." for doubt in document.doubts)])
+
+
+def _spectrum(document: PhononBandsDocument) -> go.Figure:
+    places, labels = _ticks(document.segments)
+    figure = base_figure(
+        height=420,
+        xaxis={"domain": [0.0, 0.72], "tickvals": places, "ticktext": labels, "range": [0, places[-1]]},
+        yaxis={"title": "frequency, THz"},
+        xaxis2={"domain": [0.75, 1.0], "title": "modes per THz", "rangemode": "tozero"},
+        showlegend=len(document.density_by_element) > 1,
+    )
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for segment in document.segments:  # one trace of all branches: large cells have hundreds
+        for branch in zip(*segment.frequencies_thz, strict=True):
+            x += [*segment.distances, None]
+            y += [*branch, None]
+    line = {"color": PALETTE[0], "width": 1.2}
+    figure.add_scatter(x=x, y=y, mode="lines", line=line, showlegend=False, hoverinfo="y", name="bands")
+    for place in places:
+        figure.add_vline(x=place, line={"color": PALETTE[5], "width": 0.6}, xref="x")
+    figure.add_scatter(
+        x=document.density,
+        y=document.frequencies_thz,
+        mode="lines",
+        line={"color": PALETTE[5], "width": 1.5},
+        fill="tozerox",
+        fillcolor="rgba(122, 138, 153, 0.15)",
+        xaxis="x2",
+        name="all",
+    )
+    for (element, share), colour in zip(document.density_by_element.items(), cycle(PALETTE[1:5]), strict=False):
+        if len(document.density_by_element) > 1:
+            figure.add_scatter(
+                x=share,
+                y=document.frequencies_thz,
+                mode="lines",
+                line={"color": colour, "width": 1.2},
+                xaxis="x2",
+                name=element,
+            )
+    lowest = min(document.frequencies_thz)
+    if document.lowest_thz is not None and document.lowest_thz < 0 and lowest < 0:
+        figure.add_shape(
+            type="rect", xref="paper", x0=0, x1=1, yref="y", y0=lowest, y1=0, fillcolor=_IMAGINARY, line_width=0
+        )
+    return figure
+
+
+def _ticks(segments: list[BandSegment]) -> tuple[list[float], list[str]]:
+    """Where lines meet, and what stands there; two labels where the path jumps."""
+    places, labels = [segments[0].distances[0]], [segments[0].start]
+    for before, after in zip(segments, [*segments[1:], None], strict=True):
+        places.append(before.distances[-1])
+        jumps = after is not None and after.start != before.end
+        labels.append(f"{before.end}|{after.start}" if jumps and after is not None else before.end)
+    return places, labels
+
+
+def expansions(documents: Mapping[str, QuasiHarmonicDocument]) -> list[FigureBlock]:
+    """Thermal expansion, heat capacity at constant pressure and bulk modulus against temperature."""
+    found = {name: document for name, document in documents.items() if document.rows}
+    if not found:
+        return []
+    panels = (
+        ("expansion", "Thermal expansion", "linear expansion, 10⁻⁶/K", "linear_expansion_per_k", 1e6),
+        (
+            "heat-capacity-p",
+            "Heat capacity at constant pressure",
+            "J/K per mole of atoms",
+            "heat_capacity_j_mol_k",
+            1.0,
+        ),
+        ("bulk-modulus-t", "Bulk modulus", "isothermal bulk modulus, GPa", "bulk_modulus_gpa", 1.0),
+    )
+    blocks = []
+    for name, title, axis, quantity, unit in panels:
+        figure = base_figure(xaxis={"title": "temperature, K"}, yaxis={"title": axis})
+        for (label, document), colour in zip(islice(found.items(), _CURVES), cycle(PALETTE), strict=False):
+            figure.add_scatter(
+                x=[row.temperature_k for row in document.rows],
+                y=[unit * getattr(row, quantity) for row in document.rows],
+                mode="lines",
+                line={"color": colour, "width": 1.5},
+                name=plot_text(label),
+            )
+        blocks.append(FigureBlock(name, title, _limits(found), figure))
+    return blocks
+
+
+def _limits(found: Mapping[str, QuasiHarmonicDocument]) -> str:
+    """What limits the curves."""
+    doubted = [plot_text(name) for name, document in found.items() if document.doubts]
+    more = f" The first {_CURVES} of {len(found)}." if len(found) > _CURVES else ""
+    return "Quasi-harmonic; cells keep their shape." + (f" In doubt: {', '.join(doubted)}." if doubted else "") + more
