@@ -13,7 +13,10 @@ from dpa4_flows.makers.batch import BatchActivityMaker as BatchActivityMaker
 from dpa4_flows.makers.batch import BatchAdsorptionMaker as BatchAdsorptionMaker
 from dpa4_flows.makers.batch import BatchElasticMaker as BatchElasticMaker
 from dpa4_flows.makers.batch import BatchElectrodeMaker as BatchElectrodeMaker
+from dpa4_flows.makers.batch import BatchHeatConductivityMaker as BatchHeatConductivityMaker
+from dpa4_flows.makers.batch import BatchPhononBandsMaker as BatchPhononBandsMaker
 from dpa4_flows.makers.batch import BatchPhononMaker as BatchPhononMaker
+from dpa4_flows.makers.batch import BatchQuasiHarmonicMaker as BatchQuasiHarmonicMaker
 from dpa4_flows.makers.batch import BatchRelaxMaker as BatchRelaxMaker
 from dpa4_flows.makers.batch import BatchStaticMaker as BatchStaticMaker
 from dpa4_flows.makers.corrections import CorrectionRefitMaker as CorrectionRefitMaker

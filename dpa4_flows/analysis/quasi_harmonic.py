@@ -80,14 +80,14 @@ def quasi_harmonic(
     order = np.argsort(volumes)
     v, e = np.asarray(volumes, float)[order], np.asarray(energies, float)[order]
     grid = np.arange(0.0, max(temperatures_k) + 2.5 * STEP_K, STEP_K)
-    vibrations = [thermal_properties(meshes[i], grid) for i in order]
+    vibrations = [thermal_properties(meshes[i], grid.tolist()) for i in order]
     free = np.array([[row.free_energy_ev_per_atom for row in rows] for rows in vibrations])
     capacity = np.array([[row.heat_capacity_j_mol_k for row in rows] for rows in vibrations])
     entropy = np.array([[row.entropy_j_mol_k for row in rows] for rows in vibrations])
     found: list[tuple[float, float, float]] = []
     ended = None
     for i, temperature in enumerate(grid):
-        fit = fit_equation_of_state(v, e + free[:, i], form)
+        fit = fit_equation_of_state(v.tolist(), (e + free[:, i]).tolist(), form)
         if fit.volume is None or fit.energy is None or fit.bulk_modulus_gpa is None:
             ended = Ended("no_minimum", f"the free energy has no minimum at {temperature:.0f} K")
             break

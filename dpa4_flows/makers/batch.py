@@ -14,7 +14,10 @@ from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
+from dpa4_flows.properties.heat_conductivity import HeatConductivity, HeatConductivityDocument
+from dpa4_flows.properties.phonon_bands import PhononBands, PhononBandsDocument
 from dpa4_flows.properties.phonons import Phonons
+from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic, QuasiHarmonicDocument
 
 
 @dataclass
@@ -71,3 +74,27 @@ class BatchElectrodeMaker(PropertyMaker[ElectrodeDocument]):
 
     property: Electrode = field(default_factory=Electrode)
     name: str = "DPA4 electrode"
+
+
+@dataclass
+class BatchPhononBandsMaker(PropertyMaker[PhononBandsDocument]):
+    """Bands and densities of states of relaxed crystals; fields of `PropertyMaker`, settings of `PhononBands`."""
+
+    property: PhononBands = field(default_factory=PhononBands)
+    name: str = "DPA4 phonon bands"
+
+
+@dataclass
+class BatchQuasiHarmonicMaker(PropertyMaker[QuasiHarmonicDocument]):
+    """Thermal expansion of relaxed crystals; fields of `PropertyMaker`, settings of `QuasiHarmonic`."""
+
+    property: QuasiHarmonic = field(default_factory=QuasiHarmonic)
+    name: str = "DPA4 thermal expansion"
+
+
+@dataclass
+class BatchHeatConductivityMaker(PropertyMaker[HeatConductivityDocument]):
+    """Models of the lattice's conductivity; fields of `PropertyMaker`, settings of `HeatConductivity`."""
+
+    property: HeatConductivity = field(default_factory=HeatConductivity)
+    name: str = "DPA4 heat conductivity"

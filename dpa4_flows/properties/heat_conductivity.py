@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -80,7 +81,7 @@ class HeatConductivity(Property[HeatConductivityDocument]):
 
     def plan(self, crystal: Crystal) -> Plan[HeatConductivityDocument]:
         structure = primitive_cell(whole_crystal(crystal))
-        wanted = {"elastic": Ask(self.elastic, crystal)}
+        wanted: dict[str, Ask[Any]] = {"elastic": Ask(self.elastic, crystal)}
         if self.gruneisen == "phonons":
             wanted["phonons"] = Ask(self.quasi_harmonic, crystal)
         found = yield wanted
@@ -120,7 +121,7 @@ class HeatConductivity(Property[HeatConductivityDocument]):
             provenance=self.origin(crystal),
         )
 
-    def _of_phonons(self, found: dict[str, Any], doubts: list[Reason]) -> float | None:
+    def _of_phonons(self, found: Mapping[str, Any], doubts: list[Reason]) -> float | None:
         """The acoustic Grüneisen parameter, if there is one; else why there is none."""
         if self.gruneisen != "phonons":
             return None

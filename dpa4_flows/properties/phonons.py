@@ -6,13 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
-from dpa4_core.predict import Prediction
 from dpa4_core.relax import Static
 from dpa4_flows.analysis.force_constants import DISPLACEMENT, PhononCalculation
 from dpa4_flows.analysis.phonons import dynamical_stability, thermal_properties
@@ -52,8 +51,8 @@ def requests(calculation: PhononCalculation) -> dict[str, Static]:
     return {str(i): Static(cell) for i, cell in enumerate([calculation.primitive, *calculation.displaced])}
 
 
-def set_forces(calculation: PhononCalculation, results: Sequence[Prediction]) -> float:
-    """Hand over the answers to `requests`.
+def set_forces(calculation: PhononCalculation, results: Sequence[Any]) -> float:
+    """Hand over the answers to `requests`, in their order.
 
     Returns:
         eV/Å, the largest force that was left on an atom at rest.

@@ -57,9 +57,9 @@ class QuasiHarmonicDocument(Document):
     heat_capacity_300k: Annotated[float | None, Quantity("Heat capacity", "J/K/mol", 1, "per mole of atoms, 300 K")] = (
         Field(None, description="At constant pressure and 300 K, J/K per mole of atoms")
     )
-    bulk_modulus_300k: Annotated[float | None, Quantity("Bulk modulus 300 K", "GPa", 1, "isothermal", detail=True)] = (
-        Field(None, description="Isothermal, at 300 K, GPa")
-    )
+    bulk_modulus_300k_gpa: Annotated[
+        float | None, Quantity("Bulk modulus 300 K", "GPa", 1, "isothermal", detail=True)
+    ] = Field(None, description="Isothermal, at 300 K, GPa")
     gruneisen_300k: Annotated[float | None, Quantity("Grüneisen parameter", "", 2, "thermodynamic, 300 K")] = Field(
         None, description="α B V / C_V at 300 K"
     )
@@ -137,7 +137,9 @@ class QuasiHarmonic(Property[QuasiHarmonicDocument]):
             set_forces(calculation, [found[f"{i} {name}"] for name in requests(calculation)])
             for i, calculation in enumerate(calculations)
         ]
-        meshes = [calculation.mesh(self.mesh_length) for calculation in calculations]
+        # the same wave vectors at each volume, so that a mode is compared with itself
+        lengths = [self.mesh_length * (one.volume / structures[0].volume) ** (1 / 3) for one in structures]
+        meshes = [calculation.mesh(length) for calculation, length in zip(calculations, lengths, strict=True)]
         volumes = [one.volume / len(one) for one in structures]
         energies = [result.energy / len(one) for result, one in zip(relaxed, structures, strict=True)]
         doubts = _imaginary(volumes, meshes)
@@ -158,7 +160,7 @@ class QuasiHarmonic(Property[QuasiHarmonicDocument]):
             rows=table,
             expansion_300k=None if room is None else 1e6 * room.linear_expansion_per_k,
             heat_capacity_300k=None if room is None else room.heat_capacity_j_mol_k,
-            bulk_modulus_300k=None if room is None else room.bulk_modulus_gpa,
+            bulk_modulus_300k_gpa=None if room is None else room.bulk_modulus_gpa,
             gruneisen_300k=None if room is None else room.gruneisen,
             gruneisen_acoustic=acoustic_gruneisen([volumes[low], volumes[high]], [meshes[low], meshes[high]]),
             volumes=volumes,
