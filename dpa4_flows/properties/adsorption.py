@@ -29,11 +29,10 @@ from dpa4_flows.analysis.sites import Site, Surface, distinct
 from dpa4_flows.analysis.slabs import below_middle, widened
 from dpa4_flows.analysis.surface import Cut
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
-from dpa4_flows.documents.calculations import RATTLE, rattled
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet, AdsorptionSite, SkippedTerminations
-from dpa4_flows.properties.part import had_room, slabs_of
+from dpa4_flows.properties.part import had_room, held, slabs_of
 from dpa4_flows.properties.vibrations import Which, free_energies
 
 
@@ -226,8 +225,8 @@ class Adsorption(Property[AdsorptionDocument]):
                 skipped.append(self._too_large(cut, len(slab)))
                 continue
             surface = Surface(cut.slab, found.crystal)
-            pushed, n_fixed = _prepared(slab)
-            facets.append(_Facet(cut, pushed, n_cells, n_fixed, surface, surface.sites()))
+            n_fixed = int(below_middle(slab).sum())
+            facets.append(_Facet(cut, held(slab), n_cells, n_fixed, surface, surface.sites()))
         if not facets:
             codes = {entry.code for entry in skipped}
             code = "no_slab" if len(codes) > 1 else codes.pop()
@@ -280,16 +279,6 @@ class Adsorption(Property[AdsorptionDocument]):
             document.free_energy = best[name].free_energy
             document.best_site = f"{best[name].end} {best[name].end_elements}"
         return document
-
-
-def _prepared(slab: Structure) -> tuple[Structure, int]:
-    """The slab with its lower half fixed and the rest pushed off exact symmetry, and how many atoms are fixed."""
-    fixed = below_middle(slab)
-    free = [[not still] * 3 for still in fixed.tolist()]
-    held = slab.copy(site_properties={"selective_dynamics": free})
-    pushed = rattled(held, RATTLE)
-    assert isinstance(pushed, Structure), "a slab is no molecule"
-    return pushed, int(fixed.sum())
 
 
 def _facet(facet: _Facet, clean: RelaxResult) -> AdsorptionFacet:

@@ -9,9 +9,11 @@ from pymatgen.core import Structure
 
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import RelaxResult
+from dpa4_flows.analysis.slabs import below_middle
 from dpa4_flows.analysis.surface import Cuts, cuts
 from dpa4_flows.compute.driver import OUT_OF_MEMORY
 from dpa4_flows.compute.plan import Crystal, PlanError, Property
+from dpa4_flows.documents.calculations import RATTLE, rattled
 from dpa4_flows.documents.stability import StabilityPart
 from dpa4_flows.site_conversion import crystal_problem
 
@@ -65,3 +67,11 @@ def slabs_of(
         return cuts(structure, max_index, min_thickness, vacuum, max_terminations, **which)
     except ValueError as reason:
         raise PlanError(str(reason), "not_cut") from reason
+
+
+def held(slab: Structure) -> Structure:
+    """The slab with its lower half fixed and the rest pushed off exact symmetry."""
+    free = [[not still] * 3 for still in below_middle(slab).tolist()]
+    pushed = rattled(slab.copy(site_properties={"selective_dynamics": free}), RATTLE)
+    assert isinstance(pushed, Structure), "a slab is no molecule"
+    return pushed

@@ -1,0 +1,153 @@
+"""Documents on what becomes of a surface at work: exchanges with the inside, dissolution, decomposition in water."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.reasons import Reason
+from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.surfaces import SkippedTerminations
+
+
+class SurfaceExchange(Document):
+    """A surface atom that changed places with one inside."""
+
+    facet: str = Field(description="Termination")
+    up: str = Field(description="Element that comes to the surface")
+    down: str = Field(description="Element that goes inside")
+    level: str = Field(description="Layer that it comes from: next, the highest one; deep, the lowest that is free")
+    depth: float = Field(description="Between the two layers, Å")
+    energy: float | None = Field(None, description="By which it changes the energy of the slab, eV; null if it failed")
+    reasons: list[Reason] = Field(default_factory=list, description="What to know of it, with codes")
+
+
+class SegregationDocument(Document):
+    """Exchanges of surface atoms with atoms of other elements inside, clean and in vacuum."""
+
+    formula: str = Field(description="Reduced formula")
+    exchanges: list[SurfaceExchange] = Field(default_factory=list, description="Every one, on every termination")
+    skipped: list[SkippedTerminations] = Field(default_factory=list, description="What has no slab, and why")
+    segregation_energy: Annotated[
+        float | None,
+        Quantity(
+            "Segregation energy",
+            "eV",
+            2,
+            "lowest exchange of a surface atom with one inside; below 0 the surface changes its composition; clean, in "
+            "vacuum: adsorbates can invert it",
+            goal="max",
+            scale=(-0.5, 0.2),
+        ),
+    ] = Field(None, description="Of the exchange that costs least, eV; below 0 the surface changes its composition")
+    segregating: Annotated[str | None, Quantity("Comes up", note="element of this exchange")] = Field(
+        None, description="Element that this exchange brings to the surface"
+    )
+    segregation_facet: Annotated[str | None, Quantity("Facet", note="of this exchange")] = Field(
+        None, description="Termination of this exchange"
+    )
+    converged: bool = Field(False, description="Whether every slab reached its fmax")
+    warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
+    error: str | None = Field(None, description="One sentence if there are no energies")
+    error_code: str | None = Field(None, description="The same for programs")
+    provenance: Provenance
+
+
+class RemovedAtom(Document):
+    """A surface atom that is taken out and becomes an ion."""
+
+    facet: str = Field(description="Termination")
+    element: str = Field(description="Of the atom")
+    removal_energy: float | None = Field(None, description="Out of the surface and into its own metal, eV")
+    ion: str | None = Field(None, description="That it becomes")
+    n_electrons: float | None = Field(None, description="That it gives off")
+    standard_potential: float | None = Field(None, description="Of the metal itself at this pH, measured, V")
+    potential: float | None = Field(None, description="At which the atom dissolves, V (SHE), 1 mol/L")
+    reasons: list[Reason] = Field(default_factory=list, description="What to know of it, with codes")
+
+
+class DissolutionDocument(Document):
+    """Potentials at which atoms of the surface, and the crystal as a whole, dissolve in water."""
+
+    formula: str = Field(description="Reduced formula")
+    ph: float | None = Field(None, description="pH")
+    atoms: list[RemovedAtom] = Field(default_factory=list, description="Every kind of surface atom that was taken out")
+    skipped: list[SkippedTerminations] = Field(default_factory=list, description="What has no slab, and why")
+    dissolution_potential: Annotated[
+        float | None,
+        Quantity(
+            "Dissolution potential",
+            "V",
+            2,
+            "SHE, 1 mol/L; of the atom that leaves flat terraces first; atoms at steps and kinks leave earlier",
+            error=0.2,
+            goal="max",
+            scale=(0.0, 1.5),
+        ),
+    ] = Field(None, description="Of the surface atom that leaves first, V against the standard hydrogen electrode")
+    dissolving: Annotated[str | None, Quantity("Leaves first", note="element of this atom")] = Field(
+        None, description="Element of this atom"
+    )
+    whole_potential: Annotated[
+        float | None,
+        Quantity("Whole crystal dissolves", "V", 2, "SHE, 1 mol/L; all its metals together, as from kinks", goal="max"),
+    ] = Field(None, description="At which all its metals dissolve together, V; null where not all are metals with ions")
+    converged: bool = Field(False, description="Whether every slab reached its fmax")
+    warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
+    error: str | None = Field(None, description="One sentence if there are no potentials")
+    error_code: str | None = Field(None, description="The same for programs")
+    provenance: Provenance
+
+
+class ServiceDocument(Document):
+    """Whether a crystal and its surface last at a pH and in a window of potentials."""
+
+    formula: str = Field(description="Reduced formula")
+    ph: float | None = Field(None, description="pH")
+    window: tuple[float, float] | None = Field(None, description="Potentials at work, V (RHE)")
+    decomposition_energy: Annotated[
+        float | None,
+        Quantity(
+            "Decomposition in water",
+            "eV/atom",
+            2,
+            "largest in the window of potentials; up to 0.2 it may last, above 0.5 it dissolves; films are not seen",
+            goal="min",
+            scale=(0.0, 0.5),
+        ),
+    ] = Field(None, description="Above the stable species in water, largest in the window, eV/atom")
+    products: Annotated[str | None, Quantity("Products", note="stable species there", detail=True)] = Field(
+        None, description="The stable species there"
+    )
+    segregation_energy: Annotated[
+        float | None, Quantity("Segregation energy", "eV", 2, "below 0 the surface changes its composition", goal="max")
+    ] = Field(None, description="Of the exchange of a surface atom with one inside that costs least, eV")
+    segregating: Annotated[str | None, Quantity("Comes up", note="element of this exchange")] = Field(
+        None, description="Element that this exchange brings to the surface"
+    )
+    dissolution_potential: Annotated[
+        float | None,
+        Quantity("Dissolution potential", "V", 2, "SHE, 1 mol/L; of a flat terrace", error=0.2, goal="max"),
+    ] = Field(None, description="Of the surface atom that leaves first, V (SHE)")
+    dissolving: Annotated[str | None, Quantity("Leaves first", note="element of this atom")] = Field(
+        None, description="Element of this atom"
+    )
+    whole_potential: float | None = Field(None, description="At which all its metals dissolve together, V (SHE)")
+    margin: Annotated[
+        float | None,
+        Quantity(
+            "Margin to dissolution",
+            "V",
+            2,
+            "of the first atoms of terraces, or of the crystal as a whole, to the upper end of the window",
+            error=0.2,
+            goal="max",
+            scale=(-0.5, 0.5),
+        ),
+    ] = Field(None, description="Lower one of both potentials minus the upper end of the window, V")
+    warnings: list[Reason] = Field(default_factory=list, description="What is missing, and what to know")
+    error: str | None = Field(None, description="One sentence if nothing is known")
+    error_code: str | None = Field(None, description="The same for programs")
+    provenance: Provenance
