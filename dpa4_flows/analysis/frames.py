@@ -33,6 +33,8 @@ _FULL_ANION_FRACTION = 0.25  # of the O, F and U-metal atoms; an O adsorbed on a
 _NOT_PBE = ("scan", "pbesol", "b97", "b3lyp", "hse", "ccsd", "lda")
 
 
+SEAM = "plus_u_seam"
+"""Code of an adsorbate that would take a slab across the +U seam."""
 MIXED_ZEROS, UNDECIDED_ZEROS = "mixed_energy_zeros", "undecided_energy_zeros"
 """Codes of energies that have no common zero, see `zero_problem`."""
 _KEEP = "or keep the zeros (finetune.offsets = keep) if the data have the base's level of theory"
@@ -90,7 +92,7 @@ def seam_problem(crystal: Composition, adsorbate: Mapping[str, float], level_of_
     if not brought:
         return None
     words = f"brings {' and '.join(brought)} onto {', '.join(metals)}, which the training data of this model treat"
-    return "plus_u_seam", f"{words} with +U then and without before: take a model that was trained without +U"
+    return SEAM, f"{words} with +U then and without before: take a model that was trained without +U"
 
 
 def hubbards(composition: Composition) -> dict[str, float]:

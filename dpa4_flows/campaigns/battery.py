@@ -146,6 +146,11 @@ DELITHIATE = Stage(
     quantities=HostDocument,
     reasons={"nothing_left": ReasonKind("no host", "nothing is left without the working ion", status="failed")},
     needs=("relax",),
+    caveats=(
+        "Layered hosts come apart along the stacking axis when the ion between the layers is removed, where the model "
+        "has no dispersion. Their voltage moves by up to 0.1 V, their volume change is meaningless and marked as "
+        "unreliable.",
+    ),
 )
 
 

@@ -27,6 +27,7 @@ from dpa4_flows.campaigns.snapshot import Row, Snapshot
 from dpa4_flows.plots.figure import (
     PALETTE,
     STABILITY_SCALE,
+    Block,
     Column,
     FigureBlock,
     TableBlock,
@@ -36,7 +37,7 @@ from dpa4_flows.plots.figure import (
     point_name,
     stability_colour_bar,
 )
-from dpa4_flows.plots.placement import place_labels
+from dpa4_flows.plots.placement import padded, point_texts, texts_of
 from dpa4_flows.plots.words import formula_html, formula_text
 
 _MAX_VOLUME_BARS = 40
@@ -54,13 +55,13 @@ class KnownResult(NamedTuple):
     experiment: Verdict
 
 
-def electrode_figures(snapshot: Snapshot, rows: Sequence[Row]) -> list[FigureBlock | TableBlock]:
+def electrode_figures(snapshot: Snapshot, rows: Sequence[Row]) -> list[Block]:
     """What ``rows`` have values for; rejected candidates are drawn too, as crosses."""
     blocks = (_voltage_capacity(rows), _volume_change(rows), _known_materials(rows, snapshot))
     return [block for block in blocks if block is not None]
 
 
-def charged_figures(snapshot: Snapshot, rows: Sequence[Row]) -> list[FigureBlock | TableBlock]:
+def charged_figures(snapshot: Snapshot, rows: Sequence[Row]) -> list[Block]:
     """Stability with and without the ion."""
     block = _charged_stability(rows)
     return [] if block is None else [block]
@@ -178,7 +179,7 @@ def _voltage_capacity(rows: Sequence[Row]) -> FigureBlock | None:
     capacity = [float(v["capacity_grav"]) for _, v in points]
     voltage = [float(v["average_voltage"]) for _, v in points]
     distance = [None if "energy_above_hull" in row.voided else v.get("energy_above_hull") for row, v in points]
-    x_range, y_range = _padded(capacity, 0.09), _padded(voltage, 0.12)
+    x_range, y_range = padded(capacity, 0.09), padded(voltage, 0.12)
     figure = base_figure(
         height=460,
         showlegend=False,
@@ -188,7 +189,7 @@ def _voltage_capacity(rows: Sequence[Row]) -> FigureBlock | None:
     iso = _add_iso_energies(figure, x_range, y_range)
     top = max(0.05, min(0.2, max((float(d) for d in distance if d is not None), default=0.0)))
     labels = [formula_text(row.formula) for row, _ in points]
-    texts = _texts(capacity, voltage, labels, x_range, y_range, width=900.0, avoid=iso)
+    texts = point_texts(capacity, voltage, labels, x_range, y_range, width=900.0, avoid=iso)
     numbers = {i: float(d) for i, d in enumerate(distance) if d is not None}
     for known in (True, False):
         chosen = [i for i in range(len(points)) if (i in numbers) is known]
@@ -207,7 +208,7 @@ def _voltage_capacity(rows: Sequence[Row]) -> FigureBlock | None:
             x=[capacity[i] for i in chosen],
             y=[voltage[i] for i in chosen],
             mode="markers+text",
-            **_of_points(texts, chosen),
+            **texts_of(texts, chosen),
             textfont={"size": 11},
             marker={
                 "size": 11,
@@ -250,34 +251,6 @@ def _add_iso_energies(
     return ends
 
 
-def _texts(
-    x: Sequence[float],
-    y: Sequence[float],
-    labels: Sequence[str],
-    x_range: Sequence[float],
-    y_range: Sequence[float],
-    *,
-    width: float,
-    avoid: Sequence[tuple[float, float, str]] = (),
-) -> dict[str, Any]:
-    """Point labels for a scatter trace; ``meta`` holds those that fit on a phone, for the page to swap in."""
-    wide, narrow = (
-        place_labels(x, y, labels, x_range=x_range, y_range=y_range, size=(frame, 330.0), avoid=avoid)
-        for frame in (width, 310.0)
-    )
-    meta = {"narrow": {"text": [plot_text(t) for t in narrow.texts], "textposition": narrow.positions}}
-    return {"text": [plot_text(t) for t in wide.texts], "textposition": wide.positions, "meta": meta}
-
-
-def _of_points(texts: Mapping[str, Any], chosen: Sequence[int]) -> dict[str, Any]:
-    """The labels of `_texts` for some of the points."""
-    narrow = texts["meta"]["narrow"]
-    return {
-        **{name: [texts[name][i] for i in chosen] for name in ("text", "textposition")},
-        "meta": {"narrow": {name: [values[i] for i in chosen] for name, values in narrow.items()}},
-    }
-
-
 def _energy_hover(row: Row, values: Mapping[str, Any]) -> str:
     voltage, capacity = float(values["average_voltage"]), float(values["capacity_grav"])
     words = f"{_name(row)}<br>{_rank_words(row)}"
@@ -294,7 +267,7 @@ def _charged_stability(rows: Sequence[Row]) -> FigureBlock | None:
     y = [float(v["energy_above_hull_charged"]) for _, v in points]
     first = _limit(rows, "hull", "energy_above_hull")
     second = _limit(rows, "charged_hull", "energy_above_hull_charged")
-    x_range, y_range = _padded([0.0, *x, first or 0.0], 0.12), _padded([0.0, *y, second or 0.0], 0.12)
+    x_range, y_range = padded([0.0, *x, first or 0.0], 0.12), padded([0.0, *y, second or 0.0], 0.12)
     figure = base_figure(
         height=400,
         showlegend=False,
@@ -306,7 +279,7 @@ def _charged_stability(rows: Sequence[Row]) -> FigureBlock | None:
         x=x,
         y=y,
         mode="markers+text",
-        **_texts(x, y, labels, x_range, y_range, width=440.0),
+        **point_texts(x, y, labels, x_range, y_range, width=440.0),
         textfont={"size": 10.5},
         marker={
             "size": 10,
@@ -393,12 +366,6 @@ def _limit(rows: Sequence[Row], stage: str, name: str) -> float | None:
             if isinstance(value, (int, float)):
                 return float(value)
     return None
-
-
-def _padded(values: Sequence[float], share: float) -> list[float]:
-    low, high = min(values), max(values)
-    pad = (high - low) * share or max(abs(high) * 0.1, 0.05)
-    return [low - pad, high + pad]
 
 
 def _iso_energies(x_range: Sequence[float], y_range: Sequence[float]) -> list[float]:

@@ -50,6 +50,10 @@ class Measured(Computation):
     judges: ClassVar[bool] = True
 
     @property
+    def shown(self) -> Property[Any]:
+        return self.measures
+
+    @property
     def from_inputs(self) -> bool:
         return self.crystal is as_given
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel
 
 from dpa4_flows.campaigns.sections import Limits, Section
-from dpa4_flows.compute.plan import Ask
+from dpa4_flows.compute.plan import Ask, Property
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.store.table import ResultsTable
@@ -40,6 +40,11 @@ class Computation(ABC):
     def tables(self) -> Mapping[str, type[Section]]:
         """Tables of the campaign file with its settings, ``""`` for that of the stage; several may share one."""
         return {}
+
+    @property
+    def shown(self) -> Property[Any] | None:
+        """The property whose figures and caveats a report has for the stage, where the stage has none of its own."""
+        return None
 
     @property
     def from_inputs(self) -> bool:
@@ -130,7 +135,9 @@ class Stage:
         reasons: kinds of the reasons that it gives, by code.
         needs: stages that must have come before; their verdicts and calculations are in every `Case`.
         computes: what is computed before it judges.
-        figures: ``package.module:function`` of the snapshot of a run and its rows, gives the blocks of its report.
+        figures: ``package.module:function`` of the snapshot of a run and its rows, gives the blocks of its report; by
+            default those of the property that it computes.
+        caveats: what to know before its values are quoted, beside those of this property.
     """
 
     name: str
@@ -144,3 +151,4 @@ class Stage:
     needs: tuple[str, ...] = ()
     computes: Computation | None = None
     figures: str = ""
+    caveats: tuple[str, ...] = ()

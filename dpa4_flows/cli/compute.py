@@ -27,6 +27,9 @@ from dpa4_flows.properties.registry import canonical, closest, property_class, p
 from dpa4_flows.properties.settings import settings_of, summary
 from dpa4_flows.properties.table import Results
 from dpa4_flows.reference.crystals import is_material, read_crystals
+from dpa4_flows.report.caveats import property_caveats
+from dpa4_flows.report.picture_file import check_format, write_pictures
+from dpa4_flows.report.properties import write_properties_report
 from dpa4_flows.runs.property import compute_in
 from dpa4_flows.runs.run import How
 
@@ -121,6 +124,14 @@ def compute(
             help="A setting of a property; may be repeated. --SETTING VALUE is the same for all that have it.",
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="HTML", help="Write figures, pictures and tables as one page that needs no network."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the pictures of surfaces and sites into a file: .png or .svg."),
+    ] = None,
     *,
     resting: Resting,
     model: Model = "dpa4-neo",
@@ -143,6 +154,8 @@ def compute(
       dpa4 compute elastic phonons crystals/ -o crystals-properties --set elastic.fmax=1e-4
 
       dpa4 compute surface Cu.cif mp-126 --max-index 2 --json
+
+      dpa4 adsorption Pt.cif --report sites.html --plot sites.png
     """
     names, files = split(what or [])
     if listed:
@@ -155,10 +168,17 @@ def compute(
     if not files:
         raise DPA4Error("name the files with the structures after the properties")
     subjects = [Subject.of(read) for read in read_crystals(files)]
+    if plot is not None:
+        check_format(plot)
     machine.use_threads()
     how = How(ConsoleWatch(quiet=as_json), retry_errors)
     with nullcontext() if output is None else interruptible(f"dpa4 resume {output}"):
         results = compute_in(output, question, subjects, machine.model(model), how, machine.max_atoms_per_batch)
+    if report is not None:
+        title = ", ".join(name.replace("_", " ") for name in names)
+        write_properties_report(results, report, title=title.capitalize(), model=machine.model(model))
+    if plot is not None:
+        write_pictures(plot, results.figures(), property_caveats(results))
     finish(results, as_json=as_json)
 
 

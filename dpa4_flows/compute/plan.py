@@ -105,7 +105,8 @@ class Property(MSONable, ABC, Generic[D]):
         document: type of what the plan returns.
         keeps_failures: whether a document with an error is stored and found again; else the next run tries again.
         starts_from_rest: whether it is one of relaxed crystals, which whoever asks for it has to relax first.
-        figures: ``package.module:function`` of documents by the name of their structure, gives blocks with figures.
+        figures: ``package.module:function`` of documents by the name of their structure, gives the blocks of a page.
+        caveats: what to know before its numbers are quoted, one sentence each.
     """
 
     name: ClassVar[str]
@@ -113,6 +114,12 @@ class Property(MSONable, ABC, Generic[D]):
     keeps_failures: ClassVar[bool] = False
     starts_from_rest: ClassVar[bool] = False
     figures: ClassVar[str] = ""
+    caveats: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def parts(self) -> tuple[Property[Any], ...]:
+        """Properties that its plan asks for about the same crystal, whose documents a page shows beside its own."""
+        return ()
 
     @property
     def together(self) -> bool:

@@ -65,7 +65,8 @@ class AdsorptionSite(Document):
     reasons: list[Reason] = Field(default_factory=list, description="What happened to it, with codes")
     structure: dict[str, Any] | None = Field(
         None,
-        description="Slab and adsorbate, whose atoms are the last, a pymatgen dictionary; of the best site only",
+        description="Slab and adsorbate, whose atoms are the last, a pymatgen dictionary; of the best site, and of one "
+        "site for each way in which an adsorbate did not stay what it was",
     )
 
     @property
@@ -91,7 +92,9 @@ class AdsorptionFacet(Document):
     converged: bool = Field(False, description="Whether the clean slab reached its fmax")
     structure: dict[str, Any] = Field(description="Clean slab as a pymatgen dictionary; as cut if it failed")
     sites: list[AdsorptionSite] = Field(default_factory=list, description="Every start of every adsorbate")
-    reasons: list[Reason] = Field(default_factory=list, description="What to know of the clean slab, with codes")
+    reasons: list[Reason] = Field(
+        default_factory=list, description="What to know of the clean slab, or of all sites of an adsorbate"
+    )
     error: str | None = Field(None, description="One sentence if the clean slab failed")
 
     def best(self, adsorbate: str) -> AdsorptionSite | None:
@@ -107,6 +110,9 @@ class AdsorptionDocument(Document):
     crystal: dict[str, Any] | None = Field(None, description="Conventional cell of the indices, a pymatgen dictionary")
     adsorbates: dict[str, dict[str, int]] = Field(
         default_factory=dict, description="Atoms of each adsorbate by element"
+    )
+    refused: dict[str, Reason] = Field(
+        default_factory=dict, description="Adsorbates that this model must not be asked about here, with the reason"
     )
     references: dict[str, float] = Field(
         default_factory=dict, description="Energy of an atom of each element in its gas reference, eV"

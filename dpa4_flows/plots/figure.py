@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from numpy.typing import ArrayLike
 
+from dpa4_flows.plots.drawing import Drawing
 from dpa4_flows.plots.words import formula_text
 
 PALETTE = ("#3b7dab", "#d39332", "#569b77", "#8f78b8", "#bd5f55", "#7a8a99", "#b3a23c", "#4aa3a8")
@@ -58,6 +59,65 @@ class TableBlock:
     columns: Sequence[Column]
     rows: Sequence[Sequence[str | Markup]]
     notes: str = ""
+
+
+class Mark(NamedTuple):
+    """What is to be known of a picture: a few words, and a sentence.
+
+    ``bad`` marks are of what is not what was asked for.
+    """
+
+    words: str
+    sentence: str
+    bad: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Drawings side by side with what stands below them.
+
+    Attributes:
+        title: of the picture.
+        drawings: views of one thing.
+        lines: text.
+        marks: codes with their sentences.
+    """
+
+    title: str
+    drawings: Sequence[Drawing]
+    lines: Sequence[str] = ()
+    marks: Sequence[Mark] = ()
+
+
+@dataclass(frozen=True)
+class GalleryBlock:
+    """Pictures with their words; a ``folded`` one shows its title until it is opened."""
+
+    name: str
+    title: str
+    caption: str
+    pictures: Sequence[Picture]
+    notes: str = ""
+    folded: bool = False
+
+    def _repr_html_(self) -> str:
+        """For a notebook."""
+        figures = Markup("").join(
+            Markup('<figure style="width:330px;margin:0">{}<figcaption><b>{}</b>{}</figcaption></figure>').format(
+                Markup("").join(drawing.svg() for drawing in picture.drawings),
+                picture.title,
+                Markup("").join(
+                    Markup("<br>{}").format(line)
+                    for line in (*picture.lines, *(f"{mark.words}: {mark.sentence}" for mark in picture.marks))
+                ),
+            )
+            for picture in self.pictures
+        )
+        page = Markup('<h4>{}</h4><p>{}</p><div style="display:flex;flex-wrap:wrap;gap:16px">{}</div>')
+        return page.format(self.title, self.caption, figures)
+
+
+Block = FigureBlock | TableBlock | GalleryBlock
 
 
 def badge(words: str, good: bool) -> Markup:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dpa4_flows.plots.figure import plot_text
 
 _CHARACTER, _LINE, _POINT = 6.4, 13.0, 6.0  # pixels: width and height of text, radius of a marker
 _MARGIN = 2.0
@@ -95,3 +97,38 @@ def _label_box(column: float, row: float, width: float, right: float, down: floa
     left = column + right * width + (gap if right == 0.0 else -gap if right == -1.0 else 0.0)
     top = row + down * _LINE + (gap if down == 0.0 else -gap if down == -1.0 else 0.0)
     return _Box(left, top, left + width, top + _LINE)
+
+
+def point_texts(
+    x: Sequence[float],
+    y: Sequence[float],
+    labels: Sequence[str],
+    x_range: Sequence[float],
+    y_range: Sequence[float],
+    *,
+    width: float,
+    avoid: Sequence[tuple[float, float, str]] = (),
+) -> dict[str, Any]:
+    """Point labels for a scatter trace; ``meta`` holds those that fit on a phone, for the page to swap in."""
+    wide, narrow = (
+        place_labels(x, y, labels, x_range=x_range, y_range=y_range, size=(frame, 330.0), avoid=avoid)
+        for frame in (width, 310.0)
+    )
+    meta = {"narrow": {"text": [plot_text(t) for t in narrow.texts], "textposition": narrow.positions}}
+    return {"text": [plot_text(t) for t in wide.texts], "textposition": wide.positions, "meta": meta}
+
+
+def texts_of(texts: Mapping[str, Any], chosen: Sequence[int]) -> dict[str, Any]:
+    """The labels of `point_texts` for some of the points."""
+    narrow = texts["meta"]["narrow"]
+    return {
+        **{name: [texts[name][i] for i in chosen] for name in ("text", "textposition")},
+        "meta": {"narrow": {name: [values[i] for i in chosen] for name, values in narrow.items()}},
+    }
+
+
+def padded(values: Sequence[float], share: float) -> list[float]:
+    """Ends of an axis with a share of the span free beyond the values."""
+    low, high = min(values), max(values)
+    pad = (high - low) * share or max(abs(high) * 0.1, 0.05)
+    return [low - pad, high + pad]

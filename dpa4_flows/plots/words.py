@@ -39,6 +39,12 @@ def format_value(declared: Quantity, value: Any, std: Any = None) -> str:
     return str(value)
 
 
+def signed(value: float, digits: int = 2) -> str:
+    """A number with its sign, a real minus; 0 has none."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
 def formula_html(formula: str) -> Markup:
     """The formula with subscripts if it is one; any other text escaped."""
     if not _FORMULA.fullmatch(formula):

@@ -89,6 +89,12 @@ class Activity(Property[ActivityDocument]):
     document: ClassVar[type[Document]] = ActivityDocument
     starts_from_rest: ClassVar[bool] = True
     figures: ClassVar[str] = "dpa4_flows.report.figures_activity:activity_figures"
+    caveats: ClassVar[tuple[str, ...]] = (
+        "Limiting potentials and overpotentials are bounds from thermodynamics: no barriers, no electric field, and no "
+        "coverage but the one computed.",
+        "PBE numbers do not belong on a volcano of RPBE, which lies 0.1 to 0.5 eV higher: compare with platinum of the "
+        "same model and settings.",
+    )
 
     reaction: str = "HER"
     adsorption: Adsorption = field(default_factory=lambda: Adsorption(adsorbates=()))
@@ -140,6 +146,10 @@ class Activity(Property[ActivityDocument]):
         """None where the shape is made anew each time; what is behind it has keys of its own."""
         lasting = not self.weighted or self.surface.key(crystal, model) is not None
         return super().key(crystal, model) if lasting else None
+
+    @property
+    def parts(self) -> tuple[Property[Any], ...]:
+        return (self._adsorption(), *((self.surface,) if self.weighted else ()))
 
     def plan(self, crystal: Crystal) -> Plan[ActivityDocument]:
         adsorption = self.all_sites()

@@ -23,7 +23,7 @@ from dpa4_flows.analysis.anomalies import (
     surface_change,
 )
 from dpa4_flows.analysis.facets import miller_of
-from dpa4_flows.analysis.frames import seam_problem
+from dpa4_flows.analysis.frames import SEAM, seam_problem
 from dpa4_flows.analysis.gas_references import adsorption_energy, element_references
 from dpa4_flows.analysis.sites import Site, Surface, distinct
 from dpa4_flows.analysis.slabs import below_middle, widened
@@ -93,6 +93,13 @@ class Adsorption(Property[AdsorptionDocument]):
     name: ClassVar[str] = "adsorption"
     document: ClassVar[type[Document]] = AdsorptionDocument
     starts_from_rest: ClassVar[bool] = True
+    figures: ClassVar[str] = "dpa4_flows.report.figures_surfaces:adsorption_figures"
+    caveats: ClassVar[tuple[str, ...]] = (
+        "Adsorption energies are of one coverage on a clean surface without water; PBE prefers hollow sites for CO, on "
+        "platinum by 0.35 eV, where the experiment finds it on top.",
+        "Gas energies are from a table of the level of theory, corrections of free energies from one of common values "
+        "(each ±0.05 eV).",
+    )
 
     adsorbates: tuple[Adsorbate, ...] = (Adsorbate.named("H"),)
     facets: tuple[str | int, ...] = ()
@@ -174,34 +181,39 @@ class Adsorption(Property[AdsorptionDocument]):
             document = _facet(facet, clean[i])
             surface = surfaces[i]
             if surface is not None:
-                document.sites = [
-                    _site(facet, surface, start, end, clean[i].energy, references)
-                    for start, end in zip(starts, covered, strict=True)
-                    if start.facet == i
-                ]
-                _keep_best(document, ends[i])
+                pairs = zip((start for start in starts if start.facet == i), ends[i], strict=True)
+                document.sites = [_site(facet, surface, *pair, clean[i].energy, references) for pair in pairs]
+                document.reasons += _without_intact_site(document)
+                _keep_structures(document, ends[i])
             found.append(document)
         amounts = {adsorbate.name: adsorbate.amounts for adsorbate in adsorbates}
         yield from free_energies(found, ends, amounts, self.corrections, self.vibrations)
         whole = self._document(crystal, conventional, references, found, skipped)
-        whole.warnings = [*seam, *whole.warnings]
+        whole.warnings = [*seam.values(), *whole.warnings]
+        whole.refused = _refused(seam)
         return whole
 
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
-        return {"formula": crystal.structure.composition.reduced_formula}
+        seam = self._seam(crystal) if error.code == SEAM else {}
+        return {"formula": crystal.structure.composition.reduced_formula, "refused": _refused(seam)}
 
-    def _admitted(self, crystal: Crystal) -> tuple[list[Adsorbate], list[Reason]]:
-        """The adsorbates whose energies on this crystal mean something with this model, and what is said of others."""
-        admitted, said = [], []
+    def _seam(self, crystal: Crystal) -> dict[str, Reason]:
+        """What the +U policy of the model means for adsorbates on this crystal, by their name."""
+        composition, level = crystal.structure.composition, crystal.info.level_of_theory
+        said = {}
         for adsorbate in self.adsorbates:
-            problem = seam_problem(crystal.structure.composition, adsorbate.amounts, crystal.info.level_of_theory)
-            if problem is None or problem[0] != "plus_u_seam":
-                admitted.append(adsorbate)
-            if problem is not None:
-                words = f"{adsorbate.name} on {crystal.structure.composition.reduced_formula}"
-                said.append(Reason(code=problem[0], sentence=f"{words} {problem[1]}"))
+            if (problem := seam_problem(composition, adsorbate.amounts, level)) is not None:
+                words = f"{adsorbate.name} on {composition.reduced_formula} {problem[1]}"
+                said[adsorbate.name] = Reason(code=problem[0], sentence=words)
+        return said
+
+    def _admitted(self, crystal: Crystal) -> tuple[list[Adsorbate], dict[str, Reason]]:
+        """The adsorbates whose energies on this crystal mean something with this model, and what the seam means."""
+        said = self._seam(crystal)
+        refused = _refused(said)
+        admitted = [adsorbate for adsorbate in self.adsorbates if adsorbate.name not in refused]
         if not admitted:
-            raise PlanError(said[0].sentence, said[0].code)
+            raise PlanError(next(iter(refused.values())).sentence, SEAM)
         return admitted, said
 
     def _references(self, crystal: Crystal, adsorbates: list[Adsorbate]) -> dict[str, float]:
@@ -281,6 +293,10 @@ class Adsorption(Property[AdsorptionDocument]):
         return document
 
 
+def _refused(seam: Mapping[str, Reason]) -> dict[str, Reason]:
+    return {name: reason for name, reason in seam.items() if reason.code == SEAM}
+
+
 def _facet(facet: _Facet, clean: RelaxResult) -> AdsorptionFacet:
     a, b, _ = facet.slab.lattice.matrix
     cut = facet.cut
@@ -356,13 +372,17 @@ def _height(structure: Structure, n_slab: int) -> float:
     return float(heights[n_slab] - heights[:n_slab][binding].mean())
 
 
-def _keep_best(document: AdsorptionFacet, ends: list[RelaxResult]) -> None:
-    """Structures of the best sites."""
+def _keep_structures(document: AdsorptionFacet, ends: list[RelaxResult]) -> None:
+    """Those of the best sites, and of what went wrong one example for each set of codes, the lowest in energy."""
     for name in dict.fromkeys(site.adsorbate for site in document.sites):
-        best = document.best(name)
-        for site, end in zip(document.sites, ends, strict=True):
-            if site is best:
+        best, shown = document.best(name), set[frozenset[str]]()
+        pairs = zip(document.sites, ends, strict=True)
+        computed = [pair for pair in pairs if pair[0].adsorbate == name and pair[0].energy is not None]
+        for site, end in sorted(computed, key=lambda pair: pair[0].energy or 0.0):
+            codes = frozenset(site.codes)
+            if site is best or not (site.intact or codes in shown):
                 site.structure = end.structure.as_dict()
+                shown.add(codes)
 
 
 def _warnings(facets: list[AdsorptionFacet]) -> Iterator[Reason]:
@@ -370,9 +390,12 @@ def _warnings(facets: list[AdsorptionFacet]) -> Iterator[Reason]:
         yield from facet.reasons
         if facet.error is not None:
             yield Reason(code="slab_failed", sentence=f"the clean slab of ({facet.name}) failed: {facet.error}")
-        for name in dict.fromkeys(site.adsorbate for site in facet.sites):
-            of_it = [site for site in facet.sites if site.adsorbate == name]
-            if not any(site.intact for site in of_it):
-                counts = Counter(code for site in of_it for code in site.codes)
-                words = ", ".join(f"{code} {n}" for code, n in counts.most_common())
-                yield Reason(code="no_intact_site", sentence=f"no site of {name} on ({facet.name}) is intact: {words}")
+
+
+def _without_intact_site(facet: AdsorptionFacet) -> Iterator[Reason]:
+    for name in dict.fromkeys(site.adsorbate for site in facet.sites):
+        of_it = [site for site in facet.sites if site.adsorbate == name]
+        if not any(site.intact for site in of_it):
+            counts = Counter(code for site in of_it for code in site.codes)
+            words = ", ".join(f"{code} {n}" for code, n in counts.most_common())
+            yield Reason(code="no_intact_site", sentence=f"no site of {name} on ({facet.name}) is intact: {words}")

@@ -240,6 +240,12 @@ def stored_answers(question: Question, subjects: Sequence[Subject], model: Model
     return answers
 
 
+def parts_of(question: Question) -> Question:
+    """What the plans of a question ask for about the same crystals, and the question does not."""
+    parts = {canonical(part.name): part for one in question.properties for part in one.parts}
+    return Question([part for name, part in parts.items() if name not in question.names], question.relaxation)
+
+
 def _look_up(
     answers: Sequence[Answer],
     wanted: Sequence[tuple[int, str, Property[Any], Crystal]],

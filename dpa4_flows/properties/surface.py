@@ -114,7 +114,11 @@ class SurfaceEnergies(Property[SurfaceDocument]):
     name: ClassVar[str] = "surface"
     document: ClassVar[type[Document]] = SurfaceDocument
     starts_from_rest: ClassVar[bool] = True
-    figures: ClassVar[str] = "dpa4_flows.report.figures_properties:equilibrium_shapes"
+    figures: ClassVar[str] = "dpa4_flows.report.figures_surfaces:surface_figures"
+    caveats: ClassVar[tuple[str, ...]] = (
+        "Surfaces are clean, at 0 K and in their smallest cell: reconstructions of larger ones are not found, and what "
+        "covers a surface in service changes its shape. PBE itself lies 15 to 60 % below experiment for Au, Ag and Pt.",
+    )
 
     max_index: int = 1
     min_thickness: float = 12.0

@@ -17,6 +17,7 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_csv, write_json
 from dpa4_flows.documents.quantities import STD
+from dpa4_flows.plots.figure import Block, FigureBlock, TableBlock
 from dpa4_flows.properties.answers import RELAXED, Answer, Question
 from dpa4_flows.properties.columns import Column, Scalar, columns, scalars
 from dpa4_flows.structure_files import Computed, write_structures
@@ -59,11 +60,13 @@ class Results(Sequence[T], Generic[T]):
     Attributes:
         question: what was asked.
         answers: documents by structure.
+        parts: what the properties rest on, see `Property.parts`, as far as it was computed.
     """
 
-    def __init__(self, question: Question, answers: Sequence[Answer]) -> None:
+    def __init__(self, question: Question, answers: Sequence[Answer], parts: Results[Any] | None = None) -> None:
         self.question = question
         self.answers = list(answers)
+        self.parts = parts
 
     # ---- a sequence --------------------------------------------------------------------------------------------------
 
@@ -79,7 +82,7 @@ class Results(Sequence[T], Generic[T]):
     def __getitem__(self, which: int | slice | str) -> Any:
         """The entry of a structure by its number, some of them, or by name the results of one property."""
         if isinstance(which, slice):
-            return Results(self.question, self.answers[which])
+            return Results(self.question, self.answers[which], self.parts and self.parts[which])
         if isinstance(which, str):
             return self._only(which)
         return self._entry(self.answers[which])
@@ -183,31 +186,31 @@ class Results(Sequence[T], Generic[T]):
         """The structures that the numbers are about: relaxed where they were relaxed."""
         return [_computed(answer, self.question.kinds, self._record(answer)) for answer in self.answers]
 
-    def figures(self) -> list[Any]:
-        """Blocks with the figures of the properties, each with a name, a title, a caption and a plotly figure."""
-        found: list[Any] = []
+    def figures(self) -> list[Block]:
+        """Blocks of a page: plotly figures (``.figure``), pictures and tables of the properties, and of their parts."""
+        found: list[Block] = []
         for name in self.question.names:
             module, _, function = self.question.kinds[name].figures.partition(":")
             if function:
                 named = {answer.subject.name: answer.documents[name] for answer in self.answers}
                 draw = getattr(importlib.import_module(module), function)
                 found += draw({key: document for key, document in named.items() if document is not None})
-        return found
+        return [*found, *(self.parts.figures() if self.parts else ())]
 
     def plot(self) -> Any:
-        """The figure of the property as a plotly figure, which a notebook shows.
+        """The figure of the property as a plotly figure, or its pictures, which a notebook shows.
 
         Raises:
             DPA4Error: it has none; or there are several, see `figures`.
         """
-        found = self.figures()
+        found = [block for block in self.figures() if not isinstance(block, TableBlock)]
         if not found:
             raise DPA4Error(f"there is no figure of {', '.join(self.question.names)}")
         if len(found) > 1:
             raise DPA4Error(
                 f"there are {len(found)} figures: choose one property or structure, as in results['surface'][:1].plot()"
             )
-        return found[0].figure
+        return found[0].figure if isinstance(found[0], FigureBlock) else found[0]
 
     # ---- showing -----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from dpa4_flows.analysis.levels import COBALT, DPA4_NEO_SHA256, SCHEME_ERRORS
+from dpa4_flows.properties.table import Results
 
 GENERAL = (
     "All energies are at 0 K without zero-point motion and entropy.",
@@ -35,13 +36,15 @@ def model_caveats(model: Mapping[str, Any], corrections: Collection[str]) -> lis
     theory = str(model.get("level_of_theory", ""))
     with_u = "PBE+U" in theory
     sentences = [_corrections_caveat(name, model) for name in sorted(corrections)] if with_u else []
-    if "PBE" in theory:
-        sentences.append(
-            "The model has no dispersion: layered hosts come apart along the stacking axis when the ion "
-            "between the layers is removed. Their voltage moves by up to 0.1 V, their volume change is "
-            "meaningless and marked as unreliable."
-        )
-    if with_u:
+    return [*sentences, *theory_caveats(theory), *GENERAL]
+
+
+def theory_caveats(level_of_theory: str) -> list[str]:
+    """What any number of this level of theory lacks."""
+    sentences = []
+    if "PBE" in level_of_theory:
+        sentences.append("The model has no dispersion: layers and molecules that it alone holds are bound too weakly.")
+    if "PBE+U" in level_of_theory:
         sentences.append(
             "Energies are PBE+U where O or F meets V, Cr, Mn, Fe, Co, Ni, Mo or W, and PBE elsewhere. "
             "They are never compared with Materials Project energies: every competing phase was computed"
@@ -51,7 +54,18 @@ def model_caveats(model: Mapping[str, Any], corrections: Collection[str]) -> lis
             "The model has no spin and no charge: magnetic order, spin-state transitions and polarons are "
             "invisible to it."
         )
-    return [*sentences, *GENERAL]
+    return sentences
+
+
+def property_caveats(results: Results[Any]) -> list[str]:
+    """What to know of numbers of these properties, and of all that was computed at these levels of theory."""
+    properties = [whole for one in results.question.properties for whole in (one, *one.parts)]
+    found = [sentence for one in properties for sentence in one.caveats]
+    documents = [document for one in results.answers for document in one.documents.values()]
+    origins = filter(None, (getattr(document, "provenance", None) for document in documents))
+    for level in dict.fromkeys(origin.level_of_theory for origin in origins):
+        found += theory_caveats(level)
+    return list(dict.fromkeys(found))
 
 
 def _corrections_caveat(scheme: str, model: Mapping[str, Any]) -> str:

@@ -74,6 +74,7 @@ def write_committee_report(folder: str | Path, path: Path | None = None) -> Path
         ],
         figures=[],
         tables=tables,
+        caveats=[],
         facts=[("model", str(folder / MODEL_FILE)), *((m.name, f"{m.name}/{REPORT_FILE}") for m in members)],
     )
     write_text(path, page)

@@ -1,101 +1,286 @@
-"""Figures of activities: free energies along the reaction, and the volcano."""
+"""Figures of activities: free energies along the reaction, for each material, too, and the volcano."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, islice
+from typing import NamedTuple
 
 import numpy as np
 
 from dpa4_flows.analysis.activity import levels, volcano
 from dpa4_flows.analysis.reactions import REACTIONS, Reaction
 from dpa4_flows.documents.activity import ActivityDocument, ActivityFacet
-from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
+from dpa4_flows.plots.drawing import Drawing, Polygon, Words
+from dpa4_flows.plots.figure import PALETTE, Block, FigureBlock, GalleryBlock, Mark, Picture, base_figure, plot_text
+from dpa4_flows.plots.placement import padded, point_texts, texts_of
+from dpa4_flows.plots.words import formula_text, signed
+from dpa4_flows.report.figures_surfaces import basis, facet_colours, first_of
+from dpa4_flows.report.refusals import refusals
 
 _DIAGRAMS = 12  # crystals in one figure
+_PICTURES = 120  # of single crystals
+_FACETS = 5  # in one of them
+_NAMED = 12  # materials without a point that the caption names
 _BAR = 0.3  # half the width of a level, in steps
 _BEYOND = 0.4  # eV, of the volcano beside the points
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 314.0, 170.0, 38.0, 20.0  # pixels of a picture, and of its margins
+_MUTED = "#5c6976"
 
 
-def activity_figures(documents: Mapping[str, ActivityDocument]) -> list[FigureBlock]:
-    """For each reaction the free energies of the most active facet of every crystal, and all facets on the volcano."""
-    found: list[FigureBlock] = []
+def activity_figures(documents: Mapping[str, ActivityDocument]) -> list[Block]:
+    """For each reaction the free energies of the most active facet of every crystal, all facets on the volcano, and
+    each crystal alone; then what has no activity.
+    """
+    found: list[Block] = []
+    loaded = dict(documents.items())  # small, in contrast to those of sites
     for name, reaction in REACTIONS.items():
-        best = {key: one for key, document in documents.items() if (one := _best(document, name)) is not None}
+        mine = {key: document for key, document in loaded.items() if document.reaction == name}
+        best = {key: one for key, document in mine.items() if (one := _best(document)) is not None}
         if best:
-            found += [_diagram(reaction, best), _volcano(reaction, {key: documents[key] for key in best})]
-    return found
+            active = {key: mine[key] for key in sorted(best, key=lambda key: best[key].overpotential or 0.0)}
+            found += [_volcano(reaction, active, mine), _diagram(reaction, active, best), _each(reaction, active)]
+    return [*found, *refusals("activity", "activity", loaded)]
 
 
-def _best(document: ActivityDocument, reaction: str) -> ActivityFacet | None:
-    if document.reaction != reaction or document.overpotential is None:
+def _best(document: ActivityDocument) -> ActivityFacet | None:
+    if document.overpotential is None:
         return None
     return next(facet for facet in document.facets if facet.name == document.best_facet)
 
 
-def _diagram(reaction: Reaction, best: Mapping[str, ActivityFacet]) -> FigureBlock:
+# ---- volcano ---------------------------------------------------------------------------------------------------------
+
+
+class _Point(NamedTuple):
+    """A facet, or the mean of a crystal, on the volcano."""
+
+    label: str
+    hover: str
+    x: float
+    y: float
+    mean: bool
+    level: str
+
+
+def _volcano(
+    reaction: Reaction, active: Mapping[str, ActivityDocument], documents: Mapping[str, ActivityDocument]
+) -> FigureBlock:
+    points = sorted(_points(active), key=lambda point: not point.mean)  # means get their labels first
+    x, y = [point.x for point in points], [point.y for point in points]
+    x_range = padded([*x, reaction.top], 0.12)
+    curve = np.linspace(*x_range, 201)
+    limits = [volcano(reaction, value) for value in curve.tolist()]
+    y_range = padded([*y, volcano(reaction, reaction.top)], 0.12)
+    figure = base_figure(
+        height=460,
+        xaxis={"title": {"text": f"{reaction.descriptor} (eV)"}, "range": x_range},
+        yaxis={"title": {"text": "Limiting potential against RHE (V)"}, "range": y_range},
+    )
+    line = {"color": PALETTE[5], "width": 1.5, "dash": "dot"}
+    figure.add_scatter(x=curve, y=limits, mode="lines", line=line, name="scaling lines", hoverinfo="skip")
+    texts = point_texts(x, y, [point.label for point in points], x_range, y_range, width=1080.0)
+    theories = list(dict.fromkeys(point.level for point in points))
+    for level in theories:
+        for mean in (False, True):
+            chosen = [i for i, point in enumerate(points) if (point.mean, point.level) == (mean, level)]
+            if chosen:
+                other = level != theories[0]
+                symbol = ("square" if other else "circle") if not mean else "diamond-open"
+                name = "mean over the shape" if mean else "facets"
+                figure.add_scatter(
+                    x=[x[i] for i in chosen],
+                    y=[y[i] for i in chosen],
+                    mode="markers+text",
+                    **texts_of(texts, chosen),
+                    textfont={"size": 11},
+                    marker={"size": 13 if mean else 8, "symbol": symbol, "color": PALETTE[3 * other + mean]},
+                    customdata=[points[i].hover for i in chosen],
+                    hovertemplate="%{customdata}<extra></extra>",
+                    name=f"{name}, {level}" if len(theories) > 1 else name,
+                )
+    for reference in _references(active):
+        figure.add_vline(x=reference, line={"color": PALETTE[4], "width": 1, "dash": "dash"})
+    caption = (
+        "Circles: every facet, from its best intact sites; diamonds: the mean over the equilibrium shape, by area. "
+        f"Dotted: where surfaces on the common scaling lines lie, with the top at {reaction.descriptor} = "
+        f"{signed(reaction.top)} eV. Thermodynamic limits in the numbers of this model, without barriers: points of "
+        "other functionals do not belong here. "
+    )
+    if next(_references(active), None) is not None:
+        caption += "Dashed: the reference of the settings. "
+    if len(theories) > 1:
+        caption += "Squares are of another level of theory and must not be compared with circles. "
+    if unlabelled := sum(not text for text in texts["text"]):
+        caption += f"{unlabelled} points have no room for a name: point at them. "
+    caption += _without_point(active, documents) + basis(document.provenance for document in active.values())
+    return FigureBlock(f"volcano-{reaction.name}", f"Volcano of {reaction.title}", caption, figure, wide=True)
+
+
+def _points(active: Mapping[str, ActivityDocument]) -> Iterator[_Point]:
+    for name, document in active.items():
+        level = document.provenance.level_of_theory
+        who = _who(name, document)
+        for facet in document.facets:
+            if facet.descriptor is not None and facet.limiting_potential is not None:
+                share = "" if facet.share is None else f", {facet.share:.0%} of the shape"
+                hover = f"<b>{plot_text(who)}</b> ({facet.name}{share})<br>{facet.descriptor:.2f} eV"
+                hover += f", {facet.limiting_potential:.2f} V<br>{plot_text(facet.limiting_step or '')}"
+                label = f"{formula_text(document.formula)} ({facet.name})"
+                yield _Point(label, hover, facet.descriptor, facet.limiting_potential, False, level)
+        if document.weighted and document.mean_descriptor is not None and document.mean_limiting_potential is not None:
+            hover = f"<b>{plot_text(who)}</b>, mean over the shape<br>{document.mean_descriptor:.2f} eV"
+            hover += f", {document.mean_limiting_potential:.2f} V"
+            place = document.mean_descriptor, document.mean_limiting_potential
+            yield _Point(formula_text(document.formula), hover, *place, True, level)
+
+
+def _without_point(active: Mapping[str, ActivityDocument], documents: Mapping[str, ActivityDocument]) -> str:
+    lacking = [
+        f"{_who(name, document)} ({(document.error_code or 'adsorbate_missing').replace('_', ' ')})"
+        for name, document in documents.items()
+        if name not in active
+    ]
+    if not lacking:
+        return ""
+    more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
+    return f"Without a point: {', '.join(lacking[:_NAMED])}{more}; the table of what was refused says why. "
+
+
+def _references(documents: Mapping[str, ActivityDocument]) -> Iterator[float]:
+    yield from {document.reference for document in documents.values() if document.reference is not None}
+
+
+def _who(name: str, document: ActivityDocument) -> str:
+    formula = formula_text(document.formula)
+    return formula if name == document.formula else f"{formula}, {name}"
+
+
+# ---- steps -----------------------------------------------------------------------------------------------------------
+
+
+def _diagram(
+    reaction: Reaction, active: Mapping[str, ActivityDocument], best: Mapping[str, ActivityFacet]
+) -> FigureBlock:
     along = np.arange(len(reaction.states), dtype=float)
     figure = base_figure(
+        height=420,
         xaxis={"tickvals": along.tolist(), "ticktext": [state.name for state in reaction.states], "showgrid": False},
-        yaxis={"title": f"free energy at {reaction.equilibrium:.2f} V, eV"},
+        yaxis={"title": {"text": f"Free energy at {reaction.equilibrium:.2f} V (eV)"}},
     )
     figure.update_xaxes(zeroline=False)
-    for (name, facet), colour in zip(islice(best.items(), _DIAGRAMS), cycle(PALETTE), strict=False):
-        energies = levels(reaction, facet.free_energies, reaction.equilibrium)
+    for (name, document), colour in zip(islice(active.items(), _DIAGRAMS), cycle(PALETTE), strict=False):
+        energies = levels(reaction, best[name].free_energies, reaction.equilibrium)
         figure.add_scatter(
             x=np.column_stack([along - _BAR, along + _BAR]).ravel(),
             y=np.repeat(energies, 2),
             mode="lines",
             line={"color": colour, "width": 2},
-            name=plot_text(f"{name} ({facet.name})"),
+            name=plot_text(f"{formula_text(document.formula)} ({best[name].name})"),
+            hovertemplate=plot_text(_who(name, document)) + ": %{y:.2f} eV<extra></extra>",
         )
-    caption = "The most active facet of each crystal at the equilibrium potential, where an ideal catalyst is level."
-    if len(best) > _DIAGRAMS:
-        caption += f" The first {_DIAGRAMS} of {len(best)}."
-    return FigureBlock(f"steps-{reaction.name}", f"Steps of {reaction.title}", caption, figure)
-
-
-def _volcano(reaction: Reaction, documents: Mapping[str, ActivityDocument]) -> FigureBlock:
-    points = [
-        (f"{name} ({facet.name})", facet.descriptor, facet.limiting_potential)
-        for name, document in documents.items()
-        for facet in document.facets
-        if facet.descriptor is not None and facet.limiting_potential is not None
-    ]
-    means = [
-        (name, document.mean_descriptor, document.mean_limiting_potential)
-        for name, document in documents.items()
-        if document.weighted and document.mean_descriptor is not None and document.mean_limiting_potential is not None
-    ]
-    figure = base_figure(
-        xaxis={"title": f"{reaction.descriptor}, eV"}, yaxis={"title": "limiting potential against RHE, V"}
+    caption = (
+        "The most active facet of each crystal at the equilibrium potential, where an ideal catalyst is level: every "
+        f"step up costs overpotential. {_first(len(active), _DIAGRAMS)}"
     )
-    places = [x for _, x, _ in points]
-    curve = np.linspace(min([*places, reaction.top]) - _BEYOND, max([*places, reaction.top]) + _BEYOND, 201)
-    line = {"color": PALETTE[5], "width": 1.5, "dash": "dot"}
-    limits = [volcano(reaction, x) for x in curve.tolist()]
-    figure.add_scatter(x=curve, y=limits, mode="lines", line=line, name="scaling", hoverinfo="skip")
-    for label, found, size, symbol, colour in (
-        ("facets", points, 7, "circle", PALETTE[0]),
-        ("mean over the shape", means, 12, "diamond-open", PALETTE[1]),
-    ):
-        if found:
-            figure.add_scatter(
-                x=[x for _, x, _ in found],
-                y=[y for _, _, y in found],
-                text=[plot_text(name) for name, _, _ in found],
-                mode="markers",
-                marker={"size": size, "symbol": symbol, "color": colour},
-                hovertemplate="%{text}: %{x:.2f} eV, %{y:.2f} V<extra></extra>",
-                name=label,
+    caption += basis(document.provenance for document in islice(active.values(), _DIAGRAMS))
+    return FigureBlock(f"steps-{reaction.name}", f"Steps of {reaction.title}", caption, figure, wide=True)
+
+
+def _first(found: int, most: int) -> str:
+    return f"The {most} most active of {found}. " if found > most else ""
+
+
+def _each(reaction: Reaction, active: Mapping[str, ActivityDocument]) -> GalleryBlock:
+    """A small diagram of each crystal with its facets, all on one scale."""
+    shown = dict(islice(active.items(), _PICTURES))
+    facets = {name: sorted(filter(_known, one.facets), key=_rank)[:_FACETS] for name, one in shown.items()}
+    along = [levels(reaction, one.free_energies, reaction.equilibrium) for found in facets.values() for one in found]
+    span = padded([energy for energies in along for energy in energies], 0.08)
+    colours = facet_colours(one.name for found in facets.values() for one in found)
+    pictures = [_steps(reaction, name, document, facets[name], colours, span) for name, document in shown.items()]
+    caption = (
+        f"Free energies at {reaction.equilibrium:.2f} V, eV, all on one scale. Bold: the most active facet, with an "
+        "arrow at the step that limits it. "
+    )
+    caption += basis(document.provenance for document in shown.values())
+    title = f"Steps of {reaction.title}, each material"
+    return GalleryBlock(f"each-{reaction.name}", title, caption, pictures, first_of(len(active), _PICTURES))
+
+
+def _known(facet: ActivityFacet) -> bool:
+    return facet.overpotential is not None
+
+
+def _rank(facet: ActivityFacet) -> float:
+    return facet.overpotential or 0.0
+
+
+def _steps(
+    reaction: Reaction,
+    name: str,
+    document: ActivityDocument,
+    facets: Sequence[ActivityFacet],
+    colours: Mapping[str, str],
+    span: Sequence[float],
+) -> Picture:
+    width = (_WIDTH - _LEFT - 62) / len(reaction.states)
+    top = _HEIGHT - _BOTTOM
+
+    def right(step: float) -> float:
+        return _LEFT + (step + 0.5) * width
+
+    def down(energy: float) -> float:
+        return 4 + (span[1] - energy) / (span[1] - span[0]) * (top - 8)
+
+    shapes: list[Polygon | Words] = [Polygon([(_LEFT, 2), (_LEFT, top), (_WIDTH - 58, top)], stroke=_MUTED, width=0.8)]
+    for tick in _ticks(span):
+        shapes.append(Polygon([(_LEFT - 3, down(tick)), (_LEFT, down(tick))], stroke=_MUTED, width=0.8))
+        shapes.append(Words(_LEFT - 5, down(tick) + 3.5, signed(tick, 1) if tick else "0", 10, "end", _MUTED))
+    for i, state in enumerate(reaction.states):
+        shapes.append(Words(right(i), _HEIGHT - 6, state.name, 10.5, "middle"))
+    for row, facet in reversed(list(enumerate(facets))):
+        along = levels(reaction, facet.free_energies, reaction.equilibrium)
+        colour, best = colours[facet.name], facet.name == document.best_facet
+        for i, energy in enumerate(along):
+            shapes.append(
+                Polygon(
+                    [(right(i - _BAR), down(energy)), (right(i + _BAR), down(energy))],
+                    stroke=colour,
+                    width=3 if best else 1.5,
+                )
             )
-    for reference in _references(documents):
-        figure.add_vline(x=reference, line={"color": PALETTE[4], "width": 1, "dash": "dash"})
-    caption = "Thermodynamic limits in the numbers of this model: points of other functionals do not belong here."
-    if next(_references(documents), None) is not None:
-        caption += " Dashed: the reference of the settings."
-    return FigureBlock(f"volcano-{reaction.name}", f"Volcano of {reaction.title}", caption, figure)
+            if i:
+                ends = [(right(i - 1 + _BAR), down(along[i - 1])), (right(i - _BAR), down(energy))]
+                shapes.append(Polygon(ends, stroke=colour, width=0.8, dash=2))
+        shapes.append(Words(_WIDTH, 16.0 + 15 * row, f"({facet.name})", 10.5, "end", colour))
+        if best:
+            i = 1 + [step.name for step in facet.steps].index(facet.limiting_step or "")
+            shapes += _arrow(right(i - 0.5), down(along[i - 1]), down(along[i]))
+    lines = [
+        f"({document.best_facet}): {document.limiting_step} limits at {signed(document.limiting_potential or 0.0)} V, "
+        f"overpotential {document.overpotential or 0.0:.2f} V"
+    ]
+    if document.weighted and document.mean_overpotential is not None:
+        lines.append(f"mean over the equilibrium shape {document.mean_overpotential:.2f} V")
+    if len(document.facets) > len(facets):
+        lines.append(f"{len(document.facets) - len(facets)} more facets are not drawn")
+    marks = [Mark(reason.code, reason.sentence) for facet in facets[:1] for reason in facet.reasons]
+    drawing = Drawing(_WIDTH, _HEIGHT, shapes, f"steps of {reaction.title} on {name}")
+    return Picture(_who(name, document), [drawing], lines, marks)
 
 
-def _references(documents: Mapping[str, ActivityDocument]) -> Iterator[float]:
-    yield from {document.reference for document in documents.values() if document.reference is not None}
+def _arrow(x: float, start: float, end: float) -> list[Polygon]:
+    """Up or down; nothing where the step is level."""
+    if abs(end - start) < 6:
+        return []
+    head = 4 if end > start else -4
+    tip = [(x - 3, end - head), (x, end), (x + 3, end - head)]
+    return [Polygon([(x, start), (x, end)], width=1.2), Polygon(tip, width=1.2)]
+
+
+def _ticks(span: Sequence[float]) -> list[float]:
+    """Round energies."""
+    wide = span[1] - span[0]
+    step = next((one for one in (0.1, 0.2, 0.5, 1.0, 2.0) if wide / one <= 6), 5.0)
+    return [step * k for k in range(int(np.ceil(span[0] / step)), int(np.floor(span[1] / step)) + 1)]

@@ -6,20 +6,14 @@ from collections.abc import Mapping
 from itertools import cycle, islice
 
 import numpy as np
-import plotly.graph_objects as go
 
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.equation_of_state import birch_murnaghan, vinet
-from dpa4_flows.analysis.facets import Miller
 from dpa4_flows.documents.stability import PhononPart
 from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
 from dpa4_flows.properties.equation_of_state import EquationOfStateDocument
-from dpa4_flows.properties.surface import SurfaceDocument
 
 _CURVES = 12  # in one figure
-_SHAPES = 6  # figures
-_VIEW = np.array([1.0, 0.42, 0.36])
-"""Direction from which shapes are seen: of no symmetry, so that no face hides behind an edge."""
 _FORMS = {"birch-murnaghan": birch_murnaghan, "vinet": vinet}
 
 
@@ -65,58 +59,6 @@ def heat_capacities(documents: Mapping[str, PhononPart]) -> list[FigureBlock]:
         )
     figure.add_hline(y=3 * 8.314462618, line={"color": PALETTE[5], "width": 1, "dash": "dot"})
     return [FigureBlock("heat-capacity", "Heat capacity", _of(found, _CURVES), figure)] if found else []
-
-
-def equilibrium_shapes(documents: Mapping[str, SurfaceDocument]) -> list[FigureBlock]:
-    """The shape of each crystal, faces of one facet in one colour."""
-    found = {name: document for name, document in documents.items() if document.shape is not None}
-    return [
-        FigureBlock(f"shape-{number}", name, _facets(document), _shape(document))
-        for number, (name, document) in enumerate(islice(found.items(), _SHAPES))
-    ]
-
-
-def _shape(document: SurfaceDocument) -> go.Figure:
-    """The faces that one sees from `_VIEW`: a convex body hides nothing else, and every browser draws polygons."""
-    shape = document.shape
-    assert shape is not None
-    hidden = {"visible": False}
-    figure = base_figure(height=420, xaxis=hidden, yaxis=hidden | {"scaleanchor": "x"})
-    lowest = {one.miller: one for one in document.terminations if one.lowest}
-    families = list(dict.fromkeys(face.family for face in shape.faces))
-    colours = dict(zip(families, cycle(PALETTE), strict=False))
-    vertices = np.array(shape.vertices)
-    towards = _VIEW / np.linalg.norm(_VIEW)
-    across = np.cross([0.0, 0.0, 1.0], towards)
-    across /= np.linalg.norm(across)
-    shown: set[Miller] = set()
-    for face in shape.faces:
-        corners = vertices[[*face.corners, face.corners[0]]]
-        normal = np.cross(corners[1] - corners[0], corners[2] - corners[1])
-        light = float(normal @ towards / np.linalg.norm(normal))
-        if light <= 1e-6:
-            continue
-        one = lowest.get(face.family)
-        figure.add_scatter(
-            x=corners @ across,
-            y=corners @ np.cross(towards, across),
-            mode="lines",
-            fill="toself",
-            fillcolor=colours[face.family],
-            opacity=0.45 + 0.55 * light,
-            line={"color": "#30343a", "width": 1.2},
-            name="" if one is None else f"({one.facet}) {one.surface_energy:.2f} J/m²",
-            legendgroup=str(face.family),
-            showlegend=face.family not in shown,
-            hoverinfo="name",
-        )
-        shown.add(face.family)
-    return figure
-
-
-def _facets(document: SurfaceDocument) -> str:
-    mean = document.surface_energy
-    return "Equilibrium shape." if mean is None else f"Equilibrium shape; mean surface energy {mean:.2f} J/m²."
 
 
 def _of(found: Mapping[str, object], most: int) -> str:

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dpa4_core.files import write_text
 from dpa4_flows.campaigns.snapshot import Row, Snapshot, take_snapshot
-from dpa4_flows.plots.figure import FigureBlock, TableBlock
+from dpa4_flows.campaigns.stage import Stage
+from dpa4_flows.compute.plan import Property
+from dpa4_flows.documents.schemas import Document
+from dpa4_flows.plots.figure import Block, FigureBlock
 from dpa4_flows.plots.words import formula_html
 from dpa4_flows.report import sections
 from dpa4_flows.report.caveats import model_caveats
@@ -56,12 +61,12 @@ def render(snapshot: Snapshot) -> str:
         summary=sections.summary(snapshot, alive),
         tiles=sections.tiles(snapshot),
         model=sections.model_card(snapshot),
-        caveats=model_caveats(snapshot.model, snapshot.corrections),
+        caveats=_caveats(snapshot),
         theory=sections.theory(snapshot),
         funnel=sections.funnel(snapshot),
         ranking=sections.ranking(snapshot, alive),
         alive_total=len(snapshot.survivors),
-        tables=[block for block in blocks if isinstance(block, TableBlock)],
+        tables=[block for block in blocks if not isinstance(block, FigureBlock)],
         figures=figures,
         hulls=sections.hull_rows(snapshot),
         max_hull_figures=MAX_FIGURES,
@@ -77,14 +82,65 @@ def render(snapshot: Snapshot) -> str:
     )
 
 
-def _blocks_of_stages(snapshot: Snapshot, rows: Sequence[Row]) -> list[FigureBlock | TableBlock]:
-    """What the stages of the campaign draw."""
-    blocks: list[FigureBlock | TableBlock] = []
+def _blocks_of_stages(snapshot: Snapshot, rows: Sequence[Row]) -> list[Block]:
+    """What the stages of the campaign draw, or the properties that they compute."""
+    blocks: list[Block] = []
     for stage in snapshot.funnel.stages:
         if stage.figures:
-            module, _, function = stage.figures.partition(":")
-            blocks += getattr(importlib.import_module(module), function)(snapshot, rows)
+            blocks += _function(stage.figures)(snapshot, rows)
+        elif (shown := _shown(stage)) is not None and shown.figures:
+            found = StageDocuments.of(snapshot.table, stage, shown, rows)
+            drawn = _function(shown.figures)(found) if found else []
+            blocks += [replace(block, name=f"{stage.name}-{block.name}") for block in drawn]
     return blocks
+
+
+def _shown(stage: Stage) -> Property[Any] | None:
+    return None if stage.computes is None else stage.computes.shown
+
+
+def _function(path: str) -> Any:
+    module, _, function = path.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _caveats(snapshot: Snapshot) -> list[str]:
+    found = [sentence for stage in snapshot.funnel.stages for sentence in stage.caveats]
+    shown = filter(None, map(_shown, snapshot.funnel.stages))
+    found += [sentence for one in shown for sentence in one.caveats]
+    return list(dict.fromkeys([*model_caveats(snapshot.model, snapshot.corrections), *found]))
+
+
+@dataclass(frozen=True)
+class StageDocuments(Mapping[str, Any]):
+    """Documents of a stage by the name of the candidate, each read when it is looked at: many do not fit into memory.
+
+    Attributes:
+        table: of the run.
+        kind: of the documents.
+        keys: of those that are there, by candidate.
+    """
+
+    table: ResultsTable
+    kind: type[Document]
+    keys: Mapping[str, str]
+
+    @classmethod
+    def of(cls, table: ResultsTable, stage: Stage, shown: Property[Any], rows: Sequence[Row]) -> StageDocuments:
+        """Those of the verdicts of a stage."""
+        verdicts = {row.candidate_id: row.stage(stage.name) for row in rows}
+        keys = {name: one.calculation_keys[0] for name, one in verdicts.items() if one and one.calculation_keys}
+        there = stage.computes.stored(table, keys.values()) if stage.computes else set()
+        return cls(table, shown.document, {name: key for name, key in keys.items() if key in there})
+
+    def __getitem__(self, name: str) -> Any:
+        return self.table.documents(self.kind, [self.keys[name]])[self.keys[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys)
+
+    def __len__(self) -> int:
+        return len(self.keys)
 
 
 def _figures(

@@ -10,6 +10,7 @@ from dpa4_core.files import write_text
 from dpa4_flows.large.folder import COMMANDS, RunFolder
 from dpa4_flows.large.summary import summarise
 from dpa4_flows.plots.figure import Column, FigureBlock, TableBlock, histogram
+from dpa4_flows.report.caveats import theory_caveats
 from dpa4_flows.report.page import render_page
 from dpa4_flows.report.sections import flatten
 
@@ -53,6 +54,7 @@ def write_large_report(run: RunFolder, path: Path) -> None:
         ],
         figures=figures,
         tables=_tables(run),
+        caveats=theory_caveats(theory),
         facts=[("begun", run.created), ("input", ", ".join(run.inputs)), *_settings(run)],
     )
     write_text(path, page)

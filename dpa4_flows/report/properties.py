@@ -13,6 +13,7 @@ from dpa4_flows.plots.figure import Column, FigureBlock, TableBlock, histogram
 from dpa4_flows.properties.columns import Column as QuantityColumn
 from dpa4_flows.properties.settings import plain_settings
 from dpa4_flows.properties.table import Results
+from dpa4_flows.report.caveats import property_caveats
 from dpa4_flows.report.page import render_page
 from dpa4_flows.report.sections import flatten
 
@@ -31,7 +32,8 @@ def write_properties_report(results: Results[Any], path: Path, *, title: str, mo
         model: that computes.
     """
     words = ", ".join(name.replace("_", " ") for name in results.question.names)
-    figures = results.figures()
+    blocks = results.figures()
+    figures = [block for block in blocks if isinstance(block, FigureBlock)]
     figures += [block for column in results.columns if (block := _distribution(results, column)) is not None]
     failed = {failure.name for failure in results.failed}
     n_done = sum(all(d is not None for d in one.documents.values()) for one in results.answers)
@@ -49,7 +51,8 @@ def write_properties_report(results: Results[Any], path: Path, *, title: str, mo
             ("not converged", f"{len(results.unconverged):,}"),
         ],
         figures=figures,
-        tables=list(_tables(results)),
+        tables=[*(block for block in blocks if not isinstance(block, FigureBlock)), *_tables(results)],
+        caveats=property_caveats(results),
         facts=_facts(results, model),
     )
     write_text(path, page)

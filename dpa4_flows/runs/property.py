@@ -28,13 +28,13 @@ from dpa4_flows.documents.calculations import plain_structure
 from dpa4_flows.documents.provenance import code_version
 from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.answers import Answer, Question, Subject, gathered, stored_answers
+from dpa4_flows.properties.answers import Answer, Question, Subject, gathered, parts_of, stored_answers
 from dpa4_flows.properties.registry import property_class
 from dpa4_flows.properties.settings import plain_settings, with_settings
 from dpa4_flows.properties.table import Results
 from dpa4_flows.report.properties import write_properties_report
 from dpa4_flows.runs.run import ROWS, How, Note, Outcome, Part, Run, RunStatus, RunStructure
-from dpa4_flows.store.protocol import Store
+from dpa4_flows.store.protocol import MemoryStore, Store
 from dpa4_flows.store.table import ResultsTable
 
 TABLE_FILE = "results.sqlite"
@@ -146,13 +146,14 @@ class PropertyRun(Run):
         """What is computed so far."""
         question, model = self.asked()
         table = ResultsTable(self.folder / TABLE_FILE, read_only=True)
-        answers = stored_answers(question, _subjects(table), model, table)
+        subjects = _subjects(table)
+        answers = stored_answers(question, subjects, model, table)
         for key, document in table.get_meta(_NOT_STORED, {}).items():
             number, _, name = key.partition(" ")
             found = answers[int(number)].documents
             if found[name] is None:
                 found[name] = question.kinds[name].document.model_validate(document)
-        return Results(question, answers)
+        return Results(question, answers, _parts(question, subjects, model, table))
 
     def status(self) -> RunStatus:
         results = self.results()
@@ -236,7 +237,7 @@ def compute(
         DPA4Error: what another structure would meet, too.
     """
     question.check()
-    counts, done, limit = counts or Counts(), 0, max_atoms_per_batch
+    counts, done, limit, store = counts or Counts(), 0, max_atoms_per_batch, MemoryStore() if store is None else store
     total = sum(1 for _ in question.asks(subjects))
 
     def part() -> list[Part]:
@@ -251,7 +252,14 @@ def compute(
             yield pair
 
     with how.watch.showing(part):
-        return Results(question, gathered(question, subjects, counted(), model))
+        answers = gathered(question, subjects, counted(), model)
+    return Results(question, answers, _parts(question, subjects, model.resolve(), store))
+
+
+def _parts(question: Question, subjects: Sequence[Subject], model: ModelRef, store: Store) -> Results[Any] | None:
+    """What a store has of all that the properties of a question rest on; None where they rest on nothing."""
+    asked = parts_of(question)
+    return Results(asked, stored_answers(asked, subjects, model, store)) if asked.properties else None
 
 
 def compute_in(

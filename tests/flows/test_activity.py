@@ -14,7 +14,7 @@ from dpa4_flows.analysis.adsorbates import Adsorbate
 from dpa4_flows.analysis.gas_references import GAS_MOTION, PBE_ERRORS, PBE_GAS
 from dpa4_flows.analysis.reactions import AMMONIA, CARBON_DIOXIDE, METHANE, OXYGEN, REACTIONS, reaction_of
 from dpa4_flows.compute.driver import Counts, compute
-from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.compute.plan import Ask, Crystal, PlanError
 from dpa4_flows.documents.activity import ActivityDocument
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet, AdsorptionSite
 from dpa4_flows.model_ref import ModelRef
@@ -267,7 +267,8 @@ def test_a_facet_without_an_adsorbate_has_no_number_and_its_mean_has_none():
     assert "adsorbate_missing" in codes(found)
     nothing = judged(Activity("ORR", weighted=False), adsorbed({"111": PT}, "OH"))
     assert nothing.overpotential is None and nothing.best_facet is None
-    assert activity_figures({"one": nothing}) == []
+    (table,) = activity_figures({"one": nothing})
+    assert [row[3] for row in table.rows][1:] == ["no solvent", "facets not weighted"]
 
 
 @pytest.mark.parametrize("asked", [False, True])
@@ -340,13 +341,31 @@ def test_ooh_far_from_the_common_line_is_told_and_counts_as_computed():
 def test_every_facet_is_on_the_volcano_and_the_best_in_the_diagram():
     shape = shaped({"111": 0.75, "100": 0.25}, ("111", "100"), ("111", "100"))
     sites = adsorbed({"111": PT, "100": {"OH": 0.5, "O": 1.2, "OOH": 3.7}})
-    diagram, peak = activity_figures({"a": judged(Activity("ORR", reference=0.8), sites, shape)})
+    peak, diagram, each, doubts = activity_figures({"a": judged(Activity("ORR", reference=0.8), sites, shape)})
     (bars,) = diagram.figure.data
     assert list(bars.y[::2]) == pytest.approx(levels(ORR, PT, 1.23))
     _, facets, mean = peak.figure.data
     assert sorted(facets.x) == [0.5, 0.78]
     assert mean.x[0] == pytest.approx(0.75 * 0.78 + 0.25 * 0.5)
     assert len(peak.figure.layout.shapes) == 1
+    assert {*facets.text, *mean.text} == {"Cu (111)", "Cu (100)", "Cu"}
+    assert "ΔG(OH) = +0.86 eV" in peak.caption
+    assert [picture.title for picture in each.pictures] == ["Cu, a"]
+    assert "OH → H₂O limits at +0.78 V, overpotential 0.45 V" in each.pictures[0].lines[0]
+    assert [row[3] for row in doubts.rows] == ["no solvent"]
+
+
+def test_the_volcano_names_what_has_no_point_and_keeps_levels_of_theory_apart():
+    sites = adsorbed({"111": {"H": 0.1}})
+    here, there = judged(Activity(weighted=False), sites), judged(Activity(weighted=False), sites)
+    there.provenance = PROVENANCE.model_copy(update={"level_of_theory": "r2SCAN"})
+    refused = Activity().failed(Crystal(COPPER), PlanError("it cannot be", "plus_u_seam"))
+    peak, *_, table = activity_figures({"a": here, "b": there, "c": refused})
+    assert [trace.name.split(",")[0] for trace in peak.figure.data] == ["scaling lines", "facets", "facets"]
+    assert "Without a point: Cu, c (plus u seam)" in peak.caption and "another level of theory" in peak.caption
+    lines = {row[0]: [str(cell) for cell in row[3:]] for row in table.rows}
+    assert "badge bad" in lines["Cu, c"][0] and "it cannot be" in lines["Cu, c"][1] and "[reroute]" in lines["Cu, c"][2]
+    assert "r2SCAN" in lines["Cu, b"][-1]
 
 
 # ---- the property --------------------------------------------------------------------------------------------------

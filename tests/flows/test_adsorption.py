@@ -319,7 +319,11 @@ def test_the_best_site_is_the_lowest_intact_one_and_keeps_its_structure(copper):
     best = facet.best("H")
     assert best.adsorption_energy == min(site.adsorption_energy for site in facet.sites if site.intact)
     assert (copper.adsorption_energy, copper.best_facet) == (best.adsorption_energy, "110")
-    assert [site is best for site in facet.sites] == [site.structure is not None for site in facet.sites]
+    kept = [site for site in facet.sites if site.structure is not None]
+    assert [site for site in kept if site.intact] == [best]
+    lost = [site for site in facet.sites if not site.intact]
+    assert lost and {frozenset(site.codes) for site in lost} == {frozenset(s.codes) for s in kept if not s.intact}
+    assert len(kept) == 1 + len({frozenset(site.codes) for site in lost}), "one example of each kind"
     assert len(best.structure["sites"]) == facet.n_atoms + 1
 
 

@@ -105,7 +105,9 @@ def test_a_new_kind_goes_through_everything(tmp_path: Path, monkeypatch: pytest.
     assert {"vacancy.vacancy_energy [eV]", "vacancy.shift [Å]", "relax.fmax [eV/Å]"} <= set(head)
     assert len(rows) == 4
     page = (run / "report.html").read_text()
-    assert all(words in page for words in ("Missing atom", "Vacancy energy", "the longest", '<section id="vacancies">'))
+    assert all(words in page for words in ("Missing atom", "Vacancy energy", "the longest", "one in two cells"))
+    drawn = page.partition('<section id="vacancy-all">')[2].partition("</section>")[0]
+    assert all(f"<td>{name}</td>" in drawn for name in ("Ca", "Mg", "Ni")), "figures of the property"
     assert "Voltage" not in page.split("<script")[0]
     status = json.loads(dpa4("status", run, "--json").stdout)
     assert [stage["stage"] for stage in status["stages"]] == STAGES

@@ -36,6 +36,7 @@ from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.makers.batch import BatchElasticMaker, BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.plots.drawing import Polygon, Words
 from dpa4_flows.properties import registry
 from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
@@ -440,11 +441,13 @@ def test_a_property_with_a_figure_draws_it(results) -> None:
     # the fitted line goes through the computed points
     np.testing.assert_allclose(np.interp(points.x, line.x, line.y), points.y, atol=0.5)
     surface = d4.surface(fcc(4.4), model=MORSE, min_thickness=6.0, vacuum=8.0)
-    drawn = [trace for trace in surface.plot().data if trace.fill == "toself"]
+    (picture,) = surface.plot().pictures
+    faces = [shape for shape in picture.drawings[0].shapes if isinstance(shape, Polygon) and shape.width == 1.2]
     # of a body with a centre one sees half of the faces, but those edge on
-    assert len(drawn) == len(surface[0].shape.faces) / 2
-    energies = {f"({one.facet}) {one.surface_energy:.2f} J/m²" for one in surface[0].terminations if one.lowest}
-    assert {trace.name for trace in drawn} <= energies
+    assert len(faces) == len(surface[0].shape.faces) / 2
+    legend = {shape.text for shape in picture.drawings[0].shapes if isinstance(shape, Words)}
+    assert {f"{one.surface_energy:.2f}" for one in surface[0].terminations if one.lowest} <= legend
+    assert {f"{share:.0%}" for share in surface[0].shape.area_fractions.values()} <= legend
 
 
 def test_a_part_of_a_table_is_a_table(results) -> None:

@@ -30,6 +30,8 @@ class VacancyDocument(Document):
 class Vacancy(Property[VacancyDocument]):
     name: ClassVar[str] = "vacancy"
     document: ClassVar[type[Document]] = VacancyDocument
+    figures: ClassVar[str] = "toy_kind:draw"
+    caveats: ClassVar[tuple[str, ...]] = ("A vacancy is one in two cells.",)
     fmax: float = 0.05
     loose_below: float = 0.0  # eV
 
@@ -45,14 +47,14 @@ class Vacancy(Property[VacancyDocument]):
         return VacancyDocument(error=str(error), provenance=self.origin(crystal))
 
 
-def draw(snapshot, rows):
-    cells = [[row.candidate_id, str(row.values().get("vacancy_energy"))] for row in rows]
-    return [TableBlock("vacancies", "Vacancies", "All of them.", [Column("Crystal"), Column("E", "eV", True)], cells)]
+def draw(documents):
+    cells = [[name, str(document.vacancy_energy)] for name, document in documents.items()]
+    return [TableBlock("all", "Vacancies", "All of them.", [Column("Crystal"), Column("E", "eV", True)], cells)]
 
 
 # fmt: off
 VACANCY = Stage("vacancy", "Missing atom", quantities=VacancyDocument, needs=("relax",),
                 criteria={"vacancy_energy": Limits(min=0.0), "shift": Limits(max=1.5, otherwise="flag")},
-                reasons={"loose_atom": ReasonKind("loose", "an atom is loose")}, figures="toy_kind:draw",
+                reasons={"loose_atom": ReasonKind("loose", "an atom is loose")},
                 computes=Measured(Vacancy(), "crystals with a vacancy", relaxed))
 VACANCIES = CampaignKind("vacancies", (SANITY, DUPLICATES, RELAX, RELAXED_DUPLICATES, VACANCY), {"vacancy_energy": {}})
