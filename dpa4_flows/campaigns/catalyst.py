@@ -19,6 +19,7 @@ from pydantic import AfterValidator, Field, model_validator
 from dpa4_core.strict import meant
 from dpa4_flows.analysis.adsorbates import KNOWN_ADSORBATES, Adsorbate
 from dpa4_flows.analysis.anomalies import NO_ENERGY
+from dpa4_flows.analysis.frames import SEAM
 from dpa4_flows.analysis.reactions import reaction_of
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
@@ -33,7 +34,7 @@ from dpa4_flows.compute.plan import Property
 from dpa4_flows.documents.activity import ActivityDocument
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.surfaces import AdsorptionDocument, SkippedTerminations
-from dpa4_flows.properties.activity import SEAM, Activity, Reroute
+from dpa4_flows.properties.activity import Activity, Reroute
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
 
@@ -368,7 +369,6 @@ ACTIVITY = Stage(
     },
     needs=("relax", "surface", "adsorption"),
     computes=OfReaction(),
-    figures="dpa4_flows.campaigns.catalyst_figures:activity_blocks",
 )
 
 

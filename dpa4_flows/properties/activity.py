@@ -15,7 +15,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.activity import activity, descriptor, mean_over, steps
 from dpa4_flows.analysis.adsorbates import Adsorbate
 from dpa4_flows.analysis.facets import equivalent_facets, miller_of
-from dpa4_flows.analysis.frames import seam_problem
+from dpa4_flows.analysis.frames import SEAM, seam_problem
 from dpa4_flows.analysis.gas_references import carbon_error
 from dpa4_flows.analysis.platinum import FACET, PLATINUM, from_top, platinum
 from dpa4_flows.analysis.reactions import OOH_ABOVE_OH, SCALING_SPREAD, Reaction, reaction_of
@@ -40,7 +40,6 @@ _OF_THE_BEST = (
     "relative_descriptor",
     "from_top",
 )
-SEAM = "plus_u_seam"
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class Activity(Property[ActivityDocument]):
 
     @property
     def parts(self) -> tuple[Property[Any], ...]:
-        return (self._adsorption(), *((self.surface,) if self.weighted else ()))
+        return (self.all_sites(), *((self.surface,) if self.weighted else ()))
 
     def plan(self, crystal: Crystal) -> Plan[ActivityDocument]:
         adsorption = self.all_sites()

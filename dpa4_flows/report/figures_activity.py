@@ -23,7 +23,7 @@ _PICTURES = 120  # of single crystals
 _FACETS = 5  # in one of them
 _NAMED = 12  # materials without a point that the caption names
 _BAR = 0.3  # half the width of a level, in steps
-_BEYOND = 0.4  # eV, of the volcano beside the points
+_SAME = 5e-3  # eV, within which two tops of a volcano are one
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 314.0, 170.0, 38.0, 20.0  # pixels of a picture, and of its margins
 _MUTED = "#5c6976"
 
@@ -38,7 +38,7 @@ def activity_figures(documents: Mapping[str, ActivityDocument]) -> list[Block]:
         mine = {key: document for key, document in loaded.items() if document.reaction == name}
         best = {key: one for key, document in mine.items() if (one := _best(document)) is not None}
         if best:
-            active = {key: mine[key] for key in sorted(best, key=lambda key: best[key].overpotential or 0.0)}
+            active = {key: mine[key] for key in sorted(best, key=lambda key: _from_ideal(best[key]))}
             found += [_volcano(reaction, active, mine), _diagram(reaction, active, best), _each(reaction, active)]
     return [*found, *refusals("activity", "activity", loaded)]
 
@@ -47,6 +47,11 @@ def _best(document: ActivityDocument) -> ActivityFacet | None:
     if document.overpotential is None:
         return None
     return next(facet for facet in document.facets if facet.name == document.best_facet)
+
+
+def _from_ideal(facet: ActivityFacet) -> float:
+    """From the top of the volcano, where this is known; else the overpotential."""
+    return (facet.overpotential or 0.0) if facet.from_top is None else abs(facet.from_top)
 
 
 # ---- volcano ---------------------------------------------------------------------------------------------------------
@@ -68,8 +73,9 @@ def _volcano(
 ) -> FigureBlock:
     points = sorted(_points(active), key=lambda point: not point.mean)  # means get their labels first
     x, y = [point.x for point in points], [point.y for point in points]
-    x_range = padded([*x, reaction.top], 0.12)
-    curve = np.linspace(*x_range, 201)
+    marks = list(_marks(reaction, active))
+    x_range = padded([*x, reaction.top, *(place for place, _, _ in marks)], 0.12)
+    curve = np.linspace(x_range[0], x_range[1], 201)
     limits = [volcano(reaction, value) for value in curve.tolist()]
     y_range = padded([*y, volcano(reaction, reaction.top)], 0.12)
     figure = base_figure(
@@ -99,16 +105,16 @@ def _volcano(
                     hovertemplate="%{customdata}<extra></extra>",
                     name=f"{name}, {level}" if len(theories) > 1 else name,
                 )
-    for reference in _references(active):
-        figure.add_vline(x=reference, line={"color": PALETTE[4], "width": 1, "dash": "dash"})
     caption = (
         "Circles: every facet, from its best intact sites; diamonds: the mean over the equilibrium shape, by area. "
         f"Dotted: where surfaces on the common scaling lines lie, with the top at {reaction.descriptor} = "
         f"{signed(reaction.top)} eV. Thermodynamic limits in the numbers of this model, without barriers: points of "
         "other functionals do not belong here. "
     )
-    if next(_references(active), None) is not None:
-        caption += "Dashed: the reference of the settings. "
+    for place, words, meaning in marks:
+        line = {"color": PALETTE[4], "width": 1, "dash": "dash"}
+        figure.add_vline(x=place, line=line, annotation={"text": words, "font": {"size": 10.5, "color": PALETTE[4]}})
+        caption += f"Dashed, {words}: {meaning} {signed(place)} eV. "
     if len(theories) > 1:
         caption += "Squares are of another level of theory and must not be compared with circles. "
     if unlabelled := sum(not text for text in texts["text"]):
@@ -147,8 +153,20 @@ def _without_point(active: Mapping[str, ActivityDocument], documents: Mapping[st
     return f"Without a point: {', '.join(lacking[:_NAMED])}{more}; the table of what was refused says why. "
 
 
-def _references(documents: Mapping[str, ActivityDocument]) -> Iterator[float]:
-    yield from {document.reference for document in documents.values() if document.reference is not None}
+def _marks(reaction: Reaction, documents: Mapping[str, ActivityDocument]) -> Iterator[tuple[float, str, str]]:
+    """Where the reference lies and where it puts the top of the volcano: place, a few words, and a sentence."""
+    for reference in dict.fromkeys(one.reference for one in documents.values() if one.reference is not None):
+        yield (
+            reference,
+            "reference",
+            f"{reaction.descriptor} of platinum (111) with this model, or that of the settings,",
+        )
+    facets = [facet for document in documents.values() for facet in document.facets]
+    tops = [f.descriptor - f.from_top for f in facets if f.descriptor is not None and f.from_top is not None]
+    for top in dict.fromkeys(round(top, 3) for top in tops):
+        if abs(top - reaction.top) > _SAME:
+            meaning = "the top counted from platinum, by which surfaces rank, since functionals agree on distances, at"
+            yield top, "calibrated top", meaning
 
 
 def _who(name: str, document: ActivityDocument) -> str:
@@ -180,28 +198,28 @@ def _diagram(
             hovertemplate=plot_text(_who(name, document)) + ": %{y:.2f} eV<extra></extra>",
         )
     caption = (
-        "The most active facet of each crystal at the equilibrium potential, where an ideal catalyst is level: every "
-        f"step up costs overpotential. {_first(len(active), _DIAGRAMS)}"
+        "The best facet of each crystal at the equilibrium potential, where an ideal catalyst is level: every step up "
+        f"costs overpotential. {_first(len(active), _DIAGRAMS)}"
     )
     caption += basis(document.provenance for document in islice(active.values(), _DIAGRAMS))
     return FigureBlock(f"steps-{reaction.name}", f"Steps of {reaction.title}", caption, figure, wide=True)
 
 
 def _first(found: int, most: int) -> str:
-    return f"The {most} most active of {found}. " if found > most else ""
+    return f"The best {most} of {found}. " if found > most else ""
 
 
 def _each(reaction: Reaction, active: Mapping[str, ActivityDocument]) -> GalleryBlock:
     """A small diagram of each crystal with its facets, all on one scale."""
     shown = dict(islice(active.items(), _PICTURES))
-    facets = {name: sorted(filter(_known, one.facets), key=_rank)[:_FACETS] for name, one in shown.items()}
+    facets = {name: sorted(filter(_known, one.facets), key=_from_ideal)[:_FACETS] for name, one in shown.items()}
     along = [levels(reaction, one.free_energies, reaction.equilibrium) for found in facets.values() for one in found]
     span = padded([energy for energies in along for energy in energies], 0.08)
     colours = facet_colours(one.name for found in facets.values() for one in found)
     pictures = [_steps(reaction, name, document, facets[name], colours, span) for name, document in shown.items()]
     caption = (
-        f"Free energies at {reaction.equilibrium:.2f} V, eV, all on one scale. Bold: the most active facet, with an "
-        "arrow at the step that limits it. "
+        f"Free energies at {reaction.equilibrium:.2f} V, eV, all on one scale. Bold: the facet nearest to the top "
+        "of the volcano, or with the least overpotential where the top is not known; arrow: the step that limits it. "
     )
     caption += basis(document.provenance for document in shown.values())
     title = f"Steps of {reaction.title}, each material"
@@ -210,10 +228,6 @@ def _each(reaction: Reaction, active: Mapping[str, ActivityDocument]) -> Gallery
 
 def _known(facet: ActivityFacet) -> bool:
     return facet.overpotential is not None
-
-
-def _rank(facet: ActivityFacet) -> float:
-    return facet.overpotential or 0.0
 
 
 def _steps(

@@ -10,7 +10,7 @@ import numpy as np
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.documents.schemas import Provenance
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet, AdsorptionSite
-from dpa4_flows.plots.drawing import EDGE, Drawing, Polygon, Words, mixed
+from dpa4_flows.plots.drawing import EDGE, INK, Drawing, Polygon, Words, mixed
 from dpa4_flows.plots.figure import PALETTE, Block, GalleryBlock, Mark, Picture
 from dpa4_flows.plots.words import formula_text, signed
 from dpa4_flows.properties.surface import EquilibriumShape, SurfaceDocument
@@ -79,15 +79,15 @@ def _shape(name: str, document: SurfaceDocument, colours: Mapping[str, str]) -> 
     ]
     for row, (facet, share) in enumerate(shares[:_LEGEND]):
         x, y = _SIZE + 14, 34.0 + 17 * row
-        ink = {"colour": _MUTED} if share == 0 else {}
+        ink = INK if share else _MUTED
         square = [(x, y - 9), (x + 10, y - 9), (x + 10, y + 1), (x, y + 1)]
         cost = lowest[facet].surface_energy
         energy = "" if cost is None else f"{cost:.2f}"
         legend += [
             Polygon(square, colours[facet] if share else "#ffffff", width=0.8),
-            Words(x + 16, y, f"({facet})", **ink),
-            Words(x + 96, y, energy, anchor="end", **ink),
-            Words(x + 146, y, f"{share:.0%}" if share == 0 or share >= 0.005 else "<1%", anchor="end", **ink),
+            Words(x + 16, y, f"({facet})", colour=ink),
+            Words(x + 96, y, energy, anchor="end", colour=ink),
+            Words(x + 146, y, f"{share:.0%}" if share == 0 or share >= 0.005 else "<1%", anchor="end", colour=ink),
         ]
     if len(shares) > _LEGEND:
         more = f"and {len(shares) - _LEGEND} more facets"

@@ -118,12 +118,12 @@ class StageDocuments(Mapping[str, Any]):
     Attributes:
         table: of the run.
         kind: of the documents.
-        keys: of those that are there, by candidate.
+        found: keys of those that are there, by candidate.
     """
 
     table: ResultsTable
     kind: type[Document]
-    keys: Mapping[str, str]
+    found: Mapping[str, str]
 
     @classmethod
     def of(cls, table: ResultsTable, stage: Stage, shown: Property[Any], rows: Sequence[Row]) -> StageDocuments:
@@ -134,13 +134,13 @@ class StageDocuments(Mapping[str, Any]):
         return cls(table, shown.document, {name: key for name, key in keys.items() if key in there})
 
     def __getitem__(self, name: str) -> Any:
-        return self.table.documents(self.kind, [self.keys[name]])[self.keys[name]]
+        return self.table.documents(self.kind, [self.found[name]])[self.found[name]]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.keys)
+        return iter(self.found)
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.found)
 
 
 def _figures(

@@ -161,6 +161,9 @@ def _plot(axes: Any, *, figure: Any) -> None:
                 axes.annotate(_plain(text), place, (right, up), **look)
     for shape in figure.layout.shapes:
         axes.axvline(shape.x0, color=shape.line.color, linewidth=1, linestyle=_DASHES.get(shape.line.dash, "-"))
+    for note in figure.layout.annotations:
+        look = {"fontsize": _SMALL, "color": note.font.color, "va": "top", "xycoords": axes.get_xaxis_transform()}
+        axes.annotate(f" {_plain(note.text)}", (note.x, 1.0), **look)
     for axis, described in (("x", figure.layout.xaxis), ("y", figure.layout.yaxis)):
         axes.set(**{f"{axis}label": _plain(described.title.text or "")})
         if described.range:

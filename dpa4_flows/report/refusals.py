@@ -10,10 +10,10 @@ from dpa4_flows.analysis.anomalies import NO_ENERGY
 from dpa4_flows.analysis.frames import SEAM
 from dpa4_flows.documents.activity import ActivityDocument
 from dpa4_flows.documents.reasons import Reason
-from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.schemas import Provenance
 from dpa4_flows.documents.surfaces import AdsorptionDocument
 from dpa4_flows.plots.figure import Column, TableBlock, badge
-from dpa4_flows.plots.words import formula_text
+from dpa4_flows.plots.words import formula_text, signed
 
 _SHOWN, _NAMED = 500, 8  # lines of the table, and materials in one
 _BY_DESIGN = "breaks_more_bonds"
@@ -48,6 +48,11 @@ REMEDIES: Mapping[str, str] = {
     "facets_not_weighted": "adsorb on all facets of the shape",
     "no_solvent": "give activity.solvation, the same for all materials",
     "strained_crystal": "relax the crystal first",
+    "rerouted": "compare with materials of the same level alone",
+    "rerouted_beside": "compare with numbers of the same level alone",
+    "not_rerouted": "see the sentence; another model in [reroute]",
+    "reference_missing": "look at platinum, or give reaction.reference",
+    "hydrogen_evolves_first": "none: the catalyst makes hydrogen",
 }
 """What one can do about it, by code."""
 
@@ -69,7 +74,7 @@ class Refusal(NamedTuple):
     level: str
 
 
-def refusals(name: str, what: str, documents: Mapping[str, Document]) -> list[TableBlock]:
+def refusals(name: str, what: str, documents: Mapping[str, Any]) -> list[TableBlock]:
     """The table of one property; none where nothing was refused and nothing is doubtful.
 
     Args:
@@ -85,7 +90,7 @@ def refusals(name: str, what: str, documents: Mapping[str, Document]) -> list[Ta
         return []
     found.sort(key=lambda refusal: not refusal.refused)  # stable: by material within each kind
     heads = ["Material", "Facet", "Adsorbate", "Verdict", "Why", "Remedy"]
-    theories = list(dict.fromkeys(origin_words(document.provenance) for document in documents.values()))
+    theories = list(dict.fromkeys(one.level for one in found))
     several = len(theories) > 1
     rows = [
         [
@@ -151,10 +156,12 @@ def _of(name: str, document: Any) -> Iterator[Refusal]:
             yield said(reason.code in _NO_NUMBER, reason, f"({facet.name})", "–")
     if isinstance(document, AdsorptionDocument):
         yield from _of_sites(document, said)
+    elsewhere: tuple[str, ...] = ()
+    if isinstance(document, ActivityDocument):
+        yield from _of_the_other_model(document, said)
+        elsewhere = _ELSEWHERE
     for reason in document.warnings:
-        if (reason.code, reason.sentence) not in told and not (
-            isinstance(document, ActivityDocument) and reason.code in _ELSEWHERE
-        ):
+        if (reason.code, reason.sentence) not in told and reason.code not in elsewhere:
             yield said(reason.code in _NO_NUMBER, reason, adsorbate="–")
 
 
@@ -167,6 +174,15 @@ def _of_sites(document: AdsorptionDocument, said: Any) -> Iterator[Refusal]:
         for (adsorbate, code), reason in found.items():
             words = f"{numbers[adsorbate, code]} of {starts[adsorbate]} starts: {reason.sentence}"
             yield said(True, Reason(code=code, sentence=words), f"({facet.name})", adsorbate)
+
+
+def _of_the_other_model(document: ActivityDocument, said: Any) -> Iterator[Refusal]:
+    """Adsorbates beside those of the reaction that were computed elsewhere, each with its number."""
+    for facet in document.rerouted:
+        for name, energy in facet.free_energies.items():
+            words = f"ΔG({name}) {signed(energy)} eV, of this level of theory alone: it meets no other number"
+            reason = Reason(code="rerouted_beside", sentence=words)
+            yield said(False, reason, f"({facet.name})", name)._replace(level=f"[reroute] ({document.rerouted_level})")
 
 
 def _skipped(document: Any) -> Any:

@@ -347,7 +347,8 @@ def test_every_facet_is_on_the_volcano_and_the_best_in_the_diagram():
     _, facets, mean = peak.figure.data
     assert sorted(facets.x) == [0.5, 0.78]
     assert mean.x[0] == pytest.approx(0.75 * 0.78 + 0.25 * 0.5)
-    assert len(peak.figure.layout.shapes) == 1
+    assert [line.x0 for line in peak.figure.layout.shapes] == pytest.approx([0.8, 0.8 - 0.78 + 0.86])
+    assert "calibrated top: the top counted from platinum" in peak.caption and "at +0.88 eV" in peak.caption
     assert {*facets.text, *mean.text} == {"Cu (111)", "Cu (100)", "Cu"}
     assert "ΔG(OH) = +0.86 eV" in peak.caption
     assert [picture.title for picture in each.pictures] == ["Cu, a"]

@@ -21,10 +21,12 @@ from dpa4_flows.campaigns.config import ConfigError, campaign_of, load_campaign
 from dpa4_flows.campaigns.run import open_run
 from dpa4_flows.cli import app
 from dpa4_flows.documents.activity import ActivityDocument
+from dpa4_flows.plots.words import signed
 
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
 
 SEAM = "toy_potentials:OMatMorse"
+SECTIONS = ("surface-shapes", "adsorption-best-sites", "adsorption-refused-adsorption", "activity-each-HER")
 STAGES = ["sanity", "duplicates", "relax", "surface", "adsorption", "activity"]
 
 
@@ -111,6 +113,15 @@ def test_metals_go_from_a_file_to_a_volcano_and_oxygen_on_nickel_is_refused(
     assert len(rows) == 3
     page = (run / "report.html").read_text()
     assert "Volcano of hydrogen evolution" in page and "refused: +U seam" in page
+    parts = {name: page.partition(f'<section id="{name}">')[2].partition("</section>")[0] for name in SECTIONS}
+    assert all(parts.values()), [name for name, part in parts.items() if not part]
+    assert parts["adsorption-best-sites"].count("<svg") == 2 * 3, "H and O on Cu, H on Ni, from above and from the side"
+    assert (
+        "<td>O</td>" in parts["adsorption-refused-adsorption"] and "[reroute]" in parts["adsorption-refused-adsorption"]
+    )
+    model = page.partition('<section id="model">')[2]
+    assert all(words in model for words in ("no barriers", "without water", "smallest cell"))
+    assert "voltage" not in model.partition("</section>")[0]
     assert [stage["stage"] for stage in json.loads(dpa4("status", run, "--json").stdout)["stages"]] == STAGES
     assert "nothing was computed" in dpa4("screen", file, "--out", run).stdout
 
@@ -135,6 +146,9 @@ def test_adsorbates_beside_are_of_another_level_and_meet_no_others(tmp_path: Pat
     assert set(document.facets[0].free_energies) == {"H"} and set(document.rerouted[0].free_energies) == {"O"}
     assert (document.level_of_theory, document.rerouted_level) == ("PBE, PBE+U, PBE_54", "PBE alone")
     assert "rerouted_beside" in codes(run, "activity")["Ni"]
+    table = (run / "report.html").read_text().partition('id="activity-refused-activity"')[2].partition("</section>")[0]
+    energy = signed(document.rerouted[0].free_energies["O"])
+    assert f"ΔG(O) {energy} eV" in table and "PBE alone" in table and "PBE, PBE+U" in table
 
 
 @pytest.mark.parametrize(
