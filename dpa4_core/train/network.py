@@ -16,6 +16,7 @@ from torch import nn
 from dpa4_core.batches import Prediction, predict_batches
 from dpa4_core.committee import Committee
 from dpa4_core.data.batching import default_budget, pack
+from dpa4_core.data.frame import Frame
 from dpa4_core.data.graph import UNSPECIFIED_CHARGE_SPIN
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.errors import DPA4Error
@@ -31,6 +32,7 @@ from dpa4_core.train.base_check import compare
 from dpa4_core.train.card import card
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.dataset import Dataset
+from dpa4_core.train.settings_check import compare_settings
 from dpa4_core.train.store import FrameStore
 
 _SAMPLE_ATOMS = {"cpu": 5000, "cuda": 50_000}
@@ -224,7 +226,7 @@ def _shift_offsets(
         return None
     chosen = sample_frames(store, labelled, _SAMPLE_ATOMS[device.type], config.run.seed)
     predictions = _predicted(network, store, chosen, device, notify)
-    network.doubts = compare([store.frame(int(i)) for i in chosen], predictions)
+    network.doubts = _doubts([store.frame(int(i)) for i in chosen], predictions)
     predicted = [prediction.energy for prediction in predictions]
     difference = store.arrays["energy"][chosen] - np.array(predicted)
     finite = np.isfinite(difference)
@@ -268,7 +270,12 @@ def _look_at_labels(config: TrainConfig, network: Network, data: Dataset, device
     """Compare the labels of a handful of frames with the base model."""
     chosen = sample_frames(data.store, data.train, _COMPARED_ATOMS, config.run.seed)
     predictions = _predicted(network, data.store, chosen, device, lambda done, total: None)
-    network.doubts = compare([data.store.frame(int(i)) for i in chosen], predictions)
+    network.doubts = _doubts([data.store.frame(int(i)) for i in chosen], predictions)
+
+
+def _doubts(frames: Sequence[Frame], predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """What looks wrong in labels beside what the base model says."""
+    return compare(frames, predictions) + compare_settings(frames, predictions)
 
 
 def sample_frames(store: FrameStore, frames: NDArray[np.int64], max_atoms: int, seed: int) -> NDArray[np.int64]:

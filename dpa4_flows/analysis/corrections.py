@@ -33,7 +33,15 @@ from pymatgen.entries.computed_entries import (
 )
 
 from dpa4_core.errors import words_of
-from dpa4_flows.analysis.frames import applies_u, check_fitted_to, hubbards, is_pbe, run_type, u_state, zero_problem
+from dpa4_flows.analysis.frames import (
+    check_fitted_to,
+    corrected_with_u,
+    hubbards,
+    is_pbe,
+    run_type,
+    u_state,
+    zero_problem,
+)
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
 from dpa4_flows.analysis.schemes import PUBLISHED, Scheme, find_scheme
 from dpa4_flows.documents.schemas import EnergyFrame
@@ -121,7 +129,7 @@ def corrected_entry(
 
     plain = Structure(structure.lattice, [Element.from_Z(s.specie.Z) for s in structure], structure.frac_coords)
     composition = plain.composition
-    with_u = applies_u(level_of_theory) and is_pbe(level_of_theory)
+    with_u = corrected_with_u(level_of_theory)
     frame = EnergyFrame(model_sha256=model_sha256, level_of_theory=level_of_theory, correction=scheme)
     states, uncertain = _oxidation_states(composition)
     entry = ComputedStructureEntry(

@@ -62,18 +62,19 @@ def u_state(composition: Composition) -> UState:
 
 
 def applies_u(level_of_theory: str) -> bool:
-    """Whether a level of theory follows the Materials Project +U policy.
+    """Whether a level of theory says that it follows the Materials Project +U policy."""
+    return "+u" in level_of_theory.lower()
 
-    True for anything that says "+U", and for an unknown level: corrections of the Materials Project kind
-    presuppose it.
-    """
-    return "+u" in level_of_theory.lower() or not _is_stated(level_of_theory)
+
+def corrected_with_u(level_of_theory: str) -> bool:
+    """Whether corrections take energies as those of the +U policy: they presuppose it where nothing is said."""
+    return is_pbe(level_of_theory) and (applies_u(level_of_theory) or not is_stated(level_of_theory))
 
 
 def is_pbe(level_of_theory: str) -> bool:
     """Whether a level of theory is PBE with or without +U, or not stated."""
     text = level_of_theory.lower()
-    return not any(name in text for name in _NOT_PBE) and ("pbe" in text or not _is_stated(text))
+    return not any(name in text for name in _NOT_PBE) and ("pbe" in text or not is_stated(text))
 
 
 def seam_problem(crystal: Composition, adsorbate: Mapping[str, float], level_of_theory: str) -> tuple[str, str] | None:
@@ -82,11 +83,19 @@ def seam_problem(crystal: Composition, adsorbate: Mapping[str, float], level_of_
     ``plus_u_seam``: oxygen or fluorine would come onto a metal with +U that the clean slab computes without; one atom
     moves the whole slab to the other side, by electronvolts per metal atom (A. Warford et al., arXiv 2601.21056).
     ``plus_u_surface``: slab and adsorbate lie on the +U side alike, which is right in itself and little tested.
+    ``plus_u_unknown``: it would be one of the two if the model's data follow the policy, of which nothing is said.
     """
     metals = [symbol for symbol in crystal.get_el_amt_dict() if symbol in U_VALUES]
     brought = [symbol for symbol in adsorbate if symbol in _U_ANIONS]
-    if not metals or not applies_u(level_of_theory):
+    if not metals or (is_stated(level_of_theory) and not applies_u(level_of_theory)):
         return None
+    if not is_stated(level_of_theory):
+        if not brought and u_state(crystal) != "full":
+            return None
+        return "plus_u_unknown", (
+            f"puts {', '.join(metals)} beside oxygen or fluorine, and the model does not say whether its data treat "
+            "that with +U: state its level of theory, or take a model that does"
+        )
     if u_state(crystal) == "full":
         return "plus_u_surface", f"has {', '.join(metals)} with +U in the clean slab, too: check against a calculation"
     if not brought:
@@ -106,7 +115,7 @@ def run_type(composition: Composition, level_of_theory: str) -> str:
     """Run type in the words of pymatgen: GGA or GGA+U; the level of theory itself where it is not PBE."""
     if not is_pbe(level_of_theory):
         return level_of_theory
-    return "GGA+U" if applies_u(level_of_theory) and hubbards(composition) else "GGA"
+    return "GGA+U" if corrected_with_u(level_of_theory) and hubbards(composition) else "GGA"
 
 
 def zero_problem(
@@ -184,5 +193,6 @@ def _difference(one: EnergyFrame, other: EnergyFrame) -> str:
     )
 
 
-def _is_stated(level_of_theory: str) -> bool:
+def is_stated(level_of_theory: str) -> bool:
+    """Whether anything is said of the level of theory."""
     return level_of_theory.strip().lower() not in ("", "unknown", "none", "toy")

@@ -19,6 +19,7 @@ from dpa4_core.potential import Potential
 from dpa4_core.predict import predict
 from dpa4_core.train.base_check import compare
 from dpa4_core.train.outcome import assess, losses
+from dpa4_core.train.settings_check import compare_settings
 from dpa4_core.train.standing import Standing, standing
 from dpa4_core.train.trainer import train
 
@@ -134,6 +135,34 @@ def test_the_unit_is_told_from_a_handful_of_structures(changes, quantity, code, 
     (doubt,) = compare(changed(frames, **changes), expected)
     assert (doubt["quantity"], doubt["code"]) == (quantity, code)
     assert doubt["text"].startswith(f"the {quantity} ") and unit in doubt["text"]  # perhaps beside one much like it
+
+
+def test_energies_of_two_settings_are_told_where_they_meet_in_one_structure():
+    """As of the Materials Project: relaxations at one cutoff, a refinement of what they found at another."""
+    first = rattled(6)
+    twins = [dataclasses.replace(frame, name=f"twin of {frame.name}") for frame in first]
+    random = np.random.default_rng(0)
+    level = {frame.name: random.normal(-5, 0.1, frame.system.n_atoms) for frame in first}
+    said = [
+        Prediction(float(atoms.sum()), atom_energies=atoms)
+        for frame in (*first, *first)
+        for atoms in [level[frame.name] + random.normal(0, 2e-4, frame.system.n_atoms)]
+    ]
+    errors = 0.02 * random.normal(size=6)  # of the base, other for each structure
+
+    def frames(gap):
+        """Labels of the twins are ``gap`` (eV/atom) higher."""
+        return [
+            dataclasses.replace(frame, energy=answer.energy + frame.system.n_atoms * (errors[i % 6] + gap * (i >= 6)))
+            for i, (frame, answer) in enumerate(zip((*first, *twins), said, strict=True))
+        ]
+
+    assert compare_settings(frames(0.0), said) == [] and compare_settings(frames(1e-3), said) == []
+    (doubt,) = compare_settings(frames(-9e-3), said)
+    assert doubt["code"] == "two_settings" and "twin of frame" in doubt["text"]
+    assert "9 meV/atom" in doubt["text"] and "12 frames have such a twin" in doubt["text"]
+    other = [dataclasses.replace(answer, atom_energies=answer.atom_energies[::-1] ** 2) for answer in said[6:]]
+    assert compare_settings(frames(-9e-3), [*said[:6], *other]) == []  # of other structures the base may be wrong
 
 
 @pytest.mark.parametrize("offsets", ["shift", "keep"])

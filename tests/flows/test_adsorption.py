@@ -275,7 +275,9 @@ def test_a_free_energy_is_the_adsorption_energy_with_vibrations_of_the_adsorbate
         ("Ni", "OH", "PBE+U", "plus_u_seam"),
         ("Ni", "H", "PBE+U", None),
         ("Ni", "O", "PBE", None),
-        ("Ni", "O", "", "plus_u_seam"),  # a level that is not stated follows the policy
+        ("Ni", "O", "", "plus_u_unknown"),  # nobody said what the data follow
+        ("NiO", "OH", "unknown", "plus_u_unknown"),
+        ("Ni", "H", "unknown", None),
         ("Pt3Ni", "CO", "PBE+U", "plus_u_seam"),
         ("Pt", "O", "PBE+U", None),
         ("NiO", "OH", "PBE+U", "plus_u_surface"),
