@@ -13,6 +13,7 @@ from dpa4_flows.makers.batch import BatchActivityMaker as BatchActivityMaker
 from dpa4_flows.makers.batch import BatchAdsorptionMaker as BatchAdsorptionMaker
 from dpa4_flows.makers.batch import BatchElasticMaker as BatchElasticMaker
 from dpa4_flows.makers.batch import BatchElectrodeMaker as BatchElectrodeMaker
+from dpa4_flows.makers.batch import BatchEpitaxyMaker as BatchEpitaxyMaker
 from dpa4_flows.makers.batch import BatchHeatConductivityMaker as BatchHeatConductivityMaker
 from dpa4_flows.makers.batch import BatchPhononBandsMaker as BatchPhononBandsMaker
 from dpa4_flows.makers.batch import BatchPhononMaker as BatchPhononMaker

@@ -14,6 +14,7 @@ from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
+from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
 from dpa4_flows.properties.heat_conductivity import HeatConductivity, HeatConductivityDocument
 from dpa4_flows.properties.phonon_bands import PhononBands, PhononBandsDocument
 from dpa4_flows.properties.phonons import Phonons
@@ -98,3 +99,11 @@ class BatchHeatConductivityMaker(PropertyMaker[HeatConductivityDocument]):
 
     property: HeatConductivity = field(default_factory=HeatConductivity)
     name: str = "DPA4 heat conductivity"
+
+
+@dataclass
+class BatchEpitaxyMaker(PropertyMaker[EpitaxyDocument]):
+    """Wafers that relaxed crystals fit on; fields of `PropertyMaker`, settings of `Epitaxy`."""
+
+    property: Epitaxy = field(default_factory=Epitaxy)
+    name: str = "DPA4 epitaxy"
