@@ -39,7 +39,7 @@ from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.documents.stability import ElasticPart, PhononPart, StabilityDocument
 from dpa4_flows.documents.surfaces import AdsorptionDocument
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.activity import Activity
+from dpa4_flows.properties.activity import Activity, Reroute
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
@@ -189,13 +189,14 @@ def adsorption(
     references: Mapping[str, float] = ADSORPTION.references,
     corrections: Mapping[str, float] = ADSORPTION.corrections,
     vibrations: Which = "none",
+    best_starts: int = 0,
     relaxation: Relaxed | None = AT_REST,
     **how: Unpack[How],
 ) -> Results[AdsorptionDocument]:
     """Adsorbates, by name or file, on all sites of low-index facets; see `properties.adsorption.Adsorption`."""
     named = tuple(one if isinstance(one, Adsorbate) else Adsorbate.named(one) for one in adsorbates)
     slabs = (facets, max_index, min_length, min_thickness, vacuum, max_terminations, max_atoms)
-    energies = (orientations, fmax, max_steps, dict(references), dict(corrections), vibrations)
+    energies = (orientations, fmax, max_steps, dict(references), dict(corrections), vibrations, best_starts)
     return _one(Adsorption(named, *slabs, *energies), structures, model, relaxation, **how)
 
 
@@ -210,15 +211,17 @@ def activity(
     solvation: Mapping[str, float] = ACTIVITY.solvation,
     poison_limits: Mapping[str, float] = ACTIVITY.poison_limits,
     scale_ooh: bool = False,
-    reference: float | None = None,
+    reference: float | str | None = None,
+    min_share: float = ACTIVITY.min_share,
+    at_rest: Relaxed = ACTIVITY.at_rest,
+    reroute: Reroute | None = None,
     relaxation: Relaxed | None = AT_REST,
     **how: Unpack[How],
 ) -> Results[ActivityDocument]:
     """Limiting potentials of a reaction of an electrode on every facet; see `properties.activity.Activity`."""
     shape, water = (weighted, surface), (dict(solvation), dict(poison_limits))
-    return _one(
-        Activity(reaction, adsorption, *shape, *water, scale_ooh, reference), structures, model, relaxation, **how
-    )
+    made = Activity(reaction, adsorption, *shape, *water, scale_ooh, reference, min_share, at_rest, reroute)
+    return _one(made, structures, model, relaxation, **how)
 
 
 def hull(

@@ -62,6 +62,9 @@ class ReactionSection(Section):
     solvation: dict[str, float] = Field(
         default_factory=dict, description="By adsorbate, eV, below 0 where water binds it"
     )
+    poison_limits: dict[str, float] = Field(
+        default_factory=dict, description="By adsorbate, eV, free energy below which it covers the surface"
+    )
     reference: float | str | None = Field("Pt", description="Pt, its descriptor on (111) in eV, or none")
     scale_ooh: bool = Field(False, description="OOH is put 3.2 eV above OH and not computed")
 
@@ -72,6 +75,7 @@ class ReactionSection(Section):
             self.name,
             dataclasses.replace(adsorption, adsorbates=beside),
             solvation=self.solvation,
+            poison_limits=self.poison_limits,
             reference=self.reference,
             scale_ooh=self.scale_ooh,
             **settings,
@@ -102,7 +106,14 @@ class FacetSection(Section):
 # ---- surfaces
 
 
-_SURFACE = section_of(SurfaceEnergies(), without=("model",))
+class SurfaceSection(section_of(SurfaceEnergies(), without=("model", "region", "chemical_potentials"))):  # type: ignore[misc]
+    """How surface energies are computed."""
+
+    chemical_potentials: dict[str, float] | None = Field(
+        None, description="By element, eV/atom in the energies of the model, for slabs of another composition"
+    )
+
+
 _SITES = section_of(Adsorption(), without=("model", "adsorbates"))
 
 
@@ -114,7 +125,7 @@ class Surfaces(Measured):
 
     @property
     def tables(self) -> Mapping[str, type[Section]]:
-        return {"": _SURFACE}
+        return {"": SurfaceSection}
 
     def failed(self, case: Case) -> Finding | None:
         error = super().failed(case)
@@ -178,7 +189,7 @@ class Sites(Measured):
 
     @property
     def tables(self) -> Mapping[str, type[Section]]:
-        return {"": _SITES, "reaction": ReactionSection, "surface": _SURFACE, "reroute": RerouteSection}
+        return {"": _SITES, "reaction": ReactionSection, "surface": SurfaceSection, "reroute": RerouteSection}
 
     def settled(self, scene: Scene) -> Property[Any]:
         return _activity(scene).all_sites()
@@ -249,7 +260,7 @@ def _activity(scene: Scene, facets: Sequence[str] = ()) -> Activity:
     chosen = {name: getattr(sites, name) for name in _SITES.model_fields} | (
         {"facets": tuple(facets)} if facets else {}
     )
-    shape = {name: getattr(campaign.surface, name) for name in _SURFACE.model_fields}
+    shape = {name: getattr(campaign.surface, name) for name in SurfaceSection.model_fields}
     other = None
     if campaign.reroute.model is not None:
         other = Reroute(scene.run.models[campaign.reroute.model], campaign.reroute.references)
@@ -257,7 +268,7 @@ def _activity(scene: Scene, facets: Sequence[str] = ()) -> Activity:
         Adsorption(**chosen),
         surface=SurfaceEnergies(**shape),
         min_share=sites.min_share,
-        relaxation=scene.run.relaxed,
+        at_rest=scene.run.relaxed,
         reroute=other,
     )
 

@@ -63,8 +63,8 @@ class Measured(Computation):
 
     def settled(self, scene: Scene) -> Property[Any]:
         """The property with the settings of the campaign."""
-        names = [field.name for field in dataclasses.fields(self.measures)]
-        return dataclasses.replace(self.measures, **{name: getattr(scene.settings, name) for name in names})
+        fields = {field.name for field in dataclasses.fields(self.measures)} & {*type(scene.settings).model_fields}
+        return dataclasses.replace(self.measures, **{name: getattr(scene.settings, name) for name in fields})
 
     def of_case(self, case: Case) -> Property[Any]:
         """The same for one candidate, where what stages before have found decides settings, too."""

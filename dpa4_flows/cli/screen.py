@@ -29,7 +29,7 @@ app = typer.Typer()
 
 @app.command()
 def init(
-    campaign: Annotated[str, typer.Argument(help="Name of a bundled campaign: battery.")],
+    campaign: Annotated[str, typer.Argument(help="Name of a bundled campaign: battery, catalyst.")],
     folder: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="Where to; default: a folder of that name.")
     ] = None,

@@ -79,7 +79,7 @@ class Activity(Property[ActivityDocument]):
         reference: descriptor of Pt (111) with the same model and settings, eV, from which the top of the volcano is
             counted; Pt computes it.
         min_share: of the area; facets with less neither count in means nor lack there.
-        relaxation: of crystals that are not given: Pt, and those of another model.
+        at_rest: relaxation of crystals that are not given: Pt, and those of another model.
         reroute: another model for adsorbates across the +U seam. If the reaction has one of these, all of it is
             computed by that model, so that no energies of two levels of theory meet.
     """
@@ -104,7 +104,7 @@ class Activity(Property[ActivityDocument]):
     scale_ooh: bool = False
     reference: float | str | None = None
     min_share: float = 1e-3
-    relaxation: Relaxed = PUSHED
+    at_rest: Relaxed = PUSHED
     reroute: Reroute | None = None
 
     def __post_init__(self) -> None:
@@ -122,7 +122,7 @@ class Activity(Property[ActivityDocument]):
             raise DPA4Error(f"reference is {self.reference!r}; it is {PLATINUM!r}, or its descriptor in eV")
         if self.weighted:
             self.surface.check()
-        self.relaxation.check()
+        self.at_rest.check()
 
     def settings(self, model: ModelRef) -> dict[str, Any]:
         if self.reroute is None:
@@ -188,7 +188,7 @@ class Activity(Property[ActivityDocument]):
 
     def _at_rest(self, crystal: Crystal, model: ModelRef | None = None) -> Steps[Crystal]:
         """A crystal as a model relaxes it, by default that of the plan."""
-        rest: RelaxationDocument = (yield {"rest": Ask(self.relaxation, crystal, model=model)})["rest"]
+        rest: RelaxationDocument = (yield {"rest": Ask(self.at_rest, crystal, model=model)})["rest"]
         if rest.structure is None or not rest.converged:
             why = rest.error or f"it did not reach fmax within {rest.n_steps} steps"
             raise PlanError(

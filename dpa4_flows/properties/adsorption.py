@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,12 +28,15 @@ from dpa4_flows.analysis.gas_references import adsorption_energy, element_refere
 from dpa4_flows.analysis.sites import Site, Surface, distinct
 from dpa4_flows.analysis.slabs import below_middle, widened
 from dpa4_flows.analysis.surface import Cut
-from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
+from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, Steps
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet, AdsorptionSite, SkippedTerminations
 from dpa4_flows.properties.part import had_room, held, slabs_of
 from dpa4_flows.properties.vibrations import Which, free_energies
+
+_FIRST_STEPS = 10
+"""After which most starts at the site where they stay are at rest, and others have left the top of their barrier."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Adsorption(Property[AdsorptionDocument]):
         corrections: ΔZPE − TΔS by name of the adsorbate, eV, in place of the table and of vibrations.
         vibrations: of adsorbates, in place of the table: none, those on the best site of each facet, which then hold
             for its other sites, too (best), or of each intact site (all).
+        best_starts: of each adsorbate on each termination, that relax to the end: those of lowest energy after the
+            first steps; 0 for all. The others have no energy and say so.
     """
 
     name: ClassVar[str] = "adsorption"
@@ -115,6 +120,7 @@ class Adsorption(Property[AdsorptionDocument]):
     references: dict[str, float] = field(default_factory=dict)
     corrections: dict[str, float] = field(default_factory=dict)
     vibrations: Which = "none"
+    best_starts: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "facets", tuple(str(facet) for facet in self.facets))
@@ -128,6 +134,8 @@ class Adsorption(Property[AdsorptionDocument]):
         for name in ("max_index", "min_length", "min_thickness", "vacuum", "max_terminations", "max_atoms"):
             if not getattr(self, name) > 0:
                 raise DPA4Error(f"{name} is {getattr(self, name)}; it must be positive")
+        if self.best_starts < 0:
+            raise DPA4Error(f"best_starts is {self.best_starts}; it is a number of starts, or 0 for all")
         if self.orientations < 1:
             raise DPA4Error(f"orientations is {self.orientations}; there must be one at least")
         try:
@@ -170,9 +178,7 @@ class Adsorption(Property[AdsorptionDocument]):
             raise PlanError(f"all clean slabs failed: {clean[0].error}", "not_computed")
         surfaces = [None if slab.error else Surface(slab.structure, conventional) for slab in clean]
         starts = [start for i, facet in enumerate(facets) for start in self._starts(i, facet, surfaces[i], adsorbates)]
-        answers = yield {f"site {number}": Relax(start.structure, options) for number, start in enumerate(starts)}
-        covered = list(answers.values())
-        had_room(covered)
+        covered, waiting = yield from self._relaxed(starts)
         found: list[AdsorptionFacet] = []
         ends = [
             [end for start, end in zip(starts, covered, strict=True) if start.facet == i] for i in range(len(facets))
@@ -181,8 +187,11 @@ class Adsorption(Property[AdsorptionDocument]):
             document = _facet(facet, clean[i])
             surface = surfaces[i]
             if surface is not None:
-                pairs = zip((start for start in starts if start.facet == i), ends[i], strict=True)
-                document.sites = [_site(facet, surface, *pair, clean[i].energy, references) for pair in pairs]
+                numbers = [number for number, start in enumerate(starts) if start.facet == i]
+                document.sites = [
+                    _site(facet, surface, starts[n], covered[n], clean[i].energy, references, followed=n not in waiting)
+                    for n in numbers
+                ]
                 document.reasons += _without_intact_site(document)
                 _keep_structures(document, ends[i])
             found.append(document)
@@ -192,6 +201,23 @@ class Adsorption(Property[AdsorptionDocument]):
         whole.warnings = [*seam.values(), *whole.warnings]
         whole.refused = _refused(seam)
         return whole
+
+    def _relaxed(self, starts: Sequence[_Start]) -> Steps[tuple[list[RelaxResult], set[int]]]:
+        """Ends of all starts, and the numbers of those that others have left behind after the first steps."""
+        options = self._options()
+        first = replace(options, max_steps=min(_FIRST_STEPS, self.max_steps)) if self.best_starts else options
+        answers = yield {f"site {number}": Relax(start.structure, first) for number, start in enumerate(starts)}
+        ends: list[RelaxResult] = list(answers.values())
+        had_room(ends)
+        if first.max_steps == self.max_steps:
+            return ends, set()
+        further, waiting = _best(starts, ends, self.best_starts)
+        rest = replace(options, max_steps=self.max_steps - first.max_steps)
+        answers = yield {f"site {number}": Relax(ends[number].structure, rest) for number in further}
+        had_room(answers.values())
+        for number, end in zip(further, answers.values(), strict=True):
+            ends[number] = replace(end, n_steps=ends[number].n_steps + end.n_steps)
+        return ends, waiting
 
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
         seam = self._seam(crystal) if error.code == SEAM else {}
@@ -297,6 +323,20 @@ def _refused(seam: Mapping[str, Reason]) -> dict[str, Reason]:
     return {name: reason for name, reason in seam.items() if reason.code == SEAM}
 
 
+def _best(starts: Sequence[_Start], ends: Sequence[RelaxResult], most: int) -> tuple[list[int], set[int]]:
+    """Of the starts that are not at rest after their first steps: who goes on, and who does not.
+
+    Of each adsorbate on each termination those go on that are among the ``most`` lowest.
+    """
+    groups: dict[tuple[int, str], list[int]] = {}
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        if end.error is None:
+            groups.setdefault((start.facet, start.adsorbate.name), []).append(number)
+    lowest = {n for group in groups.values() for n in sorted(group, key=lambda n: ends[n].energy)[:most]}
+    under_way = [number for group in groups.values() for number in group if not ends[number].converged]
+    return [number for number in under_way if number in lowest], {n for n in under_way if n not in lowest}
+
+
 def _facet(facet: _Facet, clean: RelaxResult) -> AdsorptionFacet:
     a, b, _ = facet.slab.lattice.matrix
     cut = facet.cut
@@ -326,7 +366,14 @@ def _facet(facet: _Facet, clean: RelaxResult) -> AdsorptionFacet:
 
 
 def _site(
-    facet: _Facet, surface: Surface, start: _Start, end: RelaxResult, clean: float, references: Mapping[str, float]
+    facet: _Facet,
+    surface: Surface,
+    start: _Start,
+    end: RelaxResult,
+    clean: float,
+    references: Mapping[str, float],
+    *,
+    followed: bool = True,
 ) -> AdsorptionSite:
     document = AdsorptionSite(
         adsorbate=start.adsorbate.name,
@@ -339,6 +386,10 @@ def _site(
     )
     if end.error is not None:
         document.reasons.append(Reason(code="not_computed", sentence=f"it failed: {end.error}"))
+        return document
+    if not followed:
+        words = f"it was left after {end.n_steps} steps, since other starts were lower (setting best_starts)"
+        document.reasons.append(Reason(code="not_followed", sentence=words))
         return document
     structure, n_slab = end.structure, len(facet.slab)
     place = structure.cart_coords[n_slab]

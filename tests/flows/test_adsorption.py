@@ -329,6 +329,17 @@ def test_the_best_site_is_the_lowest_intact_one_and_keeps_its_structure(copper):
     assert len(best.structure["sites"]) == facet.n_atoms + 1
 
 
+def test_the_two_lowest_starts_go_on_to_the_best_site_and_the_others_say_that_they_were_left(copper):
+    found = document(with_(best_starts=2), CRYSTALS["Cu"])
+    (whole,), (facet,) = copper.facets, found.facets
+    left = [site for site in facet.sites if "not_followed" in site.codes]
+    assert len(left) == 3 and all(
+        site.adsorption_energy is None and not site.intact and site.n_steps == 10 for site in left
+    )
+    assert facet.best("H").adsorption_energy == pytest.approx(whole.best("H").adsorption_energy, abs=0.01)
+    assert len(facet.sites) == len(whole.sites)
+
+
 def test_fixed_atoms_are_those_of_the_clean_slab(copper):
     (facet,) = copper.facets
     clean, best = (Structure.from_dict(fields) for fields in (facet.structure, facet.best("H").structure))
