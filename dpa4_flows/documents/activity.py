@@ -32,6 +32,9 @@ class ActivityFacet(Document):
         "CO as measured",
     )
     sites: dict[str, str] = Field(default_factory=dict, description="Kind of this site, with the elements of its atoms")
+    other_sites: dict[str, dict[str, float]] = Field(
+        default_factory=dict, description="Free energies on intact sites of other kinds, by adsorbate and kind, eV"
+    )
     steps: list[ActivityStep] = Field(default_factory=list, description="Of the reaction, in order")
     limiting_step: str | None = Field(None, description="The one that is uphill longest")
     limiting_potential: float | None = Field(None, description="At which no step is uphill any more, V")

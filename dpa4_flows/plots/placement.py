@@ -66,6 +66,7 @@ def place_labels(
         limit: points that may get a label; all of them are obstacles.
     """
     width, height = size
+    texts_wide = [len(label) * _CHARACTER + _MARGIN for label in labels]
 
     def column(value: float) -> float:
         return (value - x_range[0]) / (x_range[1] - x_range[0]) * width
@@ -80,7 +81,7 @@ def place_labels(
     for i, label in enumerate(labels):
         chosen = ("", _POSITIONS[0][0])
         for name, right, down in _POSITIONS if i < limit else ():
-            box = _label_box(columns[i], rows[i], len(label) * _CHARACTER, right, down)
+            box = _label_box(columns[i], rows[i], texts_wide[i], right, down)
             inside = box.left >= 0 and box.right <= width and box.top >= 0 and box.bottom <= height
             if inside and not any(box.overlaps(other) for k, other in enumerate(taken) if k != i):
                 chosen = (label, name)

@@ -336,15 +336,23 @@ class Activity(Property[ActivityDocument]):
 
 
 def _plain_facet(sites: AdsorptionFacet, shifts: Mapping[str, float]) -> ActivityFacet:
-    """The best sites of a facet, with their free energies."""
+    """The best sites of a facet and the others, with their free energies."""
     best = {name: site for name in shifts if (site := sites.best(name)) is not None}
     energies = {name: site.free_energy + shifts[name] for name, site in best.items() if site.free_energy is not None}
+    kinds = {name: f"{best[name].end} {best[name].end_elements}" for name in energies}
+    others: dict[str, dict[str, float]] = {name: {} for name in energies}
+    for site in sites.sites:
+        name, kind = site.adsorbate, f"{site.end} {site.end_elements}"
+        if site.intact and site.free_energy is not None and kind != kinds.get(name, kind):
+            energy = site.free_energy + shifts[name]
+            others[name][kind] = min(energy, others[name].get(kind, energy))
     return ActivityFacet(
         name=sites.name,
         facet=sites.facet,
         miller=sites.miller,
         free_energies=energies,
-        sites={name: f"{best[name].end} {best[name].end_elements}" for name in energies},
+        sites=kinds,
+        other_sites={name: found for name, found in others.items() if found},
     )
 
 

@@ -23,6 +23,7 @@ _PICTURES = 120  # of single crystals
 _FACETS = 5  # in one of them
 _NAMED = 12  # materials without a point that the caption names
 _BAR = 0.3  # half the width of a level, in steps
+_NEAR = 1.0  # eV, from a top, within which points decide the frame of a volcano
 _SAME = 5e-3  # eV, within which two tops of a volcano are one
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 314.0, 170.0, 38.0, 20.0  # pixels of a picture, and of its margins
 _MUTED = "#5c6976"
@@ -57,88 +58,115 @@ def _from_ideal(facet: ActivityFacet) -> float:
 # ---- volcano ---------------------------------------------------------------------------------------------------------
 
 
-class _Point(NamedTuple):
-    """A facet, or the mean of a crystal, on the volcano."""
+_SIGNS = {"site": ("circle-open", 6, 0), "facet": ("circle", 8, 0), "mean": ("diamond-open", 13, 1)}
+"""Sign, size and colour of what is on a volcano, the last ones on top."""
+_TITLES = {"site": "other sites", "facet": "facets, best sites", "mean": "mean over the shape"}
 
+
+class _Point(NamedTuple):
+    """A site, a facet with its best sites, or the mean of a crystal on the volcano."""
+
+    kind: str
     label: str
     hover: str
     x: float
     y: float
-    mean: bool
     level: str
 
 
 def _volcano(
     reaction: Reaction, active: Mapping[str, ActivityDocument], documents: Mapping[str, ActivityDocument]
 ) -> FigureBlock:
-    points = sorted(_points(active), key=lambda point: not point.mean)  # means get their labels first
-    x, y = [point.x for point in points], [point.y for point in points]
+    points = sorted(_points(reaction, active), key=lambda point: -[*_SIGNS].index(point.kind))  # means are named first
     marks = list(_marks(reaction, active))
-    x_range = padded([*x, reaction.top, *(place for place, _, _ in marks)], 0.12)
-    curve = np.linspace(x_range[0], x_range[1], 201)
-    limits = [volcano(reaction, value) for value in curve.tolist()]
-    y_range = padded([*y, volcano(reaction, reaction.top)], 0.12)
+    tops = [reaction.top, *(place for place, _, _ in marks)]
+    near = [one for one in points if min(abs(one.x - top) for top in tops) < _NEAR] or points
+    x_range = padded([*(one.x for one in near), *tops], 0.12)
+    y_range = padded([*(one.y for one in near), volcano(reaction, reaction.top)], 0.12)
     figure = base_figure(
         height=460,
         xaxis={"title": {"text": f"{reaction.descriptor} (eV)"}, "range": x_range},
         yaxis={"title": {"text": "Limiting potential against RHE (V)"}, "range": y_range},
     )
+    curve = np.linspace(*padded([x_range[0], x_range[1], *(one.x for one in points)], 0.05), num=401).tolist()
+    limits = [volcano(reaction, value) for value in curve]
     line = {"color": PALETTE[5], "width": 1.5, "dash": "dot"}
     figure.add_scatter(x=curve, y=limits, mode="lines", line=line, name="scaling lines", hoverinfo="skip")
-    texts = point_texts(x, y, [point.label for point in points], x_range, y_range, width=1080.0)
-    theories = list(dict.fromkeys(point.level for point in points))
+    named = [one for one in points if one.label]
+    placed = [[one.x for one in named], [one.y for one in named], [one.label for one in named]]
+    texts = point_texts(*placed, x_range, y_range, width=1080.0)
+    theories = list(dict.fromkeys(one.level for one in points))
     for level in theories:
-        for mean in (False, True):
-            chosen = [i for i, point in enumerate(points) if (point.mean, point.level) == (mean, level)]
+        for kind, (symbol, size, colour) in _SIGNS.items():
+            chosen = [one for one in points if (one.kind, one.level) == (kind, level)]
+            other = level != theories[0]
             if chosen:
-                other = level != theories[0]
-                symbol = ("square" if other else "circle") if not mean else "diamond-open"
-                name = "mean over the shape" if mean else "facets"
                 figure.add_scatter(
-                    x=[x[i] for i in chosen],
-                    y=[y[i] for i in chosen],
+                    x=[one.x for one in chosen],
+                    y=[one.y for one in chosen],
                     mode="markers+text",
-                    **texts_of(texts, chosen),
+                    **texts_of(texts, [named.index(one) for one in chosen if one.label]),
                     textfont={"size": 11},
-                    marker={"size": 13 if mean else 8, "symbol": symbol, "color": PALETTE[3 * other + mean]},
-                    customdata=[points[i].hover for i in chosen],
+                    marker={
+                        "size": size,
+                        "symbol": symbol.replace("circle", "square") if other else symbol,
+                        "color": PALETTE[3 * other + colour],
+                    },
+                    customdata=[one.hover for one in chosen],
                     hovertemplate="%{customdata}<extra></extra>",
-                    name=f"{name}, {level}" if len(theories) > 1 else name,
+                    name=plot_text(f"{_TITLES[kind]}, {level}" if len(theories) > 1 else _TITLES[kind]),
                 )
-    caption = (
-        "Circles: every facet, from its best intact sites; diamonds: the mean over the equilibrium shape, by area. "
-        f"Dotted: where surfaces on the common scaling lines lie, with the top at {reaction.descriptor} = "
-        f"{signed(reaction.top)} eV. Thermodynamic limits in the numbers of this model, without barriers: points of "
-        "other functionals do not belong here. "
-    )
-    for place, words, meaning in marks:
+    for (place, words, _), end in zip(marks, ("bottom right", "top right"), strict=False):
         line = {"color": PALETTE[4], "width": 1, "dash": "dash"}
-        figure.add_vline(x=place, line=line, annotation={"text": words, "font": {"size": 10.5, "color": PALETTE[4]}})
-        caption += f"Dashed, {words}: {meaning} {signed(place)} eV. "
-    if len(theories) > 1:
-        caption += "Squares are of another level of theory and must not be compared with circles. "
-    if unlabelled := sum(not text for text in texts["text"]):
+        note = {"text": words, "font": {"size": 10.5, "color": PALETTE[4]}}
+        figure.add_vline(x=place, line=line, annotation=note, annotation_position=end)
+    caption = _volcano_words(reaction, points, theories)
+    caption += "".join(f"Dashed, {words}: {meaning} {signed(place)} eV. " for place, words, meaning in marks)
+    if beyond := [one.label for one in points if one.label and one not in near]:
+        caption += f"Beyond the frame, more than {_NEAR:g} eV from the top (zoom out): {_listed(beyond)}. "
+    if unlabelled := sum(not text for text, one in zip(texts["text"], named, strict=True) if one in near):
         caption += f"{unlabelled} points have no room for a name: point at them. "
     caption += _without_point(active, documents) + basis(document.provenance for document in active.values())
     return FigureBlock(f"volcano-{reaction.name}", f"Volcano of {reaction.title}", caption, figure, wide=True)
 
 
-def _points(active: Mapping[str, ActivityDocument]) -> Iterator[_Point]:
+def _volcano_words(reaction: Reaction, points: Sequence[_Point], theories: Sequence[str]) -> str:
+    words = "Filled: every facet, from its best intact sites; diamonds: the mean over the equilibrium shape, by area. "
+    if any(one.kind == "site" for one in points):
+        words += "Open circles: the other kinds of sites of a facet. "
+    words += (
+        f"Dotted: where surfaces on the common scaling lines lie, with the top at {reaction.descriptor} = "
+        f"{signed(reaction.top)} eV. Thermodynamic limits in the numbers of this model, without barriers: points of "
+        "other functionals do not belong here. "
+    )
+    if len(theories) > 1:
+        words += "Squares are of another level of theory and must not be compared with circles. "
+    return words
+
+
+def _points(reaction: Reaction, active: Mapping[str, ActivityDocument]) -> Iterator[_Point]:
     for name, document in active.items():
-        level = document.provenance.level_of_theory
-        who = _who(name, document)
+        level, formula = document.provenance.level_of_theory, formula_text(document.formula)
+        who = f"<b>{plot_text(_who(name, document))}</b>"
         for facet in document.facets:
-            if facet.descriptor is not None and facet.limiting_potential is not None:
-                share = "" if facet.share is None else f", {facet.share:.0%} of the shape"
-                hover = f"<b>{plot_text(who)}</b> ({facet.name}{share})<br>{facet.descriptor:.2f} eV"
-                hover += f", {facet.limiting_potential:.2f} V<br>{plot_text(facet.limiting_step or '')}"
-                label = f"{formula_text(document.formula)} ({facet.name})"
-                yield _Point(label, hover, facet.descriptor, facet.limiting_potential, False, level)
+            if facet.descriptor is None or facet.limiting_potential is None:
+                continue
+            share = "" if facet.share is None else f", {facet.share:.0%} of the shape"
+            hover = f"{who} ({facet.name}{share})<br>{facet.descriptor:.2f} eV, {facet.limiting_potential:.2f} V"
+            hover += f"<br>{plot_text(facet.limiting_step or '')}"
+            yield _Point("facet", f"{formula} ({facet.name})", hover, facet.descriptor, facet.limiting_potential, level)
+            if len(reaction.weights) == 1:  # else no site has a descriptor of its own
+                for kind, x in facet.other_sites.get(next(iter(reaction.weights)), {}).items():
+                    hover = f"{who} ({facet.name})<br>{plot_text(kind.replace('_', ' '))}: {x:.2f} eV"
+                    yield _Point("site", "", hover, x, volcano(reaction, x), level)
         if document.weighted and document.mean_descriptor is not None and document.mean_limiting_potential is not None:
-            hover = f"<b>{plot_text(who)}</b>, mean over the shape<br>{document.mean_descriptor:.2f} eV"
-            hover += f", {document.mean_limiting_potential:.2f} V"
-            place = document.mean_descriptor, document.mean_limiting_potential
-            yield _Point(formula_text(document.formula), hover, *place, True, level)
+            x, y = document.mean_descriptor, document.mean_limiting_potential
+            yield _Point("mean", formula, f"{who}, mean over the shape<br>{x:.2f} eV, {y:.2f} V", x, y, level)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _without_point(active: Mapping[str, ActivityDocument], documents: Mapping[str, ActivityDocument]) -> str:
@@ -149,8 +177,7 @@ def _without_point(active: Mapping[str, ActivityDocument], documents: Mapping[st
     ]
     if not lacking:
         return ""
-    more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
-    return f"Without a point: {', '.join(lacking[:_NAMED])}{more}; the table of what was refused says why. "
+    return f"Without a point: {_listed(lacking)}; the table of what was refused says why. "
 
 
 def _marks(reaction: Reaction, documents: Mapping[str, ActivityDocument]) -> Iterator[tuple[float, str, str]]:

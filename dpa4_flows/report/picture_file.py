@@ -25,7 +25,7 @@ _WIDTH, _MARGIN, _COLUMNS = 10.5, 0.25, 3  # inches, and pictures in a row
 _SMALL, _HEAD = 7.5, 11.0  # points
 _PIXEL = 1 / 102  # inches: two views fit beside one another
 _DASHES = {"dot": ":", "dash": "--"}
-_MARKERS = {"square": "s", "diamond-open": "D"}
+_MARKERS = {"square": "s", "square-open": "s", "diamond-open": "D"}
 _ASIDE = {"left": (-6, "right"), "center": (0, "center"), "right": (6, "left")}
 _UP = {"top": (6, "bottom"), "middle": (0, "center"), "bottom": (-6, "top")}
 
@@ -163,7 +163,8 @@ def _plot(axes: Any, *, figure: Any) -> None:
         axes.axvline(shape.x0, color=shape.line.color, linewidth=1, linestyle=_DASHES.get(shape.line.dash, "-"))
     for note in figure.layout.annotations:
         look = {"fontsize": _SMALL, "color": note.font.color, "va": "top", "xycoords": axes.get_xaxis_transform()}
-        axes.annotate(f" {_plain(note.text)}", (note.x, 1.0), **look)
+        height = 1.0 if note.yanchor == "top" else 0.04
+        axes.annotate(f" {_plain(note.text)}", (note.x, height), **look)
     for axis, described in (("x", figure.layout.xaxis), ("y", figure.layout.yaxis)):
         axes.set(**{f"{axis}label": _plain(described.title.text or "")})
         if described.range:

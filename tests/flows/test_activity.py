@@ -356,6 +356,21 @@ def test_every_facet_is_on_the_volcano_and_the_best_in_the_diagram():
     assert [row[3] for row in doubts.rows] == ["no solvent"]
 
 
+def test_other_sites_are_on_the_volcano_and_what_is_far_from_the_top_does_not_stretch_it():
+    sites = adsorbed({"111": {"H": 0.1}, "100": {"H": 2.5}})
+    (best,) = sites.facets[0].sites
+    hcp = best.model_copy(update={"end": "hollow_hcp", "free_energy": 0.3})
+    again, lost = hcp.model_copy(update={"free_energy": 0.4}), hcp.model_copy(update={"end": "on_top", "intact": False})
+    sites.facets[0].sites += [hcp, again, lost]
+    found = judged(Activity(weighted=False), sites)
+    assert found.facets[0].other_sites == {"H": {"hollow_hcp Cu3": 0.3}} and found.facets[1].other_sites == {}
+    peak, *_ = activity_figures({"Cu": found})
+    drawn = {trace.name: (list(trace.x), list(trace.y)) for trace in peak.figure.data[1:]}
+    assert drawn == {"other sites": ([0.3], [-0.3]), "facets, best sites": ([0.1, 2.5], [-0.1, -2.5])}
+    assert peak.figure.layout.xaxis.range[1] < 0.5 and "(zoom out): Cu (100). " in peak.caption
+    assert "no room" not in peak.caption
+
+
 def test_the_volcano_names_what_has_no_point_and_keeps_levels_of_theory_apart():
     sites = adsorbed({"111": {"H": 0.1}})
     here, there = judged(Activity(weighted=False), sites), judged(Activity(weighted=False), sites)
