@@ -88,13 +88,14 @@ def _volcano(
         xaxis={"title": {"text": f"{reaction.descriptor} (eV)"}, "range": x_range},
         yaxis={"title": {"text": "Limiting potential against RHE (V)"}, "range": y_range},
     )
-    curve = np.linspace(*padded([x_range[0], x_range[1], *(one.x for one in points)], 0.05), num=401).tolist()
+    first, last = padded([*x_range, *(one.x for one in points)], 0.05)
+    curve = sorted([*np.linspace(first, last, 401).tolist(), reaction.top])
     limits = [volcano(reaction, value) for value in curve]
     line = {"color": PALETTE[5], "width": 1.5, "dash": "dot"}
     figure.add_scatter(x=curve, y=limits, mode="lines", line=line, name="scaling lines", hoverinfo="skip")
     named = [one for one in points if one.label]
-    placed = [[one.x for one in named], [one.y for one in named], [one.label for one in named]]
-    texts = point_texts(*placed, x_range, y_range, width=1080.0)
+    x, y = [one.x for one in named], [one.y for one in named]
+    texts = point_texts(x, y, [one.label for one in named], x_range, y_range, width=1080.0)
     theories = list(dict.fromkeys(one.level for one in points))
     for level in theories:
         for kind, (symbol, size, colour) in _SIGNS.items():
