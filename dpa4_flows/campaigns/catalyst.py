@@ -1,6 +1,6 @@
 """Catalyst campaigns: which surfaces are stable, what adsorbs on them, and how active that makes them for a reaction.
 
-    sanity → duplicates → relax → relaxed duplicates → hull → surface → adsorption → activity
+    sanity → duplicates → relax → relaxed duplicates → hull → surface → adsorption → activity (→ service)
 
 The reaction of the file decides adsorbates and descriptor. A facet or a site that fails never takes its candidate with
 it, and what the model cannot compute is refused with a code, or computed by the model of ``[reroute]``.
@@ -21,6 +21,7 @@ from dpa4_flows.analysis.adsorbates import KNOWN_ADSORBATES, Adsorbate
 from dpa4_flows.analysis.anomalies import NO_ENERGY
 from dpa4_flows.analysis.frames import SEAM
 from dpa4_flows.analysis.reactions import reaction_of
+from dpa4_flows.campaigns.catalyst_service import SERVICE
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL
@@ -394,7 +395,7 @@ CATALYST = CampaignKind(
         SURFACE,
         ADSORPTION,
         ACTIVITY,
-        # what it becomes in service (water, segregation, dissolution) follows here
     ),
+    further=(SERVICE,),
     ranking={"mean_from_top": {}, "energy_above_hull": {"weight": 0.5}},
 )

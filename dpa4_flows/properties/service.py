@@ -57,8 +57,9 @@ class Service(Property[ServiceDocument]):
         water, leaving = self.pourbaix, self.dissolution
         return replace(self, pourbaix=water and water.located(), dissolution=leaving and leaving.located())
 
-    def key(self, crystal: Crystal, model: ModelRef) -> None:
+    def key(self, crystal: Crystal, model: ModelRef) -> str | None:
         """None: what competes in water may change. The other parts are stored."""
+        return None
 
     def _parts(self) -> dict[str, Property[Any]]:
         """What is asked for, at this pH and these potentials."""

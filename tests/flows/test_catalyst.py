@@ -135,6 +135,21 @@ def test_a_reaction_across_the_seam_is_refused_or_computed_as_a_whole_by_the_oth
     assert open_run(refused).stage("activity")["Ni"].status == "failed"
 
 
+def test_a_file_may_ask_what_becomes_of_a_surface_at_work(tmp_path: Path) -> None:
+    alloy = Structure.from_spacegroup("Pm-3m", Lattice.cubic(3.7), ["Au", "Cu"], [[0, 0, 0], [0, 0.5, 0.5]])
+    service = {"water": "false", "min_length": 2.0, "min_thickness": 7.0, "potential": "[0.0, 0.5]", "max_steps": 30}
+    stages = {"stages": json.dumps([*STAGES, "service"])}
+    tables = {"campaign": stages, "service": service | {"margin": '{ min = 5.0, otherwise = "flag" }'}}
+    file = campaign_file(tmp_path, {"Cu3Au": alloy}, **tables)
+    run = tmp_path / "run"
+    done = dpa4("screen", file, "--out", run)
+    assert done.exit_code == 0, done.output
+    verdict = open_run(run).stage("service")["Cu3Au"]
+    assert verdict.values["segregating"] in ("Cu", "Au") and "decomposition_energy" not in verdict.values
+    assert verdict.values["margin"] <= verdict.values["dissolution_potential"] - 0.5 + 1e-9
+    assert "margin_too_low" in {reason.code for reason in verdict.reasons} and verdict.status == "flagged"
+
+
 def test_adsorbates_beside_are_of_another_level_and_meet_no_others(tmp_path: Path) -> None:
     other = {"model": '"toy_potentials:PlainMorse"', "references": "{ O = -1.0 }"}
     file = campaign_file(tmp_path, {"Ni": metal("Ni", 3.5)}, reroute=other)
