@@ -63,6 +63,18 @@ def relax_atomate2(structures: list[Atoms], checkpoint: str, fmax: float) -> lis
     return energies
 
 
+def relax_sites(structures: list[Atoms], calculator: Calculator, fmax: float, max_steps: int) -> list[float]:
+    """ASE's LBFGS in a fixed cell, one structure at a time, with the atoms fixed that are."""
+    from ase.optimize import LBFGS
+
+    energies = []
+    for atoms in structures:
+        atoms.calc = calculator
+        LBFGS(atoms, logfile=None).run(fmax=fmax, steps=max_steps)
+        energies.append(float(atoms.get_potential_energy()))
+    return energies
+
+
 def relax_chgnet(structures: list[Atoms], fmax: float) -> list[float]:
     """CHGNet's own relaxation, one structure at a time; its energies are on another scale."""
     from chgnet.model import StructOptimizer
@@ -85,6 +97,9 @@ def main() -> None:
     if request["task"] == "static":
         calculator = reference_calculator(request["checkpoint"])
         run = lambda chosen: static(chosen, calculator)  # noqa: E731
+    elif request["task"] == "sites":
+        calculator = reference_calculator(request["checkpoint"])
+        run = lambda chosen: relax_sites(chosen, calculator, request["fmax"], request["max_steps"])  # noqa: E731
     elif request["task"] == "atomate2":
         run = lambda chosen: relax_atomate2(chosen, request["checkpoint"], request["fmax"])  # noqa: E731
     else:
