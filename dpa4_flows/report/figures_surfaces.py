@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import cycle, islice
+from itertools import cycle
 
 import numpy as np
 
@@ -38,18 +38,22 @@ def basis(origins: Iterable[Provenance]) -> str:
 
 def surface_figures(documents: Mapping[str, SurfaceDocument]) -> list[Block]:
     """The shape of each crystal, and what has no surface energy."""
-    shapes = {name: document for name, document in documents.items() if document.shape is not None}
-    facets = [one.facet for document in shapes.values() for one in document.terminations if one.lowest]
-    colours = facet_colours(facets)
+    shapes: dict[str, SurfaceDocument] = {}
+    n_shapes = 0
+    for name, document in documents.items():  # each is read from disk, and has its slabs in it
+        n_shapes += document.shape is not None
+        if document.shape is not None and len(shapes) < _SHAPES:
+            shapes[name] = document
+    colours = facet_colours(t.facet for document in shapes.values() for t in document.terminations if t.lowest)
     blocks: list[Block] = []
     if shapes:
         caption = (
             "Wulff shapes from the facets that have a surface energy, clean and at 0 K: a facet that was not cut, or "
             "has no slab, may be missing. "
         )
-        pictures = [_shape(name, document, colours) for name, document in islice(shapes.items(), _SHAPES)]
+        pictures = [_shape(name, document, colours) for name, document in shapes.items()]
         caption += basis(document.provenance for document in shapes.values())
-        blocks.append(GalleryBlock("shapes", "Equilibrium shapes", caption, pictures, first_of(len(shapes), _SHAPES)))
+        blocks.append(GalleryBlock("shapes", "Equilibrium shapes", caption, pictures, first_of(n_shapes, _SHAPES)))
     return [*blocks, *refusals("surface", "surface energy", documents)]
 
 
@@ -132,7 +136,9 @@ def adsorption_figures(documents: Mapping[str, AdsorptionDocument]) -> list[Bloc
     best: list[Picture] = []
     lost: list[Picture] = []
     n_best = n_lost = 0
+    origins: list[Provenance] = []
     for name, document in documents.items():
+        origins.append(document.provenance)
         for facet in document.facets:
             for site in facet.sites:
                 if site.structure is None:
@@ -146,11 +152,11 @@ def adsorption_figures(documents: Mapping[str, AdsorptionDocument]) -> list[Bloc
         "there is one adsorbate (dashed), and from the side, cut where it is bound. E is electronic, from the gas "
         "references; ΔG at 298 K and 0 V; both of one coverage, without water. "
     )
-    caption += basis(document.provenance for document in documents.values())
     ends = (
         "The adsorbate did not stay what it was, or the surface did not, so that these energies are of something else "
         "and count nowhere. One example of each kind. "
     )
+    caption, ends = caption + basis(origins), ends + basis(origins)
     found = (
         GalleryBlock("best-sites", "Best sites", caption, best, first_of(n_best, _SITES)),
         GalleryBlock("lost-sites", "Sites that went wrong", ends, lost, first_of(n_lost, _SITES), folded=True),

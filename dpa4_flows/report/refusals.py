@@ -82,10 +82,12 @@ def refusals(name: str, what: str, documents: Mapping[str, Any]) -> list[TableBl
         what: has no number, in words.
         documents: by the name of their structure.
     """
-    found = _together(refusal for one, document in documents.items() for refusal in _of(one, document))
-    left_out = sum(
-        entry.n_terminations for d in documents.values() for entry in _skipped(d) if entry.code == _BY_DESIGN
-    )
+    told: list[Refusal] = []
+    left_out = 0
+    for one, document in documents.items():
+        told += _of(one, document)
+        left_out += sum(entry.n_terminations for entry in _skipped(document) if entry.code == _BY_DESIGN)
+    found = _together(told)
     if not found:
         return []
     found.sort(key=lambda refusal: not refusal.refused)  # stable: by material within each kind
