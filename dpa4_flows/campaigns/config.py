@@ -6,7 +6,6 @@ they find. Paths in it are relative to the file.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from pydantic import BeforeValidator, ValidationError, create_model, model_validator
 
 from dpa4_core.digests import digest
-from dpa4_core.strict import read_toml
+from dpa4_core.strict import meant, read_toml
 from dpa4_flows.campaigns.funnel import Funnel
 from dpa4_flows.campaigns.kind import CampaignKind, find_kind
 from dpa4_flows.campaigns.sections import (
@@ -286,7 +285,4 @@ def _unknown_key(location: tuple[int | str, ...], schema: type[Section], kind: C
         ]
     valid = list(valid_type.model_fields)
     where = f"[{'.'.join(sections)}]" if sections else "the top level"
-    close = difflib.get_close_matches(unknown, valid, n=1)
-    if close:
-        return f"unknown key {unknown!r} in {where}; did you mean {close[0]!r}?"
-    return f"unknown key {unknown!r} in {where}; valid keys are {', '.join(valid)}"
+    return f"unknown key {unknown!r} in {where}; {meant(unknown, valid)}"

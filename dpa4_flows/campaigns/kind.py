@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
+from dpa4_core.strict import meant
 from dpa4_flows.campaigns.funnel import Funnel
 from dpa4_flows.campaigns.sections import CampaignSection, ConfigError
 from dpa4_flows.campaigns.stage import Stage
@@ -58,7 +58,7 @@ class CampaignKind:
 
     def _imported(self, name: str, known: list[str]) -> Stage:
         if ":" not in name:
-            raise ConfigError(f"campaign.stages: unknown stage {name!r}{_closest(name, known)}")
+            raise ConfigError(f"campaign.stages: unknown stage {name!r}; {meant(name, known)}")
         found = _import(name, "campaign.stages")
         if not isinstance(found, Stage):
             raise ConfigError(f"campaign.stages: {name!r} is not a stage")
@@ -79,7 +79,7 @@ def find_kind(name: str) -> CampaignKind:
     installed = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
     path = ({**installed, **_BUILT_IN}).get(name, name)
     if ":" not in path:
-        raise ConfigError(f"campaign.kind = {name!r} is unknown; choose from {kind_names()}")
+        raise ConfigError(f"campaign.kind = {name!r} is unknown; {meant(name, kind_names())}")
     found = _import(path, "campaign.kind")
     if not isinstance(found, CampaignKind):
         raise ConfigError(f"campaign.kind = {name!r} is not a kind of campaign")
@@ -93,9 +93,3 @@ def _import(path: str, key: str) -> object:
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{key}: {path!r} cannot be imported: {error}") from None
     return found
-
-
-def _closest(name: str, known: list[str]) -> str:
-    """``; did you mean X?``, or all there are."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; choose from {known}"

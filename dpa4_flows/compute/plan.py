@@ -24,7 +24,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from monty.json import MSONable
 from pymatgen.core import Molecule, Structure
@@ -104,6 +104,7 @@ class Property(MSONable, ABC, Generic[D]):
         name: of the property, also in keys.
         document: type of what the plan returns.
         keeps_failures: whether a document with an error is stored and found again; else the next run tries again.
+        anew: whether documents are made anew each time, since what they rest on may change.
         starts_from_rest: whether it is one of relaxed crystals, which whoever asks for it has to relax first.
         figures: ``package.module:function`` of documents by the name of their structure, gives the blocks of a page.
         caveats: what to know before its numbers are quoted, one sentence each.
@@ -112,6 +113,7 @@ class Property(MSONable, ABC, Generic[D]):
     name: ClassVar[str]
     document: ClassVar[type[Document]]
     keeps_failures: ClassVar[bool] = False
+    anew: ClassVar[bool] = False
     starts_from_rest: ClassVar[bool] = False
     figures: ClassVar[str] = ""
     caveats: ClassVar[tuple[str, ...]] = ()
@@ -139,6 +141,12 @@ class Property(MSONable, ABC, Generic[D]):
         """Calculations of its plan and their atoms, for a dry run; None where only the plan itself can tell."""
         return None
 
+    def located(self) -> Self:
+        """With absolute paths, which hold in the folder of a job; here those of the properties among its settings."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        inner = {name: value.located() for name, value in values.items() if isinstance(value, Property)}
+        return dataclasses.replace(self, **inner)
+
     @abstractmethod
     def plan(self, crystal: Crystal) -> Plan[D]:
         """Ask for calculations, step by step, and return the document.
@@ -163,8 +171,10 @@ class Property(MSONable, ABC, Generic[D]):
         return cast("D", self.document(**told, **self.facts(crystal, error)))
 
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
-        """What else the document of a crystal without an answer has to say."""
-        return {}
+        """What else the document of a crystal without an answer has to say: by default its formula and the settings."""
+        known = {"formula": crystal.structure.composition.reduced_formula, **vars(self)}
+        required = {name for name, field in self.document.model_fields.items() if field.is_required()}
+        return {name: value for name, value in known.items() if name in required}
 
     def settings(self, model: ModelRef) -> dict[str, Any]:
         """Every setting that changes the numbers."""
@@ -173,7 +183,7 @@ class Property(MSONable, ABC, Generic[D]):
 
     def key(self, crystal: Crystal, model: ModelRef) -> str | None:
         """Key under which the document is stored; None for one that is made anew each time."""
-        return f"{self.name} {relaxation_key(crystal.structure, model, self.settings(model))}"
+        return None if self.anew else f"{self.name} {relaxation_key(crystal.structure, model, self.settings(model))}"
 
     def origin(self, crystal: Crystal | Crystals) -> Provenance:
         """Where a document on ``crystal`` comes from."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
-from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.schemas import AnswerDocument, Document
 
 
 class ActivityStep(Document):
@@ -47,7 +47,7 @@ class ActivityFacet(Document):
     reasons: list[Reason] = Field(default_factory=list, description="What to know of these numbers, with codes")
 
 
-class ActivityDocument(Document):
+class ActivityDocument(AnswerDocument):
     """Activity of the facets of one crystal for one reaction, by the computational hydrogen electrode."""
 
     formula: str = Field(description="Reduced formula")
@@ -153,6 +153,3 @@ class ActivityDocument(Document):
     facets: list[ActivityFacet] = Field(default_factory=list, description="Every termination with a slab")
     converged: bool = Field(False, description="Whether every slab and every intact site reached its fmax")
     warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
-    error: str | None = Field(None, description="One sentence if there is no activity")
-    error_code: str | None = Field(None, description="The same for programs")
-    provenance: Provenance

@@ -54,6 +54,14 @@ class Provenance(Document):
     created: datetime = Field(default_factory=lambda: datetime.now(UTC), description="Time of creation, UTC")
 
 
+class AnswerDocument(Document):
+    """Base of what is said of one crystal: where there is no answer, the error says why."""
+
+    error: str | None = Field(None, description="Why there is no answer, one sentence")
+    error_code: str | None = Field(None, description="The same for programs")
+    provenance: Provenance
+
+
 class RelaxationDocument(Document):
     """One relaxed structure, or the sentence that says why there is none."""
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.documents.quantities import Quantity
-from dpa4_flows.documents.schemas import Document, HullDocument, Provenance
+from dpa4_flows.documents.schemas import AnswerDocument, Document, HullDocument, Provenance
 
 PartVerdict = Literal["stable", "metastable", "marginal", "unstable", "unknown", "not asked"]
 """`marginal`: the calculation cannot decide; `metastable`: above the hull, but within reach of synthesis; `unknown`: it
@@ -16,16 +16,13 @@ failed, or nothing is known that competes."""
 OverallVerdict = Literal["stable", "metastable", "undecided", "unstable"]
 
 
-class StabilityPart(Document):
+class StabilityPart(AnswerDocument):
     """Base of the parts: what was concluded, and what it rests on."""
 
     verdict: Annotated[PartVerdict, Quantity("Verdict", priority=10)]
     reason: str = Field(description="One sentence; the error if the part could not be computed")
-    error: str | None = Field(None, description="Why the part could not be computed")
-    error_code: str | None = Field(None, description="The same for logic")
     converged: bool = Field(description="Whether every relaxation of the part reached its fmax")
     warnings: list[str] = Field(default_factory=list)
-    provenance: Provenance
 
 
 class RelaxedPart(Document):
@@ -158,7 +155,7 @@ class FollowedPart(StabilityPart):
     structure: dict[str, Any] | None = Field(None, description="The last structure; None if nothing lower was found")
 
 
-class StabilityDocument(Document):
+class StabilityDocument(AnswerDocument):
     """Is it stable? Against other phases, against strain, against displacements; each part only if it was asked for."""
 
     formula: str = Field(description="Reduced formula")
@@ -175,9 +172,6 @@ class StabilityDocument(Document):
     elastic: ElasticPart | None = None
     phonons: PhononPart | None = None
     followed: FollowedPart | None = Field(None, description="Only where phonons are unstable")
-    error: str | None = Field(None, description="Why nothing could be computed")
-    error_code: str | None = Field(None, description="The same for logic")
-    provenance: Provenance
 
     @property
     def failed(self) -> bool:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
-from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.schemas import AnswerDocument, Document
 
 
 class SkippedTerminations(Document):
@@ -103,7 +103,7 @@ class AdsorptionFacet(Document):
         return min(intact, key=lambda site: site.adsorption_energy or 0.0, default=None)
 
 
-class AdsorptionDocument(Document):
+class AdsorptionDocument(AnswerDocument):
     """Adsorption on the facets of one crystal: every site, and the best one of each facet."""
 
     formula: str = Field(description="Reduced formula")
@@ -141,9 +141,6 @@ class AdsorptionDocument(Document):
     )
     converged: bool = Field(False, description="Whether every clean slab and every intact site reached its fmax")
     warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
-    error: str | None = Field(None, description="One sentence if there are no adsorption energies")
-    error_code: str | None = Field(None, description="The same for programs")
-    provenance: Provenance
 
     def best(self, adsorbate: str) -> dict[str, AdsorptionSite]:
         """The best site of an adsorbate by the name of the termination."""

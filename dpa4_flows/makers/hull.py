@@ -32,17 +32,8 @@ from dpa4_flows.store.table import TableRef, open_for_job
 D = TypeVar("D", bound=Document)
 
 
-class _Located:
-    """A Maker whose property names files, which have to be found in the folder of a job."""
-
-    property: Any
-
-    def __post_init__(self) -> None:
-        self.property = self.property.located()
-
-
 @dataclass
-class TogetherMaker(_Located, PropertyMaker[D]):
+class TogetherMaker(PropertyMaker[D]):
     """One job that looks at all its structures together and gives one document; the fields are those of
     `PropertyMaker`. For more than some hundred structures make a campaign, whose jobs carry ids instead of structures.
     """
@@ -109,7 +100,7 @@ class HullComparisonMaker(TogetherMaker[HullComparisonDocument]):
 
 
 @dataclass
-class PourbaixMaker(_Located, PropertyMaker[PourbaixDocument]):
+class PourbaixMaker(PropertyMaker[PourbaixDocument]):
     """Stability of structures in water, one `PourbaixDocument` each in the output."""
 
     property: Pourbaix = field(default_factory=Pourbaix)

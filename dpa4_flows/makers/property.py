@@ -73,6 +73,9 @@ class PropertyMaker(Maker, Generic[D]):
     retry_errors: bool = False
     shared_table: bool = False
 
+    def __post_init__(self) -> None:
+        self.property = self.property.located()
+
     @takes_table
     @takes_model(job(output_schema=PropertySet))
     def make(

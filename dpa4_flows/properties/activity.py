@@ -233,7 +233,7 @@ class Activity(Property[ActivityDocument]):
         document.warnings.append(Reason(code="rerouted_beside", sentence=words))
 
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
-        return {"formula": crystal.structure.composition.reduced_formula, "reaction": self.reaction}
+        return super().facts(crystal, error) | {"reaction": self.reaction}
 
     def _document(
         self,

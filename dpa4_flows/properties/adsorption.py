@@ -221,7 +221,7 @@ class Adsorption(Property[AdsorptionDocument]):
 
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
         seam = self._seam(crystal) if error.code == SEAM else {}
-        return {"formula": crystal.structure.composition.reduced_formula, "refused": _refused(seam)}
+        return super().facts(crystal, error) | {"refused": _refused(seam)}
 
     def _seam(self, crystal: Crystal) -> dict[str, Reason]:
         """What the +U policy of the model means for adsorbates on this crystal, by their name."""

@@ -9,7 +9,6 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
 from dpa4_flows.compute.relaxed import TIGHT_FMAX, Relaxed
 from dpa4_flows.documents.schemas import Document
-from dpa4_flows.model_ref import ModelRef
 
 D = TypeVar("D", bound=Document)
 
@@ -34,9 +33,7 @@ class AtRest(Property[D]):
 
     name: ClassVar[str] = "at rest"
     document: ClassVar[type[Document]] = Document
-
-    def key(self, crystal: Crystal, model: ModelRef) -> None:
-        return None
+    anew: ClassVar[bool] = True
 
     def plan(self, crystal: Crystal) -> Plan[D]:
         relaxed = (yield {"relaxed": Ask(self.relaxation, crystal)})["relaxed"]
@@ -64,9 +61,7 @@ class Unread(Property[Any]):
 
     name: ClassVar[str] = "unread"
     document: ClassVar[type[Document]] = Document
-
-    def key(self, crystal: Crystal, model: ModelRef) -> None:
-        return None
+    anew: ClassVar[bool] = True
 
     def plan(self, crystal: Crystal) -> Plan[Any]:
         raise PlanError(self.error, "refused")

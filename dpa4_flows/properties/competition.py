@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
@@ -120,6 +120,8 @@ class Competing(Property[D]):
         materials_project: whether it is asked for structures; "energies": its energies compete, and nothing else.
     """
 
+    anew: ClassVar[bool] = True  # what competes may change
+
     relaxation: Relaxed = PUSHED
     relax: bool = True
     corrections: str = "auto"
@@ -148,9 +150,6 @@ class Competing(Property[D]):
     def settings(self, model: ModelRef) -> dict[str, Any]:
         at = {} if self.temperature is None else {"temperature": self.temperature}
         return {**self.calculation.settings(model), "corrections": self.corrections, **at}
-
-    def key(self, crystal: Crystal | Crystals, model: ModelRef) -> None:
-        """None: what competes may change."""
 
     def standing(self, subject: Crystal | Crystals, further: Iterable[str] = ()) -> Steps[Standing]:
         """Ask for the candidates and all that competes with them, in one step.

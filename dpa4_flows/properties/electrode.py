@@ -22,7 +22,7 @@ from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
 from dpa4_flows.compute.relaxed import PUSHED, Relaxed
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
-from dpa4_flows.documents.schemas import Document, Provenance, RelaxationDocument
+from dpa4_flows.documents.schemas import AnswerDocument, Document, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.reference.bundled_phases import bundled_relaxations
@@ -34,7 +34,7 @@ _VOLTAGE_VOID = ("saddle", "saddle_charged", "across_u_seam")
 _VOLUME_VOID = ("saddle", "saddle_charged", "unreliable_vdw")
 
 
-class ElectrodeDocument(Document):
+class ElectrodeDocument(AnswerDocument):
     """An insertion electrode between one discharged and one charged composition."""
 
     working_ion: str = Field(description="Element that moves")
@@ -148,9 +148,6 @@ class ElectrodeDocument(Document):
         float | None, Quantity("Host displacement", "Å", 2, "largest of a host atom on charging", detail=True)
     ] = Field(None, description="Largest displacement of a host atom relative to the cell on charging, Å")
     warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
-    error: str | None = Field(None, description="Why there is no voltage, one sentence")
-    error_code: str | None = Field(None, description="The same for programs")
-    provenance: Provenance
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -13,11 +13,11 @@ from dpa4_flows.analysis.equation_of_state import MIN_POINTS, STRAINS, Form, fit
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
-from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.part import had_room, whole_crystal
 
 
-class EquationOfStateDocument(Document):
+class EquationOfStateDocument(AnswerDocument):
     """Equation of state of one crystal at 0 K, of cells of one shape."""
 
     formula: str = Field(description="Reduced formula")
@@ -38,9 +38,6 @@ class EquationOfStateDocument(Document):
     residual: float | None = Field(None, description="Root mean square of what the fit leaves, eV/atom")
     converged: bool = Field(False, description="Whether the atoms of every cell reached fmax")
     doubts: list[Reason] = Field(default_factory=list, description="Why the fit may mean little; empty if it is good")
-    error: str | None = Field(None, description="One sentence if there is no equation of state")
-    error_code: str | None = Field(None, description="The same for programs")
-    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -106,6 +103,3 @@ class EquationOfState(Property[EquationOfStateDocument]):
             doubts=doubts,
             provenance=self.origin(crystal),
         )
-
-    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
-        return {"formula": crystal.structure.composition.reduced_formula, "form": self.form}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -13,7 +13,6 @@ from dpa4_flows.analysis.thermodynamics import check_temperature
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Plan, PlanError
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.schemas import HullDocument
-from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.view import View, Viewed, ViewSet, caveat
 
@@ -57,6 +56,7 @@ class GibbsEnergies(Viewed):
     name: ClassVar[str] = "gibbs"
     document: ClassVar[type[GibbsDocument]] = GibbsDocument
     several: ClassVar[type[GibbsSet]] = GibbsSet
+    anew: ClassVar[bool] = True  # what competes may change
 
     temperatures: tuple[float, ...] = (300.0, 600.0, 900.0, 1200.0, 1500.0)
     hull: Hull = field(default_factory=Hull)
@@ -69,13 +69,6 @@ class GibbsEnergies(Viewed):
         for temperature in self.temperatures:
             check_temperature(temperature)
         self.hull.check()
-
-    def located(self) -> Self:
-        """With absolute paths, which hold in the folder of a job."""
-        return replace(self, hull=self.hull.located())
-
-    def key(self, crystal: Crystal | Crystals, model: ModelRef) -> None:
-        """None: what competes may change."""
 
     def plan(self, crystal: Crystal | Crystals) -> Plan[Any]:
         subject = crystal if isinstance(crystal, Crystals) else Crystals((crystal,))

@@ -16,7 +16,7 @@ from dpa4_flows.analysis.thermodynamics import at_temperature
 from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError
 from dpa4_flows.documents.provenance import energy_frame, provenance
 from dpa4_flows.documents.quantities import STD, Quantity
-from dpa4_flows.documents.schemas import Document, EnergyFrame, HullDocument, Provenance
+from dpa4_flows.documents.schemas import AnswerDocument, Document, EnergyFrame, HullDocument, Provenance
 from dpa4_flows.properties.competition import Competing, Standing, together
 
 
@@ -135,17 +135,14 @@ class HullValues(Document):
     ] = Field(0, description="Competing phases in the chemical system")
 
 
-class HullPlace(HullValues):
+class HullPlace(HullValues, AnswerDocument):
     """Where one structure lies with respect to the hull of its chemical system; no distance where nothing is known."""
 
     verdict: Annotated[str | None, Quantity("Verdict", priority=10)] = Field(
         None, description="Stable, above the hull, or unknown, and why, in words"
     )
     document: HullDocument | None = Field(None, description="All that is known of the place")
-    error: str | None = Field(None, description="Why there is none, one sentence")
-    error_code: str | None = Field(None, description="The same for logic")
     warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
-    provenance: Provenance
 
 
 @dataclass(frozen=True)

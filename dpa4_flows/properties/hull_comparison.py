@@ -25,7 +25,7 @@ from dpa4_flows.analysis.hull_comparison import (
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Plan, PlanError, Property
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.quantities import Quantity
-from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.competition import together
 from dpa4_flows.properties.part import whole_crystal
@@ -42,7 +42,7 @@ class Comparison(Document):
     crystals: Agreement = Field(description="Where a crystal counts once, in the lowest of its states in the file")
 
 
-class PhaseComparison(Document):
+class PhaseComparison(AnswerDocument):
     """One crystal on the hull of a model and on that of a file of computed entries, by the first correction scheme."""
 
     entry: Annotated[str | None, Quantity("Entry")] = Field(None, description="Id of the crystal in the file")
@@ -54,12 +54,9 @@ class PhaseComparison(Document):
     )
     formation_expected: float | None = Field(None, description="Formation energy in the file, eV/atom")
     formation_found: float | None = Field(None, description="Formation energy by the model, eV/atom")
-    error: str | None = Field(None, description="Why there is no comparison, one sentence")
-    error_code: str | None = Field(None, description="The same for logic")
-    provenance: Provenance
 
 
-class HullComparisonDocument(Document):
+class HullComparisonDocument(AnswerDocument):
     """The hull of a model against that of a file of computed entries."""
 
     n_entries: int = Field(0, description="Entries in the file")
@@ -70,9 +67,6 @@ class HullComparisonDocument(Document):
     asked: list[str | None] = Field(
         default_factory=list, description="Id of each crystal that was asked for; null if it is none in the file"
     )
-    error: str | None = Field(None, description="Why there is no comparison, one sentence")
-    error_code: str | None = Field(None, description="The same for logic")
-    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -92,6 +86,7 @@ class HullComparison(Property[Any]):
 
     name: ClassVar[str] = "hull comparison"
     document: ClassVar[type[PhaseComparison]] = PhaseComparison
+    anew: ClassVar[bool] = True  # the file may change
 
     entries: str = ""
     relaxation: Relaxed = field(default_factory=Relaxed)
@@ -109,9 +104,6 @@ class HullComparison(Property[Any]):
 
     def settings(self, model: ModelRef) -> dict[str, Any]:
         return self.relaxation.settings(model)
-
-    def key(self, crystal: Crystal | Crystals, model: ModelRef) -> None:
-        """None: the file may change."""
 
     def failed(self, crystal: Crystal | Crystals, error: PlanError) -> Any:
         why = {"error": str(error), "error_code": error.code}

@@ -23,14 +23,14 @@ from dpa4_flows.analysis.pourbaix import (
 )
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError
-from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.schemas import AnswerDocument
 from dpa4_flows.properties.competition import Competing, with_elements
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.reference.entries import chemical_system
 from dpa4_flows.reference.ions import BUNDLED, read_ions
 
 
-class PourbaixDocument(Document):
+class PourbaixDocument(AnswerDocument):
     """How far a solid is from the stable species in water."""
 
     formula: str = Field(description="Reduced formula")
@@ -49,9 +49,6 @@ class PourbaixDocument(Document):
     solid: str = Field("", description="Name of the solid among the species")
     species: list[dict[str, Any]] = Field(default_factory=list, description="Solids and ions (pymatgen), to draw it")
     warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
-    error: str | None = Field(None, description="Why there is no answer, one sentence")
-    error_code: str | None = Field(None, description="The same for logic")
-    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -134,10 +131,6 @@ class Pourbaix(Competing[PourbaixDocument]):
             warnings=list(rivals.notes),
             provenance=self.origin(crystal),
         )
-
-    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
-        formula = crystal.structure.composition.element_composition.reduced_formula
-        return {"formula": formula, "concentration": self.concentration}
 
 
 def diagram_of(document: PourbaixDocument) -> tuple[PourbaixEntry, PourbaixDiagram]:

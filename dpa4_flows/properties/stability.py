@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.stability import NOT_ASKED, PARTS, Part, hull_part, overall_verdict, space_group
@@ -68,10 +68,6 @@ class Stability(Property[Any]):
         for part in (self.relaxation, self.elastic, self.phonons, self.hull):
             if part is not None:
                 part.check()
-
-    def located(self) -> Self:
-        """With absolute paths, which hold in the folder of a job."""
-        return self if self.hull is None else replace(self, hull=self.hull.located())
 
     def settings(self, model: ModelRef) -> dict[str, Any]:
         parts = {"relax": self.relaxation, "elastic": self.elastic, "phonons": self.phonons, "hull": self.hull}

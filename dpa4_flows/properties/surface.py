@@ -20,7 +20,7 @@ from dpa4_flows.analysis.wulff import wulff
 from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystal, Plan, PlanError, Property, checked
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
-from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.documents.surfaces import SkippedTerminations
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.chemical_potentials import ChemicalPotentials, RegionDocument
@@ -66,7 +66,7 @@ class EquilibriumShape(Document):
     area_fractions: dict[str, float] = Field(description="Share of the area of each facet; 0 if it does not appear")
 
 
-class SurfaceDocument(Document):
+class SurfaceDocument(AnswerDocument):
     """Surface energies and equilibrium shape of one crystal, clean and at 0 K."""
 
     formula: str = Field(description="Reduced formula")
@@ -88,9 +88,6 @@ class SurfaceDocument(Document):
     )
     converged: bool = Field(False, description="Whether every slab reached its fmax")
     warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
-    error: str | None = Field(None, description="One sentence if there are no surface energies")
-    error_code: str | None = Field(None, description="The same for programs")
-    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -240,9 +237,6 @@ class SurfaceEnergies(Property[SurfaceDocument]):
 
     def _how(self) -> tuple[int, float, float, int]:
         return self.max_index, self.min_thickness, self.vacuum, self.max_terminations
-
-    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
-        return {"formula": crystal.structure.composition.reduced_formula}
 
     def _cuts(self, crystal: Crystal) -> Cuts:
         found = slabs_of(crystal, *self._how(), nonstoichiometric=bool(self._given))

@@ -13,7 +13,7 @@ from pymatgen.entries.computed_entries import ComputedEntry
 from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
 from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError, Property
-from dpa4_flows.documents.schemas import Document, HullDocument, Provenance
+from dpa4_flows.documents.schemas import AnswerDocument, Document, HullDocument, Provenance
 from dpa4_flows.properties.competition import Competing, Standing, together
 from dpa4_flows.properties.hull import place
 
@@ -28,14 +28,11 @@ class View(Document):
     provenance: Provenance | None = None
 
 
-class ViewSet(Document):
+class ViewSet(AnswerDocument):
     """Base of what is read off a hull for some structures, one `View` each in ``documents``."""
 
     documents: list[Any]
     warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
-    error: str | None = Field(None, description="Why there are none at all")
-    error_code: str | None = Field(None, description="The same for logic")
-    provenance: Provenance
 
 
 @dataclass(frozen=True)
