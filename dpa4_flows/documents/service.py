@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
-from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.documents.surfaces import SkippedTerminations
 
 
@@ -24,7 +24,7 @@ class SurfaceExchange(Document):
     reasons: list[Reason] = Field(default_factory=list, description="What to know of it, with codes")
 
 
-class SegregationDocument(Document):
+class SegregationDocument(AnswerDocument):
     """Exchanges of surface atoms with atoms of other elements inside, clean and in vacuum."""
 
     formula: str = Field(description="Reduced formula")
@@ -50,9 +50,6 @@ class SegregationDocument(Document):
     )
     converged: bool = Field(False, description="Whether every slab reached its fmax")
     warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
-    error: str | None = Field(None, description="One sentence if there are no energies")
-    error_code: str | None = Field(None, description="The same for programs")
-    provenance: Provenance
 
 
 class RemovedAtom(Document):
@@ -68,7 +65,7 @@ class RemovedAtom(Document):
     reasons: list[Reason] = Field(default_factory=list, description="What to know of it, with codes")
 
 
-class DissolutionDocument(Document):
+class DissolutionDocument(AnswerDocument):
     """Potentials at which atoms of the surface, and the crystal as a whole, dissolve in water."""
 
     formula: str = Field(description="Reduced formula")
@@ -96,12 +93,9 @@ class DissolutionDocument(Document):
     ] = Field(None, description="At which all its metals dissolve together, V; null where not all are metals with ions")
     converged: bool = Field(False, description="Whether every slab reached its fmax")
     warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
-    error: str | None = Field(None, description="One sentence if there are no potentials")
-    error_code: str | None = Field(None, description="The same for programs")
-    provenance: Provenance
 
 
-class ServiceDocument(Document):
+class ServiceDocument(AnswerDocument):
     """Whether a crystal and its surface last at a pH and in a window of potentials."""
 
     formula: str = Field(description="Reduced formula")
@@ -148,6 +142,3 @@ class ServiceDocument(Document):
         ),
     ] = Field(None, description="Lower one of both potentials minus the upper end of the window, V")
     warnings: list[Reason] = Field(default_factory=list, description="What is missing, and what to know")
-    error: str | None = Field(None, description="One sentence if nothing is known")
-    error_code: str | None = Field(None, description="The same for programs")
-    provenance: Provenance

@@ -13,7 +13,7 @@ from dpa4_flows.analysis.stability import primitive_cell
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
-from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic
@@ -21,7 +21,7 @@ from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic
 _MODEL = "a model, of magnitude and order; a metal's electrons conduct besides"
 
 
-class HeatConductivityDocument(Document):
+class HeatConductivityDocument(AnswerDocument):
     """Thermal conductivity of one crystal's lattice by models that need no third-order force constants."""
 
     formula: str = Field(description="Reduced formula")
@@ -50,9 +50,6 @@ class HeatConductivityDocument(Document):
     gruneisen_from: Literal["phonons", "poisson"] | None = Field(None, description="Where it comes from")
     converged: bool = Field(False, description="Whether everything below reached its fmax")
     doubts: list[Reason] = Field(default_factory=list)
-    error: str | None = Field(None, description="One sentence if there is nothing")
-    error_code: str | None = Field(None, description="The same for programs")
-    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -131,6 +128,3 @@ class HeatConductivity(Property[HeatConductivityDocument]):
             words = f"no Grüneisen parameter from phonons ({why}): that of the Poisson ratio stands in"
             doubts.append(Reason(code="imaginary_modes" if document.error is None else "no_phonons", sentence=words))
         return document.gruneisen_acoustic
-
-    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
-        return {"formula": crystal.structure.composition.reduced_formula}

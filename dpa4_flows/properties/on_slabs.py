@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from pymatgen.core import Structure
 
@@ -97,9 +97,6 @@ class OnSlabs(Property[D]):
     def options(self) -> RelaxOptions:
         """How slabs relax."""
         return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
-
-    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
-        return {"formula": crystal.structure.composition.reduced_formula}
 
     def relaxed_slabs(self, crystal: Crystal) -> Steps[tuple[list[HeldSlab], list[SkippedTerminations]]]:
         """Ask for all clean slabs in one step; what has none says why.

@@ -17,7 +17,7 @@ from dpa4_flows.analysis.phonons import IMAGINARY_THZ, NOISE_THZ
 from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError, Property
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
-from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.part import whole_crystal
@@ -41,7 +41,7 @@ class DisplacementRow(Document):
     by_element: dict[str, float] = Field(description="Mean square displacement along an axis (U_iso), Å²")
 
 
-class PhononBandsDocument(Document):
+class PhononBandsDocument(AnswerDocument):
     """Phonons of one crystal along lines and by frequency. Frequencies in THz, imaginary ones negative."""
 
     formula: str = Field(description="Reduced formula")
@@ -64,9 +64,6 @@ class PhononBandsDocument(Document):
     polar_splitting: bool = Field(False, description="Whether Born charges and a dielectric tensor were given (LO-TO)")
     converged: bool = Field(False, description="Whether the crystal was at rest before it was displaced")
     doubts: list[Reason] = Field(default_factory=list)
-    error: str | None = Field(None, description="One sentence if there are no phonons")
-    error_code: str | None = Field(None, description="The same for programs")
-    provenance: Provenance
 
 
 Tensor = float | tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
@@ -197,9 +194,6 @@ class PhononBands(Property[PhononBandsDocument]):
             doubts=_doubts(lowest, rest),
             provenance=self.origin(crystal),
         )
-
-    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
-        return {"formula": crystal.structure.composition.reduced_formula}
 
 
 def _doubts(lowest: float, rest: float) -> list[Reason]:

@@ -21,7 +21,7 @@ from dpa4_flows.analysis.stability import primitive_cell
 from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError, Property, checked
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
-from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.properties.phonons import LOOSE_FMAX, requests, set_forces, supercells
@@ -46,7 +46,7 @@ class TemperatureRow(Document):
     gruneisen: float | None = Field(None, description="α B V / C_V, dimensionless; null at 0 K")
 
 
-class QuasiHarmonicDocument(Document):
+class QuasiHarmonicDocument(AnswerDocument):
     """Thermal expansion of one crystal in the quasi-harmonic approximation; cells keep their shape."""
 
     formula: str = Field(description="Reduced formula")
@@ -71,9 +71,6 @@ class QuasiHarmonicDocument(Document):
     n_supercell_atoms: int | None = Field(None, description="Atoms of the supercells")
     converged: bool = Field(False, description="Whether the atoms of every cell reached fmax")
     doubts: list[Reason] = Field(default_factory=list)
-    error: str | None = Field(None, description="One sentence if there is nothing")
-    error_code: str | None = Field(None, description="The same for programs")
-    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -181,9 +178,6 @@ class QuasiHarmonic(Property[QuasiHarmonicDocument]):
                 for one in structures[1:]
             ),
         ]
-
-    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
-        return {"formula": crystal.structure.composition.reduced_formula}
 
 
 def _row(facts: dict[str, Any]) -> TemperatureRow:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.dissolution import PER_PH
@@ -13,7 +13,6 @@ from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.service import DissolutionDocument, SegregationDocument, ServiceDocument
-from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.dissolution import Dissolution
 from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument
 from dpa4_flows.properties.segregation import Segregation
@@ -37,6 +36,7 @@ class Service(Property[ServiceDocument]):
 
     name: ClassVar[str] = "service"
     document: ClassVar[type[Document]] = ServiceDocument
+    anew: ClassVar[bool] = True  # what competes in water may change; the other parts are stored
     starts_from_rest: ClassVar[bool] = True
 
     ph: float = 0.0
@@ -51,15 +51,6 @@ class Service(Property[ServiceDocument]):
             raise DPA4Error(f"potential is {low:g} to {high:g} V: give the lower end first")
         for part in self._parts().values():
             part.check()
-
-    def located(self) -> Self:
-        """With absolute paths, which hold in the folder of a job."""
-        water, leaving = self.pourbaix, self.dissolution
-        return replace(self, pourbaix=water and water.located(), dissolution=leaving and leaving.located())
-
-    def key(self, crystal: Crystal, model: ModelRef) -> str | None:
-        """None: what competes in water may change. The other parts are stored."""
-        return None
 
     def _parts(self) -> dict[str, Property[Any]]:
         """What is asked for, at this pH and these potentials."""
@@ -103,9 +94,6 @@ class Service(Property[ServiceDocument]):
             first = min(v for v in (leaving.dissolution_potential, leaving.whole_potential) if v is not None)
             document.margin = first - (self.potential[1] - PER_PH * self.ph)
         return document
-
-    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
-        return {"formula": crystal.structure.composition.reduced_formula}
 
 
 def _told(name: str, answer: Any) -> Iterator[Reason]:
