@@ -229,8 +229,8 @@ def test_a_function_has_the_settings_of_its_property(name: str) -> None:
     ours = {"structures", "model", "how"} | ({"relaxation"} if FUNCTIONS[name].starts_from_rest else set())
     parameters = inspect.signature(getattr(d4, name)).parameters
     given = {p.name: p.default for p in parameters.values() if p.name not in ours}
-    assert given == {f.name: default(f) for f in dataclasses.fields(FUNCTIONS[name])}
-    assert ours <= set(parameters)
+    assert given == {f.name: default(f) for f in dataclasses.fields(FUNCTIONS[name]) if f.name not in ours}
+    assert ours <= set(parameters) and all(p.annotation is not p.empty for p in parameters.values())
 
 
 def test_a_setting_reaches_the_property_of_its_name() -> None:
