@@ -381,6 +381,7 @@ ACTIVITY = Stage(
     },
     needs=("relax", "surface", "adsorption"),
     computes=OfReaction(),
+    figures="dpa4_flows.campaigns.catalyst_known:known_metals",
 )
 
 

@@ -43,7 +43,7 @@ class Computation(ABC):
 
     @property
     def shown(self) -> Property[Any] | None:
-        """The property whose figures and caveats a report has for the stage, where the stage has none of its own."""
+        """The property whose figures and caveats a report has for the stage, before those of its own."""
         return None
 
     @property
@@ -135,8 +135,8 @@ class Stage:
         reasons: kinds of the reasons that it gives, by code.
         needs: stages that must have come before; their verdicts and calculations are in every `Case`.
         computes: what is computed before it judges.
-        figures: ``package.module:function`` of the snapshot of a run and its rows, gives the blocks of its report; by
-            default those of the property that it computes.
+        figures: ``package.module:function`` of the snapshot of a run and its rows, gives the blocks of its report
+            behind those of the property that it computes.
         caveats: what to know before its values are quoted, beside those of this property.
     """
 

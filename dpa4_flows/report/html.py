@@ -83,15 +83,15 @@ def render(snapshot: Snapshot) -> str:
 
 
 def _blocks_of_stages(snapshot: Snapshot, rows: Sequence[Row]) -> list[Block]:
-    """What the stages of the campaign draw, or the properties that they compute."""
+    """What the properties of the stages of the campaign draw, and the stages themselves."""
     blocks: list[Block] = []
     for stage in snapshot.funnel.stages:
-        if stage.figures:
-            blocks += _function(stage.figures)(snapshot, rows)
-        elif (shown := _shown(stage)) is not None and shown.figures:
+        if (shown := _shown(stage)) is not None and shown.figures:
             found = StageDocuments.of(snapshot.table, stage, shown, rows)
             drawn = _function(shown.figures)(found) if found else []
             blocks += [replace(block, name=f"{stage.name}-{block.name}") for block in drawn]
+        if stage.figures:
+            blocks += _function(stage.figures)(snapshot, rows)
     return blocks
 
 

@@ -17,8 +17,10 @@ from dpa4_core.testing import MorsePotential
 from dpa4_flows.analysis.platinum import PUBLISHED, from_top
 from dpa4_flows.analysis.reactions import REACTIONS
 from dpa4_flows.bundled import bundled_campaigns
+from dpa4_flows.campaigns.catalyst_known import known_results
 from dpa4_flows.campaigns.config import ConfigError, campaign_of, load_campaign
 from dpa4_flows.campaigns.run import open_run
+from dpa4_flows.campaigns.snapshot import Row, Snapshot, take_snapshot
 from dpa4_flows.cli import app
 from dpa4_flows.documents.activity import ActivityDocument
 from dpa4_flows.plots.words import signed
@@ -68,6 +70,11 @@ def campaign_file(folder: Path, crystals: Mapping[str, Structure], **tables: Map
     return folder / "campaign.toml"
 
 
+def snapshot_of(run: Path) -> tuple[Snapshot, list[Row]]:
+    snapshot = take_snapshot(open_run(run))
+    return snapshot, list(snapshot.rows())
+
+
 def codes(run: Path, stage: str) -> dict[str, set[str]]:
     return {name: {reason.code for reason in found.reasons} for name, found in open_run(run).stage(stage).items()}
 
@@ -112,6 +119,9 @@ def test_metals_go_from_a_file_to_a_volcano_and_oxygen_on_nickel_is_refused(
     assert {"activity.from_top [eV]", "adsorption.best_site", "surface.surface_energy [J/m²]"} <= set(head)
     assert len(rows) == 3
     page = (run / "report.html").read_text()
+    known = {one.formula: one for one in known_results(*snapshot_of(run))}
+    assert "Known metals" in page and list(known) == ["Ni", "Cu"]
+    assert known["Cu"].computed == pytest.approx(found["Cu"].relative_descriptor) and known["Cu"].published == 0.28
     assert "Volcano of hydrogen evolution" in page and "refused: +U seam" in page
     parts = {name: page.partition(f'<section id="{name}">')[2].partition("</section>")[0] for name in SECTIONS}
     assert all(parts.values()), [name for name, part in parts.items() if not part]
