@@ -304,7 +304,12 @@ def judge_sites(case: Case) -> Finding:
         )
         for code, n in codes.items()
     ]
-    reasons = [*document.warnings, *_without_slab(document.skipped), *lost]
+    said = [reason for reason in document.warnings if reason.code != SEAM]
+    refused = list(document.refused.values())
+    if len(refused) > 1:  # for one reason: one flag
+        words = f"{', '.join(document.refused)} are refused: {refused[0].sentence}"
+        refused = [Reason(code=SEAM, sentence=words)]
+    reasons = [*refused, *said, *_without_slab(document.skipped), *lost]
     return Finding(case.id, reasons, values=document, keys=[case.key], provenance=document.provenance)
 
 
@@ -351,7 +356,7 @@ def judge_activity(case: Case) -> Finding:
     return Finding(case.id, reasons, values=document, keys=[case.key], provenance=document.provenance)
 
 
-_OF_ALL = ("no_solvent", "facets_missing")
+_OF_ALL = ("no_solvent", "facets_missing", SEAM)
 """Codes of what holds for every candidate, or was said by a stage before."""
 
 ACTIVITY = Stage(

@@ -78,10 +78,11 @@ class SurfaceDocument(AnswerDocument):
         float | None, Quantity("Surface energy", "J/m²", 3, "mean over the shape, 0 K", goal="min")
     ] = Field(None, description="Mean over the equilibrium shape, J/m²")
     lowest_surface_energy: Annotated[
-        float | None, Quantity("Lowest surface energy", "J/m²", 3, "of the facet that costs least")
+        float | None, Quantity("Lowest surface energy", "J/m²", 3, "of the facet that costs least", detail=True)
     ] = Field(None, description="Of the facet that costs least, J/m²")
     anisotropy: Annotated[
-        float | None, Quantity("Anisotropy", digits=3, note="standard deviation over the shape by the mean")
+        float | None,
+        Quantity("Anisotropy", digits=3, note="standard deviation over the shape by the mean", detail=True),
     ] = Field(None, description="Standard deviation over the shape by the mean, dimensionless")
     chemical_potentials: dict[str, float] | None = Field(
         None, description="Of terminations of another composition, eV/atom in the uncorrected energies of the model"

@@ -82,6 +82,7 @@ def codes(run: Path, stage: str) -> dict[str, set[str]]:
 def test_metals_go_from_a_file_to_a_volcano_and_oxygen_on_nickel_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Killed on its way and resumed; with dry run, CSV file, report and status."""
     file = campaign_file(tmp_path, {"Cu": metal("Cu"), "again": metal("Cu"), "Ni": metal("Ni", 3.5)})
     run = tmp_path / "run"
     plan = json.loads(dpa4("screen", file, "--dry-run", "--json").stdout)
