@@ -93,27 +93,26 @@ def _volcano(
     limits = [volcano(reaction, value) for value in curve]
     line = {"color": PALETTE[5], "width": 1.5, "dash": "dot"}
     figure.add_scatter(x=curve, y=limits, mode="lines", line=line, name="scaling lines", hoverinfo="skip")
-    named = [one for one in points if one.label]
-    x, y = [one.x for one in named], [one.y for one in named]
-    texts = point_texts(x, y, [one.label for one in named], x_range, y_range, width=1080.0)
+    x, y = [one.x for one in points], [one.y for one in points]
+    texts = point_texts(x, y, [one.label for one in points], x_range, y_range, width=1080.0)
     theories = list(dict.fromkeys(one.level for one in points))
     for level in theories:
         for kind, (symbol, size, colour) in _SIGNS.items():
-            chosen = [one for one in points if (one.kind, one.level) == (kind, level)]
+            chosen = [i for i, one in enumerate(points) if (one.kind, one.level) == (kind, level)]
             other = level != theories[0]
             if chosen:
                 figure.add_scatter(
-                    x=[one.x for one in chosen],
-                    y=[one.y for one in chosen],
+                    x=[x[i] for i in chosen],
+                    y=[y[i] for i in chosen],
                     mode="markers+text",
-                    **texts_of(texts, [named.index(one) for one in chosen if one.label]),
+                    **texts_of(texts, chosen),
                     textfont={"size": 11},
                     marker={
                         "size": size,
                         "symbol": symbol.replace("circle", "square") if other else symbol,
                         "color": PALETTE[3 * other + colour],
                     },
-                    customdata=[one.hover for one in chosen],
+                    customdata=[points[i].hover for i in chosen],
                     hovertemplate="%{customdata}<extra></extra>",
                     name=plot_text(f"{_TITLES[kind]}, {level}" if len(theories) > 1 else _TITLES[kind]),
                 )
@@ -125,7 +124,8 @@ def _volcano(
     caption += "".join(f"Dashed, {words}: {meaning} {signed(place)} eV. " for place, words, meaning in marks)
     if beyond := [one.label for one in points if one.label and one not in near]:
         caption += f"Beyond the frame, more than {_NEAR:g} eV from the top (zoom out): {_listed(beyond)}. "
-    if unlabelled := sum(not text for text, one in zip(texts["text"], named, strict=True) if one in near):
+    unnamed = [one for text, one in zip(texts["text"], points, strict=True) if one.label and not text]
+    if unlabelled := sum(one in near for one in unnamed):
         caption += f"{unlabelled} points have no room for a name: point at them. "
     caption += _without_point(active, documents) + basis(document.provenance for document in active.values())
     return FigureBlock(f"volcano-{reaction.name}", f"Volcano of {reaction.title}", caption, figure, wide=True)

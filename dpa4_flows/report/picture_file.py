@@ -100,8 +100,8 @@ class _Sheet:
         """Text in as many lines as it needs."""
         lines = textwrap.wrap(text, max(int(width * 72 / (0.52 * size)), 20))
         if lines:
-            height = len(lines) * 1.3 * size / 72
-            self.add(left, 0.06, width, height, partial(_write, text="\n".join(lines), size=size))
+            height, gap = len(lines) * 1.3 * size / 72, 0.2 if size == _HEAD else 0.06
+            self.add(left, gap, width, height, partial(_write, text="\n".join(lines), size=size))
 
     def gallery(self, pictures: Sequence[Picture]) -> None:
         """Rows of pictures with their words below each."""
