@@ -15,9 +15,9 @@ from dpa4_flows.documents.surfaces import AdsorptionDocument
 from dpa4_flows.plots.figure import Column, TableBlock, badge
 from dpa4_flows.plots.words import formula_text, signed
 
-_SHOWN, _NAMED = 500, 8  # lines of the table, and materials in one
-_BY_DESIGN = "breaks_more_bonds"
-"""Code of terminations that the settings leave out: counted, not listed."""
+_SHOWN, _NAMED = 500, 50  # lines of the table, and materials in one
+_TOO_LARGE, _BY_DESIGN = "too_many_atoms", "breaks_more_bonds"
+"""Codes of terminations that the settings leave out: those too large, and others, which are counted and not listed."""
 
 _NO_NUMBER = (SEAM, "no_intact_site", "adsorbate_missing", "slab_failed", "no_shape", "reference_missing")
 """Codes of flags without a number behind them."""
@@ -35,7 +35,7 @@ REMEDIES: Mapping[str, str] = {
     "polar": "none: such a facet reconstructs in a larger cell than is tried",
     "nonstoichiometric": "give chemical potentials (surface.chemical_potentials)",
     "asymmetric": "none for a surface energy: only the sum of both faces has one",
-    "too_many_atoms": "raise max_atoms, or lower min_length or min_thickness",
+    _TOO_LARGE: "raise max_atoms, or lower min_length or min_thickness",
     "no_slab": "name other facets, or raise max_index",
     "no_reference": "give the energies of the gases (adsorption.references)",
     "chemical_potentials": "give one for each element but one (surface.chemical_potentials)",
@@ -107,7 +107,7 @@ def refusals(name: str, what: str, documents: Mapping[str, Any]) -> list[TableBl
         for one in found[:_SHOWN]
     ]
     n_refused = sum(one.refused for one in found)
-    caption = f"{n_refused} without {what} (red), {len(found) - n_refused} to be read with care."
+    caption = f"{n_refused} lines without {what} (red), {len(found) - n_refused} to be read with care."
     if several:
         heads.append("Model, level of theory")
     else:
@@ -152,7 +152,8 @@ def _of(name: str, document: Any) -> Iterator[Refusal]:
         yield said(True, reason, adsorbate=adsorbate)
     for entry in _skipped(document):
         if entry.code != _BY_DESIGN:
-            yield said(True, Reason(code=entry.code, sentence=entry.reason), f"({entry.facet})")
+            refused = entry.whole_facet or entry.code == _TOO_LARGE  # else the facet has other terminations
+            yield said(refused, Reason(code=entry.code, sentence=entry.reason), f"({entry.facet})")
     for facet in getattr(document, "facets", ()):
         for reason in facet.reasons:
             yield said(reason.code in _NO_NUMBER, reason, f"({facet.name})", "–")

@@ -165,7 +165,9 @@ def test_the_table_says_what_was_refused_of_whom_with_a_remedy():
     assert ["badge bad" in line[3] for line in lines] == [True, True, True, False]
     assert "[reroute]" in lines[0][5] and "larger cell" in lines[1][5]
     assert lines[2][4] == "2 of 3 starts: sentence of energy_jump"
-    assert "2 terminations that break more bonds" in table.notes
+    assert "2 terminations that break more bonds" in table.notes and "3 lines without" in table.caption
+    (other,) = adsorption_figures({"Cu": document(skipped=[skipped[0].model_copy(update={"whole_facet": False})])})
+    assert other.rows[0][3] == "polar", "the facet has other terminations"
     failed = document(error="all of it", error_code="plus_u_seam", refused=refused)
     assert [row[2] for row in adsorption_figures({"Cu": failed})[0].rows] == ["O"]
 
