@@ -12,13 +12,12 @@ import typer
 from rich.table import Table
 
 from dpa4_core.data.frames import LabelKeys
-from dpa4_core.errors import DPA4Error
 from dpa4_core.evaluate import FrameErrors, Metrics
 from dpa4_core.evaluate import evaluate as compare
 from dpa4_core.files import replacing_text
 from dpa4_core.properties import is_property_model, load_property
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
-from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, warn
+from dpa4_flows.cli.console import check_files, err, number, out, plural, print_json, remark, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.runs.committee import uncertainty_table
@@ -78,8 +77,7 @@ def evaluate(
 
       dpa4 evaluate my.dpa4 runs/vasp more.aselmdb --by group --csv errors.csv
     """
-    if csv_file is not None and not csv_file.parent.is_dir():
-        raise DPA4Error(f"there is no folder {csv_file.parent} for {csv_file.name}")
+    check_files(csv_file)
     potential: Any
     if is_property_model(model):
         potential = load_property(model, device=device, dtype=dtype)

@@ -15,7 +15,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import HullVerdict
 from dpa4_flows.cli.competition import Competition, against_words, crystal
 from dpa4_flows.cli.computing import documents_of
-from dpa4_flows.cli.console import finish, number, out, plural, print_json, remark, say, warn
+from dpa4_flows.cli.console import check_files, finish, number, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.hull_output import decomposition_words, incomplete_words, result_rows, write_csv, write_plot
 from dpa4_flows.cli.hull_views import add_view, print_views, view_figures
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
@@ -29,6 +29,7 @@ from dpa4_flows.properties.competition import CACHE, Competing
 from dpa4_flows.properties.hull import Hull, HullSet
 from dpa4_flows.properties.windows import ElectrochemicalWindows
 from dpa4_flows.reference.entries import correction_scheme
+from dpa4_flows.report.parity_plot import check_plot_name
 
 app = typer.Typer()
 
@@ -85,13 +86,9 @@ class Outputs:
 
     def check(self) -> None:
         """Refuse what cannot be written, before anything is computed."""
-        for path in (self.csv_file, self.plot):
-            if path is not None and not path.absolute().parent.is_dir():
-                raise DPA4Error(f"there is no folder {path.parent} for {path.name}")
-        if self.plot is not None and self.plot.suffix.lower() not in (".html", ".png"):
-            raise DPA4Error(
-                f"cannot tell the format from {self.plot.name!r}; end the name of the plot in .html or .png"
-            )
+        check_files(self.csv_file, self.plot)
+        if self.plot is not None:
+            check_plot_name(self.plot)
 
 
 @app.command()

@@ -80,6 +80,9 @@ Output = Annotated[
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Registry name, .pt or .dpa4 file, or package.module:callable.")
 ]
+Kept = Annotated[
+    Path | None, typer.Option("--folder", "-o", metavar="DIR", help="Keep what is computed here and reuse it.")
+]
 RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="In a run folder, compute failures again.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
 

@@ -15,7 +15,7 @@ from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.analysis.pourbaix import TEMPERATURE
 from dpa4_flows.cli.competition import Competition, crystal
 from dpa4_flows.cli.computing import documents_of
-from dpa4_flows.cli.console import finish, number, out, print_json, say, warn
+from dpa4_flows.cli.console import check_files, finish, number, out, print_json, say, warn
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.relaxing import LibraryRelaxations
 from dpa4_flows.cli.structures import input_rows, read_inputs, warn_of_inputs
@@ -131,8 +131,7 @@ _TOLD = {"ph", "potential", "decomposition_energy", "products", "reference_shift
 def _check(plot: Path | None) -> None:
     if plot is not None and plot.suffix.lower() != ".html":
         raise DPA4Error(f"cannot draw into {plot.name!r}; end the name of the plot in .html")
-    if plot is not None and not plot.absolute().parent.is_dir():
-        raise DPA4Error(f"there is no folder {plot.parent} for {plot.name}")
+    check_files(plot)
 
 
 def _print(row: dict[str, Any]) -> None:

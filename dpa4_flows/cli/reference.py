@@ -22,7 +22,7 @@ from dpa4_flows.campaigns.run import model_of
 from dpa4_flows.campaigns.sections import CACHE, NONE
 from dpa4_flows.cli.competition import AskMP, ask_project
 from dpa4_flows.cli.computing import showing
-from dpa4_flows.cli.console import out, plural, print_json, remark, say, warn
+from dpa4_flows.cli.console import check_files, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
 from dpa4_flows.cli.relaxing import Library, LibraryRelaxations
@@ -219,8 +219,7 @@ def export(
     """
     if not file.name.lower().endswith((".json", ".json.gz")):
         raise DPA4Error(f"cannot tell the format from {file.name!r}; end the name in .json or .json.gz")
-    if not file.absolute().parent.is_dir():
-        raise DPA4Error(f"there is no folder {file.parent} for {file.name}")
+    check_files(file)
     store = _choose(stores(library), model, fmax, rattle, library)
     n_written = export_entries(store, file, correction_scheme(store.info, corrections), systems or None)
     if n_written == 0:

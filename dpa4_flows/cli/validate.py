@@ -14,7 +14,7 @@ from dpa4_flows.analysis.frames import is_pbe
 from dpa4_flows.analysis.schemes import PUBLISHED
 from dpa4_flows.cli.computing import documents_of, table_in
 from dpa4_flows.cli.console import finish, number, out, plural, print_json, remark, say
-from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
+from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model, grouped
 from dpa4_flows.cli.relaxing import Convergence
 from dpa4_flows.cli.validate_bulk import bulk
 from dpa4_flows.cli.validate_catalyst import catalyst
@@ -68,9 +68,7 @@ def thermo(
         Path | None,
         typer.Option("--refit", metavar="FILE", help="Also fit corrections to the model and write them (.yaml)."),
     ] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--folder", "-o", metavar="DIR", help="Keep the relaxations here and reuse them.")
-    ] = None,
+    folder: Kept = None,
     *,
     relaxing: Convergence,
     machine: BatchMachine,

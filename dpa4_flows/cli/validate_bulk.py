@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from rich.table import Table
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.cli.computing import showing, table_in
 from dpa4_flows.cli.console import number, out, print_json
-from dpa4_flows.cli.options import AsJson, BatchMachine, Model
+from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model
 from dpa4_flows.cli.validation_table import DIGITS, end_of, print_rows, print_verdict
 from dpa4_flows.compute.driver import Counts
 from dpa4_flows.extras import require_extra
@@ -31,9 +30,7 @@ def bulk(
     quick: Annotated[bool, typer.Option("--quick", help="Four solids only: Si, MgO, Cu, BaTiO3.")] = False,
     no_phonons: Annotated[bool, typer.Option("--no-phonons", help="Lattice and elastic constants only.")] = False,
     model: Model = "dpa4-neo",
-    folder: Annotated[
-        Path | None, typer.Option("--folder", "-o", metavar="DIR", help="Keep what is computed here and reuse it.")
-    ] = None,
+    folder: Kept = None,
     min_length: Annotated[
         float, typer.Option(min=3.0, help="Distance between an atom and its image in phonon supercells, Å.")
     ] = 10.0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.cli.computing import showing, table_in
 from dpa4_flows.cli.console import plural, print_json, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
-from dpa4_flows.cli.options import AsJson, BatchMachine, Model
+from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model
 from dpa4_flows.cli.validation_table import end_of, print_rows, print_verdict
 from dpa4_flows.compute.driver import Counts
 from dpa4_flows.makers.catalyst_validation import catalyst_document
@@ -26,9 +25,7 @@ def catalyst(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Three metals only: Cu, Pt, Ni.")] = False,
     model: Model = "dpa4-neo",
-    folder: Annotated[
-        Path | None, typer.Option("--folder", "-o", metavar="DIR", help="Keep what is computed here and reuse it.")
-    ] = None,
+    folder: Kept = None,
     *,
     machine: BatchMachine,
     as_json: AsJson = False,

@@ -15,9 +15,9 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.files import replacing_text
 from dpa4_flows.analysis.hull_comparison import NEAR_HULL, ComparedPhase
 from dpa4_flows.cli.computing import documents_of, table_in
-from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, warn
+from dpa4_flows.cli.console import check_files, number, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
-from dpa4_flows.cli.options import AsJson, BatchMachine, Model
+from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model
 from dpa4_flows.cli.relaxing import Convergence
 from dpa4_flows.compute.plan import Ask, Crystals
 from dpa4_flows.plots.words import right
@@ -52,9 +52,7 @@ class Comparing:
     max_atoms: Annotated[
         int | None, typer.Option(min=1, help="Leave out larger cells, but for those on the hull of the file.")
     ] = None
-    folder: Annotated[
-        Path | None, typer.Option("--folder", "-o", metavar="DIR", help="Keep the relaxations here and reuse them.")
-    ] = None
+    folder: Kept = None
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a line for each phase.")] = None
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw both against each other: .html or .png.")] = (
         None
@@ -67,9 +65,7 @@ class Comparing:
 
     def check(self) -> None:
         """Refuse files that cannot be written, before anything is computed."""
-        for path in (self.csv_file, self.plot):
-            if path is not None and not path.absolute().parent.is_dir():
-                raise DPA4Error(f"there is no folder {path.parent} for {path.name}")
+        check_files(self.csv_file, self.plot)
         if self.plot is not None:
             check_plot_name(self.plot)
 

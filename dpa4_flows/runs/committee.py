@@ -12,8 +12,8 @@ from rich.table import Table
 
 from dpa4_core.train.config import TrainConfig
 from dpa4_flows.report.committee import UNCERTAINTY_HEADS, committee_rows, write_committee_report
-from dpa4_flows.runs.run import How, Outcome, Part, Run, RunStatus
-from dpa4_flows.runs.training import TrainingFolder
+from dpa4_flows.runs.run import How, Outcome, Run, RunStatus
+from dpa4_flows.runs.training import TrainingFolder, trained_on
 from dpa4_flows.training import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -23,7 +23,6 @@ from dpa4_flows.training import (
     is_running,
     measure,
     members_without_gain,
-    run_training,
     uncertainty_rows,
 )
 
@@ -84,23 +83,7 @@ class CommitteeFolder(Run):
             DPA4Error: what `run_training` raises.
         """
         reused = self.status().state == "complete"
-        latest: dict[str, Any] = {}
-
-        def parts() -> list[Part]:
-            if "step" not in latest:
-                return []
-            step, end = latest["step"], latest["end"]
-            title = f"member {latest['member']} of {latest['of']}"
-            return [Part(title, step, end, f"{step:,}/{end:,}", finished=step >= end)]
-
-        def heard(record: dict[str, Any]) -> None:
-            if record["kind"] in ("member", "train", "resume"):
-                latest.update(record)
-
-        with how.watch.showing(parts):
-            result = run_training(self.config, notify=heard)
-        if result.status == "interrupted":
-            raise KeyboardInterrupt
+        trained_on(self.config, how)
         self.report(self.page)
         return Outcome({"model": self.folder / MODEL_FILE, "html": self.page}, reused=reused)
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.train.config import TrainConfig
+from dpa4_core.train.trainer import TrainResult
 from dpa4_flows.plots.words import duration
 from dpa4_flows.report.training import write_training_report
 from dpa4_flows.runs.run import How, Outcome, Part, Run, RunStatus
@@ -74,23 +75,7 @@ class TrainingFolder(Run):
             raise DPA4Error(f"{self.folder} holds no {CONFIG_FILE}; the command that made it goes on")
         config = replace(TrainConfig.from_toml(path), output=str(self.folder.resolve()))
         reused = read_run(self.folder).end is not None
-        latest: dict[str, Any] = {}
-
-        def parts() -> list[Part]:
-            if not latest:
-                return []
-            errors = ", ".join(f"{word} {digits(x)} {unit}" for word, x, unit in error_row(latest) if x is not None)
-            step, end = latest["step"], latest["end"]
-            return [Part("training", step, end, f"{step:,}/{end:,}", errors, finished=step >= end)]
-
-        def heard(record: dict[str, Any]) -> None:
-            if record["kind"] in ("train", "resume"):
-                latest.update(record)
-
-        with how.watch.showing(parts):
-            result = run_training(config, notify=heard)
-        if result.status == "interrupted":
-            raise KeyboardInterrupt
+        result = trained_on(config, how)
         measure(result.folder, device=config.run.device, notify=lambda text: how.watch.remark(f"computing {text}"))
         write_training_report(result.folder)
         return Outcome({"model": self.folder / MODEL_FILE, "html": self.page}, reused=reused)
@@ -107,6 +92,34 @@ class TrainingFolder(Run):
         if path.resolve().parent == self.folder.resolve():
             measure(self.folder)
         write_training_report(self.folder, path)
+
+
+def trained_on(config: TrainConfig, how: How) -> TrainResult:
+    """Go on with a training, or with the members of a committee, while somebody may look on.
+
+    Raises:
+        KeyboardInterrupt: it was stopped again; what was trained is kept.
+        DPA4Error: what `run_training` raises.
+    """
+    latest: dict[str, Any] = {}
+
+    def parts() -> list[Part]:
+        if "step" not in latest:
+            return []
+        errors = ", ".join(f"{word} {digits(x)} {unit}" for word, x, unit in error_row(latest) if x is not None)
+        title = f"member {latest['member']} of {latest['of']}" if "member" in latest else "training"
+        step, end = latest["step"], latest["end"]
+        return [Part(title, step, end, f"{step:,}/{end:,}", errors, finished=step >= end)]
+
+    def heard(record: dict[str, Any]) -> None:
+        if record["kind"] in ("member", "train", "resume"):
+            latest.update(record)
+
+    with how.watch.showing(parts):
+        result = run_training(config, notify=heard)
+    if result.status == "interrupted":
+        raise KeyboardInterrupt
+    return result
 
 
 def show_errors(run: TrainingRun, metrics: dict[str, Any], console: Console) -> None:
