@@ -275,7 +275,7 @@ def test_mistakes_are_one_sentence(data: Path, tmp_path: Path, monkeypatch: pyte
     toml.write_text(f'[data]\ntrain = ["{data}"]\n[run]\nsteps = "many"\n')
     assert "expected int, got 'many'" in refused("train", toml)
     toml.write_text("[data\n")
-    assert "no TOML" in refused("finetune", toml)
+    assert "not valid TOML" in refused("finetune", toml)
     out = ("-o", tmp_path / "x")
     assert "did you mean 'clip'" in refused("train", data, "--set", "run.clp=3", *out)
     assert "no assignment" in refused("train", data, "--set", "run.clip", *out)
