@@ -47,8 +47,10 @@ ALL_WEIGHTS = Recipe(
 )
 
 ADAPTERS = Recipe(
-    lr=1e-4,  # the products of two thin factors move energies and forces by 0.6 of what whole matrices do
-    vector_rate=0.05,  # so that vectors move as with all weights
+    # the products of two thin factors move energies and forces by 0.6 of what whole matrices do; 300 steps at 1e-4 end
+    # no lower than at this rate, and change other systems more
+    lr=5e-5,
+    vector_rate=0.05,
     frames=4,
     epochs=20.0,
     min_steps=300,

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from dpa4_core.train.forgetting import TOLERABLE
+
 TESTS = Path(__file__).parents[1]
 
 
@@ -20,4 +22,6 @@ def test_fine_tuning_makes_every_error_smaller_and_forgets_little(neo_path, way)
     assert row["best"] > 0 and row["worse"] == []
     for quantity, share in (("energy", 0.5), ("force", 1.0), ("stress", 0.5)):
         assert row["after"][f"{quantity}_mae"] < share * row["before"][f"{quantity}_mae"], quantity
-    assert row["forgetting"]["n_systems"] == 20 and row["forgetting"]["energy_median"] < 5e-3
+    # with a replay other systems are not held closer, see docs/training.md
+    limit = 5e-3 if way == "replay" else TOLERABLE
+    assert row["forgetting"]["n_systems"] == 20 and row["forgetting"]["energy_median"] < limit
