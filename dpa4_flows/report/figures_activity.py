@@ -15,6 +15,7 @@ from dpa4_flows.plots.drawing import Drawing, Polygon, Words
 from dpa4_flows.plots.figure import PALETTE, Block, FigureBlock, GalleryBlock, Mark, Picture, base_figure, plot_text
 from dpa4_flows.plots.placement import padded, point_texts, texts_of
 from dpa4_flows.plots.words import formula_text, signed
+from dpa4_flows.report.figures_adsorption import scaling
 from dpa4_flows.report.figures_surfaces import basis, facet_colours, first_of
 from dpa4_flows.report.refusals import refusals
 
@@ -41,6 +42,7 @@ def activity_figures(documents: Mapping[str, ActivityDocument]) -> list[Block]:
         if best:
             active = {key: mine[key] for key in sorted(best, key=lambda key: _from_ideal(best[key]))}
             found += [_volcano(reaction, active, mine), _diagram(reaction, active, best), _each(reaction, active)]
+            found += scaling(reaction, active)
     return [*found, *refusals("activity", "activity", loaded)]
 
 

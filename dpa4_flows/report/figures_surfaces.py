@@ -14,6 +14,7 @@ from dpa4_flows.plots.drawing import EDGE, INK, Drawing, Polygon, Words, mixed
 from dpa4_flows.plots.figure import PALETTE, Block, GalleryBlock, Mark, Picture
 from dpa4_flows.plots.words import formula_text, signed
 from dpa4_flows.properties.surface import EquilibriumShape, SurfaceDocument
+from dpa4_flows.report.figures_adsorption import site_energies
 from dpa4_flows.report.refusals import origin_words, refusals
 from dpa4_flows.report.slab_views import views
 
@@ -161,7 +162,12 @@ def adsorption_figures(documents: Mapping[str, AdsorptionDocument]) -> list[Bloc
         GalleryBlock("best-sites", "Best sites", caption, best, first_of(n_best, _SITES)),
         GalleryBlock("lost-sites", "Sites that went wrong", ends, lost, first_of(n_lost, _SITES), folded=True),
     )
-    return [*(block for block in found if block.pictures), *refusals("adsorption", "adsorption energy", documents)]
+    energies = site_energies(documents)
+    return [
+        *energies,
+        *(block for block in found if block.pictures),
+        *refusals("adsorption", "adsorption energy", documents),
+    ]
 
 
 def _site(name: str, document: AdsorptionDocument, facet: AdsorptionFacet, site: AdsorptionSite) -> Picture:

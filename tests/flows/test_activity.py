@@ -341,7 +341,7 @@ def test_ooh_far_from_the_common_line_is_told_and_counts_as_computed():
 def test_every_facet_is_on_the_volcano_and_the_best_in_the_diagram():
     shape = shaped({"111": 0.75, "100": 0.25}, ("111", "100"), ("111", "100"))
     sites = adsorbed({"111": PT, "100": {"OH": 0.5, "O": 1.2, "OOH": 3.7}})
-    peak, diagram, each, doubts = activity_figures({"a": judged(Activity("ORR", reference=0.8), sites, shape)})
+    peak, diagram, each, scaling, doubts = activity_figures({"a": judged(Activity("ORR", reference=0.8), sites, shape)})
     (bars,) = diagram.figure.data
     assert list(bars.y[::2]) == pytest.approx(levels(ORR, PT, 1.23))
     _, facets, mean = peak.figure.data
@@ -354,6 +354,9 @@ def test_every_facet_is_on_the_volcano_and_the_best_in_the_diagram():
     assert [picture.title for picture in each.pictures] == ["Cu, a"]
     assert "OH → H₂O limits at +0.78 V, overpotential 0.45 V" in each.pictures[0].lines[0]
     assert [row[3] for row in doubts.rows] == ["no solvent"]
+    line, points = scaling.figure.data
+    assert line.y[0] - line.x[0] == pytest.approx(3.2)
+    assert sorted(zip(points.x, points.y, strict=True)) == [(0.5, 3.7), (0.78, 3.98)]
 
 
 def test_other_sites_are_on_the_volcano_and_what_is_far_from_the_top_does_not_stretch_it():

@@ -36,6 +36,7 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.settings import plain_settings, with_settings
 from dpa4_flows.properties.vibrations import Which, free_energies
+from dpa4_flows.report.figures_adsorption import site_energies
 from dpa4_flows.store.table import ResultsTable
 
 CRYSTALS = {
@@ -338,6 +339,17 @@ def test_the_two_lowest_starts_go_on_to_the_best_site_and_the_others_say_that_th
     )
     assert facet.best("H").adsorption_energy == pytest.approx(whole.best("H").adsorption_energy, abs=0.01)
     assert len(facet.sites) == len(whole.sites)
+
+
+def test_every_site_with_an_energy_is_in_the_figure_and_one_that_went_wrong_is_a_cross(copper):
+    other = copper.model_copy(deep=True)
+    other.facets[0].sites[0].intact = False
+    (block,) = site_energies({"a": copper, "b": other})
+    mine, theirs = block.figure.data
+    assert list(mine.y) == [site.adsorption_energy for site in copper.facets[0].sites]
+    assert max(mine.x) < 0 < min(theirs.x), "side by side"
+    assert theirs.marker.symbol[0] == "x-thin-open" != mine.marker.symbol[0]
+    assert site_energies({"none": copper.model_copy(update={"n_sites": 0})}) == []
 
 
 def test_fixed_atoms_are_those_of_the_clean_slab(copper):

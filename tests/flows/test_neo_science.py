@@ -21,6 +21,7 @@ from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.documents.calculations import rattled
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.at_rest import AtRest
 from dpa4_flows.reference.library import bundled_elements, load_phases
@@ -132,6 +133,33 @@ def test_adsorption_on_close_packed_metals(neo_path):
             best = document.best(adsorbate)["111"]
             assert best.adsorption_energy == pytest.approx(expected, abs=TOLERANCE[adsorbate]), (metal, adsorbate)
             assert best.converged
+
+
+@pytest.mark.slow
+def test_hydrogen_vibrates_on_platinum_as_in_density_functional_theory(neo_path):
+    """Hollow, fcc: 602, 607 and 966 cm⁻¹, 0.135 eV (Pt111_ads_data.py, see `analysis.free_energy.CORRECTIONS`)."""
+    crystal = Crystal(AseAtomsAdaptor.get_structure(bulk("Pt", "fcc", a=3.97)))
+    wanted = Adsorption(facets=("111",), min_length=5.4, min_thickness=6.8, fmax=0.01, vibrations="all")
+    ((_, document),) = compute([("Pt", Ask(AtRest(wanted), crystal))], ModelRef(str(neo_path)))
+    by_site = {site.end: site for site in document.facets[0].sites}
+    zero_point = {kind: site.vibrations.zero_point_energy for kind, site in by_site.items()}
+    assert 0.13 < zero_point["hollow_fcc"] < 0.21
+    assert zero_point["hollow_fcc"] == pytest.approx(0.135, abs=0.01)
+    assert zero_point["on_top"] == pytest.approx(0.19, abs=0.02)
+    best = document.facets[0].best("H")
+    assert best.vibrations.correction == pytest.approx(0.20, abs=0.05), "0.24 in common use"
+
+
+@pytest.mark.slow
+def test_copper_is_limited_by_its_carbon_monoxide_and_hydrogen_comes_first(neo_path):
+    crystal = Crystal(AseAtomsAdaptor.get_structure(bulk("Cu", "fcc", a=3.63)))
+    sites = Adsorption((), ("111",), min_length=5.0, min_thickness=6.5, orientations=1)
+    wanted = AtRest(Activity("CO2RR", sites, weighted=False))
+    ((_, document),) = compute([("Cu", Ask(wanted, crystal))], ModelRef(str(neo_path)))
+    assert document.limiting_step == "CO → CHO"
+    assert document.limiting_potential == pytest.approx(-1.04, abs=0.1)
+    assert document.selectivity < -0.8
+    assert "hydrogen_evolves_first" in [reason.code for reason in document.warnings]
 
 
 @pytest.mark.slow

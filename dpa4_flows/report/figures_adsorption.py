@@ -1,0 +1,118 @@
+"""Figures of numbers of adsorption: energies of all sites, and free energies of adsorbates against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import cycle, islice
+
+import numpy as np
+
+from dpa4_flows.analysis.reactions import Reaction
+from dpa4_flows.documents.activity import ActivityDocument
+from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionSite
+from dpa4_flows.plots.figure import PALETTE, UNKNOWN_COLOUR, FigureBlock, base_figure, plot_text
+
+_CRYSTALS = 12  # in one figure
+_WIDTH = 0.7  # of an adsorbate, in which its crystals stand side by side
+_SYMBOLS = {
+    "on_top": "circle",
+    "bridge": "diamond",
+    "hollow_fcc": "triangle-up",
+    "hollow_hcp": "triangle-down",
+    "hollow_3": "triangle-up",
+    "hollow_4": "square",
+    "unsaturated": "star",
+}
+_LOST = "x-thin-open"
+
+
+def site_energies(documents: Mapping[str, AdsorptionDocument]) -> list[FigureBlock]:
+    """Adsorption energies on all sites of all facets by adsorbate; the symbol is the kind of site at the end."""
+    with_sites = ((name, _drawn(document)) for name, document in documents.items() if document.n_sites)
+    shown = list(islice(with_sites, _CRYSTALS))
+    names = list(dict.fromkeys(site.adsorbate for _, sites in shown for _, site in sites))
+    figure = base_figure(
+        xaxis={"tickvals": list(range(len(names))), "ticktext": names, "showgrid": False},
+        yaxis={"title": "electronic adsorption energy, eV"},
+    )
+    figure.update_xaxes(zeroline=False)
+    for column, ((name, drawn), colour) in enumerate(zip(shown, cycle(PALETTE), strict=False)):
+        aside = _WIDTH * ((column + 0.5) / len(shown) - 0.5)
+        figure.add_scatter(
+            x=[names.index(site.adsorbate) + aside for _, site in drawn],
+            y=[site.adsorption_energy for _, site in drawn],
+            text=[plot_text(f"{name} ({facet}) {_words(site)}") for facet, site in drawn],
+            mode="markers",
+            marker={
+                "size": 8,
+                "symbol": [_SYMBOLS.get(site.end or "", "circle") if site.intact else _LOST for _, site in drawn],
+                "color": [colour if site.intact else UNKNOWN_COLOUR for _, site in drawn],
+                "line": {"width": 1.5, "color": colour},
+            },
+            hovertemplate="%{text}: %{y:.2f} eV<extra></extra>",
+            name=plot_text(name),
+        )
+    caption = (
+        "Every start that has an energy. Circles: on top; diamonds: bridges; triangles: hollows of three atoms, those of "
+        "hcp on their tip; squares: hollows of four; stars: beside an unsaturated atom; crosses: no longer the adsorbate "
+        "on this surface."
+    )
+    if len(documents) > _CRYSTALS:
+        caption += f" The first {_CRYSTALS} crystals with sites."
+    return [FigureBlock("site-energies", "Adsorption energies by site", caption, figure)] if names else []
+
+
+def _drawn(document: AdsorptionDocument) -> list[tuple[str, AdsorptionSite]]:
+    """Sites with an energy and their facets, without structures."""
+    sites = [(facet.name, site) for facet in document.facets for site in facet.sites]
+    return [
+        (name, site.model_copy(update={"structure": None}))
+        for name, site in sites
+        if site.adsorption_energy is not None
+    ]
+
+
+def _words(site: AdsorptionSite) -> str:
+    where = f"{(site.end or site.start).replace('_', ' ')} {site.end_elements or site.start_elements}"
+    return f"{site.adsorbate} at {where}" + ("" if site.intact else f", {', '.join(site.codes)}")
+
+
+def scaling(reaction: Reaction, documents: Mapping[str, ActivityDocument]) -> list[FigureBlock]:
+    """Free energies of the adsorbates of a reaction against its descriptor, if this is one of them, with the lines of
+    the volcano.
+    """
+    if len(reaction.weights) > 1 or not reaction.scaling:
+        return []
+    (first,) = reaction.weights
+    points = [
+        (f"{name} ({facet.name})", facet.free_energies)
+        for name, document in documents.items()
+        for facet in document.facets
+        if first in facet.free_energies
+    ]
+    places = np.array([energies[first] for _, energies in points])
+    ends = np.array([places.min() - 0.2, places.max() + 0.2])
+    figure = base_figure(xaxis={"title": f"{reaction.descriptor}, eV"}, yaxis={"title": "free energy, eV"})
+    for (other, line), colour in zip(reaction.scaling.items(), cycle(PALETTE), strict=False):
+        figure.add_scatter(
+            x=ends,
+            y=line.slope * ends + line.height,
+            mode="lines",
+            line={"color": colour, "width": 1.5, "dash": "dot"},
+            legendgroup=other,
+            showlegend=False,
+            hoverinfo="skip",
+        )
+        here = [(name, energies) for name, energies in points if other in energies]
+        figure.add_scatter(
+            x=[energies[first] for _, energies in here],
+            y=[energies[other] for _, energies in here],
+            text=[plot_text(name) for name, _ in here],
+            mode="markers",
+            marker={"size": 8, "color": colour},
+            hovertemplate="%{text}: %{x:.2f} and %{y:.2f} eV<extra></extra>",
+            legendgroup=other,
+            name=f"ΔG({other})",
+        )
+    caption = "Best sites of all facets, 298 K and 0 V; dotted: the lines that the volcano is made of."
+    return [FigureBlock(f"scaling-{reaction.name}", f"Scaling relations of {reaction.title}", caption, figure)]
