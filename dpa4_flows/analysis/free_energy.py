@@ -22,7 +22,7 @@ CORRECTIONS: Mapping[str, float] = {
     "NH": 0.59,
     "NH2": 0.92,
     "N2H": 0.81,
-    "S": 0.11,
+    "S": 0.12,
     "CH3": 1.42,
 }
 """ΔZPE − TΔS, eV, from the references of `gas_references` to the adsorbate, each ±0.05. H, O, OH, OOH and CO: values in
@@ -31,6 +31,12 @@ common use for metals (J. K. Nørskov et al., J. Electrochem. Soc. 152, J23 (200
 298 K, from vibrations by K. Blöndal et al., Ind. Eng. Chem. Res. 58, 17682 (2019), and the library that grew from them
 (github.com/kirkbadger18/thermo_kinetics_scripts, Pt111_ads_data.py), less `gas_references.GAS_MOTION`. S: of DPA4-Neo
 on Pt (111)."""
+
+
+SOLVATION: Mapping[str, float] = {"OH": -0.5, "OOH": -0.4, "COOH": -0.25, "CO": -0.1, "CHO": -0.1}
+"""eV, by which water lowers free energies of adsorbates on metals, ±0.1: hydroxyl, hydroxyl behind another atom, and
+carbonyl (A. A. Peterson et al., Energy Environ. Sci. 3, 1311 (2010)); OOH, which published numbers put at −0.3 to −0.4,
+with both of its oxygens."""
 
 
 def free_energy(

@@ -16,6 +16,7 @@ from dpa4_flows.analysis.activity import activity, descriptor, mean_over, steps
 from dpa4_flows.analysis.adsorbates import Adsorbate
 from dpa4_flows.analysis.facets import equivalent_facets, miller_of
 from dpa4_flows.analysis.frames import SEAM, seam_problem
+from dpa4_flows.analysis.free_energy import SOLVATION
 from dpa4_flows.analysis.gas_references import carbon_error
 from dpa4_flows.analysis.platinum import FACET, PLATINUM, from_top, platinum
 from dpa4_flows.analysis.reactions import OOH_ABOVE_OH, SCALING_SPREAD, Reaction, reaction_of
@@ -71,8 +72,8 @@ class Activity(Property[ActivityDocument]):
         weighted: whether means over facets go by their share of the equilibrium shape, for which slabs of their own are
             computed.
         surface: surface energies that the shape is made of.
-        solvation: eV, by adsorbate, by which water lowers (below 0) its free energy: -0.5 for OH and -0.4 for OOH on
-            metals, -0.25 for COOH and -0.1 for CHO, say; 0 without.
+        water: whether the table of metals in water is used: OH -0.5, OOH -0.4, COOH -0.25, CO and CHO -0.1 eV.
+        solvation: eV, by adsorbate, by which water lowers (below 0) its free energy, before the table; 0 without.
         poison_limits: eV, by adsorbate, free energy at the limiting potential below which it covers the surface; unless
             others are given, CO -0.4 (from 0.2 ppm of it) and OH 0. An adsorbate is judged if it is computed.
         scale_ooh: whether OOH is put 3.2 eV above OH and not computed; so it is where OOH has no intact site.
@@ -99,6 +100,7 @@ class Activity(Property[ActivityDocument]):
     adsorption: Adsorption = field(default_factory=lambda: Adsorption(adsorbates=()))
     weighted: bool = True
     surface: SurfaceEnergies = field(default_factory=SurfaceEnergies)
+    water: bool = False
     solvation: dict[str, float] = field(default_factory=dict)
     poison_limits: dict[str, float] = field(default_factory=dict)
     scale_ooh: bool = False
@@ -257,11 +259,11 @@ class Activity(Property[ActivityDocument]):
             provenance=self.origin(crystal),
         )
         document.warnings = [*sites.warnings, *(reason for facet in facets for reason in facet.reasons)]
-        if (bound := sorted({"OH", "OOH", "COOH", "CHO"} & {*reaction.adsorbates})) and not self.solvation:
+        if (bound := sorted({"OH", "OOH", "COOH", "CHO"} & {*reaction.adsorbates})) and not self._in_water():
             words = (
                 f"{' and '.join(bound)} are taken without water, which binds them: this may decide the limiting step"
             )
-            document.warnings.append(Reason(code="no_solvent", sentence=f"{words} (setting solvation)"))
+            document.warnings.append(Reason(code="no_solvent", sentence=f"{words} (settings water, solvation)"))
         if problem:
             words = f"means are over facets as they are, not by their area: {problem}"
             document.warnings.append(Reason(code="facets_not_weighted", sentence=words))
@@ -311,7 +313,11 @@ class Activity(Property[ActivityDocument]):
     def _shifts(self, sites: AdsorptionDocument, level_of_theory: str) -> dict[str, float]:
         """What is added to the free energy of each adsorbate, eV: water, and the error of the level for carbon."""
         carbon = 0.0 if "C" in self.adsorption.references else carbon_error(level_of_theory)
-        return {name: self.solvation.get(name, 0.0) + carbon * n.get("C", 0) for name, n in sites.adsorbates.items()}
+        water = self._in_water()
+        return {name: water.get(name, 0.0) + carbon * n.get("C", 0) for name, n in sites.adsorbates.items()}
+
+    def _in_water(self) -> dict[str, float]:
+        return {**(SOLVATION if self.water else {}), **self.solvation}
 
     def _remarks(self, reaction: Reaction, sites: AdsorptionFacet, energies: Mapping[str, float]) -> Iterator[Reason]:
         where = f"on ({sites.name})"

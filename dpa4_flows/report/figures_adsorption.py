@@ -53,9 +53,9 @@ def site_energies(documents: Mapping[str, AdsorptionDocument]) -> list[FigureBlo
             name=plot_text(name),
         )
     caption = (
-        "Every start that has an energy. Circles: on top; diamonds: bridges; triangles: hollows of three atoms, those of "
-        "hcp on their tip; squares: hollows of four; stars: beside an unsaturated atom; crosses: no longer the adsorbate "
-        "on this surface."
+        "Every start that has an energy. Circles: on top; diamonds: bridges; triangles: hollows of three atoms, those "
+        "of hcp on their tip; squares: hollows of four; stars: beside an unsaturated atom; crosses: no longer the "
+        "adsorbate on this surface."
     )
     if len(documents) > _CRYSTALS:
         caption += f" The first {_CRYSTALS} crystals with sites."

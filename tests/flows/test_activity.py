@@ -289,6 +289,9 @@ def test_water_lowers_free_energies_and_without_it_a_code_says_so():
     wet = judged(Activity("ORR", weighted=False, solvation={"OH": -0.5, "OOH": -0.4}), dry)
     assert (wet.limiting_step, wet.limiting_potential) == ("OH → H₂O", pytest.approx(0.767))
     assert "no_solvent" not in codes(wet)
+    assert judged(Activity("ORR", weighted=False, water=True), dry).facets == wet.facets
+    own = Activity("ORR", weighted=False, water=True, solvation={"OH": -0.3})
+    assert judged(own, dry).facets[0].free_energies["OH"] == pytest.approx(0.967)
     with pytest.raises(DPA4Error, match="solvation is given for OH; the adsorbates are H"):
         with_settings(Activity, {"solvation": {"OH": -0.5}})
 

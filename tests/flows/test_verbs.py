@@ -268,7 +268,7 @@ def test_a_setting_reaches_the_property_of_its_name() -> None:
     sites = Adsorption((Adsorbate.named("H"), Adsorbate.named("CO")), **given)
     assert used(d4.adsorption([], model=MORSE, adsorbates=["H", sites.adsorbates[1]], **given)) == sites
     given = {"reaction": "ORR", "adsorption": sites, "weighted": False, "surface": SurfaceEnergies(2), "reference": 0.8}
-    given |= {"solvation": {"OH": -0.5}, "poison_limits": {"CO": 0.0}, "scale_ooh": True}
+    given |= {"solvation": {"OH": -0.5}, "poison_limits": {"CO": 0.0}, "scale_ooh": True, "water": True}
     assert used(d4.activity([], model=MORSE, **given)) == Activity(**given)
 
 
