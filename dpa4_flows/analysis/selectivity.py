@@ -35,7 +35,8 @@ def poisoning(
         energy = free_energies[name] - _GIVEN_OFF.get(name, 0) * potential
         if energy < limit:
             words = f"{name} {where} lies at {energy:+.2f} eV at {potential:+.2f} V, below {limit:+.2f} eV: it covers"
-            yield Reason(code=f"poisoned_by_{name.lower()}", sentence=f"{words} the surface")
+            who = name.lower() if name in POISONS else "other"
+            yield Reason(code=f"poisoned_by_{who}", sentence=f"{words} the surface")
 
 
 def beside_hydrogen(

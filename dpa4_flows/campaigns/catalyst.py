@@ -60,8 +60,12 @@ class ReactionSection(Section):
     beside: list[Annotated[str, AfterValidator(_adsorbate)]] = Field(
         default_factory=list, description="Adsorbates that are put there, too: what may poison the surface"
     )
+    water: bool = Field(False, description="Whether the table of adsorbates on metals in water is used")
     solvation: dict[str, float] = Field(
-        default_factory=dict, description="By adsorbate, eV, below 0 where water binds it"
+        default_factory=dict, description="By adsorbate, eV, below 0 where water binds it, before the table"
+    )
+    poison_limits: dict[str, float] = Field(
+        default_factory=dict, description="By adsorbate, eV, below which it covers the surface, in place of ours"
     )
     poison_limits: dict[str, float] = Field(
         default_factory=dict, description="By adsorbate, eV, free energy below which it covers the surface"
@@ -75,6 +79,7 @@ class ReactionSection(Section):
         return Activity(
             self.name,
             dataclasses.replace(adsorption, adsorbates=beside),
+            water=self.water,
             solvation=self.solvation,
             poison_limits=self.poison_limits,
             reference=self.reference,
@@ -170,6 +175,10 @@ SURFACE = Stage(
         "slab_failed": ReasonKind("slab failed", "a slab could not be computed: its facet is left out"),
         "slab_not_converged": ReasonKind("slab not converged", "a slab did not reach fmax"),
         "slab_dissociated": ReasonKind("slab came apart", "a slab came apart: its energy is not that of a surface"),
+        "no_chemical_potentials": ReasonKind(
+            "no chemical potentials", "the hull has none: facets of another composition are left out"
+        ),
+        "hull_caveat": ReasonKind("hull of potentials", "what stands behind chemical potentials of the hull"),
         "strained_crystal": ReasonKind("strained", "a stress is left on the crystal"),
     },
     needs=("relax",),
@@ -325,6 +334,8 @@ _SITE_REASONS = {
     "implausible_energy_of_sites": ReasonKind("implausible", "an adsorption energy is beyond all that are known"),
     "not_computed_of_sites": ReasonKind("sites failed", "some sites could not be computed"),
     "incomplete": ReasonKind("not converged", "a site did not reach fmax: its energy is an upper bound"),
+    "imaginary_modes": ReasonKind("no minimum", "an adsorbate on its best site has imaginary modes: they are left out"),
+    "no_vibrations": ReasonKind("no vibrations", "vibrations of an adsorbate are not known: the table is taken"),
 }
 
 ADSORPTION = Stage(
@@ -382,6 +393,11 @@ ACTIVITY = Stage(
         "rerouted_beside": ReasonKind("beside: other level", "adsorbates beside are of the model of [reroute]"),
         "not_rerouted": ReasonKind("not rerouted", "the model of [reroute] could not compute them either"),
         "ooh_by_scaling": ReasonKind("OOH by scaling", "OOH is put on the line above OH"),
+        "poisoned_by_co": ReasonKind("poisoned by CO", "traces of CO cover a facet at its limiting potential"),
+        "poisoned_by_oh": ReasonKind("covered by OH", "OH of the water covers a facet at its limiting potential"),
+        "poisoned_by_other": ReasonKind("poisoned", "an adsorbate beside covers a facet at its limiting potential"),
+        "hydrogen_evolves_first": ReasonKind("hydrogen first", "hydrogen evolves before the reaction goes on a facet"),
+        "hydrogen_covers_surface": ReasonKind("covered by H", "hydrogen covers a facet before the reaction goes"),
         "off_scaling": ReasonKind("off the scaling line", "OOH lies far from the line above OH"),
     },
     needs=("relax", "surface", "adsorption"),

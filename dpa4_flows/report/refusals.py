@@ -33,7 +33,7 @@ REMEDIES: Mapping[str, str] = {
     "implausible_energy": _OTHER_MODEL,
     "plus_u_surface": "compare one site with a calculation",
     "polar": "none: such a facet reconstructs in a larger cell than is tried",
-    "nonstoichiometric": "give chemical potentials (surface.chemical_potentials)",
+    "nonstoichiometric": "surface.chemical_potentials = hull, or numbers",
     "asymmetric": "none for a surface energy: only the sum of both faces has one",
     _TOO_LARGE: "raise max_atoms, or lower min_length or min_thickness",
     "no_slab": "name other facets, or raise max_index",
@@ -46,13 +46,18 @@ REMEDIES: Mapping[str, str] = {
     "clean_slab_changed": "look at the slab: this facet reconstructs",
     "facets_missing": "none: the mean is over the other facets",
     "facets_not_weighted": "adsorb on all facets of the shape",
-    "no_solvent": "give activity.solvation, the same for all materials",
+    "no_solvent": "give activity.water or activity.solvation, the same for all materials",
     "strained_crystal": "relax the crystal first",
     "rerouted": "compare with materials of the same level alone",
     "rerouted_beside": "compare with numbers of the same level alone",
     "not_rerouted": "see the sentence; another model in [reroute]",
     "reference_missing": "look at platinum, or give reaction.reference",
     "hydrogen_evolves_first": "none: the catalyst makes hydrogen",
+    "hydrogen_covers_surface": "none: hydrogen is there first",
+    "poisoned_by_co": "purer gas, or another limit (activity.poison_limits)",
+    "poisoned_by_oh": "none at this potential, or another limit (activity.poison_limits)",
+    "imaginary_modes": "lower adsorption.fmax to 0.02",
+    "no_chemical_potentials": "give numbers (surface.chemical_potentials)",
 }
 """What one can do about it, by code."""
 

@@ -331,6 +331,7 @@ def test_what_covers_the_surface_at_the_limiting_potential_poisons_it():
     assert poisons(hydrogen, {"H": -0.5, "OH": -0.6}) == ["poisoned_by_oh"]
     assert poisons(Activity("CO2RR", weighted=False), NEO | {"CO": -1.5}) == []  # it is what is reduced
     assert poisons(Activity("CO2RR_CO", weighted=False), NEO | {"CO": -1.5}) == ["poisoned_by_co"]
+    assert poisons(replace(hydrogen, poison_limits={"O": 2.0}), copper | {"O": 1.0}) == ["poisoned_by_other"]
     assert poisons(Activity("OER", weighted=False), PT | {"CO": -2.0}) == []
 
 
