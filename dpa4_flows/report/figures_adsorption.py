@@ -23,7 +23,7 @@ _SYMBOLS = {
     "hollow_4": "square",
     "unsaturated": "star",
 }
-_LOST = "x-thin-open"
+_LOST = "x-open"
 
 
 def site_energies(documents: Mapping[str, AdsorptionDocument]) -> list[FigureBlock]:
@@ -38,20 +38,19 @@ def site_energies(documents: Mapping[str, AdsorptionDocument]) -> list[FigureBlo
     figure.update_xaxes(zeroline=False)
     for column, ((name, drawn), colour) in enumerate(zip(shown, cycle(PALETTE), strict=False)):
         aside = _WIDTH * ((column + 0.5) / len(shown) - 0.5)
-        figure.add_scatter(
-            x=[names.index(site.adsorbate) + aside for _, site in drawn],
-            y=[site.adsorption_energy for _, site in drawn],
-            text=[plot_text(f"{name} ({facet}) {_words(site)}") for facet, site in drawn],
-            mode="markers",
-            marker={
-                "size": 8,
-                "symbol": [_SYMBOLS.get(site.end or "", "circle") if site.intact else _LOST for _, site in drawn],
-                "color": [colour if site.intact else UNKNOWN_COLOUR for _, site in drawn],
-                "line": {"width": 1.5, "color": colour},
-            },
-            hovertemplate="%{text}: %{y:.2f} eV<extra></extra>",
-            name=plot_text(name),
-        )
+        for number, symbol in enumerate(dict.fromkeys(_symbol(site) for _, site in drawn)):
+            alike = [(facet, site) for facet, site in drawn if _symbol(site) == symbol]
+            figure.add_scatter(
+                x=[names.index(site.adsorbate) + aside for _, site in alike],
+                y=[site.adsorption_energy for _, site in alike],
+                customdata=[plot_text(f"{name} ({facet}) {_words(site)}") for facet, site in alike],
+                mode="markers",
+                marker={"size": 8, "symbol": symbol, "color": UNKNOWN_COLOUR if symbol == _LOST else colour},
+                hovertemplate="%{customdata}: %{y:.2f} eV<extra></extra>",
+                legendgroup=name,
+                showlegend=number == 0,
+                name=None if number else plot_text(name),
+            )
     caption = (
         "Every start that has an energy. Circles: on top; diamonds: bridges; triangles: hollows of three atoms, those "
         "of hcp on their tip; squares: hollows of four; stars: beside an unsaturated atom; crosses: no longer the "
@@ -70,6 +69,10 @@ def _drawn(document: AdsorptionDocument) -> list[tuple[str, AdsorptionSite]]:
         for name, site in sites
         if site.adsorption_energy is not None
     ]
+
+
+def _symbol(site: AdsorptionSite) -> str:
+    return _SYMBOLS.get(site.end or "", "circle") if site.intact else _LOST
 
 
 def _words(site: AdsorptionSite) -> str:
@@ -107,10 +110,10 @@ def scaling(reaction: Reaction, documents: Mapping[str, ActivityDocument]) -> li
         figure.add_scatter(
             x=[energies[first] for _, energies in here],
             y=[energies[other] for _, energies in here],
-            text=[plot_text(name) for name, _ in here],
+            customdata=[plot_text(name) for name, _ in here],
             mode="markers",
             marker={"size": 8, "color": colour},
-            hovertemplate="%{text}: %{x:.2f} and %{y:.2f} eV<extra></extra>",
+            hovertemplate="%{customdata}: %{x:.2f} and %{y:.2f} eV<extra></extra>",
             legendgroup=other,
             name=f"ΔG({other})",
         )

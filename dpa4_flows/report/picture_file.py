@@ -25,7 +25,8 @@ _WIDTH, _MARGIN, _COLUMNS = 10.5, 0.25, 3  # inches, and pictures in a row
 _SMALL, _HEAD = 7.5, 11.0  # points
 _PIXEL = 1 / 102  # inches: two views fit beside one another
 _DASHES = {"dot": ":", "dash": "--"}
-_MARKERS = {"square": "s", "square-open": "s", "diamond-open": "D"}
+_MARKERS = {"square": "s", "square-open": "s", "diamond": "D", "diamond-open": "D", "star": "*", "x-open": "X"}
+_MARKERS |= {"triangle-up": "^", "triangle-down": "v"}
 _ASIDE = {"left": (-6, "right"), "center": (0, "center"), "right": (6, "left")}
 _UP = {"top": (6, "bottom"), "middle": (0, "center"), "bottom": (-6, "top")}
 

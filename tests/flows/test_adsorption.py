@@ -345,10 +345,15 @@ def test_every_site_with_an_energy_is_in_the_figure_and_one_that_went_wrong_is_a
     other = copper.model_copy(deep=True)
     other.facets[0].sites[0].intact = False
     (block,) = site_energies({"a": copper, "b": other})
-    mine, theirs = block.figure.data
-    assert list(mine.y) == [site.adsorption_energy for site in copper.facets[0].sites]
-    assert max(mine.x) < 0 < min(theirs.x), "side by side"
-    assert theirs.marker.symbol[0] == "x-thin-open" != mine.marker.symbol[0]
+    energies = [site.adsorption_energy for site in copper.facets[0].sites]
+    assert sorted(y for trace in block.figure.data for y in trace.y) == sorted([*energies, *energies])
+    crosses = [trace for trace in block.figure.data if trace.marker.symbol == "x-open"]
+    lost = {which: [y for one in crosses if one.legendgroup == which for y in one.y] for which in "ab"}
+    for which, document in {"a": copper, "b": other}.items():
+        assert lost[which] == [site.adsorption_energy for site in document.facets[0].sites if not site.intact]
+    assert lost["a"] != lost["b"]
+    at = {which: {x for trace in block.figure.data if trace.legendgroup == which for x in trace.x} for which in "ab"}
+    assert max(at["a"]) < 0 < min(at["b"]), "side by side"
     assert site_energies({"none": copper.model_copy(update={"n_sites": 0})}) == []
 
 
