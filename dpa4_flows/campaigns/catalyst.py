@@ -65,9 +65,6 @@ class ReactionSection(Section):
         default_factory=dict, description="By adsorbate, eV, below 0 where water binds it, before the table"
     )
     poison_limits: dict[str, float] = Field(
-        default_factory=dict, description="By adsorbate, eV, below which it covers the surface, in place of ours"
-    )
-    poison_limits: dict[str, float] = Field(
         default_factory=dict, description="By adsorbate, eV, free energy below which it covers the surface"
     )
     reference: float | str | None = Field("Pt", description="Pt, its descriptor on (111) in eV, or none")
