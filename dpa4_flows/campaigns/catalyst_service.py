@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -12,11 +12,10 @@ from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.measured import Measured, relaxed
 from dpa4_flows.campaigns.sections import HullSection, Limits, Section
 from dpa4_flows.campaigns.stage import Finding, Stage
-from dpa4_flows.compute.plan import Crystal, Property
+from dpa4_flows.compute.plan import Property
 from dpa4_flows.documents.reasons import ReasonKind
 from dpa4_flows.documents.service import ServiceDocument
 from dpa4_flows.documents.surfaces import AdsorptionDocument
-from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.dissolution import Dissolution
 from dpa4_flows.properties.pourbaix import Pourbaix
 from dpa4_flows.properties.segregation import Segregation
@@ -61,8 +60,7 @@ class ServiceSection(Section):
 class InRun(Service):
     """The same in a campaign, whose competing phases are decided: so its documents are stored."""
 
-    def key(self, crystal: Crystal, model: ModelRef) -> str | None:
-        return Property.key(self, crystal, model)
+    anew: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
