@@ -1,0 +1,328 @@
+"""Semiconductor campaigns: what is stable against everything, how it conducts heat, and on which wafer it grows.
+
+    sanity → duplicates → relax → relaxed duplicates → hull → rest → phonons → modes → elastic → expansion → heat
+           → epitaxy
+
+A crystal with imaginary modes is followed down along them, and what it becomes goes on. There is no band gap among the
+stages: a model of energies has none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_flows.campaigns.context import Case, Scene
+from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
+from dpa4_flows.campaigns.hull import HULL
+from dpa4_flows.campaigns.kind import CampaignKind
+from dpa4_flows.campaigns.measured import Measured, relaxed, section_of
+from dpa4_flows.campaigns.relaxed import RELAX
+from dpa4_flows.campaigns.sanity import SANITY, check
+from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section
+from dpa4_flows.campaigns.stage import Finding, Stage
+from dpa4_flows.compute.plan import Crystal, Property
+from dpa4_flows.documents.reasons import Reason, ReasonKind
+from dpa4_flows.documents.stability import ElasticPart, FollowedPart, PhononPart, StabilityPart
+from dpa4_flows.properties.at_rest import AT_REST
+from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
+from dpa4_flows.properties.heat_conductivity import HeatConductivity, HeatConductivityDocument
+from dpa4_flows.properties.modes import FollowedModes
+from dpa4_flows.properties.phonons import Phonons
+from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic, QuasiHarmonicDocument
+
+
+class Wanted(NamedTuple):
+    """What an application wants of one number: limits, which keep who is in, and its place in the score."""
+
+    stage: str
+    value: str
+    objective: Mapping[str, Any]
+    limits: Mapping[str, float] = MappingProxyType({})
+
+
+_MADE = Wanted("hull", "energy_above_hull", {"weight": 0.5, "goal": "min", "low": 0.0, "high": 0.1})
+_PRESETS: Mapping[str, tuple[Wanted, ...]] = {
+    "thermoelectric": (
+        # a figure of merit needs a lattice that conducts little: PbTe has 2 W/(m K), and above 20 no doping helps
+        Wanted("heat", "slack_w_mk", {"weight": 1.0, "goal": "min", "low": 0.5, "high": 20.0}, {"max": 20.0}),
+        _MADE,
+    ),
+    "heat spreader": (
+        # copper has 400 W/(m K); what is to replace it must come near, and expand as little as the chip
+        Wanted("heat", "slack_w_mk", {"weight": 1.0, "goal": "max", "low": 100.0, "high": 1000.0}, {"min": 100.0}),
+        Wanted("expansion", "expansion_300k", {"weight": 0.5, "goal": "min", "low": 0.0, "high": 20.0}),
+        _MADE,
+    ),
+}
+
+
+class SemiconductorSection(CampaignSection):
+    """What is screened, for what, and without which elements."""
+
+    application: Literal["general", "thermoelectric", "heat spreader"] = Field(
+        "general", description="Sets limits and ranking where the file names none"
+    )
+    avoid: list[str] = Field(default_factory=list, description="Elements that no candidate may hold")
+
+
+def with_preset(data: dict[str, Any]) -> dict[str, Any]:
+    """The content of a campaign file with what its application says of its stages, where it says nothing itself."""
+    campaign = data.get("campaign", {})
+    stages = campaign.get("stages")
+    wanted = [
+        one for one in _PRESETS.get(str(campaign.get("application")), ()) if stages is None or one.stage in stages
+    ]
+    for one in wanted:
+        if one.limits:
+            data[one.stage] = {one.value: dict(one.limits), **data.get(one.stage, {})}
+    if wanted and "ranking" not in data:
+        data["ranking"] = {one.value: dict(one.objective) for one in wanted}
+    return data
+
+
+def _avoided(case: Case) -> list[str]:
+    section = case.scene.run.campaign.campaign
+    assert isinstance(section, SemiconductorSection)
+    held = sorted({site.specie.symbol for site in case.structure} & set(section.avoid))
+    return [f"{', '.join(held)} in it, which this campaign avoids"] if held else []
+
+
+SEMICONDUCTOR_SANITY = dataclasses.replace(SANITY, judge=lambda case: check(case, _avoided))
+
+# ---- at rest, and down along imaginary modes
+
+
+def at_rest(case: Case) -> Crystal:
+    """A candidate as tightly relaxed as strains and displacements need it."""
+    return relaxed(case, "rest")
+
+
+def followed(case: Case) -> Crystal:
+    """What a candidate becomes along its imaginary modes; itself where it has none."""
+    part = case.documents["modes"]
+    assert isinstance(part, FollowedPart)
+    if not part.steps or part.structure is None:
+        return at_rest(case)
+    return Crystal(structure_of_fields(part.structure), case.id)
+
+
+REST = Stage(
+    name="rest",
+    title="At rest",
+    judge=lambda case: Finding(case.id, keys=[case.key], provenance=case.calculation.provenance),
+    needs=("relax",),
+    computes=Measured(AT_REST, of="crystals at rest", crystal=relaxed),
+)
+
+_TABLES: Mapping[str, type[Section]] = {
+    "phonons": section_of(Phonons(), without=("model", "force_constants_folder")),
+    "elastic": section_of(Elastic(), without=("model",)),
+    "expansion": section_of(QuasiHarmonic(), without=("model",)),
+    "heat": section_of(HeatConductivity(), without=("model", "elastic", "quasi_harmonic")),
+    "epitaxy": section_of(Epitaxy(), without=("model", "elastic", "relaxation")),
+}
+"""Tables of the campaign file; several stages share those of what they are made of."""
+
+
+def _given(scene: Scene, table: str) -> dict[str, Any]:
+    kind = _TABLES[table]
+    found = getattr(scene.run.campaign, table, None) or kind()
+    return {name: getattr(found, name) for name in kind.model_fields}
+
+
+def _phonons(scene: Scene) -> Phonons:
+    return Phonons(**_given(scene, "phonons"))
+
+
+def _modes(scene: Scene) -> FollowedModes:
+    return FollowedModes(phonons=_phonons(scene), max_follow_steps=scene.settings.max_follow_steps)
+
+
+def _elastic(scene: Scene) -> Elastic:
+    return Elastic(**_given(scene, "elastic"))
+
+
+def _expansion(scene: Scene) -> QuasiHarmonic:
+    return QuasiHarmonic(**_given(scene, "expansion"))
+
+
+def _heat(scene: Scene) -> HeatConductivity:
+    return HeatConductivity(**_given(scene, "heat"), elastic=_elastic(scene), quasi_harmonic=_expansion(scene))
+
+
+def _epitaxy(scene: Scene) -> Epitaxy:
+    return Epitaxy(**_given(scene, "epitaxy"), elastic=_elastic(scene))
+
+
+@dataclass(frozen=True)
+class FromTables(Measured):
+    """A property that is made of several tables of the campaign file.
+
+    Attributes:
+        made: of them.
+        names: of the tables.
+    """
+
+    made: Callable[[Scene], Property[Any]] = _phonons
+    names: tuple[str, ...] = ("phonons",)
+
+    def settled(self, scene: Scene) -> Property[Any]:
+        return self.made(scene)
+
+    @property
+    def tables(self) -> Mapping[str, type[Section]]:
+        return {name: _TABLES[name] for name in self.names}
+
+
+def judge_phonons(case: Case) -> Finding:
+    """Whether every displacement costs energy; one that does not is followed by the next stage."""
+    part = case.found
+    assert isinstance(part, PhononPart)
+    codes = {"unstable": "imaginary_modes", "marginal": "phonons_undecided"}
+    reasons = [Reason(code=codes[part.verdict], sentence=part.reason)] if part.verdict in codes else []
+    return Finding(case.id, reasons, values=part, keys=[case.key], provenance=part.provenance)
+
+
+PHONONS = Stage(
+    name="phonons",
+    title="Phonons",
+    judge=judge_phonons,
+    quantities=PhononPart,
+    reasons={
+        "imaginary_modes": ReasonKind("imaginary modes", "a displacement of its atoms lowers the energy: no minimum"),
+        "phonons_undecided": ReasonKind("phonons undecided", "the calculation cannot tell whether a mode is imaginary"),
+    },
+    needs=("rest",),
+    computes=FromTables(Phonons(), of="phonons", crystal=at_rest),
+)
+
+
+class ModesSection(Section):
+    """How far imaginary modes are followed."""
+
+    max_follow_steps: int = Field(2, ge=0, description="How often a crystal is displaced along a mode and relaxed")
+
+
+def judge_modes(case: Case) -> Finding:
+    """What a crystal becomes along its imaginary modes, and whether that is a minimum."""
+    part = case.found
+    assert isinstance(part, FollowedPart)
+    reasons = []
+    if part.verdict == "unstable":
+        reasons.append(Reason(code="no_minimum", sentence=part.reason))
+    elif part.steps:
+        sentence = (
+            f"imaginary modes lead from {part.space_group_before} to {part.space_group}, "
+            f"{1000 * part.energy_gain_ev_per_atom:.1f} meV/atom lower: what follows is about that crystal"
+        )
+        reasons.append(Reason(code="mode_followed", sentence=sentence))
+    return Finding(case.id, reasons, values=part, keys=[case.key], provenance=part.provenance)
+
+
+MODES = Stage(
+    name="modes",
+    title="Along imaginary modes",
+    judge=judge_modes,
+    quantities=FollowedPart,
+    settings=ModesSection,
+    reasons={
+        "no_minimum": ReasonKind("no minimum", "imaginary modes lead to no minimum in so many steps", status="failed"),
+        "mode_followed": ReasonKind("distorted", "imaginary modes were followed to a crystal of lower symmetry"),
+    },
+    needs=("rest", "phonons"),
+    computes=FromTables(FollowedModes(), of="crystals along imaginary modes", crystal=at_rest, made=_modes),
+)
+
+# ---- what the crystal does then
+
+
+def judge_elastic(case: Case) -> Finding:
+    """Whether every strain costs energy."""
+    part = case.found
+    assert isinstance(part, StabilityPart)
+    codes = {"unstable": "born_unstable", "marginal": "strain_undecided"}
+    reasons = [Reason(code=codes[part.verdict], sentence=part.reason)] if part.verdict in codes else []
+    return Finding(case.id, reasons, values=part, keys=[case.key], provenance=part.provenance)
+
+
+ELASTIC = Stage(
+    name="elastic",
+    title="Elastic tensor",
+    judge=judge_elastic,
+    quantities=ElasticPart,
+    reasons={
+        "born_unstable": ReasonKind("shears away", "a strain lowers the energy: no crystal", status="failed"),
+        "strain_undecided": ReasonKind("strain undecided", "the calculation cannot tell whether a strain costs energy"),
+    },
+    needs=("rest", "modes"),
+    computes=FromTables(Elastic(), of="strained crystals", crystal=followed, made=_elastic, names=("elastic",)),
+)
+
+_ANHARMONIC = {
+    "imaginary_modes": ReasonKind("imaginary when strained", "a mode is imaginary at another volume: it is left out"),
+    "not_at_rest": ReasonKind("not at rest", "forces were left on undisplaced atoms"),
+    "beyond_volumes": ReasonKind("curve ends", "its volume leaves what was computed before the last temperature"),
+    "no_minimum": ReasonKind("no volume", "the free energy has no minimum at some temperature"),
+}
+
+EXPANSION = Stage(
+    name="expansion",
+    title="Thermal expansion",
+    quantities=QuasiHarmonicDocument,
+    reasons=_ANHARMONIC,
+    needs=("rest", "modes"),
+    computes=FromTables(
+        QuasiHarmonic(), of="crystals at several volumes", crystal=followed, made=_expansion, names=("expansion",)
+    ),
+)
+HEAT = Stage(
+    name="heat",
+    title="Heat conductivity",
+    quantities=HeatConductivityDocument,
+    reasons={
+        "born_unstable": ReasonKind("shears away", "a strain lowers the energy"),
+        "imaginary_modes": _ANHARMONIC["imaginary_modes"],
+        "no_phonons": ReasonKind("no phonons", "the Grüneisen parameter is that of the Poisson ratio"),
+    },
+    needs=("rest", "modes"),
+    computes=FromTables(
+        HeatConductivity(), of="conductivities", crystal=followed, made=_heat, names=("heat", "elastic", "expansion")
+    ),
+)
+EPITAXY = Stage(
+    name="epitaxy",
+    title="Wafers",
+    quantities=EpitaxyDocument,
+    reasons={"no_elastic_tensor": ReasonKind("no strain energy", "the film has no elastic tensor")},
+    needs=("rest", "modes"),
+    computes=FromTables(Epitaxy(), of="films on wafers", crystal=followed, made=_epitaxy, names=("epitaxy", "elastic")),
+)
+
+SEMICONDUCTOR = CampaignKind(
+    name="semiconductor",
+    stages=(
+        SEMICONDUCTOR_SANITY,
+        DUPLICATES,
+        RELAX,
+        RELAXED_DUPLICATES,
+        dataclasses.replace(HULL, criteria={"energy_above_hull": Limits(max=0.1)}),
+        REST,
+        PHONONS,
+        MODES,
+        ELASTIC,
+        EXPANSION,
+        HEAT,
+        EPITAXY,
+    ),
+    ranking={"energy_above_hull": {}, "strain_percent": {"weight": 0.5}},
+    section=SemiconductorSection,
+    upgrade=with_preset,
+)

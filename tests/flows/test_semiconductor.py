@@ -1,0 +1,100 @@
+"""The semiconductor campaign goes through all that a campaign can do, on the toy potential and smallest cells."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymatgen.core import Lattice, Structure
+from toy_campaign import MORSE, rocksalt
+from typer.testing import CliRunner, Result
+
+from dpa4_flows.bundled import bundled_campaigns
+from dpa4_flows.campaigns.config import ConfigError, campaign_of, load_campaign
+from dpa4_flows.campaigns.run import open_run
+from dpa4_flows.cli import app
+
+pytest.importorskip("phonopy")
+pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
+STAGES = ["sanity", "duplicates", "relax", "rest", "phonons", "modes", "elastic", "expansion", "heat", "epitaxy"]
+SMALL = {"min_length": 5.0, "mesh_length": 15.0}
+
+
+def dpa4(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+def written(folder: Path, crystals: dict[str, Structure], **campaign: Any) -> Path:
+    rows = [{"id": name, "structure": crystal.as_dict()} for name, crystal in crystals.items()]
+    (folder / "crystals.json").write_text(json.dumps(rows))
+    content: dict[str, dict[str, Any]] = {
+        "campaign": {
+            "name": "toy",
+            "kind": "semiconductor",
+            "candidates": ["crystals.json"],
+            "stages": STAGES,
+            **campaign,
+        },
+        "model": {"name": MORSE, "dtype": "float64", "threads": 1},
+        "relax": {"rattle": 0.0, "check_minimum": False},
+        "phonons": SMALL,
+        "modes": {"max_follow_steps": 1},
+        "elastic": {"strains": [-0.005, 0.005]},
+        "expansion": {"strains": [-0.02, -0.01, 0.0, 0.01, 0.02], "temperatures_k": [0.0, 300.0], **SMALL},
+        "epitaxy": {"substrates": ["magnesia"], "max_area": 40.0},
+    }
+    lines = [
+        f"[{table}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+        for table, keys in content.items()
+    ]
+    (folder / "campaign.toml").write_text("".join(lines))
+    return folder / "campaign.toml"
+
+
+def test_crystals_go_from_a_file_to_a_wafer(tmp_path: Path) -> None:
+    """Also one that is avoided, and one whose imaginary modes lead elsewhere: what follows is about where they lead."""
+    simple = Structure(Lattice.cubic(2.6), ["Mg"], [[0, 0, 0]])  # a simple cubic metal shears away
+    crystals = {"MgO": rocksalt("Mg"), "CdO": rocksalt("Cd"), "Mg": simple}
+    file, run = written(tmp_path, crystals, avoid=["Cd"]), tmp_path / "run"
+    plan = json.loads(dpa4("screen", file, "--dry-run", "--json").stdout)
+    assert {"phonons", "crystals at several volumes", "films on wafers"} <= {work["name"] for work in plan["work"]}
+    done = dpa4("screen", file, "--out", run)
+    assert done.exit_code == 0, done.output
+    table = open_run(run)
+    assert [reason.code for reason in table.stage("sanity")["CdO"].reasons] == ["not_sane"]
+    assert "Cd in it" in table.stage("sanity")["CdO"].reasons[0].sentence
+    assert [reason.code for reason in table.stage("phonons")["Mg"].reasons] == ["imaginary_modes"]
+    (along,) = table.stage("modes")["Mg"].reasons
+    assert along.code in ("mode_followed", "no_minimum")
+    found = {stage: table.stage(stage)["MgO"] for stage in STAGES}
+    assert {verdict.status for verdict in found.values()} <= {"passed", "flagged"}
+    assert found["heat"].values["slack_w_mk"] > found["heat"].values["clarke_w_mk"] > 0
+    assert found["expansion"].values["gruneisen_acoustic"] == found["heat"].values["gruneisen"]
+    assert 0 < found["expansion"].values["expansion_300k"] < 50
+    head, *rows = csv.reader((run / "ranking.csv").read_text().splitlines())
+    assert {"heat.slack_w_mk [W/(m K)]", "elastic.k_vrh_gpa [GPa]"} <= set(head) and len(rows) == 3
+    page = (run / "report.html").read_text()
+    assert "Thermal expansion" in page and "which this campaign avoids" in page
+    assert "nothing was computed" in dpa4("screen", file, "--out", run).stdout
+
+
+def test_an_application_sets_limits_and_ranking_where_the_file_names_none(tmp_path: Path) -> None:
+    campaign = load_campaign(written(tmp_path, {"MgO": rocksalt("Mg")}, application="thermoelectric"))
+    assert campaign.heat.slack_w_mk.max == 20 and set(campaign.objectives) == {"slack_w_mk"}
+    assert campaign_of(campaign.to_dict()) == campaign
+    file = written(tmp_path, {"MgO": rocksalt("Mg")}, application="heat spreader")
+    file.write_text(file.read_text() + "[heat]\nslack_w_mk = { min = 7.0 }\n[ranking]\nexpansion_300k = {}\n")
+    own = load_campaign(file)
+    assert own.heat.slack_w_mk.min == 7 and set(own.objectives) == {"expansion_300k"}
+    with pytest.raises(ConfigError, match="application"):
+        load_campaign(written(tmp_path, {"MgO": rocksalt("Mg")}, application="sunglasses"))
+
+
+def test_the_bundled_campaign_opens_and_every_candidate_can_be_read() -> None:
+    campaign = load_campaign(bundled_campaigns()["semiconductor"] / "campaign.toml")
+    rows = json.loads(Path(campaign.campaign.candidates[0]).read_text())
+    assert len(rows) == 28 and len({row["id"] for row in rows}) == 28
+    assert [stage.name for stage in campaign.funnel.stages][-1] == "epitaxy"
