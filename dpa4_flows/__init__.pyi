@@ -47,9 +47,13 @@ from dpa4_flows.verbs import adsorption as adsorption
 from dpa4_flows.verbs import compute as compute
 from dpa4_flows.verbs import elastic as elastic
 from dpa4_flows.verbs import electrode as electrode
+from dpa4_flows.verbs import epitaxy as epitaxy
 from dpa4_flows.verbs import equation_of_state as equation_of_state
+from dpa4_flows.verbs import heat_conductivity as heat_conductivity
 from dpa4_flows.verbs import hull as hull
+from dpa4_flows.verbs import phonon_bands as phonon_bands
 from dpa4_flows.verbs import phonons as phonons
+from dpa4_flows.verbs import quasi_harmonic as quasi_harmonic
 from dpa4_flows.verbs import relax as relax
 from dpa4_flows.verbs import screen as screen
 from dpa4_flows.verbs import stability as stability

@@ -40,9 +40,13 @@ from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.electrode import Electrode
+from dpa4_flows.properties.epitaxy import Epitaxy
 from dpa4_flows.properties.equation_of_state import EquationOfState
+from dpa4_flows.properties.heat_conductivity import HeatConductivity
 from dpa4_flows.properties.hull import Hull, HullPlace
+from dpa4_flows.properties.phonon_bands import PhononBands
 from dpa4_flows.properties.phonons import Phonons
+from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic
 from dpa4_flows.properties.settings import with_settings
 from dpa4_flows.properties.stability import Stability
 from dpa4_flows.properties.surface import SurfaceEnergies
@@ -112,6 +116,10 @@ relax = _function(Relaxed)
 static = _function(Energy)
 elastic = _function(Elastic)
 phonons = _function(Phonons)
+phonon_bands = _function(PhononBands)
+quasi_harmonic = _function(QuasiHarmonic)
+heat_conductivity = _function(HeatConductivity)
+epitaxy = _function(Epitaxy)
 surface = _function(SurfaceEnergies)
 adsorption = _function(Adsorption)
 activity = _function(Activity)
