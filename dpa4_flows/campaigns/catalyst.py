@@ -1,6 +1,7 @@
 """Catalyst campaigns: which surfaces are stable, what adsorbs on them, and how active that makes them for a reaction.
 
-    sanity → duplicates → relax → relaxed duplicates → hull → surface → adsorption → activity (→ service)
+    sanity → duplicates → relax → relaxed duplicates → hull → at rest → surface → adsorption → activity
+    (→ service)
 
 The reaction of the file decides adsorbates and descriptor. A facet or a site that fails never takes its candidate with
 it, and what the model cannot compute is refused with a code, or computed by the model of ``[reroute]``.
@@ -26,8 +27,8 @@ from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL
 from dpa4_flows.campaigns.kind import CampaignKind
-from dpa4_flows.campaigns.measured import Measured, as_given, relaxed, section_of
-from dpa4_flows.campaigns.relaxed import RELAX
+from dpa4_flows.campaigns.measured import Measured, as_given, section_of
+from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, at_rest
 from dpa4_flows.campaigns.sanity import SANITY
 from dpa4_flows.campaigns.sections import Limits, ModelName, Section
 from dpa4_flows.campaigns.stage import Finding, Stage
@@ -178,8 +179,8 @@ SURFACE = Stage(
         "hull_caveat": ReasonKind("hull of potentials", "what stands behind chemical potentials of the hull"),
         "strained_crystal": ReasonKind("strained", "a stress is left on the crystal"),
     },
-    needs=("relax",),
-    computes=Surfaces(SurfaceEnergies(), of="slabs", crystal=relaxed),
+    needs=("at_rest",),
+    computes=Surfaces(SurfaceEnergies(), of="slabs", crystal=at_rest),
 )
 
 
@@ -192,7 +193,7 @@ class Sites(Measured):
 
     measures: Property[Any] = dataclasses.field(default_factory=Adsorption)
     of: str = "sites of adsorbates"
-    crystal: Any = relaxed
+    crystal: Any = at_rest
 
     @property
     def tables(self) -> Mapping[str, type[Section]]:
@@ -345,7 +346,7 @@ ADSORPTION = Stage(
         **_SITE_REASONS,
         "no_facet_left": ReasonKind("no facet", "no facet has a slab on which something could adsorb", status="failed"),
     },
-    needs=("relax", "surface"),
+    needs=("at_rest", "surface"),
     computes=Sites(),
 )
 
@@ -397,7 +398,7 @@ ACTIVITY = Stage(
         "hydrogen_covers_surface": ReasonKind("covered by H", "hydrogen covers a facet before the reaction goes"),
         "off_scaling": ReasonKind("off the scaling line", "OOH lies far from the line above OH"),
     },
-    needs=("relax", "surface", "adsorption"),
+    needs=("at_rest", "surface", "adsorption"),
     computes=OfReaction(),
     figures="dpa4_flows.campaigns.catalyst_known:known_metals",
 )
@@ -411,6 +412,7 @@ CATALYST = CampaignKind(
         RELAX,
         RELAXED_DUPLICATES,
         dataclasses.replace(HULL, criteria={"energy_above_hull": Limits(max=0.1)}),
+        AT_REST,
         SURFACE,
         ADSORPTION,
         ACTIVITY,

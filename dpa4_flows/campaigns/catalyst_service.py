@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 
 from dpa4_flows.campaigns.context import Case, Scene
-from dpa4_flows.campaigns.measured import Measured, relaxed
+from dpa4_flows.campaigns.measured import Measured
+from dpa4_flows.campaigns.relaxed import at_rest
 from dpa4_flows.campaigns.sections import HullSection, Limits, Section
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import Property
@@ -69,7 +70,7 @@ class AtWork(Measured):
 
     measures: Property[Any] = field(default_factory=Service)
     of: str = "catalysts at work"
-    crystal: Any = relaxed
+    crystal: Any = at_rest
 
     @property
     def tables(self) -> Mapping[str, type[Section]]:
@@ -134,6 +135,6 @@ SERVICE = Stage(
         "energy_jump": ReasonKind("energy jump", "taking out an atom changes the energy as no bond can"),
         "implausible_energy": ReasonKind("implausible", "the energy of a vacancy is beyond all that are known"),
     },
-    needs=("relax", "adsorption"),
+    needs=("at_rest", "adsorption"),
     computes=AtWork(),
 )

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")
 
 SEAM = "toy_potentials:OMatMorse"
 SECTIONS = ("surface-shapes", "adsorption-best-sites", "adsorption-refused-adsorption", "activity-each-HER")
-STAGES = ["sanity", "duplicates", "relax", "surface", "adsorption", "activity"]
+STAGES = ["sanity", "duplicates", "relax", "at_rest", "surface", "adsorption", "activity"]
 
 
 def dpa4(*arguments: object) -> Result:
@@ -53,6 +53,7 @@ def campaign_file(folder: Path, crystals: Mapping[str, Structure], **tables: Map
         "model": {"name": f'"{SEAM}"', "dtype": '"float64"', "threads": 1},
         "reaction": {"beside": '["O"]', "reference": -0.2},
         "relax": {"fmax": 0.05, "check_minimum": "false"},
+        "at_rest": {"fmax": 0.05},
         "surface": {"min_thickness": 4.0, "vacuum": 8.0, "max_steps": 1},
         "adsorption": {
             "max_facets": 1,
@@ -86,8 +87,13 @@ def test_metals_go_from_a_file_to_a_volcano_and_oxygen_on_nickel_is_refused(
     file = campaign_file(tmp_path, {"Cu": metal("Cu"), "again": metal("Cu"), "Ni": metal("Ni", 3.5)})
     run = tmp_path / "run"
     plan = json.loads(dpa4("screen", file, "--dry-run", "--json").stdout)
-    assert [work["name"] for work in plan["work"]] == ["candidates", "slabs", "sites of adsorbates"]
-    slabs, sites = plan["work"][1:]
+    assert [work["name"] for work in plan["work"]] == [
+        "candidates",
+        "candidates, tight",
+        "slabs",
+        "sites of adsorbates",
+    ]
+    slabs, sites = plan["work"][2:]
     assert slabs["n_structures"] == 6 and sites["n_structures"] >= 2 * (1 + 2 * 4)
     compute, calls = MorsePotential.compute, iter(range(10**6))
 
