@@ -84,7 +84,7 @@ class AtWork(Measured):
             library=None,
             files=tuple(rivals.competing),
             bundled=rivals.bundled,
-            prototypes=rivals.prototypes,
+            prototypes=False,  # of hydrogen and oxygen with every metal there are very many
         )
         section = scene.settings
         assert isinstance(section, ServiceSection)

@@ -29,7 +29,8 @@ class Service(Property[ServiceDocument]):
     Attributes:
         ph: of the water, for all parts.
         potential: lowest and highest at work, V against the reversible hydrogen electrode.
-        pourbaix: energy above the stable species in water, at both ends of the window: between them it is lower.
+        pourbaix: energy above the stable species in water, at both ends of the window: between them it is lower. Known
+            compounds compete; structure types, of which hydrogen has very many, only if it says so.
         segregation: exchanges of surface atoms with the inside.
         dissolution: of surface atoms.
     """
@@ -41,7 +42,7 @@ class Service(Property[ServiceDocument]):
 
     ph: float = 0.0
     potential: tuple[float, float] = (0.0, 1.0)
-    pourbaix: Pourbaix | None = field(default_factory=Pourbaix)
+    pourbaix: Pourbaix | None = field(default_factory=lambda: Pourbaix(prototypes=False))
     segregation: Segregation | None = field(default_factory=Segregation)
     dissolution: Dissolution | None = field(default_factory=Dissolution)
 

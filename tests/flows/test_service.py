@@ -162,3 +162,34 @@ def test_service_puts_parts_together_and_goes_on_without_one(monkeypatch: pytest
     )
     assert found.error is None and found.decomposition_energy is None
     assert [reason.code for reason in found.warnings if reason.code.startswith("no_")] == ["no_pourbaix"]
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_neo_brings_platinum_up_on_its_alloy_and_gold_on_its_own(neo_path: Any) -> None:
+    """Pt3Ni (111) has a skin of platinum: published PBE values for the exchange lie between -0.3 and -0.6 eV."""
+    gold = Structure.from_spacegroup("Pm-3m", Lattice.cubic(3.73), ["Au", "Cu"], [[0, 0, 0], [0, 0.5, 0.5]])
+    wanted = AtRest(Segregation(facets=("111",)))
+    asks = [(name, Ask(wanted, Crystal(one))) for name, one in (("Pt", ALLOY), ("Au", gold))]
+    for element, found in compute(asks, ModelRef(str(neo_path))):
+        assert found.error is None and found.segregating == element
+        energies = {(one.up, one.level): one.energy for one in found.exchanges}
+        assert all((energy < 0) == (up == element) for (up, _), energy in energies.items())
+        if element == "Pt":
+            assert energies["Pt", "next"] == pytest.approx(-0.42, abs=0.05)
+            assert energies["Pt", "deep"] == pytest.approx(-0.30, abs=0.05)
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_neo_keeps_the_order_in_which_metals_dissolve(neo_path: Any) -> None:
+    metals = ("Pt", "Pd", "Ag", "Cu", "Ni")
+    wanted = AtRest(Dissolution(facets=("111",)))
+    asks = [(metal, Ask(wanted, Crystal(AseAtomsAdaptor.get_structure(bulk(metal))))) for metal in metals]
+    found = dict(compute(asks, ModelRef(str(neo_path))))
+    whole = [found[metal].whole_potential for metal in metals]
+    assert whole == sorted(whole, reverse=True)
+    terraces = [found[metal].dissolution_potential for metal in ("Pt", "Pd", "Cu", "Ni")]  # of two electrons each
+    assert terraces == sorted(terraces, reverse=True)
+    assert terraces == pytest.approx([1.72, 1.37, 0.70, 0.33], abs=0.05)
+    assert all(0.4 < found[metal].atoms[0].removal_energy < 1.3 for metal in metals)
