@@ -31,6 +31,8 @@ _TOUCHING = 1e-9  # eV/atom; facets that meet at a composition
 _SAME = 1e-6  # eV; corners of coplanar facets differ by rounding
 _BESIDE = 1e-4  # eV beyond a limit, where the products of the reaction are looked up
 _CORRECTED = frozenset(("O", "F", "Cl", "Br", "I", "S", "Se", "Te", "N", "H"))  # anions that every scheme corrects
+SAME_FORM = 1e-3
+"""eV/atom, within which two relaxations of an element are its lowest form."""
 T_RANGE = (300.0, 2000.0)
 """K, of the descriptor of Gibbs energies."""
 
@@ -212,7 +214,9 @@ def gibbs_entries(entries: Sequence[ComputedStructureEntry], temperature: float)
     found = []
     for entry in converged:
         amounts = entry.composition.get_el_amt_dict()
-        if not set(amounts) <= set(lowest) or (len(amounts) == 1 and entry is not lowest[next(iter(amounts))]):
+        if not set(amounts) <= set(lowest):
+            continue
+        if len(amounts) == 1 and entry.energy_per_atom > lowest[next(iter(amounts))].energy_per_atom + SAME_FORM:
             continue
         elements = sum(amount * lowest[symbol].energy_per_atom for symbol, amount in amounts.items())
         data = dict(entry.data)
