@@ -1,6 +1,6 @@
 """Semiconductor campaigns: what is stable against everything, how it conducts heat, and on which wafer it grows.
 
-    sanity → duplicates → relax → relaxed duplicates → hull → rest → phonons → modes → elastic → expansion → heat
+    sanity → duplicates → relax → relaxed duplicates → hull → at rest → phonons → modes → elastic → expansion → heat
            → epitaxy
 
 A crystal with imaginary modes is followed down along them, and what it becomes goes on. There is no band gap among the
@@ -22,15 +22,14 @@ from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL
 from dpa4_flows.campaigns.kind import CampaignKind
-from dpa4_flows.campaigns.measured import Measured, relaxed, section_of
-from dpa4_flows.campaigns.relaxed import RELAX
+from dpa4_flows.campaigns.measured import Measured, section_of
+from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, at_rest
 from dpa4_flows.campaigns.sanity import SANITY, check
 from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import Crystal, Property
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.stability import ElasticPart, FollowedPart, PhononPart, StabilityPart
-from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
 from dpa4_flows.properties.heat_conductivity import HeatConductivity, HeatConductivityDocument
@@ -100,11 +99,6 @@ SEMICONDUCTOR_SANITY = dataclasses.replace(SANITY, judge=lambda case: check(case
 # ---- at rest, and down along imaginary modes
 
 
-def at_rest(case: Case) -> Crystal:
-    """A candidate as tightly relaxed as strains and displacements need it."""
-    return relaxed(case, "rest")
-
-
 def followed(case: Case) -> Crystal:
     """What a candidate becomes along its imaginary modes; itself where it has none."""
     part = case.documents["modes"]
@@ -113,14 +107,6 @@ def followed(case: Case) -> Crystal:
         return at_rest(case)
     return Crystal(structure_of_fields(part.structure), case.id)
 
-
-REST = Stage(
-    name="rest",
-    title="At rest",
-    judge=lambda case: Finding(case.id, keys=[case.key], provenance=case.calculation.provenance),
-    needs=("relax",),
-    computes=Measured(AT_REST, of="crystals at rest", crystal=relaxed),
-)
 
 _TABLES: Mapping[str, type[Section]] = {
     "phonons": section_of(Phonons(), without=("model", "force_constants_folder")),
@@ -200,7 +186,7 @@ PHONONS = Stage(
         "imaginary_modes": ReasonKind("imaginary modes", "a displacement of its atoms lowers the energy: no minimum"),
         "phonons_undecided": ReasonKind("phonons undecided", "the calculation cannot tell whether a mode is imaginary"),
     },
-    needs=("rest",),
+    needs=("at_rest",),
     computes=FromTables(Phonons(), of="phonons", crystal=at_rest),
 )
 
@@ -237,7 +223,7 @@ MODES = Stage(
         "no_minimum": ReasonKind("no minimum", "imaginary modes lead to no minimum in so many steps", status="failed"),
         "mode_followed": ReasonKind("distorted", "imaginary modes were followed to a crystal of lower symmetry"),
     },
-    needs=("rest", "phonons"),
+    needs=("at_rest", "phonons"),
     computes=FromTables(FollowedModes(), of="crystals along imaginary modes", crystal=at_rest, made=_modes),
 )
 
@@ -262,7 +248,7 @@ ELASTIC = Stage(
         "born_unstable": ReasonKind("shears away", "a strain lowers the energy: no crystal", status="failed"),
         "strain_undecided": ReasonKind("strain undecided", "the calculation cannot tell whether a strain costs energy"),
     },
-    needs=("rest", "modes"),
+    needs=("at_rest", "modes"),
     computes=FromTables(Elastic(), of="strained crystals", crystal=followed, made=_elastic, names=("elastic",)),
 )
 
@@ -278,7 +264,7 @@ EXPANSION = Stage(
     title="Thermal expansion",
     quantities=QuasiHarmonicDocument,
     reasons=_ANHARMONIC,
-    needs=("rest", "modes"),
+    needs=("at_rest", "modes"),
     computes=FromTables(
         QuasiHarmonic(), of="crystals at several volumes", crystal=followed, made=_expansion, names=("expansion",)
     ),
@@ -292,7 +278,7 @@ HEAT = Stage(
         "imaginary_modes": _ANHARMONIC["imaginary_modes"],
         "no_phonons": ReasonKind("no phonons", "the Grüneisen parameter is that of the Poisson ratio"),
     },
-    needs=("rest", "modes"),
+    needs=("at_rest", "modes"),
     computes=FromTables(
         HeatConductivity(), of="conductivities", crystal=followed, made=_heat, names=("heat", "elastic", "expansion")
     ),
@@ -302,7 +288,7 @@ EPITAXY = Stage(
     title="Wafers",
     quantities=EpitaxyDocument,
     reasons={"no_elastic_tensor": ReasonKind("no strain energy", "the film has no elastic tensor")},
-    needs=("rest", "modes"),
+    needs=("at_rest", "modes"),
     computes=FromTables(Epitaxy(), of="films on wafers", crystal=followed, made=_epitaxy, names=("epitaxy", "elastic")),
 )
 
@@ -314,7 +300,7 @@ SEMICONDUCTOR = CampaignKind(
         RELAX,
         RELAXED_DUPLICATES,
         dataclasses.replace(HULL, criteria={"energy_above_hull": Limits(max=0.1)}),
-        REST,
+        AT_REST,
         PHONONS,
         MODES,
         ELASTIC,

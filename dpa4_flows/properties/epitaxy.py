@@ -36,9 +36,9 @@ class EpitaxyDocument(Document):
     """Wafers that one crystal fits on, the least strained first."""
 
     formula: str = Field(description="Reduced formula")
-    substrate: Annotated[str | None, Quantity("Wafer", note="of the least strain, but for the film's own")] = Field(
-        None, description="That strains the film least, of another composition; null if none fits"
-    )
+    substrate: Annotated[
+        str | None, Quantity("Wafer", note="of the least strain, but for the film's own", priority=15)
+    ] = Field(None, description="That strains the film least, of another composition; null if none fits")
     substrate_plane: Annotated[str | None, Quantity("Its plane", detail=True)] = Field(
         None, description="Miller indices"
     )
@@ -46,7 +46,8 @@ class EpitaxyDocument(Document):
         None, description="Miller indices"
     )
     strain_percent: Annotated[
-        float | None, Quantity("Misfit", "%", 2, "von Mises strain of the film, 0 K", goal="min", scale=(0.0, 3.0))
+        float | None,
+        Quantity("Misfit", "%", 2, "von Mises strain of the film, 0 K", goal="min", scale=(0.0, 3.0), priority=14),
     ] = Field(None, description="Von Mises strain of the film on it, %")
     area_a2: Annotated[float | None, Quantity("Common cell", "Å²", 0, "large ones mean little", detail=True)] = Field(
         None, description="Of the common superlattice, Å²"

@@ -33,11 +33,14 @@ class HeatConductivityDocument(AnswerDocument):
             1,
             f"lattice, 300 K; {_MODEL}",
             voided_by=("born_unstable", "imaginary_modes"),
+            priority=12,
         ),
     ] = Field(None, description="Acoustic phonons that scatter each other, 300 K, W/(m K)")
     clarke_w_mk: Annotated[
         float | None,
-        Quantity("Clarke limit", "W/(m K)", 2, "smallest that a lattice can have", voided_by=("born_unstable",)),
+        Quantity(
+            "Clarke limit", "W/(m K)", 2, "smallest that a lattice can have", voided_by=("born_unstable",), detail=True
+        ),
     ] = Field(None, description="Lower limit, W/(m K)")
     cahill_w_mk: Annotated[
         float | None,

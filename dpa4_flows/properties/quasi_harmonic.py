@@ -52,7 +52,8 @@ class QuasiHarmonicDocument(AnswerDocument):
     formula: str = Field(description="Reduced formula")
     rows: list[TemperatureRow] = Field(default_factory=list, description="Up to where the approximation ends")
     expansion_300k: Annotated[
-        float | None, Quantity("Expansion", "10⁻⁶/K", 1, "linear, 300 K, quasi-harmonic", goal="min", scale=(0.0, 30.0))
+        float | None,
+        Quantity("Expansion", "10⁻⁶/K", 1, "linear, 300 K, quasi-harmonic", goal="min", scale=(0.0, 30.0), priority=13),
     ] = Field(None, description="Linear thermal expansion at 300 K, 10⁻⁶/K")
     heat_capacity_300k: Annotated[float | None, Quantity("Heat capacity", "J/K/mol", 1, "per mole of atoms, 300 K")] = (
         Field(None, description="At constant pressure and 300 K, J/K per mole of atoms")

@@ -19,7 +19,7 @@ from dpa4_flows.cli import app
 
 pytest.importorskip("phonopy")
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
-STAGES = ["sanity", "duplicates", "relax", "rest", "phonons", "modes", "elastic", "expansion", "heat", "epitaxy"]
+STAGES = ["sanity", "duplicates", "relax", "at_rest", "phonons", "modes", "elastic", "expansion", "heat", "epitaxy"]
 SMALL = {"min_length": 5.0, "mesh_length": 15.0}
 
 
