@@ -39,9 +39,11 @@ def test_atomate2_example_builds_a_flow():
 
 
 def test_commands_exist():
-    used = set(re.findall(r"^dpa4 (\w+)", "\n".join(SHELL), flags=re.MULTILINE))
-    assert used and used <= {*Dpa4Group.commands_by_name, *property_names()}
-    assert "battery" in bundled_campaigns()
+    used = set(re.findall(r"^dpa4 ([\w-]+)", "\n".join(SHELL), flags=re.MULTILINE))
+    names = {name.replace("_", "-") for name in property_names()}
+    assert used and used <= {*Dpa4Group.commands_by_name, *names}
+    assert set(re.findall(r"dpa4 screen (\w+)$", "\n".join(SHELL), flags=re.MULTILINE)) <= set(bundled_campaigns())
+    assert set(bundled_campaigns()) == {"battery", "catalyst", "semiconductor"}
 
 
 def test_links_lead_somewhere():
