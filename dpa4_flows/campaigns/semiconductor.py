@@ -10,7 +10,7 @@ stages: a model of energies has none.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -155,10 +155,15 @@ class FromTables(Measured):
     Attributes:
         made: of them.
         names: of the tables.
+        anew: whether it computes what no stage before has computed.
     """
 
     made: Callable[[Scene], Property[Any]] = _phonons
     names: tuple[str, ...] = ("phonons",)
+    anew: bool = True
+
+    def foreseen(self, scene: Scene, ids: Sequence[str]) -> tuple[int, int] | None:
+        return super().foreseen(scene, ids) if self.anew else (0, 0)
 
     def settled(self, scene: Scene) -> Property[Any]:
         return self.made(scene)
@@ -224,7 +229,7 @@ MODES = Stage(
         "mode_followed": ReasonKind("distorted", "imaginary modes were followed to a crystal of lower symmetry"),
     },
     needs=("at_rest", "phonons"),
-    computes=FromTables(FollowedModes(), of="crystals along imaginary modes", crystal=at_rest, made=_modes),
+    computes=FromTables(FollowedModes(), of="crystals along imaginary modes", crystal=at_rest, made=_modes, anew=False),
 )
 
 # ---- what the crystal does then
@@ -280,7 +285,12 @@ HEAT = Stage(
     },
     needs=("at_rest", "modes"),
     computes=FromTables(
-        HeatConductivity(), of="conductivities", crystal=followed, made=_heat, names=("heat", "elastic", "expansion")
+        HeatConductivity(),
+        of="conductivities",
+        crystal=followed,
+        made=_heat,
+        names=("heat", "elastic", "expansion"),
+        anew=False,
     ),
 )
 EPITAXY = Stage(
@@ -289,7 +299,9 @@ EPITAXY = Stage(
     quantities=EpitaxyDocument,
     reasons={"no_elastic_tensor": ReasonKind("no strain energy", "the film has no elastic tensor")},
     needs=("at_rest", "modes"),
-    computes=FromTables(Epitaxy(), of="films on wafers", crystal=followed, made=_epitaxy, names=("epitaxy", "elastic")),
+    computes=FromTables(
+        Epitaxy(), of="films on wafers", crystal=followed, made=_epitaxy, names=("epitaxy", "elastic"), anew=False
+    ),
 )
 
 SEMICONDUCTOR = CampaignKind(

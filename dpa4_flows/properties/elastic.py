@@ -47,6 +47,10 @@ class Elastic(StabilityProperty[ElasticPart]):
         # a strained cell that went down elsewhere has the stress of another structure
         return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
 
+    def cost(self, crystal: Crystal) -> tuple[int, int]:
+        n = 1 + 6 * len(self.strains)  # of six kinds
+        return n, n * len(crystal.structure)
+
     def plan(self, crystal: Crystal) -> Plan[ElasticPart]:
         structure = whole_crystal(crystal)
         try:

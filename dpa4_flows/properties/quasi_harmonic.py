@@ -24,7 +24,7 @@ from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
 from dpa4_flows.properties.part import whole_crystal
-from dpa4_flows.properties.phonons import LOOSE_FMAX, requests, set_forces, supercells
+from dpa4_flows.properties.phonons import LOOSE_FMAX, Phonons, requests, set_forces, supercells
 
 VOLUME_STRAINS = (-0.03, -0.015, 0.0, 0.015, 0.03, 0.045, 0.06)
 """Of the volume: aluminium at 900 K has grown by 6 %."""
@@ -116,6 +116,10 @@ class QuasiHarmonic(Property[QuasiHarmonicDocument]):
     def _options(self) -> RelaxOptions:
         # a cell that went down elsewhere would have the energy of another structure
         return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
+
+    def cost(self, crystal: Crystal) -> tuple[int, int]:
+        one = Phonons(self.min_length, self.displacement, max_supercell_atoms=self.max_supercell_atoms).cost(crystal)
+        return len(self.strains) * (1 + one[0]), len(self.strains) * (len(crystal.structure) + one[1])
 
     def plan(self, crystal: Crystal) -> Plan[QuasiHarmonicDocument]:
         self.check()
