@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from pymatgen.symmetry.groups import SpaceGroup
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.registry import fetch
@@ -12,6 +13,9 @@ from dpa4_core.model.registry import fetch
 os.environ["COLUMNS"] = (
     "200"  # the console of the command takes its width when it is imported, by whichever test is first
 )
+KEPT = SpaceGroup("Fm-3m")
+"""pymatgen takes 0.4 s for the operations of this group, and forgets them when nobody holds them."""
+
 torch.set_num_threads(1)  # the tests' tensors are tiny: more threads only wait for each other
 
 

@@ -22,8 +22,8 @@ from dpa4_core import relax
 from dpa4_core.errors import DPA4Error
 from dpa4_flows import extras
 from dpa4_flows.engines import run_local
-from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker
 from dpa4_flows.makers.elastic_flow import DPA4ElasticMaker
+from dpa4_flows.makers.named import BatchElasticMaker, BatchPhononMaker
 from dpa4_flows.makers.relax import DPA4MDMaker, DPA4RelaxMaker, DPA4StaticMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.phonons import Phonons

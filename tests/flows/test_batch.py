@@ -300,11 +300,13 @@ def test_failed_write_is_not_lost(table: ResultsTable, monkeypatch: pytest.Monke
 def test_kill_loses_only_what_is_in_flight(table: ResultsTable) -> None:
     """SIGKILL in the middle of a chunk: what was finished is in the table, and the next run computes the
     rest."""
-    structures = [primitive(m, 4.2 + 0.01 * i) for i in range(6) for m in ("Mg", "Ca")]
+    structures = [primitive(m, 4.2 + 0.01 * i) for i in range(16) for m in ("Mg", "Ca")]
     put_candidates(table, structures)
     code = (
         "from dpa4_flows import BatchRelaxMaker, ResultsTable\n"
-        "m = BatchRelaxMaker(model='toy_potentials:SlowMorse', max_atoms_per_batch=4)\n"
+        "from dpa4_flows.compute.relaxed import Relaxed\n"
+        "p = Relaxed(check_minimum=False)\n"
+        "m = BatchRelaxMaker(model='toy_potentials:SlowMorse', property=p, max_atoms_per_batch=4)\n"
         f"given = [c.structure for c in ResultsTable({str(table.path)!r}).candidates()]\n"
         f"m.make.original(m, given, {str(table.path)!r})"
     )
@@ -322,7 +324,7 @@ def test_kill_loses_only_what_is_in_flight(table: ResultsTable) -> None:
     survived = {d.key: d for d in table.iter_calculations()}
     assert 2 <= len(survived) < len(structures)
 
-    maker = BatchRelaxMaker(model=ModelRef("toy_potentials:SlowMorse"))
+    maker = BatchRelaxMaker(model=ModelRef("toy_potentials:SlowMorse"), property=Relaxed(check_minimum=False))
     summary = maker.run(table, structures)
     assert summary.n_reused == len(survived)
     assert summary.n_computed == len(structures) - len(survived)

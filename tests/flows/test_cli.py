@@ -31,6 +31,7 @@ from dpa4_core.model.property import PropertyConfig, PropertyModel, write_proper
 from dpa4_core.potential import Output
 from dpa4_core.properties import predict_property
 from dpa4_core.testing import MorsePotential
+from dpa4_flows.bundled import bundled_campaigns
 from dpa4_flows.campaigns import flow
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.run import open_run, prepare_run, run_lock
@@ -172,7 +173,7 @@ def test_doctor_reports_what_is_missing_and_passes() -> None:
     checks = {check["name"]: check for check in json.loads(result.stdout)}
     assert checks["dpa4-neo"]["status"] == "note"
     assert "dpa4 fetch dpa4-neo" in checks["dpa4-neo"]["text"]
-    assert checks["bundled campaigns"]["text"] == "battery"
+    assert checks["bundled campaigns"]["text"] == ", ".join(sorted(bundled_campaigns()))
     assert "CPU threads" in dpa4("doctor").stdout
 
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from dpa4_flows import extras
 from dpa4_flows.cli import app
-from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker
+from dpa4_flows.makers.named import BatchElasticMaker, BatchPhononMaker
 
 pytest.importorskip("phonopy")
 
