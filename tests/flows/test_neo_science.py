@@ -163,11 +163,16 @@ def test_copper_is_limited_by_its_carbon_monoxide_and_hydrogen_comes_first(neo_p
 
 
 @pytest.mark.slow
-def test_oxygen_on_a_metal_with_u_has_no_energy(neo_path):
-    """The training data put nickel with oxygen on the +U surface: O seems to cost 30 eV."""
+def test_oxygen_on_a_metal_with_u_is_refused_and_would_have_no_energy(neo_path):
+    """The training data put nickel with oxygen on the +U surface: O seems to cost 30 eV. Where the card of the model
+    does not say so, the jump of energy does.
+    """
     nickel = Crystal(AseAtomsAdaptor.get_structure(bulk("Ni", "fcc", a=3.5)))
     wanted = Adsorption((Adsorbate.named("O"),), facets=("111",), min_length=4.0, max_steps=20)
-    ((_, document),) = compute([("Ni", Ask(wanted, nickel))], ModelRef(str(neo_path)))
-    assert document.adsorption_energy is None
-    assert document.n_intact == 0
+    ((_, refused),) = compute([("Ni", Ask(wanted, nickel))], ModelRef(str(neo_path)))
+    assert refused.error_code == "plus_u_seam" and set(refused.refused) == {"O"} and not refused.facets
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dpa4_flows.properties.adsorption.seam_problem", lambda *_: None)
+        ((_, document),) = compute([("Ni", Ask(wanted, nickel))], ModelRef(str(neo_path)))
+    assert document.adsorption_energy is None and document.n_intact == 0
     assert all({"energy_jump", "implausible_energy"} & set(site.codes) for site in document.facets[0].sites)
