@@ -34,7 +34,7 @@ class Wafer:
 
     Attributes:
         name: for people and campaign files.
-        structure: conventional cell.
+        structure: crystal, in any cell.
         planes: in which it is cut, Miller indices of the conventional cell; empty for all low ones.
     """
 
@@ -50,7 +50,7 @@ def wafers() -> dict[str, Wafer]:
     for name, row in tomllib.loads(_FILE.read_text(encoding="utf-8")).items():
         lattice = Lattice.from_parameters(*row["lattice"])
         structure = Structure.from_spacegroup(row["space_group"], lattice, row["species"], row["coordinates"])
-        found[name] = Wafer(name, structure, tuple((h, k, l_) for h, k, l_ in row["planes"]))
+        found[name] = Wafer(name, structure.get_primitive_structure(), tuple((h, k, l_) for h, k, l_ in row["planes"]))
     return found
 
 

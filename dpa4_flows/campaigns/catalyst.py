@@ -27,10 +27,10 @@ from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL
 from dpa4_flows.campaigns.kind import CampaignKind
-from dpa4_flows.campaigns.measured import Measured, as_given, section_of
+from dpa4_flows.campaigns.measured import Measured, as_given, finding, section_of
 from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, at_rest
 from dpa4_flows.campaigns.sanity import SANITY
-from dpa4_flows.campaigns.sections import Limits, ModelName, Section
+from dpa4_flows.campaigns.sections import Limits, ModelName, Section, part_of
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import Property
 from dpa4_flows.documents.activity import ActivityDocument
@@ -144,7 +144,7 @@ def judge_surface(case: Case) -> Finding:
     document = case.found
     assert isinstance(document, SurfaceDocument)
     reasons = [*document.warnings, *_without_slab(document.skipped)]
-    return Finding(case.id, reasons, values=document, keys=[case.key], provenance=document.provenance)
+    return finding(case, reasons)
 
 
 def _without_slab(skipped: Sequence[SkippedTerminations]) -> Iterator[Reason]:
@@ -206,6 +206,8 @@ class Sites(Measured):
         return _activity(case.scene, facets_of(case)).all_sites()
 
     def foreseen(self, scene: Scene, ids: Sequence[str]) -> tuple[int, int] | None:
+        if not self.adds:
+            return 0, 0
         sites, n, n_atoms = self.settled(scene), 0, 0
         assert isinstance(sites, Adsorption)
         for candidate in scene.table.candidates(ids):
@@ -221,12 +223,7 @@ class Sites(Measured):
         if document.error is None or document.error_code in _LOST:
             return super().failed(case)
         code = SEAM if document.error_code == SEAM else "no_facet_left"
-        return Finding(
-            case.id,
-            [Reason(code=code, sentence=document.error)],
-            keys=[case.key],
-            provenance=document.provenance,
-        )
+        return finding(case, [Reason(code=code, sentence=document.error)], answered=False)
 
 
 @dataclass(frozen=True)
@@ -235,6 +232,7 @@ class OfReaction(Sites):
 
     measures: Property[Any] = dataclasses.field(default_factory=Activity)
     of: str = "activities"
+    adds: bool = False
 
     @property
     def tables(self) -> Mapping[str, type[Section]]:
@@ -242,9 +240,6 @@ class OfReaction(Sites):
 
     def settled(self, scene: Scene) -> Property[Any]:
         return _activity(scene)
-
-    def foreseen(self, scene: Scene, ids: Sequence[str]) -> tuple[int, int] | None:
-        return 0, 0  # made of what the stages before compute
 
     def of_case(self, case: Case) -> Property[Any]:
         return _activity(case.scene, facets_of(case))
@@ -257,7 +252,7 @@ class OfReaction(Sites):
         reasons = [Reason(code="nothing_adsorbs", sentence=f"no activity for {document.reaction}: {document.error}")]
         if document.error_code == SEAM:
             reasons = [Reason(code="seam_refused", sentence=document.error)]
-        return Finding(case.id, reasons, keys=[case.key], provenance=document.provenance)
+        return finding(case, reasons, answered=False)
 
 
 def _activity(scene: Scene, facets: Sequence[str] = ()) -> Activity:
@@ -265,10 +260,8 @@ def _activity(scene: Scene, facets: Sequence[str] = ()) -> Activity:
     campaign, reaction = scene.run.campaign, scene.run.campaign.reaction
     assert isinstance(reaction, ReactionSection)
     sites = campaign.adsorption
-    chosen = {name: getattr(sites, name) for name in _SITES.model_fields} | (
-        {"facets": tuple(facets)} if facets else {}
-    )
-    shape = {name: getattr(campaign.surface, name) for name in SurfaceSection.model_fields}
+    chosen = part_of(sites, _SITES) | ({"facets": tuple(facets)} if facets else {})
+    shape = part_of(campaign.surface, SurfaceSection)
     other = None
     if campaign.reroute.model is not None:
         other = Reroute(scene.run.models[campaign.reroute.model], campaign.reroute.references)
@@ -317,7 +310,7 @@ def judge_sites(case: Case) -> Finding:
         words = f"{', '.join(document.refused)} are refused: {refused[0].sentence}"
         refused = [Reason(code=SEAM, sentence=words)]
     reasons = [*refused, *said, *_without_slab(document.skipped), *lost]
-    return Finding(case.id, reasons, values=document, keys=[case.key], provenance=document.provenance)
+    return finding(case, reasons)
 
 
 _SITE_REASONS = {
@@ -362,7 +355,7 @@ def judge_activity(case: Case) -> Finding:
     if document.overpotential is None:
         sentence = f"the activity for {document.reaction} is not known: no facet has all of its adsorbates"
         reasons.append(Reason(code="activity_unknown", sentence=sentence))
-    return Finding(case.id, reasons, values=document, keys=[case.key], provenance=document.provenance)
+    return finding(case, reasons)
 
 
 _OF_ALL = ("no_solvent", "facets_missing", SEAM)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 
 from dpa4_flows.campaigns.context import Case, Scene
-from dpa4_flows.campaigns.measured import Measured
+from dpa4_flows.campaigns.measured import Measured, finding
 from dpa4_flows.campaigns.relaxed import at_rest
 from dpa4_flows.campaigns.sections import HullSection, Limits, Section
 from dpa4_flows.campaigns.stage import Finding, Stage
@@ -109,8 +109,7 @@ def judge_service(case: Case) -> Finding:
     reasons = {reason.code: reason for reason in reversed(document.warnings)}
     if failed := reasons.pop("not_computed", None):  # of one atom: of a candidate it would be the end
         reasons["atom_not_computed"] = failed.model_copy(update={"code": "atom_not_computed"})
-    told = list(reasons.values())
-    return Finding(case.id, told, values=document, keys=[case.key], provenance=document.provenance)
+    return finding(case, list(reasons.values()))
 
 
 SERVICE = Stage(

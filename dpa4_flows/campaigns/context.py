@@ -15,7 +15,7 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.schemes import REFIT, scheme_name
 from dpa4_flows.campaigns.config import Campaign, campaign_of
 from dpa4_flows.campaigns.funnel import NOT_READABLE, Funnel, limit_codes
-from dpa4_flows.campaigns.sections import RelaxSection, Section
+from dpa4_flows.campaigns.sections import RelaxSection, Section, part_of
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.quantities import quantities
@@ -92,7 +92,7 @@ class Screening(MSONable):
 
     def relaxation(self, **changes: Any) -> dict[str, Any]:
         """Options of the table ``[relax]``, and others instead of some."""
-        return {option: getattr(self.campaign.relax, option) for option in RelaxSection.model_fields} | changes
+        return part_of(self.campaign.relax, RelaxSection) | changes
 
     @property
     def relaxed(self) -> Relaxed:

@@ -24,6 +24,23 @@ def as_given(case: Case) -> Crystal:
     return Crystal(case.structure, case.id)
 
 
+def finding(case: Case, reasons: Sequence[Reason], *, answered: bool = True) -> Finding:
+    """What the property of a stage says of a candidate, whose document is in the table.
+
+    Args:
+        case: the candidate.
+        reasons: of the stage.
+        answered: whether the quantities of the document are values of the verdict.
+    """
+    return Finding(
+        case.id,
+        reasons,
+        values=case.found if answered else None,
+        keys=[case.key],
+        provenance=getattr(case.found, "provenance", None),
+    )
+
+
 def relaxed(case: Case, stage: str = "relax") -> Crystal:
     """A candidate as a stage of relaxation left it."""
     return Crystal(case.relaxed(stage), case.id, relaxed=case.calculations[stage])
@@ -37,6 +54,7 @@ class Measured(Computation):
     Attributes:
         measures: what is computed, with the settings where a campaign file names none.
         of: of what, in words.
+        adds: whether it computes what no stage before has computed.
         crystal: makes the crystal of a candidate.
     """
 
@@ -46,6 +64,7 @@ class Measured(Computation):
     measures: Property[Any]
     of: str = "candidates"
     crystal: Callable[[Case], Crystal] = as_given
+    adds: bool = True
 
     judges: ClassVar[bool] = True
 
@@ -75,6 +94,8 @@ class Measured(Computation):
 
     def foreseen(self, scene: Scene, ids: Sequence[str]) -> tuple[int, int] | None:
         """Calculations and their atoms, as far as the input structures tell."""
+        if not self.adds:
+            return 0, 0
         settled, cases = self.settled(scene), [Case(scene, candidate, {}) for candidate in scene.table.candidates(ids)]
         costs = [settled.cost(as_given(case)) for case in cases]
         known = [cost for cost in costs if cost is not None]
@@ -103,22 +124,11 @@ class Measured(Computation):
         error = getattr(case.found, "error", None)
         if error is None:
             return None
-        return Finding(
-            case.id,
-            [Reason(code="not_computed", sentence=error)],
-            keys=[case.key],
-            provenance=getattr(case.found, "provenance", None),
-        )
+        return finding(case, [Reason(code="not_computed", sentence=error)], answered=False)
 
     def judged(self, case: Case) -> Finding:
         """What the property found, with its doubts; limits are those of the campaign. The document is in the table."""
-        return Finding(
-            case.id,
-            getattr(case.found, "doubts", ()),
-            values=case.found,
-            keys=[case.key],
-            provenance=getattr(case.found, "provenance", None),
-        )
+        return finding(case, getattr(case.found, "doubts", ()))
 
     def _key(self, case: Case) -> str:
         key = self.of_case(case).key(self.crystal(case), case.scene.model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
@@ -30,6 +30,11 @@ class Section(BaseModel):
     """One table of a campaign file. Unknown keys are errors: a typing mistake never runs with a default in silence."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def part_of(table: Section, kind: type[Section]) -> dict[str, Any]:
+    """The values of a table whose keys are those of ``kind``, without its limits and what else it holds."""
+    return {name: getattr(table, name) for name in kind.model_fields}
 
 
 def checked_path(value: str, info: ValidationInfo, what: str) -> Path:

@@ -10,7 +10,7 @@ stages: a model of energies has none.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -22,10 +22,10 @@ from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL
 from dpa4_flows.campaigns.kind import CampaignKind
-from dpa4_flows.campaigns.measured import Measured, section_of
+from dpa4_flows.campaigns.measured import Measured, finding, section_of
 from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, at_rest
 from dpa4_flows.campaigns.sanity import SANITY, check
-from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section
+from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section, part_of
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import Crystal, Property
 from dpa4_flows.documents.reasons import Reason, ReasonKind
@@ -119,9 +119,7 @@ _TABLES: Mapping[str, type[Section]] = {
 
 
 def _given(scene: Scene, table: str) -> dict[str, Any]:
-    kind = _TABLES[table]
-    found = getattr(scene.run.campaign, table, None) or kind()
-    return {name: getattr(found, name) for name in kind.model_fields}
+    return part_of(getattr(scene.run.campaign, table), _TABLES[table])
 
 
 def _phonons(scene: Scene) -> Phonons:
@@ -155,15 +153,10 @@ class FromTables(Measured):
     Attributes:
         made: of them.
         names: of the tables.
-        anew: whether it computes what no stage before has computed.
     """
 
     made: Callable[[Scene], Property[Any]] = _phonons
     names: tuple[str, ...] = ("phonons",)
-    anew: bool = True
-
-    def foreseen(self, scene: Scene, ids: Sequence[str]) -> tuple[int, int] | None:
-        return super().foreseen(scene, ids) if self.anew else (0, 0)
 
     def settled(self, scene: Scene) -> Property[Any]:
         return self.made(scene)
@@ -173,19 +166,21 @@ class FromTables(Measured):
         return {name: _TABLES[name] for name in self.names}
 
 
-def judge_phonons(case: Case) -> Finding:
-    """Whether every displacement costs energy; one that does not is followed by the next stage."""
-    part = case.found
-    assert isinstance(part, PhononPart)
-    codes = {"unstable": "imaginary_modes", "marginal": "phonons_undecided"}
-    reasons = [Reason(code=codes[part.verdict], sentence=part.reason)] if part.verdict in codes else []
-    return Finding(case.id, reasons, values=part, keys=[case.key], provenance=part.provenance)
+def by_verdict(**codes: str) -> Callable[[Case], Finding]:
+    """A judge that gives the reason of a part of stability under the code of its verdict."""
+
+    def judge(case: Case) -> Finding:
+        part = case.found
+        assert isinstance(part, StabilityPart)
+        return finding(case, [Reason(code=codes[part.verdict], sentence=part.reason)] if part.verdict in codes else [])
+
+    return judge
 
 
 PHONONS = Stage(
     name="phonons",
     title="Phonons",
-    judge=judge_phonons,
+    judge=by_verdict(unstable="imaginary_modes", marginal="phonons_undecided"),
     quantities=PhononPart,
     reasons={
         "imaginary_modes": ReasonKind("imaginary modes", "a displacement of its atoms lowers the energy: no minimum"),
@@ -215,7 +210,7 @@ def judge_modes(case: Case) -> Finding:
             f"{1000 * part.energy_gain_ev_per_atom:.1f} meV/atom lower: what follows is about that crystal"
         )
         reasons.append(Reason(code="mode_followed", sentence=sentence))
-    return Finding(case.id, reasons, values=part, keys=[case.key], provenance=part.provenance)
+    return finding(case, reasons)
 
 
 MODES = Stage(
@@ -229,25 +224,16 @@ MODES = Stage(
         "mode_followed": ReasonKind("distorted", "imaginary modes were followed to a crystal of lower symmetry"),
     },
     needs=("at_rest", "phonons"),
-    computes=FromTables(FollowedModes(), of="crystals along imaginary modes", crystal=at_rest, made=_modes, anew=False),
+    computes=FromTables(FollowedModes(), of="crystals along imaginary modes", crystal=at_rest, made=_modes, adds=False),
 )
 
 # ---- what the crystal does then
 
 
-def judge_elastic(case: Case) -> Finding:
-    """Whether every strain costs energy."""
-    part = case.found
-    assert isinstance(part, StabilityPart)
-    codes = {"unstable": "born_unstable", "marginal": "strain_undecided"}
-    reasons = [Reason(code=codes[part.verdict], sentence=part.reason)] if part.verdict in codes else []
-    return Finding(case.id, reasons, values=part, keys=[case.key], provenance=part.provenance)
-
-
 ELASTIC = Stage(
     name="elastic",
     title="Elastic tensor",
-    judge=judge_elastic,
+    judge=by_verdict(unstable="born_unstable", marginal="strain_undecided"),
     quantities=ElasticPart,
     reasons={
         "born_unstable": ReasonKind("shears away", "a strain lowers the energy: no crystal", status="failed"),
@@ -290,7 +276,7 @@ HEAT = Stage(
         crystal=followed,
         made=_heat,
         names=("heat", "elastic", "expansion"),
-        anew=False,
+        adds=False,
     ),
 )
 EPITAXY = Stage(
@@ -300,7 +286,7 @@ EPITAXY = Stage(
     reasons={"no_elastic_tensor": ReasonKind("no strain energy", "the film has no elastic tensor")},
     needs=("at_rest", "modes"),
     computes=FromTables(
-        Epitaxy(), of="films on wafers", crystal=followed, made=_epitaxy, names=("epitaxy", "elastic"), anew=False
+        Epitaxy(), of="films on wafers", crystal=followed, made=_epitaxy, names=("epitaxy", "elastic"), adds=False
     ),
 )
 

@@ -60,6 +60,16 @@ def formula_text(formula: str) -> str:
     return _COUNT.sub(lambda match: match[0].translate(_SUBSCRIPTS), formula)
 
 
+def first_of(found: int, most: int) -> str:
+    """Says how many are not shown."""
+    return f"The first {most} of {found}." if found > most else ""
+
+
+def capitalised(text: str) -> str:
+    """The text with a capital at its start."""
+    return text[:1].upper() + text[1:]
+
+
 def right(*heads: str) -> list[Column]:
     """Columns of numbers of a table in the terminal."""
     return [Column(head, justify="right") for head in heads]

@@ -11,7 +11,7 @@ import numpy as np
 from pymatgen.core import Structure
 
 from dpa4_core.errors import DPA4Error
-from dpa4_core.relax import Relax, RelaxOptions, RelaxResult
+from dpa4_core.relax import Relax, RelaxResult
 from dpa4_flows.analysis.adsorbates import Adsorbate, placed
 from dpa4_flows.analysis.anomalies import (
     LIMITS,
@@ -22,16 +22,16 @@ from dpa4_flows.analysis.anomalies import (
     migration,
     surface_change,
 )
-from dpa4_flows.analysis.facets import miller_of
 from dpa4_flows.analysis.frames import SEAM, seam_problem
 from dpa4_flows.analysis.gas_references import adsorption_energy, element_references
 from dpa4_flows.analysis.sites import Site, Surface, distinct
 from dpa4_flows.analysis.slabs import below_middle, widened
 from dpa4_flows.analysis.surface import Cut
-from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, Steps
+from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Steps
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet, AdsorptionSite, SkippedTerminations
+from dpa4_flows.properties.on_slabs import SlabSettings
 from dpa4_flows.properties.part import had_room, held, slabs_of
 from dpa4_flows.properties.vibrations import Which, free_energies
 
@@ -72,7 +72,7 @@ class _Facet:
 
 
 @dataclass(frozen=True)
-class Adsorption(Property[AdsorptionDocument]):
+class Adsorption(SlabSettings[AdsorptionDocument]):
     """Electronic adsorption energies on all distinct sites of low-index facets, with what became of each.
 
     Attributes:
@@ -97,7 +97,6 @@ class Adsorption(Property[AdsorptionDocument]):
 
     name: ClassVar[str] = "adsorption"
     document: ClassVar[type[Document]] = AdsorptionDocument
-    starts_from_rest: ClassVar[bool] = True
     figures: ClassVar[str] = "dpa4_flows.report.figures_surfaces:adsorption_figures"
     caveats: ClassVar[tuple[str, ...]] = (
         "Adsorption energies are of one coverage on a clean surface without water; PBE prefers hollow sites for CO, on "
@@ -123,31 +122,18 @@ class Adsorption(Property[AdsorptionDocument]):
     best_starts: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "facets", tuple(str(facet) for facet in self.facets))
+        super().__post_init__()
         object.__setattr__(self, "adsorbates", tuple(self.adsorbates))  # JSON has lists
 
     def check(self) -> None:
-        self._options()
+        super().check()
         names = [adsorbate.name for adsorbate in self.adsorbates]
         if not names or len(set(names)) < len(names):
             raise DPA4Error(f"adsorbates must be named, each once, not {', '.join(names) or 'none'}")
-        for name in ("max_index", "min_length", "min_thickness", "vacuum", "max_terminations", "max_atoms"):
-            if not getattr(self, name) > 0:
-                raise DPA4Error(f"{name} is {getattr(self, name)}; it must be positive")
         if self.best_starts < 0:
             raise DPA4Error(f"best_starts is {self.best_starts}; it is a number of starts, or 0 for all")
         if self.orientations < 1:
             raise DPA4Error(f"orientations is {self.orientations}; there must be one at least")
-        try:
-            self._millers()
-        except ValueError as reason:
-            raise DPA4Error(str(reason)) from reason
-
-    def _options(self) -> RelaxOptions:
-        return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
-
-    def _millers(self) -> list[tuple[int, int, int]]:
-        return [miller_of(str(facet)) for facet in self.facets]
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:
         costs = self.costs(crystal).values()
@@ -170,7 +156,7 @@ class Adsorption(Property[AdsorptionDocument]):
         adsorbates, seam = self._admitted(crystal)
         references = self._references(crystal, adsorbates)
         conventional, facets, skipped = self._facets(crystal)
-        options = self._options()
+        options = self.options()
         answers = yield {f"clean {facet.cut.name}": Relax(facet.slab, options) for facet in facets}
         clean = list(answers.values())
         had_room(clean)
@@ -204,7 +190,7 @@ class Adsorption(Property[AdsorptionDocument]):
 
     def _relaxed(self, starts: Sequence[_Start]) -> Steps[tuple[list[RelaxResult], set[int]]]:
         """Ends of all starts, and the numbers of those that others have left behind after the first steps."""
-        options = self._options()
+        options = self.options()
         first = replace(options, max_steps=min(_FIRST_STEPS, self.max_steps)) if self.best_starts else options
         answers = yield {f"site {number}": Relax(start.structure, first) for number, start in enumerate(starts)}
         ends: list[RelaxResult] = list(answers.values())
@@ -254,7 +240,7 @@ class Adsorption(Property[AdsorptionDocument]):
 
     def _facets(self, crystal: Crystal) -> tuple[Structure, list[_Facet], list[SkippedTerminations]]:
         how = self.max_index, self.min_thickness, self.vacuum, self.max_terminations
-        found = slabs_of(crystal, *how, facets=self._millers(), nonstoichiometric=True, asymmetric=True)
+        found = slabs_of(crystal, *how, facets=self.millers(), nonstoichiometric=True, asymmetric=True)
         skipped = list(found.skipped)
         facets: list[_Facet] = []
         for cut in found.slabs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
@@ -20,7 +20,7 @@ from dpa4_flows.compute.relaxed import PUSHED
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.service import DissolutionDocument, RemovedAtom
-from dpa4_flows.properties.on_slabs import HeldSlab, OnSlabs
+from dpa4_flows.properties.on_slabs import HeldSlab, OnSlabs, told
 from dpa4_flows.properties.part import had_room, held, whole_crystal
 from dpa4_flows.reference.bundled_phases import bundled_relaxations
 from dpa4_flows.reference.ions import BUNDLED, read_ions
@@ -73,7 +73,7 @@ class Dissolution(OnSlabs[DissolutionDocument]):
             atoms=found,
             skipped=skipped,
             converged=all(end.converged for end in ends) and all(slab.relaxed.converged for slab in slabs),
-            warnings=[*said, *_warnings(slabs, found)],
+            warnings=[*said, *told(slabs, ((f"{one.element} out of ({one.facet})", one.reasons) for one in found))],
             provenance=self.origin(crystal),
         )
         shares = structure.composition.fractional_composition.get_el_amt_dict()
@@ -170,11 +170,3 @@ def _element_energies(crystal: Crystal, symbols: Sequence[str]) -> Steps[dict[st
     if missing := [symbol for symbol in symbols if symbol not in energies]:
         raise PlanError(f"no energy of {', '.join(missing)} as a metal", "no_reference")
     return energies
-
-
-def _warnings(slabs: list[HeldSlab], found: list[RemovedAtom]) -> Iterator[Reason]:
-    for slab in slabs:
-        yield from slab.clean_doubts()
-    for one in found:
-        for reason in one.reasons:
-            yield Reason(code=reason.code, sentence=f"{one.element} out of ({one.facet}): {reason.sentence}")

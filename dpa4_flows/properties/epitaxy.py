@@ -15,7 +15,7 @@ from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
-from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.part import whole_crystal
@@ -32,7 +32,7 @@ class EpitaxyMatch(Document):
     elastic_energy_mev: float | None = Field(None, description="Of the strained film, meV/atom")
 
 
-class EpitaxyDocument(Document):
+class EpitaxyDocument(AnswerDocument):
     """Wafers that one crystal fits on, the least strained first."""
 
     formula: str = Field(description="Reduced formula")
@@ -60,9 +60,6 @@ class EpitaxyDocument(Document):
     left_out: dict[str, str] = Field(default_factory=dict, description="Wafers without a relaxed structure, and why")
     converged: bool = Field(False, description="Whether wafers and strained cells reached their fmax")
     doubts: list[Reason] = Field(default_factory=list)
-    error: str | None = Field(None, description="One sentence if there is nothing")
-    error_code: str | None = Field(None, description="The same for programs")
-    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -98,8 +95,7 @@ class Epitaxy(Property[EpitaxyDocument]):
         film = whole_crystal(crystal)
         names = self.substrates or tuple(wafers())
         wanted: dict[str, Ask[Any]] = {
-            name: Ask(self.relaxation, Crystal(wafers()[name].structure.get_primitive_structure(), name))
-            for name in names
+            name: Ask(self.relaxation, Crystal(wafers()[name].structure, name)) for name in names
         }
         found = yield {"elastic": Ask(self.elastic, crystal), **wanted}
         left_out = {name: found[name].error for name in names if found[name].error is not None}
@@ -145,6 +141,3 @@ class Epitaxy(Property[EpitaxyDocument]):
             doubts=doubts,
             provenance=self.origin(crystal),
         )
-
-    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
-        return {"formula": crystal.structure.composition.reduced_formula}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -11,7 +11,7 @@ from pymatgen.core import Structure
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import Relax, RelaxOptions, RelaxResult
 from dpa4_flows.analysis.anomalies import surface_change
-from dpa4_flows.analysis.facets import miller_of
+from dpa4_flows.analysis.facets import Miller, miller_of
 from dpa4_flows.analysis.sites import Surface
 from dpa4_flows.analysis.slabs import widened
 from dpa4_flows.analysis.surface import Cut
@@ -53,8 +53,45 @@ class HeldSlab:
             yield Reason(code="incomplete", sentence=words)
 
 
+class SlabSettings(Property[D]):
+    """Base of properties with these settings, whose order is their own: what they mean and which make no sense."""
+
+    starts_from_rest: ClassVar[bool] = True
+
+    facets: tuple[str | int, ...]
+    max_index: int
+    min_length: float
+    min_thickness: float
+    vacuum: float
+    max_terminations: int
+    max_atoms: int
+    fmax: float
+    max_steps: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "facets", tuple(str(facet) for facet in self.facets))
+
+    def check(self) -> None:
+        self.options()
+        for name in ("max_index", "min_length", "min_thickness", "vacuum", "max_terminations", "max_atoms"):
+            if not getattr(self, name) > 0:
+                raise DPA4Error(f"{name} is {getattr(self, name)}; it must be positive")
+        try:
+            self.millers()
+        except ValueError as reason:
+            raise DPA4Error(str(reason)) from reason
+
+    def options(self) -> RelaxOptions:
+        """How slabs relax."""
+        return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
+
+    def millers(self) -> list[Miller]:
+        """The facets that are named."""
+        return [miller_of(str(facet)) for facet in self.facets]
+
+
 @dataclass(frozen=True)
-class OnSlabs(Property[D]):
+class OnSlabs(SlabSettings[D]):
     """Base of properties of wide slabs.
 
     Attributes:
@@ -69,8 +106,6 @@ class OnSlabs(Property[D]):
         max_steps: optimiser steps of each slab.
     """
 
-    starts_from_rest: ClassVar[bool] = True
-
     facets: tuple[str | int, ...] = ()
     max_index: int = 1
     min_length: float = 5.0
@@ -81,23 +116,6 @@ class OnSlabs(Property[D]):
     fmax: float = 0.05
     max_steps: int = 200
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "facets", tuple(str(facet) for facet in self.facets))
-
-    def check(self) -> None:
-        self.options()
-        for name in ("max_index", "min_length", "min_thickness", "vacuum", "max_terminations", "max_atoms"):
-            if not getattr(self, name) > 0:
-                raise DPA4Error(f"{name} is {getattr(self, name)}; it must be positive")
-        try:
-            self._millers()
-        except ValueError as reason:
-            raise DPA4Error(str(reason)) from reason
-
-    def options(self) -> RelaxOptions:
-        """How slabs relax."""
-        return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
-
     def relaxed_slabs(self, crystal: Crystal) -> Steps[tuple[list[HeldSlab], list[SkippedTerminations]]]:
         """Ask for all clean slabs in one step; what has none says why.
 
@@ -105,7 +123,7 @@ class OnSlabs(Property[D]):
             PlanError: no facet has a slab.
         """
         how = self.max_index, self.min_thickness, self.vacuum, self.max_terminations
-        found = slabs_of(crystal, *how, facets=self._millers(), nonstoichiometric=True, asymmetric=True)
+        found = slabs_of(crystal, *how, facets=self.millers(), nonstoichiometric=True, asymmetric=True)
         skipped, wide = list(found.skipped), []
         for cut in found.slabs:
             whole = widened(cut.slab, self.min_length)[0]
@@ -126,8 +144,14 @@ class OnSlabs(Property[D]):
             raise PlanError(f"no facet has a slab: {skipped[-1].reason}", skipped[-1].code)
         return slabs, skipped
 
-    def _millers(self) -> list[tuple[int, int, int]]:
-        return [miller_of(str(facet)) for facet in self.facets]
+
+def told(slabs: Iterable[HeldSlab], changed: Iterable[tuple[str, Iterable[Reason]]]) -> Iterator[Reason]:
+    """What to know of the clean slabs, and of those that were changed, each with the words for its change."""
+    for slab in slabs:
+        yield from slab.clean_doubts()
+    for words, reasons in changed:
+        for reason in reasons:
+            yield Reason(code=reason.code, sentence=f"{words}: {reason.sentence}")
 
 
 def _left_out(cut: Cut, code: str, reason: str) -> SkippedTerminations:

@@ -21,7 +21,7 @@ from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.part import whole_crystal
-from dpa4_flows.properties.phonons import LOOSE_FMAX, requests, set_forces, supercells
+from dpa4_flows.properties.phonons import LOOSE_FMAX, not_at_rest, requests, set_forces, supercells
 
 
 class BandSegment(Document):
@@ -204,7 +204,4 @@ def _doubts(lowest: float, rest: float) -> list[Reason]:
     elif lowest < -NOISE_THZ:
         words = f"lowest frequency {lowest:.2f} THz, within the noise of -{NOISE_THZ} to -{IMAGINARY_THZ} THz"
         found.append(Reason(code="imaginary_within_noise", sentence=words))
-    if rest > LOOSE_FMAX:
-        words = f"forces of {rest:.3f} eV/Å on undisplaced atoms: relax more tightly before phonons"
-        found.append(Reason(code="not_at_rest", sentence=words))
-    return found
+    return [*found, *not_at_rest(rest)]

@@ -16,6 +16,7 @@ from dpa4_core.relax import Static
 from dpa4_flows.analysis.force_constants import DISPLACEMENT, PhononCalculation
 from dpa4_flows.analysis.phonons import dynamical_stability, thermal_properties
 from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError
+from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.stability import PhononPart, ThermalRow
 from dpa4_flows.extras import require_extra
 from dpa4_flows.properties.part import StabilityProperty, whole_crystal
@@ -67,6 +68,14 @@ def set_forces(calculation: PhononCalculation, results: Sequence[Any]) -> float:
     return float((at_rest**2).sum(axis=1).max() ** 0.5)
 
 
+def not_at_rest(rest: float, remedy: str = "relax more tightly before phonons") -> list[Reason]:
+    """The doubt that forces of this size on undisplaced atoms, eV/Å, raise, if they do."""
+    if rest <= LOOSE_FMAX:
+        return []
+    words = f"forces of {rest:.3f} eV/Å on undisplaced atoms: {remedy}"
+    return [Reason(code="not_at_rest", sentence=words)]
+
+
 @dataclass(frozen=True)
 class Phonons(StabilityProperty[PhononPart]):
     """Harmonic phonons of a relaxed crystal by finite displacements (phonopy; ``pip install 'dpa4-flows[phonons]'``).
@@ -110,9 +119,7 @@ class Phonons(StabilityProperty[PhononPart]):
         rest = set_forces(calculation, list(found.values()))
         mesh = calculation.mesh(self.mesh_length)
         stability = dynamical_stability(mesh, calculation.commensurate(), calculation.near_gamma)
-        warnings = []
-        if rest > LOOSE_FMAX:
-            warnings.append(f"forces of {rest:.3f} eV/Å on undisplaced atoms: relax more tightly before phonons")
+        warnings = [doubt.sentence for doubt in not_at_rest(rest)]
         unstable = stability.verdict == "unstable"
         thermal = [] if unstable else thermal_properties(mesh, self.temperatures_k)
         if thermal and stability.imaginary_fraction > 0:

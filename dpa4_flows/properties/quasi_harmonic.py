@@ -24,7 +24,7 @@ from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
 from dpa4_flows.properties.part import whole_crystal
-from dpa4_flows.properties.phonons import LOOSE_FMAX, Phonons, requests, set_forces, supercells
+from dpa4_flows.properties.phonons import LOOSE_FMAX, Phonons, not_at_rest, requests, set_forces, supercells
 
 VOLUME_STRAINS = (-0.03, -0.015, 0.0, 0.015, 0.03, 0.045, 0.06)
 """Of the volume: aluminium at 900 K has grown by 6 %."""
@@ -129,15 +129,11 @@ class QuasiHarmonic(Property[QuasiHarmonicDocument]):
         relaxed = [checked(at_rest[str(i)], "one of the cells") for i in range(len(cells))]
         structures = [result.structure for result in relaxed]
         calculations = self._calculations(structures)
-        asked = {
-            f"{i} {name}": request
-            for i, calculation in enumerate(calculations)
-            for name, request in requests(calculation).items()
-        }
-        found = yield asked
+        wanted = [requests(calculation) for calculation in calculations]
+        found = yield {f"{i} {name}": one for i, named in enumerate(wanted) for name, one in named.items()}
         rests = [
-            set_forces(calculation, [found[f"{i} {name}"] for name in requests(calculation)])
-            for i, calculation in enumerate(calculations)
+            set_forces(calculation, [found[f"{i} {name}"] for name in named])
+            for i, (calculation, named) in enumerate(zip(calculations, wanted, strict=True))
         ]
         # the same wave vectors at each volume, so that a mode is compared with itself
         lengths = [self.mesh_length * (one.volume / structures[0].volume) ** (1 / 3) for one in structures]
@@ -145,9 +141,7 @@ class QuasiHarmonic(Property[QuasiHarmonicDocument]):
         volumes = [one.volume / len(one) for one in structures]
         energies = [result.energy / len(one) for result, one in zip(relaxed, structures, strict=True)]
         doubts = _imaginary(volumes, meshes)
-        if max(rests) > LOOSE_FMAX:
-            words = f"forces of {max(rests):.3f} eV/Å on undisplaced atoms: choose a smaller fmax"
-            doubts.append(Reason(code="not_at_rest", sentence=words))
+        doubts += not_at_rest(max(rests), "choose a smaller fmax")
         rows, ended = quasi_harmonic(volumes, energies, meshes, sorted(self.temperatures_k), self.form)
         if ended is not None:
             doubts.append(Reason(code=ended.code, sentence=ended.sentence))

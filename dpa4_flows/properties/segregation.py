@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +13,7 @@ from dpa4_flows.compute.plan import Crystal, Plan, PlanError
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.service import SegregationDocument, SurfaceExchange
-from dpa4_flows.properties.on_slabs import HeldSlab, OnSlabs
+from dpa4_flows.properties.on_slabs import HeldSlab, OnSlabs, told
 from dpa4_flows.properties.part import had_room, held, whole_crystal
 
 
@@ -42,7 +41,9 @@ class Segregation(OnSlabs[SegregationDocument]):
             exchanges=found,
             skipped=skipped,
             converged=all(end.converged for end in ends) and all(slab.relaxed.converged for slab in slabs),
-            warnings=list(_warnings(slabs, found)),
+            warnings=list(
+                told(slabs, ((f"{one.up} up, {one.down} down on ({one.facet})", one.reasons) for one in found))
+            ),
             provenance=self.origin(crystal),
         )
         known = [one for one in found if one.energy is not None]
@@ -79,12 +80,3 @@ def _exchange(slab: HeldSlab, exchange: Exchange, start: Structure, end: RelaxRe
     document.energy = end.energy - slab.relaxed.energy
     document.reasons += slab.doubts(start, end)
     return document
-
-
-def _warnings(slabs: list[HeldSlab], found: list[SurfaceExchange]) -> Iterator[Reason]:
-    for slab in slabs:
-        yield from slab.clean_doubts()
-    for one in found:
-        for reason in one.reasons:
-            words = f"{one.up} up, {one.down} down on ({one.facet}): {reason.sentence}"
-            yield Reason(code=reason.code, sentence=words)

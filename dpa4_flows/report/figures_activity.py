@@ -14,9 +14,9 @@ from dpa4_flows.documents.activity import ActivityDocument, ActivityFacet
 from dpa4_flows.plots.drawing import Drawing, Polygon, Words
 from dpa4_flows.plots.figure import PALETTE, Block, FigureBlock, GalleryBlock, Mark, Picture, base_figure, plot_text
 from dpa4_flows.plots.placement import padded, point_texts, texts_of
-from dpa4_flows.plots.words import formula_text, signed
+from dpa4_flows.plots.words import first_of, formula_text, signed
 from dpa4_flows.report.figures_adsorption import scaling
-from dpa4_flows.report.figures_surfaces import basis, facet_colours, first_of
+from dpa4_flows.report.figures_surfaces import basis, facet_colours
 from dpa4_flows.report.refusals import refusals
 
 _DIAGRAMS = 12  # crystals in one figure

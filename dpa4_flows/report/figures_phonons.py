@@ -8,6 +8,7 @@ from itertools import cycle, islice
 import plotly.graph_objects as go
 
 from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
+from dpa4_flows.plots.words import capitalised, first_of
 from dpa4_flows.properties.phonon_bands import BandSegment, PhononBandsDocument
 from dpa4_flows.properties.quasi_harmonic import QuasiHarmonicDocument
 
@@ -31,7 +32,7 @@ def _caption(document: PhononBandsDocument) -> str:
         if document.polar_splitting
         else "Without the splitting of polar modes (LO-TO)."
     )
-    return " ".join([polar, *(f"{doubt.sentence[:1].upper()}{doubt.sentence[1:]}." for doubt in document.doubts)])
+    return " ".join([polar, *(f"{capitalised(doubt.sentence)}." for doubt in document.doubts)])
 
 
 def _spectrum(document: PhononBandsDocument) -> go.Figure:
@@ -125,5 +126,5 @@ def expansions(documents: Mapping[str, QuasiHarmonicDocument]) -> list[FigureBlo
 def _limits(found: Mapping[str, QuasiHarmonicDocument]) -> str:
     """What limits the curves."""
     doubted = [plot_text(name) for name, document in found.items() if document.doubts]
-    more = f" The first {_CURVES} of {len(found)}." if len(found) > _CURVES else ""
-    return "Quasi-harmonic; cells keep their shape." + (f" In doubt: {', '.join(doubted)}." if doubted else "") + more
+    doubts = f"In doubt: {', '.join(doubted)}." if doubted else ""
+    return " ".join(filter(None, ("Quasi-harmonic; cells keep their shape.", doubts, first_of(len(found), _CURVES))))

@@ -11,6 +11,7 @@ from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.equation_of_state import birch_murnaghan, vinet
 from dpa4_flows.documents.stability import PhononPart
 from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
+from dpa4_flows.plots.words import first_of
 from dpa4_flows.properties.equation_of_state import EquationOfStateDocument
 
 _CURVES = 12  # in one figure
@@ -42,7 +43,9 @@ def equations_of_state(documents: Mapping[str, EquationOfStateDocument]) -> list
             showlegend=False,
             name=label,
         )
-    return [FigureBlock("equation-of-state", "Equation of state", _of(found, _CURVES), figure)] if found else []
+    return (
+        [FigureBlock("equation-of-state", "Equation of state", first_of(len(found), _CURVES), figure)] if found else []
+    )
 
 
 def heat_capacities(documents: Mapping[str, PhononPart]) -> list[FigureBlock]:
@@ -58,9 +61,4 @@ def heat_capacities(documents: Mapping[str, PhononPart]) -> list[FigureBlock]:
             name=plot_text(name),
         )
     figure.add_hline(y=3 * 8.314462618, line={"color": PALETTE[5], "width": 1, "dash": "dot"})
-    return [FigureBlock("heat-capacity", "Heat capacity", _of(found, _CURVES), figure)] if found else []
-
-
-def _of(found: Mapping[str, object], most: int) -> str:
-    """Says how many are not drawn."""
-    return f"The first {most} of {len(found)}." if len(found) > most else ""
+    return [FigureBlock("heat-capacity", "Heat capacity", first_of(len(found), _CURVES), figure)] if found else []

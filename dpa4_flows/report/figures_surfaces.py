@@ -12,7 +12,7 @@ from dpa4_flows.documents.schemas import Provenance
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet, AdsorptionSite
 from dpa4_flows.plots.drawing import EDGE, INK, Drawing, Polygon, Words, mixed
 from dpa4_flows.plots.figure import PALETTE, Block, GalleryBlock, Mark, Picture
-from dpa4_flows.plots.words import formula_text, signed
+from dpa4_flows.plots.words import first_of, formula_text, signed
 from dpa4_flows.properties.surface import EquilibriumShape, SurfaceDocument
 from dpa4_flows.report.figures_adsorption import site_energies
 from dpa4_flows.report.refusals import origin_words, refusals
@@ -64,11 +64,6 @@ def facet_colours(facets: Iterable[str]) -> dict[str, str]:
     others = [name for name in found if name.partition("_")[0] not in _COLOURS]
     further = dict(zip(others, cycle(PALETTE[len(set(_COLOURS.values())) :]), strict=False))
     return {name: further.get(name) or _COLOURS[name.partition("_")[0]] for name in found}
-
-
-def first_of(found: int, most: int) -> str:
-    """Says how many are not drawn."""
-    return f"The first {most} of {found}." if found > most else ""
 
 
 def _shape(name: str, document: SurfaceDocument, colours: Mapping[str, str]) -> Picture:

@@ -13,7 +13,7 @@ from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Provenance
 from dpa4_flows.documents.surfaces import AdsorptionDocument
 from dpa4_flows.plots.figure import Column, TableBlock, badge
-from dpa4_flows.plots.words import formula_text, signed
+from dpa4_flows.plots.words import first_of, formula_text, signed
 
 _SHOWN, _NAMED = 500, 50  # lines of the table, and materials in one
 _TOO_LARGE, _BY_DESIGN = "too_many_atoms", "breaks_more_bonds"
@@ -117,7 +117,7 @@ def refusals(name: str, what: str, documents: Mapping[str, Any]) -> list[TableBl
         heads.append("Model, level of theory")
     else:
         caption += f" By {theories[0]}."
-    notes = [f"The first {_SHOWN} of {len(found)}." if len(found) > _SHOWN else ""]
+    notes = [first_of(len(found), _SHOWN)]
     notes += [f"{left_out} terminations that break more bonds are left out (max_terminations)." if left_out else ""]
     title = f"Refused or doubtful: {what}"
     return [TableBlock(f"refused-{name}", title, caption, [*map(Column, heads)], rows, " ".join(filter(None, notes)))]

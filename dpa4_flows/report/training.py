@@ -16,7 +16,7 @@ from dpa4_core.files import write_text
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.documents.provenance import code_version
 from dpa4_flows.plots.figure import Column, TableBlock, numbers
-from dpa4_flows.plots.words import duration
+from dpa4_flows.plots.words import capitalised, duration
 from dpa4_flows.report.figures_training import curve_figures, parity_figures
 from dpa4_flows.report.page import render_page
 from dpa4_flows.report.sections import flatten
@@ -148,13 +148,13 @@ def _errors_basis(run: TrainingRun) -> str:
         return "Errors of the stored model on frames it was trained on: there is no validation set."
     return (
         f"The stored model is that of step {best['step']:,}, the best by validation, with averaged weights. "
-        f"{_sentence(run.start['data']['split'])}."
+        f"{capitalised(run.start['data']['split'])}."
     )
 
 
 def _forgotten(metrics: Mapping[str, Any]) -> str:
     sentence = forgetting_sentence(metrics)
-    return f"{_sentence(sentence)}." if sentence else ""
+    return f"{capitalised(sentence)}." if sentence else ""
 
 
 def _error_table(run: TrainingRun, metrics: Mapping[str, Any]) -> TableBlock | None:
@@ -286,7 +286,7 @@ def _data_basis(run: TrainingRun) -> str:
     parts = [f"{data['n_train']:,} frames to train on", f"{data['n_validation']:,} to validate"]
     if data["n_replay"]:
         parts.append(f"{data['n_replay']:,} of the base model's kind mixed in")
-    return f"{', '.join(parts)}. {_sentence(data['split'])}."
+    return f"{', '.join(parts)}. {capitalised(data['split'])}."
 
 
 def _source_table(run: TrainingRun) -> TableBlock:
@@ -380,7 +380,7 @@ def _model(run: TrainingRun) -> list[tuple[str, str]]:
         ("Corrections", config["corrections"]),
         ("Licence", config["licence"]),
         ("Parameters", f"{run.start['n_parameters']:,}, of which {run.start['n_trained']:,} were trained"),
-        *((_sentence(name), str(text)) for name, text in run.start["notes"].items()),
+        *((capitalised(name), str(text)) for name, text in run.start["notes"].items()),
     ]
     return [(label, value) for label, value in facts if value not in ("", "unknown")]
 
@@ -388,10 +388,6 @@ def _model(run: TrainingRun) -> list[tuple[str, str]]:
 def _before(run: TrainingRun) -> dict[str, Any] | None:
     """The validation of the base model, before the first step."""
     return next((record for record in run.validation if record["step"] == 0), None)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _range(limits: list[float] | None, pattern: str) -> str:

@@ -488,4 +488,4 @@ def test_vibrations_of_one_site_hold_for_all_of_its_facet_and_what_is_no_minimum
 
 
 def test_options_of_the_relaxations_are_those_of_the_settings():
-    assert THIN._options() == RelaxOptions(fmax=0.05, max_steps=100, relax_cell=False, check_minimum=False)
+    assert THIN.options() == RelaxOptions(fmax=0.05, max_steps=100, relax_cell=False, check_minimum=False)

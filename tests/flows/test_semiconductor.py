@@ -16,6 +16,7 @@ from dpa4_flows.bundled import bundled_campaigns
 from dpa4_flows.campaigns.config import ConfigError, campaign_of, load_campaign
 from dpa4_flows.campaigns.run import open_run
 from dpa4_flows.cli import app
+from dpa4_flows.toml_text import toml_text
 
 pytest.importorskip("phonopy")
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
@@ -46,11 +47,7 @@ def written(folder: Path, crystals: dict[str, Structure], **campaign: Any) -> Pa
         "expansion": {"strains": [-0.02, -0.01, 0.0, 0.01, 0.02], "temperatures_k": [0.0, 300.0], **SMALL},
         "epitaxy": {"substrates": ["magnesia"], "max_area": 40.0},
     }
-    lines = [
-        f"[{table}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
-        for table, keys in content.items()
-    ]
-    (folder / "campaign.toml").write_text("".join(lines))
+    (folder / "campaign.toml").write_text(toml_text(content))
     return folder / "campaign.toml"
 
 
