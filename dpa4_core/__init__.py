@@ -30,7 +30,19 @@ if TYPE_CHECKING:
     from dpa4_core.potential import Potential, PotentialLike
     from dpa4_core.predict import Prediction, predict
     from dpa4_core.properties import load_property, predict_property
-    from dpa4_core.relax import InFlight, Relax, RelaxOptions, RelaxResult, Static, relax, relax_stream
+    from dpa4_core.relax import (
+        Band,
+        BandOptions,
+        BandResult,
+        InFlight,
+        Relax,
+        RelaxOptions,
+        RelaxResult,
+        Static,
+        band_path,
+        relax,
+        relax_stream,
+    )
     from dpa4_core.stream import predict_stream
     from dpa4_core.train.config import TrainConfig
     from dpa4_core.train.trainer import TrainResult, train
@@ -38,6 +50,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DPA4",
+    "Band",
+    "BandOptions",
+    "BandResult",
     "Committee",
     "DPA4Calculator",
     "DPA4Config",
@@ -58,6 +73,7 @@ __all__ = [
     "StructureError",
     "TrainConfig",
     "TrainResult",
+    "band_path",
     "convert",
     "evaluate",
     "iter_structures",
@@ -97,7 +113,19 @@ import_when_used(
         "potential": ("Potential", "PotentialLike"),
         "predict": ("Prediction", "predict"),
         "properties": ("load_property", "predict_property"),
-        "relax": ("InFlight", "Relax", "RelaxOptions", "RelaxResult", "Static", "relax", "relax_stream"),
+        "relax": (
+            "Band",
+            "BandOptions",
+            "BandResult",
+            "InFlight",
+            "Relax",
+            "RelaxOptions",
+            "RelaxResult",
+            "Static",
+            "band_path",
+            "relax",
+            "relax_stream",
+        ),
         "stream": ("predict_stream",),
         "train.config": ("TrainConfig",),
         "train.trainer": ("TrainResult", "train"),

@@ -1,19 +1,25 @@
-"""Relaxation of many structures at once."""
+"""Relaxation of many structures, and of paths between them, at once."""
 
 from dpa4_core.relax.engine import relax, relax_stream
-from dpa4_core.relax.options import RelaxOptions
-from dpa4_core.relax.requests import Relax, Request, Static
-from dpa4_core.relax.results import RelaxResult, RelaxStep
-from dpa4_core.relax.stream import InFlight, stream
+from dpa4_core.relax.options import BandOptions, RelaxOptions
+from dpa4_core.relax.path import band_path
+from dpa4_core.relax.requests import Band, Relax, Request, Static
+from dpa4_core.relax.results import BandResult, RelaxResult, RelaxStep
+from dpa4_core.relax.stream import InFlight, Result, stream
 
 __all__ = [
+    "Band",
+    "BandOptions",
+    "BandResult",
     "InFlight",
     "Relax",
     "RelaxOptions",
     "RelaxResult",
     "RelaxStep",
     "Request",
+    "Result",
     "Static",
+    "band_path",
     "relax",
     "relax_stream",
     "stream",

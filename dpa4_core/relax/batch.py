@@ -13,6 +13,7 @@ from torch import Tensor
 from dpa4_core.committee import Committee
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.skin_list import SkinList
+from dpa4_core.data.structures import System
 from dpa4_core.potential import Members, PotentialLike
 from dpa4_core.relax.cell_filter import (
     DeformedSystems,
@@ -22,6 +23,7 @@ from dpa4_core.relax.cell_filter import (
     generalised_forces,
     geometry,
 )
+from dpa4_core.relax.chain import Coupling
 from dpa4_core.relax.limits import MAX_FORCE, Limits
 from dpa4_core.relax.method import Point
 from dpa4_core.relax.optimizer import optimizer_init, optimizer_step
@@ -41,7 +43,9 @@ each system in 15 to 20 steps, beside 1400 ms for the network; on a GPU a search
 
 
 class Batch:
-    """Systems that share their force calls, each with its own options; they join before one and leave after one.
+    """Tasks that share their force calls, each with its own options; they join before one and leave after one.
+
+    A task is one system of the batch, a band as many as it has images that move.
 
     Args:
         potential: what gives the forces.
@@ -58,20 +62,20 @@ class Batch:
 
     @property
     def n_atoms(self) -> int:
-        return sum(task.system.n_atoms for task in self.tasks)
+        return sum(task.n_atoms for task in self.tasks)
 
     def join(self, tasks: Sequence[Task]) -> None:
-        """Add systems at rest; their first force call is the next one."""
+        """Add tasks at rest; their first force call is the next one."""
         if not tasks:
             return
-        self._neighbours.join([task.geometry for task in tasks])
+        self._neighbours.join([system for task in tasks for system in task.systems])
         motion = self._at_rest(tasks)
         self._motion = self._motion.join(motion) if self._motion else motion
         self._index(self.tasks + list(tasks))
 
     def leave(self, finished: NDArray[np.bool_]) -> None:
-        """Remove the systems where ``finished`` [n_systems] holds."""
-        keep = torch.from_numpy(~finished).to(self.device)
+        """Remove the tasks where ``finished`` [n_tasks] holds."""
+        keep = torch.from_numpy(~np.repeat(finished, self._n_systems)).to(self.device)
         self._neighbours.leave(keep)
         self._motion = self._state.select(keep[self._system_idx], keep)
         self._index([task for task, gone in zip(self.tasks, finished, strict=True) if not gone])
@@ -96,6 +100,10 @@ class Batch:
             state.systems, at, forces, stress, system_idx, volume=volume, pressure=self._pressure
         )
         slope = GeneralisedForces(self._projection.atoms(slope.forces), self._projection.cells(slope.cell_forces))
+        residual, climbing = slope.forces, state.climbing
+        if self._coupling is not None:
+            coupled = self._coupling.forces(at.positions, slope.forces, out.energy, state.fixed, climbing)
+            slope, residual, climbing = slope._replace(forces=coupled.forces), coupled.residual, coupled.climbing
 
         lonely = _lonely_atoms(graph)
         n_lonely = torch.where(state.n_lonely < 0, lonely, state.n_lonely)
@@ -107,15 +115,20 @@ class Batch:
             stress=out.stress,
             energy=out.energy,
             enthalpy=out.energy + torch.where(moves, self._pressure * volume, 0.0),
-            fmax=_segment_max(slope.forces.square().sum(1), system_idx, rows).sqrt(),
+            fmax=_segment_max(residual.square().sum(1), system_idx, rows).sqrt(),
             **_of_members(out.each()),
         )
         max_force = _segment_max(squares, system_idx, torch.zeros_like(volume)).sqrt()
         better = good & (max_force <= MAX_FORCE) & (now.enthalpy < state.best.enthalpy)
+        if self._task_idx is not None:
+            sound = (good & (max_force <= MAX_FORCE)).double()
+            together = torch.ones_like(sound).scatter_reduce(0, self._task_idx, sound, "amin") > 0
+            better = torch.where(self._in_band, together[self._task_idx], better)
         self._motion = dataclasses.replace(
             state,
             n_calls=state.n_calls + 1,
             n_lonely=n_lonely,
+            climbing=climbing,
             forces=slope.forces,
             cell_forces=slope.cell_forces,
             now=now,
@@ -134,7 +147,8 @@ class Batch:
             (lonely - n_lonely).clamp(min=0).double(),
             self._span(at, graph.pbc),
         )
-        return Statistics(*torch.stack(statistics).cpu().numpy())
+        starts = np.concatenate([[0], np.cumsum(self._n_systems)[:-1]])
+        return Statistics(*np.maximum.reduceat(torch.stack(statistics).cpu().numpy(), starts, axis=1))
 
     def step(self) -> None:
         """Move every system by one step of the optimiser along the forces of the last force call."""
@@ -142,7 +156,7 @@ class Batch:
         systems = state.systems
         cell = systems.log_deformation * systems.n_atoms[:, None, None]
         at = Point(systems.positions, cell, state.forces, state.cell_forces, state.now.enthalpy)
-        move = optimizer_step(state.optimizer, at, self._springs, system_idx, systems.n_atoms)
+        move = optimizer_step(state.optimizer, at, self._springs, system_idx, systems.n_atoms, self._task_idx)
         displacements = self._projection.atoms(move.displacements)
         strain = self._projection.cells(move.cell_displacements) / systems.n_atoms[:, None, None]
         log_deformation = systems.log_deformation + strain
@@ -157,11 +171,14 @@ class Batch:
             optimizer=move.state,
         )
 
-    def found(self, place: int, *, best: bool) -> Found:
-        """The last or the best force call of one system."""
+    def found(self, place: int, *, best: bool) -> list[Found]:
+        """The last or the best force call of each system of one task."""
+        first = sum(self._n_systems[:place])
+        return [self._found(first + i, one, best=best) for i, one in enumerate(self.tasks[place].systems)]
+
+    def _found(self, place: int, system: System, *, best: bool) -> Found:
         state = self._state
         chosen = state.best if best else state.now
-        system = self.tasks[place].system
         atoms = self._system_idx == place
         known = bool(torch.isfinite(chosen.enthalpy[place]))
         return Found(
@@ -188,11 +205,19 @@ class Batch:
 
     def _index(self, tasks: list[Task]) -> None:
         self.tasks = tasks
-        counts = torch.tensor([task.system.n_atoms for task in tasks], dtype=torch.int64)
-        self._system_idx = torch.repeat_interleave(torch.arange(len(tasks)), counts).to(self.device)
-        self._projection = Projection([task.freedom for task in tasks], counts.tolist(), self.device)
+        self._n_systems = [len(task.systems) for task in tasks]
+        rows = [task for task in tasks for _ in task.systems]
+        counts = torch.tensor([system.n_atoms for task in tasks for system in task.systems], dtype=torch.int64)
+        self._system_idx = torch.repeat_interleave(torch.arange(len(rows)), counts).to(self.device)
+        self._projection = Projection([task.freedom for task in rows], counts.tolist(), self.device)
         self.limits = Limits.of([task.moves for task in tasks])
-        self._pressure = self._tensor(np.array([task.moves.pressure for task in tasks], dtype=np.float64))
+        self._pressure = self._tensor(np.array([task.moves.pressure for task in rows], dtype=np.float64))
+        self._coupling, self._task_idx = None, None
+        chains = [task.chain for task in tasks]
+        if any(chains):
+            self._coupling = Coupling(chains, counts.tolist(), self.device)
+            self._task_idx = self._tensor(np.repeat(np.arange(len(tasks)), self._n_systems))
+            self._in_band = self._tensor(np.repeat([chain is not None for chain in chains], self._n_systems))
         self._any_fixed = any(bool(task.system.fixed.any()) for task in tasks)
 
     def _springs(self) -> Preconditioner:
@@ -208,7 +233,8 @@ class Batch:
         return torch.where(pbc.all(1), vectors, torch.maximum(vectors, (high - low).amax(1)))
 
     def _at_rest(self, tasks: Sequence[Task]) -> Motion:
-        systems = [task.geometry for task in tasks]
+        systems = [system for task in tasks for system in task.systems]
+        tasks = [task for task in tasks for _ in task.systems]
         n_systems = len(systems)
         positions = self._tensor(np.concatenate([system.positions for system in systems]))
         cell = self._tensor(np.stack([system.cell for system in systems]))
@@ -231,6 +257,7 @@ class Batch:
             n_steps=self._tensor(np.array([task.n_steps for task in tasks], dtype=np.int64)),
             n_calls=self._tensor(np.array([task.n_calls for task in tasks], dtype=np.int64)),
             n_lonely=torch.full((n_systems,), -1, dtype=torch.int64, device=self.device),
+            climbing=torch.zeros(n_systems, dtype=torch.bool, device=self.device),
             strain=self._tensor(np.stack([np.zeros((3, 3)) if task.strain is None else task.strain for task in tasks])),
             systems=DeformedSystems(
                 positions=positions,

@@ -38,6 +38,7 @@ class Systems(NamedTuple):
         n_atoms: [n_systems] float64.
         max_step: [n_systems] longest step, Å.
         springs: how stiff the systems are where they are; made when asked for.
+        task_idx: [n_systems] the images of a band, which move as one, have the same; None if each system has its own.
 
     """
 
@@ -45,10 +46,14 @@ class Systems(NamedTuple):
     n_atoms: Tensor
     max_step: Tensor
     springs: Callable[[], Preconditioner]
+    task_idx: Tensor | None = None
 
     def dot(self, a: Tensor, a_cell: Tensor, b: Tensor, b_cell: Tensor) -> Tensor:
-        """Scalar products of vectors of all coordinates, [n_systems]."""
-        return (a_cell * b_cell).sum((1, 2)).index_add(0, self.system_idx, (a * b).sum(1))
+        """Scalar products of vectors of all coordinates, [n_systems]; those of a band over all its images."""
+        products = (a_cell * b_cell).sum((1, 2)).index_add(0, self.system_idx, (a * b).sum(1))
+        if self.task_idx is None:
+            return products
+        return torch.zeros_like(products).index_add(0, self.task_idx, products)[self.task_idx]
 
 
 class Step(NamedTuple, Generic[State]):

@@ -92,19 +92,22 @@ def optimizer_init(settings: Sequence[OptimizerSettings], n_atoms: int, device: 
 
 
 def optimizer_step(
-    state: OptimizerState, at: Point, springs: Callable[[], Preconditioner], system_idx: Tensor, n_atoms: Tensor
+    state: OptimizerState,
+    at: Point,
+    springs: Callable[[], Preconditioner],
+    system_idx: Tensor,
+    n_atoms: Tensor,
+    task_idx: Tensor | None = None,
 ) -> Move:
     """Advance every system by one step of its method.
 
     Args:
         state: of the last step.
         at: the last force call.
-        springs: makes the stiffness of the systems there, for the methods that need it.
-        system_idx: [n_atoms] system of every atom.
-        n_atoms: [n_systems] float64.
+        springs, system_idx, n_atoms, task_idx: see `Systems`.
 
     """
-    systems = Systems(system_idx, n_atoms, state.max_step, springs)
+    systems = Systems(system_idx, n_atoms, state.max_step, springs, task_idx)
     method, states, start = state.method, list(state.states), at
     displacements, cell_displacements = at.positions, at.cell  # of no meaning: some method moves every system
     last: Step[Any] | None = None

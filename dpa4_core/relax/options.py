@@ -1,4 +1,4 @@
-"""The options of one relaxation, checked once; structures with different ones share a batch."""
+"""The options of one relaxation or band, checked once; structures with different ones share a batch."""
 
 from __future__ import annotations
 
@@ -74,3 +74,46 @@ class RelaxOptions:
     def pressure(self) -> float:
         """External pressure, eV/Å³."""
         return self.pressure_gpa / EV_PER_ANGSTROM3_TO_GPA
+
+
+@dataclass(frozen=True)
+class BandOptions:
+    """How a band comes to rest.
+
+    Attributes:
+        fmax: eV/Å; converged when the forces perpendicular to the path are below, and all on the image that climbs.
+        max_steps: of the optimiser.
+        climb: whether the highest image climbs to the saddle point.
+        spring: eV/Å², between neighbouring images.
+        max_step: Å, the longest displacement in a step, of all atoms of all images together.
+        min_distance_ratio: atoms closer than this fraction of the sum of covalent radii are an error.
+
+    Raises:
+        DPA4Error: an option that makes no sense.
+
+    """
+
+    fmax: float = 0.05
+    max_steps: int = 300
+    climb: bool = True
+    spring: float = 1.0
+    max_step: float = 0.2
+    min_distance_ratio: float = MIN_DISTANCE_RATIO
+
+    def __post_init__(self) -> None:
+        self.moves  # noqa: B018 - checks them
+        if not 0 < self.spring < math.inf:
+            raise DPA4Error(f"spring must be a positive number of eV/Å², not {self.spring}")
+
+    @property
+    def moves(self) -> RelaxOptions:
+        """How the images move. The forces on a band are no gradient of an energy: only FIRE goes without one."""
+        return RelaxOptions(
+            fmax=self.fmax,
+            max_steps=self.max_steps,
+            relax_cell=False,
+            min_distance_ratio=self.min_distance_ratio,
+            optimizer="fire",
+            max_step=self.max_step,
+            check_minimum=False,
+        )

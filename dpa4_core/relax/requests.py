@@ -1,14 +1,19 @@
-"""What can be asked of a potential about one structure: each request says by itself how it is computed."""
+"""What can be asked of a potential: each request says by itself how it is computed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dpa4_core.batches import Prediction
 from dpa4_core.data.structures import MIN_DISTANCE_RATIO
-from dpa4_core.relax.options import RelaxOptions
+from dpa4_core.relax.options import BandOptions, RelaxOptions
+from dpa4_core.relax.results import BandResult, RelaxResult
+from dpa4_core.verdicts import ErrorCode
 
 DEFAULT = RelaxOptions()
+DEFAULT_BAND = BandOptions()
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +29,15 @@ class Relax:
     structure: Any
     options: RelaxOptions = DEFAULT
 
+    @property
+    def n_atoms(self) -> int:
+        return len(self.structure)
+
+    def failed(self, sentence: str, code: ErrorCode) -> RelaxResult:
+        """The result where nothing was computed."""
+        nothing = float("nan")
+        return RelaxResult(self.structure, nothing, None, None, False, 0, nothing, sentence, sentence, code)
+
 
 @dataclass(frozen=True, eq=False)
 class Static:
@@ -38,5 +52,43 @@ class Static:
     structure: Any
     min_distance_ratio: float = MIN_DISTANCE_RATIO
 
+    @property
+    def n_atoms(self) -> int:
+        return len(self.structure)
 
-Request = Relax | Static
+    def failed(self, sentence: str, code: ErrorCode) -> Prediction:
+        """The result where nothing was computed."""
+        return Prediction(error=sentence, error_code=code)
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """A path between two structures at rest, of which the one of lowest energy is wanted; comes back as a `BandResult`.
+
+    The images between the ends are systems of the batch like all others; the cell stays.
+
+    Attributes:
+        images: ase.Atoms or pymatgen Structures, the ends first and last, atoms in the same order (`band_path` makes
+            them from the ends). Atoms that are fixed in the first one stay.
+        energies: of the ends, eV, by the same potential.
+        options: of this band.
+
+    """
+
+    images: Sequence[Any]
+    energies: tuple[float, float]
+    options: BandOptions = DEFAULT_BAND
+
+    @property
+    def n_atoms(self) -> int:
+        """Of the images that move."""
+        return sum(len(image) for image in self.images[1:-1])
+
+    def failed(self, sentence: str, code: ErrorCode) -> BandResult:
+        """The result where nothing was computed."""
+        nothing = float("nan")
+        energies = (self.energies[0], *[nothing] * (len(self.images) - 2), self.energies[1])
+        return BandResult(tuple(self.images), energies, False, 0, nothing, sentence, sentence, code)
+
+
+Request = Relax | Static | Band

@@ -1,4 +1,4 @@
-"""What a relaxation hands back."""
+"""What a relaxation, or a band, hands back."""
 
 from __future__ import annotations
 
@@ -94,3 +94,46 @@ class RelaxResult(Uncertain):
     flags: tuple[str, ...] = ()
     minimum: Minimum = "not_checked"
     n_check_calls: int = 0
+
+
+@dataclass(frozen=True)
+class BandResult:
+    """A path between two structures at rest, or what became of it.
+
+    Attributes:
+        images: from end to end, of the type that came in; atoms move continuously and may leave the cell.
+        energies: of the images, eV; those of the ends as they were given. NaN where nothing could be computed.
+        converged: whether ``fmax`` came below the threshold.
+        n_steps: optimiser steps that were made.
+        fmax: eV/Å, largest force perpendicular to the path, and of all on the image that climbs.
+        reason: "converged", "max_steps", or the sentence of ``error``.
+        error: why the band failed, in one sentence; None if it did not, also when it ran out of steps.
+        error_code: the same for logic, which never reads sentences.
+        n_force_calls: structures in the force calls that were made.
+
+    """
+
+    images: tuple[Any, ...]
+    energies: tuple[float, ...]
+    converged: bool
+    n_steps: int
+    fmax: float
+    reason: str
+    error: str | None = None
+    error_code: ErrorCode | None = None
+    n_force_calls: int = 0
+
+    @property
+    def highest(self) -> int:
+        """Place of the image of highest energy."""
+        return int(np.argmax(self.energies))
+
+    @property
+    def barrier(self) -> float:
+        """Of the highest image above the first, eV."""
+        return self.energies[self.highest] - self.energies[0]
+
+    @property
+    def barrier_back(self) -> float:
+        """Of the highest image above the last, eV."""
+        return self.energies[self.highest] - self.energies[-1]

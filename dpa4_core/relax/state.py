@@ -13,6 +13,7 @@ from torch import Tensor
 from dpa4_core.data.structures import System
 from dpa4_core.relax.batch_state import BatchState
 from dpa4_core.relax.cell_filter import DeformedSystems
+from dpa4_core.relax.chain import Chain
 from dpa4_core.relax.optimizer import OptimizerState
 from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.relax.projection import Freedom
@@ -24,7 +25,7 @@ SINGLE_POINT = RelaxOptions(max_steps=0, relax_cell=False, check_minimum=False)
 
 @dataclass(frozen=True)
 class Task:
-    """A structure on its way.
+    """A structure on its way, or the images of a band, which join and leave a batch together.
 
     Attributes:
         key: what the caller calls it.
@@ -38,6 +39,7 @@ class Task:
         n_records: entries of ``trajectory`` from before.
         strain: [3, 3] logarithm of the deformation before.
         check: of the minimum that it reached; None while it has reached none.
+        chain: of a band, whose first moving image is ``system``; ``structure`` is the list of its images.
 
     """
 
@@ -53,11 +55,17 @@ class Task:
     n_records: int = 0
     strain: NDArray[np.float64] | None = None
     check: MinimumCheck | None = None
+    chain: Chain | None = None
 
     @property
-    def geometry(self) -> System:
+    def systems(self) -> tuple[System, ...]:
         """What joins the batch."""
-        return self.system if self.at is None else self.at
+        return self.chain.moving if self.chain else (self.at or self.system,)
+
+    @property
+    def n_atoms(self) -> int:
+        """Of all that joins the batch."""
+        return sum(system.n_atoms for system in self.systems)
 
     @property
     def moves(self) -> RelaxOptions:
@@ -106,13 +114,14 @@ class Motion(BatchState, per_atom=("forces", "fixed")):
         systems: where the systems are.
         optimizer: velocities, step control, memory.
         now: the last force call.
-        best: the force call of lowest enthalpy so far.
+        best: the force call of lowest enthalpy so far; the last good one of a band, where all images belong together.
         forces: [n_atoms, 3] eV/Å on the optimiser's coordinates.
         cell_forces: [n_systems, 3, 3] eV/Å on the optimiser's coordinates.
         fixed: [n_atoms, 3] bool, Cartesian coordinates that do not move.
         n_steps: [n_systems] steps made.
         n_calls: [n_systems] force calls made.
         n_lonely: [n_systems] atoms without neighbours at the first force call.
+        climbing: [n_systems] bool, whether the band of an image climbs.
         strain: [n_systems, 3, 3] logarithm of the deformation before the reference cell.
 
     """
@@ -127,11 +136,12 @@ class Motion(BatchState, per_atom=("forces", "fixed")):
     n_steps: Tensor
     n_calls: Tensor
     n_lonely: Tensor
+    climbing: Tensor
     strain: Tensor
 
 
 class Statistics(NamedTuple):
-    """What decides about every system after a force call, [n_systems] each.
+    """What decides about every task after a force call, [n_tasks] each; of a band the largest of all images.
 
     Attributes:
         n_steps: steps made.

@@ -10,7 +10,7 @@ import numpy as np
 
 from dpa4_core.batches import NOT_FINITE, Prediction
 from dpa4_core.data.batching import check_budget, default_budget
-from dpa4_core.data.structures import StructureError, check_system, from_system
+from dpa4_core.data.structures import StructureError, System, check_system, from_system
 from dpa4_core.memory import is_out_of_memory, release_memory
 from dpa4_core.potential import PotentialLike
 from dpa4_core.relax import minimum
@@ -18,15 +18,15 @@ from dpa4_core.relax.batch import Batch
 from dpa4_core.relax.fragments import flags
 from dpa4_core.relax.minimum import End
 from dpa4_core.relax.requests import Request
-from dpa4_core.relax.results import RelaxResult, RelaxStep, Verdict
+from dpa4_core.relax.results import BandResult, RelaxResult, RelaxStep, Verdict
 from dpa4_core.relax.state import Found, Statistics, Task
-from dpa4_core.relax.waiting import Waiting, refused, task_of
+from dpa4_core.relax.waiting import Waiting, task_of
 from dpa4_core.uncertainty import spread
 
 BATCHES_AHEAD = 4
 """Windows as large as this many batches: sizes within one differ little, and few structures are held in memory."""
 
-Result = RelaxResult | Prediction
+Result = RelaxResult | Prediction | BandResult
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -76,7 +76,7 @@ class InFlight:
             try:
                 self._waiting.add(task_of(key, request, self.potential.elements))
             except StructureError as error:
-                self._refused.append((key, refused(request, str(error))))
+                self._refused.append((key, request.failed(str(error), "refused")))
 
     def join(self) -> None:
         """Let what waits join the batch as far as it fits; the next step does so too."""
@@ -104,11 +104,12 @@ class InFlight:
         _record(batch.tasks, statistics)
         limits = batch.limits
         finished = limits.finished(statistics) | [task.is_probe for task in batch.tasks]
-        going_on, out = [], []
+        going_on: list[Task] = []
+        out: list[tuple[Task, Result]] = []
         for place in np.flatnonzero(finished):
             task, verdict = batch.tasks[place], limits.verdict(statistics, int(place))
             found = batch.found(int(place), best=not (verdict.converged or task.is_probe))
-            after = found if task.options is None else minimum.after(task, found, verdict)
+            after = self._after(task, found, verdict)
             if isinstance(after, Task):
                 going_on.append(after)
             else:
@@ -118,8 +119,17 @@ class InFlight:
         if batch.tasks:
             batch.step()
         batch.join(going_on)
-        for task, end in out:
-            yield task.key, self._result(task, end)
+        for task, result in out:
+            yield task.key, result
+
+    def _after(self, task: Task, found: list[Found], verdict: Verdict) -> Task | Result:
+        """What becomes of a task that leaves the batch: it joins again as another one, or ends."""
+        if task.chain is not None:
+            return self._band(task, found, verdict)
+        if task.options is None:
+            return _prediction(found[0])
+        after = minimum.after(task, found[0], verdict)
+        return after if isinstance(after, Task) else self._relaxed(task, after)
 
     def _make_room(self) -> Iterator[tuple[Hashable, Result]]:
         """Send half of the batch back to start again later; a structure alone in it has failed."""
@@ -132,27 +142,47 @@ class InFlight:
         batch.leave(going)
         if not alone:
             again = zip(tasks, found, strict=True)
-            self._waiting.give_back([dataclasses.replace(task, n_calls=one.n_calls) for task, one in again])
+            self._waiting.give_back([dataclasses.replace(task, n_calls=one[0].n_calls) for task, one in again])
             return
         failure = Verdict.failure(f"out of memory for {n_atoms} atoms on {batch.device}", "out_of_memory")
         (task,) = tasks
-        if task.options is None:
+        if task.chain is not None:
+            yield task.key, self._band(task, found[0], failure)
+        elif task.options is None:
             yield task.key, Prediction(error=failure.reason, error_code=failure.code)
         else:
-            yield task.key, self._result(task, minimum.interrupted(task, found[0], failure))
+            yield task.key, self._relaxed(task, minimum.interrupted(task, found[0][0], failure))
 
-    def _result(self, task: Task, end: End | Found) -> Result:
-        if isinstance(end, Found):
-            return _prediction(end)
-        assert task.options is not None  # only a relaxation ends in a verdict
-        verdict = end.verdict
-        if not verdict.failed:
-            ratio = task.options.min_distance_ratio
-            problem = check_system(end.found.system, self.potential.elements, min_distance_ratio=ratio)
+    def _sound(self, task: Task, verdict: Verdict, systems: Iterable[System]) -> Verdict:
+        """``verdict``, or why what came of a task cannot be computed."""
+        for system in () if verdict.failed else systems:
+            ratio = task.moves.min_distance_ratio
+            problem = check_system(system, self.potential.elements, min_distance_ratio=ratio)
             if problem is not None:
-                sentence = f"the structure relaxed into one that cannot be computed: {problem}"
-                verdict = Verdict.failure(sentence, "refused")
-        return _relaxed(task, end, verdict)
+                what = "an image of the band" if task.chain else "the structure"
+                return Verdict.failure(f"{what} relaxed into one that cannot be computed: {problem}", "refused")
+        return verdict
+
+    def _relaxed(self, task: Task, end: End) -> RelaxResult:
+        return _relaxed(task, end, self._sound(task, end.verdict, [end.found.system]))
+
+    def _band(self, task: Task, found: list[Found], verdict: Verdict) -> BandResult:
+        chain, structures = task.chain, task.structure
+        assert chain is not None
+        verdict = self._sound(task, verdict, [one.system for one in found])
+        systems = (chain.images[0], *(one.system for one in found), chain.images[-1])
+        first, last = chain.energies
+        return BandResult(
+            images=tuple(from_system(*pair) for pair in zip(structures, systems, strict=True)),
+            energies=(first, *(one.energy for one in found), last),
+            converged=verdict.converged,
+            n_steps=found[0].n_steps,
+            fmax=max(one.fmax for one in found),
+            reason=verdict.reason,
+            error=verdict.reason if verdict.failed else None,
+            error_code=verdict.code,
+            n_force_calls=sum(one.n_calls for one in found),
+        )
 
 
 def stream(

@@ -6,7 +6,8 @@ import dataclasses
 from collections import deque
 from collections.abc import Hashable, Iterable
 
-from dpa4_core.batches import Prediction
+import numpy as np
+
 from dpa4_core.data.structures import (
     StructureError,
     System,
@@ -14,9 +15,10 @@ from dpa4_core.data.structures import (
     constraint_problem,
     to_system,
 )
+from dpa4_core.relax.chain import Chain
+from dpa4_core.relax.path import continuous
 from dpa4_core.relax.projection import Freedom, freedom
-from dpa4_core.relax.requests import Request, Static
-from dpa4_core.relax.results import RelaxResult
+from dpa4_core.relax.requests import Band, Request, Static
 from dpa4_core.relax.state import Task
 
 
@@ -43,7 +45,7 @@ class Waiting:
     def add(self, task: Task) -> None:
         """Let a task wait."""
         self._new.append(task)
-        self.n_atoms += task.system.n_atoms
+        self.n_atoms += task.n_atoms
 
     def _sort(self) -> None:
         if not self._new:
@@ -52,7 +54,7 @@ class Waiting:
             self._descending = not self._descending
         # sorted() keeps the order of equal sizes in both directions
         everything = [*self._queue, *self._new]
-        self._queue = deque(sorted(everything, key=lambda task: task.system.n_atoms, reverse=self._descending))
+        self._queue = deque(sorted(everything, key=lambda task: task.n_atoms, reverse=self._descending))
         self._new = []
         self._overtaken = 0
 
@@ -63,7 +65,7 @@ class Waiting:
         left: deque[Task] = deque()
         while self._queue and room > 0 and self._overtaken <= self.patience:
             task = self._queue.popleft()
-            n_atoms = task.system.n_atoms
+            n_atoms = task.n_atoms
             if n_atoms <= room or (at_least_one and not taken and not left):
                 taken.append(task)
                 room -= n_atoms
@@ -71,7 +73,7 @@ class Waiting:
             else:
                 left.append(task)
         self._queue.extendleft(reversed(left))
-        self.n_atoms -= sum(task.system.n_atoms for task in taken)
+        self.n_atoms -= sum(task.n_atoms for task in taken)
         return taken
 
     def give_back(self, tasks: Iterable[Task]) -> None:
@@ -81,7 +83,7 @@ class Waiting:
             for task in tasks
         ]
         self._queue.extendleft(reversed(again))
-        self.n_atoms += sum(task.system.n_atoms for task in again)
+        self.n_atoms += sum(task.n_atoms for task in again)
 
     def __bool__(self) -> bool:
         return bool(self._queue or self._new)
@@ -94,6 +96,8 @@ def task_of(key: Hashable, request: Request, elements: frozenset[int]) -> Task:
         StructureError: it cannot be computed.
 
     """
+    if isinstance(request, Band):
+        return _band(key, request, elements)
     structure = request.structure
     system = to_system(structure)
     if isinstance(request, Static):
@@ -113,28 +117,27 @@ def task_of(key: Hashable, request: Request, elements: frozenset[int]) -> Task:
     return Task(key, structure, options, system, free, [] if options.keep_trajectory else None)
 
 
+def _band(key: Hashable, request: Band, elements: frozenset[int]) -> Task:
+    options, images = request.options, list(request.images)
+    if len(images) < 3:
+        raise StructureError(f"a band has at least one image between its ends, not {len(images)} images in all")
+    if problem := constraint_problem(images[0]):
+        raise StructureError(problem)
+    if not np.isfinite(request.energies).all():
+        raise StructureError("an end of the band has no energy; relax it first")
+    systems = continuous([to_system(image) for image in images])
+    for place, system in enumerate(systems):
+        if problem := check_system(system, elements, min_distance_ratio=options.min_distance_ratio):
+            raise StructureError(f"image {place} of the band: {problem}")
+    first, last = request.energies
+    chain = Chain(systems, (float(first), float(last)), options.spring, options.climb)
+    return Task(key, images, options.moves, chain.moving[0], Freedom(), chain=chain)
+
+
 def _pressure_problem(system: System) -> str | None:
     if system.pbc.all() or not system.periodic:
         return None
     return (
         "a pressure acts on a volume, and the structure is not periodic along all axes; leave the pressure out, or set "
         "pbc=True to treat its vacuum as part of a crystal"
-    )
-
-
-def refused(request: Request, problem: str) -> RelaxResult | Prediction:
-    """The result of a request of which nothing was computed."""
-    if isinstance(request, Static):
-        return Prediction(error=problem, error_code="refused")
-    return RelaxResult(
-        structure=request.structure,
-        energy=float("nan"),
-        forces=None,
-        stress=None,
-        converged=False,
-        n_steps=0,
-        fmax=float("nan"),
-        reason=problem,
-        error=problem,
-        error_code="refused",
     )

@@ -24,9 +24,11 @@ from typing import Any, TypeVar
 
 from dpa4_core.data.structures import StructureError
 from dpa4_core.errors import DPA4Error, words_of
-from dpa4_core.relax import Relax, RelaxResult, Static
+from dpa4_core.predict import Prediction
+from dpa4_core.relax import Request as Calculation
+from dpa4_core.relax import Result
 from dpa4_core.verdicts import ErrorCode
-from dpa4_flows.compute.flight import Result, SafeFlight
+from dpa4_flows.compute.flight import SafeFlight
 from dpa4_flows.compute.parts import part_of_text, request_key, text_of_part
 from dpa4_flows.compute.plan import Answer, Ask, Plan, PlanError, Request, Until
 from dpa4_flows.documents.schemas import ChunkSummary, Document
@@ -190,7 +192,7 @@ class _Loop:
         self._plans: dict[str, _Running] = {}  # begun or about to, by name
         self._begin: deque[_Running] = deque()  # of the caller, not begun yet
         self._ready: deque[_Running] = deque()  # have all answers
-        self._requests: dict[str, Relax | Static] = {}  # in the batch, by name
+        self._requests: dict[str, Calculation] = {}  # in the batch, by name
         self._wanted_by: dict[str, list[_Running]] = {}
         self._out: deque[tuple[Hashable, Document]] = deque()
         self._tried: set[str] = set()  # failures that this loop has made, which it does not try again
@@ -342,7 +344,7 @@ class _Loop:
             else:
                 plan.wanted[name] = f"document {name}"
                 plan.answers[plan.wanted[name]] = answer
-        new: dict[str, Relax | Static] = {}
+        new: dict[str, Calculation] = {}
         for name, request in requests.items():
             if isinstance(request, Ask):
                 continue
@@ -409,8 +411,8 @@ class _Loop:
     def _arrived(self, name: str, result: Result) -> None:
         request = self._requests.pop(name)
         self._counts.n_requests += 1
-        self._counts.n_atoms += len(request.structure)
-        self._counts.n_force_calls += result.n_force_calls if isinstance(result, RelaxResult) else 1
+        self._counts.n_atoms += request.n_atoms
+        self._counts.n_force_calls += 1 if isinstance(result, Prediction) else result.n_force_calls
         for plan in self._wanted_by.pop(name):
             plan.new[name] = result
             self._got[plan.name] = plan

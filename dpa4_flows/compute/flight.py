@@ -8,12 +8,9 @@ from collections.abc import Hashable, Iterable, Iterator
 
 from dpa4_core.errors import DPA4Error, words_of
 from dpa4_core.potential import PotentialLike
-from dpa4_core.predict import Prediction
-from dpa4_core.relax import InFlight, Relax, RelaxResult, Static
+from dpa4_core.relax import InFlight, Request, Result
 
 logger = logging.getLogger(__name__)
-
-Result = RelaxResult | Prediction
 
 
 class SafeFlight(InFlight):
@@ -24,9 +21,9 @@ class SafeFlight(InFlight):
     def __init__(self, potential: PotentialLike, max_atoms_per_batch: int | None = None) -> None:
         super().__init__(potential, max_atoms_per_batch)
         self._max_atoms = max_atoms_per_batch
-        self._there: dict[Hashable, Relax | Static] = {}
+        self._there: dict[Hashable, Request] = {}
 
-    def put(self, requests: Iterable[tuple[Hashable, Relax | Static]]) -> None:
+    def put(self, requests: Iterable[tuple[Hashable, Request]]) -> None:
         for key, request in requests:
             self._there[key] = request
             super().put([(key, request)])
@@ -51,7 +48,7 @@ class SafeFlight(InFlight):
             for key, request in there.items():
                 yield key, self._alone(request)
 
-    def _alone(self, request: Relax | Static) -> Result:
+    def _alone(self, request: Request) -> Result:
         alone = InFlight(self.potential, self._max_atoms)
         alone.put([(None, request)])
         try:
@@ -62,9 +59,5 @@ class SafeFlight(InFlight):
             raise
         except Exception as problem:  # noqa: BLE001 - whatever a potential may raise
             logger.warning("a calculation failed:\n%s", traceback.format_exc())
-            sentence = f"the computation failed: {words_of(problem)}"
-            if isinstance(request, Static):
-                return Prediction(error=sentence, error_code="crashed")
-            nothing = float("nan")
-            return RelaxResult(request.structure, nothing, None, None, False, 0, nothing, sentence, sentence, "crashed")
+            return request.failed(f"the computation failed: {words_of(problem)}", "crashed")
         raise AssertionError("a request came out of its batch without a result")

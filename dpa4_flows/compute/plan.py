@@ -32,7 +32,8 @@ from pymatgen.core import Molecule, Structure
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import Prediction
-from dpa4_core.relax import Relax, RelaxResult, Static
+from dpa4_core.relax import BandResult, RelaxResult
+from dpa4_core.relax import Request as Calculation
 from dpa4_flows.documents.calculations import relaxation_key
 from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.schemas import Document, Provenance, RelaxationDocument
@@ -40,7 +41,7 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.store.protocol import Store
 
 D = TypeVar("D", bound=Document)
-R = TypeVar("R", RelaxResult, Prediction)
+R = TypeVar("R", RelaxResult, Prediction, BandResult)
 T = TypeVar("T")
 
 
@@ -222,8 +223,8 @@ class Until:
     so_far: Callable[[], bool]
 
 
-Request = Relax | Static | Ask[Any] | Until
-Answer = Any  # a RelaxResult for a Relax, a Prediction for a Static, a document for an Ask, True for an Until
+Request = Calculation | Ask[Any] | Until
+Answer = Any  # of a calculation its result, of an Ask its document, of an Until True
 Plan = Generator[Mapping[str, Request], Mapping[str, Answer], D]
 """Asks for requests by names of its own, gets their answers by the same names, and returns a document."""
 Steps = Generator[Mapping[str, Request], Mapping[str, Answer], T]
