@@ -38,6 +38,7 @@ from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
+from dpa4_flows.properties.defects import Defects
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.electrode import Electrode
 from dpa4_flows.properties.epitaxy import Epitaxy
@@ -120,6 +121,7 @@ phonon_bands = _function(PhononBands)
 quasi_harmonic = _function(QuasiHarmonic)
 heat_conductivity = _function(HeatConductivity)
 epitaxy = _function(Epitaxy)
+defects = _function(Defects)
 surface = _function(SurfaceEnergies)
 adsorption = _function(Adsorption)
 activity = _function(Activity)

@@ -268,7 +268,9 @@ def _owner(primitive: Structure, place: Array) -> int:
 # ---- lattices ------------------------------------------------------------------------------------------------------
 
 
-def best_supercell(primitive: Lattice, conventional: Lattice, min_length: float) -> tuple[NDArray[np.int64], float]:
+def best_supercell(
+    primitive: Lattice, conventional: Lattice, min_length: float, *, even: bool = True
+) -> tuple[NDArray[np.int64], float]:
     """The smallest supercell whose lattice points are ``min_length`` apart, and the distance that it has.
 
     Along each axis 1 or an even number of primitive or conventional cells: then the zone boundary, where a distorted
@@ -278,6 +280,7 @@ def best_supercell(primitive: Lattice, conventional: Lattice, min_length: float)
         primitive: primitive lattice.
         conventional: conventional lattice, whose vectors are whole combinations of the primitive ones.
         min_length: Å.
+        even: False takes odd numbers of cells, too.
 
     Returns:
         [3, 3] whole numbers: rows of the supercell are this times rows of the primitive cell; and a length in Å.
@@ -290,7 +293,8 @@ def best_supercell(primitive: Lattice, conventional: Lattice, min_length: float)
         if np.abs(exact - base).max() > 1e-3:  # not a lattice of the same orientation
             continue
         heights = 1 / np.linalg.norm(np.linalg.inv(lattice.matrix), axis=0)
-        choices = [[1, *range(2, 2 * int(np.ceil(min_length / (2 * height))) + 1, 2)] for height in heights]
+        step = 2 if even else 1
+        choices = [[1, *range(2, step * int(np.ceil(min_length / (step * height))) + 1, step)] for height in heights]
         for multiples in itertools.product(*choices):
             if any(
                 abs(a - b) < 1e-3 and n != m

@@ -80,28 +80,40 @@ def is_pbe(level_of_theory: str) -> bool:
 def seam_problem(crystal: Composition, adsorbate: Mapping[str, float], level_of_theory: str) -> tuple[str, str] | None:
     """What the +U policy means for an adsorbate on a crystal: a code and the rest of a sentence; None for nothing.
 
-    ``plus_u_seam``: oxygen or fluorine would come onto a metal with +U that the clean slab computes without; one atom
-    moves the whole slab to the other side, by electronvolts per metal atom (A. Warford et al., arXiv 2601.21056).
+    ``plus_u_seam``: oxygen or fluorine would come onto a metal with +U that the clean slab computes without, or such a
+    metal onto an oxide or fluoride; one atom moves the whole slab to the other side, by electronvolts per metal atom
+    (A. Warford et al., arXiv 2601.21056).
     ``plus_u_surface``: slab and adsorbate lie on the +U side alike, which is right in itself and little tested.
     ``plus_u_unknown``: it would be one of the two if the model's data follow the policy, of which nothing is said.
     """
+    brought = brought_across(crystal, adsorbate)
     metals = [symbol for symbol in crystal.get_el_amt_dict() if symbol in U_VALUES]
-    brought = [symbol for symbol in adsorbate if symbol in _U_ANIONS]
-    if not metals or (is_stated(level_of_theory) and not applies_u(level_of_theory)):
+    if not (metals or brought) or (is_stated(level_of_theory) and not applies_u(level_of_theory)):
         return None
+    others = metals or [symbol for symbol in crystal.get_el_amt_dict() if symbol in _U_ANIONS]
     if not is_stated(level_of_theory):
         if not brought and u_state(crystal) != "full":
             return None
         return "plus_u_unknown", (
-            f"puts {', '.join(metals)} beside oxygen or fluorine, and the model does not say whether its data treat "
-            "that with +U: state its level of theory, or take a model that does"
+            f"puts {', '.join(metals or brought)} beside oxygen or fluorine, and the model does not say whether its "
+            "data treat that with +U: state its level of theory, or take a model that does"
         )
     if u_state(crystal) == "full":
         return "plus_u_surface", f"has {', '.join(metals)} with +U in the clean slab, too: check against a calculation"
     if not brought:
         return None
-    words = f"brings {' and '.join(brought)} onto {', '.join(metals)}, which the training data of this model treat"
+    words = f"brings {' and '.join(brought)} onto {', '.join(others)}, which the training data of this model treat"
     return SEAM, f"{words} with +U then and without before: take a model that was trained without +U"
+
+
+def brought_across(crystal: Composition, added: Mapping[str, float]) -> list[str]:
+    """Elements among those added, as atoms of each, that make oxygen or fluorine and a metal with +U meet."""
+    own = crystal.get_el_amt_dict()
+    come = [symbol for symbol, amount in added.items() if amount > 0]
+    anions = [symbol for symbol in come if symbol in _U_ANIONS]
+    if anions and any(symbol in U_VALUES for symbol in (*own, *come)):
+        return anions
+    return [symbol for symbol in come if symbol in U_VALUES] if any(symbol in own for symbol in _U_ANIONS) else []
 
 
 def hubbards(composition: Composition) -> dict[str, float]:

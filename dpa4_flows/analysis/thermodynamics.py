@@ -1,6 +1,7 @@
 """What the entries of a hull say beyond the distance to it: at given chemical potentials, voltages and temperatures.
 
     chemical_potential_region   where a phase is stable, as the corners of a polytope in Δμ
+    dopant_limit                how far the potential of a foreign element goes there before another phase forms
     electrochemical_window      voltages between which a phase neither takes up nor gives off an ion, and its products
     gibbs_entries               entries at a temperature, for the same functions and for `phase_positions`
 
@@ -12,9 +13,9 @@ are the potentials at which that element goes in (right) or out (left).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pymatgen.analysis.phase_diagram import GrandPotentialPhaseDiagram
@@ -86,12 +87,56 @@ class ElectrochemicalWindow:
     equilibrium: dict[str, float]
 
 
-def chemical_potential_region(formula: str, entries: Sequence[ComputedEntry]) -> ChemicalPotentialRegion:
+class DopantLimit(NamedTuple):
+    """Highest chemical potential of a foreign element beside a phase: above it another phase forms.
+
+    Attributes:
+        potential: Δμ, eV from the element.
+        zero: what it counts from in the uncorrected energies of a cell that holds it as that phase does, eV/atom.
+        beside: formula of that phase.
+    """
+
+    potential: float
+    zero: float
+    beside: str
+
+
+def dopant_limit(corner: Mapping[str, float], dopant: str, entries: Sequence[ComputedEntry]) -> DopantLimit:
+    """How much of a dopant there may be at one corner of a region.
+
+    Args:
+        corner: Δμ in eV by element of the host.
+        dopant: element that the host does not hold.
+        entries: corrected entries of all phases of host and dopant.
+
+    Raises:
+        ThermodynamicsError: an element is missing.
+        FrameError: entries of different frames.
+    """
+    hull = _hull(Composition(dict.fromkeys([*corner, dopant], 1)), entries)
+    references = dict(zip(hull.symbols, hull.references.tolist(), strict=True))
+    found = []
+    for entry in hull.entries:
+        amounts = entry.composition.get_el_amt_dict()
+        if not (count := amounts.pop(dopant, 0.0)):
+            continue
+        others = sum(amount * (references[symbol] + corner[symbol]) for symbol, amount in amounts.items())
+        potential = (entry.energy - others) / count - references[dopant]
+        zero = references[dopant] - corrections_by_element(entry)[dopant]
+        found.append(DopantLimit(float(potential), float(zero), entry.composition.reduced_formula))
+    return min(found, key=lambda limit: limit.potential)
+
+
+def chemical_potential_region(
+    formula: str, entries: Sequence[ComputedEntry], *, metastable: bool = False
+) -> ChemicalPotentialRegion:
     """Corners of the region of chemical potentials in which a phase is stable.
 
     Args:
         formula: of the phase; its lowest entry counts.
         entries: corrected entries of the phase, its competitors and elements; those with other elements do not count.
+        metastable: take a phase above the hull, too: at the potentials of what it decomposes into, all higher by its
+            distance to the hull in eV/atom, so that they add up to its own energy.
 
     Raises:
         ThermodynamicsError: an element is missing, there is no such phase, or it is not on the hull.
@@ -104,7 +149,7 @@ def chemical_potential_region(formula: str, entries: Sequence[ComputedEntry]) ->
         raise ThermodynamicsError(f"there is no entry of {name}")
     phase = min(candidates, key=lambda entry: entry.energy_per_atom)
     above = phase.energy_per_atom - (hull.energies([phase])[0] or 0.0)
-    if not on_hull(above):
+    if not (metastable or on_hull(above)):
         raise ThermodynamicsError(
             f"{name} lies {above:.4f} eV/atom above the hull and is stable at no chemical potentials; it decomposes "
             f"into {', '.join(hull.decomposition(phase))}"
@@ -128,9 +173,11 @@ def chemical_potential_region(formula: str, entries: Sequence[ComputedEntry]) ->
             coexisting[same] |= names
             coexisting[same].discard(name)
     values = np.array(corners)
+    if not on_hull(above):
+        values = values + above
     return ChemicalPotentialRegion(
         formula=name,
-        corners=tuple({s: float(v) for s, v in zip(hull.symbols, corner, strict=True)} for corner in corners),
+        corners=tuple({s: float(v) for s, v in zip(hull.symbols, corner, strict=True)} for corner in values),
         coexisting=tuple(tuple(sorted(names)) for names in coexisting),
         limits={s: (float(v.min()), float(v.max())) for s, v in zip(hull.symbols, values.T, strict=True)},
         zeros={s: float(zero) - corrected[s] for s, zero in zip(hull.symbols, hull.references, strict=True)},

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dpa4_flows.documents.activity import ActivityDocument
+from dpa4_flows.documents.defects import DefectsDocument
 from dpa4_flows.documents.stability import ElasticPart, PhononPart
 from dpa4_flows.documents.surfaces import AdsorptionDocument
 from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
+from dpa4_flows.properties.defects import Defects
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
 from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
@@ -89,3 +91,11 @@ class BatchEpitaxyMaker(PropertyMaker[EpitaxyDocument]):
 
     property: Epitaxy = field(default_factory=Epitaxy)
     name: str = "DPA4 epitaxy"
+
+
+@dataclass
+class BatchDefectsMaker(PropertyMaker[DefectsDocument]):
+    """Neutral point defects of relaxed crystals; fields of `PropertyMaker`, settings of `Defects`."""
+
+    property: Defects = field(default_factory=Defects)
+    name: str = "DPA4 defects"

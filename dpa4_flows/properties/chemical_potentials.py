@@ -10,9 +10,9 @@ from pydantic import Field
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from dpa4_flows.analysis.completeness import on_hull
-from dpa4_flows.analysis.thermodynamics import chemical_potential_region
+from dpa4_flows.analysis.thermodynamics import chemical_potential_region, dopant_limit
 from dpa4_flows.compute.plan import PlanError
-from dpa4_flows.documents.schemas import HullDocument
+from dpa4_flows.documents.schemas import Document, HullDocument
 from dpa4_flows.properties.view import HullView, View, ViewSet
 
 _SAME = 1e-6  # eV
@@ -39,10 +39,31 @@ class RegionDocument(View):
         return {s: round(zero + sum(one[s] for one in at) / len(at), 6) for s, zero in self.zeros.items()}
 
 
+class DopantPlace(Document):
+    """Highest chemical potential of a dopant at one corner of a region: above it another phase forms."""
+
+    potential: float = Field(description="From the element, eV")
+    zero: float = Field(description="What it counts from in uncorrected energies, eV/atom")
+    beside: str = Field(description="The phase that forms above it")
+
+
+class ReservoirDocument(RegionDocument):
+    """Chemical potentials beside a crystal, also of elements that it does not hold; stable or not."""
+
+    energy_above_hull: float = Field(0.0, description="Of the crystal, eV/atom; its potentials are higher by that")
+    dopants: dict[str, list[DopantPlace]] = Field(default_factory=dict, description="At each corner, by element")
+
+
 class RegionSet(ViewSet):
     """Regions of chemical potentials of some structures."""
 
     documents: list[RegionDocument] = Field(description="One per structure, in order")
+
+
+class ReservoirSet(ViewSet):
+    """Reservoirs of some structures."""
+
+    documents: list[ReservoirDocument] = Field(description="One per structure, in order")
 
 
 @dataclass(frozen=True)
@@ -51,7 +72,7 @@ class ChemicalPotentials(HullView):
 
     name: ClassVar[str] = "chempots"
     document: ClassVar[type[RegionDocument]] = RegionDocument
-    several: ClassVar[type[RegionSet]] = RegionSet
+    several: ClassVar[type[ViewSet]] = RegionSet
 
     def view(self, phase: ComputedEntry, others: Sequence[ComputedEntry], document: HullDocument) -> dict[str, Any]:
         above = document.energy_above_hull or 0.0
@@ -62,3 +83,29 @@ class ChemicalPotentials(HullView):
             sentence = "an element sets a chemical potential of its own; regions are for compounds"
             raise PlanError(sentence, "is_element")
         return asdict(chemical_potential_region(document.formula, [phase, *others]))
+
+
+@dataclass(frozen=True)
+class Reservoirs(ChemicalPotentials):
+    """Chemical potentials of the atoms of a crystal and of dopants, for defects: also of an element, which sets its
+    own, and of a crystal above the hull.
+
+    Attributes:
+        dopants: elements that come from outside.
+    """
+
+    name: ClassVar[str] = "reservoirs"
+    document: ClassVar[type[RegionDocument]] = ReservoirDocument
+    several: ClassVar[type[ViewSet]] = ReservoirSet
+
+    dopants: tuple[str, ...] = ()
+
+    def further(self) -> Sequence[str]:
+        return self.dopants
+
+    def view(self, phase: ComputedEntry, others: Sequence[ComputedEntry], document: HullDocument) -> dict[str, Any]:
+        entries = [phase, *others]
+        region = chemical_potential_region(document.formula, entries, metastable=True)
+        foreign = [symbol for symbol in self.dopants if symbol not in region.zeros]
+        limits = {one: [dopant_limit(corner, one, entries)._asdict() for corner in region.corners] for one in foreign}
+        return {**asdict(region), "energy_above_hull": document.energy_above_hull or 0.0, "dopants": limits}

@@ -31,6 +31,7 @@ _OURS = {
     "phonon_bands": f"{_HERE}.phonon_bands:PhononBands",
     "quasi_harmonic": f"{_HERE}.quasi_harmonic:QuasiHarmonic",
     "heat_conductivity": f"{_HERE}.heat_conductivity:HeatConductivity",
+    "defects": f"{_HERE}.defects:Defects",
     "epitaxy": f"{_HERE}.epitaxy:Epitaxy",
     "stability": f"{_HERE}.stability:Stability",
     "surface": f"{_HERE}.surface:SurfaceEnergies",

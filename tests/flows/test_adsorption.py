@@ -283,6 +283,9 @@ def test_a_free_energy_is_the_adsorption_energy_with_vibrations_of_the_adsorbate
         ("Pt", "O", "PBE+U", None),
         ("NiO", "OH", "PBE+U", "plus_u_surface"),
         ("Fe4N", "F", "PBE+U", "plus_u_seam"),
+        ("MgO", "Ni", "PBE+U", "plus_u_seam"),  # from the other side
+        ("Mg", "Ni", "PBE+U", None),
+        ("MgO", "Ni", "", "plus_u_unknown"),
     ],
 )
 def test_oxygen_comes_to_a_metal_with_u_only_where_the_clean_slab_has_it_too(crystal, adsorbate, level, code):
