@@ -73,6 +73,18 @@ def miller_of(name: str) -> Miller:
     return indices[0], indices[1], indices[2]
 
 
+def termination_of(name: str) -> tuple[Miller, int | None]:
+    """Indices of a facet and the number of one of its terminations, by a name such as 10-11_2; None for all of them.
+
+    Raises:
+        ValueError: as of `miller_of`.
+    """
+    facet, mark, number = name.partition("_")
+    if mark and not (number.isdecimal() and int(number)):
+        raise ValueError(f"{name!r} is no termination: write the facet and its number, 10-11_2")
+    return miller_of(facet), int(number) if mark else None
+
+
 def facet_name(lattice: Lattice, miller: Miller) -> str:
     """Indices in a row, with the third of four, −h − k, where the axes of the conventional cell are hexagonal."""
     h, k, index_l = miller

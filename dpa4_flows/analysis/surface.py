@@ -66,7 +66,7 @@ class Cut:
         return {symbol: round(n, 6) for symbol, n in beyond.items() if abs(n) > 1e-6}
 
 
-SkipCode = Literal["polar", "nonstoichiometric", "asymmetric", "breaks_more_bonds", "too_many_atoms"]
+SkipCode = Literal["polar", "nonstoichiometric", "asymmetric", "breaks_more_bonds"]
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class ReactionSection(Section):
     beside: list[Annotated[str, AfterValidator(_adsorbate)]] = Field(
         default_factory=list, description="Adsorbates that are put there, too: what may poison the surface"
     )
+    beside_everywhere: bool = Field(True, description="On every facet, or only on that with the largest share")
     water: bool = Field(False, description="Whether the table of adsorbates on metals in water is used")
     solvation: dict[str, float] = Field(
         default_factory=dict, description="By adsorbate, eV, below 0 where water binds it, before the table"
@@ -73,10 +74,12 @@ class ReactionSection(Section):
 
     def activity(self, adsorption: Adsorption, **settings: Any) -> Activity:
         """The property of this reaction on sites like those of ``adsorption``."""
-        beside = tuple(map(Adsorbate.named, self.beside))
+        reaction, beside = reaction_of(self.name), tuple(map(Adsorbate.named, self.beside))
+        needed = (*reaction.adsorbates, *reaction.beside, *(self.beside if self.beside_everywhere else ()))
+        alone = tuple(name for name in self.beside if name not in needed)
         return Activity(
             self.name,
-            dataclasses.replace(adsorption, adsorbates=beside),
+            dataclasses.replace(adsorption, adsorbates=beside, on_first_facet=alone),
             water=self.water,
             solvation=self.solvation,
             poison_limits=self.poison_limits,
@@ -118,7 +121,7 @@ class SurfaceSection(section_of(SurfaceEnergies(), without=("model", "region", "
     )
 
 
-_SITES = section_of(Adsorption(), without=("model", "adsorbates"))
+_SITES = section_of(Adsorption(), without=("model", "adsorbates", "on_first_facet"))
 
 
 @dataclass(frozen=True)
@@ -276,7 +279,8 @@ def _activity(scene: Scene, facets: Sequence[str] = ()) -> Activity:
 
 def facets_of(case: Case) -> list[str]:
     """Facets on which something is adsorbed: those of the file, or those with the largest shares of the equilibrium
-    shape, or the cheapest ones without a shape, or all that have no energy of their own.
+    shape, or the cheapest ones without a shape, or all that have no energy of their own. Of several terminations it is
+    the one that appears, where adsorption has the same ones.
     """
     found, limits = case.documents["surface"], case.scene.run.campaign.adsorption
     assert isinstance(found, SurfaceDocument)
@@ -289,7 +293,17 @@ def facets_of(case: Case) -> list[str]:
         known = [one for one in found.terminations if one.surface_energy is not None]
         known.sort(key=lambda one: one.surface_energy or 0.0)
         names = list(dict.fromkeys([one.facet for one in known] or [one.facet for one in found.skipped]))
-    return names[: limits.max_facets]
+    return [_that_appears(name, found, limits.max_terminations) for name in names[: limits.max_facets]]
+
+
+def _that_appears(facet: str, found: SurfaceDocument, most: int) -> str:
+    """The name of the termination that costs least, or of the facet if slabs for adsorption are numbered otherwise:
+    they may have another composition than the crystal or faces that differ.
+    """
+    mine = [one for one in found.terminations if one.facet == facet]
+    others = {"nonstoichiometric", "asymmetric"} & {one.code for one in found.skipped if one.facet == facet}
+    appears = [one.name for number, one in enumerate(mine, start=1) if one.lowest and number <= most]
+    return appears[0] if len(mine) > 1 and most > 1 and appears and not others else facet
 
 
 def judge_sites(case: Case) -> Finding:

@@ -20,7 +20,8 @@ class SkippedTerminations(Document):
         description="polar: the planes are charged, slabs have a dipole, and no half of the outermost plane can move "
         "to the other face; nonstoichiometric: a slab with two such faces differs from the crystal in composition; "
         "asymmetric: the two faces of every slab differ; breaks_more_bonds: than the terminations that are kept; "
-        "too_many_atoms: the slab is too large to be computed"
+        "too_many_atoms: the slab is too large to be computed; no_termination: the facet has none of this number; "
+        "slab_failed: the clean slab failed"
     )
     n_terminations: int = Field(description="How many")
     whole_facet: bool = Field(description="Whether the facet has no slab at all, so that the shape lacks it")

@@ -182,7 +182,7 @@ class Activity(Property[ActivityDocument]):
             rest = yield from self._at_rest(Crystal(platinum(), PLATINUM))
         except PlanError as error:
             return None, str(error)
-        plain = replace(self.adsorption, adsorbates=(), facets=(FACET,))
+        plain = replace(self.adsorption, adsorbates=(), on_first_facet=(), facets=(FACET,))
         water = {name: energy for name, energy in self.solvation.items() if name in self._needed()}
         alone = replace(self, reference=None, adsorption=plain, weighted=False, reroute=None, solvation=water)
         found: ActivityDocument = (yield {PLATINUM: Ask(alone, rest)})[PLATINUM]
@@ -202,7 +202,9 @@ class Activity(Property[ActivityDocument]):
         """All of the reaction by the other model."""
         assert self.reroute is not None
         rest = yield from self._at_rest(Crystal(crystal.structure, crystal.name), self.reroute.model)
-        mine = replace(self, reroute=None, adsorption=replace(self.adsorption, references=self.reroute.references))
+        sites = replace(self.adsorption, references=self.reroute.references)
+        reference = None if self.reference is None else PLATINUM  # a number is one of the other level
+        mine = replace(self, reroute=None, adsorption=sites, reference=reference)
         found: ActivityDocument = (yield {"": Ask(mine, rest, model=self.reroute.model)})[""]
         if found.error is not None:
             words = f"{self.reroute.model.name}, which computes what {crystal.model.name} cannot, fails: {found.error}"
@@ -394,7 +396,10 @@ def shares_of(
         theirs = {one.name: one.lowest for one in shape.terminations if one.miller in family}
         if not mine and share > min_share:
             return {}, f"({facet}) has {share:.0%} of the area, and nothing was adsorbed on it"
-        if len(mine) > 1 and share > min_share and set(mine) != set(theirs):
+        appears = next((name for name, lowest in theirs.items() if lowest), "")
+        if mine and set(mine) < set(theirs) and appears not in mine and share > min_share:
+            return {}, f"({appears}) has {share:.0%} of the area, and nothing was adsorbed on it"
+        if len(mine) > 1 and share > min_share and not set(mine) <= set(theirs):
             return {}, f"which of {', '.join(mine)} appears is not known, as surface energies have other terminations"
-        shares |= {name: share if len(mine) == 1 or theirs[name] else 0.0 for name in mine if share > min_share}
+        shares |= {name: share if len(mine) == 1 or name == appears else 0.0 for name in mine if share > min_share}
     return shares, ""

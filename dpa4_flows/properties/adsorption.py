@@ -23,20 +23,22 @@ from dpa4_flows.analysis.anomalies import (
     surface_change,
 )
 from dpa4_flows.analysis.frames import SEAM, seam_problem
-from dpa4_flows.analysis.gas_references import adsorption_energy, element_references
+from dpa4_flows.analysis.gas_references import REFERENCES, adsorption_energy, element_references
 from dpa4_flows.analysis.sites import Site, Surface, distinct
-from dpa4_flows.analysis.slabs import below_middle, widened
+from dpa4_flows.analysis.slabs import below_middle
 from dpa4_flows.analysis.surface import Cut
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Steps
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet, AdsorptionSite, SkippedTerminations
 from dpa4_flows.properties.on_slabs import SlabSettings
-from dpa4_flows.properties.part import had_room, held, slabs_of
+from dpa4_flows.properties.part import had_room, held
 from dpa4_flows.properties.vibrations import Which, free_energies
 
-_FIRST_STEPS = 10
-"""After which most starts at the site where they stay are at rest, and others have left the top of their barrier."""
+_FIRST_STEPS = 4
+"""Energies fall by 0.5 to 1 eV in the first three, as the adsorbate finds its height, and then tell sites apart. With
+two starts followed, the best H, O, CO and OH on Cu, Nb, Ru, CuPd, Cu3Au and RuO2 are those of all starts with DPA4-Neo,
+but OH on Ru (0.12 eV higher, also after ten steps) and on RuO2 (0.04)."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class Adsorption(SlabSettings[AdsorptionDocument]):
 
     Attributes:
         adsorbates: H, O, OH, OOH, CO, COOH, CHO, N, NH, N2H, NH2, S, CH3, or molecule files, whose lowest atom binds.
-        facets: Miller indices in a row (111, 10-10); all up to max_index if none are named.
+        facets: Miller indices in a row (111, 10-10), with a number for one termination (10-11_2); all up to max_index
+            if none are named.
         max_index: largest Miller index.
         min_length: Å, between an adsorbate and its images; decides the coverage.
         min_thickness: of the slabs, Å; the lower half is fixed.
@@ -93,6 +96,7 @@ class Adsorption(SlabSettings[AdsorptionDocument]):
             for its other sites, too (best), or of each intact site (all).
         best_starts: of each adsorbate on each termination, that relax to the end: those of lowest energy after the
             first steps; 0 for all. The others have no energy and say so.
+        on_first_facet: names of adsorbates that are put on the first facet only.
     """
 
     name: ClassVar[str] = "adsorption"
@@ -120,16 +124,21 @@ class Adsorption(SlabSettings[AdsorptionDocument]):
     corrections: dict[str, float] = field(default_factory=dict)
     vibrations: Which = "none"
     best_starts: int = 0
+    on_first_facet: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "adsorbates", tuple(self.adsorbates))  # JSON has lists
+        object.__setattr__(self, "on_first_facet", tuple(self.on_first_facet))
 
     def check(self) -> None:
         super().check()
         names = [adsorbate.name for adsorbate in self.adsorbates]
         if not names or len(set(names)) < len(names):
             raise DPA4Error(f"adsorbates must be named, each once, not {', '.join(names) or 'none'}")
+        if unknown := [name for name in self.on_first_facet if name not in names]:
+            words = f"on_first_facet names {', '.join(unknown)}; the adsorbates are {', '.join(names)}"
+            raise DPA4Error(words)
         if self.best_starts < 0:
             raise DPA4Error(f"best_starts is {self.best_starts}; it is a number of starts, or 0 for all")
         if self.orientations < 1:
@@ -147,7 +156,8 @@ class Adsorption(SlabSettings[AdsorptionDocument]):
             return {}
         found: dict[str, tuple[int, int]] = {}
         for facet in facets:
-            poses = [len(adsorbate.orientations(self.orientations)) for adsorbate in self.adsorbates]
+            there = self._there(facet, facets[0], self.adsorbates)
+            poses = [len(adsorbate.orientations(self.orientations)) for adsorbate in there]
             n_slabs, n_before = 1 + len(distinct(facet.sites)) * sum(poses), found.get(facet.cut.facet, (0, 0))
             found[facet.cut.facet] = n_before[0] + n_slabs, n_before[1] + n_slabs * len(facet.slab)
         return found
@@ -163,7 +173,8 @@ class Adsorption(SlabSettings[AdsorptionDocument]):
         if all(slab.error is not None for slab in clean):
             raise PlanError(f"all clean slabs failed: {clean[0].error}", "not_computed")
         surfaces = [None if slab.error else Surface(slab.structure, conventional) for slab in clean]
-        starts = [start for i, facet in enumerate(facets) for start in self._starts(i, facet, surfaces[i], adsorbates)]
+        there = [self._there(facet, facets[0], adsorbates) for facet in facets]
+        starts = [start for i, facet in enumerate(facets) for start in self._starts(i, facet, surfaces[i], there[i])]
         covered, waiting = yield from self._relaxed(starts)
         found: list[AdsorptionFacet] = []
         ends = [
@@ -234,34 +245,25 @@ class Adsorption(SlabSettings[AdsorptionDocument]):
         needed = dict.fromkeys(symbol for adsorbate in adsorbates for symbol in adsorbate.amounts)
         missing = [symbol for symbol in needed if symbol not in known]
         if missing:
-            words = f"no gas reference of {', '.join(missing)} is known for {level or 'this level of theory'}"
-            raise PlanError(f"{words}: give energies per atom as references", "no_reference")
+            level = level or "a model that does not state its level of theory"
+            wanted = ", ".join(f"{symbol} = {REFERENCES[symbol]}" for symbol in missing if symbol in REFERENCES)
+            how = f": {wanted} from molecules computed with the same functional" if wanted else ""
+            words = f"no gas energies of {', '.join(missing)} are known for {level}"
+            raise PlanError(f"{words}; give them as references, eV per atom{how}", "no_reference")
         return {symbol: known[symbol] for symbol in needed}
 
     def _facets(self, crystal: Crystal) -> tuple[Structure, list[_Facet], list[SkippedTerminations]]:
-        how = self.max_index, self.min_thickness, self.vacuum, self.max_terminations
-        found = slabs_of(crystal, *how, facets=self.millers(), nonstoichiometric=True, asymmetric=True)
-        skipped = list(found.skipped)
-        facets: list[_Facet] = []
-        for cut in found.slabs:
-            slab, n_cells = widened(cut.slab, self.min_length)
-            if len(slab) > self.max_atoms:
-                skipped.append(self._too_large(cut, len(slab)))
-                continue
-            surface = Surface(cut.slab, found.crystal)
-            n_fixed = int(below_middle(slab).sum())
-            facets.append(_Facet(cut, held(slab), n_cells, n_fixed, surface, surface.sites()))
-        if not facets:
-            codes = {entry.code for entry in skipped}
-            code = "no_slab" if len(codes) > 1 else codes.pop()
-            raise PlanError(f"no facet has a slab: {skipped[0].reason}", code)
-        return found.crystal, facets, skipped
+        conventional, wide, skipped = self.wide_slabs(crystal)
+        facets = []
+        for cut, slab, n_cells in wide:
+            surface = Surface(cut.slab, conventional)
+            facets.append(_Facet(cut, held(slab), n_cells, int(below_middle(slab).sum()), surface, surface.sites()))
+        return conventional, facets, skipped
 
-    def _too_large(self, cut: Cut, n_atoms: int) -> SkippedTerminations:
-        words = f"({cut.name}) is left out: a slab {self.min_thickness:g} Å thick and {self.min_length:g} Å wide has"
-        reason = f"{words} {n_atoms} atoms, more than max_atoms = {self.max_atoms}"
-        named = {"facet": cut.facet, "miller": cut.miller, "code": "too_many_atoms"}
-        return SkippedTerminations(**named, n_terminations=1, whole_facet=False, reason=reason)
+    def _there(self, facet: _Facet, first: _Facet, adsorbates: Sequence[Adsorbate]) -> list[Adsorbate]:
+        """What is put on a facet."""
+        everywhere = facet.cut.facet == first.cut.facet
+        return [one for one in adsorbates if everywhere or one.name not in self.on_first_facet]
 
     def _starts(
         self, number: int, facet: _Facet, surface: Surface | None, adsorbates: list[Adsorbate]

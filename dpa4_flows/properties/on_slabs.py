@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from itertools import groupby
+from typing import ClassVar, NamedTuple, TypeVar
 
 from pymatgen.core import Structure
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import Relax, RelaxOptions, RelaxResult
 from dpa4_flows.analysis.anomalies import surface_change
-from dpa4_flows.analysis.facets import Miller, miller_of
+from dpa4_flows.analysis.facets import Miller, equivalent_facets, termination_of
 from dpa4_flows.analysis.sites import Surface
 from dpa4_flows.analysis.slabs import widened
 from dpa4_flows.analysis.surface import Cut
@@ -24,13 +25,27 @@ from dpa4_flows.properties.part import had_room, held, slabs_of
 D = TypeVar("D", bound=Document)
 
 
+class WideSlab(NamedTuple):
+    """A termination in a cell that keeps its atoms apart from their images.
+
+    Attributes:
+        cut: the termination.
+        slab: widened; neither pushed nor relaxed, so that it has the symmetry of the face.
+        n_cells: surface cells in it.
+    """
+
+    cut: Cut
+    slab: Structure
+    n_cells: int
+
+
 @dataclass(frozen=True)
 class HeldSlab:
     """A termination before and after it relaxed.
 
     Attributes:
         cut: the termination.
-        wide: widened; neither pushed nor relaxed, so that it has the symmetry of the face.
+        wide: widened; neither pushed nor relaxed.
         relaxed: the same atoms in the same order, the lower half where it was.
     """
 
@@ -77,7 +92,7 @@ class SlabSettings(Property[D]):
             if not getattr(self, name) > 0:
                 raise DPA4Error(f"{name} is {getattr(self, name)}; it must be positive")
         try:
-            self.millers()
+            self._named()
         except ValueError as reason:
             raise DPA4Error(str(reason)) from reason
 
@@ -85,9 +100,37 @@ class SlabSettings(Property[D]):
         """How slabs relax."""
         return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
 
-    def millers(self) -> list[Miller]:
-        """The facets that are named."""
-        return [miller_of(str(facet)) for facet in self.facets]
+    def wide_slabs(self, crystal: Crystal) -> tuple[Structure, list[WideSlab], list[SkippedTerminations]]:
+        """The conventional cell that indices refer to, its terminations, and what has no slab and why.
+
+        Raises:
+            PlanError: no facet has a slab.
+        """
+        named = self._named()
+        how = self.max_index, self.min_thickness, self.vacuum, self.max_terminations
+        facets = [miller for miller, _ in named]
+        found = slabs_of(crystal, *how, facets=facets, nonstoichiometric=True, asymmetric=True)
+        skipped, wide = list(found.skipped), []
+        for facet, cuts in groupby(found.slabs, key=lambda cut: cut.facet):
+            kept, missing = _chosen(found.crystal, list(cuts), named)
+            skipped += [_left_out(cut, "no_termination", f"({facet}) has {words}") for cut, words in missing]
+            for cut in kept:
+                slab, n_cells = widened(cut.slab, self.min_length)
+                if len(slab) <= self.max_atoms:
+                    wide.append(WideSlab(cut, slab, n_cells))
+                    continue
+                size = f"a slab {self.min_thickness:g} Å thick and {self.min_length:g} Å wide has {len(slab)} atoms"
+                words = f"({cut.name}) is left out: {size}, more than max_atoms = {self.max_atoms}"
+                skipped.append(_left_out(cut, "too_many_atoms", words))
+        if not wide:
+            codes = {entry.code for entry in skipped}
+            code = "no_slab" if len(codes) > 1 else codes.pop()
+            raise PlanError(f"no facet has a slab: {skipped[0].reason}", code)
+        return found.crystal, wide, skipped
+
+    def _named(self) -> list[tuple[Miller, int | None]]:
+        """The facets that are named, with the number of a termination where one is."""
+        return [termination_of(facet) for facet in map(str, self.facets)]
 
 
 @dataclass(frozen=True)
@@ -95,7 +138,8 @@ class OnSlabs(SlabSettings[D]):
     """Base of properties of wide slabs.
 
     Attributes:
-        facets: Miller indices in a row (111, 10-10); all up to max_index if none are named.
+        facets: Miller indices in a row (111, 10-10), with a number for one termination (10-11_2); all up to max_index
+            if none are named.
         max_index: largest Miller index.
         min_length: Å, between an atom of the slab and its images.
         min_thickness: of the slabs, Å; the lower half is fixed.
@@ -122,19 +166,10 @@ class OnSlabs(SlabSettings[D]):
         Raises:
             PlanError: no facet has a slab.
         """
-        how = self.max_index, self.min_thickness, self.vacuum, self.max_terminations
-        found = slabs_of(crystal, *how, facets=self.millers(), nonstoichiometric=True, asymmetric=True)
-        skipped, wide = list(found.skipped), []
-        for cut in found.slabs:
-            whole = widened(cut.slab, self.min_length)[0]
-            if len(whole) <= self.max_atoms:
-                wide.append((cut, whole))
-            else:
-                words = f"its slab has {len(whole)} atoms, more than max_atoms = {self.max_atoms}"
-                skipped.append(_left_out(cut, "too_many_atoms", f"({cut.name}) is left out: {words}"))
-        answers = yield {cut.name: Relax(held(whole), self.options()) for cut, whole in wide}
+        _, wide, skipped = self.wide_slabs(crystal)
+        answers = yield {one.cut.name: Relax(held(one.slab), self.options()) for one in wide}
         had_room(answers.values())
-        slabs = [HeldSlab(cut, whole, answers[cut.name]) for cut, whole in wide]
+        slabs = [HeldSlab(one.cut, one.slab, answers[one.cut.name]) for one in wide]
         for slab in slabs:
             if slab.relaxed.error is not None:
                 words = f"the clean slab of ({slab.cut.name}) failed: {slab.relaxed.error}"
@@ -152,6 +187,20 @@ def told(slabs: Iterable[HeldSlab], changed: Iterable[tuple[str, Iterable[Reason
     for words, reasons in changed:
         for reason in reasons:
             yield Reason(code=reason.code, sentence=f"{words}: {reason.sentence}")
+
+
+def _chosen(
+    crystal: Structure, cuts: list[Cut], named: Iterable[tuple[Miller, int | None]]
+) -> tuple[list[Cut], list[tuple[Cut, str]]]:
+    """Of the terminations of a facet those that are named, and what is said of numbers that it does not have."""
+    family = equivalent_facets(crystal, cuts[0].miller)
+    numbers = {number for miller, number in named if miller in family}
+    if not numbers or None in numbers:
+        return cuts, []
+    words = "only one termination" if len(cuts) == 1 else f"terminations {cuts[0].name} to {cuts[-1].name}"
+    beyond = sorted(number for number in numbers if number is not None and number > len(cuts))
+    missing = [(cuts[0], f"no termination {number}: it has {words}") for number in beyond]
+    return [cut for number, cut in enumerate(cuts, start=1) if number in numbers], missing
 
 
 def _left_out(cut: Cut, code: str, reason: str) -> SkippedTerminations:

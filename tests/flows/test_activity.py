@@ -257,6 +257,9 @@ def test_a_shape_weighs_the_termination_that_appears_or_nothing():
     fractions = {"111": 0.6, "100": 0.4, "110": 0.0}
     assert shares_of(sites, shaped(fractions, names, ("111_2", "100"))) == ({"111_1": 0, "111_2": 0.6, "100": 0.4}, "")
     assert "which of 111_1, 111_2" in shares_of(sites, shaped(fractions, ("111_1", "100"), ("111_1", "100")))[1]
+    alone = adsorbed({"111_2": {"H": 0.2}, "100": {"H": 0.0}})
+    assert shares_of(alone, shaped(fractions, names, ("111_2", "100"))) == ({"111_2": 0.6, "100": 0.4}, "")
+    assert "(111_1) has 60% of the area" in shares_of(alone, shaped(fractions, names, ("111_1", "100")))[1]
     assert "(110) has 10% of the area" in shares_of(sites, shaped(fractions | {"110": 0.1}, names, names))[1]
 
 

@@ -338,7 +338,7 @@ def test_the_two_lowest_starts_go_on_to_the_best_site_and_the_others_say_that_th
     (whole,), (facet,) = copper.facets, found.facets
     left = [site for site in facet.sites if "not_followed" in site.codes]
     assert len(left) == 3 and all(
-        site.adsorption_energy is None and not site.intact and site.n_steps == 10 for site in left
+        site.adsorption_energy is None and not site.intact and site.n_steps == 4 for site in left
     )
     assert facet.best("H").adsorption_energy == pytest.approx(whole.best("H").adsorption_energy, abs=0.01)
     assert len(facet.sites) == len(whole.sites)
@@ -400,7 +400,12 @@ def with_(**settings: object) -> Adsorption:
     [
         ("MgO", {"facets": ("111",)}, "polar", r"\(111\) is polar"),
         ("Cu", {"min_length": 12.0, "max_atoms": 50}, "too_many_atoms", "atoms, more than max_atoms = 50"),
-        ("Cu", {"references": {}}, "no_reference", "no gas reference of H is known"),
+        (
+            "Cu",
+            {"references": {}},
+            "no_reference",
+            "H are known for .*; give them as references, eV per atom: H = 1/2 H2",
+        ),
     ],
 )
 def test_a_crystal_without_an_answer_says_why(crystal, settings, code, words):
@@ -410,11 +415,32 @@ def test_a_crystal_without_an_answer_says_why(crystal, settings, code, words):
         raise AssertionError(found.error)
 
 
+def test_a_termination_is_named_by_its_number_and_one_that_is_not_there_is_told():
+    def cut(*facets: str) -> tuple[list[str], list[str]]:
+        _, wide, skipped = with_(facets=facets).wide_slabs(Crystal(CRYSTALS["Ru"]))
+        return [one.cut.name for one in wide], [entry.reason for entry in skipped]
+
+    assert cut("10-10", "0001_1") == (["10-10_1", "10-10_2", "0001"], [])
+    words = "(10-10) has no termination 3: it has terminations 10-10_1 to 10-10_2"
+    assert cut("1-100_2", "10-10_3") == (["10-10_2"], [words]), "whichever face of the family is named"
+
+
+def test_an_adsorbate_may_be_put_on_the_first_facet_only():
+    hydrogen, oxygen = map(Adsorbate.named, ("H", "O"))
+    wanted = with_(adsorbates=(oxygen, hydrogen), facets=("110", "100"), on_first_facet=("O",), max_steps=1)
+    first, second = document(wanted, CRYSTALS["Cu"]).facets
+    assert {site.adsorbate for site in first.sites} == {"H", "O"} and {s.adsorbate for s in second.sites} == {"H"}
+    n_slabs = {name: n for name, (n, _) in wanted.costs(Crystal(CRYSTALS["Cu"])).items()}
+    assert n_slabs == {facet.name: 1 + len(facet.sites) for facet in (first, second)}
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"adsorbates": ()}, "adsorbates must be named"),
         ({"facets": ("11",)}, "'11' is no facet"),
+        ({"facets": ("10-10_0",)}, "'10-10_0' is no termination"),
+        ({"on_first_facet": ("O",)}, "on_first_facet names O; the adsorbates are H"),
         ({"min_length": 0.0}, "min_length is 0.0; it must be positive"),
         ({"orientations": 0}, "orientations is 0"),
         ({"fmax": -1.0}, "fmax must be a positive number"),

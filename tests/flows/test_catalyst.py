@@ -28,6 +28,7 @@ from dpa4_flows.plots.words import signed
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
 
 SEAM = "toy_potentials:OMatMorse"
+OMAT = "PBE, PBE+U, PBE_54"
 SECTIONS = ("surface-shapes", "adsorption-best-sites", "adsorption-refused-adsorption", "activity-each-HER")
 STAGES = ["sanity", "duplicates", "relax", "at_rest", "surface", "adsorption", "activity"]
 
@@ -144,12 +145,40 @@ def test_metals_go_from_a_file_to_a_volcano_and_oxygen_on_nickel_is_refused(
 
 
 def test_a_reaction_across_the_seam_is_refused_or_computed_as_a_whole_by_the_other_model(tmp_path: Path) -> None:
-    reaction = {"name": '"OER"', "beside": "[]", "scale_ooh": "true", "reference": '"Pt"'}
-    file = campaign_file(tmp_path, {"Ni": metal("Ni", 3.5)}, reaction=reaction)
+    reaction = {"name": '"OER"', "beside": "[]", "scale_ooh": "true", "reference": 0.5}
+    nickel = {"Ni": metal("Ni", 3.5)}
+    gases = "{ H = -2.3, O = -2.3 }"  # so that the toy binds O and OH
+    file = campaign_file(tmp_path, nickel, reaction=reaction, adsorption={"references": gases})
     refused = tmp_path / "refused"
     assert dpa4("screen", file, "--out", refused).exit_code == 0
     assert codes(refused, "activity")["Ni"] == {"seam_refused"}
     assert open_run(refused).stage("activity")["Ni"].status == "failed"
+    assert not open_run(refused).ranking()
+
+    other = {"model": '"toy_potentials:PlainMorse"', "references": "{ H = -2.2, O = -2.3 }"}
+    tables = {"reaction": reaction, "adsorption": {"references": gases}, "reroute": other}
+    file = campaign_file(tmp_path, {"Cu": metal("Cu"), **nickel}, **tables)
+    run = tmp_path / "run"
+    done = dpa4("screen", file, "--out", run)
+    assert done.exit_code == 0, done.output
+    verdicts = open_run(run).stage("activity")
+    documents = open_run(run).documents(ActivityDocument, [v.calculation_keys[0] for v in verdicts.values()])
+    found = {name: documents[verdict.calculation_keys[0]] for name, verdict in verdicts.items()}
+    assert {name: one.level_of_theory for name, one in found.items()} == {"Cu": OMAT, "Ni": "PBE alone"}
+    assert "rerouted" in codes(run, "activity")["Ni"] and "rerouted" not in codes(run, "activity")["Cu"]
+    for name, document in found.items():
+        assert set(document.facets[0].free_energies) == {"OH", "O", "OOH"}
+        assert verdicts[name].values["mean_from_top"] == document.mean_from_top is not None
+    assert found["Cu"].reference == 0.5, "as given, for the model of the campaign"
+    assert found["Ni"].reference not in (None, 0.5), "the other model has its own platinum"
+    head, *rows = csv.reader((run / "ranking.csv").read_text().splitlines())
+    level, status = head.index("activity.level_of_theory"), head.index("status")
+    assert {row[1]: (row[status], row[level]) for row in rows} == {
+        "Cu": ("ranked", OMAT),
+        "Ni": ("ranked", "PBE alone"),
+    }
+    page = (run / "report.html").read_text()
+    assert '"name":"facets, best sites, PBE alone"' in page, "a sign of its own on the volcano"
 
 
 def test_a_file_may_ask_what_becomes_of_a_surface_at_work(tmp_path: Path) -> None:
