@@ -6,7 +6,7 @@ import importlib.util
 
 from dpa4_core.errors import DPA4Error
 
-MODULES = {"phonons": ("phonopy", "seekpath")}
+MODULES = {"phonons": ("phonopy", "seekpath"), "kappa": ("phono3py", "symfc")}
 """Modules that an extra of the distribution installs, by the name of the extra."""
 
 

@@ -53,6 +53,8 @@ class PhononCalculation:
     Attributes:
         primitive: symmetrised primitive cell, in spglib's standard setting.
         rotation: [3, 3] from the axes of the crystal as given to those of ``primitive``.
+        conventional: lattice of the conventional cell, in the same axes.
+        mass_is_standard: [n_atoms of ``primitive``], False where the crystal names another mass.
         displaced: supercells with one atom displaced.
         near_gamma: 1/Å, waves twice as long as the supercell or longer.
         acoustic_noise_thz: largest frequency of a translation before the sum rules are enforced, THz: the error of
@@ -76,20 +78,15 @@ class PhononCalculation:
         self.primitive: Structure = unmarked(analyzer.find_primitive(), structure)
         self.rotation = np.array(analyzer.get_symmetry_dataset().std_rotation_matrix)
         masses = to_system(self.primitive).masses
-        conventional = analyzer.get_refined_structure()
+        self.conventional = analyzer.get_refined_structure().lattice
         if supercell_matrix is None:
             self.supercell_matrix, self.supercell_length = best_supercell(
-                self.primitive.lattice, conventional.lattice, min_length
+                self.primitive.lattice, self.conventional, min_length
             )
         else:
             self.supercell_matrix = supercell_matrix
             self.supercell_length = shortest_vector(supercell_matrix @ self.primitive.lattice.matrix)
-        n_atoms = len(self.primitive) * round(abs(np.linalg.det(self.supercell_matrix)))
-        if n_atoms > max_atoms:
-            raise ValueError(
-                f"phonons need a supercell of {n_atoms} atoms for images {min_length:g} Å apart, more than "
-                f"{max_atoms}: choose a smaller min_length or a larger max_atoms"
-            )
+        refuse_large(len(self.primitive), self.supercell_matrix, min_length, max_atoms)
         phonopy: Any = importlib.import_module("phonopy")  # an optional package
         atoms: Any = importlib.import_module("phonopy.structure.atoms")
         cell = atoms.PhonopyAtoms(
@@ -97,17 +94,16 @@ class PhononCalculation:
             cell=self.primitive.lattice.matrix,
             scaled_positions=self.primitive.frac_coords,
         )
+        usual = standard_masses(np.array(cell.numbers))
+        self.mass_is_standard = (usual if masses is None else masses) == usual
         if masses is not None:
-            usual = standard_masses(np.array(cell.numbers))
-            cell.masses = np.where(masses == usual, cell.masses, masses)  # phonopy has a table of its own
+            cell.masses = np.where(self.mass_is_standard, cell.masses, masses)  # phonopy has a table of its own
         with warnings.catch_warnings():
             # said of cells that masses make larger than the elements would
             warnings.filterwarnings("ignore", "Warning: Point group symmetries of supercell and primitive")
             self.phonopy = phonopy.Phonopy(
                 cell, supercell_matrix=self.supercell_matrix.T, primitive_matrix="P", symprec=symprec / 10
             )
-        # the symmetry of phonopy is that of the elements; waves of equal atoms with different masses have less
-        self._full_mesh = masses is not None
         self.phonopy.generate_displacements(distance=displacement)
         self.acoustic_noise_thz = float("nan")
         self.displaced = [
@@ -118,6 +114,11 @@ class PhononCalculation:
     def n_atoms(self) -> int:
         """Atoms of the supercell."""
         return len(self.displaced[0])
+
+    @property
+    def masses_are_standard(self) -> bool:
+        """Else waves have less symmetry than phonopy sees, which is that of the elements."""
+        return bool(self.mass_is_standard.all())
 
     @property
     def near_gamma(self) -> float:
@@ -169,7 +170,7 @@ class PhononCalculation:
         with warnings.catch_warnings():
             # a mesh that would break the symmetry of a centred lattice is replaced by one that does not, and said so
             warnings.simplefilter("ignore")
-            self.phonopy.run_mesh(float(length), is_gamma_center=True, is_mesh_symmetry=not self._full_mesh)
+            self.phonopy.run_mesh(float(length), is_gamma_center=True, is_mesh_symmetry=self.masses_are_standard)
         mesh = self.phonopy.mesh
         return self._bands(np.array(mesh.qpoints), np.array(mesh.frequencies), np.array(mesh.weights, dtype=float))
 
@@ -313,6 +314,18 @@ def best_supercell(
                 best = (size, length, matrix)
     assert best is not None, "the largest multiples are long enough by construction"
     return best[2], best[1]
+
+
+def refuse_large(n_primitive: int, supercell_matrix: NDArray[np.int64], min_length: float, max_atoms: int) -> None:
+    """Raises:
+    ValueError: the supercell has more than ``max_atoms`` atoms.
+    """
+    n_atoms = n_primitive * round(abs(np.linalg.det(supercell_matrix)))
+    if n_atoms > max_atoms:
+        raise ValueError(
+            f"phonons need a supercell of {n_atoms} atoms for images {min_length:g} Å apart, more than "
+            f"{max_atoms}: choose a smaller min_length or a larger max_atoms"
+        )
 
 
 def wave_box(q: Sequence[float]) -> NDArray[np.int64]:

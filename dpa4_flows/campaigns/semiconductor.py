@@ -3,6 +3,8 @@
     sanity → duplicates → relax → relaxed duplicates → hull → at rest → phonons → modes → elastic → expansion → heat
            → epitaxy
 
+and, where a file names it, the scattering of phonons, which costs most.
+
 A crystal with imaginary modes is followed down along them, and what it becomes goes on. There is no band gap among the
 stages: a model of energies has none.
 """
@@ -34,6 +36,7 @@ from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
 from dpa4_flows.properties.heat_conductivity import HeatConductivity, HeatConductivityDocument
 from dpa4_flows.properties.modes import FollowedModes
+from dpa4_flows.properties.phonon_scattering import PhononScattering, PhononScatteringDocument
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic, QuasiHarmonicDocument
 
@@ -112,7 +115,8 @@ _TABLES: Mapping[str, type[Section]] = {
     "phonons": section_of(Phonons(), without=("model", "force_constants_folder")),
     "elastic": section_of(Elastic(), without=("model",)),
     "expansion": section_of(QuasiHarmonic(), without=("model",)),
-    "heat": section_of(HeatConductivity(), without=("model", "elastic", "quasi_harmonic")),
+    "heat": section_of(HeatConductivity(), without=("model", "elastic", "quasi_harmonic", "method", "scattering")),
+    "scattering": section_of(PhononScattering(), without=("model",)),
     "epitaxy": section_of(Epitaxy(), without=("model", "elastic", "relaxation")),
 }
 """Tables of the campaign file; several stages share those of what they are made of."""
@@ -140,6 +144,10 @@ def _expansion(scene: Scene) -> QuasiHarmonic:
 
 def _heat(scene: Scene) -> HeatConductivity:
     return HeatConductivity(**_given(scene, "heat"), elastic=_elastic(scene), quasi_harmonic=_expansion(scene))
+
+
+def _scattering(scene: Scene) -> PhononScattering:
+    return PhononScattering(**_given(scene, "scattering"))
 
 
 def _epitaxy(scene: Scene) -> Epitaxy:
@@ -279,6 +287,21 @@ HEAT = Stage(
         adds=False,
     ),
 )
+SCATTERING = Stage(
+    name="scattering",
+    title="Scattering of phonons",
+    quantities=PhononScatteringDocument,
+    reasons={
+        "imaginary_modes": ReasonKind("imaginary modes", "there are no phonons to scatter"),
+        "mesh_unsettled": ReasonKind("mesh unsettled", "more wave vectors would change the conductivity by over 10 %"),
+        "phonons_undecided": ReasonKind("phonons undecided", "the calculation cannot tell whether a mode is imaginary"),
+        "not_at_rest": _ANHARMONIC["not_at_rest"],
+    },
+    needs=("at_rest", "modes"),
+    computes=FromTables(
+        PhononScattering(), of="supercells at random", crystal=followed, made=_scattering, names=("scattering",)
+    ),
+)
 EPITAXY = Stage(
     name="epitaxy",
     title="Wafers",
@@ -306,6 +329,7 @@ SEMICONDUCTOR = CampaignKind(
         HEAT,
         EPITAXY,
     ),
+    further=(SCATTERING,),
     ranking={"energy_above_hull": {}, "strain_percent": {"weight": 0.5}},
     section=SemiconductorSection,
     upgrade=with_preset,

@@ -19,6 +19,7 @@ from dpa4_flows.cli.relaxing import Convergence
 from dpa4_flows.cli.validate_bulk import bulk
 from dpa4_flows.cli.validate_catalyst import catalyst
 from dpa4_flows.cli.validate_hull import hull
+from dpa4_flows.cli.validate_semiconductor import semiconductor
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.corrections import (
@@ -48,6 +49,7 @@ def _group() -> None:
 app.add_typer(validate, name="validate")
 validate.command()(grouped(bulk))
 validate.command()(grouped(catalyst))
+validate.command()(grouped(semiconductor))
 validate.command()(grouped(hull))
 
 

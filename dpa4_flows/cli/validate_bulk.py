@@ -32,8 +32,12 @@ def bulk(
     model: Model = "dpa4-neo",
     folder: Kept = None,
     min_length: Annotated[
-        float, typer.Option(min=3.0, help="Distance between an atom and its image in phonon supercells, Å.")
-    ] = 10.0,
+        float | None,
+        typer.Option(
+            min=3.0,
+            help="Distance between an atom and its image in phonon supercells, Å; by default as in the references.",
+        ),
+    ] = None,
     *,
     machine: BatchMachine,
     as_json: AsJson = False,
@@ -55,13 +59,17 @@ def bulk(
         require_extra("phonons", "a calculation of phonons (left out by --no-phonons)")
     chosen = bulk_solids(solids, quick=quick)
     machine.use_threads()
-    property_ = Stability(
-        phonons=None if no_phonons else Phonons(min_length=min_length, temperatures_k=(TEMPERATURE_K,))
-    )
+    property_ = Stability(phonons=None if no_phonons else Phonons(temperatures_k=(TEMPERATURE_K,)))
     counts, limit = Counts(), machine.max_atoms_per_batch
     with table_in(folder, TABLE) as table, showing(counts, quiet=as_json):
         document = bulk_document(
-            property_, machine.model(model), table, chosen, max_atoms_per_batch=limit, counts=counts
+            property_,
+            machine.model(model),
+            table,
+            chosen,
+            min_length=min_length,
+            max_atoms_per_batch=limit,
+            counts=counts,
         )
     if as_json:
         print_json(document.model_dump(mode="json"))

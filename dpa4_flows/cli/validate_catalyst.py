@@ -8,10 +8,8 @@ import typer
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.cli.computing import showing, table_in
-from dpa4_flows.cli.console import plural, print_json, warn
-from dpa4_flows.cli.lazy import SOME_FAILED
 from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model
-from dpa4_flows.cli.validation_table import end_of, print_rows, print_verdict
+from dpa4_flows.cli.validation_table import show
 from dpa4_flows.compute.driver import Counts
 from dpa4_flows.makers.catalyst_validation import catalyst_document
 
@@ -50,13 +48,4 @@ def catalyst(
         document = catalyst_document(
             machine.model(model), table, metals, quick=quick, max_atoms_per_batch=limit, counts=counts
         )
-    if as_json:
-        print_json(document.model_dump(mode="json"))
-    else:
-        print_rows(document.rows)
-        print_verdict(document.rows)
-    end_of(document.rows, document.failures)
-    if off := [row for row in document.rows if not row.passed]:
-        names = ", ".join(f"{row.formula} {row.quantity}" for row in off)
-        warn("outside", f"{plural(len(off), 'number')} outside the tolerance: {names}", "bold red")
-        raise typer.Exit(SOME_FAILED)
+    show(document, as_json)

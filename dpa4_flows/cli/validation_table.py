@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import typer
 from rich.table import Table
 
-from dpa4_flows.cli.console import number, out, say, warn
+from dpa4_flows.cli.console import number, out, plural, print_json, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
-from dpa4_flows.makers.validation import ValidationRow
+from dpa4_flows.makers.validation import ValidationDocument, ValidationRow
 from dpa4_flows.plots.words import right
 
-DIGITS = {"Å": 3, "GPa": 1, "THz": 2, "J/mol/K": 2, "J/m²": 3, "eV": 2, "meV": 2}
+DIGITS = {"Å": 3, "GPa": 1, "THz": 2, "J/mol/K": 2, "J/m²": 3, "eV": 2, "meV": 2, "meV/atom": 1, "W/(m K)": 1, "%": 2}
 
 
 def print_rows(rows: Sequence[ValidationRow]) -> None:
@@ -45,6 +45,20 @@ def print_rows(rows: Sequence[ValidationRow]) -> None:
 def print_verdict(rows: Sequence[ValidationRow]) -> None:
     """How many numbers lie within their tolerance."""
     say(f"{sum(row.passed for row in rows)} of {len(rows)} within the tolerance")
+
+
+def show(document: ValidationDocument, as_json: bool) -> None:
+    """The table, and what lies outside its tolerance, which ends the command with code 3."""
+    if as_json:
+        print_json(document.model_dump(mode="json"))
+    else:
+        print_rows(document.rows)
+        print_verdict(document.rows)
+    end_of(document.rows, document.failures)
+    if off := [row for row in document.rows if not row.passed]:
+        names = ", ".join(f"{row.formula} {row.quantity}" for row in off)
+        warn("outside", f"{plural(len(off), 'number')} outside the tolerance: {names}", "bold red")
+        raise typer.Exit(SOME_FAILED)
 
 
 def end_of(rows: Sequence[ValidationRow], failures: Mapping[str, str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_flows.analysis.force_constants import shortest_vector
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.documents.provenance import provenance
-from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.stability import PhononPart, StabilityDocument
-from dpa4_flows.makers.validation import Tolerance, ValidationRow, compared, mean
+from dpa4_flows.makers.validation import Tolerance, ValidationDocument, ValidationRow, compared, mean
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.stability import Stability
 from dpa4_flows.store.table import ResultsTable
@@ -29,6 +30,8 @@ from dpa4_flows.store.table import ResultsTable
 _FILE = Path(__file__).parents[1] / "data" / "bulk_solids.json"
 _ASE_PROTOTYPES = ("diamond", "zincblende", "rocksalt", "fcc", "bcc")
 TEMPERATURE_K = 300.0
+REFERENCE_CELLS = 4
+"""Primitive cells along each axis of the supercells with which the references of the phonons were computed."""
 
 TOLERANCES = {
     "a": Tolerance(0.006),
@@ -53,14 +56,10 @@ class BulkError(Document):
     experiment_percent: float | None
 
 
-class BulkDocument(Document):
+class BulkDocument(ValidationDocument):
     """The whole table."""
 
-    rows: list[ValidationRow]
     errors: list[BulkError]
-    failures: dict[str, str] = Field(description="Sentence for each solid without an answer")
-    n_passed: int
-    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,11 @@ class BulkSolid:
     @property
     def phonons(self) -> bool:
         return self.facts["phonons"] is not None
+
+    @property
+    def reference_length(self) -> float:
+        """Å, of the supercell of the references, with room for a lattice that shrinks."""
+        return 0.97 * REFERENCE_CELLS * shortest_vector(self.structure.lattice.matrix)
 
     @property
     def crystal(self) -> Crystal:
@@ -117,47 +121,70 @@ def bulk_solids(names: Sequence[str] | None = None, *, quick: bool = False) -> l
     return [solid for solid in solids if solid.quick or not quick]
 
 
+def bulk_asks(
+    property_: Stability, solids: Sequence[BulkSolid], min_length: float | None = None
+) -> dict[str, Ask[StabilityDocument]]:
+    """What the table compares of each solid; arguments as of `bulk_document`."""
+    asks = {}
+    for solid in solids:
+        elastic = property_.elastic if solid.elastic else None
+        phonons = property_.phonons if solid.phonons else None
+        if phonons is not None:
+            phonons = replace(phonons, min_length=min_length or solid.reference_length)
+        if elastic is not None or phonons is not None:
+            asked = replace(property_, elastic=elastic, phonons=phonons, hull=None)
+            asks[solid.formula] = Ask(asked, solid.crystal)
+    return asks
+
+
+def bulk_failures(found: Mapping[str, StabilityDocument]) -> dict[str, str]:
+    """Sentences for solids, or parts of them, without an answer."""
+    failures = {}
+    for formula, document in found.items():
+        for name in ("elastic", "phonons"):
+            part = getattr(document, name)
+            if part is not None and part.error is not None:
+                failures[formula] = f"{name}: {part.error}"
+        if document.error is not None:
+            failures[formula] = document.error
+    return failures
+
+
+def bulk_rows(solids: Sequence[BulkSolid], found: Mapping[str, StabilityDocument]) -> list[ValidationRow]:
+    """The numbers of the solids that have an answer."""
+    return [
+        row for solid in solids if (one := found.get(solid.formula)) and one.error is None for row in _rows(solid, one)
+    ]
+
+
 def bulk_document(
     property_: Stability,
     model: ModelRef,
     table: ResultsTable,
     solids: Sequence[BulkSolid],
     *,
+    min_length: float | None = None,
     max_atoms_per_batch: int | None = None,
     counts: Counts | None = None,
 ) -> BulkDocument:
     """Compute what the table lacks and compare.
 
     Args:
-        property_: settings; what is None in it is left out.
+        property_: settings; what is None in it is left out, and so is the hull.
         model: the potential.
         table: relaxations, elastic tensors and phonons are found and kept here.
         solids: from `bulk_solids`.
+        min_length: Å, of the supercells of phonons; None for those of the references.
         max_atoms_per_batch: atoms computed at the same time; None leaves it to the device.
         counts: told what is done.
     """
-    asks = []
-    for solid in solids:
-        elastic = property_.elastic if solid.elastic else None
-        phonons = property_.phonons if solid.phonons else None
-        if elastic is not None or phonons is not None:
-            asks.append((solid.formula, Ask(replace(property_, elastic=elastic, phonons=phonons), solid.crystal)))
-    answers: dict[str, StabilityDocument] = {}
-    failures: dict[str, str] = {}
-    for formula, document in compute(asks, model, table, max_atoms_per_batch=max_atoms_per_batch, counts=counts):
-        if document.error is not None:
-            failures[formula] = document.error
-        else:
-            answers[formula] = document
-            for part in ("elastic", "phonons"):
-                piece = getattr(document, part)
-                if piece is not None and piece.error is not None:
-                    failures[formula] = f"{part}: {piece.error}"
-    rows = [row for solid in solids if solid.formula in answers for row in _rows(solid, answers[solid.formula])]
+    asks = bulk_asks(property_, solids, min_length)
+    found = dict(compute(asks.items(), model, table, max_atoms_per_batch=max_atoms_per_batch, counts=counts))
+    rows = bulk_rows(solids, found)
     return BulkDocument(
         rows=rows,
         errors=_errors(rows),
-        failures=failures,
+        failures=bulk_failures(found),
         n_passed=sum(row.passed for row in rows),
         provenance=provenance(model, property_.settings(model)),
     )

@@ -10,21 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from ase.build import bulk
-from pydantic import Field
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.adsorbates import Adsorbate
 from dpa4_flows.analysis.anomalies import LIMITS
-from dpa4_flows.analysis.frames import applies_u, is_pbe
+from dpa4_flows.analysis.frames import applies_u
 from dpa4_flows.analysis.surface import J_M2_PER_EV_A2, Cut, surface_energy
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.documents.provenance import provenance
-from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionSite
-from dpa4_flows.makers.validation import Tolerance, ValidationRow, compared
+from dpa4_flows.makers.validation import (
+    Tolerance,
+    ValidationDocument,
+    ValidationRow,
+    against_pbe,
+    compared,
+    source_of,
+    verdict,
+)
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.at_rest import AtRest
@@ -42,15 +48,6 @@ Key = tuple[str, str]
 """surface, sites or refused, and the metal."""
 
 
-class CatalystDocument(Document):
-    """The whole table."""
-
-    rows: list[ValidationRow]
-    failures: dict[str, str] = Field(description="Sentence for each calculation without an answer")
-    n_passed: int
-    provenance: Provenance
-
-
 def catalyst_document(
     model: ModelRef,
     table: ResultsTable,
@@ -59,7 +56,7 @@ def catalyst_document(
     quick: bool = False,
     max_atoms_per_batch: int | None = None,
     counts: Counts | None = None,
-) -> CatalystDocument:
+) -> ValidationDocument:
     """Compute what the table lacks and compare.
 
     Args:
@@ -73,9 +70,7 @@ def catalyst_document(
     Raises:
         DPA4Error: a metal that is not in the table, or a model of another level of theory than the references.
     """
-    facts, level = _facts(), model.info().level_of_theory
-    if not is_pbe(level):
-        raise DPA4Error(f"the references are PBE, and {model.info().name} gives {level}: they cannot be compared")
+    facts, level = _facts(), against_pbe(model)
     chosen = facts["quick"] if quick else list(metals or facts["metals"])
     if unknown := [metal for metal in chosen if metal not in facts["metals"]]:
         raise DPA4Error(f"{unknown[0]!r} is not in the table; choose from {', '.join(facts['metals'])}")
@@ -99,7 +94,7 @@ def catalyst_document(
     settings = {
         name: ask.property.settings(model) for name, ask in zip(map(" ".join, asks), asks.values(), strict=True)
     }
-    return CatalystDocument(rows=rows, failures=failures, n_passed=passed, provenance=provenance(model, settings))
+    return ValidationDocument(rows=rows, failures=failures, n_passed=passed, provenance=provenance(model, settings))
 
 
 @functools.cache
@@ -137,11 +132,7 @@ def _surface_rows(facts: Mapping[str, Any], found: Mapping[Key, Any]) -> Iterato
             document: SurfaceDocument = found["surface", metal]
             facets = {one.facet: one.surface_energy for one in document.terminations if one.lowest}
             value, where = facets.get(known["facet"]), f"γ ({known['facet']})"
-            yield compared(metal, where, "J/m²", value, reference, _source(known), tolerance)
-
-
-def _source(group: Mapping[str, Any]) -> str:
-    return f"{group['source']} [{group['trust']}]"
+            yield compared(metal, where, "J/m²", value, reference, source_of(known), tolerance)
 
 
 def _best(found: Mapping[Key, Any], metal: str, adsorbate: str) -> AdsorptionSite | None:
@@ -159,7 +150,7 @@ def _adsorption_rows(facts: Mapping[str, Any], found: Mapping[Key, Any]) -> Iter
                 best = _best(found, metal, name)
                 energy = None if best is None or best.adsorption_energy is None else best.adsorption_energy - shift
                 tolerance = Tolerance(absolute=group["tolerance"])
-                yield compared(metal, f"{name} from {against}", "eV", energy, reference, _source(group), tolerance)
+                yield compared(metal, f"{name} from {against}", "eV", energy, reference, source_of(group), tolerance)
 
 
 def _order_rows(facts: Mapping[str, Any], found: Mapping[Key, Any]) -> Iterator[ValidationRow]:
@@ -178,22 +169,22 @@ def _order_rows(facts: Mapping[str, Any], found: Mapping[Key, Any]) -> Iterator[
         if group["values"][one][1] < group["values"][other][0]
     )
     ascending = " < ".join(sorted(energies, key=lambda metal: energies[metal]))
-    source = f"{_source(group)}, where its ranges are apart"
-    yield _verdict(ascending, "order of H", source, "the same order", kept)
+    source = f"{source_of(group)}, where its ranges are apart"
+    yield verdict(ascending, "order of H", source, "the same order", kept)
 
 
 def _verdict_rows(facts: Mapping[str, Any], found: Mapping[Key, Any], *, with_u: bool) -> Iterator[ValidationRow]:
     site = facts["site"]
     if (best := _best(found, site["metal"], site["adsorbate"])) is not None:
         where = f"{site['adsorbate']} on {best.end}"
-        yield _verdict(site["metal"], where, site["source"], f"on {site['is']}", best.end == site["is"])
+        yield verdict(site["metal"], where, site["source"], f"on {site['is']}", best.end == site["is"])
     refused = facts["refused"]
     for metal in refused["metals"] if with_u else ():
         document: AdsorptionDocument | None = found.get(("refused", metal))
         if document is not None:
             code = document.error_code or "energies are given"
             what = f"{refused['adsorbate']}: {code}"
-            yield _verdict(metal, what, refused["source"], "refused", code == "plus_u_seam")
+            yield verdict(metal, what, refused["source"], "refused", code == "plus_u_seam")
     energies = [
         abs(energy)
         for document in found.values()
@@ -206,10 +197,6 @@ def _verdict_rows(facts: Mapping[str, Any], found: Mapping[Key, Any], *, with_u:
         source = "no adsorption energy beyond it is known"
         bound = [0.0, LIMITS.largest]
         yield compared("all", "largest adsorption energy", "eV", max(energies), bound, source, Tolerance())
-
-
-def _verdict(formula: str, quantity: str, source: str, expected: str, passed: bool) -> ValidationRow:
-    return ValidationRow(formula=formula, quantity=quantity, reference_source=source, tolerance=expected, passed=passed)
 
 
 def _published_slabs() -> Iterator[ValidationRow]:

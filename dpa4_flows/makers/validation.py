@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from dpa4_flows.documents.schemas import Document
+from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.frames import is_pbe
+from dpa4_flows.documents.schemas import Document, Provenance
+from dpa4_flows.model_ref import ModelRef
 
 
 class Tolerance(NamedTuple):
@@ -35,6 +38,46 @@ class ValidationRow(Document):
     deviation_experiment: float | None = Field(None, description="From experiment, or its nearer end")
     tolerance: str
     passed: bool
+
+
+class ValidationDocument(Document):
+    """A whole table."""
+
+    rows: list[ValidationRow]
+    failures: dict[str, str] = Field(description="Sentence for each calculation without an answer")
+    n_passed: int
+    provenance: Provenance
+
+
+def against_pbe(model: ModelRef) -> str:
+    """The level of theory of a model that can be compared with PBE.
+
+    Raises:
+        DPA4Error: it cannot.
+    """
+    info = model.info()
+    if not is_pbe(info.level_of_theory):
+        told = f"the references are PBE, and {info.name} gives {info.level_of_theory}"
+        raise DPA4Error(f"{told}: they cannot be compared")
+    return info.level_of_theory
+
+
+def verdict(formula: str, quantity: str, source: str, expected: str, passed: bool) -> ValidationRow:
+    """Something that is no number."""
+    return ValidationRow(formula=formula, quantity=quantity, reference_source=source, tolerance=expected, passed=passed)
+
+
+def order(values: Mapping[str, float], quantity: str, unit: str, source: str) -> ValidationRow:
+    """Whether values, given in the order of the references, descend as those do."""
+    descending = " > ".join(sorted(values, key=lambda name: -values[name]))
+    numbers = ", ".join(f"{name} {value:.1f}" for name, value in values.items())
+    kept = descending == " > ".join(values)
+    return verdict(descending, f"{quantity}: {numbers} {unit}", source, "the same order", kept)
+
+
+def source_of(group: Mapping[str, Any]) -> str:
+    """Where the references of a group come from, and how far they can be trusted."""
+    return f"{group['source']} [{group['trust']}]"
 
 
 def compared(

@@ -1,9 +1,9 @@
-"""Cheap models of a lattice's thermal conductivity, from the elastic tensor and how phonons feel the volume."""
+"""A lattice's thermal conductivity: cheap models from elastic tensor and volume, and the scattering of phonons."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -16,13 +16,14 @@ from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.part import whole_crystal
+from dpa4_flows.properties.phonon_scattering import PhononScattering, PhononScatteringDocument
 from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic
 
 _MODEL = "a model, of magnitude and order; a metal's electrons conduct besides"
 
 
 class HeatConductivityDocument(AnswerDocument):
-    """Thermal conductivity of one crystal's lattice by models that need no third-order force constants."""
+    """Thermal conductivity of one crystal's lattice."""
 
     formula: str = Field(description="Reduced formula")
     slack_w_mk: Annotated[
@@ -46,6 +47,10 @@ class HeatConductivityDocument(AnswerDocument):
         float | None,
         Quantity("Cahill limit", "W/(m K)", 2, "of a disordered lattice", voided_by=("born_unstable",), detail=True),
     ] = Field(None, description="Lower limit of a disordered solid, W/(m K)")
+    phonons_w_mk: Annotated[
+        float | None,
+        Quantity("κ of phonons", "W/(m K)", 1, "lattice, 300 K, three-phonon and isotope scattering", priority=11),
+    ] = Field(None, description="By `PhononScattering`, where a method other than slack asks for it, 300 K, W/(m K)")
     debye_temperature_k: float | None = Field(None, description="From the elastic tensor, K")
     gruneisen: Annotated[float | None, Quantity("Grüneisen parameter", "", 2, detail=True)] = Field(
         None, description="That the model of Slack took"
@@ -57,34 +62,49 @@ class HeatConductivityDocument(AnswerDocument):
 
 @dataclass(frozen=True)
 class HeatConductivity(Property[HeatConductivityDocument]):
-    """Thermal conductivity by the models of Slack, Clarke and Cahill, of a relaxed crystal.
+    """Thermal conductivity by the models of Slack, Clarke and Cahill, of a relaxed crystal, and by its phonons.
 
     Attributes:
+        method: slack for the models alone; rta or direct, solutions of the Boltzmann equation of phonons, beside them.
         gruneisen: where the anharmonicity comes from: ``phonons`` at two volumes, as `QuasiHarmonic` has them, or the
             ``poisson`` ratio, which costs nothing and knows little.
         elastic: settings of the elastic tensor.
         quasi_harmonic: settings of the phonons.
+        scattering: settings of rta and direct, which is its ``solution``.
     """
 
     name: ClassVar[str] = "heat_conductivity"
     document: ClassVar[type[Document]] = HeatConductivityDocument
     starts_from_rest: ClassVar[bool] = True
 
+    method: Literal["slack", "rta", "direct"] = "slack"
     gruneisen: Literal["phonons", "poisson"] = "phonons"
     elastic: Elastic = field(default_factory=Elastic)
     quasi_harmonic: QuasiHarmonic = field(default_factory=QuasiHarmonic)
+    scattering: PhononScattering = field(default_factory=PhononScattering)
+
+    @property
+    def parts(self) -> tuple[Property[Any], ...]:
+        return () if self.method == "slack" else (replace(self.scattering, solution=self.method),)
 
     def check(self) -> None:
+        for part in self.parts:
+            part.check()
         self.elastic.check()
         if self.gruneisen == "phonons":
             self.quasi_harmonic.check()
+
+    def cost(self, crystal: Crystal) -> tuple[int, int]:
+        expansion = (self.quasi_harmonic,) if self.gruneisen == "phonons" else ()
+        costs = [part.cost(crystal) or (0, 0) for part in (self.elastic, *expansion, *self.parts)]
+        return sum(n for n, _ in costs), sum(n for _, n in costs)
 
     def plan(self, crystal: Crystal) -> Plan[HeatConductivityDocument]:
         structure = primitive_cell(whole_crystal(crystal))
         wanted: dict[str, Ask[Any]] = {"elastic": Ask(self.elastic, crystal)}
         if self.gruneisen == "phonons":
             wanted["phonons"] = Ask(self.quasi_harmonic, crystal)
-        found = yield wanted
+        found = yield wanted | {part.name: Ask(part, crystal) for part in self.parts}
         tensor = found["elastic"]
         if tensor.error is not None:
             raise PlanError(tensor.error, tensor.error_code or "not_computed")
@@ -93,6 +113,11 @@ class HeatConductivity(Property[HeatConductivityDocument]):
             doubts.append(Reason(code="born_unstable", sentence=tensor.reason))
         gruneisen = self._of_phonons(found, doubts)
         converged = converged and (gruneisen is None or found["phonons"].converged)
+        scattering: PhononScatteringDocument | None = found.get("phonon_scattering")
+        if scattering is not None and scattering.error is not None:
+            doubts.append(Reason(code="no_scattering", sentence=f"no conductivity of phonons: {scattering.error}"))
+        elif scattering is not None:
+            doubts, converged = [*doubts, *scattering.doubts], converged and scattering.converged
         origin: Literal["phonons", "poisson"] = "poisson" if gruneisen is None else "phonons"
         moduli = (
             tensor.k_vrh_gpa,
@@ -113,6 +138,7 @@ class HeatConductivity(Property[HeatConductivityDocument]):
             slack_w_mk=slack(debye, gruneisen, mass, volume, len(structure), ROOM_K),
             clarke_w_mk=clarke(young, mass, volume),
             cahill_w_mk=cahill(sound_waves(bulk, shear, mass, volume), volume),
+            phonons_w_mk=None if scattering is None else scattering.conductivity_w_mk,
             debye_temperature_k=debye,
             gruneisen=gruneisen,
             gruneisen_from=origin,

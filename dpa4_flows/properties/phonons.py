@@ -52,6 +52,17 @@ def requests(calculation: PhononCalculation) -> dict[str, Static]:
     return {str(i): Static(cell) for i, cell in enumerate([calculation.primitive, *calculation.displaced])}
 
 
+def forces_of(results: Sequence[Any]) -> list[NDArray[np.float64]]:
+    """Forces of supercells, eV/Å.
+
+    Raises:
+        PlanError: one of them failed.
+    """
+    if wrong := [result.error for result in results if result.error is not None]:
+        raise PlanError(f"a displaced supercell could not be computed: {wrong[0]}", "not_computed")
+    return [result.forces for result in results]
+
+
 def set_forces(calculation: PhononCalculation, results: Sequence[Any]) -> float:
     """Hand over the answers to `requests`, in their order.
 
@@ -61,9 +72,7 @@ def set_forces(calculation: PhononCalculation, results: Sequence[Any]) -> float:
     Raises:
         PlanError: one of them failed.
     """
-    if wrong := [result.error for result in results if result.error is not None]:
-        raise PlanError(f"a displaced supercell could not be computed: {wrong[0]}", "not_computed")
-    at_rest, *displaced = (result.forces for result in results)
+    at_rest, *displaced = forces_of(results)
     calculation.set_forces(displaced, at_rest)
     return float((at_rest**2).sum(axis=1).max() ** 0.5)
 

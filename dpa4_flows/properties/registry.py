@@ -32,6 +32,7 @@ _OURS = {
     "quasi_harmonic": f"{_HERE}.quasi_harmonic:QuasiHarmonic",
     "heat_conductivity": f"{_HERE}.heat_conductivity:HeatConductivity",
     "defects": f"{_HERE}.defects:Defects",
+    "phonon_scattering": f"{_HERE}.phonon_scattering:PhononScattering",
     "epitaxy": f"{_HERE}.epitaxy:Epitaxy",
     "stability": f"{_HERE}.stability:Stability",
     "surface": f"{_HERE}.surface:SurfaceEnergies",

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
 from dpa4_flows.plots.words import capitalised, first_of
 from dpa4_flows.properties.phonon_bands import BandSegment, PhononBandsDocument
+from dpa4_flows.properties.phonon_scattering import PhononScatteringDocument
 from dpa4_flows.properties.quasi_harmonic import QuasiHarmonicDocument
 
 _SPECTRA = 12
@@ -128,3 +129,27 @@ def _limits(found: Mapping[str, QuasiHarmonicDocument]) -> str:
     doubted = [plot_text(name) for name, document in found.items() if document.doubts]
     doubts = f"In doubt: {', '.join(doubted)}." if doubted else ""
     return " ".join(filter(None, ("Quasi-harmonic; cells keep their shape.", doubts, first_of(len(found), _CURVES))))
+
+
+def scattering(documents: Mapping[str, PhononScatteringDocument]) -> list[FigureBlock]:
+    """Conductivity against temperature, and which mean free paths carry the heat at 300 K."""
+    found = {name: document for name, document in documents.items() if document.rows}
+    if not found:
+        return []
+    warm = base_figure(
+        xaxis={"title": "temperature, K"}, yaxis={"title": "lattice conductivity, W/(m K)", "type": "log"}
+    )
+    paths = base_figure(
+        xaxis={"title": "mean free path, nm", "type": "log"}, yaxis={"title": "share of the heat by shorter paths"}
+    )
+    for (name, document), colour in zip(islice(found.items(), _CURVES), cycle(PALETTE), strict=False):
+        style = {"mode": "lines", "line": {"color": colour, "width": 1.5}, "name": plot_text(name)}
+        rows, heat = document.rows, document.cumulative_w_mk
+        warm.add_scatter(x=[row.temperature_k for row in rows], y=[row.conductivity_w_mk for row in rows], **style)
+        if heat:
+            paths.add_scatter(x=document.paths_nm, y=[one / heat[-1] for one in heat], **style)
+    caption = first_of(len(found), _CURVES)
+    return [
+        FigureBlock("conductivity-of-phonons", "Lattice conductivity", caption, warm),
+        FigureBlock("mean-free-paths", "Mean free paths that carry the heat at 300 K", caption, paths),
+    ]

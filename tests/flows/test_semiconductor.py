@@ -18,9 +18,10 @@ from dpa4_flows.campaigns.run import open_run
 from dpa4_flows.cli import app
 from dpa4_flows.toml_text import toml_text
 
-pytest.importorskip("phonopy")
+pytest.importorskip("phono3py")
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
-STAGES = ["sanity", "duplicates", "relax", "at_rest", "phonons", "modes", "elastic", "expansion", "heat", "epitaxy"]
+STAGES = ["sanity", "duplicates", "relax", "at_rest", "phonons", "modes", "elastic", "expansion", "heat", "scattering"]
+STAGES += ["epitaxy"]
 SMALL = {"min_length": 5.0, "mesh_length": 15.0}
 
 
@@ -45,6 +46,7 @@ def written(folder: Path, crystals: dict[str, Structure], **campaign: Any) -> Pa
         "modes": {"max_follow_steps": 1},
         "elastic": {"strains": [-0.005, 0.005]},
         "expansion": {"strains": [-0.02, -0.01, 0.0, 0.01, 0.02], "temperatures_k": [0.0, 300.0], **SMALL},
+        "scattering": {"scattering_length": 5.0, "cutoff": 3.0, **SMALL},
         "epitaxy": {"substrates": ["magnesia"], "max_area": 40.0},
     }
     (folder / "campaign.toml").write_text(toml_text(content))
@@ -59,7 +61,8 @@ def test_crystals_go_from_a_file_to_a_wafer(tmp_path: Path) -> None:
     plan = json.loads(dpa4("screen", file, "--dry-run", "--json").stdout)
     foreseen = {work["name"]: work for work in plan["work"]}
     phonons, volumes = foreseen["phonons"], foreseen["crystals at several volumes"]
-    assert phonons["n_atoms"] > 5 * phonons["n_structures"] and volumes["n_atoms"] > 5 * phonons["n_atoms"]
+    assert foreseen["supercells at random"]["n_atoms"] > phonons["n_atoms"] > 5 * phonons["n_structures"]
+    assert volumes["n_atoms"] > 5 * phonons["n_atoms"]
     done = dpa4("screen", file, "--out", run)
     assert done.exit_code == 3, done.output  # the metal has no moduli that conduct
     table = open_run(run)
@@ -73,6 +76,9 @@ def test_crystals_go_from_a_file_to_a_wafer(tmp_path: Path) -> None:
     assert found["heat"].values["slack_w_mk"] > found["heat"].values["clarke_w_mk"] > 0
     assert found["expansion"].values["gruneisen_acoustic"] == found["heat"].values["gruneisen"]
     assert 0 < found["expansion"].values["expansion_300k"] < 50
+    assert found["scattering"].values["xx_w_mk"] == pytest.approx(
+        found["scattering"].values["conductivity_w_mk"], rel=1e-3
+    )
     head, *rows = csv.reader((run / "ranking.csv").read_text().splitlines())
     assert {"heat.slack_w_mk [W/(m K)]", "elastic.k_vrh_gpa [GPa]"} <= set(head) and len(rows) == 3
     page = (run / "report.html").read_text()

@@ -1,0 +1,46 @@
+"""`dpa4 validate semiconductor`: cells, phonons, polymorphs, films and heat of well-known crystals."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dpa4_flows.cli.computing import showing, table_in
+from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model
+from dpa4_flows.cli.validation_table import show
+from dpa4_flows.compute.driver import Counts
+from dpa4_flows.extras import require_extra
+from dpa4_flows.makers.semiconductor_validation import semiconductor_document
+
+TABLE = "semiconductor.sqlite"
+"""Results table in the folder of `dpa4 validate semiconductor`."""
+
+
+def semiconductor(
+    quick: Annotated[bool, typer.Option("--quick", help="Silicon, GaN and ZnO only.")] = False,
+    model: Model = "dpa4-neo",
+    folder: Kept = None,
+    *,
+    machine: BatchMachine,
+    as_json: AsJson = False,
+) -> None:
+    """What a campaign for semiconductors rests on, beside PBE and experiment.
+
+    Lattice constants, bulk moduli, phonons and entropies of 21 solids; zincblende against wurtzite; GaN on sapphire;
+    the order of heat conductivities. Ends with exit code 3 if a number is outside its tolerance.
+
+    For example:
+
+      dpa4 validate semiconductor --quick
+
+      dpa4 validate semiconductor -m my.dpa4 --folder semiconductor
+    """
+    require_extra("phonons", "a calculation of phonons")
+    machine.use_threads()
+    counts, limit = Counts(), machine.max_atoms_per_batch
+    with table_in(folder, TABLE) as table, showing(counts, quiet=as_json):
+        document = semiconductor_document(
+            machine.model(model), table, quick=quick, max_atoms_per_batch=limit, counts=counts
+        )
+    show(document, as_json)

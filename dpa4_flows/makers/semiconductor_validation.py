@@ -1,0 +1,142 @@
+"""Well-known semiconductors beside PBE and experiment: cells, phonons, polymorphs, a film on a wafer, heat."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ase.build import bulk
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from dpa4_flows.compute.driver import Counts, compute
+from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.documents.provenance import provenance
+from dpa4_flows.makers.bulk_validation import TEMPERATURE_K, bulk_asks, bulk_failures, bulk_rows, bulk_solids
+from dpa4_flows.makers.validation import (
+    Tolerance,
+    ValidationDocument,
+    ValidationRow,
+    against_pbe,
+    compared,
+    order,
+    source_of,
+)
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.at_rest import AT_REST, AtRest
+from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
+from dpa4_flows.properties.heat_conductivity import HeatConductivity
+from dpa4_flows.properties.phonons import Phonons
+from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic
+from dpa4_flows.properties.stability import Stability
+from dpa4_flows.store.table import ResultsTable
+
+_FILE = Path(__file__).parents[1] / "data" / "semiconductor_references.json"
+CHEAP = HeatConductivity(quasi_harmonic=QuasiHarmonic(strains=(-0.02, -0.01, 0.0, 0.01, 0.02), min_length=8.0))
+"""Two volumes decide the conductivity; more are those of the expansion that comes with it."""
+
+Key = tuple[str, str]
+"""solid, zincblende, wurtzite, film or heat, and the formula."""
+
+
+def semiconductor_document(
+    model: ModelRef,
+    table: ResultsTable,
+    *,
+    quick: bool = False,
+    max_atoms_per_batch: int | None = None,
+    counts: Counts | None = None,
+) -> ValidationDocument:
+    """Compute what the table lacks and compare.
+
+    Args:
+        model: the potential.
+        table: relaxations and documents are found and kept here.
+        quick: silicon, and the polymorphs.
+        max_atoms_per_batch: atoms computed at the same time; None leaves it to the device.
+        counts: told what is done.
+
+    Raises:
+        DPA4Error: a model of another level of theory than the references.
+    """
+    against_pbe(model)
+    facts = _facts()
+    solids = bulk_solids(facts["solids"]["quick" if quick else "all"])
+    asks: dict[Key, Ask[Any]] = {
+        ("solid", formula): ask
+        for formula, ask in bulk_asks(Stability(phonons=Phonons(temperatures_k=(TEMPERATURE_K,))), solids).items()
+    }
+    asks.update(_form_asks(facts["polymorphs"]))
+    if not quick:
+        film = facts["epitaxy"]
+        asks["film", film["film"]] = Ask(
+            AtRest(Epitaxy(substrates=(film["substrate"],))), asks["wurtzite", film["film"]].crystal
+        )
+        for solid in bulk_solids(facts["conductivities"]["order"]):
+            asks["heat", solid.formula] = Ask(AtRest(CHEAP), solid.crystal)
+    found: dict[Key, Any] = dict(
+        compute(asks.items(), model, table, max_atoms_per_batch=max_atoms_per_batch, counts=counts)
+    )
+    of_solids = {formula: one for (what, formula), one in found.items() if what == "solid"}
+    rows = [
+        *(row for row in bulk_rows(solids, of_solids) if row.quantity in facts["solids"]["quantities"]),
+        *_form_rows(facts["polymorphs"], found),
+        *([] if quick else _film_rows(facts["epitaxy"], found)),
+        *_heat_rows(facts["conductivities"], found, "slack_w_mk", "κ of Slack"),
+    ]
+    others = {
+        f"{what} of {formula}": document.error
+        for (what, formula), document in found.items()
+        if what != "solid" and document.error is not None
+    }
+    settings = {" ".join(key): ask.property.settings(model) for key, ask in asks.items()}
+    return ValidationDocument(
+        rows=rows,
+        failures=bulk_failures(of_solids) | others,
+        n_passed=sum(row.passed for row in rows),
+        provenance=provenance(model, settings),
+    )
+
+
+@functools.cache
+def _facts() -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(_FILE.read_text(encoding="utf-8"))
+    return facts
+
+
+_FORMS = ("zincblende", "wurtzite")
+
+
+def _form_asks(group: Mapping[str, Any]) -> Iterator[tuple[Key, Ask[Any]]]:
+    for formula, facts in group["values"].items():
+        for form in _FORMS:
+            crystal = AseAtomsAdaptor.get_structure(bulk(formula, form, **facts[form]))
+            yield (form, formula), Ask(AT_REST, Crystal(crystal, name=formula))
+
+
+def _form_rows(group: Mapping[str, Any], found: Mapping[Key, Any]) -> Iterator[ValidationRow]:
+    for formula, facts in group["values"].items():
+        higher, lower = (found[form, formula].energy_per_atom for form in _FORMS)
+        above = None if higher is None or lower is None else 1000 * (higher - lower)
+        tolerance = Tolerance(absolute=group["tolerance"])
+        what = "zincblende above wurtzite"
+        yield compared(formula, what, "meV/atom", above, facts["above"], source_of(group), tolerance)
+
+
+def _film_rows(facts: Mapping[str, Any], found: Mapping[Key, Any]) -> Iterator[ValidationRow]:
+    document: EpitaxyDocument = found["film", facts["film"]]
+    planes = (facts["plane"], facts["substrate_plane"])
+    fits = [one.strain_percent for one in document.matches if (one.film_plane, one.substrate_plane) == planes]
+    what = f"({planes[0]}) on {facts['substrate']} ({planes[1]}), strain"
+    bound = [0.0, facts["strain_percent"]]
+    yield compared(facts["film"], what, "%", min(fits, default=None), bound, source_of(facts), Tolerance())
+
+
+def _heat_rows(facts: Mapping[str, Any], found: Mapping[Key, Any], value: str, label: str) -> Iterator[ValidationRow]:
+    """The order of conductivities."""
+    documents = {formula: found.get(("heat", formula)) for formula in facts["order"]}
+    known = {formula: one for formula, document in documents.items() if (one := getattr(document, value, None))}
+    if len(known) > 1:
+        yield order(known, label, "W/(m K)", source_of(facts))

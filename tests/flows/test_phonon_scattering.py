@@ -1,0 +1,87 @@
+"""Lattice conductivity by the scattering of phonons, on a toy crystal, and its error mode by mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pymatgen.core import Structure
+from toy_campaign import MORSE, rocksalt
+
+from dpa4_core import relax
+from dpa4_core.errors import DPA4Error
+from dpa4_core.testing import MorsePotential
+from dpa4_flows import extras
+from dpa4_flows.analysis.phonon_scattering import LatticeConductivity, kappa_srme
+from dpa4_flows.compute.driver import Counts, compute
+from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.phonon_scattering import PhononScattering
+from dpa4_flows.properties.phonons import Phonons
+from dpa4_flows.report.figures_phonons import scattering
+
+MODEL = ModelRef(MORSE, dtype="float64")
+SMALL: dict[str, Any] = {"min_length": 5.0, "scattering_length": 5.0, "cutoff": 3.0, "mesh_length": 15.0}
+
+
+@pytest.fixture(scope="module")
+def magnesia() -> Structure:
+    return relax([rocksalt("Mg")], MorsePotential(), fmax=1e-5)[0].structure
+
+
+def test_a_lattice_conducts_less_when_warm_and_by_phonons_that_go_far(magnesia: Structure) -> None:
+    """Axes of the crystal, shares of modes, the supercells of phonons, and what a dry run foresaw."""
+    pytest.importorskip("phono3py")
+    asked = PhononScattering(temperatures_k=(300.0, 600.0), **SMALL)
+    squeezed = magnesia.copy()
+    squeezed.apply_strain([0.0, 0.0, -0.02])  # as far as a harmonic potential of pairs stays one
+    counts = Counts()
+    asks = [
+        ("phonons", Ask(Phonons(min_length=5.0), Crystal(magnesia))),
+        ("cubic", Ask(asked, Crystal(magnesia))),
+        ("tetragonal", Ask(asked, Crystal(squeezed))),
+    ]
+    found = dict(compute(asks, MODEL, counts=counts))
+    cubic, tetragonal = found["cubic"], found["tetragonal"]
+    foreseen = [asked.cost(Crystal(one))[0] for one in (magnesia, squeezed)]
+    assert counts.n_requests == sum(foreseen)  # those of phonons are shared
+    assert cubic.error is None and cubic.n_supercells % 2 == 0  # each pattern with its opposite
+    cold, warm = (row.conductivity_w_mk for row in cubic.rows)
+    assert warm == pytest.approx(cold / 2, rel=0.2)
+    np.testing.assert_allclose(cubic.rows[0].tensor_w_mk, cold * np.eye(3), rtol=1e-3, atol=1e-3 * cold)
+    assert cubic.cumulative_w_mk[-1] == pytest.approx(cold, rel=1e-3)
+    assert 0 < cubic.paths_nm[0] < cubic.half_path_nm < cubic.paths_nm[-1]
+    assert cubic.anisotropy == pytest.approx(1, abs=1e-3) and tetragonal.anisotropy > 1.01
+    assert tetragonal.xx_w_mk == pytest.approx(tetragonal.yy_w_mk, rel=1e-3) != tetragonal.zz_w_mk
+    assert [block.name for block in scattering({"MgO": cubic})] == ["conductivity-of-phonons", "mean-free-paths"]
+
+
+def test_a_crystal_with_an_imaginary_mode_has_no_conductivity() -> None:
+    pytest.importorskip("phono3py")
+    simple = Structure(np.eye(3) * 2.6, ["Mg"], [[0, 0, 0]])
+    (found,) = dict(compute([("Mg", Ask(PhononScattering(**SMALL), Crystal(simple)))], MODEL)).values()
+    assert found.error_code == "imaginary_modes" and "no phonons to scatter" in found.error
+
+
+def test_without_its_package_one_sentence_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda module: None)
+    with pytest.raises(DPA4Error, match=r"needs phono3py and symfc, .*pip install 'dpa4-flows\[kappa\]'"):
+        PhononScattering().check()
+
+
+def test_heat_up_to_a_length_is_that_of_the_modes_below_it() -> None:
+    paths, shares = np.array([[1.0, 100.0, 10.0, np.inf]]), np.array([[2.0, 5.0, 3.0, 0.0]])
+    found = LatticeConductivity((1, 1, 1), (300.0,), 10 * np.eye(3)[None], shares, paths)
+    lengths, heat = found.cumulative(0, 3)
+    np.testing.assert_allclose(lengths, [1, 10, 100], rtol=1e-6)
+    np.testing.assert_allclose(heat, [2, 5, 10])
+    assert found.means_w_mk[0] == 10
+
+
+def test_errors_of_modes_do_not_cancel() -> None:
+    reference = np.array([3.0, 1.0, 0.0])
+    assert kappa_srme(reference, reference) == 0
+    assert kappa_srme(reference[::-1], reference) == pytest.approx(2 * 6 / 8)  # the sums agree
+    assert kappa_srme(2 * reference, reference) == pytest.approx(2 * 4 / 12)  # twice as much, mode by mode
+    assert kappa_srme(None, reference) == kappa_srme(np.array([np.nan, 1, 1]), reference) == 2
