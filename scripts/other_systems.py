@@ -1,22 +1,24 @@
-"""Choose the crystals by which `dpa4 finetune` measures what a model forgets, and those it can be reminded with.
+"""Choose the crystals by which `dpa4 finetune` measures what a model forgets, and those that hold it to its base.
 
     python scripts/other_systems.py
 
 Small compounds of ``dpa4_flows/data/compounds.parquet`` (all CC BY 4.0, source of each row in the file), chosen one
-after the other by the number of elements that they add, smaller cells first: 20 to measure by, 40 others for replay.
+after the other by the number of elements that they add, smaller cells first: 20 to measure by, 40 others for replay;
+with these 120 more for the zero of each element, by how rarely their elements were chosen before.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "dpa4_core" / "train" / "other_systems.json.gz"
-MAX_ATOMS, N_MEASURED, N_REPLAYED = 8, 20, 40
+MAX_ATOMS, N_MEASURED, N_REPLAYED, N_LEVEL = 8, 20, 40, 120
 
 
 def main() -> None:
@@ -33,18 +35,25 @@ def main() -> None:
             rows.remove(best)
             seen |= {*best["numbers"]}
             chosen.append(best)
+    held = Counter(z for row in chosen[N_MEASURED:] for z in {*row["numbers"]})
+    for _ in range(N_LEVEL):
+        best = max(rows, key=lambda row: (sum(1 / (1 + held[z]) for z in {*row["numbers"]}), -len(row["numbers"])))
+        rows.remove(best)
+        held.update({*best["numbers"]})
+        chosen.append(best)
+    uses = ["measure"] * N_MEASURED + ["replay"] * N_REPLAYED + ["level"] * N_LEVEL
     systems = [
         {
             "name": row["name"],
             "source": row["source"],
-            "use": "measure" if i < N_MEASURED else "replay",
+            "use": use,
             "numbers": list(row["numbers"]),
             "cell": [[round(x, 5) for x in row["lattice"][k : k + 3]] for k in (0, 3, 6)],
             "fractions": [
                 [round(x, 5) for x in row["frac_coords"][k : k + 3]] for k in range(0, len(row["frac_coords"]), 3)
             ],
         }
-        for i, row in enumerate(chosen)
+        for use, row in zip(uses, chosen, strict=True)
     ]
     TARGET.write_bytes(gzip.compress(json.dumps({"licence": "CC BY 4.0", "systems": systems}).encode(), mtime=0))
 

@@ -25,6 +25,9 @@ def test_other_systems_are_many_kinds_of_crystal_and_those_of_replay_are_others(
         assert len({z for atoms in systems for z in atoms.numbers.tolist()}) >= n
         for atoms in systems:
             assert atoms.pbc.all() and atoms.get_all_distances(mic=True)[~np.eye(len(atoms), dtype=bool)].min() > 0.7
+    level = other_systems("level", EVERYTHING)
+    formulas = {atoms.get_chemical_formula() for atoms in level}
+    assert len(formulas) == 160 and kinds[1] < formulas and not formulas & kinds[0]
     again = other_systems("measure", EVERYTHING)
     assert all(np.array_equal(a.positions, b.positions) for a, b in zip(measured, again, strict=True))
     assert other_systems("measure", {8, 12}) == []  # only what the model knows
@@ -92,7 +95,7 @@ def test_elements_that_are_not_trained_stay_on_the_zero_of_the_base(broad, tmp_p
     found = forgetting(base, model, trained)
     assert found.energy_median < 0.5 * abs(float(moved[rest].median()))
     again = Trainer(config, Processes(0, 1, torch.device("cpu")), lambda record: None)
-    assert len(again.others.before) == len(again.others.systems) == 40
+    assert len(again.others.before) == len(again.others.systems) == 160
 
 
 def test_a_run_measures_what_it_forgets_and_reminds_itself_with_labels_of_the_base(broad, tmp_path):
