@@ -1,12 +1,12 @@
 """Two processes on the loopback take the same steps as one with twice the batch."""
 
 import json
-import subprocess
-import sys
+import socket
 
 import numpy as np
 import pytest
 import torch
+from python_process import PythonProcess, run_python
 from toy_training import configured, environment, of_kind, script, toy_frames, write
 
 from dpa4_core.train.checkpoint import part, read_state
@@ -42,17 +42,20 @@ train(config)
 
 
 def torchrun(program):
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"),
-            *("--rdzv_endpoint", "127.0.0.1:0", "--local_addr", "127.0.0.1", str(program)),
-        ],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    how = ("--nproc_per_node", 2, "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0")
+    launched = ("-m", "torch.distributed.run", *how, "--local_addr", "127.0.0.1", program)
+    done = run_python(*launched, environment=environment())
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def two_processes(program):
+    """As torchrun starts them, which imports everything again for each."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    shared = environment(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2")
+    ranks = [PythonProcess(program, environment=shared | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+    for process in ranks:
+        assert process.wait() == 0, process.stderr[-3000:]
 
 
 def weights(folder):
@@ -110,9 +113,9 @@ def test_two_processes_equal_one_with_twice_the_batch(one, two):
 def test_two_processes_go_on_where_they_were_stopped(tmp_path, data, two):
     """Both die at once after step 4, one after the checkpoint and in the middle of a record of the log."""
     config = configured(data, tmp_path / "run", batch__max_atoms=12, **FEW)
-    torchrun(script(tmp_path, config, DIE))
+    two_processes(script(tmp_path, config, DIE))
     assert read_state(tmp_path / "run" / "checkpoint.safetensors").values["counters"]["step"] == 3
-    torchrun(script(tmp_path, config))
+    two_processes(script(tmp_path, config))
     found, expected = (read_state(folder / "checkpoint.safetensors") for folder in (tmp_path / "run", two))
     assert found.values["counters"]["step"] == 5
     for name, tensor in expected.tensors.items():

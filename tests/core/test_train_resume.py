@@ -1,17 +1,15 @@
 """A run that was stopped, in whatever way, goes on as if it had not been."""
 
 import errno
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from toy_training import configured, environment, of_kind, python, recorded, script, toy_frames, write
+from python_process import PythonProcess, run_python
+from toy_training import configured, of_kind, recorded, script, toy_frames, write
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.checkpoint import read_model
@@ -177,7 +175,7 @@ def notify(record):
 result = train(config, notify=notify)
 print(result.status, result.step)
 """
-    status, step = python(script(tmp_path, config, body)).stdout.split()
+    status, step = run_python(script(tmp_path, config, body)).stdout.split()
     assert status == "interrupted" and 6 <= int(step) <= 7
     assert of_kind(read_log(tmp_path / "torn" / "log.jsonl"), "end") == []
     assert train(config).status == "finished"
@@ -199,11 +197,10 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_model(tmp_path, data):
     program = script(tmp_path, config, 'train(config, notify=lambda record: print("record", flush=True))')
     random = np.random.default_rng()
     for _ in range(2):
-        process = subprocess.Popen([sys.executable, program], env=environment(), stdout=subprocess.PIPE, text=True)
-        process.stdout.readline()  # it is running
+        process = PythonProcess(program)
+        process.wait_for_line()  # it is running
         time.sleep(random.uniform(0.0, 1.0))
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.end_by(signal.SIGKILL)
     train(config)
     assert_same_run(tmp_path / "torn", tmp_path / "whole")
 

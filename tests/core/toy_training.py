@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -196,14 +194,6 @@ def script(folder: Path, config: TrainConfig, body: str = "print(train(config).s
         f"config = TrainConfig.from_dict(json.load(open({str(folder / 'config.json')!r})))\n{body}\n"
     )
     return path
-
-
-def python(*arguments: Any, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)], env=environment(), capture_output=True, text=True, timeout=120
-    )
-    assert not check or done.returncode == 0, done.stderr
-    return done
 
 
 def base_file(folder: Path, *, elements: tuple[str, ...] = ELEMENTS, name: str = "base", **changes: Any) -> Path:

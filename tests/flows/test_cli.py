@@ -384,9 +384,9 @@ def test_second_process_is_refused_before_it_touches_anything(tmp_path: Path) ->
     assert not (run / "run.lock").exists()
 
 
-def test_force_says_what_it_deletes(tmp_path: Path) -> None:
-    path, run = write_campaign(tmp_path), tmp_path / "run"
-    assert dpa4("screen", path, "--out", run).exit_code == 0
+def test_force_says_what_it_deletes(screened: tuple[Path, Result], tmp_path: Path) -> None:
+    path, run = screened[0], tmp_path / "run"
+    shutil.copytree(path.parent / "runs" / "toy", run)
     number = sum(1 for _ in open_run(run).iter_calculations())
     note = " ".join(dpa4("screen", path, "--out", run, "--force").stderr.split())
     assert f"results.sqlite with {number} calculations" in note

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,44 +10,28 @@ from pathlib import Path
 import ase.io
 import pytest
 from ase.build import bulk
+from python_process import PythonProcess, run_python
 from toy_campaign import MORSE, write_campaign
 
 from dpa4_core.locks import holder
 from dpa4_flows.campaigns.run import LOCK_FILE, TABLE_FILE, open_run
 from dpa4_flows.store.table import ResultsError
 
-TESTS = Path(__file__).parent
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
 
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "dpa4_flows.cli", *map(str, arguments)]
-
-
-def dpa4(*arguments: object, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
+def dpa4(*arguments: object, largest_file: int | None = None) -> PythonProcess:
     """A command, on a disk that takes files of so many bytes at most; the system then answers as it does when full."""
-
-    def limit() -> None:
-        if largest_file is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
-
-    return subprocess.run(
-        command(*arguments), env=ENVIRONMENT, capture_output=True, text=True, check=False, preexec_fn=limit
-    )
+    return run_python("-m", "dpa4_flows.cli", *arguments, largest_file=largest_file)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_campaign_that_was_killed_goes_on_with_what_it_had(tmp_path: Path, number: int) -> None:
     campaign, run = write_campaign(tmp_path, model={"name": "toy_potentials:SlowMorse"}), tmp_path / "run"
-    process = subprocess.Popen(
-        command("screen", campaign, "--out", run), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = PythonProcess("-m", "dpa4_flows.cli", "screen", campaign, "--out", run)
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline and not _n_computed(run):
         time.sleep(0.05)
     assert holder(run / LOCK_FILE).pid == process.pid
-    process.send_signal(number)
-    process.wait()
+    process.end_by(number)
     before = _n_computed(run)
     assert before and open_run(run).get_meta("state") == "running"
     assert holder(run / LOCK_FILE) is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from jobflow import SETTINGS, Flow, JobStore, Response, job
 from maggma.stores import GridFSStore
 from pymatgen.core import Lattice, Structure
 from pymongo import MongoClient
+from python_process import run_python
 
 from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.engines import FireWorks, open_launchpad, submit_fireworks
@@ -34,6 +34,15 @@ pytestmark = pytest.mark.fireworks
 TOY = ModelRef("dpa4_core.testing:MorsePotential").resolve()
 
 
+_RLAUNCH = """
+from fireworks.scripts.rlaunch_run import rlaunch
+from jobflow import SETTINGS
+from jobflow.settings import JobflowSettings
+SETTINGS.__dict__.update(vars(JobflowSettings()))  # read again: the server of these processes knew no file of them
+rlaunch()
+"""
+
+
 @dataclass
 class Site:
     """A place with a LaunchPad, a job store and workers, as a group would configure it."""
@@ -44,23 +53,8 @@ class Site:
 
     def work(self) -> str:
         """Run one worker until nothing is ready; gives what it printed."""
-        command = [
-            sys.executable,
-            "-m",
-            "fireworks.scripts.rlaunch_run",
-            "-l",
-            str(self.launchpad_file),
-            "rapidfire",
-        ]
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        command = ("-c", _RLAUNCH, "-l", self.launchpad_file, "rapidfire")
+        done = run_python(*command, environment=self.environment, folder=self.folder)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 

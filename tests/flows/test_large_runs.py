@@ -26,6 +26,7 @@ from ase import Atoms
 from ase.build import bulk
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
+from python_process import PythonProcess
 from toy_campaign import MORSE
 from toy_potentials import ForbiddenMorse
 from typer.testing import CliRunner, Result
@@ -104,13 +105,14 @@ def rows_of(run: RunFolder) -> dict[int, Row]:
 # ---- results
 
 
-def test_a_run_gives_what_relax_gives_under_the_same_keys(tmp_path: Path) -> None:
-    path = write_input(tmp_path / "in.extxyz", 70)
+def test_a_run_gives_what_relax_gives_under_the_same_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpa4_flows.large.folder._SLICES", 12)
+    path = write_input(tmp_path / "in.extxyz", 23)
     run = prepare_folder(tmp_path / "run", relaxation(), [path])
-    assert run.slice_size == 2 and run.n_slices == 35
+    assert run.slice_size == 2 and run.n_slices == 12
     RunWorker(run, [path], MorsePotential()).work()
     rows = rows_of(run)
-    expected = relax(crystals(70), MorsePotential(), fmax=0.05, max_steps=200)
+    expected = relax(crystals(23), MorsePotential(), fmax=0.05, max_steps=200)
     maker = BatchRelaxMaker(property=Relaxed(fmax=0.05, max_steps=200), model=ModelRef(MORSE))
     for i, result in enumerate(expected):
         row = rows[i]
@@ -223,12 +225,11 @@ def test_every_kind_of_structure_becomes_a_row_and_comes_back(tmp_path: Path) ->
 # ---- kills
 
 
-def _start(arguments: list[object], environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "dpa4_flows.cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+def _start(arguments: list[object]) -> PythonProcess:
+    return PythonProcess("-m", "dpa4_flows.cli", *arguments)
 
 
-def _wait(condition: Any, process: subprocess.Popen[bytes], seconds: float = 120.0) -> None:
+def _wait(condition: Any, process: PythonProcess, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None and time.monotonic() < deadline
@@ -252,8 +253,7 @@ def test_a_killed_run_keeps_every_finished_structure(tmp_path: Path) -> None:
     try:
         _wait(lambda: len(_stored(folder)) >= 12, process)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.end_by(signal.SIGKILL)
     before = _stored(folder)
     assert 12 <= len(before) < 60
     (folder / "shards" / ".000059.parquet.1.part").write_bytes(b"PAR1 half a shard")

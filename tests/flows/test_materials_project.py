@@ -4,18 +4,18 @@ import gzip
 import json
 import logging
 import os
+import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections import deque
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.core import SETTINGS, Composition
+from python_process import PythonProcess
 from toy_materials_project import DOCUMENTS, KEY, ToyMaterialsProject
 
 from dpa4_core.errors import DPA4Error
@@ -485,16 +485,13 @@ def test_a_killed_writer_harms_nobody(tmp_path):
         "while True:\n"
         "    cache.store(Query('Li', 'R2SCAN'), '1', [{'n': i, 'x': 'y' * 1000} for i in range(500)])\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     cache = ResponseCache(tmp_path, "http://here/")
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, env=environment
-    ) as writer:
-        assert writer.stdout.readline() == b"ready\n"
-        deadline = time.monotonic() + 20
-        while cache.load(Query("Li", "R2SCAN"), "1") is None and time.monotonic() < deadline:
-            os.sched_yield()
-        writer.kill()
+    writer = PythonProcess("-c", script, tmp_path)
+    assert writer.wait_for_line() == "ready"
+    deadline = time.monotonic() + 20
+    while cache.load(Query("Li", "R2SCAN"), "1") is None and time.monotonic() < deadline:
+        os.sched_yield()
+    writer.end_by(signal.SIGKILL)
     assert len(cache.load(Query("Li", "R2SCAN"), "1")[1]) == 500
     assert len(cached_queries(tmp_path)) == 1
 

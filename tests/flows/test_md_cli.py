@@ -2,17 +2,16 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import ase.io
 import numpy as np
 import pytest
 from ase.build import bulk
+from python_process import PythonProcess
 from typer.testing import CliRunner
 
 from dpa4_flows.cli import app
@@ -124,17 +123,13 @@ def test_an_explosion_is_told_and_its_frames_stay(copper, tmp_path):
 @pytest.mark.slow
 def test_a_killed_run_continues_as_if_nothing_had_been(copper, tmp_path):
     arguments = [*SLOW, "--time", "0.12", "--every", "2", "--threads", "1"]
-    command = [sys.executable, "-m", "dpa4_flows.cli", "md", str(copper), *arguments, "-o"]
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests' / 'flows'}"}
     killed, log = tmp_path / "killed.extxyz", tmp_path / "killed.csv"
-    process = subprocess.Popen([*command, str(killed)], env=environment, stderr=subprocess.DEVNULL)
+    process = PythonProcess("-m", "dpa4_flows.cli", "md", copper, *arguments, "-o", killed)
     deadline = time.monotonic() + 120
     while (not log.exists() or log.read_text().count("\n") < 40) and time.monotonic() < deadline:
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.end_by(signal.SIGKILL)
     assert call(copper, "-o", killed, *arguments).exit_code == 0
     assert call(copper, "-o", tmp_path / "whole.extxyz", *arguments).exit_code == 0
     assert log.read_text() == (tmp_path / "whole.csv").read_text()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -19,6 +16,7 @@ import pytest
 import torch
 from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
+from python_process import PythonProcess
 from toy_campaign import MORSE, antifluorite, layered, rocksalt
 
 from dpa4_core.errors import DPA4Error
@@ -258,8 +256,6 @@ def test_export_is_a_file_of_phases(store: ReferenceStore, tmp_path: Path) -> No
 
 
 _BUILD = """
-import sys
-sys.path[:0] = {paths!r}
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.sources import BundledPhases
@@ -270,10 +266,8 @@ print(store.build({systems!r}, [BundledPhases()], max_atoms_per_batch={atoms}).n
 """
 
 
-def building(folder: Path, systems: list[str], atoms: int) -> subprocess.Popen[str]:
-    code = _BUILD.format(paths=[p for p in sys.path if p], folder=str(folder), systems=systems, atoms=atoms)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+def building(folder: Path, systems: list[str], atoms: int) -> PythonProcess:
+    return PythonProcess("-c", _BUILD.format(folder=str(folder), systems=systems, atoms=atoms))
 
 
 def test_kill_loses_only_what_is_in_flight(tmp_path: Path) -> None:
@@ -287,9 +281,8 @@ def test_kill_loses_only_what_is_in_flight(tmp_path: Path) -> None:
                 break
             time.sleep(0.02)
     finally:
-        process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+        ended = process.end_by(signal.SIGKILL)
+    assert ended == -signal.SIGKILL
     survived = {d.key: d for d in store.table.iter_calculations()}
     n_phases = len(store.table.phases(systems))
     assert 0 < len(survived) < n_phases
@@ -304,17 +297,18 @@ def test_kill_loses_only_what_is_in_flight(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["build", "hull"])
 def test_two_processes_share_the_work(tmp_path: Path, kind: str) -> None:
     store = ReferenceStore.for_model(SLOW, RELAXED, tmp_path)
-    with building(tmp_path, ["Li-Mg", "Mg"], atoms=100) as other:
-        while not store.table.phases() and other.poll() is None:
-            time.sleep(0.02)
-        counts = Counts()
-        if kind == "build":
-            store.build(["Mg", "Li-Mg"], [BundledPhases()], counts=counts)
-        else:
-            crystal = Crystal(Structure(Lattice.cubic(3.3), ["Li", "Mg"], [[0.0] * 3, [0.5] * 3]))
-            ((_, found),) = compute([("", Ask(Hull(RELAXED, library=str(tmp_path)), crystal))], SLOW, counts=counts)
-            assert found.n_competing == len(store.table.phases(["Li-Mg"]))
-        computed = int(other.communicate(timeout=100)[0])
+    other = building(tmp_path, ["Li-Mg", "Mg"], atoms=100)
+    while not store.table.phases() and other.poll() is None:
+        time.sleep(0.02)
+    counts = Counts()
+    if kind == "build":
+        store.build(["Mg", "Li-Mg"], [BundledPhases()], counts=counts)
+    else:
+        crystal = Crystal(Structure(Lattice.cubic(3.3), ["Li", "Mg"], [[0.0] * 3, [0.5] * 3]))
+        ((_, found),) = compute([("", Ask(Hull(RELAXED, library=str(tmp_path)), crystal))], SLOW, counts=counts)
+        assert found.n_competing == len(store.table.phases(["Li-Mg"]))
+    other.wait()
+    computed = int(other.stdout)
     n_own = counts.n_requests - (kind == "hull")
     assert computed + n_own == len(store.table.phases()) == sum(1 for _ in store.table.iter_calculations())
 

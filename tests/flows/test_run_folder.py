@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import pytest
 from ase.io import write
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
+from python_process import run_python
 from toy_campaign import layered, write_campaign
 
 from dpa4_core.locks import LockedError, holder
@@ -127,6 +126,5 @@ def test_folder_of_another_user_can_be_read() -> None:
         "(folder / 'results.sqlite').unlink()\n"
         "folder.rmdir()\n"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    done = run_python("-c", code)
     assert done.returncode == 0, done.stderr

@@ -6,8 +6,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import tomllib
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase.io import read, write
+from python_process import PythonProcess
 from rich.console import Console
 from toy_labels import FLAGS, NETWORK, write_toy
 from typer.testing import CliRunner, Result
@@ -325,23 +324,19 @@ def test_tensorboard_is_written_or_named(data: Path, tmp_path: Path) -> None:
 
 def test_run_that_is_stopped_by_a_signal_goes_on_with_the_same_command(data: Path, tmp_path: Path) -> None:
     steps = ("--steps", "150", "--set", "run.log_every=2", "--validation-fraction", "0")
-    command = [sys.executable, "-m", "dpa4_flows.cli", "train", str(data), *FLAGS, *steps, "-o", str(tmp_path / "run")]
-    process = subprocess.Popen(
-        command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    command = ("train", data, *FLAGS, *steps, "-o", tmp_path / "run")
+    process = PythonProcess("-m", "dpa4_flows.cli", *command)
     log = tmp_path / "run" / "log.jsonl"
     deadline = time.monotonic() + 60
     while not (log.is_file() and '"train"' in log.read_text()):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
     assert '"running"' in dpa4("status", tmp_path / "run", "--json").stdout
-    assert f"run by process {process.pid} on " in refused(*command[3:])
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 75
-    assert "stopped after step " in said and "the same command goes on" in said
+    assert f"run by process {process.pid} on " in refused(*command)
+    assert process.end_by(signal.SIGTERM) == 75
+    assert "stopped after step " in process.stdout and "the same command goes on" in process.stdout
     assert '"stopped"' in dpa4("status", tmp_path / "run", "--json").stdout
-    done = dpa4(*command[3:])
+    done = dpa4(*command)
     assert done.exit_code == 0, done.output
     assert "going on after step" in done.stderr
     assert "finished: 150 steps" in done.stdout
@@ -386,7 +381,3 @@ def test_terminal_shows_a_table_that_stays_in_place() -> None:
         "step 21 had",
     ):
         assert words in text, words
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
