@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Minimum = Literal["verified", "saddle", "not_checked"]
+Minimum = Literal["verified", "likely", "saddle", "not_checked"]
 """What is known about the end of a relaxation; see `dpa4_core.relax.RelaxResult`."""
 
 

@@ -78,7 +78,7 @@ def _arrived(task: Task, found: Found, verdict: Verdict) -> Task | End:
         return End(found, verdict, "not_checked", check.n_calls if check else 0)
     assert found.forces is not None
     if check is not None and not _lower(task, found, check.rest):
-        return _at_rest(check, found, "verified")
+        return _at_rest(check, found, "likely")
     space = Space(found.system, _strains(task), options.pressure, SEARCH)
     search = Softest(space, found.forces, found.stress, options=SEARCH)
     check = MinimumCheck(
@@ -96,7 +96,7 @@ def _next(task: Task, found: Found, check: MinimumCheck) -> Task | End:
     if not search.finished:
         return _again(task, found, check, search.next())
     if not search.downhill:
-        return _at_rest(check, found, "verified")
+        return _at_rest(check, found, "verified" if search.sure else "likely")
     stuck = task.moves.keep_symmetry or check.n_descents >= MAX_DESCENTS
     if stuck or rest.n_steps >= task.moves.max_steps:
         return _at_rest(check, found, "saddle")

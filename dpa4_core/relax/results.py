@@ -70,9 +70,9 @@ class RelaxResult(Uncertain):
             that are endless in fewer directions), "close_contact" (atoms nearer than 0.65 of the sum of their
             covalent radii), "large_volume_change" (by more than half), "saddle" (see ``minimum``), "vacuum_kept" (a
             lattice vector across a gap of more than 8 Å did not relax). `FLAG_SENTENCES` has a sentence for each.
-        minimum: "verified": no way down was found around it. "saddle": there is one, which the relaxation did not go,
-            since the symmetry is kept or it was out of steps, or which led nowhere. "not_checked": not asked for, or
-            not converged.
+        minimum: "verified": no way down was found around it, and hardly any can be hidden. "likely": none was found, by
+            a search that looked at less. "saddle": there is one, which the relaxation did not go, since the symmetry is
+            kept or it was out of steps, or which led nowhere. "not_checked": not asked for, or not converged.
         n_check_calls: force calls that went into the check, part of ``n_force_calls``; those of going further down are
             not in it.
 

@@ -43,6 +43,7 @@ class SearchOptions:
         unseen: how stiff directions are taken to be that no call has looked at, when the search asks whether they could
             turn the curvature negative: this part of the median of the known ones (in units of the springs) where half
             of all directions or more are known, less where fewer are, in the ratio of known to unknown ones.
+        sure: the same for an answer that is called sure.
         unsettled: the same after the first call, when nothing tells whether the lowest stiffness has settled.
         settled: a lowest stiffness that the last call has lowered by a larger part is still on its way.
         max_calls: force calls.
@@ -57,9 +58,10 @@ class SearchOptions:
     push: float = 0.01
     downhill: float = 0.02
     unseen: float = 1.6
+    sure: float = 0.4
     unsettled: float = 0.4
     settled: float = 0.25
-    max_calls: int = 8
+    max_calls: int = 16
     symprec: float = 0.01
     exact: float = 0.03
     alike: float = 0.1
@@ -187,6 +189,7 @@ class Softest:
         curvature: eV/Å², the lowest found; infinite before the first call.
         direction: [3·n_atoms + 9] along which it is; of several equivalent ones the one nearest to the first of all.
         finished: whether there is nothing more to ask.
+        sure: whether what no call has looked at could not even hide a way down if it is much softer than expected.
 
     """
 
@@ -202,6 +205,7 @@ class Softest:
         self._step = np.zeros_like(self._rest)
         self._first = space.allowed(space.random())
         self._propose(self._first, scale=1.0)
+        self.sure = self.finished  # nothing may move
 
     @property
     def downhill(self) -> bool:
@@ -236,14 +240,19 @@ class Softest:
         self.curvature = float(mix @ small @ mix / (self.direction @ self.direction))
         coupling = force - stiff @ small
         known, unknown = len(values), max(space.n_directions - len(values), 0)
-        unseen = self._options.unsettled if self.n_calls == 1 else self._options.unseen
         typical = max(float(np.median(values)), 1e-9)  # zero where no direction has a stiffness
-        doubt = (max(unknown / known, 1.0) if unknown else 0.0) / (unseen * typical)
-        worst = small - doubt * coupling.T @ (soft - basis @ small)
-        settled = self.n_calls == 1 or self._lowest - values[0] < self._options.settled * values[0]
-        safe = bool(settled and values[0] > 0 and np.linalg.eigvalsh(0.5 * (worst + worst.T))[0] > 0)
+        softer = max(unknown / known, 1.0) / typical if unknown else 0.0
+        hidden = coupling.T @ (soft - basis @ small)
+
+        def safe(unseen: float) -> bool:
+            worst = small - softer / unseen * hidden
+            return bool(values[0] > 0 and np.linalg.eigvalsh(0.5 * (worst + worst.T))[0] > 0)
+
+        settled = self.n_calls == 1 or self._lowest - float(values[0]) < self._options.settled * float(values[0])
+        done = settled and safe(self._options.unsettled if self.n_calls == 1 else self._options.unseen)
+        self.sure = settled and safe(self._options.sure)
         self._lowest = float(values[0])
-        self.finished = self.downhill or safe or self.n_calls >= self._options.max_calls
+        self.finished = self.downhill or done or self.n_calls >= self._options.max_calls
         if not self.finished:
             self._propose(softened - basis @ (stiff.T @ softened), scale=float(np.abs(softened).max()))
 

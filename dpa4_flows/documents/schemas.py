@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dpa4_core.verdicts import ErrorCode, code_of_earlier_version
+from dpa4_core.verdicts import ErrorCode, Minimum, code_of_earlier_version
 from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, hull_verdict, not_recorded
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason, voided, with_reliability_as_reasons
@@ -101,8 +101,9 @@ class RelaxationDocument(Document):
     )
     converged: bool = Field(False, description="Whether fmax fell below the threshold")
     reason: str = Field("", description="Why the relaxation ended")
-    minimum: Literal["verified", "saddle", "not_checked"] = Field(
-        "not_checked", description="Whether no way down was found around the end: verified, saddle or not_checked"
+    minimum: Minimum = Field(
+        "not_checked",
+        description="Whether no way down was found around the end: verified, likely, saddle or not_checked",
     )
     error: str | None = Field(None, description="One sentence if the structure could not be computed")
     error_code: ErrorCode | None = Field(None, description="The same for logic")

@@ -63,7 +63,7 @@ SCHEMA = pa.schema(
         ("n_force_calls", pa.int32()),
         ("converged", pa.bool_()),
         ("reason", pa.string()),
-        ("minimum", pa.string()),  # verified, saddle, not_checked
+        ("minimum", pa.string()),  # verified, likely, saddle, not_checked
         ("flags", pa.list_(pa.string())),  # what deserves a look; empty where nothing does
         ("warnings", pa.list_(pa.string())),  # what its file made doubtful; null in runs of older versions
         ("error", pa.string()),

@@ -18,6 +18,7 @@ from dpa4_core import load, relax
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.structures import to_system
 from dpa4_core.potential import Output
+from dpa4_core.relax import minimum as check
 from dpa4_core.relax.results import RelaxResult
 from dpa4_core.relax.softest import SearchOptions, Softest, Space
 from dpa4_core.testing import MorsePotential
@@ -256,10 +257,18 @@ def test_a_search_asks_as_often_in_a_soft_crystal_as_in_a_stiff_one() -> None:
     assert stiff.curvature == pytest.approx(25 * soft.curvature)
 
 
+def test_an_end_is_only_likely_where_the_search_saw_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = bulk("MgO", "rocksalt", a=4.3) * (2, 2, 1)
+    del start[0]
+    assert relax([start], MORSE, fmax=1e-4)[0].minimum == "verified"
+    monkeypatch.setattr(check, "SEARCH", SearchOptions(max_calls=1))
+    assert relax([start], MORSE, fmax=1e-4)[0].minimum == "likely"
+
+
 @pytest.mark.timeout(3600)
 @pytest.mark.slow
 @pytest.mark.network
-def test_of_forty_perovskites_hardly_any_verified_end_falls_when_pushed(neo_path: Path) -> None:
+def test_of_forty_perovskites_hardly_any_end_falls_when_pushed(neo_path: Path) -> None:
     rows = json.loads((Path(__file__).parents[1] / "data" / "perovskites.json").read_text())
     starts = [Atoms(row["species"], scaled_positions=row["frac_coords"], cell=3 * [row["a"]], pbc=True) for row in rows]
     potential = load(neo_path)
@@ -274,8 +283,9 @@ def test_of_forty_perovskites_hardly_any_verified_end_falls_when_pushed(neo_path
     for atoms in pushed:
         atoms.positions += rng.normal(scale=0.03 / np.sqrt(3), size=(5, 3))
     falls = [
-        end.structure.get_chemical_formula()
+        (end.structure.get_chemical_formula(), end.minimum)
         for end, again in zip(ends, relax(pushed, potential, check_minimum=False), strict=True)
-        if end.minimum == "verified" and again.energy < end.energy - 5 * 0.002
+        if end.minimum in ("verified", "likely") and again.energy < end.energy - 5 * 0.002
     ]
     assert len(falls) <= 2, falls  # one shallow minimum is known; a search of few calls is no proof
+    assert sum(minimum == "verified" for _, minimum in falls) <= 1, falls
