@@ -204,6 +204,7 @@ class Softest:
         self._known: list[tuple[Vector, ...]] = []
         self._step = np.zeros_like(self._rest)
         self._first = space.allowed(space.random())
+        self.finished = False
         self._propose(self._first, scale=1.0)
         self.sure = self.finished  # nothing may move
 
