@@ -1,7 +1,7 @@
 """Semiconductor campaigns: what is stable against everything, how it conducts heat, and on which wafer it grows.
 
     sanity → duplicates → relax → relaxed duplicates → hull → at rest → phonons → modes → elastic → expansion → heat
-           → epitaxy
+           → epitaxy (→ defects)
 
 and, where a file names it, the scattering of phonons, which costs most.
 
@@ -28,6 +28,7 @@ from dpa4_flows.campaigns.measured import Measured, finding, section_of
 from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, at_rest
 from dpa4_flows.campaigns.sanity import SANITY, check
 from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section, part_of
+from dpa4_flows.campaigns.semiconductor_defects import defects_stage
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import Crystal, Property
 from dpa4_flows.documents.reasons import Reason, ReasonKind
@@ -312,6 +313,7 @@ EPITAXY = Stage(
         Epitaxy(), of="films on wafers", crystal=followed, made=_epitaxy, names=("epitaxy", "elastic"), adds=False
     ),
 )
+DEFECTS = defects_stage(followed)
 
 SEMICONDUCTOR = CampaignKind(
     name="semiconductor",
@@ -331,6 +333,7 @@ SEMICONDUCTOR = CampaignKind(
     ),
     further=(SCATTERING,),
     ranking={"energy_above_hull": {}, "strain_percent": {"weight": 0.5}},
+    further=(DEFECTS,),
     section=SemiconductorSection,
     upgrade=with_preset,
 )

@@ -48,10 +48,10 @@ class DopantPlace(Document):
 
 
 class ReservoirDocument(RegionDocument):
-    """Chemical potentials beside a crystal, also of elements that it does not hold; stable or not."""
+    """Chemical potentials beside a crystal, stable or not, also of an element that it does not hold."""
 
     energy_above_hull: float = Field(0.0, description="Of the crystal, eV/atom; its potentials are higher by that")
-    dopants: dict[str, list[DopantPlace]] = Field(default_factory=dict, description="At each corner, by element")
+    dopant: list[DopantPlace] = Field(default_factory=list, description="At each corner; none without a dopant")
 
 
 class RegionSet(ViewSet):
@@ -87,25 +87,30 @@ class ChemicalPotentials(HullView):
 
 @dataclass(frozen=True)
 class Reservoirs(ChemicalPotentials):
-    """Chemical potentials of the atoms of a crystal and of dopants, for defects: also of an element, which sets its
+    """Chemical potentials of the atoms of a crystal and of a dopant, for defects: also of an element, which sets its
     own, and of a crystal above the hull.
 
     Attributes:
-        dopants: elements that come from outside.
+        dopant: an element that comes from outside.
+        prototypes: propose compounds where none is known.
     """
 
     name: ClassVar[str] = "reservoirs"
     document: ClassVar[type[RegionDocument]] = ReservoirDocument
     several: ClassVar[type[ViewSet]] = ReservoirSet
 
-    dopants: tuple[str, ...] = ()
+    dopant: str = ""
+    prototypes: bool = False  # of a crystal with each of several dopants there are very many
 
     def further(self) -> Sequence[str]:
-        return self.dopants
+        return (self.dopant,) if self.dopant else ()
 
     def view(self, phase: ComputedEntry, others: Sequence[ComputedEntry], document: HullDocument) -> dict[str, Any]:
         entries = [phase, *others]
         region = chemical_potential_region(document.formula, entries, metastable=True)
-        foreign = [symbol for symbol in self.dopants if symbol not in region.zeros]
-        limits = {one: [dopant_limit(corner, one, entries)._asdict() for corner in region.corners] for one in foreign}
-        return {**asdict(region), "energy_above_hull": document.energy_above_hull or 0.0, "dopants": limits}
+        limits = [dopant_limit(corner, self.dopant, entries) for corner in region.corners if self.dopant]
+        return {
+            **asdict(region),
+            "energy_above_hull": document.energy_above_hull or 0.0,
+            "dopant": [limit._asdict() for limit in limits],
+        }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar, get_args
 
@@ -222,23 +222,20 @@ class Defects(DefectSettings[DefectsDocument]):
         shared = {one.name: getattr(self, one.name) for one in dataclasses.fields(DefectCells)}
         wanted: dict[str, Ask[Any]] = {"cells": Ask(DefectCells(**shared), crystal)}
         named = {*self.dopants, *(symbol for name in self.complexes for symbol in _dopants_of(name))}
-        foreign = tuple(sorted(named - own))
-        if foreign or len(own) > 1:
-            wanted["region"] = Ask(dataclasses.replace(self.region, dopants=foreign), crystal)
+        foreign = sorted(named - own)
+        # one dopant at a time, since phases of two dopants limit neither where both are dilute
+        elements = foreign or ([""] if len(own) > 1 else [])
+        regions = {one: dataclasses.replace(self.region, dopant=one) for one in elements}
+        wanted |= {f"region {one}": Ask(region, crystal) for one, region in regions.items()}
         found = yield wanted
-        cells: DefectCellsDocument = found["cells"]
-        region: ReservoirDocument | None = found.get("region")
-        for part in (cells, region):
-            if part is not None and part.error is not None:
+        for part in found.values():
+            if part.error is not None:
                 raise PlanError(part.error, part.error_code or "not_computed")
+        cells: DefectCellsDocument = found["cells"]
+        reservoirs: dict[str, ReservoirDocument] = {one: found[f"region {one}"] for one in regions}
         assert cells.energy_per_atom is not None, "a document without an error has an energy"
-        if region is None:
-            (symbol,) = own
-            corners = [
-                _Corner(GrowthConditions(name=symbol, potentials={symbol: 0.0}), {symbol: cells.energy_per_atom})
-            ]
-        else:
-            corners = list(_corners(region, cells.energy_per_atom if len(own) == 1 else None))
+        own_energy = {symbol: cells.energy_per_atom for symbol in own if len(own) == 1}
+        corners = list(_corners(reservoirs, own_energy))
         rows = [self._row(cell, cells, corners, foreign) for cell in cells.cells]
         _bind(rows)
         rows.sort(key=lambda row: math.inf if row.lowest is None else row.lowest)
@@ -251,7 +248,7 @@ class Defects(DefectSettings[DefectsDocument]):
             length=cells.length,
             bulk_modulus_gpa=cells.bulk_modulus_gpa,
             converged=cells.converged,
-            doubts=list(_doubts(region)),
+            doubts=list(_doubts(list(reservoirs.values()))),
             warnings=[
                 Reason(code=reason.code, sentence=f"{row.name}: {reason.sentence}")
                 for row in rows
@@ -302,35 +299,49 @@ class _Corner:
     zeros: Mapping[str, float] = field(default_factory=dict)
 
 
-def _corners(region: ReservoirDocument, own_energy: float | None) -> Iterator[_Corner]:
-    """Those of a region; ``own_energy`` is that of an element in its supercell, which its atoms count from."""
-    for i, corner in enumerate(region.corners):
-        dopants = {symbol: places[i] for symbol, places in region.dopants.items()}
-        own = {s: region.zeros[s] + value if own_energy is None else own_energy for s, value in corner.items()}
-        zeros = {symbol: place.zero for symbol, place in dopants.items()}
+def _corners(regions: Mapping[str, ReservoirDocument], own_energy: Mapping[str, float]) -> Iterator[_Corner]:
+    """Those of the regions, by dopant, which differ in the dopant alone; ``own_energy`` is that of an element in its
+    supercell, eV/atom, which its atoms count from.
+    """
+    if not regions:
+        (symbol,) = own_energy
+        yield _Corner(GrowthConditions(name=symbol, potentials={symbol: 0.0}), dict(own_energy))
+        return
+    first = next(iter(regions.values()))
+    for corner, beside in zip(first.corners, first.coexisting, strict=True):
+        places = {symbol: region.dopant[_same(corner, region)] for symbol, region in regions.items() if symbol}
+        own = own_energy or {symbol: first.zeros[symbol] + value for symbol, value in corner.items()}
         yield _Corner(
             GrowthConditions(
-                name=" + ".join(region.coexisting[i]) or str(region.formula),
-                potentials={**corner, **{symbol: place.potential for symbol, place in dopants.items()}},
-                limited_by={symbol: place.beside for symbol, place in dopants.items()},
+                name=" + ".join(beside) or str(first.formula),
+                potentials={**corner, **{symbol: place.potential for symbol, place in places.items()}},
+                limited_by={symbol: place.beside for symbol, place in places.items()},
             ),
-            {**own, **{symbol: place.zero + place.potential for symbol, place in dopants.items()}},
-            zeros,
+            {**own, **{symbol: place.zero + place.potential for symbol, place in places.items()}},
+            {symbol: place.zero for symbol, place in places.items()},
         )
 
 
-def _doubts(region: ReservoirDocument | None) -> Iterator[Reason]:
-    if region is None:
-        return
-    if not on_hull(region.energy_above_hull):
+def _same(corner: Mapping[str, float], region: ReservoirDocument) -> int:
+    """Where a region has the same corner."""
+    apart = [max(abs(other[symbol] - value) for symbol, value in corner.items()) for other in region.corners]
+    return int(np.argmin(apart))
+
+
+def _doubts(regions: Collection[ReservoirDocument]) -> Iterator[Reason]:
+    """What to know of the chemical potentials, each once."""
+    texts = dict[str, None]()
+    for region in regions:
+        texts |= dict.fromkeys(text for text in (region.caveat, *region.warnings) if text)
+    above = next((region.energy_above_hull for region in regions), 0.0)
+    if not on_hull(above):
         words = (
-            f"it lies {1000 * region.energy_above_hull:.0f} meV/atom above the hull: chemical potentials are those of "
-            "what it decomposes into, raised by that"
+            f"it lies {1000 * above:.0f} meV/atom above the hull: chemical potentials are those of what it decomposes "
+            "into, raised by that"
         )
         yield Reason(code="metastable_host", sentence=words)
-    for text in (region.caveat, *region.warnings):
-        if text:
-            yield Reason(code="hull_caveat", sentence=text)
+    for text in texts:
+        yield Reason(code="hull_caveat", sentence=text)
 
 
 def _headline(document: DefectsDocument, n_corners: int) -> None:

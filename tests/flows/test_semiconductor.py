@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from pymatgen.core import Lattice, Structure
-from toy_campaign import MORSE, rocksalt
+from toy_campaign import MORSE, NO_BUNDLE, rocksalt
 from typer.testing import CliRunner, Result
 
 from dpa4_flows.bundled import bundled_campaigns
@@ -20,8 +20,8 @@ from dpa4_flows.toml_text import toml_text
 
 pytest.importorskip("phono3py")
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
-STAGES = ["sanity", "duplicates", "relax", "at_rest", "phonons", "modes", "elastic", "expansion", "heat", "scattering"]
-STAGES += ["epitaxy"]
+STAGES = ["sanity", "duplicates", "relax", "hull", "at_rest", "phonons", "modes", "elastic", "expansion", "heat"]
+STAGES += ["scattering", "epitaxy", "defects"]
 SMALL = {"min_length": 5.0, "mesh_length": 15.0}
 
 
@@ -48,6 +48,8 @@ def written(folder: Path, crystals: dict[str, Structure], **campaign: Any) -> Pa
         "expansion": {"strains": [-0.02, -0.01, 0.0, 0.01, 0.02], "temperatures_k": [0.0, 300.0], **SMALL},
         "scattering": {"scattering_length": 5.0, "cutoff": 3.0, **SMALL},
         "epitaxy": {"substrates": ["magnesia"], "max_area": 40.0},
+        "defects": {"kinds": ["vacancy", "substitution"], "dopants": ["Ca"], "min_length": 4.0, "n_starts": 1},
+        "hull": NO_BUNDLE | {"energy_above_hull": {"max": 9.0}},
     }
     (folder / "campaign.toml").write_text(toml_text(content))
     return folder / "campaign.toml"
@@ -63,6 +65,8 @@ def test_crystals_go_from_a_file_to_a_wafer(tmp_path: Path) -> None:
     phonons, volumes = foreseen["phonons"], foreseen["crystals at several volumes"]
     assert foreseen["supercells at random"]["n_atoms"] > phonons["n_atoms"] > 5 * phonons["n_structures"]
     assert volumes["n_atoms"] > 5 * phonons["n_atoms"]
+    cells = foreseen["defects in supercells"]
+    assert cells["n_atoms"] > 5 * cells["n_structures"]
     done = dpa4("screen", file, "--out", run)
     assert done.exit_code == 3, done.output  # the metal has no moduli that conduct
     table = open_run(run)
@@ -79,6 +83,7 @@ def test_crystals_go_from_a_file_to_a_wafer(tmp_path: Path) -> None:
     assert found["scattering"].values["xx_w_mk"] == pytest.approx(
         found["scattering"].values["conductivity_w_mk"], rel=1e-3
     )
+    assert found["defects"].values["dopant"].startswith("Ca_") and found["defects"].values["native_energy"] > 0
     head, *rows = csv.reader((run / "ranking.csv").read_text().splitlines())
     assert {"heat.slack_w_mk [W/(m K)]", "elastic.k_vrh_gpa [GPa]"} <= set(head) and len(rows) == 3
     page = (run / "report.html").read_text()
@@ -99,7 +104,9 @@ def test_an_application_sets_limits_and_ranking_where_the_file_names_none(tmp_pa
 
 
 def test_the_bundled_campaign_opens_and_every_candidate_can_be_read() -> None:
-    campaign = load_campaign(bundled_campaigns()["semiconductor"] / "campaign.toml")
+    folder = bundled_campaigns()["semiconductor"]
+    assert load_campaign(folder / "doping.toml").funnel.names[-1] == "defects"
+    campaign = load_campaign(folder / "campaign.toml")
     rows = json.loads(Path(campaign.campaign.candidates[0]).read_text())
     assert len(rows) == 28 and len({row["id"] for row in rows}) == 28
     assert [stage.name for stage in campaign.funnel.stages][-1] == "epitaxy"

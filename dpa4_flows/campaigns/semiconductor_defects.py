@@ -1,0 +1,104 @@
+"""Stage ``defects`` of semiconductor campaigns, which a file may add: native defects and dopants, neutral only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from dpa4_flows.analysis.frames import SEAM
+from dpa4_flows.campaigns.context import Case, Scene
+from dpa4_flows.campaigns.measured import Measured, finding, section_of
+from dpa4_flows.campaigns.sections import HullSection, Limits, Section, part_of
+from dpa4_flows.campaigns.stage import Finding, Stage
+from dpa4_flows.compute.plan import Crystal, Property
+from dpa4_flows.documents.defects import DefectsDocument
+from dpa4_flows.documents.reasons import Reason, ReasonKind
+from dpa4_flows.properties.chemical_potentials import Reservoirs
+from dpa4_flows.properties.defects import Defects
+
+_TABLE = section_of(Defects(), without=("model", "region"))
+_GO_ON = (SEAM, "no_supercell", "no_defect", "implausible_energy")
+"""Codes of crystals without an answer that stay in the campaign with a flag: nothing is wrong with the crystal."""
+
+
+@dataclass(frozen=True)
+class InRun(Defects):
+    """The same in a campaign, whose competing phases are decided: so its documents are stored."""
+
+    anew: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class WithDefects(Measured):
+    """Defects at the chemical potentials of the phases that compete in the run."""
+
+    measures: Property[Any] = field(default_factory=Defects)
+    of: str = "defects in supercells"
+
+    @property
+    def tables(self) -> Mapping[str, type[Section]]:
+        return {"": _TABLE}
+
+    def settled(self, scene: Scene) -> Property[Any]:
+        rivals = scene.run.campaign.competition or HullSection()
+        region = Reservoirs(
+            relaxation=scene.run.relaxed,
+            corrections=scene.run.scheme(),
+            library=None,
+            files=tuple(rivals.competing),
+            bundled=rivals.bundled,
+        )
+        return InRun(**part_of(scene.settings, _TABLE), region=region)
+
+    def failed(self, case: Case) -> Finding | None:
+        code = getattr(case.found, "error_code", None)
+        if code not in _GO_ON:
+            return super().failed(case)
+        return finding(case, [Reason(code=code, sentence=str(getattr(case.found, "error", "")))], answered=False)
+
+
+_REASONS = {
+    "native_energy_too_low": ReasonKind("defects form by themselves", "a native defect costs so little that it counts"),
+    "dopant_energy_too_high": ReasonKind("dopant insoluble", "no dopant dissolves"),
+    "metastable_host": ReasonKind("metastable host", "it lies above the hull: chemical potentials are extrapolated"),
+    SEAM: ReasonKind("refused: +U seam", "a dopant would move the supercell to the other side of PBE and PBE+U"),
+    "plus_u_host": ReasonKind("+U crystal", "crystal and defects are computed with +U"),
+    "plus_u_unknown": ReasonKind("+U unknown", "the model does not say whether its data have +U"),
+    "no_supercell": ReasonKind("supercell too large", "its defects need more atoms than max_atoms"),
+    "no_defect": ReasonKind("no such defect", "it can have none of the kinds that were asked for"),
+    "implausible_energy": ReasonKind("implausible", "a formation energy is beyond all that are known"),
+    "not_dilute": ReasonKind("not dilute", "a defect has a formation energy below zero"),
+    "incomplete": ReasonKind("not converged", "a supercell did not reach fmax: its energy is an upper bound"),
+    "defect_failed": ReasonKind("defect failed", "a defect could not be computed"),
+}
+
+
+def judge_defects(case: Case) -> Finding:
+    """What stands against the numbers; of several doubts of one kind the first is told. How atoms rearranged is in the
+    document, and no flaw.
+    """
+    document = case.found
+    assert isinstance(document, DefectsDocument)
+    said = {reason.code: reason for reason in reversed([*document.doubts, *document.warnings])}
+    if failed := said.pop("not_computed", None):  # of one defect: of a candidate it would be the end
+        said["defect_failed"] = failed.model_copy(update={"code": "defect_failed"})
+    return finding(case, [reason for code, reason in said.items() if code in _REASONS])
+
+
+def defects_stage(crystal: Callable[[Case], Crystal]) -> Stage:
+    """The stage, of crystals that ``crystal`` makes of candidates."""
+    return Stage(
+        name="defects",
+        title="Defects",
+        judge=judge_defects,
+        quantities=DefectsDocument,
+        # eV. Native defects below 0.5 eV are there by more than 1e19 cm⁻³ at 1000 K; above 1 eV no dopant dissolves
+        criteria={
+            "native_energy": Limits(min=0.5, otherwise="flag"),
+            "dopant_energy": Limits(max=1.0, otherwise="flag"),
+        },
+        reasons=_REASONS,
+        needs=("at_rest", "modes"),
+        computes=WithDefects(crystal=crystal),
+    )
