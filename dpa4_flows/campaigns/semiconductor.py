@@ -331,9 +331,8 @@ SEMICONDUCTOR = CampaignKind(
         HEAT,
         EPITAXY,
     ),
-    further=(SCATTERING,),
+    further=(SCATTERING, DEFECTS),
     ranking={"energy_above_hull": {}, "strain_percent": {"weight": 0.5}},
-    further=(DEFECTS,),
     section=SemiconductorSection,
     upgrade=with_preset,
 )

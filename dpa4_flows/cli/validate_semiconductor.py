@@ -1,4 +1,4 @@
-"""`dpa4 validate semiconductor`: cells, phonons, polymorphs, films and heat of well-known crystals."""
+"""`dpa4 validate semiconductor`: cells, phonons, polymorphs, films, heat and defects of well-known crystals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def semiconductor(
     """What a campaign for semiconductors rests on, beside PBE and experiment.
 
     Lattice constants, bulk moduli, phonons and entropies of 21 solids; zincblende against wurtzite; GaN on sapphire;
-    the order of heat conductivities. Ends with exit code 3 if a number is outside its tolerance.
+    the order of heat conductivities; vacancies and dopants of silicon. Ends with exit code 3 if a number is outside its
+    tolerance.
 
     For example:
 

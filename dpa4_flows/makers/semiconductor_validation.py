@@ -1,4 +1,4 @@
-"""Well-known semiconductors beside PBE and experiment: cells, phonons, polymorphs, a film on a wafer, heat."""
+"""Well-known semiconductors beside PBE and experiment: cells, phonons, polymorphs, a film on a wafer, heat, defects."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.documents.defects import DefectRow, DefectsDocument
 from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.makers.bulk_validation import TEMPERATURE_K, bulk_asks, bulk_failures, bulk_rows, bulk_solids
 from dpa4_flows.makers.validation import (
@@ -26,6 +27,8 @@ from dpa4_flows.makers.validation import (
 )
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.at_rest import AT_REST, AtRest
+from dpa4_flows.properties.chemical_potentials import Reservoirs
+from dpa4_flows.properties.defects import Defects
 from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
 from dpa4_flows.properties.heat_conductivity import HeatConductivity
 from dpa4_flows.properties.phonons import Phonons
@@ -38,7 +41,7 @@ CHEAP = HeatConductivity(quasi_harmonic=QuasiHarmonic(strains=(-0.02, -0.01, 0.0
 """Two volumes decide the conductivity; more are those of the expansion that comes with it."""
 
 Key = tuple[str, str]
-"""solid, zincblende, wurtzite, film or heat, and the formula."""
+"""solid, zincblende, wurtzite, film, heat or defects, and the formula."""
 
 
 def semiconductor_document(
@@ -74,6 +77,7 @@ def semiconductor_document(
         asks["film", film["film"]] = Ask(
             AtRest(Epitaxy(substrates=(film["substrate"],))), asks["wurtzite", film["film"]].crystal
         )
+        asks.update(_defect_asks(facts["defects"]))
         for solid in bulk_solids(facts["conductivities"]["order"]):
             asks["heat", solid.formula] = Ask(AtRest(CHEAP), solid.crystal)
     found: dict[Key, Any] = dict(
@@ -85,6 +89,7 @@ def semiconductor_document(
         *_form_rows(facts["polymorphs"], found),
         *([] if quick else _film_rows(facts["epitaxy"], found)),
         *_heat_rows(facts["conductivities"], found, "slack_w_mk", "κ of Slack"),
+        *([] if quick else _defect_rows(facts["defects"], found)),
     ]
     others = {
         f"{what} of {formula}": document.error
@@ -140,3 +145,32 @@ def _heat_rows(facts: Mapping[str, Any], found: Mapping[Key, Any], value: str, l
     known = {formula: one for formula, document in documents.items() if (one := getattr(document, value, None))}
     if len(known) > 1:
         yield order(known, label, "W/(m K)", source_of(facts))
+
+
+def _defect_asks(group: Mapping[str, Any]) -> Iterator[tuple[Key, Ask[Any]]]:
+    """Vacancies, and dopants from their elements alone."""
+    region = Reservoirs(library=None, bundled=False)
+    for formula in group["vacancies"]["values"]:
+        dopants = tuple(group["substitutions"]["values"]) if formula == group["substitutions"]["host"] else ()
+        wanted = Defects(dopants=dopants, kinds=("vacancy", "substitution"), n_starts=2, region=region)
+        crystal = AseAtomsAdaptor.get_structure(bulk(formula))
+        yield ("defects", formula), Ask(AtRest(wanted), Crystal(crystal, name=formula))
+
+
+def _defect_rows(group: Mapping[str, Any], found: Mapping[Key, Any]) -> Iterator[ValidationRow]:
+    def rows(formula: str) -> dict[str, DefectRow]:
+        document: DefectsDocument = found["defects", formula]
+        return {row.name: row for row in document.defects}
+
+    part, source = group["vacancies"], source_of(group)
+    for formula, facts in part["values"].items():
+        row = rows(formula).get(f"v_{formula}")
+        energy = None if row is None else row.lowest
+        tolerance = Tolerance(absolute=part["tolerance"])
+        yield compared(formula, "vacancy", "eV", energy, facts["energy"], source, tolerance, facts["experiment"])
+    part = group["substitutions"]
+    for dopant, reference in part["values"].items():
+        row = rows(part["host"]).get(f"{dopant}_{part['host']}")
+        energy = None if row is None else row.from_elements
+        tolerance = Tolerance(absolute=part["tolerance"])
+        yield compared(part["host"], f"{dopant} in it", "eV", energy, reference, source, tolerance)

@@ -93,7 +93,7 @@ def test_crystals_go_from_a_file_to_a_wafer(tmp_path: Path) -> None:
 
 def test_an_application_sets_limits_and_ranking_where_the_file_names_none(tmp_path: Path) -> None:
     campaign = load_campaign(written(tmp_path, {"MgO": rocksalt("Mg")}, application="thermoelectric"))
-    assert campaign.heat.slack_w_mk.max == 20 and set(campaign.objectives) == {"slack_w_mk"}
+    assert campaign.heat.slack_w_mk.max == 20 and set(campaign.objectives) == {"slack_w_mk", "energy_above_hull"}
     assert campaign_of(campaign.to_dict()) == campaign
     file = written(tmp_path, {"MgO": rocksalt("Mg")}, application="heat spreader")
     file.write_text(file.read_text() + "[heat]\nslack_w_mk = { min = 7.0 }\n[ranking]\nexpansion_300k = {}\n")
