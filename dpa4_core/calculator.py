@@ -34,6 +34,7 @@ class DPA4Calculator(Calculator):
         potential: registry name, path, or a potential.
         device: "cpu", "cuda", ...; for names and paths.
         dtype: "float32" or "float64"; for names and paths.
+        dispersion: name of what is added for dispersion, see `dpa4_core.load`; None for nothing.
         min_distance_ratio: atoms closer than this fraction of the sum of covalent radii are an error.
     """
 
@@ -45,10 +46,11 @@ class DPA4Calculator(Calculator):
         device: str = "cpu",
         dtype: str = "float32",
         *,
+        dispersion: str | None = None,
         min_distance_ratio: float = MIN_DISTANCE_RATIO,
     ) -> None:
         super().__init__()
-        self.potential = as_potential(potential, device, dtype)
+        self.potential = as_potential(potential, device, dtype, dispersion=dispersion)
         self.min_distance_ratio = min_distance_ratio
 
     def calculate(

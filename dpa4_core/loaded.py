@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import overload
 
 import torch
 from ase.calculators.calculator import Calculator
@@ -16,9 +17,12 @@ from dpa4_core.model.checkpoint import kind_of, read_model, write_model
 from dpa4_core.model.committee import FORMAT, read_committee
 from dpa4_core.model.registry import resolve
 from dpa4_core.potential import DTYPES, Potential, PotentialLike
+from dpa4_core.terms import SumPotential, with_dispersion
 
 _potentials: dict[tuple[str, str, str, bool | str], tuple[tuple[int, int], PotentialLike]] = {}
 """By name, device, dtype and compilation, with time of writing and size of the file."""
+_dispersed: dict[tuple[int, str], SumPotential] = {}
+"""By the potential without dispersion, which they keep, and the name of the dispersion."""
 _lock = threading.Lock()
 
 
@@ -27,6 +31,7 @@ def as_potential(
     device: str = "cpu",
     dtype: str = "float32",
     compile: bool | str = "auto",
+    dispersion: str | None = None,
 ) -> PotentialLike:
     """``potential`` itself, or the one of that registry name or file, shared within the process.
 
@@ -38,10 +43,18 @@ def as_potential(
         device: where to load to; ignored for an object.
         dtype: "float32" or "float64"; ignored for an object.
         compile: see `load`; ignored for an object.
+        dispersion: see `load`; also added to an object.
 
     Raises:
         DPA4Error: none of these, or a model that cannot be loaded.
     """
+    if dispersion is not None:
+        base = as_potential(potential, device, dtype, compile)
+        key = (id(base), dispersion)
+        with _lock:
+            if key not in _dispersed:
+                _dispersed[key] = with_dispersion(base, dispersion)
+            return _dispersed[key]
     if not isinstance(potential, str | Path):
         return _of_object(potential)
     name, mark, branch = str(potential).partition("#")
@@ -98,13 +111,32 @@ def place_and_precision(device: str | torch.device, dtype: str) -> tuple[torch.d
     return _device(device), DTYPES[dtype]
 
 
+@overload
 def load(
     name_or_path: str | Path,
     device: str | torch.device = "cpu",
     dtype: str = "float32",
     *,
     compile: bool | str = "auto",
-) -> Potential | Committee:
+    dispersion: None = None,
+) -> Potential | Committee: ...
+@overload
+def load(
+    name_or_path: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: str = "float32",
+    *,
+    compile: bool | str = "auto",
+    dispersion: str | None,
+) -> Potential | Committee | SumPotential: ...
+def load(
+    name_or_path: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: str = "float32",
+    *,
+    compile: bool | str = "auto",
+    dispersion: str | None = None,
+) -> Potential | Committee | SumPotential:
     """Load a potential by registry name, official ``.pt`` file or our own ``.dpa4`` file, which may be a committee.
 
     A registry name is fetched on first use, checked against its SHA-256 and found in the cache afterwards. On a CPU the
@@ -115,10 +147,14 @@ def load(
         dtype: "float32" (default) or "float64" for tests and tight phonons.
         compile: "auto" compiles the network on a GPU once it was called a hundred times; True at once, on a CPU too,
             where the tiles of the default are faster; False never. Compiled and not agree to float32 rounding.
+        dispersion: "d3bj-pbe" adds D3(BJ) as fitted to PBE; "d3bj-pbesol", "d3bj-r2scan"; see docs/dispersion.md.
 
     Raises:
-        DPA4Error: unknown name, missing, damaged or refused file, unknown device or dtype.
+        DPA4Error: unknown name, missing, damaged or refused file, unknown device, dtype or dispersion, or a dispersion
+            of another functional than the model's.
     """
+    if dispersion is not None:
+        return with_dispersion(load(name_or_path, device, dtype, compile=compile), dispersion)
     place, precision = place_and_precision(device, dtype)
     path, entry = resolve(name_or_path)
     if place.type == "cpu":
@@ -133,8 +169,11 @@ def save(potential: Potential, path: str | Path) -> Path:
     """Write our own format: configuration, tensors and version in one safetensors file, no pickled code.
 
     Raises:
-        DPA4Error: a name that ends in .pt, the suffix of official checkpoints; `dpa4_core.convert` writes those.
+        DPA4Error: a name that ends in .pt, the suffix of official checkpoints; `dpa4_core.convert` writes those. Or
+            a potential with dispersion, which is added when a file is loaded.
     """
+    if isinstance(potential, SumPotential):
+        raise DPA4Error(f"{path} would hold the network alone: save the potential without dispersion, add it in load")
     if Path(path).suffix == ".pt":
         raise DPA4Error(
             f"{path} would look like an official checkpoint; end the name in .dpa4, then use `dpa4 convert`"

@@ -21,3 +21,6 @@ COULOMB_EV_ANGSTROM = 14.3996
 
 BOHR_ANGSTROM = 0.5291772109
 """Bohr radius in Å."""
+
+HARTREE_EV = 27.211386245988
+"""Hartree in eV."""

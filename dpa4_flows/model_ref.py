@@ -20,6 +20,7 @@ from dpa4_core.loaded import as_potential
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.registry import REGISTRY, lookup, split_branch
 from dpa4_core.potential import PotentialLike
+from dpa4_core.terms import SumPotential, card_with_dispersion
 
 _FILE_SUFFIXES = (".pt", ".dpa4", ".safetensors")
 _imported: dict[str, PotentialLike] = {}
@@ -44,6 +45,8 @@ class ModelRef(MSONable):
             the identity.
         dtype: ``"float32"`` or ``"float64"``; does not change import paths.
         compile: ``"auto"``, True or False, see `dpa4_core.load`. Not part of the identity.
+        dispersion: name of what is added for dispersion, ``"d3bj-pbe"``, or None. The checksum is then that of both
+            together, `dpa4_core.terms.checksum_with_dispersion`.
     """
 
     name: str = "dpa4-neo"
@@ -51,6 +54,12 @@ class ModelRef(MSONable):
     device: str = "auto"
     dtype: str = "float32"
     compile: bool | str = "auto"
+    dispersion: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The name, with the dispersion, for the reader."""
+        return self.name if self.dispersion is None else f"{self.name} + {self.dispersion}"
 
     @property
     def is_file(self) -> bool:
@@ -80,13 +89,13 @@ class ModelRef(MSONable):
                 potential = _imported[self.name]
         else:
             potential = as_potential(self.name, device, self.dtype, self.compile)
-        found = _info(self.name, potential).sha256
+        found = self._card(potential).sha256
         if self.sha256 is not None and self.sha256 != found:
             raise ModelRefError(
-                f"model {self.name} has sha256 {found[:12]}…, not {self.sha256[:12]}… as asked: "
+                f"model {self.title} has sha256 {found[:12]}…, not {self.sha256[:12]}… as asked: "
                 "use the file that was meant or drop sha256"
             )
-        return potential
+        return potential if self.dispersion is None else as_potential(potential, dispersion=self.dispersion)
 
     def located(self) -> ModelRef:
         """The same model, with the absolute path of a file that is here, so that a job in another folder finds it.
@@ -110,7 +119,13 @@ class ModelRef(MSONable):
 
     def info(self) -> ModelInfo:
         """Identity card of the model: checksum, level of theory, corrections, elements. Loads the model."""
-        return _info(self.name, self.load())
+        potential = self.load()
+        return self._card(potential.base if isinstance(potential, SumPotential) else potential)
+
+    def _card(self, potential: PotentialLike) -> ModelInfo:
+        """The card of ``potential``, which has no dispersion, with that of this model."""
+        info = _info(self.name, potential)
+        return info if self.dispersion is None else card_with_dispersion(info, self.dispersion)
 
 
 def _absolute(path: Path, branch: str | None) -> str:

@@ -72,6 +72,7 @@ class How(TypedDict, total=False):
     Attributes:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
         dtype: ``"float32"`` or ``"float64"``.
+        dispersion: ``"d3bj-pbe"``, ... adds dispersion to the model.
         folder: keeps what is computed, and is where it is found again.
         max_atoms_per_batch: atoms computed at the same time; by default what the device can hold.
         retry_errors: compute again what failed before.
@@ -80,6 +81,7 @@ class How(TypedDict, total=False):
 
     device: str
     dtype: Literal["float32", "float64"]
+    dispersion: str | None
     folder: str | Path | None
     max_atoms_per_batch: int | None
     retry_errors: bool
@@ -195,7 +197,7 @@ def screen(
 def _answered(question: Question, structures: Structures, model: str | ModelRef, **how: Unpack[How]) -> Results[Any]:
     subjects = [Subject.of(one) for one in named_structures(structures)]
     reference = model if isinstance(model, ModelRef) else ModelRef(model)
-    reference = replace(reference, **{name: how[name] for name in ("device", "dtype") if name in how})
+    reference = replace(reference, **{name: how[name] for name in ("device", "dtype", "dispersion") if name in how})
     going = RunHow(ConsoleWatch(quiet=not how.get("progress", False)), how.get("retry_errors", False))
     folder = None if (given := how.get("folder")) is None else Path(given).expanduser()
     return compute_in(folder, question, subjects, reference, going, how.get("max_atoms_per_batch"))

@@ -165,9 +165,8 @@ def stored_dtype(tensors: dict[str, Tensor], prefix: str = "") -> torch.dtype:
 
 def stored_info(content: dict[str, Any], path: Path) -> ModelInfo:
     """Identity card of a file of ours."""
-    return dataclasses.replace(
-        build(ModelInfo, content["info"], f"model file {path}, identity card"), sha256=sha256_of(path)
-    )
+    stated = build(ModelInfo, content["info"], f"model file {path}, identity card")
+    return dataclasses.replace(stated, sha256=sha256_of(path), dispersion="")
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:

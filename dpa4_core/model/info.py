@@ -28,6 +28,7 @@ class ModelInfo:
             energies of elements that have not the same one are not comparable.
         undecided: elements that the data of the model hold in fixed proportions to others only, so that their energy
             zeros are not known one by one.
+        dispersion: name of what is added for dispersion, "" for none; a stored model has none.
     """
 
     name: str = "unnamed"
@@ -42,7 +43,9 @@ class ModelInfo:
     training: dict[str, Any] = field(default_factory=dict)
     zeros: dict[str, str] = field(default_factory=dict)
     undecided: tuple[str, ...] = ()
+    dispersion: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return dataclasses.asdict(self)
+        """Plain JSON types; without the dispersion where there is none, as files of earlier versions have it."""
+        fields = dataclasses.asdict(self)
+        return fields if self.dispersion else {name: fields[name] for name in fields if name != "dispersion"}

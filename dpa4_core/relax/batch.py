@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dpa4_core.committee import Committee
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.skin_list import SkinList
 from dpa4_core.data.structures import System
@@ -272,7 +271,7 @@ class Batch:
         )
 
     def _no_members(self, n_atoms: int, n_systems: int) -> Members:
-        n = len(self.potential.members) if isinstance(self.potential, Committee) else 0
+        n = len(getattr(self.potential, "members", ()))
         shapes = ((n_systems, n), (n_atoms, n, 3), (n_systems, n, 3, 3))
         return Members(*(torch.full(shape, torch.nan, dtype=torch.float64, device=self.device) for shape in shapes))
 

@@ -96,6 +96,7 @@ def corrected_entry(
     entry_id: str,
     model_sha256: str,
     level_of_theory: str,
+    dispersion: str = "",
     converged: bool = True,
     zeros: Mapping[str, str] | None = None,
     undecided: Collection[str] = (),
@@ -110,6 +111,7 @@ def corrected_entry(
         model_sha256: identity of the model, part of the energy frame.
         level_of_theory: what the model was trained on; decides whether +U applies and whether the scheme
             fits.
+        dispersion: name of that in the energy, "" for none; part of the energy frame.
         converged: whether the relaxation converged; hulls leave out what did not.
         zeros: of the model, where fine-tuning shifted them; a phase that mixes two has no entry, see `zero_problem`.
         undecided: of the model, the same.
@@ -130,7 +132,9 @@ def corrected_entry(
     plain = Structure(structure.lattice, [Element.from_Z(s.specie.Z) for s in structure], structure.frac_coords)
     composition = plain.composition
     with_u = corrected_with_u(level_of_theory)
-    frame = EnergyFrame(model_sha256=model_sha256, level_of_theory=level_of_theory, correction=scheme)
+    frame = EnergyFrame(
+        dispersion=dispersion, model_sha256=model_sha256, level_of_theory=level_of_theory, correction=scheme
+    )
     states, uncertain = _oxidation_states(composition)
     entry = ComputedStructureEntry(
         plain,

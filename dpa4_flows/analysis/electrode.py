@@ -79,8 +79,8 @@ class ElectrodeProperties:
         interlayer_change_percent: largest principal stretch of the cell on charging, signed, %: the change of
             c for a layered host that swells along c.
         volume_change_reliable: False if the cell expands by more than 10 % along one axis, or mostly expands and the
-            ratio of its largest and smallest stretch (c/a) grows by more than 10 %: layers drift apart, as the model
-            has no dispersion to hold them. A cell that contracts can be trusted.
+            ratio of its largest and smallest stretch (c/a) grows by more than 10 %: layers drift apart where the model
+            has no dispersion to hold them. A cell that contracts can be trusted, and any with dispersion.
         host_displacement: largest displacement of a host atom on charging, Å, beyond what the change of the cell
             carries along; None if the two cells hold different numbers of host atoms.
         warnings: what to know before quoting these numbers, sentence by code.
@@ -152,6 +152,8 @@ def electrode_properties(
     energy_charged: float,
     energy_per_ion_metal: float,
     working_ion: str,
+    *,
+    dispersion: bool = False,
 ) -> ElectrodeProperties:
     """Properties of the couple ``discharged`` → ``charged`` + working ions.
 
@@ -163,6 +165,7 @@ def electrode_properties(
         energy_charged: uncorrected total energy of the charged cell, eV.
         energy_per_ion_metal: uncorrected energy of the working-ion metal, eV/atom, by the same model.
         working_ion: element symbol, one of `ION_CHARGES`.
+        dispersion: whether the energies hold dispersion, so that layers which drift apart do so for a reason.
 
     Raises:
         ElectrodeError: unknown ion, hosts that differ, no ion removed, or an energy that is not finite.
@@ -187,7 +190,7 @@ def electrode_properties(
     distortion = 100.0 * (stretches[0] / stretches[-1] - 1.0)
     expansion = 100.0 * (stretches[0] - 1.0)
     drifts_apart = expansion > UNRELIABLE_CHANGE_PERCENT or (largest > 0 and distortion > UNRELIABLE_CHANGE_PERCENT)
-    reliable = not bool(drifts_apart)
+    reliable = dispersion or not bool(drifts_apart)
     displacement = None if match is None else match.displacement
     return ElectrodeProperties(
         working_ion=working_ion,

@@ -11,7 +11,17 @@ _U_ANIONS = frozenset({"O", "F"})
 _OPEN_SHELL = frozenset({"V", "Cr", "Mn", "Fe", "Co", "Ni"})
 
 
-def scheme_warnings(level_of_theory: str, fitting: str, scheme: str, shifted: Collection[str] = ()) -> list[str]:
+def without_dispersion(scheme: str) -> str:
+    """What to know of a published scheme where energies have dispersion."""
+    return (
+        f"{scheme} was fitted to energies without dispersion, which binds compounds more than their elements; fit "
+        "corrections to this model (`dpa4 validate thermo --refit FILE`) before formation energies are quoted"
+    )
+
+
+def scheme_warnings(
+    level_of_theory: str, fitting: str, scheme: str, shifted: Collection[str] = (), dispersion: str = ""
+) -> list[str]:
     """What to know of a correction scheme before quoting any number.
 
     Args:
@@ -19,6 +29,7 @@ def scheme_warnings(level_of_theory: str, fitting: str, scheme: str, shifted: Co
         fitting: scheme that fits the model, "" if unknown.
         scheme: scheme in use.
         shifted: elements whose energy zero fine-tuning shifted.
+        dispersion: name of that in the energies, "" for none.
     """
     if shifted and scheme == "none" and is_pbe(level_of_theory):
         return [
@@ -26,6 +37,8 @@ def scheme_warnings(level_of_theory: str, fitting: str, scheme: str, shifted: Co
             "scheme fits it. If the data are PBE or PBE+U, fit corrections to this model with CorrectionRefitMaker or "
             "`dpa4 validate thermo --refit FILE`"
         ]
+    if dispersion and scheme != "none" and not scheme.startswith("refit:"):
+        return [without_dispersion(scheme)]
     if fitting and scheme != fitting and not scheme.startswith("refit:"):
         return [f"corrections {scheme} were asked for, {fitting} is what fits this model"]
     if scheme == "none" and _is_known_pbe(level_of_theory):

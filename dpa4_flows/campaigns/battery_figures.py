@@ -353,7 +353,7 @@ def _volume_change(rows: Sequence[Row]) -> FigureBlock | None:
             )
     caption = (
         "Relative to the discharged volume. Hatched: a flag voids the value, mostly since the charged host fell apart "
-        "along its stacking axis, because the model has no dispersion; do not quote these."
+        "along its stacking axis, where the model has no dispersion; do not quote these."
     )
     return FigureBlock("volume-change", "Volume change on charging", caption, figure)
 

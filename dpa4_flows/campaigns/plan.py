@@ -144,7 +144,7 @@ def plan_campaign(campaign: Campaign, folder: Path) -> Plan:
     return Plan(
         name=campaign.campaign.name,
         folder=str(folder),
-        model=model.name,
+        model=model.title,
         corrections=corrections,
         n_candidates=len(candidates),
         rejected=rejected,

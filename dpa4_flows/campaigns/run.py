@@ -17,8 +17,9 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.files import write_bytes
 from dpa4_core.locks import locked
 from dpa4_core.model.info import ModelInfo
+from dpa4_core.terms import checksum_with_dispersion
 from dpa4_flows.analysis.completeness import Survey
-from dpa4_flows.analysis.hull_warnings import scheme_warnings
+from dpa4_flows.analysis.hull_warnings import scheme_warnings, without_dispersion
 from dpa4_flows.analysis.schemes import REFIT, find_scheme
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import Campaign, campaign_hash, campaign_of, input_checksums
@@ -76,7 +77,10 @@ class PreparedRun:
 def model_of(campaign: Campaign) -> ModelRef:
     """Handle of the model that a campaign names, not loaded yet."""
     section = campaign.model
-    return ModelRef(section.name, sha256=section.sha256, device=section.device, dtype=section.dtype)
+    dispersion, sha256 = section.dispersion, section.sha256
+    if dispersion is not None and sha256 is not None:
+        sha256 = checksum_with_dispersion(sha256, dispersion)
+    return ModelRef(section.name, sha256, device=section.device, dtype=section.dtype, dispersion=dispersion)
 
 
 def further_models(campaign: Campaign) -> dict[str, ModelRef]:
@@ -100,6 +104,8 @@ def choose_corrections(campaign: Campaign, info: ModelInfo, stored_refit: Path |
         return scheme, scheme_warnings(info.level_of_theory, info.corrections, scheme, info.zeros)
     if asked == "auto" and not info.corrections:
         return scheme, [f"no correction scheme is known for model {info.name}: energies are used uncorrected"]
+    if info.dispersion and scheme != "none" and not scheme.startswith(REFIT):
+        return scheme, [without_dispersion(scheme)]
     if info.corrections and scheme != info.corrections and not scheme.startswith(REFIT):
         return scheme, [f"corrections {scheme} were asked for, {info.corrections} is what fits {info.name}"]
     return scheme, []

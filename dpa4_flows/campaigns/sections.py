@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
+from dpa4_core.dispersion.d3 import damping_of
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.schemes import PUBLISHED as SCHEMES
 from dpa4_flows.analysis.schemes import REFIT
@@ -62,6 +63,15 @@ def _model_name(value: str, info: ValidationInfo) -> str:
     if value.startswith("hub:") or not file.endswith(_MODEL_FILE_SUFFIXES):
         return value
     return f"{checked_path(file, info, 'model file')}{mark}{branch}"
+
+
+def _dispersion(value: str) -> str:
+    """The name of a dispersion."""
+    try:
+        damping_of(value)
+    except DPA4Error as error:
+        raise ValueError(str(error)) from None
+    return value
 
 
 def _further_model(value: str, info: ValidationInfo) -> str:
@@ -132,6 +142,9 @@ class ModelSection(Section):
     sha256: str | None = Field(None, description="Refuse any other file; None takes what the registry says")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:0, mps")
     dtype: Literal["float32", "float64"] = "float32"
+    dispersion: Annotated[str, AfterValidator(_dispersion)] | None = Field(
+        None, description="Dispersion that is added, d3bj-pbe; a file without the key has none"
+    )
     threads: int = Field(0, ge=0, description="CPU threads, 0 leaves the choice to torch")
 
 

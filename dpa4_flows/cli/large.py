@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +45,15 @@ class RunOptions:
     as_json: bool
 
 
-def run_task(model: str, settings: dict[str, Any], *, with_forces: bool) -> Task:
+def run_task(model: ModelRef, settings: dict[str, Any], *, with_forces: bool) -> Task:
     """What a run computes; loads the model, whose checksum identifies the results.
 
     Args:
-        model: as on the command line.
+        model: that computes.
         settings: as `dpa4_flows.documents.calculations` makes them.
         with_forces: whether results hold forces.
     """
-    reference = ModelRef(model, dtype=settings["dtype"]).resolve()
+    reference = replace(model, device="auto").resolve()
     return Task(settings["calculation"], reference, settings, with_forces, reference.info().level_of_theory)
 
 

@@ -92,10 +92,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machin
 
 @dataclass(frozen=True)
 class Machine:
-    """Where the model computes, and how precisely."""
+    """Where the model computes, how precisely, and with what added."""
 
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto"
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32"
+    dispersion: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Add dispersion: d3bj-pbe, d3bj-pbesol or d3bj-r2scan.")
+    ] = None
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves the choice to torch.")] = 0
 
     def use_threads(self) -> None:
@@ -105,7 +108,7 @@ class Machine:
 
     def model(self, name: str) -> ModelRef:
         """The model as it computes on this machine, not loaded yet."""
-        return ModelRef(name, device=self.device, dtype=self.dtype)
+        return ModelRef(name, device=self.device, dtype=self.dtype, dispersion=self.dispersion)
 
     def load(self, name: str) -> PotentialLike:
         """The model, ready to compute with the threads that were asked for."""

@@ -266,7 +266,7 @@ def _choose(
     fitting = [
         store
         for store in found
-        if (model is None or model in (store.info.name, store.model.name) or store.info.sha256.startswith(model))
+        if (model is None or model in (store.info.name, store.model.title) or store.info.sha256.startswith(model))
         and (fmax is None or store.relaxation.fmax == fmax)
         and (rattle is None or store.relaxation.rattle == rattle)
     ]

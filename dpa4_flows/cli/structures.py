@@ -168,11 +168,15 @@ def predict(
     if in_folder and is_property_file(model):
         raise typer.BadParameter("a property model writes .extxyz or .json, not a run folder", param_hint="--output")
     if in_folder and output is not None:
-        task = run_task(model, static_settings(dtype=machine.dtype), with_forces=large.forces is not False)
+        task = run_task(
+            machine.model(model), static_settings(dtype=machine.dtype), with_forces=large.forces is not False
+        )
         run_large(files, output, task, large.options(machine, as_json=as_json))
         return
     inputs = read_inputs(files)
     if is_property_file(model):
+        if machine.dispersion is not None:
+            raise typer.BadParameter("a property model has no energy to add to", param_hint="--dispersion")
         machine.use_threads()
         predictor = load_property(model, device=machine.device, dtype=machine.dtype)
         name, unit = predictor.model.config.name, predictor.model.config.unit
@@ -226,7 +230,9 @@ def relax(
     in_folder = large.is_asked(output)
     what = relaxing.settings()
     if in_folder and output is not None:
-        task = run_task(model, relax_settings(dtype=machine.dtype, **what), with_forces=large.forces is True)
+        task = run_task(
+            machine.model(model), relax_settings(dtype=machine.dtype, **what), with_forces=large.forces is True
+        )
         run_large(files, output, task, large.options(machine, as_json=as_json))
         return
     inputs = read_inputs(files)

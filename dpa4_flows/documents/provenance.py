@@ -36,6 +36,7 @@ def provenance(
         model_name=info.name,
         model_sha256=info.sha256,
         level_of_theory=info.level_of_theory,
+        dispersion=info.dispersion,
         zeros=info.zeros,
         undecided=list(info.undecided),
         settings=settings,
@@ -48,4 +49,9 @@ def provenance(
 def energy_frame(model: ModelRef | ModelInfo, correction: str = "none") -> EnergyFrame:
     """The frame of energies that ``model`` computed and to which ``correction`` was applied."""
     info = model.info() if isinstance(model, ModelRef) else model
-    return EnergyFrame(model_sha256=info.sha256, level_of_theory=info.level_of_theory, correction=correction)
+    return EnergyFrame(
+        dispersion=info.dispersion,
+        model_sha256=info.sha256,
+        level_of_theory=info.level_of_theory,
+        correction=correction,
+    )

@@ -30,6 +30,7 @@ class Document(BaseModel):
 class EnergyFrame(Document):
     """What an energy is relative to; energies of different frames never meet on a hull."""
 
+    dispersion: str = Field("", description="Name of the dispersion in the energy; empty for none")
     model_sha256: str = Field(description="SHA-256 of the model file that computed the energy")
     level_of_theory: str = Field(description="Functional and +U policy that the model was trained on")
     correction: str = Field(description="Correction scheme applied: none, MP2020, OMat24, ...")
@@ -41,6 +42,7 @@ class Provenance(Document):
     model_name: str = Field(description="Registry name, path or import path of the potential")
     model_sha256: str = Field(description="SHA-256 of the model file; of the import path for toy potentials")
     level_of_theory: str = Field(description="Functional and +U policy that the model was trained on")
+    dispersion: str = Field("", description="Name of the dispersion that was added to the model; empty for none")
     zeros: dict[str, str] = Field(
         default_factory=dict, description="Elements whose energy zero fine-tuning shifted, each with its data"
     )

@@ -156,7 +156,7 @@ class RunFolder:
         """What a shard says about its origin."""
         return {
             **self.task.identity(),
-            "model_name": self.task.model.name,
+            "model_name": self.task.model.title,
             "level_of_theory": self.task.level_of_theory,
             "code_version": code_version(),
             "fingerprint": self.fingerprint,
@@ -265,8 +265,8 @@ def _refuse_others(run: RunFolder, task: Task, inputs: Sequence[Path]) -> None:
         raise RunFolderError(f"{run.path} holds results of `dpa4 {command}`; {advice}")
     if stored["model_sha256"] != asked["model_sha256"]:
         raise RunFolderError(
-            f"{run.path} holds results of model {run.task.model.name} (sha256 {str(stored['model_sha256'])[:12]}…), "
-            f"not of {task.model.name} ({str(asked['model_sha256'])[:12]}…); {advice}"
+            f"{run.path} holds results of model {run.task.model.title} (sha256 {str(stored['model_sha256'])[:12]}…), "
+            f"not of {task.model.title} ({str(asked['model_sha256'])[:12]}…); {advice}"
         )
     if difference := _difference(stored["settings"], asked["settings"]):
         raise RunFolderError(f"{run.path} holds results with other settings ({difference}); {advice}")

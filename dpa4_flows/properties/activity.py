@@ -207,7 +207,9 @@ class Activity(Property[ActivityDocument]):
         mine = replace(self, reroute=None, adsorption=sites, reference=reference)
         found: ActivityDocument = (yield {"": Ask(mine, rest, model=self.reroute.model)})[""]
         if found.error is not None:
-            words = f"{self.reroute.model.name}, which computes what {crystal.model.name} cannot, fails: {found.error}"
+            words = (
+                f"{self.reroute.model.title}, which computes what {crystal.model.title} cannot, fails: {found.error}"
+            )
             raise PlanError(words, found.error_code or "not_computed")
         words = (
             f"all of {found.reaction} is computed by {found.provenance.model_name} ({found.level_of_theory}), since "

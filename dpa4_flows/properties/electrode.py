@@ -118,7 +118,7 @@ class ElectrodeDocument(AnswerDocument):
             "Volume change",
             "%",
             1,
-            "relative to the discharged volume; no dispersion in the model: layered hosts come apart",
+            "relative to the discharged volume; without dispersion in the model layered hosts come apart",
             short="ΔV",
             goal="zero",
             scale=(0.0, 10.0),  # particles crack beyond about 10
@@ -142,7 +142,7 @@ class ElectrodeDocument(AnswerDocument):
         ),
     ] = Field(None, description="Largest principal stretch of the cell on charging, signed, %")
     volume_change_reliable: bool | None = Field(
-        None, description="False if the charged host fell apart along one axis: no dispersion in the model"
+        None, description="False if the charged host fell apart along one axis and the model has no dispersion"
     )
     host_displacement: Annotated[
         float | None, Quantity("Host displacement", "Å", 2, "largest of a host atom on charging", detail=True)
@@ -216,6 +216,7 @@ class Electrode(Property[ElectrodeDocument]):
                 energy_charged=charged.energy,
                 energy_per_ion_metal=_lowest(self.working_ion, (answers[key] for key in forms)),
                 working_ion=self.working_ion,
+                dispersion=bool(origin.dispersion),
             )
         except ElectrodeError as error:
             raise PlanError(str(error), "no_electrode") from error

@@ -216,7 +216,7 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
     if competing.temperature is not None:
         frame.correction = at_temperature(scheme, competing.temperature)
     found = HullSet(documents=[], errors=[], frame=frame, summary={})
-    found.warnings += scheme_warnings(info.level_of_theory, info.corrections, scheme, info.zeros)
+    found.warnings += scheme_warnings(info.level_of_theory, info.corrections, scheme, info.zeros, info.dispersion)
     rivals, systems = standing.rivals, found.completeness
     for i, crystal in enumerate(together(subject)):
         position = positions.get(i)

@@ -101,6 +101,7 @@ def document_entry(document: RelaxationDocument, scheme: str, entry_id: str) -> 
         entry_id=entry_id,
         model_sha256=document.provenance.model_sha256,
         level_of_theory=document.provenance.level_of_theory,
+        dispersion=document.provenance.dispersion,
         converged=document.converged,
         zeros=document.provenance.zeros,
         undecided=document.provenance.undecided,

@@ -28,6 +28,8 @@ def check_materials_project_scale(info: ModelInfo, scheme: str) -> None:
         DPA4Error: the model was not trained on MPtrj, or its energies would not be corrected by MP2020.
     """
     reason = materials_project_mismatch(info.name, info.level_of_theory, info.corrections)
+    if info.dispersion:
+        reason = f"energies of the Materials Project have no dispersion, those of {info.name} have"
     if reason is not None:
         raise DPA4Error(reason)
     if scheme != SCHEME:
@@ -61,6 +63,7 @@ def materials_project_references(entries: Iterable[ComputedStructureEntry], info
             entry_id=name,
             model_sha256=info.sha256,
             level_of_theory=info.level_of_theory,
+            dispersion=info.dispersion,
             zeros=info.zeros,
             undecided=info.undecided,
         )

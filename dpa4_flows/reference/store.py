@@ -130,7 +130,8 @@ class ReferenceStore:
         if facts is None:
             raise DPA4Error(f"{path} is no library of reference phases; build one with `dpa4 reference build`")
         info = build(ModelInfo, facts, str(path))
-        model = ModelRef(table.get_meta("model_name"), sha256=info.sha256, dtype=settings["dtype"])
+        dtype, dispersion = settings["dtype"], info.dispersion or None
+        model = ModelRef(table.get_meta("model_name"), info.sha256, dtype=dtype, dispersion=dispersion)
         return cls(table, model, Relaxed.of_settings(settings), info)
 
     def key(self, structure: Structure) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from dpa4_flows.analysis.hull_warnings import without_dispersion
 from dpa4_flows.analysis.levels import COBALT, DPA4_NEO_SHA256, SCHEME_ERRORS
 from dpa4_flows.properties.table import Results
 
@@ -36,13 +37,15 @@ def model_caveats(model: Mapping[str, Any], corrections: Collection[str]) -> lis
     theory = str(model.get("level_of_theory", ""))
     with_u = "PBE+U" in theory
     sentences = [_corrections_caveat(name, model) for name in sorted(corrections)] if with_u else []
-    return [*sentences, *theory_caveats(theory), *GENERAL]
+    return [*sentences, *theory_caveats(theory, str(model.get("dispersion", ""))), *GENERAL]
 
 
-def theory_caveats(level_of_theory: str) -> list[str]:
-    """What any number of this level of theory lacks."""
+def theory_caveats(level_of_theory: str, dispersion: str) -> list[str]:
+    """What any number of this level of theory lacks; ``dispersion`` names that in the energies, "" is none."""
     sentences = []
-    if "PBE" in level_of_theory:
+    if dispersion:
+        sentences.append(f"Dispersion was added to the model ({dispersion}): numbers without it do not compare.")
+    elif "PBE" in level_of_theory:
         sentences.append("The model has no dispersion: layers and molecules that it alone holds are bound too weakly.")
     if "PBE+U" in level_of_theory:
         sentences.append(
@@ -63,8 +66,8 @@ def property_caveats(results: Results[Any]) -> list[str]:
     found = [sentence for one in properties for sentence in one.caveats]
     documents = [document for one in results.answers for document in one.documents.values()]
     origins = filter(None, (getattr(document, "provenance", None) for document in documents))
-    for level in dict.fromkeys(origin.level_of_theory for origin in origins):
-        found += theory_caveats(level)
+    for level in dict.fromkeys((origin.level_of_theory, origin.dispersion) for origin in origins):
+        found += theory_caveats(*level)
     return list(dict.fromkeys(found))
 
 
@@ -78,6 +81,8 @@ def _corrections_caveat(scheme: str, model: Mapping[str, Any]) -> str:
             f"{SCHEME_ERRORS[scheme].mean:.2f} eV/atom (mean of 41 compounds). {_ADVICE[scheme]}"
         )
     fitting = str(model.get("corrections") or "")
+    if model.get("dispersion"):
+        return f"{scheme} corrections: {without_dispersion(scheme)}."
     unmeasured = "how well formation energies agree with experiment was not measured for this model."
     if not fitting or fitting == "none":
         return f"{scheme} corrections: whether they fit this model's level of theory is not known, and {unmeasured}"

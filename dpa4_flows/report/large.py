@@ -44,7 +44,7 @@ def write_large_report(run: RunFolder, path: Path) -> None:
         title=run.path.resolve().name,
         kicker=f"dpa4 {COMMANDS[task.calculation]}",
         state="" if summary.complete else f"{summary.n_done:,} of {run.n_structures:,}",
-        summary=f"{run.n_structures:,} structures with {task.model.name}: {theory}.",
+        summary=f"{run.n_structures:,} structures with {task.model.title}: {theory}.",
         tiles=[
             ("done", f"{summary.n_done:,}"),
             ("fine", f"{good:,}"),
@@ -54,14 +54,14 @@ def write_large_report(run: RunFolder, path: Path) -> None:
         ],
         figures=figures,
         tables=_tables(run),
-        caveats=theory_caveats(theory),
+        caveats=theory_caveats(theory, task.model.dispersion or ""),
         facts=[("begun", run.created), ("input", ", ".join(run.inputs)), *_settings(run)],
     )
     write_text(path, page)
 
 
 def _settings(run: RunFolder) -> Sequence[tuple[str, str]]:
-    named = {"model": run.task.model.name, "checksum": run.task.model.sha256, **run.task.settings}
+    named = {"model": run.task.model.title, "checksum": run.task.model.sha256, **run.task.settings}
     return flatten({key.replace("_", " "): value for key, value in named.items()})
 
 

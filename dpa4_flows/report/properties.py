@@ -44,7 +44,7 @@ def write_properties_report(results: Results[Any], path: Path, *, title: str, mo
         title=title,
         kicker="dpa4 compute",
         state="" if n_done == len(results) else f"{n_done:,} of {len(results):,}",
-        summary=f"{words} of {count} with {model.name}.",
+        summary=f"{words} of {count} with {model.title}.",
         tiles=[
             ("structures", f"{len(results):,}"),
             ("failed", f"{len(failed):,}"),
@@ -88,4 +88,4 @@ def _distribution(results: Results[Any], column: QuantityColumn) -> FigureBlock 
 def _facts(results: Results[Any], model: ModelRef) -> list[tuple[str, str]]:
     question = results.question
     settings = {name: plain_settings(one) for name, one in question.kinds.items()}
-    return flatten({"model": model.name, "checksum": model.sha256, "dtype": model.dtype, **settings})
+    return flatten({"model": model.title, "checksum": model.sha256, "dtype": model.dtype, **settings})

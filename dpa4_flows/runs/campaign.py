@@ -247,7 +247,7 @@ def _submit(prepared: PreparedRun, engine: RunningEngine, how: How) -> list[int 
         return ids
     n = len(table.candidates())
     how.watch.remark(
-        f"{name}: {n} candidate{'' if n == 1 else 's'}, model {run.model.name}, corrections {run.corrections}, "
+        f"{name}: {n} candidate{'' if n == 1 else 's'}, model {run.model.title}, corrections {run.corrections}, "
         f"in {prepared.folder}"
     )
     progress = CampaignProgress(run)

@@ -77,7 +77,7 @@ class LargeRun(Run):
         if summary.n_flagged:
             line(f"  {summary.n_flagged:,} deserve a look, see the columns `flags` and `warnings`")
         settings = ", ".join(f"{name} {value}" for name, value in run.task.settings.items())
-        line(f"  model {run.task.model.name} ({str(run.task.model.sha256)[:12]}…), {settings}")
+        line(f"  model {run.task.model.title} ({str(run.task.model.sha256)[:12]}…), {settings}")
         if everyone:
             for row in run.rows(["source", "error", "converged"]):
                 if not row["converged"]:

@@ -164,7 +164,7 @@ class PropertyRun(Run):
             state = "running"
         facts = {
             "properties": results.question.names,
-            "model": model.name,
+            "model": model.title,
             "model_sha256": model.sha256,
             "n_failed": len({failure.name for failure in results.failed}),
             "unconverged": results.unconverged,
