@@ -50,11 +50,11 @@ def as_potential(
     """
     if dispersion is not None:
         base = as_potential(potential, device, dtype, compile)
-        key = (id(base), dispersion)
         with _lock:
-            if key not in _dispersed:
-                _dispersed[key] = with_dispersion(base, dispersion)
-            return _dispersed[key]
+            both = _dispersed.get((id(base), dispersion))
+            if both is None:
+                both = _dispersed[id(base), dispersion] = with_dispersion(base, dispersion)
+            return both
     if not isinstance(potential, str | Path):
         return _of_object(potential)
     name, mark, branch = str(potential).partition("#")

@@ -46,7 +46,7 @@ class SumPotential:
     def compute(self, graph: Graph) -> Output:
         """The sums of energies, forces, virial and stress."""
         one, other = self.base.compute(graph), self.term.compute(graph)
-        total = Output(*(a + b for a, b in zip(one[:5], other[:5], strict=True)))
+        total = Output(*(a + b for a, b in zip(one[:5], other[:5], strict=True)))  # type: ignore[arg-type]
         if one.members is None:
             return total
         added = (values[:, None] for values in (other.energy, other.forces, other.stress))

@@ -197,7 +197,8 @@ def screen(
 def _answered(question: Question, structures: Structures, model: str | ModelRef, **how: Unpack[How]) -> Results[Any]:
     subjects = [Subject.of(one) for one in named_structures(structures)]
     reference = model if isinstance(model, ModelRef) else ModelRef(model)
-    reference = replace(reference, **{name: how[name] for name in ("device", "dtype", "dispersion") if name in how})
+    given_how = {name: how[name] for name in ("device", "dtype", "dispersion") if name in how}
+    reference = replace(reference, **given_how)  # type: ignore[arg-type]
     going = RunHow(ConsoleWatch(quiet=not how.get("progress", False)), how.get("retry_errors", False))
     folder = None if (given := how.get("folder")) is None else Path(given).expanduser()
     return compute_in(folder, question, subjects, reference, going, how.get("max_atoms_per_batch"))

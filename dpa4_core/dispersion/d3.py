@@ -210,7 +210,8 @@ class D3:
         squares = pairs.squares()
         share, fade = _fading(squares, self.reach.count_cutoff, self.reach.count_taper)
         distance = squares.clamp(min=MIN_EDGE_LENGTH**2).sqrt_()
-        radius = sum(self._radius[graph.atomic_numbers[atoms]] for atoms in (pairs.first, pairs.second))
+        radii = self._radius[graph.atomic_numbers]
+        radius = radii[pairs.first] + radii[pairs.second]
         count = torch.sigmoid(_STEEPNESS * (radius[:, :, None] / distance - 1))
         slope = count * (1 - count) * (-0.5 * _STEEPNESS * radius[:, :, None]) / distance**3
         slope *= share

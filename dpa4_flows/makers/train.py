@@ -217,6 +217,8 @@ class FineTuneMaker(TrainMaker):
         self, train_data: str | list[str] | None = None, validation_data: str | list[str] | None = None
     ) -> TrainConfig:
         """The whole configuration of the run; the checksum of the base model is checked."""
+        if self.base.dispersion is not None:
+            raise DPA4Error(f"{self.base.title} cannot be fine-tuned: networks are trained without dispersion, drop it")
         base = self.base.resolve()
         return super(FineTuneMaker, replace(self, base=base)).configuration(train_data, validation_data)
 

@@ -131,10 +131,12 @@ def test_fine_tuning_takes_the_base_from_a_job_and_says_what_it_gained(
     assert "shifted" in document.notes["offsets"]
 
 
-def test_wrong_checksum_of_the_base_is_refused_before_training(trained: TrainingDocument, data: str) -> None:
+def test_wrong_base_is_refused_before_training(trained: TrainingDocument, data: str) -> None:
     wrong = FineTuneMaker(base=ModelRef(trained.model.name, sha256="0" * 64), config={"run": {"steps": 1}})
     with pytest.raises(DPA4Error, match="has sha256"):
         wrong.run(data)
+    with pytest.raises(DPA4Error, match="trained without dispersion, drop it"):
+        FineTuneMaker(base=ModelRef(trained.model.name, dispersion="d3bj-pbe")).run(data)
     with pytest.raises(DPA4Error, match="give it as base='other.dpa4'"):
         FineTuneMaker(config={"base": "other.dpa4"}).run(data)
 
