@@ -130,7 +130,7 @@ def energy_problem(energy: float, n_metal: int, adsorbate: str, limits: Limits =
         )
         return Reason(code="energy_jump", sentence=sentence)
     if abs(energy) > limits.largest:
-        sentence = f"an adsorption energy of {energy:+.1f} eV for {adsorbate} is beyond all that are known"
+        sentence = f"an energy of {energy:+.1f} eV for {adsorbate} is beyond all that are known"
         return Reason(code="implausible_energy", sentence=sentence)
     return None
 

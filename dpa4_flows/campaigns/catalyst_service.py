@@ -125,7 +125,6 @@ SERVICE = Stage(
         "no_dissolution": ReasonKind("dissolution unknown", "at which potential it dissolves is not known"),
         "incomplete_hull": ReasonKind("solids missing", "solids may be missing among what competes in water"),
         "no_ion": ReasonKind("no ion", "no ion of a metal is known"),
-        "plus_u_seam": ReasonKind("refused: +U seam", "a metal has +U in its oxide and not as a metal"),
         "surface_reconstructed": ReasonKind("surface changed", "a surface changed after an atom of it was exchanged"),
         "incomplete": ReasonKind("not converged", "a slab did not reach fmax: its energy is an upper bound"),
         "atom_not_computed": ReasonKind("atom failed", "an atom could not be exchanged or taken out"),

@@ -387,8 +387,8 @@ def _site(
     at = migration(facet.surface, facet.sites, start.site, place)
     document.end, document.end_elements = at.kind, at.elements
     if at.orbit != start.site.orbit:
-        words = f"it went from {start.site.kind} {start.site.elements} to {at.kind} {at.elements}"
-        document.reasons.append(Reason(code="migrated", sentence=words))
+        words = f"it went from {start.site.kind} of {start.site.elements} to {at.kind} of {at.elements}"
+        document.reasons.append(Reason(code="migrated", sentence=words.replace("_", " ")))
     if not end.converged:
         words = f"it did not reach fmax within {end.n_steps} steps: its energy is an upper bound"
         document.reasons.append(Reason(code="incomplete", sentence=words))

@@ -12,7 +12,6 @@ from pymatgen.core import Structure
 from dpa4_core.relax import Relax, RelaxResult, Static
 from dpa4_flows.analysis.anomalies import energy_problem
 from dpa4_flows.analysis.dissolution import dissolved, whole_potential
-from dpa4_flows.analysis.frames import U_VALUES, applies_u, u_state
 from dpa4_flows.analysis.pourbaix import ReferencedIon
 from dpa4_flows.analysis.segregation import surface_atoms
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Steps, checked
@@ -127,27 +126,23 @@ def _metals(crystal: Crystal, ions: Sequence[ReferencedIon]) -> tuple[list[str],
     """Elements whose atoms can be taken out, and what is said of the others.
 
     Raises:
-        PlanError: there are none.
+        PlanError: there are none, or it is no metal.
     """
     composition = crystal.structure.composition
-    seam = applies_u(crystal.info.level_of_theory) and u_state(composition) != "none"
+    if not any(element.is_metal for element in composition.elements):
+        raise PlanError("it holds no metal that could dissolve", "no_metal")
+    if others := [str(element) for element in composition.elements if not element.is_metal]:
+        words = f"the metal of {composition.reduced_formula} leaves together with {', '.join(others)}"
+        raise PlanError(f"{words}: the energy above the stable species in water says whether it lasts", "no_alloy")
     kept, said = [], []
     for element in composition.elements:
         symbol = element.symbol
-        if not element.is_metal:
-            continue
         if dissolved(symbol, ions) is None:
             said.append(Reason(code="no_ion", sentence=f"no ion of {symbol} is known: add one to the file of ions"))
-        elif seam and symbol in U_VALUES:
-            words = (
-                f"{symbol} has +U in {composition.reduced_formula} and not as a metal: what lies between is no energy"
-            )
-            said.append(Reason(code="plus_u_seam", sentence=words))
         else:
             kept.append(symbol)
     if not kept:
-        reason = said[0] if said else Reason(code="no_metal", sentence="it holds no metal that could dissolve")
-        raise PlanError(reason.sentence, reason.code)
+        raise PlanError(said[0].sentence, said[0].code)
     return kept, said
 
 

@@ -112,7 +112,7 @@ def _write_below(figure: go.Figure, text: str) -> None:
         yref="paper",
         x=0.0,
         y=0.0,
-        yshift=-46,
+        yshift=-58,  # below the title of the axis
         xanchor="left",
         yanchor="top",
         align="left",
@@ -120,7 +120,7 @@ def _write_below(figure: go.Figure, text: str) -> None:
         font={"size": 10},
     )
     margin = figure.layout.margin
-    room = 14 * len(lines) + 8
+    room = 14 * len(lines) + 20
     figure.update_layout(margin={"b": (margin.b or 48) + room}, height=(figure.layout.height or 360) + room)
 
 

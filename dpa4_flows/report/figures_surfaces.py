@@ -176,7 +176,9 @@ def _site(name: str, document: AdsorptionDocument, facet: AdsorptionFacet, site:
     height = "" if site.height is None else f", {site.height:.2f} Å above it"
     lines.append(f"{kind}{height}; {_coverage(facet.coverage)}")
     if site.intact:
-        lines.append(f"best of {len(starts)} starts, {sum(one.intact for one in starts)} of them intact")
+        followed = [one for one in starts if "not_followed" not in one.codes]
+        left = f", {len(starts) - len(followed)} left as higher" if len(followed) < len(starts) else ""
+        lines.append(f"best of {len(starts)} starts{left}; {sum(one.intact for one in followed)} intact")
     else:
         same = sum(set(one.codes) == set(site.codes) for one in starts)
         lines.append(f"{same} of {len(starts)} starts, this one from {site.start.replace('_', ' ')}")

@@ -96,14 +96,15 @@ def refusals(name: str, what: str, documents: Mapping[str, Any]) -> list[TableBl
     if not found:
         return []
     found.sort(key=lambda refusal: not refusal.refused)  # stable: by material within each kind
-    heads = ["Material", "Facet", "Adsorbate", "Verdict", "Why", "Remedy"]
+    named = any(isinstance(one, AdsorptionDocument | ActivityDocument) for one in documents.values())
+    heads = ["Material", "Facet", *(["Adsorbate"] if named else []), "Verdict", "Why", "Remedy"]
     theories = list(dict.fromkeys(one.level for one in found))
     several = len(theories) > 1
     rows = [
         [
             one.material,
             one.facet,
-            one.adsorbate,
+            *([one.adsorbate] if named else []),
             badge(one.code.replace("_", " "), good=False) if one.refused else one.code.replace("_", " "),
             one.sentence,
             REMEDIES.get(one.code, "–"),

@@ -134,7 +134,7 @@ def test_the_gallery_shows_the_best_site_and_one_example_of_what_went_wrong_with
     assert picture.title == "H on Cu, bulk (111)" and len(picture.drawings) == 2
     words = " ".join(picture.lines)
     assert all(one in words for one in ("E −0.47 eV", "ΔG −0.23 eV", "hollow fcc of Cu₃", "0.90 Å", "one in 4 surface"))
-    assert "best of 3 starts, 2 of them intact" in words
+    assert "best of 3 starts; 2 intact" in words
     assert [(mark.words, mark.sentence) for mark in picture.marks] == [("migrated", "sentence of migrated")]
     assert other.marks[0].bad and "1 of 3 starts" in " ".join(other.lines) and "−0.90" not in " ".join(other.lines)
     assert "toy (PBE)" in best.caption and "without water" in best.caption
