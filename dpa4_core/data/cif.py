@@ -26,7 +26,7 @@ from dpa4_core.data.cif_symmetry import Symmetry, crystal_family_number, named_o
 from dpa4_core.data.isotopes import ISOTOPE_MASSES
 from dpa4_core.data.operations import Operations
 from dpa4_core.data.star import Block, number, parse_block, shown
-from dpa4_core.data.system import StructureError
+from dpa4_core.data.system import StructureError, partial_occupancy
 
 _LEAST_CONTACT = 0.75
 """Of the sum of covalent radii; settings that bring atoms closer are implausible where another does not."""
@@ -34,6 +34,8 @@ _LEAST_CONTACT = 0.75
 
 def read_block(lines: Sequence[str], *, pymatgen: bool) -> tuple[Any, tuple[str, ...]]:
     """The crystal of the lines of a data block, as a pymatgen Structure or as ase.Atoms, and warnings about it.
+
+    Sites that several elements share, or one and nothing, are in the Structure as they are.
 
     Raises:
         StructureError: why it cannot be computed, one sentence.
@@ -185,10 +187,21 @@ def _atomic_number(element: str) -> int:
 def _pymatgen_structure(table: SiteTable, atoms: Atoms, parameters: Sequence[float]) -> Any:
     core = importlib.import_module("pymatgen.core")
     sites = [table.sites[i] for i in atoms.site]
-    species = [
-        core.Element(site.element) if site.oxidation is None else core.Species(site.element, site.oxidation)
-        for site in sites
-    ]
+
+    def species_of(site: Site) -> Any:
+        return core.Element(site.element) if site.oxidation is None else core.Species(site.element, site.oxidation)
+
+    def shares(row: int) -> Any:
+        """What is in the places of a row: a species, or several with their shares."""
+        if row not in atoms.sharing:
+            return species_of(table.sites[row])
+        found: dict[Any, float] = {}
+        for site in (table.sites[i] for i in atoms.sharing[row]):
+            found[species_of(site)] = found.get(species_of(site), 0.0) + site.occupancy
+        total = max(1.0, sum(found.values()))  # rounding in the file
+        return core.Composition({species: share / total for species, share in found.items()})
+
+    species = [shares(int(row)) for row in atoms.site]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # noble gases have no electronegativity to sort by
         structure = core.Structure(
@@ -202,6 +215,8 @@ def _pymatgen_structure(table: SiteTable, atoms: Atoms, parameters: Sequence[flo
 
 
 def _ase_atoms(table: SiteTable, atoms: Atoms, parameters: Sequence[float]) -> ase.Atoms:
+    for group in atoms.sharing.values():  # which ase.Atoms cannot hold
+        raise StructureError(partial_occupancy((table.sites[i].element, table.sites[i].occupancy) for i in group))
     sites = [table.sites[i] for i in atoms.site]
     crystal = ase.Atoms(
         numbers=[_atomic_number(site.element) for site in sites],

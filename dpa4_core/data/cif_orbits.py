@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from dpa4_core.data.cif_sites import LEAST_TOLERANCE, Site, listed
+from dpa4_core.data.cif_sites import FULL, LEAST_TOLERANCE, Site, listed
 from dpa4_core.data.operations import UNIT, Operations
-from dpa4_core.data.system import StructureError, partial_occupancy
+from dpa4_core.data.system import StructureError
 
 MAX_ATOMS = 200_000
 _SAME = 0.1
@@ -35,6 +36,8 @@ class Atoms:
         site: [n] row of the site that each atom comes from.
         moments: [n, 3] magnetic moments, Cartesian, μB; None without magnetism.
         sizes: atoms by site.
+        sharing: by row of a site all rows that share its places, itself first; only of places that are shared, also
+            with nothing.
         warnings: sentences.
     """
 
@@ -42,6 +45,7 @@ class Atoms:
     site: NDArray[np.int64]
     moments: NDArray[np.float64] | None
     sizes: NDArray[np.int64]
+    sharing: dict[int, tuple[int, ...]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -49,7 +53,7 @@ def expand(sites: Sequence[Site], operations: Operations, cell: NDArray[np.float
     """Every atom of the cell once; a full list of atoms beside the operations is taken as it is.
 
     Raises:
-        StructureError: sites that are partially occupied, that coincide, or that lie beside their own images.
+        StructureError: sites that coincide, or that lie beside their own images.
     """
     if len(sites) * len(operations) > MAX_ATOMS * 48:
         raise StructureError(
@@ -67,17 +71,21 @@ def expand(sites: Sequence[Site], operations: Operations, cell: NDArray[np.float
     fractions, owner = np.vstack(parts), np.repeat(np.arange(len(sites)), sizes)
     if len(fractions) > MAX_ATOMS:
         raise StructureError(f"the cell has {len(fractions)} atoms (limit {MAX_ATOMS})")
-    kept, warnings = _without_repetition(sites, fractions, owner, sizes, cell)
+    kept, sharing, warnings = _without_repetition(sites, fractions, owner, sizes, cell)
     if moved:
         warnings.append(
             f"the coordinates of {listed(moved)} are rounded to few digits; they are taken to be on the special "
             "position next to them"
         )
+    counted = np.bincount(owner[kept], minlength=len(sites))
+    for row, group in sharing.items():
+        counted[list(group)] = counted[row]
     return Atoms(
         fractions=fractions[kept],
         site=owner[kept],
         moments=np.vstack(moments)[kept] if moments else None,
-        sizes=np.bincount(owner[kept], minlength=len(sites)),
+        sizes=counted,
+        sharing=sharing,
         warnings=warnings,
     )
 
@@ -156,8 +164,8 @@ def _without_repetition(
     owner: NDArray[np.int64],
     sizes: NDArray[np.int64],
     cell: NDArray[np.float64],
-) -> tuple[NDArray[np.bool_], list[str]]:
-    """Which atoms to keep: one orbit where a file lists all atoms of it.
+) -> tuple[NDArray[np.bool_], dict[int, tuple[int, ...]], list[str]]:
+    """Which atoms to keep, one orbit where a file lists all atoms of it; which rows share places; and warnings.
 
     Raises:
         StructureError: see `expand`.
@@ -177,15 +185,18 @@ def _without_repetition(
         elif first != second and distance < _SAME:
             together.setdefault(first, set()).add(second)
             together.setdefault(second, set()).add(first)
-    _refuse_partial(sites, together)
+    sharing = _shared_places(sites, together, sizes, cell)
+    members = {row for group in sharing.values() for row in group}
     for row, distance in closest.items():
+        if row in members:  # alternatives, of which an atom takes one
+            continue
         raise StructureError(
             f"the site {sites[row].label} lies {distance:.2f} Å from its own image by symmetry; its coordinates are "
             "rounded or wrong: give the special position, 1/3 as 0.33333"
         )
     drop: set[int] = set()
     for row in sorted(together):
-        if row in drop:
+        if row in drop or row in members:
             continue
         group = sorted({row, *together[row]})
         other = next((i for i in group if sites[i].element != sites[row].element), None)
@@ -200,16 +211,43 @@ def _without_repetition(
                 "listed twice; list each once, or list all atoms of the cell without symmetry"
             )
         drop |= set(group) - {row}
-    kept = ~np.isin(owner, sorted(drop))
+    kept = ~np.isin(owner, sorted(drop | (members - set(sharing))))
     said = "the file lists all atoms beside the symmetry that makes them; each is taken once"
-    return kept, [said] if drop else []
+    return kept, sharing, [said] if drop else []
 
 
-def _refuse_partial(sites: Sequence[Site], together: dict[int, set[int]]) -> None:
+def _shared_places(
+    sites: Sequence[Site], together: dict[int, set[int]], sizes: NDArray[np.int64], cell: NDArray[np.float64]
+) -> dict[int, tuple[int, ...]]:
+    """Rows that share places, by the first of them; a row alone shares them with nothing.
+
+    Raises:
+        StructureError: there is more than one atom at a place, a place is listed twice, or rows lie together in some
+            places only.
+    """
+    found: dict[int, tuple[int, ...]] = {}
+    taken: set[int] = set()
     for row, site in enumerate(sites):
-        if site.occupancy == 1.0:
+        if site.occupancy == 1.0 or row in taken:
             continue
-        shares: dict[str, float] = {}
-        for i in sorted({row, *together.get(row, ())}):
-            shares[sites[i].element] = shares.get(sites[i].element, 0.0) + sites[i].occupancy
-        raise StructureError(partial_occupancy(shares.items()))
+        group = (row, *sorted(together.get(row, set()) - {row}))
+        names, total = listed([sites[i].label for i in group]), sum(sites[i].occupancy for i in group)
+        for i, j in combinations(group, 2):
+            apart = sites[i].fractions - sites[j].fractions
+            if sites[i].element == sites[j].element and np.linalg.norm((apart - np.rint(apart)) @ cell) > _SAME:
+                raise StructureError(
+                    f"the sites {sites[i].label} and {sites[j].label} are the same by symmetry, and partially occupied; "
+                    "list each once, or list all atoms of the cell without symmetry"
+                )
+        if total > 1 + FULL:
+            raise StructureError(
+                f"the sites {names} are in one place, and their occupancies add up to {total:g}; correct them"
+            )
+        if taken.intersection(group) or len({int(sizes[i]) for i in group}) > 1:
+            raise StructureError(
+                f"the sites {names} lie within {_SAME} Å of each other in some places only; give sites that share a "
+                "place the same coordinates"
+            )
+        found[row] = group
+        taken.update(group)
+    return found

@@ -25,7 +25,7 @@ from dpa4_core.data.system import StructureError
 LEAST_TOLERANCE = 1e-4
 """Of fractional coordinates: atoms this close to a special position are on it."""
 _MOST_TOLERANCE = 1e-3
-_FULL = 5e-3
+FULL = 5e-3
 """Occupancies this close to 1 are 1."""
 
 FORMULAS = ("_chemical_formula_sum", "_chemical_formula_structural", "_chemical_formula_moiety")
@@ -99,8 +99,8 @@ def read_sites(block: Block) -> SiteTable:
             continue
         if symbol and several_elements(symbol):
             raise StructureError(
-                f"the site {label} is partially occupied by several elements ({storable(symbol, 40)}); choose an "
-                "ordered arrangement first"
+                f"the site {label} is partially occupied by several elements ({storable(symbol, 40)}); give "
+                "each a row of its own, with its _atom_site_occupancy"
             )
         reading = element_of_type(symbol, allowed) if symbol else element_of_label(label, allowed)
         if reading is None:
@@ -111,7 +111,7 @@ def read_sites(block: Block) -> SiteTable:
         if occupancy == 0:
             table.warnings.append(f"the site {label} has an occupancy of 0 and is left out")
             continue
-        if abs(occupancy - 1) <= _FULL:
+        if abs(occupancy - 1) <= FULL:
             full += [f"{label} ({occupancy:g})"] if occupancy != 1 else []
             occupancy = 1.0
         fractions, tolerance = _coordinates(cell, row, label)
@@ -186,7 +186,7 @@ def _occupancy(value: Value | None, label: str) -> float:
     if value is None:
         return 1.0
     occupancy = number(value)
-    if occupancy is None or not 0 <= occupancy <= 1 + _FULL:
+    if occupancy is None or not 0 <= occupancy <= 1 + FULL:
         raise StructureError(
             f"the occupancy of site {label} is {shown(value.text)}, not a number from 0 to 1; correct it"
         )

@@ -66,7 +66,8 @@ class NamedStructure:
 
     Attributes:
         name: identifier in the file, or the name of the file with the number of the entry if it has several.
-        structure: ase.Atoms, pymatgen Structure or Molecule; None if it could not be read.
+        structure: ase.Atoms, pymatgen Structure or Molecule; None if it could not be read. One whose sites are shared
+            is there beside the error that says so.
         error: why it cannot be used, in one sentence that names the file; None if it can.
         warnings: what to know of its content before using it, one sentence each.
         labels: what its row of a JSON file says of it, by those of `LABELS` that it has.
@@ -77,6 +78,11 @@ class NamedStructure:
     error: str | None = None
     warnings: tuple[str, ...] = ()
     labels: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_disordered(self) -> bool:
+        """Whether several elements, or one and nothing, share a site: an error for all but those who order it."""
+        return not getattr(self.structure, "is_ordered", True)
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def array_problem(system: System) -> str | None:
 def partial_occupancy(species: Iterable[tuple[Any, float]]) -> str:
     """What to say of a site that holds these shares of species."""
     shares = ", ".join(f"{name} {share:g}" for name, share in species)
-    return f"a site is partially occupied ({shares}); choose an ordered arrangement first"
+    return f"a site is partially occupied ({shares}); `dpa4 order FILE` makes ordered cells, which can be computed"
 
 
 def symbol(number: int) -> str:

@@ -18,8 +18,7 @@ from dpa4_core.data.cif import read_block
 from dpa4_core.data.cif_species import element_of_label, element_of_type, parse_formula
 from dpa4_core.data.readers import read_structures
 from dpa4_core.data.star import number, parse_block, split_blocks
-from dpa4_core.data.structures import to_system
-from dpa4_core.data.system import StructureError
+from dpa4_core.data.structures import StructureError, to_system
 
 FCC = "_symmetry_space_group_name_H-M 'F m -3 m'"
 P1 = "_symmetry_space_group_name_H-M 'P 1'"
@@ -212,16 +211,38 @@ def test_occupancy_of_nearly_one_is_one_with_a_warning(occupancy: str) -> None:
 
 @pytest.mark.parametrize(
     ("occupancy", "words"),
-    [("0.5", "partially occupied (O 0.5)"), ("1.2", "occupancy of site O2 is '1.2'"), ("full", "site O2 is 'full'")],
+    [("1.2", "occupancy of site O2 is '1.2'"), ("full", "site O2 is 'full'")],
 )
 def test_other_occupancies_are_refused(occupancy: str, words: str) -> None:
     assert words in refusal(with_column(cif(ROCKSALT, CUBIC, [FCC]), "_atom_site_occupancy", ["1", occupancy]))
 
 
-def test_mixed_site_is_refused_with_both_elements() -> None:
-    sites = ["Li 0 0 0", "Na 0 0 0", "O 0.5 0.5 0.5"]
-    lines = with_column(cif(sites, CUBIC, [FCC]), "_atom_site_occupancy", ["0.4", "0.6", "1"])
-    assert "partially occupied (Li 0.4, Na 0.6)" in refusal(lines)
+SHARED = ["Li 0 0 0", "Na 0 0 0", "O 0.5 0.5 0.5"]
+
+
+def test_shared_sites_are_read_and_refused_by_who_computes() -> None:
+    for occupancies, expected in (
+        (["0.4", "0.6", "1"], {"Li": 1.6, "Na": 2.4, "O": 4}),  # by two elements
+        (["0.4", "0.5", "1"], {"Li": 1.6, "Na": 2.0, "O": 4}),  # and by nothing
+        (["1", "0", "0.5"], {"Li": 4, "O": 2}),
+    ):
+        structure, said = read(with_column(cif(SHARED, CUBIC, [FCC]), "_atom_site_occupancy", occupancies))
+        assert len(structure) == 8 and structure.composition.as_dict() == pytest.approx(expected)
+        assert all("left out" in text for text in said)
+        with pytest.raises(StructureError, match=r"partially occupied .*`dpa4 order FILE`"):
+            to_system(structure)
+
+
+@pytest.mark.parametrize(
+    ("sites", "occupancies", "words"),
+    [
+        (SHARED, ["0.7", "0.6", "1"], "occupancies add up to 1.3"),
+        (["Li 0 0 0", "Li 0 0.5 0.5", "O 0.5 0.5 0.5"], ["0.5", "0.5", "1"], "the same by symmetry"),
+        (["Li 0 0 0", "Na 0.25 0.25 0.262", "Mg 0.25 0.25 0.25"], ["0.5", "0.5", "0.5"], "in some places only"),
+    ],
+)
+def test_shares_that_make_no_sense_are_refused(sites: list[str], occupancies: list[str], words: str) -> None:
+    assert words in refusal(with_column(cif(sites, CUBIC, [FCC]), "_atom_site_occupancy", occupancies))
 
 
 def test_sites_that_coincide_are_refused() -> None:
