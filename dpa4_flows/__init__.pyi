@@ -26,6 +26,7 @@ from dpa4_flows.makers.named import BatchElasticMaker as BatchElasticMaker
 from dpa4_flows.makers.named import BatchElectrodeMaker as BatchElectrodeMaker
 from dpa4_flows.makers.named import BatchEpitaxyMaker as BatchEpitaxyMaker
 from dpa4_flows.makers.named import BatchHeatConductivityMaker as BatchHeatConductivityMaker
+from dpa4_flows.makers.named import BatchOrderingMaker as BatchOrderingMaker
 from dpa4_flows.makers.named import BatchPhononBandsMaker as BatchPhononBandsMaker
 from dpa4_flows.makers.named import BatchPhononMaker as BatchPhononMaker
 from dpa4_flows.makers.named import BatchQuasiHarmonicMaker as BatchQuasiHarmonicMaker
@@ -53,6 +54,7 @@ from dpa4_flows.verbs import epitaxy as epitaxy
 from dpa4_flows.verbs import equation_of_state as equation_of_state
 from dpa4_flows.verbs import heat_conductivity as heat_conductivity
 from dpa4_flows.verbs import hull as hull
+from dpa4_flows.verbs import ordering as ordering
 from dpa4_flows.verbs import phonon_bands as phonon_bands
 from dpa4_flows.verbs import phonons as phonons
 from dpa4_flows.verbs import quasi_harmonic as quasi_harmonic

@@ -36,7 +36,7 @@ from dpa4_flows.documents.stability import StabilityDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
-from dpa4_flows.properties.answers import Question, Subject
+from dpa4_flows.properties.answers import Question
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.defects import Defects
 from dpa4_flows.properties.elastic import Elastic
@@ -45,6 +45,7 @@ from dpa4_flows.properties.epitaxy import Epitaxy
 from dpa4_flows.properties.equation_of_state import EquationOfState
 from dpa4_flows.properties.heat_conductivity import HeatConductivity
 from dpa4_flows.properties.hull import Hull, HullPlace
+from dpa4_flows.properties.ordering import Ordering
 from dpa4_flows.properties.phonon_bands import PhononBands
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic
@@ -131,6 +132,7 @@ hull: Callable[..., Results[HullPlace]] = _function(Hull)
 stability: Callable[..., Results[StabilityDocument]] = _function(Stability)
 electrode = _function(Electrode)
 equation_of_state = _function(EquationOfState)
+ordering = _function(Ordering)
 
 
 def compute(
@@ -195,7 +197,7 @@ def screen(
 
 
 def _answered(question: Question, structures: Structures, model: str | ModelRef, **how: Unpack[How]) -> Results[Any]:
-    subjects = [Subject.of(one) for one in named_structures(structures)]
+    subjects = question.subjects(named_structures(structures))
     reference = model if isinstance(model, ModelRef) else ModelRef(model)
     given_how = {name: how[name] for name in ("device", "dtype", "dispersion") if name in how}
     reference = replace(reference, **given_how)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from dpa4_flows.cli.options import KINDS_OF_FILES, AsJson, BatchMachine, Model, 
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.runs import RetryErrors, interruptible
 from dpa4_flows.compute.relaxed import Relaxed
-from dpa4_flows.properties.answers import Question, Subject
+from dpa4_flows.properties.answers import Question
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.registry import canonical, closest, property_class, property_names
 from dpa4_flows.properties.settings import settings_of, summary
@@ -167,7 +167,7 @@ def compute(
     question.check()
     if not files:
         raise DPA4Error("name the files with the structures after the properties")
-    subjects = [Subject.of(read) for read in read_crystals(files)]
+    subjects = question.subjects(read_crystals(files))
     if plot is not None:
         check_format(plot)
     machine.use_threads()

@@ -16,6 +16,7 @@ from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
 from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
 from dpa4_flows.properties.heat_conductivity import HeatConductivity, HeatConductivityDocument
+from dpa4_flows.properties.ordering import Ordering, OrderingDocument
 from dpa4_flows.properties.phonon_bands import PhononBands, PhononBandsDocument
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic, QuasiHarmonicDocument
@@ -99,3 +100,11 @@ class BatchDefectsMaker(PropertyMaker[DefectsDocument]):
 
     property: Defects = field(default_factory=Defects)
     name: str = "DPA4 defects"
+
+
+@dataclass
+class BatchOrderingMaker(PropertyMaker[OrderingDocument]):
+    """Lowest ordered cells of crystals with shared sites; fields of `PropertyMaker`, settings of `Ordering`."""
+
+    property: Ordering = field(default_factory=Ordering)
+    name: str = "DPA4 ordering"

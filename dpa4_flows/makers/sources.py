@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def structures_of_files(
-    files: Sequence[str], start: int, stop: int | None
+    files: Sequence[str], start: int, stop: int | None, *, takes_disorder: bool = False
 ) -> tuple[list[Structure | Molecule], list[str]]:
     """Structures ``start`` to ``stop`` of all that are in ``files``, and the errors of those that cannot be used.
 
@@ -27,6 +27,7 @@ def structures_of_files(
     Args:
         files: files, archives and folders as `dpa4_core.data.readers.iter_entries` reads them.
         start, stop: numbers in all files together, broken entries included; no ``stop`` is the end.
+        takes_disorder: whether crystals with shared sites are structures, and no errors.
 
     Raises:
         DPA4Error: a file is missing.
@@ -38,7 +39,7 @@ def structures_of_files(
     entries = chain.from_iterable(iter_entries(file) for file in files)
     for entry in islice(entries, start, stop):
         named = entry.read()
-        if named.error is not None:
+        if named.error is not None and not (takes_disorder and named.is_disordered):
             errors.append(f"{entry.source}: {named.error}")
             continue
         for text in named.warnings:

@@ -49,8 +49,10 @@ class Subject:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, read: NamedStructure) -> Subject:
-        """What was read from a file or given as an object."""
+    def of(cls, read: NamedStructure, *, takes_disorder: bool = False) -> Subject:
+        """What was read from a file or given as an object; shared sites are an error, but for who takes them."""
+        if takes_disorder and read.is_disordered:
+            return cls(read.name, read.structure, None, read.warnings)
         if read.error is not None:
             return cls(read.name, None, read.error, read.warnings)
         try:
@@ -117,6 +119,11 @@ class Question:
     def names(self) -> list[str]:
         """Of the properties, as they are asked for by name."""
         return [canonical(property_.name) for property_ in self.properties]
+
+    def subjects(self, read: Iterable[NamedStructure]) -> list[Subject]:
+        """What was read, as it can be asked about."""
+        takes_disorder = all(property_.takes_disorder for property_ in self.properties)
+        return [Subject.of(one, takes_disorder=takes_disorder) for one in read]
 
     @cached_property
     def kinds(self) -> dict[str, Property[Any]]:

@@ -50,7 +50,9 @@ _OURS = {
     "chempots": f"{_HERE}.chemical_potentials:ChemicalPotentials",
     "pourbaix": f"{_HERE}.pourbaix:Pourbaix",
     "follow_modes": f"{_HERE}.modes:FollowedModes",
+    "ordering": f"{_HERE}.ordering:Ordering",
 }
+_ALSO_CALLED = {"order": "ordering"}
 
 
 class UnknownPropertyError(DPA4Error):
@@ -58,8 +60,11 @@ class UnknownPropertyError(DPA4Error):
 
 
 def canonical(name: str) -> str:
-    """The name as it is written in files and Python: ``follow-modes`` and ``follow modes`` are ``follow_modes``."""
-    return name.strip().lower().replace("-", "_").replace(" ", "_")
+    """The name as it is written in files and Python: ``follow-modes`` and ``follow modes`` are ``follow_modes``; ``order``
+    is ``ordering``.
+    """
+    written = name.strip().lower().replace("-", "_").replace(" ", "_")
+    return _ALSO_CALLED.get(written, written)
 
 
 def property_names() -> list[str]:

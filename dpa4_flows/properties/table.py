@@ -24,7 +24,7 @@ from dpa4_flows.structure_files import Computed, write_structures
 
 T = TypeVar("T")
 
-_STRUCTURES = (RELAXED, "relax", "static")
+_STRUCTURES = (RELAXED, "relax", "static", "ordering")
 """Documents that hold the structure that the others are about, the first that is there."""
 _MAX_ROWS = 50  # in a terminal and a notebook
 
