@@ -22,6 +22,7 @@ from dpa4_flows.makers.hull import PourbaixMaker as PourbaixMaker
 from dpa4_flows.makers.named import BatchActivityMaker as BatchActivityMaker
 from dpa4_flows.makers.named import BatchAdsorptionMaker as BatchAdsorptionMaker
 from dpa4_flows.makers.named import BatchDefectsMaker as BatchDefectsMaker
+from dpa4_flows.makers.named import BatchAlloyMaker as BatchAlloyMaker
 from dpa4_flows.makers.named import BatchElasticMaker as BatchElasticMaker
 from dpa4_flows.makers.named import BatchElectrodeMaker as BatchElectrodeMaker
 from dpa4_flows.makers.named import BatchEpitaxyMaker as BatchEpitaxyMaker
@@ -46,6 +47,7 @@ from dpa4_flows.store.jobs import complete_job_store as complete_job_store
 from dpa4_flows.store.table import ResultsTable as ResultsTable
 from dpa4_flows.verbs import activity as activity
 from dpa4_flows.verbs import adsorption as adsorption
+from dpa4_flows.verbs import alloy as alloy
 from dpa4_flows.verbs import compute as compute
 from dpa4_flows.verbs import defects as defects
 from dpa4_flows.verbs import elastic as elastic

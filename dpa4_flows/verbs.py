@@ -36,6 +36,7 @@ from dpa4_flows.documents.stability import StabilityDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
+from dpa4_flows.properties.alloy import Alloy
 from dpa4_flows.properties.answers import Question
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.defects import Defects
@@ -132,6 +133,7 @@ hull: Callable[..., Results[HullPlace]] = _function(Hull)
 stability: Callable[..., Results[StabilityDocument]] = _function(Stability)
 electrode = _function(Electrode)
 equation_of_state = _function(EquationOfState)
+alloy = _function(Alloy)
 ordering = _function(Ordering)
 
 

@@ -12,6 +12,7 @@ from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.defects import Defects
+from dpa4_flows.properties.alloy import Alloy, AlloyDocument
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
 from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
@@ -108,3 +109,11 @@ class BatchOrderingMaker(PropertyMaker[OrderingDocument]):
 
     property: Ordering = field(default_factory=Ordering)
     name: str = "DPA4 ordering"
+
+
+@dataclass
+class BatchAlloyMaker(PropertyMaker[AlloyDocument]):
+    """Alloys of relaxed crystals in quasi-random cells; fields of `PropertyMaker`, settings of `Alloy`."""
+
+    property: Alloy = field(default_factory=Alloy)
+    name: str = "DPA4 alloy"

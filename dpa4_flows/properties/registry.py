@@ -50,6 +50,7 @@ _OURS = {
     "chempots": f"{_HERE}.chemical_potentials:ChemicalPotentials",
     "pourbaix": f"{_HERE}.pourbaix:Pourbaix",
     "follow_modes": f"{_HERE}.modes:FollowedModes",
+    "alloy": f"{_HERE}.alloy:Alloy",
     "ordering": f"{_HERE}.ordering:Ordering",
 }
 _ALSO_CALLED = {"order": "ordering"}

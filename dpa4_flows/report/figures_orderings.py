@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import accumulate, cycle, islice
 
+import numpy as np
+
 from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
 from dpa4_flows.plots.words import first_of
+from dpa4_flows.properties.alloy import AlloyDocument
 from dpa4_flows.properties.ordering import OrderingDocument
 
 _CURVES = 12
@@ -37,3 +40,51 @@ def orderings(documents: Mapping[str, OrderingDocument]) -> list[FigureBlock]:
         )
     words = "Points as computed, lines the lowest so far; first the cells of low electrostatic energy, then swaps."
     return [FigureBlock("orderings", "Ordered cells", f"{words} {first_of(len(found), _CURVES)}".strip(), figure)]
+
+
+def alloys(documents: Mapping[str, AlloyDocument]) -> list[FigureBlock]:
+    """Mixing enthalpy and lattice constant over the composition."""
+    found = {name: document for name, document in documents.items() if document.omega_kj_mol is not None}
+    if not found:
+        return []
+    axis = {"title": "fraction replaced, x", "range": [-0.02, 1.02]}
+    heat = base_figure(xaxis=axis, yaxis={"title": "mixing enthalpy, meV/atom"})
+    lattice = base_figure(xaxis=axis, yaxis={"title": "lattice constant a, Å"})
+    x = np.linspace(0, 1, 60)
+    for (name, document), colour in zip(islice(found.items(), _CURVES), cycle(PALETTE), strict=False):
+        rows = [row for row in document.cells if row.error is None]
+        shape, scale = x * (1 - x), _per_atom(document)
+        first, last = rows[0].a or 0.0, rows[-1].a or 0.0
+        curves = (
+            (heat, [row.mixing_enthalpy_mev for row in rows], scale * shape),
+            (lattice, [row.a for row in rows], (1 - x) * first + x * last - (document.bowing_a or 0.0) * shape),
+        )
+        label = plot_text(f"{name}, {document.substitute}")
+        for figure, points, curve in curves:
+            figure.add_scatter(
+                x=[row.fraction for row in rows],
+                y=points,
+                mode="markers",
+                marker={"color": colour, "size": 7},
+                name=label,
+                legendgroup=name,
+            )
+            line = {"color": colour, "width": 1.5}
+            figure.add_scatter(x=x, y=curve, mode="lines", line=line, legendgroup=name, showlegend=False, name=label)
+        dotted = {"color": colour, "width": 1, "dash": "dot"}
+        lattice.add_scatter(
+            x=[0, 1], y=[first, last], mode="lines", line=dotted, legendgroup=name, showlegend=False, name="Vegard"
+        )
+    more = first_of(len(found), _CURVES)
+    return [
+        FigureBlock("mixing", "Mixing enthalpy", f"Lines: regular solutions Ω x(1−x). {more}".strip(), heat),
+        FigureBlock("vegard", "Lattice constant", f"Dotted: the line of Vegard. {more}".strip(), lattice),
+    ]
+
+
+def _per_atom(document: AlloyDocument) -> float:
+    """Ω in meV per atom, as the enthalpies are: the least squares of the points."""
+    rows = [row for row in document.cells if row.error is None]
+    x = np.array([row.fraction for row in rows])
+    shape = x * (1 - x)
+    return float(shape @ np.array([row.mixing_enthalpy_mev for row in rows]) / (shape @ shape))
