@@ -236,8 +236,8 @@ def _shared_places(
             apart = sites[i].fractions - sites[j].fractions
             if sites[i].element == sites[j].element and np.linalg.norm((apart - np.rint(apart)) @ cell) > _SAME:
                 raise StructureError(
-                    f"the sites {sites[i].label} and {sites[j].label} are the same by symmetry, and partially occupied; "
-                    "list each once, or list all atoms of the cell without symmetry"
+                    f"the sites {sites[i].label} and {sites[j].label} are the same by symmetry, and partly "
+                    "occupied; list each once, or list all atoms of the cell without symmetry"
                 )
         if total > 1 + FULL:
             raise StructureError(

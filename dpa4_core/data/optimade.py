@@ -72,7 +72,9 @@ def _symbol(kind: Mapping[str, Any] | None, name: str) -> tuple[str, float | Non
     occupied = numbers_of(shares, (len(symbols),), f"the concentration of {storable(name, 40)!r}")
     if len(symbols) != 1 or abs(occupied[0] - 1) > 1e-6:
         shown = ", ".join(f"{storable(symbol, 10)} {share:g}" for symbol, share in zip(symbols, occupied, strict=True))
-        raise StructureError(f"a site is partially occupied ({shown}); write an ordered arrangement, or a CIF for `dpa4 order`")
+        raise StructureError(
+            f"a site is partially occupied ({shown}); write an ordered arrangement, or a CIF for `dpa4 order`"
+        )
     if kind.get("attached"):
         raise StructureError(f"atoms without coordinates are attached to {storable(name, 40)!r}; add their sites")
     mass = kind.get("mass")

@@ -1,4 +1,4 @@
-"""Thermodynamics and lattice constants of a substitutional alloy A(1-x)B(x) from energies and cells of a few compositions.
+"""Mixing and lattice constants of a substitutional alloy A(1-x)B(x), from energies and cells of a few compositions.
 
     ΔH(x) = E(x) − (1−x) E(0) − x E(1)  ≈  Ω x (1−x)          regular solution, per mole of the sites that mix
     T_c = Ω / 2R                                              top of its miscibility gap, at x = 1/2
@@ -59,7 +59,7 @@ def regular_solution(fractions: Sequence[float], enthalpies: Sequence[float]) ->
 
 
 def bowing(fractions: Sequence[float], values: Sequence[float], first: float, last: float) -> float:
-    """b of ``values`` = (1−x) first + x last − b x (1−x), by least squares, in the unit of the values."""
+    """B of ``values`` = (1−x) first + x last − b x (1−x), by least squares, in the unit of the values."""
     x = np.array(fractions)
     shape = x * (1 - x)
     below = (1 - x) * first + x * last - np.array(values)

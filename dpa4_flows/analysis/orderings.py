@@ -4,8 +4,8 @@
     for arrangement in candidates(cell, 20, charges=mean_charges(cell)):
         print(cell.degeneracy(arrangement), cell.structure(arrangement))
 
-A *parent* has sites with several species, whose shares add up to one or to less: the rest is vacant. In a supercell each
-share becomes a whole number of atoms, and an *arrangement* says what is on each shared site: an array [n_sites] of
+A *parent* has sites with several species, whose shares add up to one, or to less: the rest is vacant. In a supercell
+each share becomes a whole number of atoms, and an *arrangement* says what is on each shared site: an array [n_sites] of
 numbers of labels. Symmetry of the supercell, its translations among it, makes arrangements equal.
 """
 
@@ -357,8 +357,8 @@ def stated_charges(structure: Structure) -> dict[str, float]:
 class EwaldEnergies:
     """Electrostatic energies of all arrangements of a cell, from one sum: E = Σ_ij q_i A_ij q_j.
 
-    A is the Ewald sum between sites of unit charge, so that an arrangement costs a product of matrices where a sum costs
-    a second.
+    A is the Ewald sum between sites of unit charge, so that an arrangement costs a product of matrices and no sum of
+    its own.
 
     Attributes:
         cell: the cell.
@@ -388,7 +388,7 @@ class EwaldEnergies:
         return np.array([0.0 if name == VACANCY else self.charges[name] for name in self.cell.labels])
 
     def of(self, arrangements: Sequence[Arrangement] | NDArray[np.int8]) -> NDArray[np.float64]:
-        """eV per cell, of each arrangement."""
+        """EV per cell, of each arrangement."""
         q = self.label_charges[np.asarray(arrangements)]
         return np.einsum("ni,ni->n", q @ self._matrix, q) + q @ self._field + self._constant
 
@@ -465,4 +465,3 @@ def candidates(cell: DisorderedCell, number: int, charges: Mapping[str, float], 
                 break
         chosen = list(found.values())
     return Candidates(chosen, None if ewald is None else ewald.of(chosen).tolist(), n_distinct)
-

@@ -4,9 +4,9 @@
     found = quasi_random(cell)
     cell.structure(found.arrangement), found.residual
 
-Correlations are those of pairs, as Warren and Cowley count them: α_k = 1 − P_k(B|A)/x_B, where P_k(B|A) is the share of B
-among the k-th neighbours of A on the sites that are shared. It is 0 in a random alloy, 1 where like atoms are together,
-and below 0 where they avoid each other (A. Zunger et al., Phys. Rev. Lett. 65, 353 (1990)).
+Correlations are those of pairs, as Warren and Cowley count them: α_k = 1 − P_k(B|A)/x_B, where P_k(B|A) is the share of
+B among the k-th neighbours of A on the sites that are shared. It is 0 in a random alloy, 1 where like atoms are
+together, and below 0 where they avoid each other (A. Zunger et al., Phys. Rev. Lett. 65, 353 (1990)).
 """
 
 from __future__ import annotations
@@ -139,4 +139,6 @@ def quasi_random(cell: DisorderedCell, n_shells: int = 6, seed: int = 0) -> Quas
         if best is not None and best[0] < 1e-9:
             break
     assert best is not None
-    return QuasiRandom(best[1], pairs.of(best[1]).tolist(), pairs.shells[0].tolist(), shortest_vector(cell.cell.lattice.matrix))
+    return QuasiRandom(
+        best[1], pairs.of(best[1]).tolist(), pairs.shells[0].tolist(), shortest_vector(cell.cell.lattice.matrix)
+    )

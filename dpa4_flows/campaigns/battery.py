@@ -24,6 +24,7 @@ from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.nearby import NEAR, nearest_compound
 from dpa4_flows.campaigns.battery_upgrade import upgrade
 from dpa4_flows.campaigns.context import Case, Scene
+from dpa4_flows.campaigns.disorder import DISORDER
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL, ZERO_REASONS, CompetingPhases, hull_finding, places
 from dpa4_flows.campaigns.kind import CampaignKind
@@ -432,6 +433,7 @@ BATTERY = CampaignKind(
         ELECTRODE,
         CHARGED_HULL,
     ),
+    front=(DISORDER,),
     ranking={"energy_grav": {}, "energy_above_hull": {"weight": 0.5}, "energy_above_hull_charged": {"weight": 0.5}},
     section=BatterySection,
     upgrade=upgrade,

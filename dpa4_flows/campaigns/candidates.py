@@ -16,11 +16,12 @@ from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.site_conversion import as_pymatgen
 
 
-def read_candidates(files: Iterable[str | Path]) -> list[Candidate]:
+def read_candidates(files: Iterable[str | Path], *, disordered: bool = False) -> list[Candidate]:
     """Candidates of all files in order, ids unique.
 
     Every format of `dpa4_core.data.readers` is read; rows of JSON files may also have ``tags``, ``source`` and
-    ``formula``. A structure that cannot be used becomes a candidate with an error.
+    ``formula``. A structure that cannot be used becomes a candidate with an error, and so does one whose sites are
+    shared, unless ``disordered`` says that somebody orders it.
 
     Raises:
         StructureError: a file is not readable at all.
@@ -36,13 +37,15 @@ def read_candidates(files: Iterable[str | Path]) -> list[Candidate]:
                 other = found[name][1]
                 where = f"twice in {file}" if other == file else f"in {other} and in {file}"
                 raise ConfigError(f"candidate id {name!r} occurs {where}; rename one")
-            found[name] = (_candidate(named, file), file)
+            found[name] = (_candidate(named, file, disordered), file)
     return [candidate for candidate, _ in found.values()]
 
 
-def _candidate(named: NamedStructure, file: Path) -> Candidate:
-    """Candidate with an ordered crystal in pymatgen's form, or with the reason why it has none."""
+def _candidate(named: NamedStructure, file: Path, disordered: bool) -> Candidate:
+    """Candidate with a crystal in pymatgen's form, or with the reason why it has none."""
     structure, error, labels = named.structure, named.error, named.labels
+    if disordered and named.is_disordered:
+        error = None
     if error is None:
         structure = as_pymatgen(structure)
     if error is None and not isinstance(structure, Structure):

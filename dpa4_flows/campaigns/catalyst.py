@@ -24,6 +24,7 @@ from dpa4_flows.analysis.frames import SEAM
 from dpa4_flows.analysis.reactions import reaction_of
 from dpa4_flows.campaigns.catalyst_service import SERVICE
 from dpa4_flows.campaigns.context import Case, Scene
+from dpa4_flows.campaigns.disorder import DISORDER
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL
 from dpa4_flows.campaigns.kind import CampaignKind
@@ -425,5 +426,6 @@ CATALYST = CampaignKind(
         ACTIVITY,
     ),
     further=(SERVICE,),
+    front=(DISORDER,),
     ranking={"mean_from_top": {}, "energy_above_hull": {"weight": 0.5}},
 )

@@ -126,6 +126,8 @@ def campaign_of(data: Mapping[str, Any], folder: Path | None = None) -> Campaign
     stages = section.get("stages")
     if stages is not None and not (isinstance(stages, list) and all(isinstance(name, str) for name in stages)):
         raise ConfigError(f"campaign.stages = {stages!r} should be a list of names of stages")
+    if stages is None and (front := [stage.name for stage in kind.front if stage.name in data]):
+        stages = [*front, *kind.funnel().names]
     funnel = kind.funnel(stages)
     schema = _schema(kind, funnel.stages)
     data = kind.upgrade(dict(data))
@@ -273,7 +275,7 @@ def _sentence(error: ValidationError, schema: type[Section], kind: CampaignKind)
 def _unknown_key(location: tuple[int | str, ...], schema: type[Section], kind: CampaignKind) -> str:
     """Name the closest key that exists, or all of them; of a stage that was left out, say so."""
     *sections, unknown = (str(part) for part in location)
-    for stage, value, _ in Funnel(tuple(dict.fromkeys((*kind.stages, *kind.further)))).values():
+    for stage, value, _ in Funnel(tuple(dict.fromkeys(kind.every))).values():
         if (sections, unknown) == ([], stage.name) or (sections, unknown) == (["ranking"], value):
             what = f"table [{unknown}]" if not sections else f"ranking.{unknown}"
             return f"{what} is about the stage {stage.name!r}, which is not in campaign.stages"

@@ -175,7 +175,7 @@ class Scene:
         everybody = list(ids)
         for start in range(0, len(everybody), _SLICE):
             part = everybody[start : start + _SLICE]
-            candidates = self.table.candidates(part)
+            candidates = self._ordered(self.table.candidates(part))
             verdicts = {name: self.table.stage(name, part) for name in self.stage.needs}
             cases = [Case(self, c, {n: found[c.candidate_id] for n, found in verdicts.items()}) for c in candidates]
             for name in self.stage.needs:
@@ -187,8 +187,23 @@ class Scene:
                 self._load(self.stage.name, computes, cases, computes.keys(self, cases))
             yield from cases
 
+    def _ordered(self, candidates: list[Candidate]) -> list[Candidate]:
+        """The candidates, those whose sites are shared with the cell to which a stage before has ordered them."""
+        found = {candidate.candidate_id: candidate for candidate in candidates}
+        shared = [i for i, candidate in found.items() if candidate.is_disordered]
+        names = self.funnel.names
+        for stage in self.funnel.orders if shared else ():
+            if names.index(stage.name) >= names.index(self.stage.name) or stage.computes is None:
+                continue
+            keys = {i: v.calculation_keys[0] for i, v in self.table.stage(stage.name, shared).items() if v.goes_on}
+            documents = stage.computes.documents(self.table, keys.values())
+            for i, key in keys.items():
+                structure = getattr(documents[key], "structure", None)
+                found[i] = found[i].model_copy(update={"structure": structure})
+        return list(found.values())
+
     def _load(self, stage: str, computes: Computation, cases: list[Case], keys: Mapping[str, str]) -> None:
-        """Give the cases the documents that a stage has computed of them."""
+        """Give the cases the documents that a stage has computed of them, as far as it computes something of each."""
         stored = computes.documents(self.table, keys.values())
         if missing := [i for i, key in keys.items() if key not in stored]:
             raise ResultsError(
@@ -196,7 +211,8 @@ class Scene:
                 "start the run again"
             )
         for case in cases:
-            case.keys[stage], case.documents[stage] = keys[case.id], stored[keys[case.id]]
+            if case.id in keys:
+                case.keys[stage], case.documents[stage] = keys[case.id], stored[keys[case.id]]
 
     def verdicts(self) -> Iterator[StageResult]:
         """Judge everybody who enters, one after the other where the stage does not look at all at once."""

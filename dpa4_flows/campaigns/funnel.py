@@ -61,6 +61,11 @@ class Funnel:
                 found.append(stage)
         return found
 
+    @cached_property
+    def orders(self) -> list[Stage]:
+        """The stages that order candidates whose sites are shared."""
+        return [stage for stage in self.stages if stage.computes is not None and stage.computes.gives_structures]
+
     def title(self, name: str) -> str:
         return self._by_name[name].title if name in self._by_name else name.replace("_", " ").capitalize()
 

@@ -32,6 +32,7 @@ class CampaignKind:
         stages: those of a campaign whose file names none, in their order.
         ranking: what counts by default: goal, weight, ... by name of the value, see `ObjectiveSection`.
         further: stages that a file may add.
+        front: stages that a table of their name in a file puts before all others.
         section: the table ``[campaign]``.
         upgrade: turns the content of a campaign file of before, or that of a stored run, into that of today.
     """
@@ -40,8 +41,14 @@ class CampaignKind:
     stages: tuple[Stage, ...]
     ranking: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     further: tuple[Stage, ...] = ()
+    front: tuple[Stage, ...] = ()
     section: type[CampaignSection] = CampaignSection
     upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict
+
+    @property
+    def every(self) -> tuple[Stage, ...]:
+        """All that a file may name."""
+        return (*self.front, *self.stages, *self.further)
 
     def funnel(self, names: list[str] | None = None) -> Funnel:
         """The stages ``names``, each of this kind or ``package.module:STAGE``; by default those of this kind.
@@ -51,7 +58,7 @@ class CampaignKind:
         """
         if names is None:
             return Funnel(self.stages)
-        known = {stage.name: stage for stage in (*self.stages, *self.further)}
+        known = {stage.name: stage for stage in self.every}
         found = [known[name] if name in known else self._imported(name, list(known)) for name in names]
         if not found:
             raise ConfigError("campaign.stages is empty; name at least one stage, or leave the key out")

@@ -172,10 +172,13 @@ def _pass(
         scene = scene_of(run, stage.name, table)
         scene.known_elements = elements
         if stage in funnel.computing:
-            ids = scene.ids() if ids is None else ids
-            found = _work(scene, ids, stores)
+            entering = scene.ids() if ids is None else ids
+            found = _work(scene, entering, stores)
             work += [found] if found.n_structures or not found.at_most else []
-        elif ids is None:
+            if found.n_structures or stage not in funnel.orders:
+                ids = entering
+                continue
+        if ids is None:
             write_verdicts(table, stage.name, scene.verdicts())
             rejected += [verdict for verdict in table.stage(stage.name).values() if not verdict.goes_on]
     if ids is None:

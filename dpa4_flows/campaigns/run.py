@@ -206,7 +206,7 @@ def read_inputs(
     ``elements``: atomic numbers that the model knows.
     """
     campaign = run.campaign
-    candidates = read_candidates(campaign.campaign.candidates)
+    candidates = read_candidates(campaign.campaign.candidates, disordered=bool(campaign.funnel.orders))
     if campaign.competition is None:
         return candidates, {}, {}, input_checksums(campaign)
     systems = {chemical_system(structure_of_fields(c.structure)) for c in candidates if c.structure is not None}

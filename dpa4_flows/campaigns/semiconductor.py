@@ -21,6 +21,7 @@ from pydantic import Field
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.campaigns.context import Case, Scene
+from dpa4_flows.campaigns.disorder import DISORDER
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL
 from dpa4_flows.campaigns.kind import CampaignKind
@@ -33,6 +34,7 @@ from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import Crystal, Property
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.stability import ElasticPart, FollowedPart, PhononPart, StabilityPart
+from dpa4_flows.properties.alloy import NOTHING_TO_REPLACE, Alloy, AlloyDocument
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
 from dpa4_flows.properties.heat_conductivity import HeatConductivity, HeatConductivityDocument
@@ -119,6 +121,7 @@ _TABLES: Mapping[str, type[Section]] = {
     "heat": section_of(HeatConductivity(), without=("model", "elastic", "quasi_harmonic", "method", "scattering")),
     "scattering": section_of(PhononScattering(), without=("model",)),
     "epitaxy": section_of(Epitaxy(), without=("model", "elastic", "relaxation")),
+    "alloy": section_of(Alloy(), without=("model",)),
 }
 """Tables of the campaign file; several stages share those of what they are made of."""
 
@@ -149,6 +152,10 @@ def _heat(scene: Scene) -> HeatConductivity:
 
 def _scattering(scene: Scene) -> PhononScattering:
     return PhononScattering(**_given(scene, "scattering"))
+
+
+def _alloy(scene: Scene) -> Alloy:
+    return Alloy(**_given(scene, "alloy"))
 
 
 def _epitaxy(scene: Scene) -> Epitaxy:
@@ -315,6 +322,29 @@ EPITAXY = Stage(
 )
 DEFECTS = defects_stage(followed)
 
+
+@dataclass(frozen=True)
+class Alloys(FromTables):
+    """Alloys of the candidates that hold the element which is replaced; others pass without numbers."""
+
+    def failed(self, case: Case) -> Finding | None:
+        nothing = getattr(case.found, "error_code", None) == NOTHING_TO_REPLACE
+        return finding(case, [], answered=False) if nothing else super().failed(case)
+
+
+ALLOY = Stage(
+    name="alloy",
+    title="Alloy",
+    quantities=AlloyDocument,
+    reasons={
+        "not_random": ReasonKind("not random", "the cells of the alloy are too small to be uncorrelated"),
+        "not_regular": ReasonKind("not regular", "the alloy is no regular solution: its miscibility is doubtful"),
+        "cell_failed": ReasonKind("a composition failed", "one composition of the alloy has no energy"),
+    },
+    needs=("at_rest", "modes"),
+    computes=Alloys(Alloy(), of="alloys", crystal=followed, made=_alloy, names=("alloy",)),
+)
+
 SEMICONDUCTOR = CampaignKind(
     name="semiconductor",
     stages=(
@@ -331,7 +361,8 @@ SEMICONDUCTOR = CampaignKind(
         HEAT,
         EPITAXY,
     ),
-    further=(SCATTERING, DEFECTS),
+    further=(SCATTERING, DEFECTS, ALLOY),
+    front=(DISORDER,),
     ranking={"energy_above_hull": {}, "strain_percent": {"weight": 0.5}},
     section=SemiconductorSection,
     upgrade=with_preset,

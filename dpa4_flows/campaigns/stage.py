@@ -29,11 +29,13 @@ class Computation(ABC):
     Attributes:
         of: what is computed, in words: ``charged hosts``.
         judges: whether each candidate has one calculation of its own here, whose document its verdict is about.
+        gives_structures: whether the structures of its documents stand for the input of the candidates that have one.
         reasons: kinds of the reasons that `failed` gives, by code.
     """
 
     reasons: ClassVar[Mapping[str, ReasonKind]] = {}
     judges: ClassVar[bool] = False
+    gives_structures: ClassVar[bool] = False
     of: str
 
     @property

@@ -251,7 +251,7 @@ def _campaign_library(campaign: Campaign) -> Path | None:
 
 
 def _campaign_systems(campaign: Campaign) -> list[str]:
-    candidates = read_candidates(campaign.campaign.candidates)
+    candidates = read_candidates(campaign.campaign.candidates, disordered=bool(campaign.funnel.orders))
     return sorted({chemical_system(structure_of_fields(c.structure)) for c in candidates if c.structure is not None})
 
 

@@ -183,6 +183,12 @@ class Candidate(Document):
     warnings: list[str] = Field(default_factory=list, description="What its file made doubtful, one sentence each")
     error: str | None = Field(None, description="Why it cannot be used, one sentence")
 
+    @property
+    def is_disordered(self) -> bool:
+        """Whether several elements, or one and nothing, share a site of it."""
+        sites = () if self.structure is None else self.structure["sites"]
+        return any(len(site["species"]) > 1 or site["species"][0].get("occu", 1) < 1 for site in sites)
+
 
 class StageResult(Document):
     """What one stage of a funnel decided about one candidate. Nothing is ever deleted: a rejected candidate keeps

@@ -97,9 +97,7 @@ class PropertyMaker(Maker, Generic[D]):
         results = None if table is None else open_for_job(table, shared=self.shared_table)
         errors: list[str] = []
         if files is not None:
-            wanted, errors = structures_of_files(
-                files, start, stop, takes_disorder=self.property.takes_disorder
-            )
+            wanted, errors = structures_of_files(files, start, stop, takes_disorder=self.property.takes_disorder)
             for error in errors:
                 logger.warning("not computed: %s", error)
         else:

@@ -148,7 +148,9 @@ class Alloy(Property[AlloyDocument]):
         end = parent.copy()
         end.replace_species({old: new})
         ends = yield {"0": Relax(parent, self._options()), "1": Relax(end, self._options())}
-        rest = [checked(ends[name], f"the relaxation of {formula}") for name, formula in zip("01", (old, new), strict=True)]
+        rest = [
+            checked(ends[name], f"the relaxation of {formula}") for name, formula in zip("01", (old, new), strict=True)
+        ]
         lattices = [result.structure.lattice.matrix for result in rest]
         starts = []
         for one in cells:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
+from pymatgen.core import Structure
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import Relax, RelaxOptions, RelaxResult, Static
@@ -29,6 +30,7 @@ from dpa4_flows.analysis.orderings import (
     stated_charges,
 )
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, Request, Steps
+from dpa4_flows.documents.calculations import RATTLE, rattled
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
@@ -53,9 +55,13 @@ class OrderedCell(Document):
     ewald_above_lowest_mev: float | None = Field(
         None, description="Electrostatic energy of point charges, above the lowest of all, meV/atom"
     )
-    degeneracy: int = Field(description="Arrangements of the supercell that are equal to it by symmetry, itself counted")
+    degeneracy: int = Field(
+        description="Arrangements of the supercell that are equal to it by symmetry, itself counted"
+    )
     converged: bool | None = Field(None, description="Whether the relaxation reached fmax; null without one")
-    structure: dict[str, Any] | None = Field(None, description="Relaxed, a pymatgen dictionary; null without relaxation")
+    structure: dict[str, Any] | None = Field(
+        None, description="Relaxed, a pymatgen dictionary; null without relaxation"
+    )
     error: str | None = Field(None, description="Why a calculation of it failed, one sentence")
 
 
@@ -77,12 +83,14 @@ class OrderingDocument(AnswerDocument):
     n_tried: Annotated[int, Quantity("Cells tried", digits=0)] = Field(
         0, description="Distinct cells whose energy was computed"
     )
-    n_distinct: Annotated[int | None, Quantity("Distinct cells", digits=0, note="empty where too many to count")] = Field(
-        None, description="Distinct arrangements of this supercell; null where there are too many to count"
+    n_distinct: Annotated[int | None, Quantity("Distinct cells", digits=0, note="empty where too many to count")] = (
+        Field(None, description="Distinct arrangements of this supercell; null where there are too many to count")
     )
     settled: Annotated[
         bool | None, Quantity("Settled", note="whether the last half of the search found nothing lower")
-    ] = Field(None, description="Whether all distinct cells were tried, or half of the swaps went by without a lower one")
+    ] = Field(
+        None, description="Whether all distinct cells were tried, or half of the swaps went by without a lower one"
+    )
     lowest_found_at: int | None = Field(None, description="Number of the calculation that found the lowest cell")
     n_arrangements: float | None = Field(None, description="Arrangements of this supercell, equal ones too")
     n_atoms: Annotated[int | None, Quantity("Atoms", digits=0, detail=True)] = Field(
@@ -155,10 +163,13 @@ class Ordering(Property[OrderingDocument]):
         self._options()
 
     def _options(self, **changes: Any) -> RelaxOptions:
-        return RelaxOptions(**{"fmax": self.fmax, "max_steps": self.max_steps, "check_minimum": False} | changes)
+        return RelaxOptions(**{"fmax": self.fmax, "max_steps": self.max_steps} | changes)
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:
-        size = len(self.cell_of(crystal).cell)
+        try:
+            size = len(self.cell_of(crystal).cell)
+        except PlanError:  # its document says why
+            return 0, 0
         n = self.n_candidates + self.replicas * self.steps * len(self.temperatures_k) + self.n_relaxed
         return n, n * size
 
@@ -196,7 +207,7 @@ class Ordering(Property[OrderingDocument]):
         if not lowest:
             raise PlanError(f"no ordered cell could be computed: {next(iter(search.errors.values()))}", "not_computed")
         answers = yield {
-            str(i): Relax(cell.structure(search.arrangements[name]), self._options()) for i, name in enumerate(lowest)
+            str(i): Relax(_pushed(cell, search.arrangements[name]), self._options()) for i, name in enumerate(lowest)
         }
         ends = {name: answers[str(i)] for i, name in enumerate(lowest)}
         had_room(ends.values())
@@ -234,8 +245,9 @@ class Ordering(Property[OrderingDocument]):
         )
 
     def _request(self, cell: DisorderedCell, arrangement: Arrangement) -> Request:
-        structure = cell.structure(arrangement)
-        return Relax(structure, self._options(max_steps=self.relax_steps)) if self.relax_steps else Static(structure)
+        if self.relax_steps:
+            return Relax(_pushed(cell, arrangement), self._options(max_steps=self.relax_steps, check_minimum=False))
+        return Static(cell.structure(arrangement))
 
     def _swaps(self, search: _Search, n_distinct: int | None) -> Steps[int]:
         """Simulated annealing of all replicas at once; returns the number of swaps."""
@@ -262,7 +274,7 @@ class Ordering(Property[OrderingDocument]):
 
 @dataclass
 class _Search:
-    """Energies of the distinct arrangements that were tried, eV per cell, in their order; infinite for one that failed."""
+    """Energies of the distinct arrangements tried so far, eV per cell, in their order; one that failed has infinity."""
 
     cell: DisorderedCell
     request: Any
@@ -289,7 +301,16 @@ class _Search:
 
     def lowest(self) -> list[bytes]:
         """Those that have an energy, the lowest first."""
-        return sorted((n for n, energy in self.energies.items() if math.isfinite(energy)), key=self.energies.__getitem__)
+        return sorted(
+            (n for n, energy in self.energies.items() if math.isfinite(energy)), key=self.energies.__getitem__
+        )
+
+
+def _pushed(cell: DisorderedCell, arrangement: Arrangement) -> Structure:
+    """Off the symmetry of the parent, on top of which a relaxation would stay."""
+    pushed = rattled(cell.structure(arrangement), RATTLE)
+    assert isinstance(pushed, Structure), "a crystal is no molecule"
+    return pushed
 
 
 def _rows(

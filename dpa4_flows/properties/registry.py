@@ -61,9 +61,7 @@ class UnknownPropertyError(DPA4Error):
 
 
 def canonical(name: str) -> str:
-    """The name as it is written in files and Python: ``follow-modes`` and ``follow modes`` are ``follow_modes``; ``order``
-    is ``ordering``.
-    """
+    """The name in files and Python: ``follow-modes`` is ``follow_modes``, and so is ``follow modes``."""
     written = name.strip().lower().replace("-", "_").replace(" ", "_")
     return _ALSO_CALLED.get(written, written)
 

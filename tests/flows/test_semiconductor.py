@@ -29,7 +29,9 @@ def dpa4(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200", "TERM": "dumb"})
 
 
-def written(folder: Path, crystals: dict[str, Structure], **campaign: Any) -> Path:
+def written(
+    folder: Path, crystals: dict[str, Structure], tables: dict[str, dict[str, Any]] | None = None, **campaign: Any
+) -> Path:
     rows = [{"id": name, "structure": crystal.as_dict()} for name, crystal in crystals.items()]
     (folder / "crystals.json").write_text(json.dumps(rows))
     content: dict[str, dict[str, Any]] = {
@@ -50,7 +52,9 @@ def written(folder: Path, crystals: dict[str, Structure], **campaign: Any) -> Pa
         "epitaxy": {"substrates": ["magnesia"], "max_area": 40.0},
         "defects": {"kinds": ["vacancy", "substitution"], "dopants": ["Ca"], "min_length": 4.0, "n_starts": 1},
         "hull": NO_BUNDLE | {"energy_above_hull": {"max": 9.0}},
-    }
+    } | (tables or {})
+    if tables:  # of other stages
+        content = {name: table for name, table in content.items() if name in (*tables, "campaign", "model", "relax")}
     (folder / "campaign.toml").write_text(toml_text(content))
     return folder / "campaign.toml"
 
