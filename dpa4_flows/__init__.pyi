@@ -21,8 +21,8 @@ from dpa4_flows.makers.hull import HullComparisonMaker as HullComparisonMaker
 from dpa4_flows.makers.hull import PourbaixMaker as PourbaixMaker
 from dpa4_flows.makers.named import BatchActivityMaker as BatchActivityMaker
 from dpa4_flows.makers.named import BatchAdsorptionMaker as BatchAdsorptionMaker
-from dpa4_flows.makers.named import BatchDefectsMaker as BatchDefectsMaker
 from dpa4_flows.makers.named import BatchAlloyMaker as BatchAlloyMaker
+from dpa4_flows.makers.named import BatchDefectsMaker as BatchDefectsMaker
 from dpa4_flows.makers.named import BatchElasticMaker as BatchElasticMaker
 from dpa4_flows.makers.named import BatchElectrodeMaker as BatchElectrodeMaker
 from dpa4_flows.makers.named import BatchEpitaxyMaker as BatchEpitaxyMaker

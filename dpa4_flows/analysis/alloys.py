@@ -77,7 +77,7 @@ def mean_lattice(parent: Structure, matrix: NDArray[np.int64], relaxed: Lattice)
         matrix: [3, 3], rows of the supercell in terms of those of the parent.
         relaxed: lattice of the supercell.
     """
-    cell = (parent.lattice.matrix, parent.frac_coords, [site.specie.Z for site in parent])
+    cell = (parent.lattice.matrix.tolist(), parent.frac_coords.tolist(), [site.specie.Z for site in parent])
     found = spglib.get_symmetry_dataset(cell, symprec=_SYMPREC)
     if found is None:
         raise ValueError(f"no space group of {parent.formula} found within {_SYMPREC} Å")

@@ -11,8 +11,8 @@ from dpa4_flows.documents.surfaces import AdsorptionDocument
 from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
-from dpa4_flows.properties.defects import Defects
 from dpa4_flows.properties.alloy import Alloy, AlloyDocument
+from dpa4_flows.properties.defects import Defects
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
 from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument

@@ -47,7 +47,7 @@ class OrderedCell(Document):
 
     number: int = Field(description="Place in the order in which they were computed")
     energy_above_lowest_mev: float | None = Field(
-        None, description="In the cell of the input, above the lowest of all, meV/atom; null if it failed"
+        None, description="As the search computed it, above the lowest of all, meV/atom; null if it failed"
     )
     relaxed_above_lowest_mev: float | None = Field(
         None, description="Relaxed, above the lowest of the relaxed ones, meV/atom; null if it was not relaxed"
@@ -79,7 +79,7 @@ class OrderingDocument(AnswerDocument):
     ] = Field(None, description="Relaxed energy of the second lowest cell above that of the lowest, meV/atom")
     spread_mev: Annotated[
         float | None, Quantity("Spread", "meV/atom", 1, "standard deviation over all cells that were tried")
-    ] = Field(None, description="Standard deviation of the energies of all cells that were tried, unrelaxed, meV/atom")
+    ] = Field(None, description="Standard deviation of the energies of the search, meV/atom")
     n_tried: Annotated[int, Quantity("Cells tried", digits=0)] = Field(
         0, description="Distinct cells whose energy was computed"
     )
@@ -121,7 +121,8 @@ class Ordering(Property[OrderingDocument]):
         replicas: searches side by side, from the lowest of these.
         temperatures_k: of the swaps one after the other, K, for the energy of the whole cell.
         steps: swaps of each replica at each temperature.
-        relax_steps: optimiser steps of each cell in the search; 0 takes it as it is, which is cheaper by as many times.
+        relax_steps: optimiser steps of each cell in the search. As it is, with 0, a cell with the bond lengths of the
+            parent ranks badly: ions move by more than orders differ.
         n_relaxed: lowest cells that are relaxed in the end.
         fmax: eV/Å, of these relaxations.
         max_steps: optimiser steps of these relaxations.
@@ -140,8 +141,8 @@ class Ordering(Property[OrderingDocument]):
     n_candidates: int = 20
     replicas: int = 4
     temperatures_k: tuple[float, ...] = (4000.0, 2000.0, 1000.0, 500.0)
-    steps: int = 6
-    relax_steps: int = 0
+    steps: int = 4
+    relax_steps: int = 8
     n_relaxed: int = 5
     fmax: float = 0.02
     max_steps: int = 500

@@ -21,7 +21,8 @@ def orderings(documents: Mapping[str, OrderingDocument]) -> list[FigureBlock]:
     if not found:
         return []
     figure = base_figure(
-        xaxis={"title": "cells tried"}, yaxis={"title": "above the lowest, unrelaxed, meV/atom", "rangemode": "tozero"}
+        xaxis={"title": "cells tried"},
+        yaxis={"title": "above the lowest, in the search, meV/atom", "rangemode": "tozero"},
     )
     for (name, document), colour in zip(islice(found.items(), _CURVES), cycle(PALETTE), strict=False):
         rows = sorted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 from pathlib import Path
@@ -10,11 +11,14 @@ import numpy as np
 import pytest
 from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Lattice, Structure
+from scipy.stats import spearmanr
 from test_semiconductor import dpa4, written
 from toy_campaign import MORSE, layered, rocksalt
 
 from dpa4_core.data.readers import read_structures
 from dpa4_core.errors import DPA4Error
+from dpa4_core.predict import predict
+from dpa4_flows.analysis import orderings, sqs
 from dpa4_flows.analysis.alloys import bowing, mean_lattice, regular_solution
 from dpa4_flows.analysis.orderings import (
     EwaldEnergies,
@@ -84,7 +88,8 @@ def test_sites_of_other_shares_keep_their_own_atoms() -> None:
             assert {cell.labels[i] for i in arrangement[pool.sites]} in ({"Al", "Cu"}, {"Mg", "Zn"})
 
 
-def test_electrostatic_energies_are_those_of_a_sum_for_each_cell() -> None:
+def test_electrostatic_energies_are_those_of_a_sum_for_each_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orderings, "_SWAPS", 100)
     cell = disordered_cell(HALF, max_atoms=24)
     charges = mean_charges(cell)
     assert charges == {"Li": 1.0, "Ni": 3.5, "O": -2.0}
@@ -134,7 +139,7 @@ def test_the_lowest_ordered_cell_of_a_file_is_found_and_written(tmp_path: Path) 
     files = (tmp_path / "half.cif", tmp_path / "full.cif")
     refused = dpa4("relax", files[0], "--model", MORSE)
     assert refused.exit_code == 1 and "`dpa4 order FILE` makes ordered cells" in refused.stderr
-    small = ("--max-atoms", "24", "--n-candidates", "1", "--n-relaxed", "2", "--max-steps", "60")
+    small = ("--max-atoms", "24", "--n-candidates", "1", "--n-relaxed", "2", "--max-steps", "60", "--relax-steps", "0")
     found = dpa4("order", *files, "--model", MORSE, "-o", tmp_path / "run", "--json", *small)
     assert found.exit_code == 3, found.stderr
     half, full = (row["ordering"] for row in json.loads(found.stdout))
@@ -151,7 +156,10 @@ def test_the_lowest_ordered_cell_of_a_file_is_found_and_written(tmp_path: Path) 
 
 def test_one_call_gives_every_composition_between_full_and_empty() -> None:
     contents = (0.0, 0.5, 1.0)
-    asks = [(x, Ask(Ordering(ion="Li", content=x, max_atoms=8, n_relaxed=1), Crystal(layered("Ni")))) for x in contents]
+    asks = [
+        (x, Ask(Ordering(ion="Li", content=x, max_atoms=8, n_relaxed=1, relax_steps=2), Crystal(layered("Ni"))))
+        for x in contents
+    ]
     found = dict(compute(asks, TOY))
     assert [found[x].formula for x in contents] == ["NiO2", "Li(NiO2)2", "LiNiO2"]
     assert all(found[x].error is None and found[x].settled for x in contents)
@@ -178,7 +186,7 @@ def test_a_campaign_orders_what_shares_sites_where_its_file_says_so(tmp_path: Pa
     """One that cannot be ordered leaves alone; without the table both do."""
     shared_site = Structure(Lattice.cubic(2.6), [{"Mg": 0.5, "Ca": 0.5}], [[0, 0, 0]])
     crystals = {"MgO": rocksalt("Mg"), "mixed": shared_site, "large": HALF}
-    small = {"max_atoms": 2, "n_relaxed": 1, "max_steps": 100}
+    small = {"max_atoms": 2, "n_relaxed": 1, "max_steps": 100, "relax_steps": 0}
     stages = {"stages": ["disorder", "sanity", "relax"]}
     file = written(tmp_path, crystals, {"disorder": small}, **stages)
     plan = json.loads(dpa4("screen", file, "--dry-run", "--json").stdout)
@@ -211,16 +219,18 @@ def test_a_table_disorder_puts_the_stage_before_all_others(tmp_path: Path) -> No
 # ---- alloys
 
 
-def test_a_quasi_random_cell_has_the_correlations_of_a_random_alloy() -> None:
+def test_a_quasi_random_cell_has_the_correlations_of_a_random_alloy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqs, "_SWAPS", 300)
     cell = disordered_cell(shared(COPPER, "Cu", "Au", 0.5), max_atoms=16)
     found = quasi_random(cell, n_shells=3)
     pairs = PairCorrelations(cell, 3)
     assert found.distances == pytest.approx([3.6 / 2**0.5, 3.6, 3.6 * 1.5**0.5], abs=1e-6)
     assert pairs.shells[1].sum(axis=2)[:, 0].tolist() == [12, 6, 24]
     assert found.residual < 0.12  # 0 cannot be had with 16 atoms
-    halves = cell.cell.frac_coords[cell.shared, 0]
-    unmixed = (halves >= np.sort(halves)[8]).astype(np.int8)
-    assert unmixed.sum() == 8 and min(pairs.of(unmixed)[:2]) > 0.1  # like atoms are together
+    alloy = cell.structure(found.arrangement)
+    near = [alloy.get_neighbors(site, 2.7) for site in alloy if site.specie.symbol == "Cu"]
+    gold = np.mean([other.specie.symbol == "Au" for others in near for other in others])
+    assert found.correlations[0] == pytest.approx(1 - gold / 0.5) and found.period > 6.0
     for _ in range(3):  # a random cell has, on average, more
         assert pairs.objective(cell.shuffled(np.random.default_rng(_))) >= pairs.objective(found.arrangement)
 
@@ -243,8 +253,9 @@ def test_mean_lattice_of_a_sheared_supercell_has_the_symmetry_of_its_parent() ->
     assert lattice.a == pytest.approx(3.6 * 1.01, rel=1e-3)
 
 
-def test_an_alloy_mixes_as_its_energies_say(tmp_path: Path) -> None:
+def test_an_alloy_mixes_as_its_energies_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one without the element, which says so."""
+    monkeypatch.setattr(sqs, "_SWAPS", 100)
     wanted = AtRest(Alloy("Cu:Au", fractions=(0.5,), max_atoms=4, n_shells=2))
     found = dict(compute([("Cu", Ask(wanted, Crystal(COPPER))), ("MgO", Ask(wanted, Crystal(rocksalt("Mg"))))], TOY))
     assert found["MgO"].error_code == "nothing_to_replace" and "holds no Cu" in found["MgO"].error
@@ -259,3 +270,32 @@ def test_an_alloy_mixes_as_its_energies_say(tmp_path: Path) -> None:
     assert alloy.omega_kj_mol == pytest.approx(4 * mixing * 0.0964853, abs=0.01)  # every site mixes
     assert alloy.bowing_a == pytest.approx(4 * ((first.a + last.a) / 2 - half.a), abs=1e-6)
     assert [block.name for block in alloys({"Cu": alloy})] == ["mixing", "vegard"]
+
+
+# ---- with DPA4-Neo
+
+
+@pytest.mark.network
+def test_neo_ranks_orderings_of_lithium_and_vacancies_as_dft_does() -> None:
+    """Of one composition each: between compositions, functionals differ by an energy for each element."""
+    file = Path(__file__).parents[1] / "data" / "orderings" / "linio2.json.gz"
+    rows = json.loads(gzip.decompress(file.read_bytes()))["rows"]
+    structures = [Structure(row["lattice"], row["species"], row["coords"]) for row in rows]
+    sizes = np.array([len(structure) for structure in structures])
+    ours = np.array([found.energy for found in predict(structures, "dpa4-neo", strict=True)]) / sizes
+    dft = np.array([row["energy"] for row in rows]) / sizes
+    formulas = [structure.composition.reduced_formula for structure in structures]
+    groups = [np.array([one == formula for one in formulas]) for formula in dict.fromkeys(formulas)]
+    assert len(groups) == 3
+    about_mean = [np.concatenate([energy[g] - energy[g].mean() for g in groups]) for energy in (ours, dft)]
+    assert spearmanr(*about_mean)[0] > 0.9
+    assert min(spearmanr(ours[g], dft[g])[0] for g in groups) >= 0.8
+
+
+@pytest.mark.network
+def test_neo_separates_gallium_from_indium_arsenide_and_mixes_it_with_aluminium_arsenide() -> None:
+    parent = Structure.from_spacegroup("F-43m", Lattice.cubic(5.75), ["Ga", "As"], [[0, 0, 0], [0.25] * 3])
+    wanted = {new: AtRest(Alloy(f"Ga:{new}", fractions=(0.5,), max_atoms=32, fmax=0.02)) for new in ("In", "Al")}
+    found = dict(compute(((new, Ask(one, Crystal(parent))) for new, one in wanted.items()), ModelRef("dpa4-neo")))
+    assert found["In"].omega_kj_mol == pytest.approx(11.8, abs=3)  # 11.8 of published models, at 64 atoms
+    assert 0 < found["Al"].omega_kj_mol < 4 and abs(found["In"].bowing_a) < 0.03  # Vegard's line
