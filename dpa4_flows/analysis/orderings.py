@@ -104,7 +104,8 @@ class DisorderedCell:
         """[n, n_sites]: an arrangement taken at the places of a row is equal to it by symmetry."""
         kinds = np.array([self._kinds[site.species_string] for site in self.cell])
         fractional = self.cell.frac_coords
-        found = spglib.get_symmetry((self.cell.lattice.matrix, fractional, kinds), symprec=_SYMPREC)
+        cell = (self.cell.lattice.matrix.tolist(), fractional.tolist(), kinds.tolist())
+        found = spglib.get_symmetry(cell, symprec=_SYMPREC)
         if found is None:
             return np.arange(len(self.shared))[None]
         place = np.full(len(self.cell), -1)
