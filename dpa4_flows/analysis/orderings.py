@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Composition, Element, Lattice, Species, Structure
 
-from dpa4_core.relax.operations import targets
 from dpa4_flows.analysis.force_constants import shortest_vector
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
 
@@ -103,18 +102,16 @@ class DisorderedCell:
     def permutations(self) -> NDArray[np.int64]:
         """[n, n_sites]: an arrangement taken at the places of a row is equal to it by symmetry."""
         kinds = np.array([self._kinds[site.species_string] for site in self.cell])
-        fractional = self.cell.frac_coords
-        cell = (self.cell.lattice.matrix.tolist(), fractional.tolist(), kinds.tolist())
-        found = spglib.get_symmetry(cell, symprec=_SYMPREC)
+        lattice, fractional = self.cell.lattice.matrix, self.cell.frac_coords
+        found = spglib.get_symmetry((lattice.tolist(), fractional.tolist(), kinds.tolist()), symprec=_SYMPREC)
         if found is None:
             return np.arange(len(self.shared))[None]
-        place = np.full(len(self.cell), -1)
-        place[self.shared] = np.arange(len(self.shared))
+        places, unlike = fractional[self.shared], kinds[self.shared][:, None] != kinds[self.shared]
         rows = []
         for rotation, translation in zip(found["rotations"], found["translations"], strict=True):
-            target = targets(self.cell.lattice.matrix, fractional, kinds, rotation, translation)
-            if target is not None:
-                rows.append(place[target[self.shared]])
+            apart = (places @ rotation.T + translation)[:, None] - places
+            distances = np.linalg.norm((apart - np.rint(apart)) @ lattice, axis=2)
+            rows.append(np.where(unlike, np.inf, distances).argmin(axis=1))
         return np.unique(np.array(rows), axis=0)
 
     @cached_property

@@ -275,6 +275,7 @@ def test_an_alloy_mixes_as_its_energies_say(monkeypatch: pytest.MonkeyPatch) -> 
 # ---- with DPA4-Neo
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_neo_ranks_orderings_of_lithium_and_vacancies_as_dft_does() -> None:
     """Of one composition each: between compositions, functionals differ by an energy for each element."""
@@ -292,6 +293,7 @@ def test_neo_ranks_orderings_of_lithium_and_vacancies_as_dft_does() -> None:
     assert min(spearmanr(ours[g], dft[g])[0] for g in groups) >= 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_neo_separates_gallium_from_indium_arsenide_and_mixes_it_with_aluminium_arsenide() -> None:
     parent = Structure.from_spacegroup("F-43m", Lattice.cubic(5.75), ["Ga", "As"], [[0, 0, 0], [0.25] * 3])
