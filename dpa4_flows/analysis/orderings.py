@@ -104,7 +104,7 @@ class DisorderedCell:
         kinds = np.array([self._kinds[site.species_string] for site in self.cell])
         lattice, fractional = self.cell.lattice.matrix, self.cell.frac_coords
         found = spglib.get_symmetry((lattice.tolist(), fractional.tolist(), kinds.tolist()), symprec=_SYMPREC)
-        if found is None:
+        if found is None or not len(self.shared):
             return np.arange(len(self.shared))[None]
         places, unlike = fractional[self.shared], kinds[self.shared][:, None] != kinds[self.shared]
         rows = []
