@@ -20,8 +20,16 @@ def require_extra(extra: str, purpose: str) -> None:
     Raises:
         DPA4Error: one is missing; says what to type.
     """
-    missing = [module for module in MODULES[extra] if importlib.util.find_spec(module) is None]
-    if missing:
+    if missing := _missing(extra):
         verb = "is" if len(missing) == 1 else "are"
         names = " and ".join(missing)
         raise DPA4Error(f"{purpose} needs {names}, which {verb} not installed: pip install 'dpa4-flows[{extra}]'")
+
+
+def has_extra(extra: str) -> bool:
+    """Whether the packages of ``extra``, a key of `MODULES`, are installed."""
+    return not _missing(extra)
+
+
+def _missing(extra: str) -> list[str]:
+    return [module for module in MODULES[extra] if importlib.util.find_spec(module) is None]

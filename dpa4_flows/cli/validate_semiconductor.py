@@ -28,8 +28,8 @@ def semiconductor(
     """What a campaign for semiconductors rests on, beside PBE and experiment.
 
     Lattice constants, bulk moduli, phonons and entropies of 21 solids; zincblende against wurtzite; GaN on sapphire;
-    the order of heat conductivities; vacancies and dopants of silicon. Ends with exit code 3 if a number is outside its
-    tolerance.
+    the order of heat conductivities, where phono3py is installed by the scattering of phonons too; vacancies and
+    dopants of silicon. Ends with exit code 3 if a number is outside its tolerance.
 
     For example:
 

@@ -15,6 +15,7 @@ from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.documents.defects import DefectRow, DefectsDocument
 from dpa4_flows.documents.provenance import provenance
+from dpa4_flows.extras import has_extra
 from dpa4_flows.makers.bulk_validation import TEMPERATURE_K, bulk_asks, bulk_failures, bulk_rows, bulk_solids
 from dpa4_flows.makers.validation import (
     Tolerance,
@@ -31,6 +32,7 @@ from dpa4_flows.properties.chemical_potentials import Reservoirs
 from dpa4_flows.properties.defects import Defects
 from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
 from dpa4_flows.properties.heat_conductivity import HeatConductivity
+from dpa4_flows.properties.phonon_scattering import PhononScattering
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic
 from dpa4_flows.properties.stability import Stability
@@ -41,7 +43,7 @@ CHEAP = HeatConductivity(quasi_harmonic=QuasiHarmonic(strains=(-0.02, -0.01, 0.0
 """Two volumes decide the conductivity; more are those of the expansion that comes with it."""
 
 Key = tuple[str, str]
-"""solid, zincblende, wurtzite, film, heat or defects, and the formula."""
+"""solid, zincblende, wurtzite, film, heat, scattering or defects, and the formula."""
 
 
 def semiconductor_document(
@@ -80,6 +82,8 @@ def semiconductor_document(
         asks.update(_defect_asks(facts["defects"]))
         for solid in bulk_solids(facts["conductivities"]["order"]):
             asks["heat", solid.formula] = Ask(AtRest(CHEAP), solid.crystal)
+            if has_extra("kappa"):
+                asks["scattering", solid.formula] = Ask(AtRest(PhononScattering()), solid.crystal)
     found: dict[Key, Any] = dict(
         compute(asks.items(), model, table, max_atoms_per_batch=max_atoms_per_batch, counts=counts)
     )
@@ -88,7 +92,7 @@ def semiconductor_document(
         *(row for row in bulk_rows(solids, of_solids) if row.quantity in facts["solids"]["quantities"]),
         *_form_rows(facts["polymorphs"], found),
         *([] if quick else _film_rows(facts["epitaxy"], found)),
-        *_heat_rows(facts["conductivities"], found, "slack_w_mk", "κ of Slack"),
+        *_heat_rows(facts["conductivities"], found),
         *([] if quick else _defect_rows(facts["defects"], found)),
     ]
     others = {
@@ -139,12 +143,22 @@ def _film_rows(facts: Mapping[str, Any], found: Mapping[Key, Any]) -> Iterator[V
     yield compared(facts["film"], what, "%", min(fits, default=None), bound, source_of(facts), Tolerance())
 
 
-def _heat_rows(facts: Mapping[str, Any], found: Mapping[Key, Any], value: str, label: str) -> Iterator[ValidationRow]:
-    """The order of conductivities."""
-    documents = {formula: found.get(("heat", formula)) for formula in facts["order"]}
-    known = {formula: one for formula, document in documents.items() if (one := getattr(document, value, None))}
-    if len(known) > 1:
-        yield order(known, label, "W/(m K)", source_of(facts))
+def _heat_rows(facts: Mapping[str, Any], found: Mapping[Key, Any]) -> Iterator[ValidationRow]:
+    """Orders of conductivities, and those whose size is known to come out."""
+    for what, value, label in (
+        ("heat", "slack_w_mk", "κ of Slack"),
+        ("scattering", "conductivity_w_mk", "κ of phonons"),
+    ):
+        documents = {formula: found.get((what, formula)) for formula in facts["order"]}
+        known = {formula: one for formula, document in documents.items() if (one := getattr(document, value, None))}
+        if len(known) > 1:
+            yield order(known, label, "W/(m K)", source_of(facts))
+    for formula, within in facts["within"].items():
+        if (document := found.get(("scattering", formula))) is not None:
+            value, measured = document.conductivity_w_mk, facts["measured"][formula]
+            yield compared(
+                formula, "κ of phonons", "W/(m K)", value, within, facts["within_source"], Tolerance(), measured
+            )
 
 
 def _defect_asks(group: Mapping[str, Any]) -> Iterator[tuple[Key, Ask[Any]]]:

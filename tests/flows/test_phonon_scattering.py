@@ -17,6 +17,8 @@ from dpa4_flows.analysis.phonon_scattering import LatticeConductivity, kappa_srm
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.heat_conductivity import HeatConductivity
 from dpa4_flows.properties.phonon_scattering import PhononScattering
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.report.figures_phonons import scattering
@@ -36,22 +38,28 @@ def test_a_lattice_conducts_less_when_warm_and_by_phonons_that_go_far(magnesia: 
     asked = PhononScattering(temperatures_k=(300.0, 600.0), **SMALL)
     squeezed = magnesia.copy()
     squeezed.apply_strain([0.0, 0.0, -0.02])  # as far as a harmonic potential of pairs stays one
+    heat = HeatConductivity(
+        method="rta", gruneisen="poisson", elastic=Elastic(strains=(-0.005, 0.005)), scattering=asked
+    )
     counts = Counts()
     asks = [
         ("phonons", Ask(Phonons(min_length=5.0), Crystal(magnesia))),
         ("cubic", Ask(asked, Crystal(magnesia))),
         ("tetragonal", Ask(asked, Crystal(squeezed))),
+        ("heat", Ask(heat, Crystal(magnesia))),
     ]
     found = dict(compute(asks, MODEL, counts=counts))
     cubic, tetragonal = found["cubic"], found["tetragonal"]
-    foreseen = [asked.cost(Crystal(one))[0] for one in (magnesia, squeezed)]
-    assert counts.n_requests == sum(foreseen)  # those of phonons are shared
+    foreseen = heat.cost(Crystal(magnesia))[0] + asked.cost(Crystal(squeezed))[0]
+    assert counts.n_requests == foreseen  # those of phonons and of their scattering are shared
     assert cubic.error is None and cubic.n_supercells % 2 == 0  # each pattern with its opposite
     cold, warm = (row.conductivity_w_mk for row in cubic.rows)
     assert warm == pytest.approx(cold / 2, rel=0.2)
     np.testing.assert_allclose(cubic.rows[0].tensor_w_mk, cold * np.eye(3), rtol=1e-3, atol=1e-3 * cold)
     assert cubic.cumulative_w_mk[-1] == pytest.approx(cold, rel=1e-3)
     assert 0 < cubic.paths_nm[0] < cubic.half_path_nm < cubic.paths_nm[-1]
+    assert found["heat"].phonons_w_mk == cubic.conductivity_w_mk and found["heat"].slack_w_mk > 0
+    assert HeatConductivity().parts == ()  # the models alone cost no third order
     assert cubic.anisotropy == pytest.approx(1, abs=1e-3) and tetragonal.anisotropy > 1.01
     assert tetragonal.xx_w_mk == pytest.approx(tetragonal.yy_w_mk, rel=1e-3) != tetragonal.zz_w_mk
     assert [block.name for block in scattering({"MgO": cubic})] == ["conductivity-of-phonons", "mean-free-paths"]

@@ -110,6 +110,9 @@ def test_an_application_sets_limits_and_ranking_where_the_file_names_none(tmp_pa
 def test_the_bundled_campaign_opens_and_every_candidate_can_be_read() -> None:
     folder = bundled_campaigns()["semiconductor"]
     assert load_campaign(folder / "doping.toml").funnel.names[-1] == "defects"
+    strict = load_campaign(folder / "thermoelectric.toml")
+    assert strict.funnel.names[-1] == "scattering"
+    assert strict.heat.slack_w_mk.max > strict.scattering.conductivity_w_mk.max
     campaign = load_campaign(folder / "campaign.toml")
     rows = json.loads(Path(campaign.campaign.candidates[0]).read_text())
     assert len(rows) == 28 and len({row["id"] for row in rows}) == 28
