@@ -14,18 +14,27 @@ from typing import Any
 
 
 def names_in_stub(package: str, file: str) -> dict[str, tuple[str, ...]]:
-    """Public names by the module that holds them, as the stub beside ``__init__.py`` imports them for type checkers.
+    """Public names by the module that holds them, as the stub beside ``__init__.py`` imports them for type checkers;
+    all that a module defines, according to its own stub, where it imports ``*``.
 
     Args:
         package: its ``__name__``.
         file: its ``__file__``.
     """
     found: dict[str, tuple[str, ...]] = {}
-    for node in ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8")).body:
+    for node in _stub(Path(file)).body:
         if isinstance(node, ast.ImportFrom) and node.module:
             module = node.module.removeprefix(f"{package}.")
-            found[module] = (*found.get(module, ()), *(name.name for name in node.names))
+            names = [name.name for name in node.names]
+            if names == ["*"]:
+                defined = _stub(Path(file).parent / f"{module.replace('.', '/')}.py").body
+                names = [one.name for one in defined if isinstance(one, ast.ClassDef | ast.FunctionDef)]
+            found[module] = (*found.get(module, ()), *names)
     return found
+
+
+def _stub(file: Path) -> ast.Module:
+    return ast.parse(file.with_suffix(".pyi").read_text(encoding="utf-8"))
 
 
 def import_when_used(package: str, homes: Mapping[str, tuple[str, ...]]) -> None:

@@ -9,8 +9,7 @@ from dpa4_flows.campaigns.run import prepare_run as prepare_run
 from dpa4_flows.campaigns.stage import Stage as Stage
 from dpa4_flows.engines import run_local as run_local
 from dpa4_flows.engines import submit_fireworks as submit_fireworks
-from dpa4_flows.makers.batch import BatchRelaxMaker as BatchRelaxMaker
-from dpa4_flows.makers.batch import BatchStaticMaker as BatchStaticMaker
+from dpa4_flows.functions import *
 from dpa4_flows.makers.corrections import CorrectionRefitMaker as CorrectionRefitMaker
 from dpa4_flows.makers.elastic_flow import DPA4ElasticMaker as DPA4ElasticMaker
 from dpa4_flows.makers.hull import ChemicalPotentialMaker as ChemicalPotentialMaker
@@ -19,18 +18,7 @@ from dpa4_flows.makers.hull import ElectrochemicalWindowMaker as Electrochemical
 from dpa4_flows.makers.hull import GibbsEnergyMaker as GibbsEnergyMaker
 from dpa4_flows.makers.hull import HullComparisonMaker as HullComparisonMaker
 from dpa4_flows.makers.hull import PourbaixMaker as PourbaixMaker
-from dpa4_flows.makers.named import BatchActivityMaker as BatchActivityMaker
-from dpa4_flows.makers.named import BatchAdsorptionMaker as BatchAdsorptionMaker
-from dpa4_flows.makers.named import BatchAlloyMaker as BatchAlloyMaker
-from dpa4_flows.makers.named import BatchDefectsMaker as BatchDefectsMaker
-from dpa4_flows.makers.named import BatchElasticMaker as BatchElasticMaker
-from dpa4_flows.makers.named import BatchElectrodeMaker as BatchElectrodeMaker
-from dpa4_flows.makers.named import BatchEpitaxyMaker as BatchEpitaxyMaker
-from dpa4_flows.makers.named import BatchHeatConductivityMaker as BatchHeatConductivityMaker
-from dpa4_flows.makers.named import BatchOrderingMaker as BatchOrderingMaker
-from dpa4_flows.makers.named import BatchPhononBandsMaker as BatchPhononBandsMaker
-from dpa4_flows.makers.named import BatchPhononMaker as BatchPhononMaker
-from dpa4_flows.makers.named import BatchQuasiHarmonicMaker as BatchQuasiHarmonicMaker
+from dpa4_flows.makers.named import *
 from dpa4_flows.makers.phonon_flow import DPA4PhononMaker as DPA4PhononMaker
 from dpa4_flows.makers.property import PropertyMaker as PropertyMaker
 from dpa4_flows.makers.relax import DPA4MDMaker as DPA4MDMaker
@@ -45,25 +33,6 @@ from dpa4_flows.reference.store import ReferenceStore as ReferenceStore
 from dpa4_flows.runs import open_run as open_run
 from dpa4_flows.store.jobs import complete_job_store as complete_job_store
 from dpa4_flows.store.table import ResultsTable as ResultsTable
-from dpa4_flows.verbs import activity as activity
-from dpa4_flows.verbs import adsorption as adsorption
-from dpa4_flows.verbs import alloy as alloy
 from dpa4_flows.verbs import compute as compute
-from dpa4_flows.verbs import defects as defects
-from dpa4_flows.verbs import elastic as elastic
-from dpa4_flows.verbs import electrode as electrode
-from dpa4_flows.verbs import epitaxy as epitaxy
-from dpa4_flows.verbs import equation_of_state as equation_of_state
-from dpa4_flows.verbs import heat_conductivity as heat_conductivity
-from dpa4_flows.verbs import hull as hull
-from dpa4_flows.verbs import ordering as ordering
-from dpa4_flows.verbs import phonon_bands as phonon_bands
-from dpa4_flows.verbs import phonon_scattering as phonon_scattering
-from dpa4_flows.verbs import phonons as phonons
-from dpa4_flows.verbs import quasi_harmonic as quasi_harmonic
-from dpa4_flows.verbs import relax as relax
 from dpa4_flows.verbs import screen as screen
-from dpa4_flows.verbs import stability as stability
-from dpa4_flows.verbs import static as static
-from dpa4_flows.verbs import surface as surface
 from dpa4_flows.version import __version__ as __version__

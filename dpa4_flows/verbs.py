@@ -1,4 +1,4 @@
-"""The commands as functions: structures in, a table of results out.
+"""The commands as functions: structures in, a table of results out. `functions` has one for each property.
 
     import dpa4_flows as d4
 
@@ -30,30 +30,13 @@ from dpa4_flows.campaigns.bundled import find_campaign
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.compute.plan import Property
-from dpa4_flows.compute.relaxed import Energy, Relaxed
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.schemas import Document
-from dpa4_flows.documents.stability import StabilityDocument
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.activity import Activity
-from dpa4_flows.properties.adsorption import Adsorption
-from dpa4_flows.properties.alloy import Alloy
 from dpa4_flows.properties.answers import Question
 from dpa4_flows.properties.at_rest import AT_REST
-from dpa4_flows.properties.defects import Defects
-from dpa4_flows.properties.elastic import Elastic
-from dpa4_flows.properties.electrode import Electrode
-from dpa4_flows.properties.epitaxy import Epitaxy
-from dpa4_flows.properties.equation_of_state import EquationOfState
-from dpa4_flows.properties.heat_conductivity import HeatConductivity
-from dpa4_flows.properties.hull import Hull, HullPlace
-from dpa4_flows.properties.ordering import Ordering
-from dpa4_flows.properties.phonon_bands import PhononBands
-from dpa4_flows.properties.phonon_scattering import PhononScattering
-from dpa4_flows.properties.phonons import Phonons
-from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic
+from dpa4_flows.properties.registry import canonical
 from dpa4_flows.properties.settings import with_settings
-from dpa4_flows.properties.stability import Stability
-from dpa4_flows.properties.surface import SurfaceEnergies
 from dpa4_flows.properties.table import Results
 from dpa4_flows.reference.crystals import read_crystals
 from dpa4_flows.runs.campaign import Assignment, CampaignRun
@@ -91,7 +74,7 @@ class How(TypedDict, total=False):
     progress: bool
 
 
-def _function(kind: type[Property[D]]) -> Callable[..., Results[D]]:
+def function_of(kind: type[Property[D]]) -> Callable[..., Results[D]]:
     """What `compute` gives with one property, as a function whose keywords are the settings of the property."""
     from_rest = kind.starts_from_rest
     defaults = {"model": "dpa4-neo", **vars(kind()), **({"relaxation": AT_REST} if from_rest else {})}
@@ -113,30 +96,9 @@ def _function(kind: type[Property[D]]) -> Callable[..., Results[D]]:
     first = Parameter("structures", Parameter.POSITIONAL_OR_KEYWORD, annotation=Structures)
     last = Parameter("how", Parameter.VAR_KEYWORD, annotation=Unpack[How])
     computed.__signature__ = Signature([first, *settings, last], return_annotation=Results)  # type: ignore[attr-defined]
-    computed.__name__ = computed.__qualname__ = kind.name
+    computed.__name__ = computed.__qualname__ = canonical(kind.name)
     computed.__doc__ = inspect.getdoc(kind)
     return computed
-
-
-relax = _function(Relaxed)
-static = _function(Energy)
-elastic = _function(Elastic)
-phonons = _function(Phonons)
-phonon_bands = _function(PhononBands)
-quasi_harmonic = _function(QuasiHarmonic)
-heat_conductivity = _function(HeatConductivity)
-phonon_scattering = _function(PhononScattering)
-epitaxy = _function(Epitaxy)
-defects = _function(Defects)
-surface = _function(SurfaceEnergies)
-adsorption = _function(Adsorption)
-activity = _function(Activity)
-hull: Callable[..., Results[HullPlace]] = _function(Hull)
-stability: Callable[..., Results[StabilityDocument]] = _function(Stability)
-electrode = _function(Electrode)
-equation_of_state = _function(EquationOfState)
-alloy = _function(Alloy)
-ordering = _function(Ordering)
 
 
 def compute(

@@ -38,7 +38,7 @@ from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.compute.relaxed import PUSHED
 from dpa4_flows.documents.calculations import input_hash
-from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.named import BatchRelaxMaker
 from dpa4_flows.reference.bundled_phases import (
     COMPOUNDS_FILE,
     BundledPhases,

@@ -18,7 +18,7 @@ from dpa4_flows.properties.registry import property_names
 
 FLOWS = Path(__file__).parent.parent / "dpa4_flows"
 OWN = ("campaigns/battery", "properties/electrode", "analysis/electrode")  # the last one is its physics
-LISTS = ("properties/registry.py", "verbs.py")  # of all properties by name
+LISTS = ("properties/registry.py", "makers/named.py")  # of all properties by name
 COMMON = Funnel((SANITY, DUPLICATES, RELAX, RELAXED_DUPLICATES, HULL))
 
 

@@ -21,7 +21,6 @@ from dpa4_flows.cli.validate_catalyst import catalyst
 from dpa4_flows.cli.validate_hull import hull
 from dpa4_flows.cli.validate_semiconductor import semiconductor
 from dpa4_flows.compute.plan import Ask, Crystal
-from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.corrections import (
     VALIDATION,
     CorrectionRefitDocument,
@@ -32,6 +31,7 @@ from dpa4_flows.makers.corrections import (
     refit_document,
     thermo_document,
 )
+from dpa4_flows.makers.named import BatchRelaxMaker
 from dpa4_flows.reference.entries import correction_scheme
 
 TABLE = "thermo.sqlite"

@@ -29,8 +29,8 @@ from dpa4_flows.analysis.hull import phase_positions
 from dpa4_flows.analysis.schemes import refit_path, scheme_name
 from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.schemas import Document, Provenance
-from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.model_reference import WholeMaker
+from dpa4_flows.makers.named import BatchRelaxMaker
 from dpa4_flows.reference.entries import document_entry
 from dpa4_flows.reference.library import ReferencePhase, bundled_elements, load_phases
 from dpa4_flows.store.table import ResultsTable, TableRef, open_for_job, table_for_jobs

@@ -28,8 +28,8 @@ from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.calculations import input_hash, plain_structure, relaxation_key
 from dpa4_flows.documents.schemas import Candidate, ChunkSummary, RelaxationDocument
 from dpa4_flows.engines import run_local
-from dpa4_flows.makers.batch import BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.makers.chunks import MAX_CHUNKS, gathered, split
+from dpa4_flows.makers.named import BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.makers.property import RETRY_SINCE, PropertyMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.store.table import ResultsError, ResultsTable

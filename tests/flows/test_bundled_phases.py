@@ -14,7 +14,7 @@ from dpa4_flows.analysis.completeness import PROTOTYPE
 from dpa4_flows.analysis.prototypes import balance, proposals
 from dpa4_flows.compute.driver import Counts
 from dpa4_flows.compute.relaxed import PUSHED, Relaxed
-from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.named import BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference import bundled_phases
 from dpa4_flows.reference.bundled_phases import (

@@ -25,8 +25,8 @@ from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.schemes import SchemeError, find_scheme, scheme_name
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.engines import run_local
-from dpa4_flows.makers.batch import BatchRelaxMaker
 from dpa4_flows.makers.corrections import CorrectionRefitMaker, bundled_compounds
+from dpa4_flows.makers.named import BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.entries import correction_scheme
 

@@ -26,7 +26,7 @@ from dpa4_core.md.subject import identity_of, movable_atoms
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.documents.calculations import input_hash, plain_structure, relaxation_document, system_hash
 from dpa4_flows.large.rows import Rows
-from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker, BatchRelaxMaker
+from dpa4_flows.makers.named import BatchElasticMaker, BatchPhononMaker, BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.phonons import Phonons

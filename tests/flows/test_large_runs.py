@@ -46,7 +46,7 @@ from dpa4_flows.large.folder import RunFolder, RunFolderError, Task, open_folder
 from dpa4_flows.large.launch import Ended, Resources, run_workers, share
 from dpa4_flows.large.rows import Row, Rows, error_code, read_journal, read_shard
 from dpa4_flows.large.worker import RunWorker
-from dpa4_flows.makers.batch import BatchRelaxMaker
+from dpa4_flows.makers.named import BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
 
 SLOW = "toy_potentials:SlowMorse"

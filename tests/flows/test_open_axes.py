@@ -25,8 +25,8 @@ from dpa4_flows.cli import app
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.calculations import input_hash, system_hash
 from dpa4_flows.large.rows import Rows
-from dpa4_flows.makers.batch import BatchElasticMaker, BatchPhononMaker, BatchRelaxMaker
 from dpa4_flows.makers.elastic_flow import DPA4ElasticMaker
+from dpa4_flows.makers.named import BatchElasticMaker, BatchPhononMaker, BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.entries import document_entry
 from dpa4_flows.reference.library import LibraryError, as_crystal

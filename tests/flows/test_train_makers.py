@@ -20,7 +20,7 @@ from dpa4_core.train import trainer
 from dpa4_core.train.config import TrainConfig
 from dpa4_flows.documents.training import TrainingDocument
 from dpa4_flows.engines import EngineError, run_local, submit_fireworks
-from dpa4_flows.makers.batch import BatchStaticMaker
+from dpa4_flows.makers.named import BatchStaticMaker
 from dpa4_flows.makers.relax import DPA4RelaxMaker, DPA4StaticMaker
 from dpa4_flows.makers.train import EvaluateMaker, FineTuneMaker, TrainMaker
 from dpa4_flows.model_ref import ModelRef

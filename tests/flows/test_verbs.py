@@ -34,7 +34,7 @@ from dpa4_flows.compute.driver import Counts
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.schemas import Document, Provenance
-from dpa4_flows.makers.batch import BatchElasticMaker, BatchRelaxMaker, BatchStaticMaker
+from dpa4_flows.makers.named import BatchElasticMaker, BatchRelaxMaker, BatchStaticMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.plots.drawing import Polygon, Words
 from dpa4_flows.properties import registry

@@ -1,0 +1,171 @@
+"""Makers of the properties, by name; written by scripts/typed_names.py."""
+
+from dataclasses import dataclass
+from dpa4_flows.compute.relaxed import Energy, Relaxed
+from dpa4_flows.documents.activity import ActivityDocument
+from dpa4_flows.documents.defects import DefectsDocument
+from dpa4_flows.documents.schemas import RelaxationDocument
+from dpa4_flows.documents.service import DissolutionDocument, SegregationDocument, ServiceDocument
+from dpa4_flows.documents.stability import ElasticPart, FollowedPart, PhononPart
+from dpa4_flows.documents.surfaces import AdsorptionDocument
+from dpa4_flows.makers.property import PropertyMaker
+from dpa4_flows.properties.activity import Activity
+from dpa4_flows.properties.adsorption import Adsorption
+from dpa4_flows.properties.alloy import Alloy, AlloyDocument
+from dpa4_flows.properties.defects import Defects
+from dpa4_flows.properties.dissolution import Dissolution
+from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
+from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
+from dpa4_flows.properties.equation_of_state import EquationOfState, EquationOfStateDocument
+from dpa4_flows.properties.heat_conductivity import HeatConductivity, HeatConductivityDocument
+from dpa4_flows.properties.modes import FollowedModes
+from dpa4_flows.properties.ordering import Ordering, OrderingDocument
+from dpa4_flows.properties.phonon_bands import PhononBands, PhononBandsDocument
+from dpa4_flows.properties.phonons import Phonons
+from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic, QuasiHarmonicDocument
+from dpa4_flows.properties.segregation import Segregation
+from dpa4_flows.properties.service import Service
+from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
+
+@dataclass
+class BatchRelaxMaker(PropertyMaker[RelaxationDocument]):
+    """A structure at rest. Fields of `PropertyMaker`, settings of `Relaxed`."""
+
+    property: Relaxed = ...
+    name: str = "DPA4 batch relax"
+
+@dataclass
+class BatchStaticMaker(PropertyMaker[RelaxationDocument]):
+    """Energy, pressure and largest force of a structure as it is; stored like a relaxation of zero steps. Fields of `PropertyMaker`, settings of `Energy`."""
+
+    property: Energy = ...
+    name: str = "DPA4 batch static"
+
+@dataclass
+class BatchElasticMaker(PropertyMaker[ElasticPart]):
+    """Elastic tensor of a relaxed crystal from four magnitudes of each of six strains, atoms relaxed in each cell. Fields of `PropertyMaker`, settings of `Elastic`."""
+
+    property: Elastic = ...
+    name: str = "DPA4 elastic"
+
+@dataclass
+class BatchPhononMaker(PropertyMaker[PhononPart]):
+    """Harmonic phonons of a relaxed crystal by finite displacements (phonopy; ``pip install 'dpa4-flows[phonons]'``). Fields of `PropertyMaker`, settings of `Phonons`."""
+
+    property: Phonons = ...
+    name: str = "DPA4 phonons"
+
+@dataclass
+class BatchPhononBandsMaker(PropertyMaker[PhononBandsDocument]):
+    """Bands, density of states and what follows from them, of a relaxed crystal (phonopy, seekpath). Fields of `PropertyMaker`, settings of `PhononBands`."""
+
+    property: PhononBands = ...
+    name: str = "DPA4 phonon bands"
+
+@dataclass
+class BatchQuasiHarmonicMaker(PropertyMaker[QuasiHarmonicDocument]):
+    """Thermal expansion, heat capacity at constant pressure and Gibbs energy of a relaxed crystal. Fields of `PropertyMaker`, settings of `QuasiHarmonic`."""
+
+    property: QuasiHarmonic = ...
+    name: str = "DPA4 thermal expansion"
+
+@dataclass
+class BatchHeatConductivityMaker(PropertyMaker[HeatConductivityDocument]):
+    """Thermal conductivity by the models of Slack, Clarke and Cahill, of a relaxed crystal, and by its phonons. Fields of `PropertyMaker`, settings of `HeatConductivity`."""
+
+    property: HeatConductivity = ...
+    name: str = "DPA4 heat conductivity"
+
+@dataclass
+class BatchEpitaxyMaker(PropertyMaker[EpitaxyDocument]):
+    """Wafers that a relaxed crystal fits on, by the lattices alone: bonds and steps between them are not computed. Fields of `PropertyMaker`, settings of `Epitaxy`."""
+
+    property: Epitaxy = ...
+    name: str = "DPA4 epitaxy"
+
+@dataclass
+class BatchEquationOfStateMaker(PropertyMaker[EquationOfStateDocument]):
+    """Equation of state from cells of several volumes and one shape, atoms relaxed in each. Fields of `PropertyMaker`, settings of `EquationOfState`."""
+
+    property: EquationOfState = ...
+    name: str = "DPA4 equation of state"
+
+@dataclass
+class BatchFollowModesMaker(PropertyMaker[FollowedPart]):
+    """Where a relaxed crystal with imaginary modes goes: displaced along the lowest one in all its directions, relaxed, the lowest taken, its phonons calculated, and so on. Fields of `PropertyMaker`, settings of `FollowedModes`."""
+
+    property: FollowedModes = ...
+    name: str = "DPA4 imaginary modes"
+
+@dataclass
+class BatchSurfaceMaker(PropertyMaker[SurfaceDocument]):
+    """Surface energies of low-index facets, from slabs with two equal faces, and the equilibrium shape. Fields of `PropertyMaker`, settings of `SurfaceEnergies`."""
+
+    property: SurfaceEnergies = ...
+    name: str = "DPA4 surfaces"
+
+@dataclass
+class BatchAdsorptionMaker(PropertyMaker[AdsorptionDocument]):
+    """Electronic adsorption energies on all distinct sites of low-index facets, with what became of each. Fields of `PropertyMaker`, settings of `Adsorption`."""
+
+    property: Adsorption = ...
+    name: str = "DPA4 adsorption"
+
+@dataclass
+class BatchActivityMaker(PropertyMaker[ActivityDocument]):
+    """Limiting potential and overpotential of a reaction of an electrode on every facet, and what stands in its way. Fields of `PropertyMaker`, settings of `Activity`."""
+
+    property: Activity = ...
+    name: str = "DPA4 activity"
+
+@dataclass
+class BatchSegregationMaker(PropertyMaker[SegregationDocument]):
+    """Energy to exchange surface atoms of an alloy with atoms of its other elements inside the slab. Fields of `PropertyMaker`, settings of `Segregation`."""
+
+    property: Segregation = ...
+    name: str = "DPA4 segregation"
+
+@dataclass
+class BatchDissolutionMaker(PropertyMaker[DissolutionDocument]):
+    """Potential at which atoms leave the surface as ions, from the energy to take them out and measured ions. Fields of `PropertyMaker`, settings of `Dissolution`."""
+
+    property: Dissolution = ...
+    name: str = "DPA4 dissolution"
+
+@dataclass
+class BatchServiceMaker(PropertyMaker[ServiceDocument]):
+    """Decomposition in water, segregation and dissolution at the pH and the potentials of a catalyst at work; each part may be None. Fields of `PropertyMaker`, settings of `Service`."""
+
+    property: Service = ...
+    name: str = "DPA4 service"
+
+@dataclass
+class BatchDefectsMaker(PropertyMaker[DefectsDocument]):
+    """Formation energies of neutral point defects of a relaxed crystal, at the chemical potentials at which it grows. Fields of `PropertyMaker`, settings of `Defects`."""
+
+    property: Defects = ...
+    name: str = "DPA4 defects"
+
+@dataclass
+class BatchOrderingMaker(PropertyMaker[OrderingDocument]):
+    """The lowest ordered cell of a crystal with partial occupancies, or of one from which part of an ion is taken. Fields of `PropertyMaker`, settings of `Ordering`."""
+
+    property: Ordering = ...
+    name: str = "DPA4 ordering"
+
+@dataclass
+class BatchAlloyMaker(PropertyMaker[AlloyDocument]):
+    """Mixing enthalpy, miscibility and lattice constants of a relaxed crystal in which one element replaces another. Fields of `PropertyMaker`, settings of `Alloy`."""
+
+    property: Alloy = ...
+    name: str = "DPA4 alloy"
+
+@dataclass
+class BatchElectrodeMaker(PropertyMaker[ElectrodeDocument]):
+    """Voltage, capacity and volume change of an insertion electrode that gives off all its ions. Fields of `PropertyMaker`, settings of `Electrode`."""
+
+    property: Electrode = ...
+    name: str = "DPA4 electrode"
+
+MAKERS: dict[str, tuple[str, str]]
