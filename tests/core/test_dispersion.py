@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,3 +156,16 @@ def test_the_card_of_a_model_with_dispersion_is_another_one() -> None:
     assert with_dispersion(MorsePotential(), "d3bj-r2scan").info.name == "MorsePotential + d3bj-r2scan"
     with pytest.raises(dpa4.DPA4Error, match="without dispersion, add it in load"):
         dpa4.save(with_dispersion(MorsePotential(), "d3bj-pbe"), "x.dpa4")
+
+
+@pytest.mark.slow
+def test_layers_of_boron_nitride_and_molybdenite_are_as_far_apart_as_measured(neo_path: Path) -> None:
+    nitride = crystal(
+        ["B", "N"],
+        [(1 / 3, 2 / 3, 0.25), (2 / 3, 1 / 3, 0.25)],
+        spacegroup=194,
+        cellpar=[2.504, 2.504, 6.661, 90, 90, 120],
+    )
+    both = dpa4.load(neo_path, dispersion="d3bj-pbe")
+    for found, measured in zip(dpa4.relax([nitride, MOLYBDENITE], both, fmax=0.005), (6.661, 12.295), strict=True):
+        assert found.converged and found.structure.cell.lengths()[2] == pytest.approx(measured, rel=0.03)
