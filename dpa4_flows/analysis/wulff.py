@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Structure
 from scipy.spatial import HalfspaceIntersection
 
-from dpa4_flows.analysis.facets import Miller, equivalent_facets
+from dpa4_flows.analysis.facets import Miller, equivalent_facets, facet_name
 
 Array = NDArray[np.float64]
 
@@ -71,17 +71,16 @@ def wulff(crystal: Structure, energies: Mapping[Miller, float]) -> Wulff:
     """
     negative = [miller for miller, energy in energies.items() if not energy > 0]
     if negative:
-        raise ValueError(
-            f"the surface energy of {negative[0]} is {energies[negative[0]]:.3g} J/m²: there is no equilibrium shape"
-        )
+        words = f"({facet_name(crystal.lattice, negative[0])}) is {energies[negative[0]]:.3g} J/m²"
+        raise ValueError(f"the surface energy of {words}: there is no equilibrium shape")
     planes = [(family, miller) for family in energies for miller in equivalent_facets(crystal, family)]
     reciprocal = crystal.lattice.reciprocal_lattice_crystallographic
     normals = np.array([reciprocal.get_cartesian_coords(miller) for _, miller in planes]).reshape(-1, 3)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     if np.linalg.matrix_rank(normals, tol=1e-6) < 3:
-        names = ", ".join(map(str, energies)) or "none"
+        names = ", ".join(f"({facet_name(crystal.lattice, miller)})" for miller in energies) or "none"
         raise ValueError(
-            f"facets with a surface energy ({names}) do not enclose a volume: there is no equilibrium shape"
+            f"facets with a surface energy, {names}, do not enclose a volume: there is no equilibrium shape"
         )
     gammas = np.array([energies[family] for family, _ in planes])
     corners = HalfspaceIntersection(np.column_stack([normals, -gammas]), np.zeros(3)).intersections

@@ -103,7 +103,7 @@ def refusals(name: str, what: str, documents: Mapping[str, Any]) -> list[TableBl
     rows = [
         [
             one.material,
-            one.facet,
+            one.facet.replace("-", "\N{NON-BREAKING HYPHEN}"),
             *([one.adsorbate] if named else []),
             badge(one.code.replace("_", " "), good=False) if one.refused else one.code.replace("_", " "),
             one.sentence,

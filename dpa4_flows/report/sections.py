@@ -194,12 +194,14 @@ def ranking(snapshot: Snapshot, alive: Sequence[Row]) -> dict[str, Any]:
             for name in names
         ]
         said = row.ranked.flags if row.ranked else row.reasons
-        flags = [(badge_text(flag, row.funnel), flag_text(flag, row.funnel)) for flag in said]
+        flags: dict[str, list[str]] = {}  # what is said of several facets has one badge
+        for flag in said:
+            flags.setdefault(badge_text(flag, row.funnel), []).append(flag_text(flag, row.funnel))
         rows.append(
             {
                 "row": row,
                 "cells": cells,
-                "flags": flags,
+                "flags": [(badge, "; ".join(sentences)) for badge, sentences in flags.items()],
                 "score": score_text(row.ranked) if row.ranked else None,
                 "low": score_low(row.ranked) if row.ranked else None,
             }

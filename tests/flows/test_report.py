@@ -621,7 +621,7 @@ def test_flags_are_shown_as_the_phrase_of_their_code(tmp_path: Path) -> None:
     swollen = because("unreliable_vdw", "charging to CoO2 stretches the cell by +45.8 % along one axis")
     moved = because("not_topotactic", "host atoms move by up to 0.77 Å on charging, more than 0.5 Å")
     other = because("unreliable_vdw", "charging to CoO2 stretches the cell by +21.0 % along one axis")
-    flags = {"LiCoO2-layered": [swollen, moved], "NaCoO2-layered": [other]}
+    flags = {"LiCoO2-layered": [swollen, moved, other], "NaCoO2-layered": [other]}
     table.put_ranking([row.model_copy(update={"flags": flags.get(row.candidate_id, [])}) for row in table.ranking()])
     text = printed(print_ranking, table)
     assert (
@@ -633,6 +633,7 @@ def test_flags_are_shown_as_the_phrase_of_their_code(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     tips = [a.get("data-tip") or "" for tag, a in _Reader(page).tags if tag == "span"]
     assert any("distance not meaningful (charging to CoO2 stretches" in tip for tip in tips)
+    assert sum("+45.8 %" in tip and "+21.0 %" in tip for tip in tips) == 1, "one badge for both"
     assert any("its charge may not come back (host atoms move by up to 0.77 Å" in tip for tip in tips)
     assert "unreliable_vdw" not in "".join(tips) + text and "unreliable vdw" not in text
 
