@@ -7,7 +7,8 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from pymatgen.core import Lattice, Structure
@@ -17,13 +18,17 @@ from dpa4_core.testing import MorsePotential
 from dpa4_flows.analysis.platinum import PUBLISHED, from_top
 from dpa4_flows.analysis.reactions import REACTIONS
 from dpa4_flows.bundled import bundled_campaigns
+from dpa4_flows.campaigns.catalyst import facets_of
 from dpa4_flows.campaigns.catalyst_known import known_results
 from dpa4_flows.campaigns.config import ConfigError, campaign_of, load_campaign
 from dpa4_flows.campaigns.run import open_run
 from dpa4_flows.campaigns.snapshot import Row, Snapshot, take_snapshot
 from dpa4_flows.cli import app
+from dpa4_flows.compute.plan import Crystal
 from dpa4_flows.documents.activity import ActivityDocument
+from dpa4_flows.documents.surfaces import SkippedTerminations
 from dpa4_flows.plots.words import signed
+from dpa4_flows.properties.surface import EquilibriumShape, SurfaceDocument, SurfaceEnergies, Termination
 
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
 
@@ -227,6 +232,32 @@ def test_adsorbates_beside_are_of_another_level_and_meet_no_others(tmp_path: Pat
 def test_what_makes_no_sense_is_refused_when_the_file_is_read(tables: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         campaign_of({"campaign": {"name": "x", "kind": "catalyst", "candidates": ["x"]}, **tables})
+
+
+def test_of_several_terminations_the_one_that_appears_gets_sites() -> None:
+    limits = SimpleNamespace(facets=[], max_facets=2, min_share=0.1, max_terminations=2)
+    scene = SimpleNamespace(run=SimpleNamespace(campaign=SimpleNamespace(adsorption=limits)))
+    own = {"n_atoms": 4, "structure": {}, "surface_energy": 1.0}
+    found = SurfaceDocument(
+        formula="Ru",
+        terminations=[
+            Termination(name="10-11_1", facet="10-11", miller=(1, 0, 1), **own),
+            Termination(name="10-11_2", facet="10-11", miller=(1, 0, 1), lowest=True, **own),
+            Termination(name="0001", facet="0001", miller=(0, 0, 1), lowest=True, **own),
+        ],
+        shape=EquilibriumShape(vertices=[], faces=[], area_fractions={"0001": 0.3, "10-11": 0.65, "10-10": 0.05}),
+        provenance=SurfaceEnergies().origin(Crystal(metal("Cu"))),
+    )
+
+    def chosen(surface: SurfaceDocument) -> list[str]:
+        return facets_of(cast("Any", SimpleNamespace(documents={"surface": surface}, scene=scene)))
+
+    assert chosen(found) == ["10-11_2", "0001"], "the largest share first"
+    told = {"n_terminations": 1, "whole_facet": False, "reason": "no matter"}
+    other = SkippedTerminations(facet="10-11", miller=(1, 0, 1), code="nonstoichiometric", **told)
+    assert chosen(found.model_copy(update={"skipped": [other]})) == ["10-11", "0001"], "adsorption numbers it, too"
+    limits.max_terminations = 1
+    assert chosen(found) == ["10-11", "0001"]
 
 
 def test_platinum_lies_where_it_is_published_whatever_the_functional() -> None:
