@@ -17,6 +17,9 @@ from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 out = Console()
 err = Console(stderr=True)
 
+MAX_ROWS = 50
+"""Structures shown in the terminal; files have all of them."""
+
 
 def print_json(data: Any) -> None:
     """Write ``data`` as indented JSON; what JSON does not know is written as text."""
@@ -37,6 +40,12 @@ def check_files(*paths: Path | None) -> None:
 def say(text: str) -> None:
     """A line on stdout, as it is."""
     out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def say_rest(count: int) -> None:
+    """How many of ``count`` structures the table left out, if any."""
+    if count > MAX_ROWS:
+        say(f"and {plural(count - MAX_ROWS, 'more structure')}")
 
 
 def remark(text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.table import Table
 from dpa4_core.data.frames import LabelKeys
 from dpa4_core.evaluate import FrameErrors, Metrics
 from dpa4_core.evaluate import evaluate as compare
-from dpa4_core.files import replacing_text
+from dpa4_core.files import write_csv
 from dpa4_core.properties import is_property_model, load_property
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.cli.console import check_files, err, number, out, plural, print_json, remark, warn
@@ -174,6 +173,9 @@ def _scaled(value: float | None, factor: float) -> str:
     return number(None if value is None else value * factor, 3)
 
 
+_OF_A_FRAME = ("name", "group", "source", "n_atoms")
+
+
 def _write_csv(path: Path, frames: list[FrameErrors]) -> None:
     """One line per frame; errors in meV/atom, meV/Å and GPa as in the tables, empty without a reference."""
     columns = {
@@ -184,10 +186,10 @@ def _write_csv(path: Path, frames: list[FrameErrors]) -> None:
     }
     if any(frame.property is not None for frame in frames):
         columns = {"property": ("property_error", 1.0)}
-    with replacing_text(path) as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["name", "group", "source", "n_atoms", *(title for title, _ in columns.values())])
-        for frame in frames:
-            values = ((getattr(frame, key), factor) for key, (_, factor) in columns.items())
-            errors = ("" if value is None else f"{value * factor:.6g}" for value, factor in values)
-            writer.writerow([frame.name, frame.group, frame.source, frame.n_atoms, *errors])
+    lines: list[dict[str, Any]] = []
+    for frame in frames:
+        lines.append({name: getattr(frame, name) for name in _OF_A_FRAME})
+        for key, (title, factor) in columns.items():
+            value = getattr(frame, key)
+            lines[-1][title] = None if value is None else float(f"{value * factor:.6g}")
+    write_csv(path, lines, [*_OF_A_FRAME, *(title for title, _ in columns.values())])

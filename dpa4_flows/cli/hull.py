@@ -15,12 +15,12 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import HullVerdict
 from dpa4_flows.cli.competition import Competition, against_words, crystal
 from dpa4_flows.cli.computing import documents_of
-from dpa4_flows.cli.console import check_files, finish, number, out, plural, print_json, remark, say, warn
-from dpa4_flows.cli.hull_output import decomposition_words, incomplete_words, result_rows, write_csv, write_plot
+from dpa4_flows.cli.console import MAX_ROWS, check_files, finish, number, out, print_json, remark, say, say_rest, warn
+from dpa4_flows.cli.hull_output import decomposition_words, incomplete_words, result_rows, write_plot, write_rows
 from dpa4_flows.cli.hull_views import add_view, print_views, view_figures
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.relaxing import LibraryRelaxations
-from dpa4_flows.cli.structures import MAX_ROWS, read_inputs, warn_of_inputs
+from dpa4_flows.cli.structures import read_inputs, warn_of_inputs
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals
 from dpa4_flows.documents.quantities import STD
 from dpa4_flows.plots.words import right
@@ -147,7 +147,7 @@ def hull(
     incomplete = incomplete_words(found.completeness)
     drawn: list[Path] = []
     if outputs.csv_file is not None:
-        write_csv(outputs.csv_file, rows)
+        write_rows(outputs.csv_file, rows)
     if outputs.plot is not None:
         figures = view_figures(rows, found.summary, question.window)
         drawn = write_plot(outputs.plot, found.summary, words, figures, [*notes, *incomplete])
@@ -202,8 +202,7 @@ def _print(rows: Sequence[dict[str, Any]], words: str) -> None:
         )
     if shown:
         out.print(table)
-    if len(shown) > MAX_ROWS:
-        say(f"and {plural(len(shown) - MAX_ROWS, 'more structure')}")
+    say_rest(len(shown))
 
 
 def _with_std(row: Mapping[str, Any], name: str) -> str:

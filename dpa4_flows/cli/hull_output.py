@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpa4_core.files import replacing_text
+from dpa4_core.files import write_csv
 from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.cli.structures import input_rows
 from dpa4_flows.documents.quantities import STD
@@ -53,20 +52,18 @@ def result_rows(
     return rows
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """One line for each structure; lists are joined by semicolons."""
-    with replacing_text(path) as stream:
-        deviations = [f"{name}{STD}" for name in _COLUMNS if any(row.get(f"{name}{STD}") is not None for row in rows)]
-        columns = [*_COLUMNS, *deviations]
-        writer = csv.writer(stream)
-        writer.writerow(columns)
-        for row in rows:
-            words = {}
-            if "verdict" in row:
-                verdict = row["verdict"]
-                words = {"verdict": verdict["code"], "verdict_reason": verdict["reason"]}
-                words["completeness"] = row["completeness"]["sentence"]
-            writer.writerow([_cell({**row, **words}.get(column)) for column in columns])
+    deviations = [f"{name}{STD}" for name in _COLUMNS if any(row.get(f"{name}{STD}") is not None for row in rows)]
+    columns = [*_COLUMNS, *deviations]
+    lines = []
+    for row in rows:
+        line = dict(row)
+        if "verdict" in row:
+            line |= {"verdict": row["verdict"]["code"], "verdict_reason": row["verdict"]["reason"]}
+            line["completeness"] = row["completeness"]["sentence"]
+        lines.append({name: _cell(line.get(name)) for name in columns})
+    write_csv(path, lines, columns)
 
 
 def write_plot(
@@ -108,10 +105,8 @@ def incomplete_words(completeness: Mapping[str, HullCompleteness]) -> list[str]:
 
 
 def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
     if isinstance(value, Mapping):
         return decomposition_words(value)
     if isinstance(value, list):
         return "; ".join(map(str, value))
-    return f"{value:.6f}" if isinstance(value, float) else value
+    return round(value, 6) if isinstance(value, float) else value

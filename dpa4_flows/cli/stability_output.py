@@ -10,8 +10,8 @@ from rich.table import Table
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.stability import NOT_ASKED
-from dpa4_flows.cli.console import number, out, plural, say
-from dpa4_flows.cli.structures import MAX_ROWS, input_rows
+from dpa4_flows.cli.console import MAX_ROWS, number, out, say, say_rest
+from dpa4_flows.cli.structures import input_rows
 from dpa4_flows.documents.stability import StabilityDocument, StabilitySet
 from dpa4_flows.plots.words import right
 from dpa4_flows.structure_files import Computed
@@ -62,8 +62,7 @@ def print_answers(rows: Sequence[Mapping[str, Any]]) -> None:
         say(f"{row['name']}: {_verdict(row)[0]}")
         for reason in row["reasons"]:
             say(f"  {reason}")
-    if len(shown) > MAX_ROWS:
-        say(f"and {plural(len(shown) - MAX_ROWS, 'more structure')}")
+    say_rest(len(shown))
 
 
 def _verdict(row: Mapping[str, Any]) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.uncertainty import most_uncertain as least_certain
 from dpa4_core.verdicts import FLAG_SENTENCES
-from dpa4_flows.cli.console import err, finish, number, out, plural, print_json, say, warn
+from dpa4_flows.cli.console import MAX_ROWS, err, finish, number, out, plural, print_json, say, say_rest, warn
 from dpa4_flows.cli.large import RunOptions, run_large, run_task
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, Output, grouped
 from dpa4_flows.documents.calculations import largest_force, pressure_gpa, relax_settings, static_settings
@@ -35,9 +35,6 @@ from dpa4_flows.plots.words import right
 from dpa4_flows.reference.crystals import read_crystals
 from dpa4_flows.runs.large import Workers
 from dpa4_flows.structure_files import Computed, Written, formula_of, is_run_target, output_format, write_structures
-
-MAX_ROWS = 50
-"""Structures shown in the terminal; the file has all of them."""
 
 
 @dataclass(frozen=True)
@@ -350,5 +347,4 @@ def _print_table(results: list[Computed], columns: dict[str, tuple[str, int]]) -
         table.add_row(escape(r.name), formula_of(r.structure), str(len(r.structure)), *cells)
     if shown:
         out.print(table)
-    if len(shown) > MAX_ROWS:
-        say(f"and {plural(len(shown) - MAX_ROWS, 'more structure')}")
+    say_rest(len(shown))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
-from dpa4_core.files import replacing_text
+from dpa4_core.files import write_csv
 from dpa4_flows.analysis.hull_comparison import NEAR_HULL, ComparedPhase
 from dpa4_flows.cli.computing import documents_of, table_in
 from dpa4_flows.cli.console import check_files, number, out, plural, print_json, remark, say, warn
@@ -185,10 +184,10 @@ def _plain(comparison: Comparison) -> dict[str, Any]:
 
 
 def _write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
-    with replacing_text(path) as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["corrections", *ComparedPhase.__dataclass_fields__])
-        for comparison in comparisons:
-            for phase in comparison.phases:
-                values = [f"{v:.6f}" if isinstance(v, float) else v for v in asdict(phase).values()]
-                writer.writerow([comparison.scheme, *values])
+    lines = [
+        {"corrections": one.scheme}
+        | {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(phase).items()}
+        for one in comparisons
+        for phase in one.phases
+    ]
+    write_csv(path, lines, ["corrections", *ComparedPhase.__dataclass_fields__])
