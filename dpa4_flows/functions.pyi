@@ -20,6 +20,7 @@ from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.electrode import ElectrodeDocument
 from dpa4_flows.properties.epitaxy import EpitaxyDocument
 from dpa4_flows.properties.equation_of_state import EquationOfStateDocument
+from dpa4_flows.properties.finite_temperature import FiniteTemperatureDocument
 from dpa4_flows.properties.gibbs import GibbsDocument
 from dpa4_flows.properties.heat_conductivity import HeatConductivityDocument
 from dpa4_flows.properties.hull import Hull, HullPlace
@@ -201,6 +202,34 @@ def heat_conductivity(
         elastic: settings of the elastic tensor.
         quasi_harmonic: settings of the phonons.
         scattering: settings of rta and direct, which is its ``solution``.
+    """
+
+def finite_temperature(
+    structures: Structures,
+    *,
+    temperature_k: float = ...,
+    time_ps: float = ...,
+    equilibration_ps: float = ...,
+    timestep_fs: float = ...,
+    friction_per_ps: float = ...,
+    min_length: float = ...,
+    max_atoms: int = ...,
+    seed: int = ...,
+    model: str | ModelRef = ...,
+    relaxation: Relaxed | None = ...,
+    **how: Unpack[How],
+) -> Results[FiniteTemperatureDocument]:
+    """Lindemann ratio of a relaxed crystal at a temperature, by short classical dynamics in its cell at rest.
+
+    Attributes:
+        temperature_k: K.
+        time_ps: of the run that counts, at least 1 ps.
+        equilibration_ps: before it.
+        timestep_fs: fs; take 0.5 where there is hydrogen.
+        friction_per_ps: of the thermostat, 1/ps.
+        min_length: Å, between an atom and its image.
+        max_atoms: a crystal that needs a larger supercell has an error instead.
+        seed: of the random forces.
     """
 
 def defects(

@@ -1,7 +1,7 @@
 """Semiconductor campaigns: what is stable against everything, how it conducts heat, and on which wafer it grows.
 
     sanity → duplicates → relax → relaxed duplicates → hull → at rest → phonons → modes → elastic → expansion → heat
-           → epitaxy (→ defects)
+           → epitaxy (→ defects → finite temperature)
 
 and, where a file names it, the scattering of phonons, which costs most.
 
@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_flows.analysis.finite_temperature import MELTS
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.disorder import DISORDER
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
@@ -37,6 +38,7 @@ from dpa4_flows.documents.stability import ElasticPart, FollowedPart, PhononPart
 from dpa4_flows.properties.alloy import NOTHING_TO_REPLACE, Alloy, AlloyDocument
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
+from dpa4_flows.properties.finite_temperature import FiniteTemperature, FiniteTemperatureDocument
 from dpa4_flows.properties.heat_conductivity import HeatConductivity, HeatConductivityDocument
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.phonon_scattering import PhononScattering, PhononScatteringDocument
@@ -321,6 +323,21 @@ EPITAXY = Stage(
     ),
 )
 DEFECTS = defects_stage(followed)
+FINITE_TEMPERATURE = Stage(
+    name="finite_temperature",
+    title="Finite temperature",
+    quantities=FiniteTemperatureDocument,
+    criteria={"lindemann": Limits(max=MELTS)},
+    reasons={
+        "lindemann_too_high": ReasonKind(
+            "falls apart when warm", "its atoms move as far as those of a melting crystal"
+        ),
+        "too_short": ReasonKind("dynamics too short", "its atoms still move farther as the run goes on"),
+        "left_its_place": ReasonKind("atoms leave", "an atom moved to another place while the crystal was warm"),
+    },
+    needs=("at_rest", "modes"),
+    computes=Measured(FiniteTemperature(), of="crystals in motion", crystal=followed),
+)
 
 
 @dataclass(frozen=True)
@@ -361,7 +378,7 @@ SEMICONDUCTOR = CampaignKind(
         HEAT,
         EPITAXY,
     ),
-    further=(SCATTERING, DEFECTS, ALLOY),
+    further=(SCATTERING, DEFECTS, FINITE_TEMPERATURE, ALLOY),
     front=(DISORDER,),
     ranking={"energy_above_hull": {}, "strain_percent": {"weight": 0.5}},
     section=SemiconductorSection,

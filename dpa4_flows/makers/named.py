@@ -31,6 +31,7 @@ MAKERS = {
     "BatchDissolutionMaker": ("dissolution", "DPA4 dissolution"),
     "BatchServiceMaker": ("service", "DPA4 service"),
     "BatchDefectsMaker": ("defects", "DPA4 defects"),
+    "BatchFiniteTemperatureMaker": ("finite_temperature", "DPA4 finite temperature"),
     "BatchOrderingMaker": ("ordering", "DPA4 ordering"),
     "BatchAlloyMaker": ("alloy", "DPA4 alloy"),
     "BatchElectrodeMaker": ("electrode", "DPA4 electrode"),

@@ -18,6 +18,7 @@ from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
 from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
 from dpa4_flows.properties.equation_of_state import EquationOfState, EquationOfStateDocument
+from dpa4_flows.properties.finite_temperature import FiniteTemperature, FiniteTemperatureDocument
 from dpa4_flows.properties.heat_conductivity import HeatConductivity, HeatConductivityDocument
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.ordering import Ordering, OrderingDocument
@@ -146,6 +147,13 @@ class BatchDefectsMaker(PropertyMaker[DefectsDocument]):
 
     property: Defects = ...
     name: str = "DPA4 defects"
+
+@dataclass
+class BatchFiniteTemperatureMaker(PropertyMaker[FiniteTemperatureDocument]):
+    """Lindemann ratio of a relaxed crystal at a temperature, by short classical dynamics in its cell at rest. Fields of `PropertyMaker`, settings of `FiniteTemperature`."""
+
+    property: FiniteTemperature = ...
+    name: str = "DPA4 finite temperature"
 
 @dataclass
 class BatchOrderingMaker(PropertyMaker[OrderingDocument]):

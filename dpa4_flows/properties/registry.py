@@ -31,6 +31,7 @@ _OURS = {
     "phonon_bands": f"{_HERE}.phonon_bands:PhononBands",
     "quasi_harmonic": f"{_HERE}.quasi_harmonic:QuasiHarmonic",
     "heat_conductivity": f"{_HERE}.heat_conductivity:HeatConductivity",
+    "finite_temperature": f"{_HERE}.finite_temperature:FiniteTemperature",
     "defects": f"{_HERE}.defects:Defects",
     "phonon_scattering": f"{_HERE}.phonon_scattering:PhononScattering",
     "epitaxy": f"{_HERE}.epitaxy:Epitaxy",

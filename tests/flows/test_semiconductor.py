@@ -21,7 +21,7 @@ from dpa4_flows.toml_text import toml_text
 pytest.importorskip("phono3py")
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
 STAGES = ["sanity", "duplicates", "relax", "hull", "at_rest", "phonons", "modes", "elastic", "expansion", "heat"]
-STAGES += ["scattering", "epitaxy", "defects"]
+STAGES += ["scattering", "epitaxy", "defects", "finite_temperature"]
 SMALL = {"min_length": 5.0, "mesh_length": 15.0}
 
 
@@ -51,6 +51,7 @@ def written(
         "scattering": {"scattering_length": 5.0, "cutoff": 3.0, **SMALL},
         "epitaxy": {"substrates": ["magnesia"], "max_area": 40.0},
         "defects": {"kinds": ["vacancy", "substitution"], "dopants": ["Ca"], "min_length": 4.0, "n_starts": 1},
+        "finite_temperature": {"time_ps": 1.0, "equilibration_ps": 0.1, "timestep_fs": 5.0, "min_length": 3.0},
         "hull": NO_BUNDLE | {"energy_above_hull": {"max": 9.0}},
     } | (tables or {})
     if tables:  # of other stages
@@ -88,6 +89,7 @@ def test_crystals_go_from_a_file_to_a_wafer(tmp_path: Path) -> None:
         found["scattering"].values["conductivity_w_mk"], rel=1e-3
     )
     assert found["defects"].values["dopant"].startswith("Ca_") and found["defects"].values["native_energy"] > 0
+    assert 0 < found["finite_temperature"].values["lindemann"] < 0.1
     head, *rows = csv.reader((run / "ranking.csv").read_text().splitlines())
     assert {"heat.slack_w_mk [W/(m K)]", "elastic.k_vrh_gpa [GPa]"} <= set(head) and len(rows) == 3
     page = (run / "report.html").read_text()
