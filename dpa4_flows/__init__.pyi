@@ -19,6 +19,7 @@ from dpa4_flows.makers.hull import GibbsEnergyMaker as GibbsEnergyMaker
 from dpa4_flows.makers.hull import HullComparisonMaker as HullComparisonMaker
 from dpa4_flows.makers.hull import PourbaixMaker as PourbaixMaker
 from dpa4_flows.makers.named import *
+from dpa4_flows.makers.neb import NebMaker as NebMaker
 from dpa4_flows.makers.phonon_flow import DPA4PhononMaker as DPA4PhononMaker
 from dpa4_flows.makers.property import PropertyMaker as PropertyMaker
 from dpa4_flows.makers.relax import DPA4MDMaker as DPA4MDMaker
@@ -34,5 +35,6 @@ from dpa4_flows.runs import open_run as open_run
 from dpa4_flows.store.jobs import complete_job_store as complete_job_store
 from dpa4_flows.store.table import ResultsTable as ResultsTable
 from dpa4_flows.verbs import compute as compute
+from dpa4_flows.verbs import neb as neb
 from dpa4_flows.verbs import screen as screen
 from dpa4_flows.version import __version__ as __version__

@@ -25,6 +25,7 @@ from dpa4_flows.properties.gibbs import GibbsDocument
 from dpa4_flows.properties.heat_conductivity import HeatConductivityDocument
 from dpa4_flows.properties.hull import Hull, HullPlace
 from dpa4_flows.properties.hull_comparison import PhaseComparison
+from dpa4_flows.properties.migration import MigrationDocument
 from dpa4_flows.properties.ordering import OrderingDocument
 from dpa4_flows.properties.phonon_bands import PhononBandsDocument
 from dpa4_flows.properties.phonon_scattering import PhononScattering, PhononScatteringDocument, Solution
@@ -473,6 +474,41 @@ def electrode(
         relaxation: of the crystal, its host and the metal of the ion; by default that of hulls, so that what these
             relaxed is found again.
         check_charged: let the host go down from a saddle; by default it stays in the basin in which the ions leave it.
+    """
+
+def migration(
+    structures: Structures,
+    *,
+    n_images: int = ...,
+    fmax: float = ...,
+    max_steps: int = ...,
+    climb: bool = ...,
+    spring: float = ...,
+    end_fmax: float = ...,
+    symmetric: bool = ...,
+    working_ion: str = ...,
+    max_hop: float = ...,
+    min_bottleneck: float = ...,
+    min_length: float = ...,
+    max_hops: int = ...,
+    max_supercell_atoms: int = ...,
+    temperature_k: float = ...,
+    attempt_frequency_thz: float = ...,
+    model: str | ModelRef = ...,
+    relaxation: Relaxed | None = ...,
+    **how: Unpack[How],
+) -> Results[MigrationDocument]:
+    """Barriers of an ion that hops from site to site of a relaxed crystal, and how far its hops lead.
+
+    Attributes:
+        working_ion: element that moves, into vacancies of its own sites.
+        max_hop: Å, longest hop between sites.
+        min_bottleneck: Å; hops through which no sphere of this radius gets between the ions at rest are not computed.
+        min_length: Å, shortest distance between a vacancy and its image.
+        max_hops: kinds of hops that are computed at most, the shortest first.
+        max_supercell_atoms: a crystal that needs a larger supercell has an error instead.
+        temperature_k: K, of the diffusion coefficient.
+        attempt_frequency_thz: THz, assumed in the diffusion coefficient.
     """
 
 def segregation(

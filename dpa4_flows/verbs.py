@@ -33,8 +33,9 @@ from dpa4_flows.compute.plan import Property
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.answers import Question
+from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
+from dpa4_flows.properties.neb import Neb, NebDocument
 from dpa4_flows.properties.registry import canonical
 from dpa4_flows.properties.settings import with_settings
 from dpa4_flows.properties.table import Results
@@ -99,6 +100,32 @@ def function_of(kind: type[Property[D]]) -> Callable[..., Results[D]]:
     computed.__name__ = computed.__qualname__ = canonical(kind.name)
     computed.__doc__ = inspect.getdoc(kind)
     return computed
+
+
+PATH = Neb()
+
+
+def neb(
+    start: OneStructure, end: OneStructure, *, model: str | ModelRef = "dpa4-neo", path: Neb = PATH, **how: Unpack[How]
+) -> Results[NebDocument]:
+    """The path of lowest energy between two structures with the same atoms in the same cell, as `dpa4 neb` gives it.
+
+    Args:
+        start, end: files or objects; both relax first, in their cell.
+        model: name, file, or `ModelRef`.
+        path: how it is looked for; its ``end`` is taken from here.
+        **how: see `How`, without ``folder``: there is one document.
+
+    Raises:
+        DPA4Error: a setting that makes no sense, no such model or file, an end that cannot be read.
+    """
+    if how.get("folder") is not None:
+        raise DPA4Error("a path is not kept in a folder; keep its document, neb(...)[0]")
+    last = [Subject.of(one) for one in named_structures(end)]
+    if len(last) != 1 or last[0].structure is None:
+        problem = last[0].error if len(last) == 1 else f"it holds {len(last)} structures"
+        raise DPA4Error(f"the end of a path is one structure that can be read: {problem}")
+    return _answered(Question.of([replace(path, end=last[0].structure)], {}, None), start, model, **how)
 
 
 def compute(

@@ -1,8 +1,9 @@
 """Relaxation of many structures, and of paths between them, at once."""
 
 from dpa4_core.relax.engine import relax, relax_stream
+from dpa4_core.relax.mirror import mirror_of
 from dpa4_core.relax.options import BandOptions, RelaxOptions
-from dpa4_core.relax.path import band_path
+from dpa4_core.relax.path import band_path, matched_end
 from dpa4_core.relax.requests import Band, Relax, Request, Static
 from dpa4_core.relax.results import BandResult, RelaxResult, RelaxStep
 from dpa4_core.relax.stream import InFlight, Result, stream
@@ -20,6 +21,8 @@ __all__ = [
     "Result",
     "Static",
     "band_path",
+    "matched_end",
+    "mirror_of",
     "relax",
     "relax_stream",
     "stream",

@@ -37,16 +37,15 @@ IDPP_FMAX, IDPP_STEPS, IDPP_STEP, IDPP_SPRING = 0.05, 200, 0.3, 1.0
 """As in `BandOptions`, of a potential in units of its own."""
 
 
-def band_path(start: Any, end: Any, n_images: int = 5) -> list[Any]:
+def band_path(start: Any, end: Any, n_images: int = 5, *, in_order: bool = False) -> list[Any]:
     """Structures from ``start`` to ``end``, with ``n_images`` between them, for a `Band`.
-
-    Atoms of ``end`` are put in the order of ``start``: for every element so that all ways together are shortest,
-    across the borders of the cell where that is shorter.
 
     Args:
         start: ase.Atoms, pymatgen Structure or Molecule; all images are of its type.
         end: with the same atoms in the same cell.
         n_images: between the ends.
+        in_order: whether each atom goes to where the one of its place is in ``end``; else atoms are matched, see
+            `matched_end`.
 
     Raises:
         StructureError: other atoms or another cell, or fixed atoms that are elsewhere at the end.
@@ -54,13 +53,27 @@ def band_path(start: Any, end: Any, n_images: int = 5) -> list[Any]:
     """
     if n_images < 1:
         raise StructureError(f"a band has at least one image between its ends, not {n_images}")
-    first, last = _matched(to_system(start), to_system(end))
+    first, last = to_system(start), to_system(end if in_order else matched_end(start, end))
+    if problem := _unlike(first, last) or _moved(first, last):
+        raise StructureError(problem)
     weights = np.linspace(0, 1, n_images + 2)
     line = [
         dataclasses.replace(first, positions=(1 - weight) * first.positions + weight * last.positions)
         for weight in weights
     ]
     return [from_system(start, system) for system in _idpp(line, weights)]
+
+
+def matched_end(start: Any, end: Any) -> Any:
+    """``end`` with the atoms in the order of ``start``: for every element so that all ways together are shortest,
+    across the borders of the cell where that is shorter.
+
+    Raises:
+        StructureError: other atoms or another cell, or fixed atoms that are elsewhere at the end.
+
+    """
+    first = to_system(start)
+    return from_system(start, _matched(first, to_system(end)))
 
 
 def continuous(images: Sequence[System]) -> tuple[System, ...]:
@@ -83,22 +96,24 @@ def continuous(images: Sequence[System]) -> tuple[System, ...]:
     return tuple(out)
 
 
-def _matched(first: System, last: System) -> tuple[System, System]:
-    """Both, the second with the atoms, the order and the cell of the first."""
+def _matched(first: System, last: System) -> System:
+    """The second with the atoms, the order and the cell of the first."""
     if problem := _unlike(first, last):
         raise StructureError(f"the ends of the path do not belong together: {problem}")
     positions = np.empty_like(first.positions)
     cell = first.cell if first.periodic else None
+    if first.pbc.all():  # the same cell may lie differently in space
+        last = dataclasses.replace(last, positions=last.positions @ np.linalg.solve(last.cell, first.cell))
     for number in np.unique(first.numbers):
         ours, theirs = np.flatnonzero(first.numbers == number), np.flatnonzero(last.numbers == number)
-        # ways, not their squares: one long way is no worse than two short ones, by which atoms would move up
+        # a power below 1, where squares are usual: one atom that goes far is likelier than several that move up
         vectors, lengths = get_distances(first.positions[ours], last.positions[theirs], cell=cell, pbc=first.pbc)
-        one, other = linear_sum_assignment(lengths)
+        one, other = linear_sum_assignment(lengths**0.9)
         positions[ours[one]] = first.positions[ours[one]] + vectors[one, other]
     last = dataclasses.replace(first, positions=positions)
     if (moved := _moved(first, last)) is not None:
         raise StructureError(moved)
-    return first, last
+    return last
 
 
 def _unlike(first: System, other: System) -> str | None:
@@ -106,9 +121,19 @@ def _unlike(first: System, other: System) -> str | None:
         return "they have different atoms"
     if (first.pbc != other.pbc).any():
         return "they repeat along different axes"
-    if np.abs(first.cell - other.cell)[first.pbc].max(initial=0.0) > SAME_CELL:
+    if not _same_cell(first, other):
         return "their cells differ; the cell stays along a path, so relax both ends in one and the same"
     return None
+
+
+def _same_cell(first: System, other: System) -> bool:
+    apart = np.abs(first.cell - other.cell)[first.pbc].max(initial=0.0)
+    if apart > SAME_CELL and first.pbc.all():  # or one that lies differently in space
+        lengths, sides = first.cell @ first.cell.T, other.cell @ other.cell.T
+        longest = np.sqrt(np.outer(lengths.diagonal(), lengths.diagonal()))
+        same_hand = np.linalg.det(first.cell) * np.linalg.det(other.cell) > 0
+        return bool(same_hand and (np.abs(lengths - sides) < 2 * SAME_CELL * np.sqrt(longest)).all())
+    return bool(apart <= SAME_CELL)
 
 
 def _moved(first: System, last: System) -> str | None:

@@ -22,6 +22,7 @@ from dpa4_flows.analysis.electrode import ElectrodeError, redox_bound, remove_io
 from dpa4_flows.analysis.hull import HullResult
 from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.nearby import NEAR, nearest_compound
+from dpa4_flows.campaigns.battery_migration import MIGRATION
 from dpa4_flows.campaigns.battery_upgrade import upgrade
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.disorder import DISORDER
@@ -29,7 +30,7 @@ from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL, ZERO_REASONS, CompetingPhases, hull_finding, places
 from dpa4_flows.campaigns.kind import CampaignKind
 from dpa4_flows.campaigns.measured import relaxed
-from dpa4_flows.campaigns.relaxed import RELAX, Relaxation, judge_relaxation
+from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, Relaxation, judge_relaxation
 from dpa4_flows.campaigns.sanity import SANITY, InputDocument, SanitySection, check
 from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
@@ -434,6 +435,7 @@ BATTERY = CampaignKind(
         CHARGED_HULL,
     ),
     front=(DISORDER,),
+    further=(AT_REST, MIGRATION),
     ranking={"energy_grav": {}, "energy_above_hull": {"weight": 0.5}, "energy_above_hull_charged": {"weight": 0.5}},
     section=BatterySection,
     upgrade=upgrade,

@@ -45,6 +45,7 @@ class Dpa4Group(LazyGroup):
         "predict": LazyCommand("dpa4_flows.cli.structures", "Energies, forces and stress of files.", _STRUCTURES),
         "relax": LazyCommand("dpa4_flows.cli.structures", "Relax the structures in files.", _STRUCTURES),
         "compute": LazyCommand("dpa4_flows.cli.compute", "Any properties of the structures in files.", _STRUCTURES),
+        "neb": LazyCommand("dpa4_flows.cli.neb", "The barrier between two structures.", _STRUCTURES),
         "md": LazyCommand("dpa4_flows.cli.md", "Molecular dynamics of the structures in files.", _STRUCTURES),
         "hull": LazyCommand("dpa4_flows.cli.hull", "Is a compound stable? Energies above the hull.", _STABILITY),
         "stability": LazyCommand(

@@ -35,6 +35,7 @@ MAKERS = {
     "BatchOrderingMaker": ("ordering", "DPA4 ordering"),
     "BatchAlloyMaker": ("alloy", "DPA4 alloy"),
     "BatchElectrodeMaker": ("electrode", "DPA4 electrode"),
+    "BatchMigrationMaker": ("migration", "DPA4 migration"),
 }
 """Names of the property and of the job."""
 

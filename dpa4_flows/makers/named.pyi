@@ -20,6 +20,7 @@ from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
 from dpa4_flows.properties.equation_of_state import EquationOfState, EquationOfStateDocument
 from dpa4_flows.properties.finite_temperature import FiniteTemperature, FiniteTemperatureDocument
 from dpa4_flows.properties.heat_conductivity import HeatConductivity, HeatConductivityDocument
+from dpa4_flows.properties.migration import Migration, MigrationDocument
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.ordering import Ordering, OrderingDocument
 from dpa4_flows.properties.phonon_bands import PhononBands, PhononBandsDocument
@@ -175,5 +176,12 @@ class BatchElectrodeMaker(PropertyMaker[ElectrodeDocument]):
 
     property: Electrode = ...
     name: str = "DPA4 electrode"
+
+@dataclass
+class BatchMigrationMaker(PropertyMaker[MigrationDocument]):
+    """Barriers of an ion that hops from site to site of a relaxed crystal, and how far its hops lead. Fields of `PropertyMaker`, settings of `Migration`."""
+
+    property: Migration = ...
+    name: str = "DPA4 migration"
 
 MAKERS: dict[str, tuple[str, str]]

@@ -24,6 +24,7 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.at_rest import AtRest
+from dpa4_flows.properties.migration import Migration
 from dpa4_flows.reference.library import bundled_elements, load_phases
 
 pytestmark = pytest.mark.network
@@ -176,3 +177,16 @@ def test_oxygen_on_a_metal_with_u_is_refused_and_would_have_no_energy(neo_path):
         ((_, document),) = compute([("Ni", Ask(wanted, nickel))], ModelRef(str(neo_path)))
     assert document.adsorption_energy is None and document.n_intact == 0
     assert all({"energy_jump", "implausible_energy"} & set(site.codes) for site in document.facets[0].sites)
+
+
+MIGRATION = {"Al": (4.04, 0.59)}
+"""Å to begin with, and eV: PBE has 0.6 to 0.7 for the vacancies of close-packed metals."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("metal", "lattice", "barrier"), [(name, *values) for name, values in MIGRATION.items()])
+def test_vacancies_migrate_as_in_pbe(metal: str, lattice: float, barrier: float) -> None:
+    crystal = Crystal(AseAtomsAdaptor.get_structure(bulk(metal, "fcc", a=lattice, cubic=True)))
+    asked = AtRest(Migration(working_ion=metal, max_hop=3.5))
+    ((_, found),) = compute([(metal, Ask(asked, crystal))], ModelRef("dpa4-neo"))
+    assert found.migration_barrier == pytest.approx(barrier, abs=0.02) and found.dimensionality == 3

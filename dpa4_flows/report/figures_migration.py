@@ -1,0 +1,85 @@
+"""Figures of migration: energy along paths, and what hops there are in a crystal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle, islice
+
+import numpy as np
+import plotly.graph_objects as go
+from scipy.interpolate import CubicHermiteSpline
+
+from dpa4_flows.plots.figure import PALETTE, Block, Column, FigureBlock, TableBlock, base_figure, numbers, plot_text
+from dpa4_flows.plots.words import first_of
+from dpa4_flows.properties.migration import MigrationDocument
+from dpa4_flows.properties.neb import NebDocument
+
+_CURVES = 12
+_POINTS = 60
+
+
+def paths(documents: Mapping[str, NebDocument]) -> list[Block]:
+    """Energy along each path."""
+    curves = [(name, one.distances, one.energies) for name, one in documents.items() if one.energies]
+    return [_along("path", "Energy along the path", curves)] if curves else []
+
+
+def hops(documents: Mapping[str, MigrationDocument]) -> list[Block]:
+    """Energy along the hops of all crystals, and a table of them."""
+    found = [(name, hop) for name, document in documents.items() for hop in document.hops]
+    curves = [
+        (f"{name} {hop.direction}, {hop.distance:.1f} Å", hop.distances, hop.energies)
+        for name, hop in found
+        if hop.energies
+    ]
+    if not found:
+        return []
+    table = TableBlock(
+        "hops",
+        "Hops",
+        "Of one ion into a vacancy; those that symmetry maps onto each other are one row. The bottleneck is the radius "
+        "of the largest sphere that gets through between the other ions at rest.",
+        [
+            Column("Crystal"),
+            Column("From"),
+            Column("To"),
+            Column("Direction"),
+            *numbers("Distance (Å)", "Bottleneck (Å)", "Barrier (eV)", "Back (eV)", "KRA (eV)"),
+            Column("Found by"),
+        ],
+        [
+            [
+                name,
+                hop.start,
+                hop.end,
+                hop.direction,
+                f"{hop.distance:.2f}",
+                f"{hop.bottleneck:.2f}",
+                *("" if value is None else f"{value:.3f}" for value in (hop.barrier, hop.barrier_back, hop.kra)),
+                hop.error or hop.method or "not computed",
+            ]
+            for name, hop in found
+        ],
+    )
+    return [*([_along("hops-paths", "Energy along the hops", curves)] if curves else []), table]
+
+
+def _along(name: str, title: str, curves: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> FigureBlock:
+    figure = base_figure(xaxis={"title": "along the path, all atoms together, Å"}, yaxis={"title": "energy, eV"})
+    for (label, distances, energies), colour in zip(islice(curves, _CURVES), cycle(PALETTE), strict=False):
+        _draw(figure, plot_text(label), distances, energies, colour)
+    caption = "Points are computed; the lines between them are level at the highest and lowest of them."
+    return FigureBlock(name, title, " ".join(filter(None, (caption, first_of(len(curves), _CURVES)))), figure)
+
+
+def _draw(figure: go.Figure, label: str, distances: Iterable[float], energies: Iterable[float], colour: str) -> None:
+    x, y = np.array([*distances]), np.array([*energies])
+    slopes = np.gradient(y, x)
+    slopes[[0, -1]] = 0.0  # at rest
+    turns = np.r_[False, np.diff(np.sign(np.diff(y))) != 0, False]
+    fine = np.union1d(np.linspace(x[0], x[-1], _POINTS), x)
+    curve = CubicHermiteSpline(x, y, np.where(turns, 0.0, slopes))(fine)
+    line = {"color": colour, "width": 1.5}
+    figure.add_scatter(x=fine, y=curve, mode="lines", line=line, name=label, legendgroup=label, hoverinfo="skip")
+    marker = {"color": colour, "size": 7}
+    figure.add_scatter(x=x, y=y, mode="markers", marker=marker, name=label, legendgroup=label, showlegend=False)
