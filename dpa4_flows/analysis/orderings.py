@@ -329,7 +329,7 @@ def mean_charges(cell: DisorderedCell, stated: Mapping[str, float] | None = None
         stated: by a file, by element; taken where they make the cell neutral, as those of a half-empty cathode do not.
     """
     amounts: dict[str, float] = {}
-    structure = cell.structure(next(cell.every()))
+    structure = cell.structure(cell.shuffled(np.random.default_rng(0)))
     for symbol, n in structure.composition.get_el_amt_dict().items():
         amounts[symbol] = amounts.get(symbol, 0.0) + n
     if stated and set(stated) >= set(amounts) and abs(sum(stated[s] * n for s, n in amounts.items())) < 1e-3:

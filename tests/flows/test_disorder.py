@@ -106,6 +106,17 @@ def test_electrostatic_energies_are_those_of_a_sum_for_each_cell(monkeypatch: py
     assert candidates(cell, 2, {}).ewald is None
 
 
+def test_more_arrangements_than_anybody_can_list_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orderings, "_SWAPS", 100)
+    shares = [{"Li": 0.6, "Mn": 0.2, "Ti": 0.2}, "O"]
+    rocks = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.15), shares, [[0, 0, 0], [0.5] * 3])
+    cell = disordered_cell(rocks, max_atoms=80)
+    charges = mean_charges(cell)
+    assert cell.n_arrangements > 1e14 and charges["Mn"] == 3.0
+    for found in (candidates(cell, 3, charges), candidates(cell, 3, {})):
+        assert len({cell.name(one) for one in found.arrangements}) == 3 and found.n_distinct is None
+
+
 def test_charges_of_a_file_count_where_they_make_the_cell_neutral() -> None:
     full = layered("Ni")
     full.add_oxidation_state_by_element({"Li": 1, "Ni": 3, "O": -2})
@@ -256,20 +267,20 @@ def test_mean_lattice_of_a_sheared_supercell_has_the_symmetry_of_its_parent() ->
 def test_an_alloy_mixes_as_its_energies_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one without the element, which says so."""
     monkeypatch.setattr(sqs, "_SWAPS", 100)
-    wanted = AtRest(Alloy("Cu:Au", fractions=(0.5,), max_atoms=4, n_shells=2))
-    found = dict(compute([("Cu", Ask(wanted, Crystal(COPPER))), ("MgO", Ask(wanted, Crystal(rocksalt("Mg"))))], TOY))
-    assert found["MgO"].error_code == "nothing_to_replace" and "holds no Cu" in found["MgO"].error
-    alloy = found["Cu"]
+    wanted = AtRest(Alloy("Mg:Ca", fractions=(0.5,), max_atoms=4, n_shells=2))
+    found = dict(compute([("MgO", Ask(wanted, Crystal(rocksalt("Mg")))), ("Cu", Ask(wanted, Crystal(COPPER)))], TOY))
+    assert found["Cu"].error_code == "nothing_to_replace" and "holds no Mg" in found["Cu"].error
+    alloy = found["MgO"]
     first, half, last = alloy.cells
-    assert (alloy.formula, alloy.end, half.n_atoms) == ("Cu", "Au", 4) and alloy.converged
+    assert (alloy.formula, alloy.end, half.n_atoms) == ("MgO", "CaO", 4) and alloy.converged
     cells = [Structure.from_dict(cell.structure) for cell in alloy.cells]
     energies = dict(compute([(i, Ask(Energy(), Crystal(one))) for i, one in enumerate(cells)], TOY))
-    cu, mix, au = (energies[i] for i in range(3))
-    mixing = 1000 * (mix.energy_per_atom - (cu.energy_per_atom + au.energy_per_atom) / 2)
+    one, mix, other = (energies[i].energy_per_atom for i in range(3))
+    mixing = 1000 * (mix - (one + other) / 2)
     assert half.mixing_enthalpy_mev == pytest.approx(mixing, abs=0.01) == alloy.mixing_enthalpy_mev
-    assert alloy.omega_kj_mol == pytest.approx(4 * mixing * 0.0964853, abs=0.01)  # every site mixes
+    assert alloy.omega_kj_mol == pytest.approx(2 * 4 * mixing * 0.0964853, abs=0.01)  # half of the atoms mix
     assert alloy.bowing_a == pytest.approx(4 * ((first.a + last.a) / 2 - half.a), abs=1e-6)
-    assert [block.name for block in alloys({"Cu": alloy})] == ["mixing", "vegard"]
+    assert [block.name for block in alloys({"MgO": alloy})] == ["mixing", "vegard"]
 
 
 # ---- with DPA4-Neo
