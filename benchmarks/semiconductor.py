@@ -28,6 +28,7 @@ from jobflow import Flow, JobStore, run_locally
 from maggma.stores import MemoryStore as Memory
 from pymatgen.analysis.elasticity import ElasticTensor
 from pymatgen.core import Structure
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.compute.driver import compute
@@ -62,7 +63,12 @@ def at_rest(names: list[str], number: int, model: ModelRef) -> dict[str, Structu
         stretched = solid.structure.copy()
         stretched.apply_strain(0.005 * turn)
         asks.append((solid.formula if not turn else f"{solid.formula} {turn}", Ask(AT_REST, Crystal(stretched))))
-    return {name: structure_of_fields(found.structure) for name, found in compute(asks, model, MemoryStore())}
+    found = compute(asks, model, MemoryStore())
+    # of exact symmetry: the fit of pymatgen, which atomate2 takes, breaks on cells that are not
+    return {
+        name: SpacegroupAnalyzer(structure_of_fields(document.structure), symprec=0.01).find_primitive()
+        for name, document in found
+    }
 
 
 def ours(crystals: dict[str, Structure], model: ModelRef, min_length: float) -> tuple[dict[str, Numbers], Matrices]:

@@ -11,6 +11,7 @@ from typing import Any
 from ase.build import bulk
 from pymatgen.io.ase import AseAtomsAdaptor
 
+from dpa4_flows.analysis.lattice_conductivity import ROOM_K
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.documents.defects import DefectRow, DefectsDocument
@@ -41,6 +42,8 @@ from dpa4_flows.store.table import ResultsTable
 _FILE = Path(__file__).parents[1] / "data" / "semiconductor_references.json"
 CHEAP = HeatConductivity(quasi_harmonic=QuasiHarmonic(strains=(-0.02, -0.01, 0.0, 0.01, 0.02), min_length=8.0))
 """Two volumes decide the conductivity; more are those of the expansion that comes with it."""
+SCATTERS = PhononScattering(scattering_length=7.0, mesh_length=30.0, temperatures_k=(ROOM_K,))
+"""Coarse, for the order: diamond's mesh of the default would take longer than everything else together."""
 
 Key = tuple[str, str]
 """solid, zincblende, wurtzite, film, heat, scattering or defects, and the formula."""
@@ -83,7 +86,7 @@ def semiconductor_document(
         for solid in bulk_solids(facts["conductivities"]["order"]):
             asks["heat", solid.formula] = Ask(AtRest(CHEAP), solid.crystal)
             if has_extra("kappa"):
-                asks["scattering", solid.formula] = Ask(AtRest(PhononScattering()), solid.crystal)
+                asks["scattering", solid.formula] = Ask(AtRest(SCATTERS), solid.crystal)
     found: dict[Key, Any] = dict(
         compute(asks.items(), model, table, max_atoms_per_batch=max_atoms_per_batch, counts=counts)
     )
