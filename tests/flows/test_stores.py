@@ -94,6 +94,9 @@ BEFORE = {  # as jobs in databases and outputs in stores name classes of modules
     "stability": {"@module": "dpa4_flows.schemas_stability", "@callable": "StabilityDocument", "@bound": None},
     "training": {"@module": "dpa4_flows.schemas_training", "@callable": "TrainingDocument", "@bound": None},
     "store": {"@module": "dpa4_flows.stores", "@callable": "AtomicJSONStore", "@bound": None},
+    "makers": [
+        {"@module": "dpa4_flows.makers.batch", "@class": name} for name in ("BatchStaticMaker", "BatchElasticMaker")
+    ],
 }
 
 
@@ -109,5 +112,6 @@ assert type(found["summary"]) is schemas.ChunkSummary and found["summary"].n_com
 assert type(found["reason"]) is reasons.Reason
 assert found["stability"] is stability.StabilityDocument and found["training"] is training.TrainingDocument
 assert found["store"] is jobs.AtomicJSONStore
+assert [type(maker) for maker in found["makers"]] == [dpa4_flows.BatchStaticMaker, dpa4_flows.BatchElasticMaker]
 """
     subprocess.run([sys.executable, "-c", code], check=True)
