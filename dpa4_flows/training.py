@@ -241,6 +241,14 @@ def worse_sentences(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> li
     sentences = []
     words = {stem: (word, factor, unit) for stem, word, factor, unit in ERROR_UNITS}
     for entry in metrics.get("warnings") or ():
+        if entry["code"] == "forgets_too_much":
+            sentences.append(
+                f"every validation changed other systems by more than finetune.max_forgetting allows, by "
+                f"{digits(1e3 * entry['after'])} meV/atom at step {entry['step']} already, so the file holds the base "
+                f"with shifted offsets; raise that limit (now {config['finetune']['max_forgetting']:g} eV/atom) or set "
+                "run.validate_every to fewer steps, and begin again in another folder"
+            )
+            continue
         word, factor, unit = words[entry["quantity"]]
         weight = {"energy": "energy", "force": "forces", "stress": "virial"}[entry["quantity"]]
         sentences.append(
@@ -272,8 +280,8 @@ def _forgets(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]
     if not found or found["energy_median"] <= TOLERABLE:
         return []
     return [
-        f"the model is one for the trained systems only: {forgetting_sentence(metrics)}; lower the learning rate "
-        f"({_lower_rate(config)}) or give finetune.replay frames of the base's kind"
+        f"the model is one for the trained systems only: {forgetting_sentence(metrics)}; set "
+        f"finetune.max_forgetting={TOLERABLE:g} to keep the best model that changes them less, or train for fewer steps"
     ]
 
 

@@ -124,6 +124,7 @@ class FineTuneConfig:
         replay: sources of the base model's level of theory mixed in against forgetting.
         replay_own: mix in bundled crystals with what the base says about them; needs no data.
         replay_fraction: fraction of the frames of an epoch that come from ``replay`` or ``replay_own``.
+        max_forgetting: eV/atom, median change of other crystals beyond which a validation is not the best; 0: no limit.
     """
 
     offsets: Literal["shift", "keep"] = "shift"
@@ -134,10 +135,17 @@ class FineTuneConfig:
     replay: tuple[SourceConfig, ...] = ()
     replay_own: bool = False
     replay_fraction: float = 0.2
+    max_forgetting: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.replay_fraction < 1:
             raise TrainConfigError(f"replay_fraction must lie in [0, 1), not {self.replay_fraction}")
+        if self.max_forgetting < 0:
+            raise TrainConfigError(f"finetune.max_forgetting must not be negative, got {self.max_forgetting}")
+        if self.max_forgetting and self.offsets == "keep":
+            raise TrainConfigError(
+                "finetune.max_forgetting needs finetune.offsets = 'shift', which holds other elements"
+            )
 
 
 @dataclass(frozen=True)
@@ -269,6 +277,8 @@ class TrainConfig:
         used = ("property",) if self.property is not None else ("energy", "forces", "virial")
         if not any(getattr(self.loss, name) for name in used):
             raise TrainConfigError(f"the loss has no term: loss.{' and loss.'.join(used)} are zero")
+        if self.property is not None and self.finetune.max_forgetting:
+            raise TrainConfigError("finetune.max_forgetting is about energies; leave it out with [property]")
         if self.property is not None and self.committee.members:
             raise TrainConfigError("a committee predicts energies; leave out [property]")
         if self.base is not None and self.run.offsets:

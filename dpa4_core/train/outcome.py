@@ -23,7 +23,7 @@ from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.dataset import Dataset, prepare, with_split
 from dpa4_core.train.forgetting import Forgetting, forgetting
 from dpa4_core.train.log import read_log
-from dpa4_core.train.standing import standing
+from dpa4_core.train.standing import OTHERS, standing
 from dpa4_core.train.store import STORE
 
 _SAMPLE = 200  # training frames that are looked at: enough to see overfitting
@@ -109,11 +109,16 @@ def losses(validations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Returns:
         ``code`` "worse_than_base", ``quantity``, ``step``, and mean absolute errors ``before`` and ``after`` (eV/atom,
-        eV/Å, eV/Å³); nothing where the model is better than the base.
+        eV/Å, eV/Å³); nothing where the model is better than the base. Where only the change of other crystals was too
+        large, ``code`` "forgets_too_much", ``quantity`` `OTHERS` and the smallest such change as ``after`` (eV/atom).
     """
     base, *later = validations
     if not later or any(record["improved"] for record in later):
         return []
+    if forgetful := [record for record in later if record.get("worse") == [OTHERS]]:
+        least = min(forgetful, key=lambda record: record["forgotten"])
+        found = {"step": least["step"], "before": 0.0, "after": least["forgotten"]}
+        return [{"code": "forgets_too_much", "quantity": OTHERS, **found}]
     closest = min(later, key=lambda record: (len(standing(record, base).worse), standing(record, base).score))
     return [
         {

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 FLOORS: dict[str, float] = {"energy": 1e-4, "force": 1e-3, "stress": 1e-5}
 """Errors (eV/atom, eV/Å, eV/Å³) that count as none: labels are not better than that."""
 
+OTHERS = "other systems"
+"""What became worse where a model changes crystals of other kinds by more than it may."""
+
 
 @dataclass(frozen=True)
 class Standing:

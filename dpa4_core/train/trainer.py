@@ -46,7 +46,7 @@ from dpa4_core.train.probe import Trials
 from dpa4_core.train.rehearsal import Estimate, Rehearsal
 from dpa4_core.train.routing import official
 from dpa4_core.train.schedule import Schedule
-from dpa4_core.train.standing import standing
+from dpa4_core.train.standing import OTHERS, standing
 from dpa4_core.train.step import PropertyStep, Step
 from dpa4_core.train.store import STORE, share_store
 
@@ -228,6 +228,11 @@ class Trainer:
         found = self._find_rate() if self._from_base else None
         about = beginning.about(self.config, self.processes.device, self.processes.size) | {"learning_rate": found}
         self.schedule = Schedule(self.config.schedule, planned_steps(self.config, self.data, self.budget))
+        if self.config.finetune.max_forgetting and not len(self.data.validation):
+            raise DPA4Error(
+                "finetune.max_forgetting chooses among validations, and no frames are set aside for one; give "
+                "--validation FILE or raise data.validation_fraction"
+            )
         self.processes.wait()
         if self.processes.is_first:
             checkpoint.forget(self.checkpoint)
@@ -412,10 +417,15 @@ class Trainer:
             beside = standing(values, self.counters.base_errors)
             metric, worse = beside.score, beside.worse
         improved = not worse and self.counters.improved(metric)
+        told: dict[str, Any] = dict(values)
+        if improved and self.counters.step and self.config.finetune.max_forgetting:
+            told["forgotten"] = self._forgotten()
+            if told["forgotten"] > self.config.finetune.max_forgetting:
+                improved, worse = False, [OTHERS]
         self.counters = self.counters.validated(metric, values, improved=improved)
         if improved and self.processes.is_first:
             self._write_model(values)
-        told = values | ({"worse": worse} if worse else {})
+        told |= {"worse": worse} if worse else {}
         self._record("validation", step=self.counters.step, metric=metric, improved=improved, **told)
         self.clock.reserve = time.monotonic() - began
         patience = self.config.run.patience if self._place < self.schedule.end else 0
@@ -423,6 +433,12 @@ class Trainer:
             self.schedule.start_decay(int(self._place))
             why = f"no improvement in {patience} validations"
             self._record("decay", step=self.counters.step, end=self._last_step(), why=why)
+
+    def _forgotten(self) -> float:
+        """Median change of other crystals, eV/atom, once their elements are held."""
+        with self._averaged():
+            change = 0.0 if self.others is None else self.others.hold()
+        return self.processes.of_first([change])[0]
 
     def errors(self, frames: NDArray[np.int64]) -> tuple[Errors, float]:
         """Errors on ``frames`` with the averaged weights, and the loss that they give, on all processes together."""

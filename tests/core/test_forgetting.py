@@ -1,9 +1,12 @@
 """What a fine-tune does to other systems, measured and held off with labels of the base itself."""
 
+import dataclasses
+
 import ase.io
 import numpy as np
 import pytest
 import torch
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
 from toy_training import base_file, configured, of_kind, recorded, toy_frames, write
 
@@ -120,6 +123,44 @@ def test_a_run_measures_what_it_forgets_and_reminds_itself_with_labels_of_the_ba
     )
     broad.unlink()
     assert assess(tmp_path / "moved").forgetting is None
+
+
+def test_the_best_model_is_one_that_changes_other_systems_by_less_than_is_allowed(broad, tmp_path):
+    frames = toy_frames(12)
+    for atoms in frames:
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy())  # one quantity to become better
+    common = {"preset": None, "model": None, "base": str(broad), "run__steps": 6, "run__validate_every": 2}
+    config = configured(write(tmp_path, frames), tmp_path / "run", schedule__lr=3e-3, data__split_by="frame", **common)
+
+    def of_limit(limit):
+        changed = dataclasses.replace(
+            config,
+            output=str(tmp_path / f"run{limit}"),
+            finetune=dataclasses.replace(config.finetune, max_forgetting=limit),
+        )
+        result, records = recorded(changed)
+        return result, [record for record in of_kind(records, "validation") if record["step"]]
+
+    _, free = of_limit(0.0)
+    result, loose = of_limit(1.0)
+    assert [r["improved"] for r in loose] == [r["improved"] for r in free] and any(r["improved"] for r in free)
+    measured = assess(result.folder).forgetting.energy_median
+    assert 0.3 * measured < [r["forgotten"] for r in loose if r["improved"]][-1] < 3 * measured
+    result, tight = of_limit(1e-7)
+    assert not any(r["improved"] for r in tight) and any(r.get("worse") == ["other systems"] for r in tight)
+    (warning,) = assess(result.folder).worse
+    assert warning["code"] == "forgets_too_much" and warning["after"] == min(
+        r["forgotten"] for r in tight if "forgotten" in r
+    )
+    with pytest.raises(dpa4.DPA4Error, match="data.validation_fraction"):
+        recorded(
+            dataclasses.replace(
+                config,
+                data=dataclasses.replace(config.data, validation_fraction=0.0),
+                finetune=dataclasses.replace(config.finetune, max_forgetting=1.0),
+                output=str(tmp_path / "none"),
+            )
+        )
 
 
 def test_without_the_base_nothing_is_replayed(tmp_path):
