@@ -176,11 +176,15 @@ def test_what_became_worse_than_the_base_stands_in_the_colour_of_a_warning(folde
     page = render(run, {"forgetting": forgotten | {"force_max": 0.02}}, {})
     for words in (
         "20 other systems changed by 3 meV/atom in the median, 40 at most (NaCl)",
-        "or give finetune.replay frames",
+        "set finetune.max_forgetting=0.002",
     ):
         assert words in _Page(page).text, words
     little = {"forgetting": forgotten | {"force_max": 0.02, "energy_median": 1e-3}}
-    assert "or give finetune.replay frames" not in _Page(render(run, little, {})).text
+    assert "max_forgetting" not in _Page(render(run, little, {})).text
+    start["config"]["finetune"] = {"max_forgetting": 1e-3}
+    entry = {"code": "forgets_too_much", "quantity": "other systems", "step": 4, "before": 0.0, "after": 0.0025}
+    page = render(TrainingRun(folder, start, run.train, run.validation), {"warnings": [entry]}, {})
+    assert "by 2.5 meV/atom at step 4 already" in _Page(page).text and "(now 0.001 eV/atom)" in _Page(page).text
     assert '<b class="worse">' not in render(run, {"warnings": []}, {})
 
 
