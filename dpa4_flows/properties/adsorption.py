@@ -35,10 +35,10 @@ from dpa4_flows.properties.on_slabs import SlabSettings
 from dpa4_flows.properties.part import had_room, held
 from dpa4_flows.properties.vibrations import Which, free_energies
 
-_FIRST_STEPS = 4
-"""Energies fall by 0.5 to 1 eV in the first three, as the adsorbate finds its height, and then tell sites apart. With
-two starts followed, the best H, O, CO and OH on Cu, Nb, Ru, CuPd, Cu3Au and RuO2 are those of all starts with DPA4-Neo,
-but OH on Ru (0.12 eV higher, also after ten steps) and on RuO2 (0.04)."""
+_FIRST_STEPS, _FIRST_STEPS_OF_MOLECULES = 4, 10
+"""Energies fall by 0.5 to 1 eV in the first three, as the adsorbate finds its height, and then tell sites of atoms
+apart: H and O are those of all starts with DPA4-Neo. Molecules also turn; after four steps CO on Ti (10-11) would be
+lost by 1 eV."""
 
 
 @dataclass(frozen=True)
@@ -202,19 +202,28 @@ class Adsorption(SlabSettings[AdsorptionDocument]):
     def _relaxed(self, starts: Sequence[_Start]) -> Steps[tuple[list[RelaxResult], set[int]]]:
         """Ends of all starts, and the numbers of those that others have left behind after the first steps."""
         options = self.options()
-        first = replace(options, max_steps=min(_FIRST_STEPS, self.max_steps)) if self.best_starts else options
-        answers = yield {f"site {number}": Relax(start.structure, first) for number, start in enumerate(starts)}
+        first = [self._first_steps(start.adsorbate) for start in starts]
+        answers = yield {
+            f"site {number}": Relax(start.structure, replace(options, max_steps=steps))
+            for number, (start, steps) in enumerate(zip(starts, first, strict=True))
+        }
         ends: list[RelaxResult] = list(answers.values())
         had_room(ends)
-        if first.max_steps == self.max_steps:
+        if not self.best_starts:
             return ends, set()
-        further, waiting = _best(starts, ends, self.best_starts)
-        rest = replace(options, max_steps=self.max_steps - first.max_steps)
-        answers = yield {f"site {number}": Relax(ends[number].structure, rest) for number in further}
+        lowest, others = _best(starts, ends, self.best_starts)
+        further = [number for number in lowest if first[number] < self.max_steps]
+        rest = {n: replace(options, max_steps=self.max_steps - first[n]) for n in further}
+        answers = yield {f"site {n}": Relax(ends[n].structure, rest[n]) for n in further}
         had_room(answers.values())
         for number, end in zip(further, answers.values(), strict=True):
             ends[number] = replace(end, n_steps=ends[number].n_steps + end.n_steps)
-        return ends, waiting
+        return ends, {number for number in others if first[number] < self.max_steps}
+
+    def _first_steps(self, adsorbate: Adsorbate) -> int:
+        """After which starts of an adsorbate are told apart; all, if none is left."""
+        most = _FIRST_STEPS if len(adsorbate.species) == 1 else _FIRST_STEPS_OF_MOLECULES
+        return min(most, self.max_steps) if self.best_starts else self.max_steps
 
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
         seam = self._seam(crystal) if error.code == SEAM else {}
