@@ -95,7 +95,12 @@ class Edge(NamedTuple):
 
 def primitive_crystal(structure: Structure) -> Structure:
     """The primitive cell, in the orientation of ``structure``."""
-    return SpacegroupAnalyzer(structure, symprec=SYMPREC).find_primitive() or structure
+    cell: Any = structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers
+    # an idealised cell would be turned in space, and directions would be those of another crystal
+    found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=SYMPREC)
+    assert found is not None, "a crystal has the symmetry P1 at least"
+    lattice, coords, numbers = found
+    return Structure(lattice, [Element.from_Z(int(z)) for z in numbers], coords)
 
 
 def hop_kinds(primitive: Structure, ion: str, max_length: float) -> list[HopKind]:
