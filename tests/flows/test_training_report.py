@@ -180,8 +180,8 @@ def test_what_became_worse_than_the_base_stands_in_the_colour_of_a_warning(folde
     ):
         assert words in _Page(page).text, words
     little = {"forgetting": forgotten | {"force_max": 0.02, "energy_median": 1e-3}}
-    assert "max_forgetting" not in _Page(render(run, little, {})).text
-    start["config"]["finetune"] = {"max_forgetting": 1e-3}
+    assert "set finetune.max_forgetting" not in _Page(render(run, little, {})).text
+    start["config"]["finetune"]["max_forgetting"] = 1e-3
     entry = {"code": "forgets_too_much", "quantity": "other systems", "step": 4, "before": 0.0, "after": 0.0025}
     page = render(TrainingRun(folder, start, run.train, run.validation), {"warnings": [entry]}, {})
     assert "by 2.5 meV/atom at step 4 already" in _Page(page).text and "(now 0.001 eV/atom)" in _Page(page).text
