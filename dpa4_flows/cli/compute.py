@@ -19,7 +19,7 @@ from dpa4_core.strict import override
 from dpa4_flows.cli.console import end, out, print_json, warn
 from dpa4_flows.cli.options import KINDS_OF_FILES, AsJson, BatchMachine, Model, grouped
 from dpa4_flows.cli.progress import ConsoleWatch
-from dpa4_flows.cli.runs import RetryErrors, interruptible
+from dpa4_flows.cli.run_output import RetryErrors, interruptible
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.properties.answers import Question
 from dpa4_flows.properties.at_rest import AT_REST

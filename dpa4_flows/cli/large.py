@@ -18,13 +18,13 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.cli.console import err, print_json, remark, say
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.progress import ConsoleWatch
-from dpa4_flows.cli.runs import INTERRUPTED, show_status
+from dpa4_flows.cli.run_output import INTERRUPTED, show_status
 from dpa4_flows.large.export import export_run
 from dpa4_flows.large.folder import RunFolder, Task, is_run_folder, prepare_folder
 from dpa4_flows.large.inputs import distinct, fingerprint
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.runs import How, open_run
-from dpa4_flows.runs.large import Workers, compute
+from dpa4_flows.runs import How
+from dpa4_flows.runs.large import LargeRun, Workers, compute
 
 _LINE_S = 30.0  # between two lines where there is no terminal
 _LOOK_S = 0.5
@@ -73,7 +73,7 @@ def run_large(inputs: Sequence[Path], output: Path, task: Task, options: RunOpti
     except KeyboardInterrupt:
         remark(f"stopped; the same command goes on, and `dpa4 status {folder}` shows what is there")
         raise typer.Exit(INTERRUPTED) from None
-    done = open_run(folder)
+    done = LargeRun.open(folder)
     status = done.status()
     if options.as_json:
         print_json(status.to_dict())

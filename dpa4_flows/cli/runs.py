@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dpa4_flows.cli.console import out, print_json, remark, say, warn
-from dpa4_flows.cli.lazy import SOME_FAILED
+from dpa4_flows.cli.console import print_json, say
 from dpa4_flows.cli.options import AsJson
 from dpa4_flows.cli.progress import ConsoleWatch
-from dpa4_flows.runs import How, Outcome, Run, RunStatus, open_run
+from dpa4_flows.cli.run_output import RetryErrors, interruptible, present, show_status
+from dpa4_flows.runs import How
 from dpa4_flows.runs.export import StructureFormat
 from dpa4_flows.runs.export import export as export_results
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells expect it."""
-STOPPED = 75
-"""Exit code: stopped by a signal, and the same command goes on (EX_TEMPFAIL of sysexits.h)."""
+from dpa4_flows.runs.kinds import open_run
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, for example runs/battery.")]
 LaunchPadFile = Annotated[
     Path | None, typer.Option(help="my_launchpad.yaml of a FireWorks run; default: where FireWorks finds it.")
 ]
-RetryErrors = Annotated[
-    bool, typer.Option("--retry-errors", help="Compute again what failed before; want of memory always is.")
-]
-
 app = typer.Typer()
 
 
@@ -131,59 +120,3 @@ def export(
     """
     written = export_results(open_run(run), output, structure_format, everyone=everyone)
     say(f"wrote {written} to {output}")
-
-
-def show_status(run: Run, answer: RunStatus, *, everyone: bool = False, name: Path | None = None) -> None:
-    """Print how far a run is and what came out.
-
-    Args:
-        run: the run.
-        answer: its status.
-        everyone: all lines of long tables.
-        name: what to call it; by default its folder.
-    """
-    say(f"{name or run.folder}: {answer.words}")
-    run.show(out, everyone=everyone)
-    if answer.next_step:
-        say(answer.next_step)
-    for note in answer.notes:
-        warn(note.label, note.text, note.style)
-
-
-def present(run: Run, outcome: Outcome, *, as_json: bool) -> None:
-    """Show what became of a run, and exit with 3 if something could not be computed."""
-    if as_json:
-        files = {key: str(path) for key, path in outcome.files.items()}
-        print_json({"folder": str(run.folder), "reused": outcome.reused, **files, **outcome.facts})
-    elif outcome.words:
-        for line in outcome.words:
-            say(line)
-    else:
-        if outcome.reused:
-            say(f"{run.folder} was complete before; nothing was computed")
-        show_status(run, run.status())
-        for label, path in outcome.files.items():
-            say(f"{label}: {path}")
-    if outcome.n_failed:
-        warn("note", f"{outcome.n_failed:,} could not be computed; the report lists the reasons")
-        raise typer.Exit(SOME_FAILED)
-
-
-@contextmanager
-def interruptible(again: str) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the block with a line that says how to go on."""
-    by_signal = False
-
-    def stop(number: int, frame: object) -> None:
-        nonlocal by_signal
-        by_signal = True
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        remark(f"\nstopped; what is computed is kept. Continue with: {again}")
-        raise typer.Exit(STOPPED if by_signal else INTERRUPTED) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -16,7 +16,7 @@ from dpa4_flows.campaigns.run import Engine
 from dpa4_flows.cli.console import out, print_json, remark, say, warn
 from dpa4_flows.cli.options import AsJson
 from dpa4_flows.cli.progress import ConsoleWatch
-from dpa4_flows.cli.runs import RetryErrors, interruptible, present
+from dpa4_flows.cli.run_output import RetryErrors, interruptible, present
 from dpa4_flows.runs import How
 from dpa4_flows.runs.campaign import Assignment, CampaignRun
 

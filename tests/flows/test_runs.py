@@ -24,7 +24,8 @@ from dpa4_core.testing import MorsePotential
 from dpa4_core.train.trainer import Trainer
 from dpa4_flows import runs
 from dpa4_flows.cli import app
-from dpa4_flows.runs import How, Outcome, Run, RunStatus, RunStructure, open_run
+from dpa4_flows.runs import How, Outcome, Run, RunStatus, RunStructure
+from dpa4_flows.runs.kinds import open_run
 
 COLUMN = {
     "property": "static.energy",
