@@ -22,9 +22,8 @@ from typer.testing import CliRunner, Result
 import dpa4_flows
 from dpa4_core.testing import MorsePotential
 from dpa4_core.train.trainer import Trainer
-from dpa4_flows import runs
 from dpa4_flows.cli import app
-from dpa4_flows.runs import How, Outcome, Run, RunStatus, RunStructure
+from dpa4_flows.runs import How, Outcome, Run, RunStatus, RunStructure, kinds
 from dpa4_flows.runs.kinds import open_run
 
 COLUMN = {
@@ -312,7 +311,7 @@ class Bakery(Run):
 
 
 def test_a_new_kind_is_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "KINDS", (*runs.KINDS, Bakery))
+    monkeypatch.setattr(kinds, "KINDS", (*kinds.KINDS, Bakery))
     (tmp_path / "oven.json").write_text("{}")
     assert isinstance(open_run(tmp_path), Bakery)
     assert "running, 1 of 3 loaves done, 0.5 loaves/s, 4.0 s left" in (shown := dpa4("status", tmp_path).stdout)
