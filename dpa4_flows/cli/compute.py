@@ -176,7 +176,7 @@ def compute(
         results = compute_in(output, question, subjects, machine.model(model), how, machine.max_atoms_per_batch)
     if report is not None:
         title = ", ".join(name.replace("_", " ") for name in names)
-        write_properties_report(results, report, title=title.capitalize(), model=machine.model(model))
+        write_properties_report(results, report, title=title.capitalize(), model=machine.model(model).resolve())
     if plot is not None:
         write_pictures(plot, results.figures(), property_caveats(results))
     finish(results, as_json=as_json)

@@ -75,7 +75,7 @@ def neb(
     results = compute_in(None, question, [first], machine.model(model), how, machine.max_atoms_per_batch)
     document = results.answers[0].documents["neb"]
     if report is not None:
-        write_properties_report(results, report, title="Path", model=machine.model(model))
+        write_properties_report(results, report, title="Path", model=machine.model(model).resolve())
     if output is not None and isinstance(document, NebDocument) and document.images:
         images = [
             Computed(f"image {i}", structure_of_fields(image), energy=(document.energy or 0.0) + energy)

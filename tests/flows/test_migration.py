@@ -238,7 +238,8 @@ def test_neb_is_a_command_and_a_function(tmp_path: Path) -> None:
     images: Any = read(out, ":")
     assert len(images) == 3
     assert images[1].get_potential_energy() - images[0].get_potential_energy() == pytest.approx(row["barrier"])
-    assert "Energy along the path" in (tmp_path / "path.html").read_text()
+    page = (tmp_path / "path.html").read_text()
+    assert "Energy along the path" in page and row["provenance"]["model_sha256"] in page
     found = dpa4_flows.neb(*files, model=MORSE)
     assert found[0].barrier == pytest.approx(row["barrier"], abs=1e-6)
     refused = dpa4("neb", tmp_path / "a.cif", tmp_path / "none.cif", "-m", MORSE)
