@@ -15,6 +15,7 @@ from dpa4_flows.properties.activity import Reroute
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.alloy import AlloyDocument
 from dpa4_flows.properties.chemical_potentials import ChemicalPotentials, RegionDocument, Reservoirs
+from dpa4_flows.properties.conversion import ConversionDocument
 from dpa4_flows.properties.dissolution import Dissolution
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.electrode import ElectrodeDocument
@@ -27,6 +28,7 @@ from dpa4_flows.properties.hull import Hull, HullPlace
 from dpa4_flows.properties.hull_comparison import PhaseComparison
 from dpa4_flows.properties.migration import MigrationDocument
 from dpa4_flows.properties.ordering import OrderingDocument
+from dpa4_flows.properties.oxygen_release import OxygenReleaseDocument
 from dpa4_flows.properties.phonon_bands import PhononBandsDocument
 from dpa4_flows.properties.phonon_scattering import PhononScattering, PhononScatteringDocument, Solution
 from dpa4_flows.properties.phonons import Phonons
@@ -680,6 +682,54 @@ def window(
 
     Attributes:
         ion: element of the reservoir, whose phases compete, too.
+    """
+
+def oxygen_release(
+    structures: Structures,
+    *,
+    relaxation: Relaxed = ...,
+    relax: bool = ...,
+    corrections: str = ...,
+    temperature: float | None = ...,
+    candidates_compete: bool = ...,
+    library: str | None = ...,
+    files: tuple[str, ...] = ...,
+    bundled: bool = ...,
+    prototypes: bool = ...,
+    materials_project: Literal['never', 'if possible', 'always', 'energies'] = ...,
+    pressure: float = ...,
+    model: str | ModelRef = ...,
+    **how: Unpack[How],
+) -> Results[OxygenReleaseDocument]:
+    """Temperature at which an oxide, such as a charged electrode, gives off O2, and what is left of it.
+
+    Attributes:
+        pressure: of O2 in the gas, bar; 0.21 is air.
+    """
+
+def conversion(
+    structures: Structures,
+    *,
+    relaxation: Relaxed = ...,
+    relax: bool = ...,
+    corrections: str = ...,
+    temperature: float | None = ...,
+    candidates_compete: bool = ...,
+    library: str | None = ...,
+    files: tuple[str, ...] = ...,
+    bundled: bool = ...,
+    prototypes: bool = ...,
+    materials_project: Literal['never', 'if possible', 'always', 'energies'] = ...,
+    working_ion: str = ...,
+    min_voltage: float = ...,
+    model: str | ModelRef = ...,
+    **how: Unpack[How],
+) -> Results[ConversionDocument]:
+    """Voltage, capacity and expansion of an electrode that turns into other phases as it takes up an ion.
+
+    Attributes:
+        working_ion: element that goes in, whose phases compete, too.
+        min_voltage: V; steps below are left out.
     """
 
 def chempots(

@@ -14,6 +14,7 @@ shift the voltage by half a volt.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,14 +48,20 @@ complete.
 
 Metals outside the table are taken as redox-inactive. Oxidation of the anions is not counted."""
 
+IN_OXIDES = {"Fe": 3, "Co": 4, "Ni": 4}
+"""Oxidation state beyond which oxides of a metal give off oxygen rather than reach it, as far as they are electrodes:
+Fe4+ is rare, Co and Ni beyond 4+ are unknown there."""
+
 TOPOTACTIC_LIMIT = 0.5
 """Å; layered, spinel and olivine hosts relax by 0.1 to 0.35 Å, a tetrahedral host that turns octahedral by 0.8 Å."""
+
+_SAME_CHARGE = 0.01  # elementary charges per atom
 
 _SMALL_DISPLACEMENT = 0.1  # Å; no other setting of the cell would be looked for
 
 UNRELIABLE_CHANGE_PERCENT = 10.0  # of the length or of the axial ratio (c/a) on removing the ion
 
-_MAH_PER_G = 96485.33212 / 3.6  # one mole of electrons per gram, mAh
+MAH_PER_G = 96485.33212 / 3.6  # one mole of electrons per gram, mAh
 _CM3_PER_ANGSTROM3_MOL = 0.602214076  # one Å³ per formula unit, cm³/mol
 
 
@@ -112,6 +119,7 @@ class RedoxBound:
             the oxidation states cannot be guessed.
         reason: one sentence if the compound cannot work as an electrode.
         limit: one sentence if the metals give less charge than the ions.
+        unusual: one sentence if an oxide needs oxidation states beyond `IN_OXIDES` to lose all ions.
     """
 
     redox_elements: tuple[str, ...]
@@ -119,6 +127,7 @@ class RedoxBound:
     capacity_redox: float | None
     reason: str | None
     limit: str | None = None
+    unusual: str | None = None
 
     @property
     def capacity(self) -> float:
@@ -181,8 +190,8 @@ def electrode_properties(
 
     reaction_energy = energy_discharged - units * energy_charged - n_ions * energy_per_ion_metal
     voltage = -reaction_energy / (n_ions * charge)
-    capacity_grav = n_ions * charge * _MAH_PER_G / float(discharged.composition.weight)
-    capacity_vol = n_ions * charge * _MAH_PER_G / (float(discharged.volume) * _CM3_PER_ANGSTROM3_MOL)
+    capacity_grav = n_ions * charge * MAH_PER_G / float(discharged.composition.weight)
+    capacity_vol = n_ions * charge * MAH_PER_G / (float(discharged.volume) * _CM3_PER_ANGSTROM3_MOL)
     volume_change = 100.0 * (units * float(charged.volume) / float(discharged.volume) - 1.0)
     match = _match(discharged, charged, working_ion)
     stretches = _stretches(discharged, charged, units, match)
@@ -237,7 +246,7 @@ def redox_bound(composition: Composition, working_ion: str) -> RedoxBound:
     amounts = composition.get_el_amt_dict()
     formula = composition.reduced_formula
     n_ions = amounts.get(working_ion, 0.0)
-    per_electron = _MAH_PER_G / float(composition.weight)
+    per_electron = MAH_PER_G / float(composition.weight)
     capacity_ions = n_ions * ion_charge(working_ion) * per_electron
     metals = tuple(symbol for symbol in amounts if symbol in REDOX_LIMITS and symbol != working_ion)
     if not n_ions:
@@ -249,17 +258,39 @@ def redox_bound(composition: Composition, working_ion: str) -> RedoxBound:
         return RedoxBound(metals, capacity_ions, None, None)
     electrons = {symbol: amounts[symbol] * max(0.0, REDOX_LIMITS[symbol] - states[symbol]) for symbol in metals}
     active = tuple(symbol for symbol in metals if electrons[symbol] > 0)
+    unusual = _unusual_states(composition, working_ion, states)
     capacity = min(capacity_ions, sum(electrons.values()) * per_electron)
     if not active:
         reason = f"{', '.join(metals)} in {formula} cannot be oxidised further"
-        return RedoxBound(active, capacity_ions, capacity, reason)
+        return RedoxBound(active, capacity_ions, capacity, reason, unusual=unusual)
     if capacity >= capacity_ions - 0.5:
-        return RedoxBound(active, capacity_ions, capacity, None)
+        return RedoxBound(active, capacity_ions, capacity, None, unusual=unusual)
     limit = (
         f"the highest oxidation states of {', '.join(active)} allow {capacity:.0f} of the {capacity_ions:.0f} mAh/g "
         f"that removing all {working_ion} would give"
     )
-    return RedoxBound(active, capacity_ions, capacity, None, limit)
+    return RedoxBound(active, capacity_ions, capacity, None, limit, unusual)
+
+
+def _unusual_states(composition: Composition, working_ion: str, states: Mapping[str, float]) -> str | None:
+    """What Fe, Co and Ni of an oxide would have to become when all ions leave, where the other metals are at their
+    highest and that does not suffice.
+    """
+    amounts = composition.get_el_amt_dict()
+    highest = {s: IN_OXIDES.get(s, REDOX_LIMITS[s]) for s in amounts if s in REDOX_LIMITS and s != working_ion}
+    rare = [symbol for symbol in highest if symbol in IN_OXIDES]
+    if "O" not in amounts or not rare:
+        return None
+    spare = sum(amounts[symbol] * (limit - states[symbol]) for symbol, limit in highest.items())
+    beyond = amounts[working_ion] * ion_charge(working_ion) - spare
+    if beyond <= _SAME_CHARGE * sum(amounts[symbol] for symbol in rare):
+        return None
+    means = {symbol: highest[symbol] + beyond / sum(amounts[s] for s in rare) for symbol in rare}
+    told = " and ".join(f"{symbol} to +{state:.2g}" for symbol, state in means.items())
+    return (
+        f"without {working_ion}, {composition.reduced_formula} brings {told}, beyond what is usual in oxides "
+        f"({', '.join(f'{symbol}{highest[symbol]}+' for symbol in rare)}): expect oxygen to react in its place"
+    )
 
 
 def _count(structure: Structure, symbol: str) -> float:

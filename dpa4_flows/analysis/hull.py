@@ -317,14 +317,19 @@ class SystemHull:
     def decomposition(self, entry: ComputedEntry) -> dict[str, float]:
         """Phases of the hull that make up this composition, {formula: atomic fraction}, largest first."""
         x = self.fractions([entry])[0]
-        if self.missing:
-            return self._cheapest(x)[1]
+        return self._cheapest(x)[1] if self.missing else _named(*self._corner(x))
+
+    def mixture(self, x: NDArray[np.float64]) -> list[tuple[ComputedEntry, float]]:
+        """Phases of the hull that make up atomic fractions, with their own, where no element is missing."""
+        return [(phase, float(a)) for phase, a in zip(*self._corner(x), strict=True) if a > _FRACTION_TOLERANCE]
+
+    def _corner(self, x: NDArray[np.float64]) -> tuple[list[ComputedEntry], NDArray[np.float64]]:
         # several facets meet at a composition on an edge; one of them, at the top, contains it
         for index in np.argsort(-(self.potentials @ x)):
             amounts = np.linalg.solve(self._corners[index].T, x)
             if amounts.min() > -_FRACTION_TOLERANCE:
                 break
-        return _named(self.facets[index], amounts)
+        return self.facets[index], amounts
 
     def _cheapest(self, x: NDArray[np.float64]) -> tuple[float | None, dict[str, float]]:
         """Lowest energy, eV/atom, of a mixture of phases with composition ``x``, and the mixture."""

@@ -113,7 +113,7 @@ def dopant_limit(corner: Mapping[str, float], dopant: str, entries: Sequence[Com
         ThermodynamicsError: an element is missing.
         FrameError: entries of different frames.
     """
-    hull = _hull(Composition(dict.fromkeys([*corner, dopant], 1)), entries)
+    hull = whole_hull(Composition(dict.fromkeys([*corner, dopant], 1)), entries)
     references = dict(zip(hull.symbols, hull.references.tolist(), strict=True))
     found = []
     for entry in hull.entries:
@@ -143,7 +143,7 @@ def chemical_potential_region(
         FrameError: entries of different frames.
     """
     name = Composition(formula).reduced_formula
-    hull = _hull(Composition(formula), entries)
+    hull = whole_hull(Composition(formula), entries)
     candidates = [entry for entry in hull.entries if entry.composition.reduced_formula == name]
     if not candidates:
         raise ThermodynamicsError(f"there is no entry of {name}")
@@ -158,7 +158,7 @@ def chemical_potential_region(
     if above > _TOUCHING:  # within what two relaxations differ by: it touches the hull, and its region is a point
         energy = phase.energy - (above + _TOUCHING) * phase.composition.num_atoms
         touching = ComputedEntry(phase.composition, energy, data=phase.data, entry_id=phase.entry_id)
-        hull = _hull(Composition(formula), [*hull.entries, touching])
+        hull = whole_hull(Composition(formula), [*hull.entries, touching])
     corners: list[np.ndarray] = []
     coexisting: list[set[str]] = []
     for potentials, facet in zip(hull.potentials - hull.references, hull.facets, strict=True):
@@ -207,7 +207,7 @@ def electrochemical_window(
     if not phase.data.get("converged", True):
         raise ThermodynamicsError(f"the relaxation of {composition.reduced_formula} did not converge: it has no window")
     check_frames([phase, *entries])
-    hull = _hull(composition + Composition(ion), [*entries, phase])
+    hull = whole_hull(composition + Composition(ion), [*entries, phase])
     column = hull.symbols.index(ion)
     x = hull.fractions([phase])[0]
     energies = hull.potentials @ x
@@ -251,7 +251,7 @@ def gibbs_entries(entries: Sequence[ComputedStructureEntry], temperature: float)
     check_temperature(temperature)
     check_frames(entries)
     converged = [entry for entry in entries if entry.data.get("converged", True)]
-    _check_corrected(converged)
+    check_corrected(converged)
     lowest: dict[str, ComputedStructureEntry] = {}
     for entry in converged:
         if entry.composition.is_element:
@@ -294,8 +294,13 @@ def at_temperature(correction: str, temperature: float) -> str:
     return f"{correction}, Gibbs {temperature:g} K"
 
 
-def _hull(composition: Composition, entries: Sequence[ComputedEntry]) -> SystemHull:
-    """Hull of the elements of ``composition``."""
+def whole_hull(composition: Composition, entries: Sequence[ComputedEntry]) -> SystemHull:
+    """Hull of the elements of ``composition``.
+
+    Raises:
+        ThermodynamicsError: one of them has no reference.
+        FrameError: entries of different frames.
+    """
     hull = CompetingPhases(entries).hull(frozenset(element.symbol for element in composition.elements))
     if hull.missing:
         raise ThermodynamicsError(f"no reference for {', '.join(hull.missing)}: chemical potentials need all elements")
@@ -315,7 +320,7 @@ def _products(hull: SystemHull, composition: Composition, ion: str, potential: f
     return tuple(sorted(phases))
 
 
-def _check_corrected(entries: Sequence[ComputedStructureEntry]) -> None:
+def check_corrected(entries: Sequence[ComputedEntry]) -> None:
     """Refuse uncorrected energies of compounds to which a correction belongs."""
     for entry in entries:
         frame = entry.data.get("frame")
@@ -325,5 +330,5 @@ def _check_corrected(entries: Sequence[ComputedStructureEntry]) -> None:
         if anions:
             raise FrameError(
                 f"formation energies of {entry.composition.reduced_formula} and other compounds of {anions[0]} need "
-                "corrections before a temperature means anything: take OMat24, MP2020 or a refit instead of none"
+                "corrections before they mean anything: take OMat24, MP2020 or a refit instead of none"
             )

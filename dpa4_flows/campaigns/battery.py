@@ -280,6 +280,9 @@ ELECTRODE = Stage(
             "not topotactic: the host rearranges on charging, its charge may not come back",
             disqualifies=True,
         ),
+        "unusual_oxidation": ReasonKind(
+            "unusual oxidation", "charging needs Fe beyond 3+, or Co or Ni beyond 4+, in an oxide: oxygen may react"
+        ),
         "no_insertion": ReasonKind("takes up no ion", "the host does not take up the ion", disqualifies=True),
         "across_u_seam": ReasonKind(
             "across PBE and PBE+U",

@@ -35,6 +35,8 @@ MAKERS = {
     "BatchOrderingMaker": ("ordering", "DPA4 ordering"),
     "BatchAlloyMaker": ("alloy", "DPA4 alloy"),
     "BatchElectrodeMaker": ("electrode", "DPA4 electrode"),
+    "BatchConversionMaker": ("conversion", "DPA4 conversion"),
+    "BatchOxygenReleaseMaker": ("oxygen_release", "DPA4 oxygen release"),
     "BatchMigrationMaker": ("migration", "DPA4 migration"),
 }
 """Names of the property and of the job."""

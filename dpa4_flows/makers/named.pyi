@@ -12,6 +12,7 @@ from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.alloy import Alloy, AlloyDocument
+from dpa4_flows.properties.conversion import Conversion, ConversionDocument
 from dpa4_flows.properties.defects import Defects
 from dpa4_flows.properties.dissolution import Dissolution
 from dpa4_flows.properties.elastic import Elastic
@@ -23,6 +24,7 @@ from dpa4_flows.properties.heat_conductivity import HeatConductivity, HeatConduc
 from dpa4_flows.properties.migration import Migration, MigrationDocument
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.ordering import Ordering, OrderingDocument
+from dpa4_flows.properties.oxygen_release import OxygenRelease, OxygenReleaseDocument
 from dpa4_flows.properties.phonon_bands import PhononBands, PhononBandsDocument
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic, QuasiHarmonicDocument
@@ -176,6 +178,20 @@ class BatchElectrodeMaker(PropertyMaker[ElectrodeDocument]):
 
     property: Electrode = ...
     name: str = "DPA4 electrode"
+
+@dataclass
+class BatchConversionMaker(PropertyMaker[ConversionDocument]):
+    """Voltage, capacity and expansion of an electrode that turns into other phases as it takes up an ion. Fields of `PropertyMaker`, settings of `Conversion`."""
+
+    property: Conversion = ...
+    name: str = "DPA4 conversion"
+
+@dataclass
+class BatchOxygenReleaseMaker(PropertyMaker[OxygenReleaseDocument]):
+    """Temperature at which an oxide, such as a charged electrode, gives off O2, and what is left of it. Fields of `PropertyMaker`, settings of `OxygenRelease`."""
+
+    property: OxygenRelease = ...
+    name: str = "DPA4 oxygen release"
 
 @dataclass
 class BatchMigrationMaker(PropertyMaker[MigrationDocument]):

@@ -121,6 +121,8 @@ class Competing(Property[D]):
     """
 
     anew: ClassVar[bool] = True  # what competes may change
+    structures: ClassVar[bool] = False
+    """Whether entries of competing phases need their structures also at 0 K."""
 
     relaxation: Relaxed = PUSHED
     relax: bool = True
@@ -193,7 +195,7 @@ class Competing(Property[D]):
         library, notes = self.known_phases(subject, systems)
         answers = yield from library.relaxed(systems, asks)
         references = library.references(systems, scheme, answers)
-        if self.temperature is not None:
+        if self.structures or self.temperature is not None:
             references = library.with_structures(references, answers)
         return answers, Rivals(references, library.surveys(systems), notes=tuple(notes))
 

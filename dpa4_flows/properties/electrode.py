@@ -222,7 +222,11 @@ class Electrode(Property[ElectrodeDocument]):
             raise PlanError(str(error), "no_electrode") from error
         flags = dict(found.warnings)
         bound = redox_bound(full.composition, self.working_ion)
-        for code, sentence in (("no_redox_metal", bound.reason), ("oxidation_limit", bound.limit)):
+        for code, sentence in (
+            ("no_redox_metal", bound.reason),
+            ("oxidation_limit", bound.limit),
+            ("unusual_oxidation", bound.unusual),
+        ):
             flags |= {} if sentence is None else {code: sentence}
         for code, document in (("saddle", discharged), ("saddle_charged", charged)):
             if document.minimum == "saddle":

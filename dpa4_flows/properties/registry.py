@@ -49,6 +49,8 @@ _OURS = {
     "hull_comparison": f"{_HERE}.hull_comparison:HullComparison",
     "gibbs": f"{_HERE}.gibbs:GibbsEnergies",
     "window": f"{_HERE}.windows:ElectrochemicalWindows",
+    "oxygen_release": f"{_HERE}.oxygen_release:OxygenRelease",
+    "conversion": f"{_HERE}.conversion:Conversion",
     "chempots": f"{_HERE}.chemical_potentials:ChemicalPotentials",
     "pourbaix": f"{_HERE}.pourbaix:Pourbaix",
     "follow_modes": f"{_HERE}.modes:FollowedModes",

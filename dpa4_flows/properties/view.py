@@ -11,10 +11,11 @@ from pydantic import Field
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict
+from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
 from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError, Property
 from dpa4_flows.documents.schemas import AnswerDocument, Document, HullDocument, Provenance
-from dpa4_flows.properties.competition import Competing, Standing, together
+from dpa4_flows.properties.competition import Competing, Standing, systems_of, together, with_elements
 from dpa4_flows.properties.hull import place
 
 
@@ -61,7 +62,13 @@ class Viewed(Property[Any]):
 
 @dataclass(frozen=True)
 class HullView(Viewed, Competing[Any]):
-    """Base of properties that read a `View` of each crystal off the hull of what competes with it."""
+    """Base of properties that read a `View` of each crystal off the hull of what competes with it.
+
+    Class attributes:
+        without_survey: what it means where nobody surveyed the phases with further elements.
+    """
+
+    without_survey: ClassVar[str] = ""
 
     @abstractmethod
     def view(self, phase: ComputedEntry, others: Sequence[ComputedEntry], document: HullDocument) -> dict[str, Any]:
@@ -73,7 +80,7 @@ class HullView(Viewed, Competing[Any]):
             document: its place on the hull.
 
         Raises:
-            PlanError, ThermodynamicsError: there is none.
+            PlanError, ThermodynamicsError, FrameError: there is none.
         """
 
     def further(self) -> Sequence[str]:
@@ -95,15 +102,18 @@ class HullView(Viewed, Competing[Any]):
                 fields = self.view(standing.candidates[i], others, document)
             except PlanError as problem:
                 fields = {"error": str(problem), "error_code": problem.code}
-            except ThermodynamicsError as problem:
+            except (ThermodynamicsError, FrameError) as problem:
                 fields = {"error": str(problem), "error_code": "not_comparable"}
             views.append({**fields, "caveat": caveat(document.verdict, document.completeness)})
-        notes = [*standing.rivals.notes, *self.remarks(crystal, standing)]
+        notes = [*standing.rivals.notes, *self._remarks(crystal, standing)]
         return self.document_of(crystal, self.several(documents=views, warnings=notes, provenance=self.origin(crystal)))
 
-    def remarks(self, subject: Crystal | Crystals, standing: Standing) -> list[str]:
+    def _remarks(self, subject: Crystal | Crystals, standing: Standing) -> list[str]:
         """What is to be said of all views together."""
-        return []
+        systems = systems_of(subject) if self.without_survey else set()
+        wider = sorted({with_elements(system, self.further()) for system in systems} - systems)
+        found = [standing.rivals.completeness(system) for system in wider]
+        return [f"{one.sentence}: {self.without_survey}" for one in found if one.survey is None]
 
 
 def caveat(verdict: HullVerdict, completeness: HullCompleteness) -> str | None:

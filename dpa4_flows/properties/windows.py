@@ -11,10 +11,8 @@ from pymatgen.entries.computed_entries import ComputedEntry
 
 from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.thermodynamics import electrochemical_window
-from dpa4_flows.compute.plan import Crystal, Crystals
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.schemas import HullDocument
-from dpa4_flows.properties.competition import Standing, systems_of, with_elements
 from dpa4_flows.properties.view import HullView, View, ViewSet
 
 
@@ -52,6 +50,7 @@ class ElectrochemicalWindows(HullView):
     name: ClassVar[str] = "window"
     document: ClassVar[type[WindowDocument]] = WindowDocument
     several: ClassVar[type[WindowSet]] = WindowSet
+    without_survey: ClassVar[str] = "windows may be too wide"
 
     ion: str = "Li"
 
@@ -63,9 +62,3 @@ class ElectrochemicalWindows(HullView):
 
     def view(self, phase: ComputedEntry, others: Sequence[ComputedEntry], document: HullDocument) -> dict[str, Any]:
         return asdict(electrochemical_window(phase, others, ion=self.ion))
-
-    def remarks(self, subject: Crystal | Crystals, standing: Standing) -> list[str]:
-        systems = systems_of(subject)
-        wider = sorted({with_elements(system, [self.ion]) for system in systems} - systems)
-        found = [standing.rivals.completeness(system) for system in wider]
-        return [f"{one.sentence}: windows may be too wide" for one in found if one.survey is None]

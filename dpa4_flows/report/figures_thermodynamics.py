@@ -1,19 +1,29 @@
-"""Figures of the thermodynamic views: electrochemical windows as bars, regions of chemical potentials."""
+"""Figures of the thermodynamic views: electrochemical windows as bars, regions of chemical potentials, loss of oxygen
+against temperature, voltages of conversion against capacity.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import cycle, islice
+from typing import TYPE_CHECKING, Any
 
 from pymatgen.analysis.chempot_diagram import ChemicalPotentialDiagram
 from pymatgen.analysis.phase_diagram import PDEntry
 from pymatgen.core import Composition, Element
 
+from dpa4_flows.analysis.thermodynamics import T_RANGE
 from dpa4_flows.plots.figure import PALETTE, UNKNOWN_COLOUR, FigureBlock, base_figure, plot_text
+from dpa4_flows.plots.words import first_of
+
+if TYPE_CHECKING:
+    from dpa4_flows.properties.conversion import ConversionDocument
+    from dpa4_flows.properties.oxygen_release import OxygenReleaseDocument
 
 _BEYOND = 0.5  # V shown above the highest limit
 _COLOURS = {"stable": PALETTE[2], "above_hull": PALETTE[1], "unknown": UNKNOWN_COLOUR}
 _MAX_AXES = 3  # elements of a diagram that fits into space
+_CURVES = 12  # in one figure
 
 
 def window_figure(rows: Sequence[Mapping[str, Any]], ion: str) -> FigureBlock:
@@ -75,3 +85,49 @@ def region_figure(
     if caveat:
         caption += f" {formula}: {caveat}; more phases can only make its region smaller."
     return [FigureBlock(name, f"Chemical potentials of {formula}", caption, figure)]
+
+
+def oxygen_losses(documents: Mapping[str, OxygenReleaseDocument]) -> list[FigureBlock]:
+    """Oxygen that has left each crystal at equilibrium, against temperature."""
+    lines = {}
+    for name, one in documents.items():
+        if one.steps:
+            points, lost = [(T_RANGE[0], 0.0)], 0.0
+            for step in one.steps:
+                at = T_RANGE[1] if step.temperature is None else step.temperature
+                lost, before = lost if step.temperature is None else step.released, lost
+                points += [(at, before), (at, lost)]
+            lines[f"{one.formula} · {name}"] = [*points, (T_RANGE[1], lost)]
+    figure = base_figure(
+        xaxis={"title": "temperature, K", "range": list(T_RANGE)}, yaxis={"title": "O₂ given off per formula unit"}
+    )
+    pressures = sorted({f"{one.pressure:g}" for one in documents.values() if one.pressure is not None})
+    caption = f"At equilibrium with {' or '.join(pressures)} bar of O2; each step is a reaction. "
+    return _line_figure("oxygen-release", "Oxygen release", caption, figure, lines)
+
+
+def conversion_profiles(documents: Mapping[str, ConversionDocument]) -> list[FigureBlock]:
+    """Voltage of each electrode against capacity."""
+    lines = {}
+    for name, one in documents.items():
+        if one.steps:
+            starts = [0.0, *(step.capacity for step in one.steps[:-1])]
+            plateaus = [
+                ((start, step.voltage), (step.capacity, step.voltage))
+                for start, step in zip(starts, one.steps, strict=True)
+            ]
+            lines[f"{one.formula} · {name}"] = [point for plateau in plateaus for point in plateau]
+    ions = sorted({one.working_ion for one in documents.values() if one.working_ion})
+    figure = base_figure(
+        xaxis={"title": "capacity, mAh per g of the crystal"}, yaxis={"title": f"V against {' or '.join(ions)}"}
+    )
+    return _line_figure("conversion", "Conversion and alloying", "At equilibrium. ", figure, lines)
+
+
+def _line_figure(
+    name: str, title: str, caption: str, figure: Any, lines: Mapping[str, Sequence[tuple[float, float]]]
+) -> list[FigureBlock]:
+    for (label, points), colour in zip(islice(lines.items(), _CURVES), cycle(PALETTE), strict=False):
+        x, y = zip(*points, strict=True)
+        figure.add_scatter(x=x, y=y, mode="lines", line={"color": colour, "width": 2}, name=plot_text(label))
+    return [FigureBlock(name, title, caption + first_of(len(lines), _CURVES), figure)] if lines else []
