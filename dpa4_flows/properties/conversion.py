@@ -28,7 +28,7 @@ class ConversionStep(Document):
     capacity: float = Field(description="Up to its end, mAh per g of the crystal")
     ions: float = Field(description="Taken up at its end, per formula unit of the crystal")
     products: dict[str, float] = Field(description="At its end, formula units per formula unit of the crystal")
-    expansion: float | None = Field(None, description="At its end, % of the volume of the crystal")
+    expansion_percent: float | None = Field(None, description="At its end, % of the volume of the crystal")
 
 
 class ConversionDocument(View):
@@ -51,7 +51,7 @@ class ConversionDocument(View):
     specific_energy: Annotated[
         float | None, Quantity("Specific energy", "Wh/kg", 0, "per mass of the crystal", detail=True, priority=12)
     ] = Field(None, description="Mean voltage times capacity, Wh per kg of the crystal")
-    expansion: Annotated[
+    expansion_percent: Annotated[
         float | None, Quantity("Expansion", "%", 0, "of all solids, at the end", goal="zero", priority=15)
     ] = Field(None, description="Volume of all products at the end, % above that of the crystal")
     first_voltage: Annotated[float | None, Quantity("First step", "V", 2, detail=True)] = Field(
@@ -124,7 +124,7 @@ class Conversion(HullView):
                     capacity=one.end * per_ion,
                     ions=one.end,
                     products=one.formulas,
-                    expansion=None if before is None or after is None else 100.0 * (after / before - 1.0),
+                    expansion_percent=None if before is None or after is None else 100.0 * (after / before - 1.0),
                 )
             )
         voltage = mean_voltage(kept, charge)
@@ -134,7 +134,7 @@ class Conversion(HullView):
             "voltage": voltage,
             "capacity": steps[-1].capacity,
             "specific_energy": voltage * steps[-1].capacity,
-            "expansion": steps[-1].expansion,
+            "expansion_percent": steps[-1].expansion_percent,
             "first_voltage": steps[0].voltage,
             "last_voltage": steps[-1].voltage,
             "reaction": reaction_words(formula, steps[-1].products, (ion, steps[-1].ions)),

@@ -56,7 +56,7 @@ class OxygenReleaseDocument(View):
     ] = Field(None, description="Of the first reaction, eV per O2")
     reaction: Annotated[str, Quantity("Turns into")] = Field("", description="The first reaction, per formula unit")
     products: list[str] = Field(default_factory=list, description="Formulas after the first reaction, O2 left out")
-    released: Annotated[
+    released_percent: Annotated[
         float | None, Quantity("Oxygen lost", "% of its mass", 1, "by the first reaction", detail=True)
     ] = Field(None, description="Mass of oxygen that the first reaction gives off, % of the crystal")
     pressure: float | None = Field(None, description="Of O2, bar")
@@ -116,7 +116,7 @@ class OxygenRelease(HullView):
             "reaction_energy": -first.potential,
             "reaction": reaction_words(formula, {**first.products, pure("O"): first.released}),
             "products": sorted(first.products),
-            "released": 100.0 * first.released * 31.998 / weight,
+            "released_percent": 100.0 * first.released * 31.998 / weight,
             "pressure": self.pressure,
             "energy_above_hull": document.energy_above_hull,
             "steps": steps,

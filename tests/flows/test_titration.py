@@ -82,7 +82,7 @@ def test_conversion_of_cobalt_oxide_is_that_of_the_published_tests_and_of_pymatg
     assert found.voltage == pytest.approx(theirs.get_average_voltage(), abs=1e-8)
     volumes = [theirs.voltage_pairs[0].vol_charge, *(pair.vol_discharge for pair in theirs.voltage_pairs)]
     expected = [100 * (volume / volumes[0] - 1) for volume in volumes[1:]]
-    assert [step.expansion for step in found.steps] == pytest.approx(expected, abs=1e-6)
+    assert [step.expansion_percent for step in found.steps] == pytest.approx(expected, abs=1e-6)
     assert found.reaction == "CoO2 + 4 Li → 2 Li2O + Co"
 
 
@@ -99,9 +99,9 @@ def test_an_alloy_grows_as_its_phases_do_and_stops_at_a_voltage() -> None:
     assert [step.voltage for step in found.steps] == pytest.approx([0.3, 0.05])
     assert found.capacity == pytest.approx(4.4 * 26801.48 / 28.085, rel=1e-4)
     assert found.voltage == pytest.approx((0.3 * 3.75 + 0.05 * 0.65) / 4.4)
-    assert found.expansion == pytest.approx(100 * (412 / 5 / 20.4 - 1))
+    assert found.expansion_percent == pytest.approx(100 * (412 / 5 / 20.4 - 1))
     kept = view(Conversion(min_voltage=0.1), phases[0], phases)
-    assert (kept.capacity, kept.expansion) == pytest.approx((3578.6, 100 * (76 / 20.4 - 1)), rel=1e-4)
+    assert (kept.capacity, kept.expansion_percent) == pytest.approx((3578.6, 100 * (76 / 20.4 - 1)), rel=1e-4)
     with pytest.raises(PlanError, match="at 0.30 V and less, below 1 V"):
         view(Conversion(min_voltage=1.0), phases[0], phases)
     with pytest.raises(PlanError, match="no compound of it competes") as none:
@@ -115,7 +115,9 @@ def test_a_fluoride_gives_the_voltage_of_its_reaction_per_charge_and_needs_corre
     phases += [simple(name, 0.0) for name in ("Li", "Fe", "F2", "Mg")]
     found = view(Conversion(), phases[0], phases)
     assert found.voltage == pytest.approx((2 * 6.39 - 7.37) / 2)
-    assert found.capacity == pytest.approx(571.2, abs=0.5) and found.expansion is None  # measured and quoted: 571
+    assert (
+        found.capacity == pytest.approx(571.2, abs=0.5) and found.expansion_percent is None
+    )  # measured and quoted: 571
     assert view(Conversion(working_ion="Mg"), phases[0], phases).voltage == pytest.approx((11.65 - 7.37) / 2)
     raw = [simple(e.composition.reduced_formula, e.energy_per_atom, frame=RAW) for e in phases]
     with pytest.raises(FrameError, match="need corrections before they mean anything"):
@@ -144,7 +146,7 @@ def test_what_lies_above_the_hull_gives_off_oxygen_earlier_by_that_energy() -> N
     assert stable.reaction == "MgO2 → MgO + 0.5 O2" and stable.products == ["MgO"]
     assert stable.temperature == pytest.approx(release_temperature(-1.0)) and stable.flags == []
     assert high.temperature == 300 and [flag.code for flag in high.flags] == ["releases_oxygen_at_room_temperature"]
-    assert stable.released == pytest.approx(100 * 15.999 / 56.303, abs=0.01)
+    assert stable.released_percent == pytest.approx(100 * 15.999 / 56.303, abs=0.01)
     assert [step.temperature for step in stable.steps][1] is None  # MgO keeps the rest
     oxide = view(OxygenRelease(), others[2], others)
     assert oxide.temperature is None and [flag.code for flag in oxide.flags] == ["keeps_oxygen"]
@@ -209,5 +211,5 @@ def test_crystals_go_through_one_run_with_structures_of_what_competes(tmp_path: 
     release, conversion = found["release"], found["conversion"]
     assert isinstance(release, OxygenReleaseDocument) and release.error is None and release.products == ["MgO"]
     assert conversion.error is None and conversion.reaction == "MgO2 + Mg → 2 MgO"
-    assert conversion.expansion is not None and conversion.capacity == pytest.approx(952, abs=1)
+    assert conversion.expansion_percent is not None and conversion.capacity == pytest.approx(952, abs=1)
     assert len(conversion_profiles({"MgO2": conversion})) == 1
