@@ -38,6 +38,7 @@ from dpa4_flows.properties.segregation import Segregation
 from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
 from dpa4_flows.properties.table import Results
 from dpa4_flows.properties.vibrations import Which
+from dpa4_flows.properties.voltage_profile import VoltageProfileDocument
 from dpa4_flows.properties.windows import WindowDocument
 from dpa4_flows.verbs import How, Structures
 from typing import Literal, Unpack
@@ -476,6 +477,38 @@ def electrode(
         relaxation: of the crystal, its host and the metal of the ion; by default that of hulls, so that what these
             relaxed is found again.
         check_charged: let the host go down from a saddle; by default it stays in the basin in which the ions leave it.
+    """
+
+def voltage_profile(
+    structures: Structures,
+    *,
+    working_ion: str = ...,
+    relaxation: Relaxed = ...,
+    check_charged: bool = ...,
+    formula_units: int = ...,
+    n_steps: int = ...,
+    n_relaxed: int = ...,
+    max_atoms: int = ...,
+    v_min: float = ...,
+    v_max: float = ...,
+    seed: int = ...,
+    model: str | ModelRef = ...,
+    **how: Unpack[How],
+) -> Results[VoltageProfileDocument]:
+    """Voltage of an insertion electrode over its charge, and what of it a window of voltages can use.
+
+    Attributes:
+        working_ion: element that moves.
+        relaxation: of everything, as in the electrode; by default that of hulls.
+        check_charged: let what has lost ions go down from a saddle; by default it stays in the basin in which the ions
+            leave it.
+        formula_units: of the cells with vacancies, at most; a crystal whose primitive cell has more is taken as it is.
+        n_steps: parts into which full removal is cut. Compositions with whole oxidation states are looked at besides.
+        n_relaxed: orderings that are relaxed at each composition, those of the lowest electrostatic energy.
+        max_atoms: a crystal that needs larger cells has an error instead.
+        v_min: V, below which an electrolyte or a cell cannot be used.
+        v_max: V, above which it cannot.
+        seed: of the orderings where no oxidation states are known.
     """
 
 def migration(

@@ -17,7 +17,14 @@ from dpa4_flows.campaigns.sanity import SANITY
 from dpa4_flows.properties.registry import property_names
 
 FLOWS = Path(__file__).parent.parent / "dpa4_flows"
-OWN = ("campaigns/battery", "properties/electrode", "analysis/electrode")  # the last one is its physics
+OWN = (
+    "campaigns/battery",
+    "properties/electrode",
+    "properties/insertion",
+    "properties/voltage_profile",
+    "report/figures_voltage",
+    "analysis/electrode",  # its physics
+)
 LISTS = ("properties/registry.py", "makers/named.py")  # of all properties by name
 COMMON = Funnel((SANITY, DUPLICATES, RELAX, RELAXED_DUPLICATES, HULL))
 

@@ -180,7 +180,7 @@ def electrode_properties(
         ElectrodeError: unknown ion, hosts that differ, no ion removed, or an energy that is not finite.
     """
     charge = ion_charge(working_ion)
-    units = _host_ratio(discharged, charged, working_ion)
+    units = host_ratio(discharged, charged, working_ion)
     n_ions = _count(discharged, working_ion) - units * _count(charged, working_ion)
     pair = f"{discharged.composition.reduced_formula} and {charged.composition.reduced_formula}"
     if n_ions <= 0:
@@ -297,7 +297,7 @@ def _count(structure: Structure, symbol: str) -> float:
     return float(structure.composition.get_el_amt_dict().get(symbol, 0.0))
 
 
-def _host_ratio(discharged: Structure, charged: Structure, working_ion: str) -> float:
+def host_ratio(discharged: Structure, charged: Structure, working_ion: str) -> float:
     """Formula units of the discharged cell per formula unit of the charged cell, by their common host."""
     hosts = [
         {symbol: n for symbol, n in s.composition.get_el_amt_dict().items() if symbol != working_ion}

@@ -23,6 +23,7 @@ from dpa4_flows.analysis.hull import HullResult
 from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.nearby import NEAR, nearest_compound
 from dpa4_flows.campaigns.battery_migration import MIGRATION
+from dpa4_flows.campaigns.battery_profile import PROFILE, metal_forms
 from dpa4_flows.campaigns.battery_upgrade import upgrade
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.disorder import DISORDER
@@ -217,9 +218,8 @@ class RunElectrode(Electrode):
     @classmethod
     def of_scene(cls, scene: Scene) -> RunElectrode:
         """With the settings of the campaign."""
-        run, ion = scene.run, _ion(scene)
-        forms = scene.competing.structures([phase.key for phase in scene.competing.phases([ion])])
-        return cls(ion, run.relaxed, run.campaign.relax_charged.check_minimum, tuple(forms.values()))
+        run = scene.run
+        return cls(_ion(scene), run.relaxed, run.campaign.relax_charged.check_minimum, metal_forms(scene))
 
     def metal(self) -> Iterable[Structure]:
         return self.forms
@@ -438,7 +438,7 @@ BATTERY = CampaignKind(
         CHARGED_HULL,
     ),
     front=(DISORDER,),
-    further=(AT_REST, MIGRATION),
+    further=(PROFILE, AT_REST, MIGRATION),
     ranking={"energy_grav": {}, "energy_above_hull": {"weight": 0.5}, "energy_above_hull_charged": {"weight": 0.5}},
     section=BatterySection,
     upgrade=upgrade,

@@ -37,6 +37,7 @@ MAKERS = {
     "BatchElectrodeMaker": ("electrode", "DPA4 electrode"),
     "BatchConversionMaker": ("conversion", "DPA4 conversion"),
     "BatchOxygenReleaseMaker": ("oxygen_release", "DPA4 oxygen release"),
+    "BatchVoltageProfileMaker": ("voltage_profile", "DPA4 voltage profile"),
     "BatchMigrationMaker": ("migration", "DPA4 migration"),
 }
 """Names of the property and of the job."""

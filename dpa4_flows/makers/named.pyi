@@ -31,6 +31,7 @@ from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic, QuasiHarmonicDoc
 from dpa4_flows.properties.segregation import Segregation
 from dpa4_flows.properties.service import Service
 from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
+from dpa4_flows.properties.voltage_profile import VoltageProfile, VoltageProfileDocument
 
 @dataclass
 class BatchRelaxMaker(PropertyMaker[RelaxationDocument]):
@@ -192,6 +193,13 @@ class BatchOxygenReleaseMaker(PropertyMaker[OxygenReleaseDocument]):
 
     property: OxygenRelease = ...
     name: str = "DPA4 oxygen release"
+
+@dataclass
+class BatchVoltageProfileMaker(PropertyMaker[VoltageProfileDocument]):
+    """Voltage of an insertion electrode over its charge, and what of it a window of voltages can use. Fields of `PropertyMaker`, settings of `VoltageProfile`."""
+
+    property: VoltageProfile = ...
+    name: str = "DPA4 voltage profile"
 
 @dataclass
 class BatchMigrationMaker(PropertyMaker[MigrationDocument]):

@@ -7,27 +7,17 @@ Energies are the uncorrected ones of one model, in which the +U of crystal and h
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
-from pymatgen.core import Structure
 
-from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_flows.analysis.electrode import ElectrodeError, electrode_properties, redox_bound, remove_ions
-from dpa4_flows.analysis.frames import zero_problem
-from dpa4_flows.analysis.ions import ion_charge
-from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
-from dpa4_flows.compute.relaxed import PUSHED, Relaxed
+from dpa4_flows.compute.plan import Crystal, Plan, PlanError
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
-from dpa4_flows.documents.schemas import AnswerDocument, Document, RelaxationDocument
+from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.part import whole_crystal
-from dpa4_flows.reference.bundled_phases import bundled_relaxations
-from dpa4_flows.reference.library import bundled_elements
-from dpa4_flows.site_conversion import free_crystal
+from dpa4_flows.properties.insertion import Insertion
 
 _CAPACITY_VOID = ("oxidation_limit", "not_topotactic")
 _VOLTAGE_VOID = ("saddle", "saddle_charged", "across_u_seam")
@@ -151,7 +141,7 @@ class ElectrodeDocument(AnswerDocument):
 
 
 @dataclass(frozen=True)
-class Electrode(Property[ElectrodeDocument]):
+class Electrode(Insertion[ElectrodeDocument]):
     """Voltage, capacity and volume change of an insertion electrode that gives off all its ions.
 
     Attributes:
@@ -164,99 +154,15 @@ class Electrode(Property[ElectrodeDocument]):
     name: ClassVar[str] = "electrode"
     document: ClassVar[type[Document]] = ElectrodeDocument
 
-    working_ion: str = "Li"
-    relaxation: Relaxed = PUSHED
-    check_charged: bool = False
-
-    def check(self) -> None:
-        self.relaxation.check()
-        ion_charge(self.working_ion)
-
     def key(self, crystal: Crystal, model: ModelRef) -> str | None:
         """None for a crystal that comes with its relaxation, which may be any."""
         return None if crystal.relaxed is not None else super().key(crystal, model)
 
-    def host(self, discharged: Structure) -> Crystal:
-        """What is left of a crystal without its ions, in the same cell.
-
-        Raises:
-            PlanError: there are none, or nothing else.
-        """
-        try:
-            return Crystal(remove_ions(discharged, self.working_ion))
-        except ElectrodeError as error:
-            raise PlanError(str(error), "no_host") from error
-
-    def metal(self) -> Iterable[Structure]:
-        """Forms of the metal of the ion; the lowest counts."""
-        return (phase.structure for phase in bundled_elements([self.working_ion]))
-
     def plan(self, crystal: Crystal) -> Plan[ElectrodeDocument]:
-        start = free_crystal(whole_crystal(crystal))[0]
-        self.host(start)  # nothing is computed of what is no electrode
-        origin = crystal.info if crystal.relaxed is None else crystal.relaxed.provenance
-        elements = {*start.composition.get_el_amt_dict(), self.working_ion}
-        if problem := zero_problem(elements, origin.zeros, origin.undecided):
-            raise PlanError(problem[1], problem[0])
-        forms = {self.relaxation.key(Crystal(form), crystal.model): Crystal(form) for form in self.metal()}
-        known = bundled_relaxations(crystal.info.sha256, forms)
-        asks = {key: Ask(self.relaxation, form) for key, form in forms.items() if key not in known}
-        if crystal.relaxed is None:
-            asks["discharged"] = Ask(self.relaxation, Crystal(start, crystal.name))
-        answers = {**known, **(yield asks)}
-        discharged: Any = crystal.relaxed or answers["discharged"]
-        full = _at_rest(discharged)
-        checked = replace(self.relaxation, check_minimum=self.check_charged)
-        charged = (yield {"charged": Ask(checked, self.host(full))})["charged"]
-        try:
-            found = electrode_properties(
-                full,
-                _at_rest(charged),
-                energy_discharged=discharged.energy,
-                energy_charged=charged.energy,
-                energy_per_ion_metal=_lowest(self.working_ion, (answers[key] for key in forms)),
-                working_ion=self.working_ion,
-                dispersion=bool(origin.dispersion),
-            )
-        except ElectrodeError as error:
-            raise PlanError(str(error), "no_electrode") from error
-        flags = dict(found.warnings)
-        bound = redox_bound(full.composition, self.working_ion)
-        for code, sentence in (
-            ("no_redox_metal", bound.reason),
-            ("oxidation_limit", bound.limit),
-            ("unusual_oxidation", bound.unusual),
-        ):
-            flags |= {} if sentence is None else {code: sentence}
-        for code, document in (("saddle", discharged), ("saddle_charged", charged)):
-            if document.minimum == "saddle":
-                flags[code] = f"{document.formula} rests on a saddle that it could not leave: a lower form is near"
-        reasons = [Reason(code=code, sentence=sentence) for code, sentence in flags.items()]
-        fields = dataclasses.asdict(found) | {"warnings": reasons}
+        ends = yield from self.ends(crystal)
+        fields = dataclasses.asdict(ends.properties) | {"warnings": ends.reasons}
         return ElectrodeDocument(**fields, provenance=self.origin(crystal))
 
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
         formula = crystal.structure.composition.reduced_formula
         return {"working_ion": self.working_ion, "discharged_formula": formula}
-
-
-def _at_rest(document: RelaxationDocument) -> Structure:
-    """The relaxed structure.
-
-    Raises:
-        PlanError: it failed or did not converge; such energies are not compared.
-    """
-    if document.error is not None:
-        raise PlanError(f"the relaxation of {document.formula} failed: {document.error}", "not_computed")
-    if not document.converged:
-        why = f" ({document.reason})" if document.reason else ""
-        raise PlanError(f"the relaxation of {document.formula} did not converge{why}: raise max_steps", "not_converged")
-    return structure_of_fields(document.structure or {})
-
-
-def _lowest(ion: str, forms: Iterable[RelaxationDocument]) -> float:
-    """Energy of a metal in its form of lowest energy, eV/atom."""
-    energies = [form.energy_per_atom for form in forms if form.converged and form.energy_per_atom is not None]
-    if not energies:
-        raise PlanError(f"no form of elemental {ion} has an energy", "no_metal")
-    return min(energies)

@@ -40,6 +40,7 @@ _OURS = {
     "adsorption": f"{_HERE}.adsorption:Adsorption",
     "activity": f"{_HERE}.activity:Activity",
     "electrode": f"{_HERE}.electrode:Electrode",
+    "voltage_profile": f"{_HERE}.voltage_profile:VoltageProfile",
     "migration": f"{_HERE}.migration:Migration",
     "segregation": f"{_HERE}.segregation:Segregation",
     "dissolution": f"{_HERE}.dissolution:Dissolution",

@@ -1,0 +1,94 @@
+"""Stage ``profile`` of battery campaigns, which a file may add behind ``hull``: voltage over charge, and what of it a
+window can use."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymatgen.core import Structure
+
+from dpa4_flows.campaigns.context import Case, Scene
+from dpa4_flows.campaigns.measured import Measured, finding, relaxed, section_of
+from dpa4_flows.campaigns.sections import Limits, Section
+from dpa4_flows.campaigns.stage import Finding, Stage
+from dpa4_flows.compute.plan import NO_NUMBER, Property
+from dpa4_flows.documents.reasons import Reason, ReasonKind
+from dpa4_flows.properties.voltage_profile import VoltageProfile, VoltageProfileDocument
+
+_OF_THE_RUN = ("working_ion", "relaxation", "check_charged", "forms")
+_BROKEN = ("not_computed", "out_of_memory")
+"""Codes of crystals that another run may have; whoever has no profile for another reason goes on with a flag."""
+
+
+def metal_forms(scene: Scene) -> tuple[Structure, ...]:
+    """Forms of the metal of the ion of the campaign among the phases of the run."""
+    section: Any = scene.run.campaign.campaign
+    ion = section.working_ion
+    return tuple(scene.competing.structures([phase.key for phase in scene.competing.phases([ion])]).values())
+
+
+@dataclass(frozen=True)
+class RunProfile(VoltageProfile):
+    """The profile in a campaign: forms of the metal are those among the phases of the run.
+
+    Attributes:
+        forms: of the metal.
+    """
+
+    forms: tuple[Structure, ...] = field(default=(), metadata=NO_NUMBER)
+
+    def metal(self) -> Iterable[Structure]:
+        return self.forms
+
+
+@dataclass(frozen=True)
+class Profiles(Measured):
+    """Profiles of the ion of the campaign, with the relaxations of the run."""
+
+    measures: Property[Any] = field(default_factory=RunProfile)
+    of: str = "orderings of ions"
+    crystal: Any = relaxed
+
+    @property
+    def tables(self) -> Mapping[str, type[Section]]:
+        return {"": section_of(self.measures, without=("model", *_OF_THE_RUN))}
+
+    def settled(self, scene: Scene) -> Property[Any]:
+        settings: Any = super().settled(scene)
+        campaign = scene.run.campaign
+        section: Any = campaign.campaign  # that of batteries, which has an ion
+        charged = getattr(campaign, "relax_charged", None)
+        return dataclasses.replace(
+            settings,
+            working_ion=section.working_ion,
+            relaxation=scene.run.relaxed,
+            check_charged=charged is not None and charged.check_minimum,
+            forms=scene.shared(metal_forms),
+        )
+
+    def failed(self, case: Case) -> Finding | None:
+        found: Any = case.found
+        if found.error is None or found.error_code in _BROKEN:
+            return super().failed(case)
+        return finding(case, [Reason(code="no_profile", sentence=f"no voltage profile: {found.error}")], answered=False)
+
+
+PROFILE = Stage(
+    name="profile",
+    title="Voltage profile",
+    quantities=VoltageProfileDocument,
+    criteria={"usable_capacity": Limits(min=100.0, otherwise="flag")},
+    reasons={
+        "usable_capacity_too_low": ReasonKind("little usable", "the window of voltages leaves too little capacity"),
+        "no_profile": ReasonKind("no profile", "no voltage profile"),
+        "ends_alone": ReasonKind("no ordering", "the cell is too small for an ordering between full and empty"),
+        "orderings_left_out": ReasonKind("orderings missing", "orderings did not relax, or their host changed"),
+        "composition_missing": ReasonKind("composition missing", "no ordering is left at a composition"),
+        "no_charges": ReasonKind("random orderings", "orderings are random: no oxidation states are known"),
+    },
+    needs=("relax",),
+    computes=Profiles(),
+)

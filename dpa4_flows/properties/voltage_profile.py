@@ -1,0 +1,409 @@
+"""Voltage profiles: orderings of ion and vacancy between the full and the empty electrode, and their lower hull."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+from pydantic import Field
+from pymatgen.core import Structure
+
+from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.electrode import TOPOTACTIC_LIMIT, ElectrodeError, host_displacement, host_ratio
+from dpa4_flows.analysis.ions import ion_charge
+from dpa4_flows.analysis.orderings import (
+    DisorderedCell,
+    OrderingError,
+    candidates,
+    disordered_cell,
+    mean_charges,
+    partly_filled,
+)
+from dpa4_flows.analysis.voltage_profile import (
+    Couple,
+    Profile,
+    State,
+    cells_of,
+    contents_tried,
+    ideal_cell,
+    mean_voltage,
+    profile,
+    whole_states,
+)
+from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError
+from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.reasons import Reason
+from dpa4_flows.documents.schemas import AnswerDocument, Document, RelaxationDocument
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.insertion import Ends, Insertion, at_rest
+from dpa4_flows.properties.part import had_room, whole_crystal
+from dpa4_flows.site_conversion import free_crystal
+
+_VOLTAGE_VOID = ("saddle", "saddle_charged", "across_u_seam", "not_topotactic")
+_CAPACITY_VOID = (*_VOLTAGE_VOID, "oxidation_limit")
+
+
+class PlateauDocument(Document):
+    """Part of the profile at one voltage: between two neighbouring compositions on the hull."""
+
+    formula_from: str = Field(description="Reduced formula before, while the electrode is charged")
+    formula_to: str = Field(description="Reduced formula behind")
+    content_from: float = Field(description="Share of the ions before")
+    content_to: float = Field(description="Share of the ions behind")
+    voltage: float = Field(description="V against the metal of the ion")
+    capacity_from: float = Field(description="Charge that has left before, mAh per g of the full compound")
+    capacity_to: float = Field(description="The same behind, mAh/g")
+    in_window: bool = Field(description="Whether the voltage is within v_min and v_max")
+
+
+class OrderingOnProfile(Document):
+    """One ordering of ion and vacancy."""
+
+    formula: str = Field(description="Reduced formula")
+    content: float = Field(description="Share of the ions that are there")
+    degeneracy: int = Field(description="Arrangements of the cell that are equal to it by symmetry, itself counted")
+    mixing_mev: float | None = Field(
+        None, description="Energy above the line between full and empty, meV per formula unit of the full compound"
+    )
+    above_hull_mev: float | None = Field(None, description="Above the lower hull, meV per formula unit")
+    volume: float | None = Field(None, description="Å³ per formula unit of the full compound")
+    host_displacement: float | None = Field(None, description="Largest of a host atom, Å; null where not comparable")
+    left_out: Reason | None = Field(None, description="Why it is not on the hull that is drawn; null if it took part")
+
+
+class VoltageProfileDocument(AnswerDocument):
+    """The voltage of one electrode over its charge."""
+
+    working_ion: str = Field(description="Element that moves")
+    formula: str = Field(description="Reduced formula of the full compound")
+    charged_formula: str = Field("", description="Reduced formula of the empty host")
+    v_min: float = Field(description="Lower end of the window, V")
+    v_max: float = Field(description="Upper end of the window, V")
+    usable_capacity: Annotated[
+        float | None,
+        Quantity(
+            "Usable capacity",
+            "mAh/g",
+            0,
+            "of the plateaus inside the window, per mass of the full compound",
+            goal="max",
+            scale=(100.0, 300.0),
+            voided_by=_CAPACITY_VOID,
+            priority=13,
+        ),
+    ] = Field(None, description="Capacity of the plateaus inside the window, mAh/g; 0 if there is none")
+    usable_voltage: Annotated[
+        float | None,
+        Quantity(
+            "Usable voltage",
+            "V",
+            2,
+            "mean inside the window, 0 K",
+            error=0.3,
+            goal="max",
+            scale=(2.5, 4.5),
+            voided_by=_VOLTAGE_VOID,
+            priority=13,
+        ),
+    ] = Field(None, description="Mean voltage inside the window, V; null if no plateau is in it")
+    usable_energy: Annotated[
+        float | None,
+        Quantity(
+            "Usable energy",
+            "Wh/kg",
+            0,
+            "inside the window, active material only",
+            goal="max",
+            scale=(300.0, 1200.0),
+            voided_by=_CAPACITY_VOID,
+            priority=13,
+        ),
+    ] = Field(None, description="Specific energy inside the window, Wh per kg of the full compound")
+    first_step: Annotated[
+        float | None, Quantity("First step", "V", 2, "where charging begins", voided_by=_VOLTAGE_VOID, priority=31)
+    ] = Field(None, description="Voltage of the first plateau on charging, V")
+    last_step: Annotated[
+        float | None, Quantity("Last step", "V", 2, "where the last ions leave", voided_by=_VOLTAGE_VOID, priority=31)
+    ] = Field(None, description="Voltage of the last plateau on charging, V")
+    n_plateaus: Annotated[int | None, Quantity("Plateaus", digits=0, priority=31)] = Field(
+        None, description="Plateaus of the profile; 1: full and empty phase coexist all the way"
+    )
+    mean_voltage: Annotated[
+        float | None, Quantity("Mean voltage", "V", 2, "over full removal, that of the electrode", detail=True)
+    ] = Field(None, description="Mean over full removal, V")
+    full_capacity: Annotated[float | None, Quantity("Full capacity", "mAh/g", 0, detail=True)] = Field(
+        None, description="Capacity of all ions, mAh/g"
+    )
+    mixing_mev: Annotated[
+        float | None,
+        Quantity(
+            "Mixing",
+            "meV/f.u.",
+            0,
+            "of the lowest ordering between, against full and empty; negative orders, positive separates",
+            detail=True,
+        ),
+    ] = Field(
+        None,
+        description="Lowest energy of the orderings between against full and empty phase side by side, meV per formula "
+        "unit; positive: phases separate",
+    )
+    volume_change_percent_in_window: Annotated[
+        float | None,
+        Quantity(
+            "Volume change used",
+            "%",
+            1,
+            "between the ends of the part inside the window",
+            goal="zero",
+            scale=(0.0, 10.0),
+            voided_by=(*_VOLTAGE_VOID, "unreliable_vdw"),
+            priority=32,
+        ),
+    ] = Field(None, description="Volume from the fuller to the emptier end of the part inside the window, %")
+    plateaus: list[PlateauDocument] = Field(default_factory=list, description="From full to empty: the voltage rises")
+    orderings: list[OrderingOnProfile] = Field(default_factory=list, description="All that were relaxed, ends too")
+    n_formula_units: float | None = Field(None, description="Of the cells of the orderings")
+    n_left_out: int = Field(0, description="Orderings that did not relax, or whose host changed")
+    doubts: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
+
+
+class _Tried(NamedTuple):
+    """An ordering before its relaxation."""
+
+    content: float
+    start: Structure
+    degeneracy: int
+
+
+@dataclass(frozen=True)
+class VoltageProfile(Insertion[VoltageProfileDocument]):
+    """Voltage of an insertion electrode over its charge, and what of it a window of voltages can use.
+
+    Attributes:
+        working_ion: element that moves.
+        relaxation: of everything, as in the electrode; by default that of hulls.
+        check_charged: let what has lost ions go down from a saddle; by default it stays in the basin in which the ions
+            leave it.
+        formula_units: of the cells with vacancies, at most; a crystal whose primitive cell has more is taken as it is.
+        n_steps: parts into which full removal is cut. Compositions with whole oxidation states are looked at besides.
+        n_relaxed: orderings that are relaxed at each composition, those of the lowest electrostatic energy.
+        max_atoms: a crystal that needs larger cells has an error instead.
+        v_min: V, below which an electrolyte or a cell cannot be used.
+        v_max: V, above which it cannot.
+        seed: of the orderings where no oxidation states are known.
+    """
+
+    name: ClassVar[str] = "voltage_profile"
+    document: ClassVar[type[Document]] = VoltageProfileDocument
+    figures: ClassVar[str] = "dpa4_flows.report.figures_voltage:profiles"
+    caveats: ClassVar[tuple[str, ...]] = (
+        "Voltage profiles are those of 0 K, of the orderings that were tried, in small cells: steps of real electrodes "
+        "are rounded by entropy, and an ordering that was not tried adds steps.",
+    )
+
+    formula_units: int = 4
+    n_steps: int = 4
+    n_relaxed: int = 3
+    max_atoms: int = 120
+    v_min: float = 2.5
+    v_max: float = 4.5
+    seed: int = 0
+
+    def check(self) -> None:
+        super().check()
+        for name in ("formula_units", "n_steps", "n_relaxed", "max_atoms"):
+            if getattr(self, name) < 1:
+                raise DPA4Error(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if not (math.isfinite(self.v_min) and math.isfinite(self.v_max) and self.v_min < self.v_max):
+            raise DPA4Error(f"v_min = {self.v_min:g} V must be below v_max = {self.v_max:g} V")
+
+    def key(self, crystal: Crystal, model: ModelRef) -> str | None:
+        """With that of the relaxation that the crystal comes with."""
+        key = super().key(crystal, model)
+        return key if key is None or crystal.relaxed is None else f"{key} {crystal.relaxed.key}"
+
+    def cost(self, crystal: Crystal) -> tuple[int, int] | None:
+        """Crystal, host and orderings; the metal is known, or small."""
+        try:
+            full = free_crystal(whole_crystal(crystal))[0]
+            n_ends = len(full) + len(self.host(full).structure)
+            cells = self._cells(full)
+        except PlanError:
+            return 0, 0
+        numbers = [
+            (min(self.n_relaxed, cell.n_arrangements), len(cell.structure(next(cell.every())))) for cell in cells
+        ]
+        return 2 + sum(n for n, _ in numbers), n_ends + sum(n * size for n, size in numbers)
+
+    def plan(self, crystal: Crystal) -> Plan[VoltageProfileDocument]:
+        self.check()
+        ends = yield from self.ends(crystal)
+        tried: list[_Tried] = []
+        uncharged = []
+        for cell in self._cells(ends.full):
+            charges = mean_charges(cell)
+            found = candidates(cell, self.n_relaxed, charges, self.seed).arrangements
+            structures = [cell.structure(one) for one in found]
+            content = self._content(structures[0], ends.full)
+            uncharged += [] if charges else [structures[0].composition.reduced_formula]
+            degeneracies = map(cell.degeneracy, found)
+            tried += map(_Tried, [content] * len(found), structures, degeneracies)
+        asks = {str(i): Ask(self.charging, Crystal(one.start)) for i, one in enumerate(tried)}
+        answers: Mapping[str, RelaxationDocument] = (yield asks) if asks else {}
+        had_room(answers.values())
+        document = self._document(crystal, ends, tried, [answers[str(i)] for i in range(len(tried))])
+        if uncharged:
+            words = f"no oxidation states are known of {', '.join(uncharged)}: its orderings are random ones"
+            document.doubts.append(Reason(code="no_charges", sentence=words))
+        return document
+
+    def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
+        formula = crystal.structure.composition.reduced_formula
+        return {"working_ion": self.working_ion, "formula": formula, "v_min": self.v_min, "v_max": self.v_max}
+
+    # ---- orderings
+
+    def _cells(self, full: Structure) -> list[DisorderedCell]:
+        """Supercells in which ion and vacancy share the sites of the ion, from full to empty.
+
+        Raises:
+            PlanError: there are none.
+        """
+        ideal = ideal_cell(full)
+        composition = ideal.composition
+        n_sites = round(composition.get_el_amt_dict()[self.working_ion])
+        whole = whole_states(composition, self.working_ion)
+        size = cells_of(n_sites, composition.get_reduced_composition_and_factor()[1], self.formula_units, whole)
+        if size * len(ideal) > self.max_atoms:
+            raise PlanError(
+                f"a cell of {size * len(ideal)} sites is larger than max_atoms = {self.max_atoms}: raise it",
+                "too_large",
+            )
+        try:
+            return [
+                disordered_cell(partly_filled(ideal, self.working_ion, content), n_cells=size)
+                for content in contents_tried(n_sites * size, self.n_steps, whole)
+            ]
+        except OrderingError as error:
+            raise PlanError(str(error), "not_ordered") from error
+
+    def _content(self, structure: Structure, full: Structure) -> float:
+        amounts = [one.composition.get_el_amt_dict().get(self.working_ion, 0.0) for one in (structure, full)]
+        return amounts[0] / amounts[1] / host_ratio(structure, full, self.working_ion)
+
+    # ---- the profile
+
+    def _document(
+        self, crystal: Crystal, ends: Ends, tried: list[_Tried], answers: list[RelaxationDocument]
+    ) -> VoltageProfileDocument:
+        full, ion = ends.full, self.working_ion
+        unit, factor = full.composition.get_reduced_composition_and_factor()
+        states = [
+            State(1.0, ends.energy_full / factor, float(full.volume) / factor),
+            State(0.0, ends.energy_empty / factor, float(ends.empty.volume) / factor),
+        ]
+        rows = [
+            OrderingOnProfile(formula=one.composition.reduced_formula, content=state.content, degeneracy=1)
+            for one, state in zip((full, ends.empty), states, strict=True)
+        ]
+        rows[1].host_displacement = ends.properties.host_displacement
+        places = [0, 1]
+        for one, answer in zip(tried, answers, strict=True):
+            row = OrderingOnProfile(
+                formula=one.start.composition.reduced_formula, content=one.content, degeneracy=one.degeneracy
+            )
+            rows.append(row)
+            row.left_out = self._unfit(one, answer, row)
+            if row.left_out is None:
+                units = factor * host_ratio(one.start, full, ion)
+                assert answer.energy is not None and answer.volume is not None, "a converged relaxation has both"
+                states.append(State(one.content, answer.energy / units, answer.volume / units))
+                places.append(len(rows) - 1)
+        amount = unit.get_el_amt_dict()[ion]
+        couple = Couple(amount, ion_charge(ion), ends.energy_metal, ends.properties.capacity_grav)
+        try:
+            found = profile(states, couple)
+        except ElectrodeError as error:
+            raise PlanError(str(error), "no_electrode") from error
+        for place, state, mixing, above in zip(places, states, found.mixing, found.above_hull, strict=True):
+            rows[place].mixing_mev, rows[place].above_hull_mev = 1000 * mixing, 1000 * above
+            rows[place].volume = state.volume
+        document = VoltageProfileDocument(
+            working_ion=ion,
+            formula=ends.properties.discharged_formula,
+            charged_formula=ends.properties.charged_formula,
+            v_min=self.v_min,
+            v_max=self.v_max,
+            mean_voltage=mean_voltage(found.plateaus),
+            full_capacity=couple.capacity,
+            n_plateaus=len(found.plateaus),
+            first_step=found.plateaus[0].voltage,
+            last_step=found.plateaus[-1].voltage,
+            mixing_mev=min((1000 * mixing for mixing in found.mixing[2:]), default=None),
+            n_formula_units=None if not tried else factor * host_ratio(tried[0].start, full, ion),
+            n_left_out=len(rows) - len(places),
+            doubts=list(ends.reasons),
+            provenance=self.origin(crystal),
+        )
+        self._conclude(document, found, states, [rows[place] for place in places])
+        document.orderings = sorted(
+            rows, key=lambda row: (-row.content, row.left_out is not None, row.mixing_mev or 0.0)
+        )
+        document.doubts += _doubts(rows)
+        return document
+
+    def _unfit(self, one: _Tried, answer: RelaxationDocument, row: OrderingOnProfile) -> Reason | None:
+        """Why an ordering says nothing of this host; None if it does."""
+        try:
+            relaxed = at_rest(answer)
+        except PlanError as error:
+            return Reason(code=error.code, sentence=str(error))
+        row.host_displacement = host_displacement(one.start, relaxed, self.working_ion)
+        if row.host_displacement is None or row.host_displacement <= TOPOTACTIC_LIMIT:
+            return None
+        words = (
+            f"host atoms of {row.formula} move by up to {row.host_displacement:.2f} Å, more than {TOPOTACTIC_LIMIT} Å"
+        )
+        return Reason(code="host_rearranges", sentence=words)
+
+    def _conclude(
+        self, document: VoltageProfileDocument, found: Profile, states: list[State], rows: list[OrderingOnProfile]
+    ) -> None:
+        """Plateaus, and what of them is in the window."""
+        usable = found.within(self.v_min, self.v_max)
+        corners = list(found.corners)
+        for number, one in enumerate(found.plateaus):
+            before, behind = (rows[corners[i]] for i in (number, number + 1))
+            document.plateaus.append(
+                PlateauDocument(
+                    formula_from=before.formula, formula_to=behind.formula, **vars(one), in_window=one in usable
+                )
+            )
+        document.usable_capacity = math.fsum(one.capacity for one in usable)
+        document.usable_voltage = mean_voltage(usable)
+        document.usable_energy = math.fsum(one.capacity * one.voltage for one in usable)
+        if usable:
+            volumes = {states[i].content: states[i].volume for i in corners}
+            first, last = volumes[usable[0].content_from], volumes[usable[-1].content_to]
+            document.volume_change_percent_in_window = 100 * (last / first - 1)
+
+
+def _doubts(rows: list[OrderingOnProfile]) -> list[Reason]:
+    """What is said of the orderings together."""
+    left = [row for row in rows if row.left_out is not None]
+    doubts = []
+    if len(rows) == 2:
+        words = "no ordering between full and empty fits into the cell: raise formula_units"
+        doubts.append(Reason(code="ends_alone", sentence=words))
+    if left:
+        first = left[0].left_out
+        words = f"{len(left)} of {len(rows) - 2} orderings are not on the hull: {first.sentence if first else ''}"
+        doubts.append(Reason(code="orderings_left_out", sentence=words))
+    missing = sorted({row.content for row in left} - {row.content for row in rows if row.left_out is None})
+    if missing:
+        words = f"no ordering is left at {', '.join(f'{content:.2f}' for content in missing)} of the ions"
+        doubts.append(Reason(code="composition_missing", sentence=words))
+    return doubts
