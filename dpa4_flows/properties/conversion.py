@@ -48,12 +48,12 @@ class ConversionDocument(View):
             "Capacity", "mAh/g", 0, "per mass of the crystal without the ions that come in", goal="max", priority=11
         ),
     ] = Field(None, description="mAh per g of the crystal")
-    specific_energy: Annotated[
-        float | None, Quantity("Specific energy", "Wh/kg", 0, "per mass of the crystal", detail=True, priority=12)
-    ] = Field(None, description="Mean voltage times capacity, Wh per kg of the crystal")
     expansion_percent: Annotated[
         float | None, Quantity("Expansion", "%", 0, "of all solids, at the end", goal="zero", priority=15)
     ] = Field(None, description="Volume of all products at the end, % above that of the crystal")
+    specific_energy: Annotated[
+        float | None, Quantity("Specific energy", "Wh/kg", 0, "per mass of the crystal", detail=True, priority=12)
+    ] = Field(None, description="Mean voltage times capacity, Wh per kg of the crystal")
     first_voltage: Annotated[float | None, Quantity("First step", "V", 2, detail=True)] = Field(
         None, description="Voltage of the first step, V"
     )

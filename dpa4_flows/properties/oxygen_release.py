@@ -48,13 +48,13 @@ class OxygenReleaseDocument(View):
             priority=20,
         ),
     ] = Field(None, description="K, from which on O2 leaves; 300 if it does there; null if not at 2000 K")
-    potential: Annotated[
-        float | None, Quantity("μ(O₂) of release", "eV", 2, "from the gas of the hull", goal="min", detail=True)
-    ] = Field(None, description="Chemical potential of O2 below which it leaves, eV per O2 from the gas of the hull")
+    reaction: Annotated[str, Quantity("Turns into")] = Field("", description="The first reaction, per formula unit")
     reaction_energy: Annotated[
         float | None, Quantity("Energy of O₂ release", "eV/O₂", 2, "0 K; negative gives off heat", goal="max")
     ] = Field(None, description="Of the first reaction, eV per O2")
-    reaction: Annotated[str, Quantity("Turns into")] = Field("", description="The first reaction, per formula unit")
+    potential: Annotated[
+        float | None, Quantity("μ(O₂) of release", "eV", 2, "from the gas of the hull", goal="min", detail=True)
+    ] = Field(None, description="Chemical potential of O2 below which it leaves, eV per O2 from the gas of the hull")
     products: list[str] = Field(default_factory=list, description="Formulas after the first reaction, O2 left out")
     released_percent: Annotated[
         float | None, Quantity("Oxygen lost", "% of its mass", 1, "by the first reaction", detail=True)

@@ -105,7 +105,7 @@ class HullView(Viewed, Competing[Any]):
             except (ThermodynamicsError, FrameError) as problem:
                 fields = {"error": str(problem), "error_code": "not_comparable"}
             views.append({**fields, "caveat": caveat(document.verdict, document.completeness)})
-        notes = [*standing.rivals.notes, *self._remarks(crystal, standing)]
+        notes = [*placed.warnings, *self._remarks(crystal, standing)]
         return self.document_of(crystal, self.several(documents=views, warnings=notes, provenance=self.origin(crystal)))
 
     def _remarks(self, subject: Crystal | Crystals, standing: Standing) -> list[str]:

@@ -410,7 +410,7 @@ def test_oxygen_leaves_oxides_at_temperature(lithium_cobaltate: Path) -> None:
     )  # one form of each element is left
     assert "temperature 77 K is outside" in refused("hull", lithium_cobaltate, "--temperature", "77", *OMAT)
     uncorrected = refused("hull", lithium_cobaltate, "--temperature", "900", "--corrections", "none", *OMAT)
-    assert "need corrections before a temperature means anything" in uncorrected
+    assert "need corrections before they mean anything" in uncorrected
 
 
 def test_gibbs_energies_are_those_of_hulls_at_each_temperature(lithium_cobaltate: Path) -> None:
