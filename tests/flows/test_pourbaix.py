@@ -233,4 +233,4 @@ def test_command_refuses_what_it_cannot_answer(oxide: Path) -> None:
     assert "no ion of Mg is known" in other.stderr
     raw = dpa4("pourbaix", oxide, "--ions", "zinc.toml", "--corrections", "none", *FAST)
     assert raw.exit_code == 1
-    assert "need corrections before a temperature means anything" in raw.stderr
+    assert "need corrections before they mean anything" in raw.stderr
