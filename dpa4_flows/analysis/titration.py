@@ -3,7 +3,8 @@
 Along c(n) = c ± n e the energy of the hull, H(n) = max_f μ_f·c(n) over its facets f, is convex and made of straight
 pieces. Each piece is a reaction at one chemical potential of the element, ±dH/dn: a plateau of the voltage of an
 electrode, or the loss of oxygen at one temperature. What begins above the hull, by ε, does so by the first reaction,
-whose potential is that of the crystal itself, ±(H(n₁) − H(0) − ε)/n₁; no other reaction would begin earlier.
+whose potential is that of the crystal itself, ±(H(n₁) − H(0) − ε)/n₁; no other reaction would begin earlier. It is one
+of at least 5 % of the atoms: what loses less decays, and the element is no part of that.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from dpa4_flows.analysis.hull import SystemHull
 
 _TOUCHING = 1e-9  # eV/atom; facets that meet at a composition
 _SAME = 1e-6  # eV; slopes of coplanar facets differ by rounding
+_LITTLE = 0.05
+"""Atoms by atom of the crystal: with fewer there is no reaction that all of a distance to the hull could belong to."""
 
 
 @dataclass(frozen=True)
@@ -59,22 +62,25 @@ def titrate(hull: SystemHull, phase: ComputedEntry, element: str, *, out: bool =
     slopes, heights = sign * hull.potentials[:, column], hull.potentials @ amounts
     last = amounts[column] if out else math.inf
     reached, energy = 0.0, phase.energy_per_atom * formula.num_atoms
-    slope = slopes[heights > heights.max() - _TOUCHING * formula.num_atoms].max()
+    touching = _TOUCHING * formula.num_atoms
+    least = _LITTLE * formula.num_atoms if energy - heights.max() > touching else 0.0
     found: list[Titration] = []
-    while reached < last and (out or slope < hull.references[column] - _SAME):
-        steeper = slopes > slope + _SAME
+    while reached < last:
         now = heights + slopes * reached
+        slope = slopes[now > now.max() - touching].max()
+        if not out and slope > hull.references[column] - _SAME:
+            break
+        steeper = slopes > slope + _SAME
         crossings = reached + (now.max() - now[steeper]) / (slopes[steeper] - slope)
         end = min([*crossings, last])
+        if not found:
+            end = min(max(end, least), last)
         there = float((heights + slopes * end).max())
         potential = sign * (there - energy) / (end - reached) - hull.references[column]
         mixed = amounts.copy()
         mixed[column] += sign * end
         found.append(Titration(float(potential), float(reached), float(end), _units(hull, mixed)))
-        if end == last:
-            break
         reached, energy = end, there
-        slope = slopes[steeper][crossings <= end + _TOUCHING].max()
     return found
 
 

@@ -12,6 +12,7 @@ from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.apps.battery.conversion_battery import ConversionElectrode
 from pymatgen.core import Composition, Element, Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
+from toy_campaign import MORSE, layered
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.electrode import redox_bound
@@ -19,12 +20,15 @@ from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.hull import SystemHull
 from dpa4_flows.analysis.oxygen import oxygen_gas, release_temperature
 from dpa4_flows.analysis.titration import titrate
+from dpa4_flows.campaigns.battery import electrode_finding
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal, PlanError
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.quantities import quantities
 from dpa4_flows.documents.schemas import HullDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.conversion import Conversion
+from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
 from dpa4_flows.properties.oxygen_release import OxygenRelease, OxygenReleaseDocument
 from dpa4_flows.report.figures_thermodynamics import conversion_profiles, oxygen_losses
 
@@ -148,6 +152,9 @@ def test_what_lies_above_the_hull_gives_off_oxygen_earlier_by_that_energy() -> N
     assert high.temperature == 300 and [flag.code for flag in high.flags] == ["releases_oxygen_at_room_temperature"]
     assert stable.released_percent == pytest.approx(100 * 15.999 / 56.303, abs=0.01)
     assert [step.temperature for step in stable.steps][1] is None  # MgO keeps the rest
+    little = simple("Mg50O101", -3.5 / 151 * 50 + 0.01)  # one atom too many must not carry what 151 are above the hull
+    near = view(OxygenRelease(), little, [*others, simple("MgO2", -3.5 / 3)], above=0.01).reaction_energy
+    assert near is not None and abs(near) < 1.0
     oxide = view(OxygenRelease(), others[2], others)
     assert oxide.temperature is None and [flag.code for flag in oxide.flags] == ["keeps_oxygen"]
     (figure,) = oxygen_losses({"stable": stable, "oxide": oxide})
@@ -192,6 +199,16 @@ def test_iron_beyond_three_and_cobalt_and_nickel_beyond_four_are_told_in_oxides(
     assert all(told.values()) and "Fe to +4" in (told["LiFeO2"] or "") and "Ni to +6" in (told["Li2NiO3"] or "")
     usual = ("LiFePO4", "LiCoO2", "LiNiO2", "LiMn2O4", "LiFeF3", "LiNi2O4", "LiFeMnP2O8")
     assert [redox_bound(Composition(f), "Li").unusual for f in usual] == [None] * len(usual)
+
+
+def test_an_electrode_tells_of_unusual_states_and_voids_nothing() -> None:
+    crystal = Crystal(layered("Fe"))
+    wanted = Electrode("Li", Relaxed(fmax=0.5, check_minimum=False))
+    ((_, document),) = compute([("", Ask(wanted, crystal))], ModelRef(MORSE))
+    assert "unusual_oxidation" in [reason.code for reason in document.warnings]
+    finding = electrode_finding("one", document)
+    assert "unusual_oxidation" in [reason.code for reason in finding.reasons]
+    assert not any("unusual_oxidation" in one.voided_by for one in quantities(ElectrodeDocument).values())
 
 
 def test_crystals_go_through_one_run_with_structures_of_what_competes(tmp_path: Path) -> None:
