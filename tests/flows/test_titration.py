@@ -144,7 +144,7 @@ def test_loss_of_oxygen_goes_along_the_profile_of_pymatgen(entries: list[Compute
 
 def test_what_lies_above_the_hull_gives_off_oxygen_earlier_by_that_energy() -> None:
     """2 MO2 → 2 MO + O2 at 1.0 eV per O2; 0.1 eV/atom above the hull are 0.6 eV per O2."""
-    others = [simple("Mg", 0.0), simple("O2", 0.0), simple("MgO", -1.5)]
+    others = [simple("Mg", 0.0), simple("O2", 0.0), simple("MgO", -1.5), simple("MgO2", -3.5 / 3)]
     stable, high = (view(OxygenRelease(), simple("MgO2", -3.5 / 3 + up), others, above=up) for up in (0.0, 0.1))
     assert stable.reaction_energy == pytest.approx(1.0) and high.reaction_energy == pytest.approx(0.4)
     assert stable.reaction == "MgO2 → MgO + 0.5 O2" and stable.products == ["MgO"]
@@ -153,7 +153,7 @@ def test_what_lies_above_the_hull_gives_off_oxygen_earlier_by_that_energy() -> N
     assert stable.released_percent == pytest.approx(100 * 15.999 / 56.303, abs=0.01)
     assert [step.temperature for step in stable.steps][1] is None  # MgO keeps the rest
     little = simple("Mg50O101", -3.5 / 151 * 50 + 0.01)  # one atom too many must not carry what 151 are above the hull
-    near = view(OxygenRelease(), little, [*others, simple("MgO2", -3.5 / 3)], above=0.01).reaction_energy
+    near = view(OxygenRelease(), little, others, above=0.01).reaction_energy
     assert near is not None and abs(near) < 1.0
     oxide = view(OxygenRelease(), others[2], others)
     assert oxide.temperature is None and [flag.code for flag in oxide.flags] == ["keeps_oxygen"]
