@@ -488,6 +488,7 @@ def voltage_profile(
     formula_units: int = ...,
     n_steps: int = ...,
     n_relaxed: int = ...,
+    other_sites: bool = ...,
     max_atoms: int = ...,
     v_min: float = ...,
     v_max: float = ...,
@@ -505,6 +506,7 @@ def voltage_profile(
         formula_units: of the cells with vacancies, at most; a crystal whose primitive cell has more is taken as it is.
         n_steps: parts into which full removal is cut. Compositions with whole oxidation states are looked at besides.
         n_relaxed: orderings that are relaxed at each composition, those of the lowest electrostatic energy.
+        other_sites: relax as many orderings in which ions have moved to places that are empty in the full compound.
         max_atoms: a crystal that needs larger cells has an error instead.
         v_min: V, below which an electrolyte or a cell cannot be used.
         v_max: V, above which it cannot.

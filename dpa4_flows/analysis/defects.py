@@ -175,12 +175,16 @@ class Hole(NamedTuple):
     Attributes:
         place: [3] fractional coordinates.
         radius: Å, to the nearest atom.
-        number: places that symmetry makes equal, in the primitive cell.
+        images: [number, 3] of the places that symmetry makes equal, in the primitive cell.
     """
 
     place: Array
     radius: float
-    number: int
+    images: Array
+
+    @property
+    def number(self) -> int:
+        return len(self.images)
 
 
 def interstitial_sites(primitive: Structure) -> list[Hole]:
@@ -202,7 +206,7 @@ def interstitial_sites(primitive: Structure) -> list[Hole]:
         if len(taken) and primitive.lattice.get_all_distances(taken, [share]).min() < SAME_HOLE:
             continue
         images = _distinct(primitive, np.mod(rotations @ np.array(share) + translations, 1.0))
-        found.append(Hole(np.array(share), float(radius), len(images)))
+        found.append(Hole(np.array(share), float(radius), images))
         taken = np.concatenate([taken, images])
     return found
 

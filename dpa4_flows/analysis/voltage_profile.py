@@ -16,15 +16,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from pymatgen.core import Composition, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
+from dpa4_flows.analysis.defects import SAME_HOLE, interstitial_sites
 from dpa4_flows.analysis.electrode import REDOX_LIMITS, ElectrodeError
 from dpa4_flows.analysis.ions import ion_charge
+from dpa4_flows.analysis.orderings import DisorderedCell
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
 
 _STRAIGHT = 1e-9  # eV per formula unit, by which a corner is below the line of its neighbours
 _SAME_SITES = 0.1  # Å
+_ROOM = 0.85  # of a distance that the ion has: sites with four and with six neighbours differ by 0.9
 _SAME_CONTENT = 1e-6
 _SAME_VOLTAGE = 1e-9  # V, by which a limit of the window may be missed
 
@@ -137,7 +141,7 @@ def mean_voltage(plateaus: Iterable[Plateau]) -> float | None:
     return math.fsum(one.voltage * one.capacity for one in found) / capacity if capacity else None
 
 
-def _lower_hull(x: np.ndarray, y: np.ndarray) -> list[int]:
+def _lower_hull(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[int]:
     """Numbers of the corners from small to large x; points on a line between others are none (A. M. Andrew, Inf.
     Process. Lett. 9, 216 (1979)).
     """
@@ -160,6 +164,38 @@ def ideal_cell(structure: Structure) -> Structure:
     beside, and orderings that are equal would seem not to be.
     """
     return SpacegroupAnalyzer(structure, symprec=_SAME_SITES).find_primitive() or structure
+
+
+def with_empty_sites(full: Structure, ion: str) -> Structure:
+    """A cell with the ion also where the host has room for it: in holes of the host that are as far from each of its
+    elements as the sites of the ion are, nearly. They may lie so close that both are never filled.
+    """
+    ions = [i for i, site in enumerate(full) if site.specie.symbol == ion]
+    host = full.copy()
+    host.remove_sites(ions)
+    hosts = {symbol: [i for i, s in enumerate(full) if s.specie.symbol == symbol] for symbol in host.symbol_set}
+    apart = full.distance_matrix
+    near = {symbol: apart[np.ix_(ions, atoms)].min() for symbol, atoms in hosts.items()}
+    places, lattice = full.frac_coords[ions], full.lattice
+    for hole in interstitial_sites(host):
+        far = {s: lattice.get_all_distances(full.frac_coords[atoms], [hole.place]).min() for s, atoms in hosts.items()}
+        if all(far[symbol] >= _ROOM * near[symbol] for symbol in hosts):
+            images = hole.images[lattice.get_all_distances(hole.images, places).min(axis=1) > SAME_HOLE]
+            places = np.concatenate([places, images])
+    wide = host.copy()
+    for place in places:
+        wide.append(ion, place)
+    return wide
+
+
+def off_sites(cell: DisorderedCell, full: Structure, ion: str) -> NDArray[np.bool_]:
+    """[n_sites]: which shared sites of a cell are none of those that the ion has in ``full``, a cell of the same place
+    and orientation.
+    """
+    own = full.frac_coords[[i for i, site in enumerate(full) if site.specie.symbol == ion]]
+    places = full.lattice.get_fractional_coords(cell.cell.cart_coords[cell.shared])
+    off: NDArray[np.bool_] = full.lattice.get_all_distances(places, own).min(axis=1) > SAME_HOLE / 2
+    return off
 
 
 def whole_states(composition: Composition, ion: str) -> tuple[float, ...]:

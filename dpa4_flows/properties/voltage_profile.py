@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from pymatgen.core import Structure
 
@@ -29,8 +31,10 @@ from dpa4_flows.analysis.voltage_profile import (
     contents_tried,
     ideal_cell,
     mean_voltage,
+    off_sites,
     profile,
     whole_states,
+    with_empty_sites,
 )
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError
 from dpa4_flows.documents.quantities import Quantity
@@ -42,6 +46,7 @@ from dpa4_flows.properties.part import had_room, whole_crystal
 from dpa4_flows.site_conversion import free_crystal
 
 _VOLTAGE_VOID = ("saddle", "saddle_charged", "across_u_seam", "not_topotactic")
+_SEARCHED = 8  # times as many orderings are looked at for those with ions on other sites
 _CAPACITY_VOID = (*_VOLTAGE_VOID, "oxidation_limit")
 
 
@@ -170,6 +175,13 @@ class VoltageProfileDocument(AnswerDocument):
     doubts: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
 
 
+class _Cell(NamedTuple):
+    """A cell that orders; which of its shared sites are none of the full compound."""
+
+    cell: DisorderedCell
+    others: NDArray[np.bool_]
+
+
 class _Tried(NamedTuple):
     """An ordering before its relaxation."""
 
@@ -190,6 +202,7 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
         formula_units: of the cells with vacancies, at most; a crystal whose primitive cell has more is taken as it is.
         n_steps: parts into which full removal is cut. Compositions with whole oxidation states are looked at besides.
         n_relaxed: orderings that are relaxed at each composition, those of the lowest electrostatic energy.
+        other_sites: relax as many orderings in which ions have moved to places that are empty in the full compound.
         max_atoms: a crystal that needs larger cells has an error instead.
         v_min: V, below which an electrolyte or a cell cannot be used.
         v_max: V, above which it cannot.
@@ -207,6 +220,7 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
     formula_units: int = 4
     n_steps: int = 4
     n_relaxed: int = 3
+    other_sites: bool = True
     max_atoms: int = 120
     v_min: float = 2.5
     v_max: float = 4.5
@@ -234,7 +248,7 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
         except PlanError:
             return 0, 0
         numbers = [
-            (min(self.n_relaxed, cell.n_arrangements), len(cell.structure(next(cell.every())))) for cell in cells
+            (min(self.n_relaxed, cell.n_arrangements), len(cell.structure(next(cell.every())))) for cell, _ in cells
         ]
         return 2 + sum(n for n, _ in numbers), n_ends + sum(n * size for n, size in numbers)
 
@@ -243,10 +257,15 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
         ends = yield from self.ends(crystal)
         tried: list[_Tried] = []
         uncharged = []
-        for cell in self._cells(ends.full):
-            charges = mean_charges(cell)
-            found = candidates(cell, self.n_relaxed, charges, self.seed).arrangements
+        for cell, others in self._cells(ends.full):
+            charges, label = mean_charges(cell), cell.labels.index(self.working_ion)
+            number = self.n_relaxed * (_SEARCHED if others.any() else 1)
+            found = candidates(cell, number, charges, self.seed).arrangements
+            if others.any():
+                found = [one for one in found if (one[others] == label).any()][: self.n_relaxed]
             structures = [cell.structure(one) for one in found]
+            if not found:
+                continue
             content = self._content(structures[0], ends.full)
             uncharged += [] if charges else [structures[0].composition.reduced_formula]
             degeneracies = map(cell.degeneracy, found)
@@ -266,29 +285,32 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
 
     # ---- orderings
 
-    def _cells(self, full: Structure) -> list[DisorderedCell]:
-        """Supercells in which ion and vacancy share the sites of the ion, from full to empty.
+    def _cells(self, full: Structure) -> list[_Cell]:
+        """Supercells in which ion and vacancy share the sites of the ion, from full to empty; where the host has room
+        elsewhere, also those in which they share these places, too.
 
         Raises:
             PlanError: there are none.
         """
-        ideal = ideal_cell(full)
+        ideal, ion = ideal_cell(full), self.working_ion
         composition = ideal.composition
-        n_sites = round(composition.get_el_amt_dict()[self.working_ion])
-        whole = whole_states(composition, self.working_ion)
+        n_sites = round(composition.get_el_amt_dict()[ion])
+        whole = whole_states(composition, ion)
         size = cells_of(n_sites, composition.get_reduced_composition_and_factor()[1], self.formula_units, whole)
         if size * len(ideal) > self.max_atoms:
-            raise PlanError(
-                f"a cell of {size * len(ideal)} sites is larger than max_atoms = {self.max_atoms}: raise it",
-                "too_large",
-            )
+            words = f"a cell of {size * len(ideal)} sites is larger than max_atoms = {self.max_atoms}: raise it"
+            raise PlanError(words, "too_large")
+        wide = with_empty_sites(ideal, ion) if self.other_sites else ideal
+        cells = []
         try:
-            return [
-                disordered_cell(partly_filled(ideal, self.working_ion, content), n_cells=size)
-                for content in contents_tried(n_sites * size, self.n_steps, whole)
-            ]
+            for content in contents_tried(n_sites * size, self.n_steps, whole):
+                for sites in (ideal, wide)[: 1 + (len(wide) > len(ideal))]:
+                    share = content * n_sites / (n_sites + len(sites) - len(ideal))
+                    cell = disordered_cell(partly_filled(sites, ion, share), n_cells=size)
+                    cells.append(_Cell(cell, off_sites(cell, ideal, ion)))
         except OrderingError as error:
             raise PlanError(str(error), "not_ordered") from error
+        return cells
 
     def _content(self, structure: Structure, full: Structure) -> float:
         amounts = [one.composition.get_el_amt_dict().get(self.working_ion, 0.0) for one in (structure, full)]

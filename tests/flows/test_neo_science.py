@@ -9,6 +9,8 @@ import pytest
 from ase.build import bulk
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
+from test_voltage_profile import lithium_rich
+from toy_campaign import layered
 
 import dpa4_core as dpa4
 from dpa4_flows.analysis.adsorbates import Adsorbate
@@ -25,6 +27,7 @@ from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.at_rest import AtRest
 from dpa4_flows.properties.migration import Migration
+from dpa4_flows.properties.voltage_profile import VoltageProfile
 from dpa4_flows.reference.library import bundled_elements, load_phases
 
 pytestmark = pytest.mark.network
@@ -190,3 +193,16 @@ def test_vacancies_migrate_as_in_pbe(metal: str, lattice: float, barrier: float)
     asked = AtRest(Migration(working_ion=metal, max_hop=3.5))
     ((_, found),) = compute([(metal, Ask(asked, crystal))], ModelRef("dpa4-neo"))
     assert found.migration_barrier == pytest.approx(barrier, abs=0.02) and found.dimensionality == 3
+
+
+@pytest.mark.slow
+def test_lithium_leaves_li2coo2_in_two_plateaus_and_licoo2_at_its_mean_voltage(neo_path):
+    """1.81 and 3.64 V, 3.66 V; lithium goes from tetrahedra to octahedra on the way."""
+    wanted = VoltageProfile(n_steps=2)
+    asks = [(name, Ask(wanted, Crystal(one))) for name, one in (("2", lithium_rich()), ("1", layered("Co")))]
+    found = dict(compute(asks, ModelRef(str(neo_path))))
+    assert [one.voltage for one in found["2"].plateaus] == pytest.approx([1.81, 3.64], abs=0.02)
+    assert [one.in_window for one in found["2"].plateaus] == [False, True]
+    assert found["1"].mean_voltage == pytest.approx(3.66, abs=0.02)
+    assert found["1"].usable_voltage == pytest.approx(found["1"].mean_voltage)
+    assert -70 < found["1"].mixing_mev < -40

@@ -8,22 +8,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pymatgen.core import Composition, Structure
+from pymatgen.core import Composition, Lattice, Structure
 from test_campaign_kind import dpa4
 from toy_campaign import MORSE, layered, rocksalt, write_campaign
 
 import dpa4_flows as d4
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.electrode import ElectrodeError
+from dpa4_flows.analysis.orderings import disordered_cell, partly_filled
 from dpa4_flows.analysis.voltage_profile import (
     Couple,
     Profile,
     State,
     cells_of,
     contents_tried,
+    ideal_cell,
     mean_voltage,
+    off_sites,
     profile,
     whole_states,
+    with_empty_sites,
 )
 from dpa4_flows.campaigns.battery import BATTERY
 from dpa4_flows.campaigns.config import load_campaign
@@ -106,6 +110,32 @@ def test_whole_oxidation_states_are_among_the_compositions() -> None:
     assert cells_of(3, 1, 4, (1 / 3,)) == 4 and cells_of(1, 1, 3, (0.5,)) == 2 and cells_of(4, 4, 2, ()) == 1
     assert contents_tried(6, 2, (1 / 3,)) == pytest.approx((0.5, 1 / 3))
     assert contents_tried(4, 4, (0.5,)) == (0.75, 0.5, 0.25) and contents_tried(1, 4, ()) == ()
+
+
+def lithium_rich() -> Structure:
+    """Li2CoO2: lithium in tetrahedra between slabs of CoO2, which leave an octahedron empty."""
+    sites = {"Co": [[0, 0, 0]], "Li": [[1 / 3, 2 / 3, 0.6425], [2 / 3, 1 / 3, 0.3575]]}
+    sites["O"] = [[1 / 3, 2 / 3, 0.2371], [2 / 3, 1 / 3, 0.7629]]
+    species = [symbol for symbol, places in sites.items() for _ in places]
+    return Structure(Lattice.hexagonal(3.153, 5.124), species, [place for places in sites.values() for place in places])
+
+
+def test_ions_may_go_where_the_host_has_room_as_far_from_each_element_as_they_were() -> None:
+    ideal = ideal_cell(lithium_rich())
+    wide = with_empty_sites(ideal, "Li")
+    assert len(wide) == len(ideal) + 1 and wide[-1].specie.symbol == "Li"
+    cobalt = next(i for i, site in enumerate(wide) if site.specie.symbol == "Co")
+    assert wide.get_distance(cobalt, len(wide) - 1) == pytest.approx(
+        5.124 / 2, abs=1e-3
+    )  # the middle of the octahedron
+    assert len(with_empty_sites(layered("Co"), "Li")) == 4
+    cell = disordered_cell(partly_filled(wide, "Li", 1 / 3), n_cells=2)
+    assert off_sites(cell, ideal, "Li").sum() == 2 and len(cell.shared) == 6
+    # twice the orderings where there are other sites: of one and of the other kind
+    counts = [
+        VoltageProfile(n_steps=2, n_relaxed=1, other_sites=on).cost(Crystal(lithium_rich())) for on in (False, True)
+    ]
+    assert [n for n, _ in counts] == [3, 4]
 
 
 # ---- the property
