@@ -21,6 +21,7 @@ from dpa4_flows.cli.options import KINDS_OF_FILES, AsJson, BatchMachine, Model, 
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.run_output import RetryErrors, interruptible
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.reasons import remarks
 from dpa4_flows.properties.answers import Question
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.registry import canonical, closest, property_class, property_names
@@ -248,6 +249,5 @@ def _notes(results: Results[Any]) -> Iterator[tuple[str, str]]:
         for text in one.subject.warnings:
             yield "mind", f"{one.subject.name}: {text}"
         for name, document in one.documents.items():
-            for warning in getattr(document, "warnings", []):
-                words = warning if isinstance(warning, str) else warning.sentence
+            for words in remarks(document):
                 yield "mind", f"{one.subject.name}, {name.replace('_', ' ')}: {words}"

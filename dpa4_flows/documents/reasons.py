@@ -61,6 +61,12 @@ def voided(reasons: Iterable[Reason]) -> list[str]:
     return list(dict.fromkeys(name for reason in reasons for name in reason.voids))
 
 
+def remarks(document: Any, *fields: str) -> list[str]:
+    """What a document says of its own numbers, sentences: its doubts, and its warnings; or ``fields`` of it only."""
+    found = [one for name in fields or ("warnings", "doubts") for one in getattr(document, name, ())]
+    return [one if isinstance(one, str) else one.sentence for one in found]
+
+
 def decisive(reasons: Sequence[Reason]) -> list[Reason]:
     """Why a candidate left, without the flags that it carries beside; all of them where none is marked."""
     return [reason for reason in reasons if reason.decides] or list(reasons)

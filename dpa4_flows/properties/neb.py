@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from pydantic import Field
 from pymatgen.core import Molecule, Structure
 
+from dpa4_core.data.structures import from_system, to_system
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import (
     Band,
@@ -31,6 +32,8 @@ D = TypeVar("D", bound=AnswerDocument)
 
 OFF_MIDDLE = 0.05
 """Of the length of a path; a middle that is nearer to one end than the other has slid down from the symmetry."""
+SAME_PLACE = 1e-3
+"""Å; ends whose atoms are nearer to each other are one structure."""
 BESIDE = 0.15
 """Of the way from the middle to an end, where the energy must be lower than in the middle, or the atom rests there."""
 
@@ -143,6 +146,10 @@ class Neb(OnPaths[NebDocument]):
             raise PlanError("a path needs a second structure, where it ends", "no_end")
         start = crystal.structure
         end = matched_end(start, self.end)
+        if np.abs(to_system(end).positions - to_system(start).positions).max(initial=0.0) < SAME_PLACE:
+            raise PlanError(
+                "both ends of the path are the same structure; give two between which an atom moves", "no_path"
+            )
         mirror = mirror_of(start, end) if self.symmetric else None
         ends = {"start": start} if mirror else {"start": start, "end": end}
         found = yield {name: Relax(one, self.rest()) for name, one in ends.items()}
@@ -153,7 +160,7 @@ class Neb(OnPaths[NebDocument]):
             held = (yield {"middle": Relax(middle, self.rest(keep_symmetry=True))})["middle"]
             images = (first.structure, held.structure, other)
             if held.converged and held.energy > first.energy and _half_way(images):
-                beside = held.structure.interpolate(first.structure, [0.0, BESIDE], pbc=False)[1]
+                beside = _moved(held.structure, first.structure, BESIDE)
                 lower = checked((yield {"beside": Static(beside)})["beside"], "the energy beside the middle")
                 if lower.energy < held.energy:
                     energies = (first.energy, held.energy, first.energy)
@@ -194,6 +201,13 @@ class Neb(OnPaths[NebDocument]):
 
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
         return super().facts(crystal, error) | {"n_atoms": len(crystal.structure)}
+
+
+def _moved(structure: Any, towards: Any, part: float) -> Any:
+    """A structure with its atoms a part of the way to where they are in another one; its cell stays."""
+    here = to_system(structure)
+    way = to_system(towards).positions - here.positions
+    return from_system(structure, replace(here, positions=here.positions + part * way))
 
 
 def _half_way(images: Sequence[Any]) -> bool:

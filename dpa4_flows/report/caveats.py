@@ -7,7 +7,10 @@ from typing import Any
 
 from dpa4_flows.analysis.hull_warnings import without_dispersion
 from dpa4_flows.analysis.levels import COBALT, DPA4_NEO_SHA256, SCHEME_ERRORS
+from dpa4_flows.documents.reasons import remarks
 from dpa4_flows.properties.table import Results
+
+_MOST = 20  # sentences on single crystals that a page repeats
 
 GENERAL = (
     "All energies are at 0 K without zero-point motion and entropy.",
@@ -68,7 +71,19 @@ def property_caveats(results: Results[Any]) -> list[str]:
     origins = filter(None, (getattr(document, "provenance", None) for document in documents))
     for level in dict.fromkeys((origin.level_of_theory, origin.dispersion) for origin in origins):
         found += theory_caveats(*level)
-    return list(dict.fromkeys(found))
+    return [*dict.fromkeys(found), *_doubts(results)]
+
+
+def _doubts(results: Results[Any]) -> list[str]:
+    """What documents say against their own numbers."""
+    found = [
+        f"{one.subject.name}, {name.replace('_', ' ')}: {doubt}"
+        for one in results.answers
+        for name, document in one.documents.items()
+        for doubt in remarks(document, "doubts")
+    ]
+    left = len(found) - _MOST
+    return [*found[:_MOST], *([f"{left:,} more such sentences are in the answers."] if left > 0 else [])]
 
 
 def _corrections_caveat(scheme: str, model: Mapping[str, Any]) -> str:

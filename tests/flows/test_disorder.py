@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +152,9 @@ def test_the_lowest_ordered_cell_of_a_file_is_found_and_written(tmp_path: Path) 
     refused = dpa4("relax", files[0], "--model", MORSE)
     assert refused.exit_code == 1 and "`dpa4 order FILE` makes ordered cells" in refused.stderr
     small = ("--max-atoms", "24", "--n-candidates", "1", "--n-relaxed", "2", "--max-steps", "60", "--relax-steps", "0")
-    found = dpa4("order", *files, "--model", MORSE, "-o", tmp_path / "run", "--json", *small)
+    found = dpa4(
+        "order", *files, "--model", MORSE, "-o", tmp_path / "run", "--json", *small, "--report", tmp_path / "page.html"
+    )
     assert found.exit_code == 3, found.stderr
     half, full = (row["ordering"] for row in json.loads(found.stdout))
     assert full["error_code"] == "not_ordered" and "--ion and --content" in full["error"]
@@ -312,3 +315,16 @@ def test_neo_separates_gallium_from_indium_arsenide_and_mixes_it_with_aluminium_
     found = dict(compute(((new, Ask(one, Crystal(parent))) for new, one in wanted.items()), ModelRef("dpa4-neo")))
     assert found["In"].omega_kj_mol == pytest.approx(11.8, abs=3)  # 11.8 of published models, at 64 atoms
     assert 0 < found["Al"].omega_kj_mol < 4 and abs(found["In"].bowing_a) < 0.03  # Vegard's line
+
+
+def test_what_a_document_doubts_is_said_in_the_terminal_and_on_the_page(tmp_path: Path) -> None:
+    Structure(Lattice.cubic(3.6), ["Cu"] * 4, [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]).to(
+        str(tmp_path / "Cu.cif")
+    )
+    given = ("--substitute", "Cu:Al", "--max-atoms", "4", "--fractions", "[0.5]", "--fmax", "1", "--model", MORSE)
+    found = dpa4("alloy", tmp_path / "Cu.cif", *given, "--json", "--report", tmp_path / "page.html")
+    assert found.exit_code == 0, found.stderr
+    (row,) = json.loads(found.stdout)
+    page, said = unescape((tmp_path / "page.html").read_text()), " ".join(found.stderr.split())
+    doubts = [doubt["sentence"] for doubt in row["alloy"]["doubts"]]
+    assert doubts and all(doubt in said and doubt in page for doubt in doubts)

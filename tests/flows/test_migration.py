@@ -157,6 +157,14 @@ def test_the_middle_of_a_symmetric_path_is_as_high_as_that_of_a_band() -> None:
     assert max(block.figure.data[0].y) == pytest.approx(band.barrier)  # the line goes no higher than the saddle
 
 
+def test_a_cell_with_the_rounding_of_float32_has_a_middle_too() -> None:
+    start, end = in_aluminium(5.0)
+    rounding = Lattice(start.lattice.matrix * (1 + 1e-7 * np.random.default_rng(0).normal(size=(3, 3))))
+    start.lattice = end.lattice = rounding
+    found = document_of(Neb(end=end), start)
+    assert found.error is None and found.method == "middle" and found.barrier > 0.1
+
+
 def test_a_middle_in_which_the_ion_rests_is_no_saddle() -> None:
     start, end = along_a_row()
     assert mirror_of(start, end) is not None
@@ -169,6 +177,7 @@ def test_a_middle_in_which_the_ion_rests_is_no_saddle() -> None:
 def test_a_path_needs_ends_that_belong_together() -> None:
     start, end = in_aluminium()
     assert document_of(Neb(), start).error_code == "no_end"
+    assert document_of(Neb(end=start), start).error_code == "no_path"
     end.remove_sites([0])
     found = document_of(Neb(end=end), start)
     assert found.error_code == "refused" and "different atoms" in found.error
