@@ -143,11 +143,12 @@ def scattering(documents: Mapping[str, PhononScatteringDocument]) -> list[Figure
         xaxis={"title": "mean free path, nm", "type": "log"}, yaxis={"title": "share of the heat by shorter paths"}
     )
     for (name, document), colour in zip(islice(found.items(), _CURVES), cycle(PALETTE), strict=False):
-        style = {"mode": "lines", "line": {"color": colour, "width": 1.5}, "name": plot_text(name)}
         rows, heat = document.rows, document.cumulative_w_mk
+        shown = "lines" if len(rows) > 1 else "lines+markers"  # one temperature is a point
+        style = {"mode": shown, "line": {"color": colour, "width": 1.5}, "name": plot_text(name)}
         warm.add_scatter(x=[row.temperature_k for row in rows], y=[row.conductivity_w_mk for row in rows], **style)
         if heat:
-            paths.add_scatter(x=document.paths_nm, y=[one / heat[-1] for one in heat], **style)
+            paths.add_scatter(x=document.paths_nm, y=[one / heat[-1] for one in heat], **style | {"mode": "lines"})
     caption = first_of(len(found), _CURVES)
     return [
         FigureBlock("conductivity-of-phonons", "Lattice conductivity", caption, warm),
