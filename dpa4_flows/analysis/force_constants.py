@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ SYMPREC = 0.01
 """Å; the relaxed crystal is symmetrised within this tolerance, since every broken symmetry costs displacements."""
 DISPLACEMENT = 0.01
 """Å."""
+MAX_CELLS = 10_000
+"""Primitive cells of a supercell; one that needs more is not searched for."""
 COULOMB_EV_ANGSTROM = 14.39964548
 """e²/(4π ε₀), eV Å."""
 DEGENERATE_THZ = 0.05
@@ -285,7 +288,16 @@ def best_supercell(
 
     Returns:
         [3, 3] whole numbers: rows of the supercell are this times rows of the primitive cell; and a length in Å.
+
+    Raises:
+        ValueError: nobody could compute it, and the search for it would not end.
     """
+    fewest = min_length**3 / (math.sqrt(2) * primitive.volume)  # no lattice is packed closer than fcc
+    if fewest > MAX_CELLS:
+        raise ValueError(
+            f"a supercell whose images are {min_length:g} Å apart has {fewest:,.0f} primitive cells at least: choose a "
+            "smaller min_length"
+        )
     best: tuple[float, float, NDArray[np.int64]] | None = None
     too_short = _short_vectors(primitive, min_length)
     for lattice in (primitive, conventional):

@@ -298,7 +298,7 @@ def test_failed_write_is_not_lost(table: ResultsTable, monkeypatch: pytest.Monke
 def test_kill_loses_only_what_is_in_flight(table: ResultsTable) -> None:
     """SIGKILL in the middle of a chunk: what was finished is in the table, and the next run computes the
     rest."""
-    structures = [primitive(m, 4.2 + 0.01 * i) for i in range(6) for m in ("Mg", "Ca")]
+    structures = [primitive(m, 4.2 + 0.01 * i) for i in range(16) for m in ("Mg", "Ca")]
     put_candidates(table, structures)
     code = (
         "from dpa4_flows import BatchRelaxMaker, ResultsTable\n"

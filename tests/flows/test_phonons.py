@@ -95,6 +95,8 @@ def test_supercells_are_long_even_and_small():
     assert round(abs(np.linalg.det(matrix))) == 32 and length == pytest.approx(10.86)  # 2x2x2 conventional cells
     matrix, length = best_supercell(Lattice.cubic(4.0), Lattice.cubic(4.0), 10.0)
     assert matrix.tolist() == (4 * np.eye(3)).tolist() and length == pytest.approx(16)
+    with pytest.raises(ValueError, match="600 Å apart has .* primitive cells at least: choose a smaller min_length"):
+        best_supercell(primitive, Lattice.cubic(a), 600.0)
     matrix, _ = best_supercell(Lattice.tetragonal(3, 12), Lattice.tetragonal(3, 12), 10.0)
     assert matrix.tolist() == np.diag([4, 4, 1]).tolist()
 
