@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -19,9 +20,10 @@ from dpa4_core.model.committee import LowRank, Weights, common_card
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import Members, Output, Potential, PotentialLike
+from dpa4_core.shares import Shareable
 
 
-class Committee:
+class Committee(Shareable[Output]):
     """Potentials that share a graph of neighbours; a `PotentialLike` that says what each of them says.
 
     Attributes:
@@ -40,12 +42,18 @@ class Committee:
         self.members = tuple(members)
         self.cutoff, self.device = members[0].cutoff, members[0].device
         self.elements = frozenset.intersection(*(member.elements for member in members))
+        self.shared = all(getattr(member, "shared", False) for member in members)
         self.info = info or _card(members)
         self._lock = threading.Lock()  # members may share a network
 
-    def compute(self, graph: Graph) -> Output:
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state | {"_lock": threading.Lock()}
+
+    def compute_alone(self, graph: Graph) -> Output:
         """Means of energies, forces, virial and stress, and those of each member."""
-        graph = graph.to(self.device)
         with self._lock:
             outputs = [member.compute(graph) for member in self.members]
         each = {
@@ -72,21 +80,28 @@ class NetworkMember:
     def __init__(self, potential: Potential, weights: Weights) -> None:
         self.potential, self.weights = potential, weights
         self.cutoff, self.device, self.elements = potential.cutoff, potential.device, potential.elements
+        self.shared = potential.shared
         self._slots = potential.model.state_dict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_slots"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state | {"_slots": state["potential"].model.state_dict()}  # of the network as it is here
 
     @torch.no_grad()
     def compute(self, graph: Graph) -> Output:
         """As the network with the weights of this member."""
         for name, value in self.weights.items():
             self._slots[name].copy_(value.whole() if isinstance(value, LowRank) else value)
-        return self.potential.compute(graph)
+        return self.potential.compute_alone(graph.to(self.device))
 
 
 def committee_of(
     model: DPA4, weights: Sequence[Weights], info: ModelInfo, device: torch.device, *, compile: bool | str
 ) -> Committee:
     """The committee of a file: its network, the weights of the members and its card."""
-    potential = Potential(model.eval().requires_grad_(False), info, device, compile=compile)
+    potential = Potential(model.eval().requires_grad_(False), info, device, compile=compile, fixed=True)
     bases: dict[str, torch.Tensor] = {}  # one for all members
 
     def placed(name: str, value: torch.Tensor | LowRank) -> torch.Tensor | LowRank:

@@ -162,7 +162,7 @@ def load(
     if kind_of(path) == FORMAT:
         return committee_of(*read_committee(path, precision), place, compile=compile)
     model, info = read_model(path, dtype=precision, entry=entry)
-    return Potential(model.eval().requires_grad_(False), info, place, compile=compile)
+    return Potential(model.eval().requires_grad_(False), info, place, compile=compile, fixed=True)
 
 
 def save(potential: Potential, path: str | Path) -> Path:

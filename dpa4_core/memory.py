@@ -26,6 +26,8 @@ _SIGNS = (  # of PyTorch, CUDA, its libraries and C++, in lower case
     "bad_alloc",
 )
 
+_n_sharing = 1
+
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether ``error`` says that memory ran out, on whatever device; a smaller batch may then succeed."""
@@ -44,6 +46,17 @@ def free_memory(device: torch.device) -> float:
         return float(torch.cuda.mem_get_info(device)[0] + cached)
     known = [_system_memory(), _group_memory()]
     return min((value for value in known if value is not None), default=math.inf)
+
+
+def share_memory(n_processes: int) -> None:
+    """Say among how many processes what is free is shared."""
+    global _n_sharing
+    _n_sharing = n_processes
+
+
+def memory_share(device: torch.device) -> float:
+    """Bytes that this process may take of what is free on ``device``, where others compute at the same time."""
+    return free_memory(device) / (_n_sharing if device.type == "cpu" else 1)
 
 
 def _system_memory() -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from dpa4_core.compiled import CompiledNetwork
 from dpa4_core.data.graph import Graph
 from dpa4_core.errors import DPA4Error
-from dpa4_core.memory import free_memory
+from dpa4_core.memory import memory_share
 from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.footprint import footprint
@@ -20,6 +21,7 @@ from dpa4_core.nn.edges import PLAIN, EdgeStrategy
 from dpa4_core.nn.segment import segment_sum
 from dpa4_core.nn.strategies import Lean, Tiled
 from dpa4_core.nn.tiling import cut
+from dpa4_core.shares import Shareable
 
 _SMALL = 30_000
 """Edges of a graph whose memory, 1.5 GB with DPA4-Neo, is not worth the question how much is free."""
@@ -58,6 +60,14 @@ class Output(NamedTuple):
     virial: Tensor
     stress: Tensor
     members: Members | None = None
+
+    @classmethod
+    def join(cls, parts: Sequence[Output]) -> Output:
+        """Outputs of systems that follow each other as one."""
+        single = parts[0].members is None
+        members = None if single else Members(*map(torch.cat, zip(*(part.each() for part in parts), strict=True)))
+        whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in cls._fields[:-1]}
+        return cls(**whole, members=members)
 
     def each(self) -> Members:
         """What each member says; there are none of a single model."""
@@ -158,12 +168,15 @@ def repulsion_energy(model: DPA4, graph: Graph) -> Tensor:
     return segment_sum(atom_energies, graph.system_idx, graph.n_systems)
 
 
-class Potential:
+class Potential(Shareable[Output]):
     """A DPA4 model ready for prediction, with its identity card.
 
     Attributes:
         model: the network; `load` freezes its weights, a model under training keeps its state.
         info: name, checksum, level of theory, licence, observed elements.
+
+    Args:
+        fixed: whether the weights stay as they are, so that other processes may hold them, too.
     """
 
     def __init__(
@@ -173,10 +186,12 @@ class Potential:
         device: str | torch.device = "cpu",
         *,
         compile: bool | str = "auto",
+        fixed: bool = False,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device)
         self._compiled = CompiledNetwork(self.model, compile)
+        self.shared = fixed and self.device.type == "cpu" and self._compiled.mode is not True
         info = info or ModelInfo(elements=model.config.atomic_numbers)
         self.info = dataclasses.replace(info, n_parameters=sum(p.numel() for p in model.parameters()))
         self.cutoff = model.config.cutoff
@@ -185,14 +200,8 @@ class Potential:
         self.elements = frozenset(self.info.elements or model.config.atomic_numbers)
         self._species_of = species_table(model.config).to(self.device)
 
-    def compute(self, graph: Graph) -> Output:
-        """Energies, forces, virial and stress of every system in ``graph``.
-
-        Raises:
-            DPA4Error: an element that is not in the model's type map.
-            MemoryError: less memory is free than a CPU would need; a GPU says so itself.
-        """
-        graph = graph.to(self.device)
+    def compute_alone(self, graph: Graph) -> Output:
+        """As `compute`, in this process; ``graph`` is on the potential's device."""
         species = species_in(self._species_of, graph, self.info.name)
         conditioning = conditioning_of(self.model.config, graph)
         with torch.inference_mode(False), torch.enable_grad():  # forces need a graph whatever the caller has set
@@ -226,7 +235,7 @@ class Potential:
         if graph.n_edges < _SMALL:
             return True
         need = footprint(self.model.config, self.dtype, graph.n_atoms, graph.n_edges)
-        free = free_memory(self.device)
+        free = memory_share(self.device)
         if need.lean > 0.9 * free:
             raise MemoryError(
                 f"{graph.n_atoms} atoms with {graph.n_edges} neighbours need about {need.lean / 1e9:.1f} GB, and "

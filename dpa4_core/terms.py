@@ -14,6 +14,7 @@ from dpa4_core.dispersion.d3 import D3, DAMPINGS, damping_of, identity_of
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import Members, Output, PotentialLike
+from dpa4_core.shares import Shareable
 
 
 class Term(Protocol):
@@ -26,7 +27,7 @@ class Term(Protocol):
         ...
 
 
-class SumPotential:
+class SumPotential(Shareable[Output]):
     """A potential and a term as one; of a committee every member gets the term, so that deviations stay.
 
     Attributes:
@@ -42,8 +43,9 @@ class SumPotential:
         self.dtype = getattr(base, "dtype", torch.float64)
         self.elements = base.elements & term.elements
         self.members = getattr(base, "members", ())
+        self.shared = getattr(base, "shared", False)
 
-    def compute(self, graph: Graph) -> Output:
+    def compute_alone(self, graph: Graph) -> Output:
         """The sums of energies, forces, virial and stress."""
         one, other = self.base.compute(graph), self.term.compute(graph)
         total = Output(*(a + b for a, b in zip(one[:5], other[:5], strict=True)))  # type: ignore[arg-type]

@@ -24,7 +24,9 @@ MAY_IMPORT = {
     "model": {"units", "errors", "files", "strict", "nn", "model"},
     "compiled": {"errors", "memory", "model"},
     "uncertainty": set(),
-    "potential": {"units", "errors", "memory", "data", "nn", "model", "compiled"},
+    "share_worker": {"data", "memory"},
+    "shares": {"errors", "memory", "data", "share_worker"},
+    "potential": {"units", "errors", "memory", "data", "nn", "model", "compiled", "shares"},
 }
 CORE_ALLOWED = {
     "torch",

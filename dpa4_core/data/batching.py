@@ -11,6 +11,8 @@ from dpa4_core.memory import free_memory
 
 ATOMS_PER_BATCH_CPU = 256
 """36 small cells take 1.14, 1.08, 1.03 and 1 times as long at 32, 64, 128 and 256 atoms on one core, 0.95 at 512."""
+ATOMS_PER_CORE = 128
+"""Where more than two cores share a batch, see `dpa4_core.shares`."""
 ATOMS_PER_BATCH_GPU = 4096
 
 _BYTES_PER_ATOM = 5e6
@@ -23,7 +25,8 @@ def default_budget(device: torch.device | str) -> int:
     A batch that turns out too large all the same is computed in smaller ones.
     """
     place = torch.device(device)
-    enough = ATOMS_PER_BATCH_CPU if place.type == "cpu" else ATOMS_PER_BATCH_GPU
+    on_cpu = max(ATOMS_PER_BATCH_CPU, ATOMS_PER_CORE * torch.get_num_threads())
+    enough = on_cpu if place.type == "cpu" else ATOMS_PER_BATCH_GPU
     return max(1, int(min(enough, 0.5 * free_memory(place) / _BYTES_PER_ATOM)))
 
 

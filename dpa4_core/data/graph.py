@@ -71,6 +71,24 @@ class Graph:
         }
         return dataclasses.replace(self, **moved)
 
+    def part(self, first: int, last: int) -> Graph:
+        """Systems ``first`` to ``last``, the latter left out."""
+        from_atom, to_atom = torch.searchsorted(self.system_idx, self.system_idx.new_tensor([first, last])).tolist()
+        from_edge, to_edge = torch.searchsorted(self.dst, self.dst.new_tensor([from_atom, to_atom])).tolist()
+        systems, atoms, edges = slice(first, last), slice(from_atom, to_atom), slice(from_edge, to_edge)
+        return Graph(
+            positions=self.positions[atoms],
+            cell=self.cell[systems],
+            pbc=self.pbc[systems],
+            atomic_numbers=self.atomic_numbers[atoms],
+            system_idx=self.system_idx[atoms] - first,
+            src=self.src[edges] - from_atom,
+            dst=self.dst[edges] - from_atom,
+            shift=self.shift[edges],
+            n_systems=last - first,
+            charge_spin=None if self.charge_spin is None else self.charge_spin[systems],
+        )
+
     def edge_vectors(self) -> Tensor:
         """Vectors from centre to neighbour, [n_edges, 3] float64, Å."""
         image = torch.einsum("ei,eij->ej", self.shift, self.cell[self.system_idx[self.dst]])

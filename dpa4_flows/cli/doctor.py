@@ -17,6 +17,7 @@ from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model import registry
+from dpa4_core.shares import n_processes
 from dpa4_flows.bundled import bundled_campaigns
 from dpa4_flows.cli.console import out, print_json
 from dpa4_flows.cli.lazy import USER_ERROR
@@ -83,7 +84,9 @@ def _software() -> Iterator[Check]:
 
 
 def _hardware() -> Iterator[Check]:
-    yield Check("CPU threads", "ok", f"{torch.get_num_threads()} of {os.cpu_count()} (OMP_NUM_THREADS or --threads)")
+    shared = f"; batches are shared among {n_processes()} processes" if n_processes() > 1 else ""
+    threads = f"{torch.get_num_threads()} of {os.cpu_count()} (OMP_NUM_THREADS or --threads){shared}"
+    yield Check("CPU threads", "ok", threads)
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         yield Check("CUDA", "ok", ", ".join(names))
