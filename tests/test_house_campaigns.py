@@ -21,6 +21,7 @@ OWN = (
     "campaigns/battery",
     "properties/electrode",
     "properties/insertion",
+    "properties/oxygen_release",
     "properties/voltage_profile",
     "report/figures_voltage",
     "analysis/electrode",  # its physics

@@ -1,61 +1,141 @@
-"""At which temperature an oxide gives off oxygen.
+"""At which temperature an oxide gives off oxygen, and what it turns into.
 
-O2 leaves where the chemical potential that a reaction leaves to it reaches that of the gas,
+    ΔG(T, p) = ΔE − T ΔS + n [2 g(T) + kT ln(p / 1 bar)] < 0        n of O2
 
-    μ(T, p) = 2 g(T) + kT ln(p / 1 bar)        eV per O2 from its enthalpy at 298 K
-
-with g the measured free energy of oxygen by atom. Of the solids nothing but the energy is taken, which changes less
-(L. Wang, T. Maxisch, G. Ceder, Chem. Mater. 19, 543 (2007)). The energy of O2 is that of the corrected hull: schemes
-are fitted to measured enthalpies of oxides at 298 K, and no molecule of the model comes in.
+with the corrected energies E, g the measured free energy of oxygen by atom, and entropies of the solids by their volume,
+S = 1360 J/K/mol/nm³ V + 15 J/K/mol for each formula unit (H. D. B. Jenkins, L. Glasser, Inorg. Chem. 42, 8702 (2003));
+of solid elements the measured one at 300 K. Energies of O2 are those of the corrected hull: schemes are fitted to measured
+enthalpies of oxides at 298 K, and no molecule of the model comes in (L. Wang, T. Maxisch, G. Ceder, Chem. Mater. 19, 543
+(2007)). At each temperature the hull of all phases tells what is there at equilibrium; a step is where that changes and
+O2 leaves. `docs/stability.md` has what other entropies of solids give.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
+from typing import NamedTuple
 
-from pymatgen.entries.computed_entries import G_ELEMS
-from scipy.constants import Boltzmann, electron_volt
+from pymatgen.entries.computed_entries import G_ELEMS, ComputedEntry, ComputedStructureEntry
+from scipy.constants import Avogadro, Boltzmann, electron_volt
 from scipy.interpolate import CubicSpline
-from scipy.optimize import brentq
 
-from dpa4_flows.analysis.thermodynamics import T_RANGE
+from dpa4_flows.analysis.thermodynamics import T_RANGE, check_corrected, whole_hull
+from dpa4_flows.analysis.titration import Titration, pure, titrate
 
 AIR = 0.21
 """bar, of O2."""
+_PER_VOLUME, _PER_UNIT = (s / (Avogadro * electron_volt) for s in (1.360, 15.0))  # eV/K by Å³, and by formula unit
+_GRID = range(int(T_RANGE[0]), int(T_RANGE[1]) + 1, 100)  # K, between which steps are looked for
+_SHARP = 1.0  # K, within which a step is located
+_NOTHING = 1e-6  # O2 per formula unit
+_GASES = ("H", "N", "O", "F", "Cl")
+
+
+class Release(NamedTuple):
+    """Loss of oxygen at one temperature.
+
+    Attributes:
+        temperature: K, from which on it is lost; 300 if it is there; None if not at 2000 K.
+        released: O2 per formula unit of the oxide that have left then, all steps before counted.
+        products: formula units of what is there then, per formula unit of the oxide, O2 left out.
+    """
+
+    temperature: float | None
+    released: float
+    products: Mapping[str, float]
+
+
+def oxygen_releases(
+    oxide: ComputedStructureEntry, others: Sequence[ComputedStructureEntry], pressure: float = AIR
+) -> list[Release]:
+    """All steps in which an oxide loses oxygen as it is heated, those that are not reached at 2000 K last.
+
+    Args:
+        oxide: corrected entry; above the hull it has its energy to give up at the first step, see `titrate`.
+        others: corrected entries of what competes, elements included.
+        pressure: of O2, bar.
+
+    Raises:
+        ThermodynamicsError: an element has no reference.
+        FrameError: entries of different frames, or without the corrections they need.
+    """
+    check_corrected([oxide, *others])
+    whole_hull(oxide.composition, [oxide, *others])  # which looks at the frames
+
+    @cache
+    def reactions(temperature: float) -> list[Titration]:
+        found = [_at(entry, temperature) for entry in (oxide, *others)]
+        return titrate(whole_hull(oxide.composition, found), found[0], "O", out=True)
+
+    def lost(temperature: float) -> Release:
+        gas = Boltzmann / electron_volt * temperature * math.log(pressure) / 2  # eV per atom from the gas at 1 bar
+        run = [one for one in reactions(temperature) if one.potential >= gas]
+        return Release(temperature, run[-1].end / 2, run[-1].formulas) if run else Release(temperature, 0.0, {})
+
+    start, end = lost(float(_GRID[0])), lost(float(_GRID[-1]))
+    found = [start] if start.released > _NOTHING else []
+    for low, high in pairwise(_GRID):
+        found += _steps(lost, lost(float(low)), lost(float(high)))
+    beyond = [one for one in reactions(float(_GRID[-1])) if one.end / 2 > end.released + _NOTHING]
+    return found + [Release(None, one.end / 2, one.formulas) for one in beyond]
+
+
+def _at(entry: ComputedStructureEntry, temperature: float) -> ComputedEntry:
+    """An entry with its free energy from the enthalpy at 298 K."""
+    composition = entry.composition
+    if composition.is_element:
+        change = composition.num_atoms * _element(composition.elements[0].symbol, temperature)
+    else:
+        units = composition.get_reduced_composition_and_factor()[1]
+        change = -temperature * (_PER_VOLUME * entry.structure.volume + _PER_UNIT * units)
+    return ComputedEntry(composition, entry.energy + change, entry_id=entry.entry_id)
 
 
 @cache
-def _by_atom() -> CubicSpline:
-    """g(T), eV per atom of O2 at 1 bar: the table behind `gibbs_entries` (C. Bartel et al., Nat. Commun. 9, 4168
-    (2018)), which pymatgen holds every 100 K; within 1 meV of M. W. Chase, NIST-JANAF Thermochemical Tables (1998).
+def _element(symbol: str, temperature: float) -> float:
+    """Measured free energy of an element at 1 bar from its enthalpy at 298 K, eV per atom: the table behind
+    `gibbs_entries` (C. Bartel et al., Nat. Commun. 9, 4168 (2018)), which pymatgen holds every 100 K; of oxygen within 1
+    meV of M. W. Chase, NIST-JANAF Thermochemical Tables (1998). 0 for one that is not in it; of a solid with the entropy
+    at 300 K throughout, as compounds have it.
     """
-    table = sorted((float(temperature), float(row["O"])) for temperature, row in G_ELEMS.items() if "O" in row)
-    return CubicSpline(*zip(*table, strict=True))
+    table = sorted((float(kelvin), float(row[symbol])) for kelvin, row in G_ELEMS.items() if symbol in row)
+    if not table:
+        return 0.0
+    if symbol not in _GASES:
+        return table[0][1] * temperature / table[0][0]
+    return float(CubicSpline(*zip(*table, strict=True))(temperature))
 
 
-def oxygen_gas(temperature: float, pressure: float = 1.0) -> float:
-    """Chemical potential of the gas, eV per O2 from its enthalpy at 298 K.
+def _steps(lost: Callable[[float], Release], low: Release, high: Release) -> list[Release]:
+    """Where between two temperatures oxygen leaves."""
+    if high.released - low.released < _NOTHING:
+        return []
+    assert low.temperature is not None and high.temperature is not None
+    if high.temperature - low.temperature < _SHARP:
+        return [high]
+    middle = lost((low.temperature + high.temperature) / 2)
+    return [*_steps(lost, low, middle), *_steps(lost, middle, high)]
+
+
+def release_energy(oxide: ComputedStructureEntry, others: Sequence[ComputedStructureEntry], step: Release) -> float:
+    """Energy of a first step at 0 K, eV per O2: negative gives off heat.
 
     Args:
-        temperature: K, 300 to 2000.
-        pressure: of O2, bar.
+        oxide, others: as in `oxygen_releases`.
+        step: its first.
     """
-    kt = Boltzmann / electron_volt * temperature
-    return 2.0 * float(_by_atom()(temperature)) + kt * math.log(pressure)
+    lowest: dict[str, float] = {}
+    for entry in (oxide, *others):
+        name, units = entry.composition.get_reduced_formula_and_factor()
+        lowest[name] = min(lowest.get(name, math.inf), entry.energy / units)
+    before = oxide.energy / oxide.composition.get_reduced_formula_and_factor()[1]
+    after = sum(amount * lowest[name] for name, amount in with_oxygen(step).items())
+    return float(after - before) / step.released
 
 
-def release_temperature(potential: float, pressure: float = AIR) -> float | None:
-    """Temperature at which the gas has a chemical potential, K: 300 where it is so low already at this or less; None
-    where it is not at 2000 K.
-
-    Args:
-        potential: eV per O2, as in `oxygen_gas`.
-        pressure: of O2, bar.
-    """
-    low, high = T_RANGE
-    if potential >= oxygen_gas(low, pressure):
-        return low
-    if potential < oxygen_gas(high, pressure):
-        return None
-    return float(brentq(lambda temperature: oxygen_gas(temperature, pressure) - potential, low, high))
+def with_oxygen(step: Release) -> dict[str, float]:
+    """Products of a step and the gas."""
+    return {**step.products, pure("O"): step.released}

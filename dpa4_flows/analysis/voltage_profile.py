@@ -7,13 +7,19 @@
 (M. K. Aydinol et al., Phys. Rev. B 56, 1354 (1997)). Between two corners both phases coexist, so that the voltage is a
 plateau there. The plateaus over all corners average, by their capacities, to the voltage of full removal whatever lies
 between: the energies of the corners cancel.
+
+Where nothing was tried between two corners, what is known is the mean voltage over a part of the curve, and more
+compositions would make smaller steps of it. Such a step is drawn as a slope that keeps its mean and meets none of its
+neighbours, minmod((V − V₋)/(q − q₋), (V₊ − V)/(q₊ − q)) with q the middle of each step on the axis of capacity (B. van
+Leer, J. Comput. Phys. 32, 101 (1979)); a window takes what of it is inside. Steps at the ends, and those between which
+an ordering was tried and lies above the hull, stay flat: there two phases coexist, or nobody can tell.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +37,7 @@ _SAME_SITES = 0.1  # Å
 _ROOM = 0.85  # of a distance that the ion has: sites with four and with six neighbours differ by 0.9
 _SAME_CONTENT = 1e-6
 _SAME_VOLTAGE = 1e-9  # V, by which a limit of the window may be missed
+_LITTLE = 1e-6  # mAh/g, of which a window takes no notice
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,9 @@ class Plateau:
 
     Attributes:
         content_from, content_to: of the ion, the larger first.
-        voltage: V against the metal.
+        voltage: V against the metal, mean.
         capacity_from, capacity_to: mAh/g that have left before and behind.
+        slope: of the voltage, V per mAh/g; 0 where two phases coexist.
     """
 
     content_from: float
@@ -80,10 +88,25 @@ class Plateau:
     voltage: float
     capacity_from: float
     capacity_to: float
+    slope: float = 0.0
 
     @property
     def capacity(self) -> float:
         return self.capacity_to - self.capacity_from
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Voltages before and behind, V."""
+        half = self.slope * self.capacity / 2
+        return self.voltage - half, self.voltage + half
+
+    def part(self, begin: float, end: float) -> Plateau:
+        """What lies between two capacities inside it, mAh/g."""
+        where = np.array([begin, end])
+        x = (where - self.capacity_from) / self.capacity
+        contents = self.content_from + (self.content_to - self.content_from) * x
+        voltage = self.voltage + self.slope * (where.mean() - (self.capacity_from + self.capacity_to) / 2)
+        return Plateau(*contents.tolist(), float(voltage), begin, end, self.slope)
 
 
 @dataclass(frozen=True)
@@ -102,9 +125,25 @@ class Profile:
     mixing: tuple[float, ...]
     above_hull: tuple[float, ...]
 
-    def within(self, low: float, high: float) -> tuple[Plateau, ...]:
-        """Plateaus in a window of voltages, the limits included."""
-        return tuple(one for one in self.plateaus if low - _SAME_VOLTAGE <= one.voltage <= high + _SAME_VOLTAGE)
+    def within(self, low: float, high: float, most: float = math.inf) -> tuple[Plateau, ...]:
+        """What of the plateaus is in a window of voltages, the limits included, before so much has left.
+
+        Args:
+            low, high: V.
+            most: mAh/g.
+        """
+        found = []
+        for one in self.plateaus:
+            begin, end = one.capacity_from, min(one.capacity_to, most)
+            first, last = one.ends
+            if one.slope > 0:
+                begin = max(begin, begin + (low - first) / one.slope)
+                end = min(end, one.capacity_to + (high - last) / one.slope)
+            elif not low - _SAME_VOLTAGE <= one.voltage <= high + _SAME_VOLTAGE:
+                continue
+            if end - begin > _LITTLE:
+                found.append(one.part(begin, end))
+        return tuple(found)
 
 
 def profile(states: Sequence[State], couple: Couple) -> Profile:
@@ -131,7 +170,23 @@ def profile(states: Sequence[State], couple: Couple) -> Profile:
         gone = [couple.capacity * (1 - float(content[i])) for i in (high, low)]
         voltage = -float(line + slope) / couple.charge
         plateaus.append(Plateau(float(content[high]), float(content[low]), voltage, gone[0], gone[1]))
-    return Profile(tuple(corners[::-1]), tuple(plateaus), tuple(mixing.tolist()), tuple(above.tolist()))
+    steps = _sloped(plateaus, content)
+    return Profile(tuple(corners[::-1]), tuple(steps), tuple(mixing.tolist()), tuple(above.tolist()))
+
+
+def _sloped(plateaus: Sequence[Plateau], content: NDArray[np.float64]) -> list[Plateau]:
+    """The plateaus with slopes where nothing was tried between their ends."""
+    middles = [(one.capacity_from + one.capacity_to) / 2 for one in plateaus]
+    rises = [
+        (after.voltage - before.voltage) / (right - left)
+        for before, after, left, right in zip(plateaus, plateaus[1:], middles, middles[1:], strict=False)
+    ]
+    found = list(plateaus)
+    for i, one in enumerate(plateaus[1:-1], start=1):
+        between = (content < one.content_from - _SAME_CONTENT) & (content > one.content_to + _SAME_CONTENT)
+        if not between.any():
+            found[i] = replace(one, slope=min(rises[i - 1], rises[i]))
+    return found
 
 
 def mean_voltage(plateaus: Iterable[Plateau]) -> float | None:

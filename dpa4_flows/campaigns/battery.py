@@ -1,9 +1,11 @@
 """Battery campaigns: which insertion electrodes are stable, and what voltage and capacity they give.
 
-    sanity → duplicates → relax → relaxed duplicates → hull → delithiate → relax charged → electrode → charged hull
+    sanity → duplicates → relax → relaxed duplicates → hull → profile → delithiate → relax charged → electrode
+    → charged hull → oxygen
 
-Cheap criteria come first. The physics is in `dpa4_flows.analysis.electrode`; the stages that know no battery come from
-their own files.
+Cheap criteria come first. What a window of voltages can use of the profile decides about a candidate; its full removal
+does where there is no profile. The physics is in `dpa4_flows.analysis.electrode`; the stages that know no battery come
+from their own files.
 """
 
 from __future__ import annotations
@@ -14,21 +16,19 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
-from pymatgen.core import Composition, Structure
+from pymatgen.core import Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.analysis.electrode import ElectrodeError, redox_bound, remove_ions
-from dpa4_flows.analysis.hull import HullResult
 from dpa4_flows.analysis.ions import ion_charge
-from dpa4_flows.analysis.nearby import NEAR, nearest_compound
+from dpa4_flows.campaigns.battery_charged import CHARGED_HULL, OXYGEN
 from dpa4_flows.campaigns.battery_migration import MIGRATION
-from dpa4_flows.campaigns.battery_profile import PROFILE, metal_forms
+from dpa4_flows.campaigns.battery_profile import PROFILE, decided_by_profile, metal_forms
 from dpa4_flows.campaigns.battery_upgrade import upgrade
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.disorder import DISORDER
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
-from dpa4_flows.campaigns.hull import HULL, ZERO_REASONS, CompetingPhases, hull_finding, places
+from dpa4_flows.campaigns.hull import HULL, ZERO_REASONS, CompetingPhases
 from dpa4_flows.campaigns.kind import CampaignKind
 from dpa4_flows.campaigns.measured import relaxed
 from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, Relaxation, judge_relaxation
@@ -38,10 +38,9 @@ from dpa4_flows.campaigns.stage import Computation, Finding, Stage
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystal
 from dpa4_flows.documents.quantities import Quantity
-from dpa4_flows.documents.reasons import Reason, ReasonKind, voided
+from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
-from dpa4_flows.properties.hull import Place
 
 
 def _with_a_charge(ion: str) -> str:
@@ -226,13 +225,22 @@ class RunElectrode(Electrode):
 
 
 def judge_electrodes(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
-    """Voltages by the property; what it asks for, the stages before have relaxed."""
+    """Voltages by the property; what it asks for, the stages before have relaxed.
+
+    Limits on full removal do not decide about a candidate whose profile says what of it can be used.
+    """
+    judged = decided_by_profile(scene)
     asked = scene.shared(RunElectrode.of_scene)
     subjects = {case.id: relaxed(case) for case in cases}
     keys = {case.id: [case.calculations[stage].key for stage in ELECTRODE.needs] for case in cases}
     asks = ((name, Ask(asked, crystal)) for name, crystal in subjects.items())
     for name, document in compute(asks, scene.run.model, scene.table):
-        yield electrode_finding(name, document, keys[name])
+        found = electrode_finding(name, document, keys[name])
+        yield dataclasses.replace(found, waives=OF_FULL_REMOVAL) if name in judged else found
+
+
+OF_FULL_REMOVAL = ("average_voltage", "capacity_grav")
+"""What decides about a candidate without a profile."""
 
 
 def electrode_finding(name: str, document: ElectrodeDocument, keys: Sequence[str] = ()) -> Finding:
@@ -297,133 +305,6 @@ ELECTRODE = Stage(
 )
 
 
-# ---- stability when charged
-
-
-class ChargedHullValues(Document):
-    """What the hull says of a charged host."""
-
-    energy_above_hull_charged: Annotated[
-        float | None,
-        Quantity(
-            "E above hull, charged",
-            "eV/atom",
-            3,
-            "host without the working ion, 0 K; high values mean oxygen release or collapse",
-            short="E hull ch.",
-            goal="min",
-            within=on_hull,
-            scale=(0.0, 0.2),  # beyond, oxygen leaves while charging
-            voided_by=("saddle", "saddle_charged", "charged_hull_unknown", "unreliable_vdw"),
-            too_high="above_limit",
-            priority=14,
-        ),
-    ] = Field(None, description="Distance of the charged host to the hull, eV/atom")
-    energy_above_hull_charged_std: Annotated[
-        float | None,
-        Quantity("Deviation of E above hull, charged", "eV/atom", 3, "of a committee", goal="min", detail=True),
-    ] = Field(None, description="Its standard deviation between members of a committee, eV/atom")
-    distance_to_competing_charged: Annotated[
-        float | None,
-        Quantity(
-            "Distance to competing phases, charged",
-            "eV/atom",
-            3,
-            "signed: negative means below all known phases",
-            detail=True,
-            priority=32,
-        ),
-    ] = Field(None, description="Signed distance to the hull of the competing phases alone, eV/atom")
-    decomposition: Annotated[str, Quantity("Decomposes into", detail=True, priority=43)] = Field(
-        "", description="Words"
-    )
-    n_competing: Annotated[int, Quantity("Competing phases", digits=0, detail=True, priority=19)] = Field(
-        0, description="Competing phases in the chemical system"
-    )
-
-
-def judge_charged_hull(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
-    """Distance of the charged hosts to the hull.
-
-    Every reliable host competes, also one whose voltage does not please: a criterion must not move a hull.
-    """
-    name = "energy_above_hull_charged"
-    electrodes = scene.table.stage("electrode")
-    judged = [case.id for case in cases]
-    reliable = {i for i, found in electrodes.items() if found.document and name not in voided(found.reasons)}
-    if "electrode" not in scene.funnel.names:
-        reliable = set(judged)
-    others = scene.cases(sorted(reliable - set(judged)))
-    hosts = [relaxed(case, "relax_charged") for case in (*cases, *others)]
-    found = places(scene, hosts, aside=(i for i, host in enumerate(hosts) if host.name not in reliable))
-    for host, place in zip(hosts, found[: len(judged)], strict=False):
-        yield charged_finding(host, place, reliable=host.name in reliable)
-
-
-def charged_finding(host: Crystal, place: Place, *, reliable: bool = True) -> Finding:
-    """What a place on the hull says of a charged host.
-
-    Args:
-        host: the host, relaxed.
-        place: where it lies.
-        reliable: False for a host whose structure the model cannot describe; its distance is marked so.
-    """
-    what, position = "the charged host ", place.position
-    codes = []
-    if far := _far_from_phases(position):
-        codes.append(("charged_far_from_phases", f"{what}{position.formula}: {far}"))
-    if not reliable:
-        sentence = (
-            f"the distance of {what}{position.formula} to the hull is not reliable, as its volume is not; "
-            "it does not compete with other hosts"
-        )
-        codes.append(("charged_hull_unknown", sentence))
-    return hull_finding(
-        host,
-        place,
-        values=ChargedHullValues,
-        suffix="_charged",
-        what=what,
-        unknown="charged_hull_unknown",
-        further=[Reason(code=code, sentence=sentence) for code, sentence in codes],
-    )
-
-
-def _far_from_phases(position: HullResult) -> str:
-    """A sentence if no compound that competes is near the composition; empty if one is, or if none competes at all."""
-    compounds = [*position.competing.known, *position.competing.prototypes]
-    nearest = nearest_compound(Composition(position.formula), compounds)
-    if nearest is None or nearest.near:
-        return ""
-    return (
-        f"no compound near its composition competes; the nearest, {nearest.formula}, differs in "
-        f"{100 * nearest.distance:.0f} % of the atoms (near: {100 * NEAR:.0f} %)"
-    )
-
-
-CHARGED_HULL = Stage(
-    name="charged_hull",
-    title="Hull, charged",
-    over_all=judge_charged_hull,
-    quantities=ChargedHullValues,
-    criteria={"energy_above_hull_charged": Limits(max=0.2)},
-    reasons={
-        **HULL.reasons,
-        "below_competitors_charged": ReasonKind(
-            "charged: below all phases",
-            "the charged host lies below all competing phases: an upper bound of its stability",
-        ),
-        "charged_far_from_phases": ReasonKind(
-            "charged: no compound near", "no compound near the composition of the charged host competes"
-        ),
-        "charged_hull_unknown": ReasonKind("charged hull unknown", "the stability of the charged host is not known"),
-    },
-    needs=("relax_charged",),
-    computes=CompetingPhases(),
-    figures="dpa4_flows.campaigns.battery_figures:charged_figures",
-)
-
-
 BATTERY = CampaignKind(
     name="battery",
     stages=(
@@ -432,14 +313,17 @@ BATTERY = CampaignKind(
         RELAX,
         RELAXED_DUPLICATES,
         HULL,
+        PROFILE,
         DELITHIATE,
         RELAX_CHARGED,
         ELECTRODE,
         CHARGED_HULL,
+        OXYGEN,
     ),
     front=(DISORDER,),
-    further=(PROFILE, AT_REST, MIGRATION),
+    further=(AT_REST, MIGRATION),
     ranking={"energy_grav": {}, "energy_above_hull": {"weight": 0.5}, "energy_above_hull_charged": {"weight": 0.5}},
+    instead={"energy_grav": "usable_energy"},
     section=BatterySection,
     upgrade=upgrade,
 )

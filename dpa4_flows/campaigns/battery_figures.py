@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 from markupsafe import Markup
+from pymatgen.core import Composition
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
 from dpa4_core.data.plain_fields import structure_of_fields
@@ -39,8 +40,12 @@ from dpa4_flows.plots.figure import (
 )
 from dpa4_flows.plots.placement import padded, point_texts, texts_of
 from dpa4_flows.plots.words import formula_html, formula_text
+from dpa4_flows.properties.oxygen_release import OxygenReleaseDocument
+from dpa4_flows.report.figures_hull import hull_figures, side_by_side
+from dpa4_flows.report.figures_thermodynamics import oxygen_losses
 
 _MAX_VOLUME_BARS = 40
+_MAX_PAIRS = 4
 _LINES_WANTED = 6
 _SYMPREC = 0.1  # Å; loose: files are rounded
 
@@ -64,7 +69,38 @@ def electrode_figures(snapshot: Snapshot, rows: Sequence[Row]) -> list[Block]:
 def charged_figures(snapshot: Snapshot, rows: Sequence[Row]) -> list[Block]:
     """Stability with and without the ion."""
     block = _charged_stability(rows)
-    return [] if block is None else [block]
+    return [*([] if block is None else [block]), *_hull_pairs(snapshot, rows)]
+
+
+def oxygen_figures(snapshot: Snapshot, rows: Sequence[Row]) -> list[Block]:
+    """Oxygen that has left the charged hosts, against temperature."""
+    verdicts = snapshot.table.stage("oxygen_release", [row.candidate_id for row in rows])
+    found = {row.candidate_id: verdicts[row.candidate_id] for row in rows if row.candidate_id in verdicts}
+    documents = {
+        name: OxygenReleaseDocument.model_validate(one.document) for name, one in found.items() if one.document
+    }
+    return [*oxygen_losses(documents)]
+
+
+def _hull_pairs(snapshot: Snapshot, rows: Sequence[Row]) -> list[FigureBlock]:
+    """Hulls with and without the ion side by side, of the systems of those who are left."""
+    ion = _working_ion(snapshot)
+    left = {"-".join(sorted(Composition(row.formula).get_el_amt_dict())) for row in rows if not row.outcome.left}
+    discharged = {name: one for name, one in (snapshot.meta.get("hull_summary") or {}).items() if name in left}
+    charged = snapshot.table.get_meta("charged_hull_summary", {})
+    ids = snapshot.outcomes.keys()
+    blocks = {block.name: block for block in hull_figures(charged, ids)}
+    found = []
+    for block in hull_figures(discharged, ids):
+        elements = block.name.removeprefix("hull-").split("-")
+        other = blocks.get(f"hull-{'-'.join(symbol for symbol in elements if symbol != ion)}")
+        if other is not None:
+            caption = f"Left with {ion}: {block.caption} Right without: {other.caption}"
+            figure = side_by_side(block.figure, go.Figure(other.figure))
+            found.append(
+                FigureBlock(f"pair-{block.name}", f"{block.title}, without {ion} beside", caption, figure, wide=True)
+            )
+    return found[:_MAX_PAIRS]
 
 
 def _known_materials(rows: Sequence[Row], snapshot: Snapshot) -> TableBlock | None:
@@ -110,8 +146,7 @@ def known_results(rows: Sequence[Row], snapshot: Snapshot) -> list[KnownResult]:
     computed = [(_values(row), row) for row in rows if any(row.formula == known.formula for known in KNOWN_VOLTAGES)]
     computed = [(values, row) for values, row in computed if values.get("average_voltage") is not None]
     groups = _space_groups(snapshot, [row.candidate_id for _, row in computed])
-    section = (snapshot.meta.get("campaign") or {}).get("campaign")
-    ion = section.get("working_ion") if isinstance(section, dict) else None
+    ion = _working_ion(snapshot)
     results = []
     for known in KNOWN_VOLTAGES:
         found = [
@@ -126,6 +161,11 @@ def known_results(rows: Sequence[Row], snapshot: Snapshot) -> list[KnownResult]:
         code = code_verdict(known, voltage, snapshot.model.get("sha256"))
         results.append(KnownResult(known, row.candidate_id, voltage, code, experiment_verdict(known, voltage)))
     return results
+
+
+def _working_ion(snapshot: Snapshot) -> str | None:
+    section = (snapshot.meta.get("campaign") or {}).get("campaign")
+    return section.get("working_ion") if isinstance(section, dict) else None
 
 
 def _space_groups(snapshot: Snapshot, ids: Sequence[str]) -> dict[str, int]:
@@ -172,19 +212,29 @@ def _symbol(row: Row, *names: str) -> str:
     return "circle-open" if set(names) & set(row.voided) else "circle"
 
 
+_IN_WINDOW, _OF_ALL = ("usable_capacity", "usable_voltage"), ("capacity_grav", "average_voltage")
+
+
+def _used(row: Row, values: Mapping[str, Any]) -> tuple[str, str]:
+    """Names of the capacity and the voltage that are drawn: inside the window where that is known."""
+    known = all(values.get(name) is not None for name in _IN_WINDOW) and not set(_IN_WINDOW) & set(row.voided)
+    return _IN_WINDOW if known else _OF_ALL
+
+
 def _voltage_capacity(rows: Sequence[Row]) -> FigureBlock | None:
-    points = _points(rows, "average_voltage", "capacity_grav")
+    found = ((row, _values(row)) for row in rows)
+    points = [(row, v) for row, v in found if all(v.get(name) is not None for name in _used(row, v))]
     if not points:
         return None
-    capacity = [float(v["capacity_grav"]) for _, v in points]
-    voltage = [float(v["average_voltage"]) for _, v in points]
+    drawn = [_used(*point) for point in points]
+    capacity, voltage = ([float(v[names[k]]) for (_, v), names in zip(points, drawn, strict=True)] for k in (0, 1))
     distance = [None if "energy_above_hull" in row.voided else v.get("energy_above_hull") for row, v in points]
     x_range, y_range = padded(capacity, 0.09), padded(voltage, 0.12)
     figure = base_figure(
         height=460,
         showlegend=False,
         xaxis={"title": {"text": "Gravimetric capacity (mAh/g)"}, "range": x_range},
-        yaxis={"title": {"text": "Average voltage (V)"}, "range": y_range},
+        yaxis={"title": {"text": "Mean voltage (V)"}, "range": y_range},
     )
     iso = _add_iso_energies(figure, x_range, y_range)
     top = max(0.05, min(0.2, max((float(d) for d in distance if d is not None), default=0.0)))
@@ -212,17 +262,17 @@ def _voltage_capacity(rows: Sequence[Row]) -> FigureBlock | None:
             textfont={"size": 11},
             marker={
                 "size": 11,
-                "symbol": [_symbol(points[i][0], "average_voltage", "capacity_grav") for i in chosen],
+                "symbol": [_map_symbol(points[i][0], drawn[i]) for i in chosen],
                 "line": {"width": [2 if points[i][0].outcome.left else 0.6 for i in chosen]},
                 **colours,
             },
-            customdata=[_energy_hover(*points[i]) for i in chosen],
+            customdata=[_energy_hover(*points[i], capacity[i], voltage[i]) for i in chosen],
             hovertemplate="%{customdata}<extra></extra>",
         )
     caption = (
-        "Dotted lines: equal specific energy of the active material. Crosses were rejected at some stage, open circles "
-        "have a flag that voids voltage or capacity, grey ones an unknown distance to the hull. "
-        "Voltages are averages over full removal of the ion at 0 K, ±0.25 V."
+        "Dotted lines: equal specific energy of the active material. Circles: what the window of voltages can use; "
+        "diamonds: full removal of the ion, where nothing else is known. 0 K, ±0.25 V. Crosses were rejected at some "
+        "stage, a flag voids voltage or capacity of open symbols, grey ones have an unknown distance to the hull."
     )
     return FigureBlock("voltage-capacity", "Voltage against capacity", caption, figure, wide=True)
 
@@ -251,8 +301,12 @@ def _add_iso_energies(
     return ends
 
 
-def _energy_hover(row: Row, values: Mapping[str, Any]) -> str:
-    voltage, capacity = float(values["average_voltage"]), float(values["capacity_grav"])
+def _map_symbol(row: Row, names: tuple[str, str]) -> str:
+    symbol = _symbol(row, *names)
+    return symbol if names == _IN_WINDOW else symbol.replace("circle", "diamond")
+
+
+def _energy_hover(row: Row, values: Mapping[str, Any], capacity: float, voltage: float) -> str:
     words = f"{_name(row)}<br>{_rank_words(row)}"
     words += f"<br>{voltage:.2f} V × {capacity:.0f} mAh/g = {voltage * capacity:.0f} Wh/kg"
     distance = None if "energy_above_hull" in row.voided else values.get("energy_above_hull")

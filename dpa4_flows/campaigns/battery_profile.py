@@ -1,5 +1,4 @@
-"""Stage ``profile`` of battery campaigns, which a file may add behind ``hull``: voltage over charge, and what of it a
-window can use."""
+"""Stage ``profile`` of battery campaigns: voltage over charge, and what of it a window can use, which decides."""
 
 from __future__ import annotations
 
@@ -15,7 +14,8 @@ from dpa4_flows.campaigns.measured import Measured, finding, relaxed, section_of
 from dpa4_flows.campaigns.sections import Limits, Section
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import NO_NUMBER, Property
-from dpa4_flows.documents.reasons import Reason, ReasonKind
+from dpa4_flows.documents.quantities import quantities
+from dpa4_flows.documents.reasons import Reason, ReasonKind, voided
 from dpa4_flows.properties.voltage_profile import VoltageProfile, VoltageProfileDocument
 
 _OF_THE_RUN = ("working_ion", "relaxation", "check_charged", "forms")
@@ -75,14 +75,34 @@ class Profiles(Measured):
             return super().failed(case)
         return finding(case, [Reason(code="no_profile", sentence=f"no voltage profile: {found.error}")], answered=False)
 
+    def judged(self, case: Case) -> Finding:
+        """What can be used, unless it is doubtful: then nothing is decided here."""
+        found = super().judged(case)
+        doubted = voided(map(case.scene.funnel.completed, found.reasons))
+        return dataclasses.replace(
+            found, waives=[name for name in quantities(VoltageProfileDocument) if name in doubted]
+        )
+
+
+def decided_by_profile(scene: Scene) -> set[str]:
+    """Candidates whose profile says what can be used of them, and no flag voids it."""
+    verdicts = scene.table.stage(PROFILE.name) if PROFILE.name in scene.funnel.names else {}
+    return {
+        name
+        for name, one in verdicts.items()
+        if one.values.get("usable_capacity") is not None and "usable_capacity" not in voided(one.reasons)
+    }
+
 
 PROFILE = Stage(
     name="profile",
     title="Voltage profile",
     quantities=VoltageProfileDocument,
-    criteria={"usable_capacity": Limits(min=100.0, otherwise="flag")},
+    criteria={"usable_capacity": Limits(min=100.0)},
     reasons={
-        "usable_capacity_too_low": ReasonKind("little usable", "the window of voltages leaves too little capacity"),
+        "usable_capacity_too_low": ReasonKind(
+            "little usable", "the window of voltages leaves too little capacity", status="failed"
+        ),
         "no_profile": ReasonKind("no profile", "no voltage profile"),
         "ends_alone": ReasonKind("no ordering", "the cell is too small for an ordering between full and empty"),
         "orderings_left_out": ReasonKind("orderings missing", "orderings did not relax, or their host changed"),

@@ -1,4 +1,4 @@
-"""Battery campaigns of before: limits had names of their own, and shared the tables of others."""
+"""Battery campaigns of before: limits had names of their own, shared the tables of others, and were on full removal."""
 
 from __future__ import annotations
 
@@ -21,6 +21,19 @@ _MOVED = {
 _VOLTAGES = {"min": 2.5, "max": 4.5}
 """What a file of before meant where it named one end only."""
 
+_STAGES = [
+    "sanity",
+    "duplicates",
+    "relax",
+    "relaxed_duplicates",
+    "hull",
+    "delithiate",
+    "relax_charged",
+    "electrode",
+    "charged_hull",
+]
+"""The stages of then."""
+
 
 def upgrade(data: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of today for those of a campaign file, or of a stored run, of any version.
@@ -28,10 +41,13 @@ def upgrade(data: Mapping[str, Any]) -> dict[str, Any]:
     Nothing but keys of before is touched, so that what is wrong in a file is found where files are checked.
     """
     tables = {name: dict(table) if isinstance(table, Mapping) else table for name, table in data.items()}
+    section = tables.get("campaign")
     for (table, key), (new_table, new_key, side) in _MOVED.items():
         old = tables.get(table)
         if not isinstance(old, dict) or key not in old:
             continue
+        if isinstance(section, dict):
+            section.setdefault("stages", _STAGES)
         value, new = old.pop(key), tables.setdefault(new_table, {})
         if not side:
             new.setdefault(new_key, value)

@@ -120,17 +120,15 @@ def campaign_of(data: Mapping[str, Any], folder: Path | None = None) -> Campaign
     Raises:
         ConfigError: one sentence that names the key and what to write instead.
     """
-    section = data.get("campaign")
-    section = section if isinstance(section, dict) else {}
-    kind = find_kind(str(section.get("kind", DEFAULT_KIND)))
-    stages = section.get("stages")
+    kind = find_kind(str(_section(data).get("kind", DEFAULT_KIND)))
+    data = kind.upgrade(dict(data))
+    stages = _section(data).get("stages")
     if stages is not None and not (isinstance(stages, list) and all(isinstance(name, str) for name in stages)):
         raise ConfigError(f"campaign.stages = {stages!r} should be a list of names of stages")
     if stages is None and (front := [stage.name for stage in kind.front if stage.name in data]):
         stages = [*front, *kind.funnel().names]
     funnel = kind.funnel(stages)
     schema = _schema(kind, funnel.stages)
-    data = kind.upgrade(dict(data))
     if isinstance(data.get("campaign"), dict):
         named = {"kind": kind.name, "stages": funnel.names} | data["campaign"]
         data["campaign"] = named
@@ -140,6 +138,12 @@ def campaign_of(data: Mapping[str, Any], folder: Path | None = None) -> Campaign
         raise ConfigError(_sentence(error, schema, kind)) from None
 
 
+def _section(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The table ``[campaign]``; empty where it is none."""
+    section = data.get("campaign")
+    return section if isinstance(section, dict) else {}
+
+
 @cache
 def _schema(kind: CampaignKind, stages: tuple[Stage, ...]) -> type[Campaign]:
     """The class of campaigns with these stages: a field for each of their tables, a key for each of their limits."""
@@ -147,7 +151,6 @@ def _schema(kind: CampaignKind, stages: tuple[Stage, ...]) -> type[Campaign]:
     tables: dict[str, dict[type[Section], None]] = {}
     limits: dict[str, dict[str, Any]] = {}
     ranked: dict[str, Any] = {}
-    counting: dict[str, ObjectiveSection] = {}
     for stage in stages:
         for name, section in (*(stage.computes.tables.items() if stage.computes else ()), ("", stage.settings)):
             tables.setdefault(name or stage.name, {})[section] = None
@@ -161,8 +164,6 @@ def _schema(kind: CampaignKind, stages: tuple[Stage, ...]) -> type[Campaign]:
                 limits.setdefault(stage.name, {})[name] = (_limits_type(default), default)
             known = partial(_objective, funnel.quantity(name))
             ranked[name] = (Annotated[ObjectiveSection | None, BeforeValidator(known)], None)
-            if name in kind.ranking:
-                counting[name] = ObjectiveSection.model_validate(known(kind.ranking[name]))
     fields: dict[str, Any] = {}
     for name, sections in tables.items():
         bases = tuple(s for s in sections if not any(s is not o and issubclass(o, s) for o in sections))
@@ -171,6 +172,11 @@ def _schema(kind: CampaignKind, stages: tuple[Stage, ...]) -> type[Campaign]:
         if table.model_fields:
             fields[name] = (table, table() if optional else ...)
     in_order = sorted(ranked, key=lambda name: funnel.quantity(name).priority)
+    counting = {
+        name: ObjectiveSection.model_validate(_objective(funnel.quantity(name), said))
+        for first, said in kind.ranking.items()
+        if (name := other if (other := kind.instead.get(first)) in ranked else first) in ranked
+    }
     ranking = create_model("Ranking", __base__=Ranking, **{name: ranked[name] for name in in_order})
     given: Ranking = ranking(**counting) if counting else ranking.model_construct()
     return create_model("Campaign", __base__=Campaign, campaign=(kind.section, ...), **fields, ranking=(ranking, given))

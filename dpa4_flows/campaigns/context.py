@@ -246,6 +246,8 @@ class Scene:
         rejecting: list[Reason] = []
         flagging: list[Reason] = []
         for name, limits in self.run.campaign.limits(stage).items():
+            if name in finding.waives:
+                continue
             thresholds |= _thresholds(name, limits)
             value = values.get(name)
             if value is None or status == "error" or (limits.otherwise == "flag" and name in void):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel
 
@@ -21,7 +21,7 @@ from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals
 from dpa4_flows.documents.quantities import STD
 from dpa4_flows.documents.reasons import Reason, ReasonKind
-from dpa4_flows.properties.competition import systems_of
+from dpa4_flows.properties.competition import Competing, systems_of
 from dpa4_flows.properties.hull import Hull, HullValues, Place
 from dpa4_flows.reference.entries import chemical_system
 from dpa4_flows.reference.store import ReferenceStore
@@ -92,9 +92,9 @@ class CompetingPhases(Computation):
 
 
 @dataclass(frozen=True)
-class RunHull(Hull):
-    """The hull in a campaign: what competes are the phases that the run was prepared with, in its own table, since a
-    worker need not have the files.
+class OfRun(Competing[Any]):
+    """What competes in a campaign are the phases that the run was prepared with, in its own table, since a worker need
+    not have the files.
 
     Attributes:
         run: the campaign.
@@ -103,13 +103,18 @@ class RunHull(Hull):
     run: Screening | None = None
 
     @classmethod
-    def of_run(cls, run: Screening) -> RunHull:
-        """With the settings of the campaign."""
-        return cls(relaxation=run.relaxed, corrections=run.scheme(), run=run)
+    def of_run(cls, run: Screening, **settings: Any) -> Self:
+        """With the settings of the campaign, and others."""
+        return cls(relaxation=run.relaxed, corrections=run.scheme(), run=run, **settings)
 
     def known_phases(self, subject: Crystal | Crystals, systems: Sequence[str]) -> tuple[ReferenceStore, list[str]]:
         assert self.run is not None
         return run_library(self.run), []
+
+
+@dataclass(frozen=True)
+class RunHull(OfRun, Hull):
+    """The hull in a campaign."""
 
 
 def places(scene: Scene, crystals: Sequence[Crystal], aside: Iterable[int] = ()) -> list[Place]:
@@ -125,8 +130,7 @@ def places(scene: Scene, crystals: Sequence[Crystal], aside: Iterable[int] = ())
     rows = {row["key"]: row for row in scene.table.get_meta(REFERENCES, [])}
     rows |= {phase.key: phase._asdict() for phase in scene.competing.phases(systems_of(subject))}
     scene.table.set_meta(REFERENCES, list(rows.values()))
-    if scene.stage.name == HULL.name:
-        scene.table.set_meta("hull_summary", found.summary)
+    scene.table.set_meta(f"{scene.stage.name}_summary", found.summary)
     listed: list[Place] = found.places
     return listed
 

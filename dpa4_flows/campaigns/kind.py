@@ -31,6 +31,7 @@ class CampaignKind:
         name: as campaign files name it.
         stages: those of a campaign whose file names none, in their order.
         ranking: what counts by default: goal, weight, ... by name of the value, see `ObjectiveSection`.
+        instead: by the name of what counts, what does in its place where a stage finds it.
         further: stages that a file may add.
         front: stages that a table of their name in a file puts before all others.
         section: the table ``[campaign]``.
@@ -40,6 +41,7 @@ class CampaignKind:
     name: str
     stages: tuple[Stage, ...]
     ranking: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    instead: Mapping[str, str] = field(default_factory=dict)
     further: tuple[Stage, ...] = ()
     front: tuple[Stage, ...] = ()
     section: type[CampaignSection] = CampaignSection

@@ -306,12 +306,13 @@ def take_snapshot(table: ResultsTable) -> Snapshot:
 
 
 def _funnel(campaign: dict[str, Any] | None) -> Funnel:
-    """Stages of the campaign that a run stored; those of its kind for one of an earlier version."""
+    """Stages of the campaign that a run stored; those of then for one of an earlier version."""
     section = (campaign or {}).get("campaign")
-    if not isinstance(section, dict):
+    if campaign is None or not isinstance(section, dict):
         return Funnel()
     try:
-        return find_kind(str(section.get("kind", DEFAULT_KIND))).funnel(section.get("stages"))
+        kind = find_kind(str(section.get("kind", DEFAULT_KIND)))
+        return kind.funnel(kind.upgrade(campaign)["campaign"].get("stages"))
     except ConfigError:  # of a package that is not installed here
         return Funnel()
 

@@ -7,7 +7,7 @@ keys of the ranking, reasons, report.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -108,6 +108,7 @@ class Finding:
         sentences: for quantities whose limits need other words than ``VALUE is above LIMIT``: a format of ``value``,
             ``limit`` and ``side``, which is ``"above "`` or ``"below "``.
         limits: limits among the settings of the stage, by name of the value, to be shown.
+        waives: names of values whose limits do not decide about it, since others do.
         keys: keys of the calculations behind the values.
         provenance: of the values.
     """
@@ -118,6 +119,7 @@ class Finding:
     document: BaseModel | None = None
     sentences: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, float | None] = field(default_factory=dict)
+    waives: Collection[str] = ()
     keys: Sequence[str] = ()
     provenance: Provenance | None = None
 

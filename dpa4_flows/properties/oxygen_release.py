@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
-from pymatgen.entries.computed_entries import ComputedEntry
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.analysis.oxygen import AIR, release_temperature
-from dpa4_flows.analysis.thermodynamics import T_RANGE, check_corrected, whole_hull
-from dpa4_flows.analysis.titration import Titration, pure, reaction_words, titrate
+from dpa4_flows.analysis.oxygen import AIR, Release, oxygen_releases, release_energy, with_oxygen
+from dpa4_flows.analysis.thermodynamics import T_RANGE
+from dpa4_flows.analysis.titration import reaction_words
 from dpa4_flows.compute.plan import PlanError
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
@@ -27,7 +26,6 @@ class OxygenStep(Document):
     """One reaction that gives off oxygen."""
 
     temperature: float | None = Field(None, description="K, from which on it runs; null beyond the table")
-    potential: float = Field(description="Of O2 at which it runs, eV per O2 from the gas of the hull")
     released: float = Field(description="O2 given off when it is over, per formula unit")
     products: dict[str, float] = Field(description="Formula units per formula unit of the crystal, O2 left out")
 
@@ -42,7 +40,7 @@ class OxygenReleaseDocument(View):
             "O₂ release",
             "K",
             0,
-            "equilibrium, entropy of the gas alone; 300 stands for that and less",
+            "equilibrium; 300 stands for that and less",
             goal="max",
             scale=(300.0, 900.0),  # 470 Li0.5CoO2; FePO4 beyond 800
             priority=20,
@@ -52,9 +50,6 @@ class OxygenReleaseDocument(View):
     reaction_energy: Annotated[
         float | None, Quantity("Energy of O₂ release", "eV/O₂", 2, "0 K; negative gives off heat", goal="max")
     ] = Field(None, description="Of the first reaction, eV per O2")
-    potential: Annotated[
-        float | None, Quantity("μ(O₂) of release", "eV", 2, "from the gas of the hull", goal="min", detail=True)
-    ] = Field(None, description="Chemical potential of O2 below which it leaves, eV per O2 from the gas of the hull")
     products: list[str] = Field(default_factory=list, description="Formulas after the first reaction, O2 left out")
     released_percent: Annotated[
         float | None, Quantity("Oxygen lost", "% of its mass", 1, "by the first reaction", detail=True)
@@ -84,9 +79,11 @@ class OxygenRelease(HullView):
     several: ClassVar[type[OxygenReleaseSet]] = OxygenReleaseSet
     figures: ClassVar[str] = "dpa4_flows.report.figures_thermodynamics:oxygen_losses"
     caveats: ClassVar[tuple[str, ...]] = (
-        "Release of oxygen is that of equilibrium, with energies of the solids at 0 K and the entropy of O2 alone: "
+        "Release of oxygen is that of equilibrium, with entropies of solids by their volume alone (some 150 K): "
         "kinetics delay it, electrolytes and surfaces bring it forward, and water or carbon dioxide may leave before.",
     )
+
+    structures: ClassVar[bool] = True  # whose volumes tell the entropies
 
     pressure: float = AIR
 
@@ -96,51 +93,39 @@ class OxygenRelease(HullView):
         if self.temperature is not None:
             raise DPA4Error("the temperature of oxygen release is what comes out: leave that of the hull out")
 
-    def view(self, phase: ComputedEntry, others: Sequence[ComputedEntry], document: HullDocument) -> dict[str, Any]:
+    def view(self, phase: Any, others: Sequence[Any], document: HullDocument) -> dict[str, Any]:
         formula = document.formula
         if "O" not in phase.composition.get_el_amt_dict() or phase.composition.is_element:
             raise PlanError(f"{formula} is no oxide: it has no oxygen to give off", "no_oxide")
         if document.completeness.grade == "no_competitor":
             sentence = f"nothing is known of what {formula} turns into without oxygen: {document.completeness.sentence}"
             raise PlanError(sentence, "no_known_competitor")
-        entries = [phase, *others]
-        check_corrected(entries)
-        reactions = titrate(whole_hull(phase.composition, entries), phase, "O", out=True)
-        steps = [self._step(one) for one in reactions]
+        steps = oxygen_releases(phase, others, self.pressure)
         first = steps[0]
+        energy = release_energy(phase, others, first)
         weight = float(phase.composition.reduced_composition.weight)
         return {
             "formula": formula,
             "temperature": first.temperature,
-            "potential": first.potential,
-            "reaction_energy": -first.potential,
-            "reaction": reaction_words(formula, {**first.products, pure("O"): first.released}),
+            "reaction_energy": energy,
+            "reaction": reaction_words(formula, with_oxygen(first)),
             "products": sorted(first.products),
             "released_percent": 100.0 * first.released * 31.998 / weight,
             "pressure": self.pressure,
             "energy_above_hull": document.energy_above_hull,
-            "steps": steps,
-            "flags": _flags(formula, first, self.pressure),
+            "steps": [OxygenStep(**one._asdict()) for one in steps],
+            "flags": _flags(formula, first, energy, self.pressure),
         }
 
-    def _step(self, one: Titration) -> OxygenStep:
-        potential = 2.0 * one.potential
-        return OxygenStep(
-            temperature=release_temperature(potential, self.pressure),
-            potential=potential,
-            released=one.end / 2.0,
-            products=one.formulas,
-        )
 
-
-def _flags(formula: str, first: OxygenStep, pressure: float) -> list[Reason]:
+def _flags(formula: str, first: Release, energy: float, pressure: float) -> list[Reason]:
     if first.temperature is None:
         sentence = f"{formula} keeps its oxygen up to {T_RANGE[1]:g} K, where the table of the gas ends"
         return [Reason(code="keeps_oxygen", sentence=sentence)]
     if first.temperature > ROOM:
         return []
     sentence = (
-        f"{formula} gives off oxygen at room temperature already ({pressure:g} bar of O2, {-first.potential:+.2f} eV "
+        f"{formula} gives off oxygen at room temperature already ({pressure:g} bar of O2, {energy:+.2f} eV "
         "per O2): nothing but slow kinetics keeps it"
     )
     return [Reason(code="releases_oxygen_at_room_temperature", sentence=sentence)]

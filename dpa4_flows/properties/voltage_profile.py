@@ -13,8 +13,14 @@ from pydantic import Field
 from pymatgen.core import Structure
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.analysis.electrode import TOPOTACTIC_LIMIT, ElectrodeError, host_displacement, host_ratio
-from dpa4_flows.analysis.ions import ion_charge
+from dpa4_flows.analysis.electrode import (
+    TOPOTACTIC_LIMIT,
+    ElectrodeError,
+    host_displacement,
+    host_ratio,
+    redox_bound,
+)
+from dpa4_flows.analysis.ions import against_metal, ion_charge
 from dpa4_flows.analysis.orderings import (
     DisorderedCell,
     OrderingError,
@@ -47,7 +53,9 @@ from dpa4_flows.site_conversion import free_crystal
 
 _VOLTAGE_VOID = ("saddle", "saddle_charged", "across_u_seam", "not_topotactic")
 _SEARCHED = 8  # times as many orderings are looked at for those with ions on other sites
-_CAPACITY_VOID = (*_VOLTAGE_VOID, "oxidation_limit")
+_USABLE_VOID = (*_VOLTAGE_VOID, "composition_missing", "ends_alone")
+WINDOW = (2.5, 4.5)
+"""V against lithium: below, a cathode gives energy away; above, carbonate electrolytes oxidise."""
 
 
 class PlateauDocument(Document):
@@ -60,7 +68,11 @@ class PlateauDocument(Document):
     voltage: float = Field(description="V against the metal of the ion")
     capacity_from: float = Field(description="Charge that has left before, mAh per g of the full compound")
     capacity_to: float = Field(description="The same behind, mAh/g")
-    in_window: bool = Field(description="Whether the voltage is within v_min and v_max")
+    in_window: bool = Field(description="Whether anything of it is within v_min and v_max")
+    capacity_in_window: float | None = Field(
+        None, description="Capacity of what of it is within v_min and v_max, mAh/g"
+    )
+    rise: float = Field(0.0, description="V from its beginning to its end; 0 where two phases coexist")
 
 
 class OrderingOnProfile(Document):
@@ -95,8 +107,8 @@ class VoltageProfileDocument(AnswerDocument):
             "of the plateaus inside the window, per mass of the full compound",
             goal="max",
             scale=(100.0, 300.0),
-            voided_by=_CAPACITY_VOID,
-            priority=13,
+            voided_by=_USABLE_VOID,
+            priority=8,
         ),
     ] = Field(None, description="Capacity of the plateaus inside the window, mAh/g; 0 if there is none")
     usable_voltage: Annotated[
@@ -108,9 +120,9 @@ class VoltageProfileDocument(AnswerDocument):
             "mean inside the window, 0 K",
             error=0.3,
             goal="max",
-            scale=(2.5, 4.5),
-            voided_by=_VOLTAGE_VOID,
-            priority=13,
+            scale=WINDOW,
+            voided_by=_USABLE_VOID,
+            priority=7,
         ),
     ] = Field(None, description="Mean voltage inside the window, V; null if no plateau is in it")
     usable_energy: Annotated[
@@ -122,10 +134,23 @@ class VoltageProfileDocument(AnswerDocument):
             "inside the window, active material only",
             goal="max",
             scale=(300.0, 1200.0),
-            voided_by=_CAPACITY_VOID,
-            priority=13,
+            voided_by=_USABLE_VOID,
+            priority=9,
         ),
     ] = Field(None, description="Specific energy inside the window, Wh per kg of the full compound")
+    usable_energy_vol: Annotated[
+        float | None,
+        Quantity(
+            "Usable energy density",
+            "Wh/L",
+            0,
+            "inside the window, active material only",
+            goal="max",
+            scale=(1000.0, 5500.0),
+            voided_by=_USABLE_VOID,
+            priority=17,
+        ),
+    ] = Field(None, description="Energy density inside the window, Wh per L of the full compound")
     first_step: Annotated[
         float | None, Quantity("First step", "V", 2, "where charging begins", voided_by=_VOLTAGE_VOID, priority=31)
     ] = Field(None, description="Voltage of the first plateau on charging, V")
@@ -204,8 +229,9 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
         n_relaxed: orderings that are relaxed at each composition, those of the lowest electrostatic energy.
         other_sites: relax as many orderings in which ions have moved to places that are empty in the full compound.
         max_atoms: a crystal that needs larger cells has an error instead.
-        v_min: V, below which an electrolyte or a cell cannot be used.
-        v_max: V, above which it cannot.
+        v_min: V, below which an electrolyte or a cell cannot be used; by default 2.5 V against lithium, as it is
+            against the metal of the ion.
+        v_max: V, above which it cannot; by default 4.5 V against lithium, where carbonate electrolytes oxidise.
         seed: of the orderings where no oxidation states are known.
     """
 
@@ -222,17 +248,24 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
     n_relaxed: int = 3
     other_sites: bool = True
     max_atoms: int = 120
-    v_min: float = 2.5
-    v_max: float = 4.5
+    v_min: float | None = None
+    v_max: float | None = None
     seed: int = 0
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """Of voltages, V against the metal of the ion."""
+        low, high = (against_metal(limit, self.working_ion) for limit in WINDOW)
+        return low if self.v_min is None else self.v_min, high if self.v_max is None else self.v_max
 
     def check(self) -> None:
         super().check()
         for name in ("formula_units", "n_steps", "n_relaxed", "max_atoms"):
             if getattr(self, name) < 1:
                 raise DPA4Error(f"{name} must be 1 or more, not {getattr(self, name)}")
-        if not (math.isfinite(self.v_min) and math.isfinite(self.v_max) and self.v_min < self.v_max):
-            raise DPA4Error(f"v_min = {self.v_min:g} V must be below v_max = {self.v_max:g} V")
+        low, high = self.window
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise DPA4Error(f"v_min = {low:g} V must be below v_max = {high:g} V")
 
     def key(self, crystal: Crystal, model: ModelRef) -> str | None:
         """With that of the relaxation that the crystal comes with."""
@@ -281,7 +314,8 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
 
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
         formula = crystal.structure.composition.reduced_formula
-        return {"working_ion": self.working_ion, "formula": formula, "v_min": self.v_min, "v_max": self.v_max}
+        low, high = self.window
+        return {"working_ion": self.working_ion, "formula": formula, "v_min": low, "v_max": high}
 
     # ---- orderings
 
@@ -357,8 +391,8 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
             working_ion=ion,
             formula=ends.properties.discharged_formula,
             charged_formula=ends.properties.charged_formula,
-            v_min=self.v_min,
-            v_max=self.v_max,
+            v_min=self.window[0],
+            v_max=self.window[1],
             mean_voltage=mean_voltage(found.plateaus),
             full_capacity=couple.capacity,
             n_plateaus=len(found.plateaus),
@@ -370,7 +404,7 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
             doubts=list(ends.reasons),
             provenance=self.origin(crystal),
         )
-        self._conclude(document, found, states, [rows[place] for place in places])
+        self._conclude(document, found, states, [rows[place] for place in places], full)
         document.orderings = sorted(
             rows, key=lambda row: (-row.content, row.left_out is not None, row.mixing_mev or 0.0)
         )
@@ -392,24 +426,44 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
         return Reason(code="host_rearranges", sentence=words)
 
     def _conclude(
-        self, document: VoltageProfileDocument, found: Profile, states: list[State], rows: list[OrderingOnProfile]
+        self,
+        document: VoltageProfileDocument,
+        found: Profile,
+        states: list[State],
+        rows: list[OrderingOnProfile],
+        full: Structure,
     ) -> None:
-        """Plateaus, and what of them is in the window."""
-        usable = found.within(self.v_min, self.v_max)
+        """Plateaus, and what of them is in the window, before the metals are at their highest oxidation states."""
+        bound = redox_bound(full.composition, self.working_ion)
+        usable = found.within(*self.window, bound.capacity)
         corners = list(found.corners)
         for number, one in enumerate(found.plateaus):
             before, behind = (rows[corners[i]] for i in (number, number + 1))
+            inside = math.fsum(
+                part.capacity for part in usable if one.capacity_from <= part.capacity_from < one.capacity_to
+            )
             document.plateaus.append(
                 PlateauDocument(
-                    formula_from=before.formula, formula_to=behind.formula, **vars(one), in_window=one in usable
+                    formula_from=before.formula,
+                    formula_to=behind.formula,
+                    content_from=one.content_from,
+                    content_to=one.content_to,
+                    voltage=one.voltage,
+                    capacity_from=one.capacity_from,
+                    capacity_to=one.capacity_to,
+                    in_window=inside > 0,
+                    capacity_in_window=inside,
+                    rise=one.slope * one.capacity,
                 )
             )
         document.usable_capacity = math.fsum(one.capacity for one in usable)
         document.usable_voltage = mean_voltage(usable)
         document.usable_energy = math.fsum(one.capacity * one.voltage for one in usable)
+        document.usable_energy_vol = document.usable_energy * float(full.density)  # kg per L
         if usable:
-            volumes = {states[i].content: states[i].volume for i in corners}
-            first, last = volumes[usable[0].content_from], volumes[usable[-1].content_to]
+            known = sorted((states[i].content, states[i].volume) for i in corners)
+            ends = [usable[0].content_from, usable[-1].content_to]
+            first, last = np.interp(ends, *zip(*known, strict=True)).tolist()
             document.volume_change_percent_in_window = 100 * (last / first - 1)
 
 

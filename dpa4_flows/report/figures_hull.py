@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +56,36 @@ def hull_figures(summary: Mapping[str, Mapping[str, Any]], candidate_ids: Collec
             systems.append((name, elements, system, phases))
     systems.sort(key=lambda item: (-sum(p.candidate for p in item[3]), item[0]))
     return [_figure(*item) for item in systems[:MAX_FIGURES]]
+
+
+def side_by_side(left: go.Figure, right: go.Figure) -> go.Figure:
+    """Two hulls in one figure, with one scale of colours; what is written below them is left out."""
+    figure = base_figure(height=max(one.layout.height or 0 for one in (left, right)), showlegend=False)
+    top = max(_scale_ends([*left.data, *right.data]), default=0.05)
+    for one, number, place in ((left, "", (0.0, 0.43)), (right, "2", (0.56, 0.95))):
+        axes = ("ternary",) if one.layout.ternary.sum else ("xaxis", "yaxis")
+        for name in axes:
+            figure.layout[name + number] = getattr(one.layout, name)
+        if axes[0] == "ternary":
+            figure.layout["ternary" + number].domain.x = place
+        else:
+            figure.layout["xaxis" + number].update(domain=place, anchor=f"y{number}")
+            figure.layout["yaxis" + number].update(anchor=f"x{number}")
+        for trace in one.data:
+            where = (
+                {"subplot": "ternary" + number}
+                if axes[0] == "ternary"
+                else {"xaxis": f"x{number}", "yaxis": f"y{number}"}
+            )
+            trace.update(**where)
+            if trace.marker.cmax is not None:
+                trace.marker.update(cmax=top, showscale=number == "2" and trace.marker.showscale is not False)
+            figure.add_trace(trace)
+    return figure
+
+
+def _scale_ends(traces: Sequence[Any]) -> list[float]:
+    return [float(one.marker.cmax) for one in traces if one.marker.cmax is not None]
 
 
 def system_elements(name: str) -> list[str]:

@@ -32,7 +32,7 @@ def profiles(documents: Mapping[str, VoltageProfileDocument]) -> list[Block]:
         ends = [(one.capacity_from, one.capacity_to) for one in document.plateaus]
         voltage.add_scatter(
             x=[x for pair in ends for x in pair],
-            y=[one.voltage for one in document.plateaus for _ in range(2)],
+            y=[one.voltage + side * one.rise / 2 for one in document.plateaus for side in (-1, 1)],
             mode="lines",
             line=line,
             name=label,
@@ -54,7 +54,10 @@ def profiles(documents: Mapping[str, VoltageProfileDocument]) -> list[Block]:
             x=x, y=[corners[one] for one in x], mode="lines", line=line, name=label, legendgroup=name, showlegend=False
         )
     more = first_of(len(found), _CURVES)
-    words = "On charging, at 0 K; the window that can be used is shaded. Mass is that of the full compound."
+    words = (
+        "On charging, at 0 K; the window that can be used is shaded. Level: two phases coexist; inclined: nothing was "
+    )
+    words += "tried between. Mass is that of the full compound."
     below = "Against full and empty phase side by side; lines are the lower hulls, whose slopes are the voltages."
     return [
         FigureBlock("voltage-profile", "Voltage against capacity", f"{words} {more}".strip(), voltage),
@@ -77,7 +80,7 @@ def _table(found: Mapping[str, VoltageProfileDocument]) -> TableBlock:
             Column("From"),
             Column("To"),
             *numbers("Voltage (V)", "Capacity (mAh/g)"),
-            Column("In window"),
+            *numbers("In window (mAh/g)"),
         ],
         [
             [
@@ -86,7 +89,7 @@ def _table(found: Mapping[str, VoltageProfileDocument]) -> TableBlock:
                 one.formula_to,
                 f"{one.voltage:.2f}",
                 f"{one.capacity_from:.0f} to {one.capacity_to:.0f}",
-                "yes" if one.in_window else "no",
+                "" if one.capacity_in_window is None else f"{one.capacity_in_window:.0f}",
             ]
             for name, document in found.items()
             for one in document.plateaus

@@ -14,7 +14,7 @@ import torch
 from jobflow.core.job import Response
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
-from toy_campaign import MORSE, candidates, hull_verdict_on, layered, rocksalt, sanity_verdict, write_campaign
+from toy_campaign import MORSE, STAGES, candidates, hull_verdict_on, layered, rocksalt, sanity_verdict, write_campaign
 
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.system import StructureError
@@ -44,8 +44,7 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.electrode import Electrode
 from dpa4_flows.store.table import ResultsTable
 
-FUNNEL = BATTERY.funnel()
-STAGES = FUNNEL.names
+FUNNEL = BATTERY.funnel(STAGES)
 
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
 

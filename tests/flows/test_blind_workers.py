@@ -10,9 +10,8 @@ import pytest
 from jobflow import Flow, Job, JobStore
 from maggma.stores import MemoryStore
 from pymatgen.core import Structure
-from toy_campaign import MORSE, candidates, rocksalt, write_campaign
+from toy_campaign import MORSE, STAGES, candidates, rocksalt, write_campaign
 
-from dpa4_flows.campaigns.battery import BATTERY
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.flow import CampaignMaker, compute_part
 from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run
@@ -26,7 +25,6 @@ from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.stability import Stability
 from dpa4_flows.store.table import SCHEMA_VERSION, ResultsError, ResultsTable
 
-STAGES = BATTERY.funnel().names
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
 
 REMEDY = "mount the folder of the run there under the same path, or start the run again in a folder that all workers"

@@ -12,7 +12,7 @@ from ase.io import read
 from jobflow import Flow, job
 from pymatgen.core import Lattice, Structure
 from test_campaign_kind import dpa4
-from toy_campaign import MORSE, layered, write_campaign
+from toy_campaign import MORSE, STAGES, layered, write_campaign
 
 import dpa4_flows
 from dpa4_core.errors import DPA4Error
@@ -30,7 +30,6 @@ from dpa4_flows.analysis.migration import (
     supercell_of,
     vector,
 )
-from dpa4_flows.campaigns.battery import BATTERY
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.compute.driver import Counts, compute
@@ -286,7 +285,7 @@ def test_a_battery_campaign_looks_at_the_hops_of_what_is_left(tmp_path: Path) ->
 
 
 def test_a_battery_campaign_counts_the_hops_that_it_is_asked_for(tmp_path: Path) -> None:
-    stages = [*BATTERY.funnel().names, "at_rest", "migration"]
+    stages = [*STAGES, "at_rest", "migration"]
     small = {"min_length": 5.0, "max_hop": 3.0}
     file = write_campaign(tmp_path, campaign={"stages": stages}, migration=small)
     (found,) = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from pymatgen.core import Composition, Lattice, Structure
 from test_campaign_kind import dpa4
-from toy_campaign import MORSE, layered, rocksalt, write_campaign
+from toy_campaign import MORSE, layered, rocksalt, scene, write_campaign
+from toy_campaign import STAGES as FULL_REMOVAL
 
 import dpa4_flows as d4
 from dpa4_core.errors import DPA4Error
@@ -29,13 +31,17 @@ from dpa4_flows.analysis.voltage_profile import (
     whole_states,
     with_empty_sites,
 )
-from dpa4_flows.campaigns.battery import BATTERY
+from dpa4_flows.campaigns.battery import BATTERY, OF_FULL_REMOVAL, electrode_finding
 from dpa4_flows.campaigns.config import load_campaign
+from dpa4_flows.campaigns.context import Case
 from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.compute.relaxed import Relaxed
-from dpa4_flows.properties.electrode import Electrode
+from dpa4_flows.documents.provenance import provenance
+from dpa4_flows.documents.reasons import Reason, voided
+from dpa4_flows.documents.schemas import Candidate
+from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
 from dpa4_flows.properties.voltage_profile import VoltageProfile, VoltageProfileDocument
 from dpa4_flows.report.figures_voltage import profiles
 from dpa4_flows.store.table import ResultsTable
@@ -85,12 +91,37 @@ def test_where_mixing_costs_energy_phases_separate_into_one_plateau() -> None:
     assert found.above_hull == pytest.approx((0.0, 0.02, 0.03, 0.0))
 
 
-def test_a_window_takes_plateaus_whole_and_its_limits_belong_to_it() -> None:
+def test_a_window_takes_level_plateaus_whole_and_its_limits_belong_to_it() -> None:
     found = of_mixing(0.0, 0.1, -0.5, -0.1, 0.0)
     upper = found.within(2.5, 4.0)
     assert [one.voltage for one in upper] == pytest.approx([4.0]) and sum(one.capacity for one in upper) == 100
     assert len(found.within(2.0, 4.5)) == 2 and not found.within(2.5, 3.5)
     assert mean_voltage(found.within(2.5, 3.5)) is None
+    (half,) = found.within(2.5, 4.0, most=150.0)  # no metal is left to oxidise
+    assert (half.capacity_from, half.capacity_to, half.content_to) == (100.0, 150.0, 0.25)
+
+
+def test_of_a_step_between_which_nothing_was_tried_a_window_takes_the_part_inside() -> None:
+    contents = np.linspace(0, 1, 9)
+    found = of_mixing(*(-0.4 * contents * (1 - contents)).tolist())  # V = 3.4 - 0.8 c
+    slopes = [one.slope for one in found.plateaus]
+    assert slopes == pytest.approx([0, *[0.8 / 200] * 6, 0])  # the ends may be level
+    for before, after in zip(found.plateaus[1:-1], found.plateaus[2:-1], strict=False):
+        assert before.ends[1] == pytest.approx(after.ends[0])
+    inside = found.within(2.85, 3.05)
+    assert sum(one.capacity for one in inside) == pytest.approx(0.2 / 0.8 * 200)
+    assert mean_voltage(inside) == pytest.approx(2.95)
+    assert inside[-1].content_to == pytest.approx((3.4 - 3.05) / 0.8)
+    assert [one.slope for one in of_mixing(0.0, -0.3, -0.25, -0.3, 0.0).plateaus] == [
+        0,
+        0,
+        0,
+    ]  # phases separate between
+
+
+def test_a_window_is_that_of_the_electrolyte_against_the_metal_of_the_ion() -> None:
+    assert VoltageProfile().window == (2.5, 4.5) and VoltageProfile("Na").window == pytest.approx((2.17, 4.17))
+    assert VoltageProfile("Mg", v_max=3.0).window == pytest.approx((1.83, 3.0))
 
 
 def test_of_several_orderings_the_lowest_counts_and_an_end_may_not_lack() -> None:
@@ -189,28 +220,70 @@ def test_a_command_gives_plateaus_and_a_page(tmp_path: Path) -> None:
 # ---- campaigns
 
 STAGES = [name for name in BATTERY.funnel().names if name != "relaxed_duplicates"]
-STAGES.insert(STAGES.index("hull") + 1, "profile")
 TABLE = {"formula_units": 2, "n_steps": 2, "n_relaxed": 1, "v_min": 0.0, "v_max": 50.0}
 
 
 def test_a_battery_campaign_counts_the_orderings_that_it_is_asked_for(tmp_path: Path) -> None:
     usual = plan_campaign(load_campaign(write_campaign(tmp_path / "usual")), tmp_path / "run")
-    assert "profile" not in BATTERY.funnel().names and "orderings of ions" not in [work.name for work in usual.work]
+    assert "orderings of ions" not in [work.name for work in usual.work]
     file = write_campaign(tmp_path, campaign={"stages": STAGES}, profile=TABLE)
     found = plan_campaign(load_campaign(file), tmp_path / "run")
     (work,) = (work for work in found.work if work.name == "orderings of ions")
     assert work.at_most and work.n_structures > 0
 
 
+def test_what_a_window_can_use_counts_where_there_is_a_profile_and_full_removal_where_there_is_none(
+    tmp_path: Path,
+) -> None:
+    for stages, counts in ((STAGES, "usable_energy"), (FULL_REMOVAL, "energy_grav")):
+        campaign = load_campaign(write_campaign(tmp_path, campaign={"stages": stages}))
+        assert list(campaign.objectives) == [counts, "energy_above_hull", "energy_above_hull_charged"]
+    at_work = scene("electrode", campaign={"name": "x", "candidates": ["x"], "stages": STAGES})
+    document = ElectrodeDocument(
+        working_ion="Li",
+        discharged_formula="Li2CoO2",
+        average_voltage=2.0,
+        capacity_grav=50.0,
+        provenance=provenance(TOY, {}),
+    )
+    alone = at_work.verdict(electrode_finding("x", document))
+    assert alone.status == "failed" and len(alone.reasons) == 2
+    known = at_work.verdict(dataclasses.replace(electrode_finding("x", document), waives=OF_FULL_REMOVAL))
+    assert (
+        known.status == "passed"
+        and known.values["average_voltage"] == 2.0
+        and "min_capacity_grav" not in known.thresholds
+    )
+
+
+def test_a_doubtful_profile_decides_nothing_and_leaves_the_score() -> None:
+    at_work = scene("profile", campaign={"name": "x", "candidates": ["x"], "stages": STAGES})
+    little = {"working_ion": "Li", "formula": "LiCoO2", "v_min": 2.5, "v_max": 4.5, "usable_capacity": 0.0}
+    for code, status in (("composition_missing", "flagged"), ("orderings_left_out", "failed")):
+        doubts = [Reason(code=code, sentence="x")]
+        found = VoltageProfileDocument(**little, doubts=doubts, provenance=provenance(TOY, {}))
+        computes = at_work.stage.computes
+        assert computes is not None
+        case = Case(at_work, Candidate(candidate_id="x", formula="LiCoO2"), {}, {"profile": found}, {"profile": "x"})
+        verdict = at_work.verdict(computes.judged(case))
+        assert verdict.status == status
+        assert ("usable_energy" in voided(verdict.reasons)) is (status == "flagged")
+
+
 @pytest.mark.slow
-def test_a_battery_campaign_ranks_by_what_is_usable(tmp_path: Path) -> None:
-    ranking = {"usable_capacity": {"weight": 1.0}}
-    file = write_campaign(tmp_path, campaign={"stages": STAGES}, profile=TABLE, ranking=ranking)
+def test_a_battery_campaign_ranks_by_what_is_usable_and_tells_when_oxygen_leaves(tmp_path: Path) -> None:
+    model = {"name": "toy_potentials:OMatMorse"}
+    file = write_campaign(tmp_path, campaign={"stages": STAGES}, profile=TABLE, model=model)
     done = dpa4("screen", file, "--out", tmp_path / "run")
     assert done.exit_code in (0, 3), done.output
     table = ResultsTable(tmp_path / "run" / "results.sqlite")
     voltages = {name: one.values["mean_voltage"] for name, one in table.stage("profile").items() if one.values}
     electrodes = {name: one.values["average_voltage"] for name, one in table.stage("electrode").items() if one.values}
     assert electrodes and all(voltages[name] == pytest.approx(v, abs=1e-9) for name, v in electrodes.items())
-    assert "usable_capacity" in (tmp_path / "run" / "ranking.csv").read_text().splitlines()[0]
+    assert "usable_energy" in table.ranking()[0].score_parts
+    oxygen = table.stage("oxygen_release")
+    assert set(oxygen) == set(electrodes) and all("oxygen_reaction" in one.values for one in oxygen.values())
     assert dpa4("report", tmp_path / "run").exit_code == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    for name in ("profile-voltage-profile", "voltage-capacity", "oxygen-release", "pair-hull-Co-Li-O"):
+        assert f'"{name}"' in page, name

@@ -10,7 +10,7 @@ from typing import Any
 from pymatgen.core import Lattice, Structure
 
 from dpa4_flows.analysis.hull import HullResult
-from dpa4_flows.campaigns.battery import charged_finding
+from dpa4_flows.campaigns.battery_charged import charged_finding
 from dpa4_flows.campaigns.config import campaign_of
 from dpa4_flows.campaigns.context import Case, Scene, Screening
 from dpa4_flows.campaigns.hull import hull_finding
@@ -25,6 +25,12 @@ NO_BUNDLE = {"bundled": False, "prototypes": False}
 """Section [hull] without the phases of real chemistry, which a toy would relax for minutes."""
 
 MORSE = "dpa4_core.testing:MorsePotential"
+
+STAGES = [
+    *("sanity", "duplicates", "relax", "relaxed_duplicates", "hull"),
+    *("delithiate", "relax_charged", "electrode", "charged_hull"),
+]
+"""Without the profile, whose orderings would take as long as all others together."""
 
 
 def scene(stage: str, **tables: Mapping[str, Any]) -> Scene:
@@ -133,7 +139,7 @@ def write_campaign(folder: Path, **sections: Mapping[str, Any]) -> Path:
         rows = [{"id": i, "structure": structure.as_dict(), "source": "made up"} for i, structure in structures.items()]
         (folder / "structures" / f"{name}.json").write_text(json.dumps(rows))
     content: dict[str, dict[str, Any]] = {
-        "campaign": {"name": "toy", "candidates": ["structures/candidates.json"]},
+        "campaign": {"name": "toy", "candidates": ["structures/candidates.json"], "stages": STAGES},
         "model": {"name": MORSE, "dtype": "float64", "threads": 1},
         "relax": {"fmax": 0.05, "rattle": 1e-4, "check_minimum": False},  # the flat structure stays on its saddle
         "hull": {

@@ -1,0 +1,259 @@
+"""Stages of battery campaigns about charged hosts: whether they would decompose, and when they give off oxygen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+from pymatgen.core import Composition
+
+from dpa4_flows.analysis.completeness import on_hull
+from dpa4_flows.analysis.hull import HullResult
+from dpa4_flows.analysis.nearby import NEAR, nearest_compound
+from dpa4_flows.analysis.oxygen import AIR
+from dpa4_flows.campaigns.context import Case, Scene
+from dpa4_flows.campaigns.hull import HULL, CompetingPhases, OfRun, hull_finding, places
+from dpa4_flows.campaigns.measured import relaxed
+from dpa4_flows.campaigns.sections import Limits, Section
+from dpa4_flows.campaigns.stage import Finding, Stage
+from dpa4_flows.compute.driver import compute
+from dpa4_flows.compute.plan import Ask, Crystal, Crystals
+from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.reasons import Reason, ReasonKind, voided
+from dpa4_flows.documents.schemas import Document
+from dpa4_flows.properties.hull import Place
+from dpa4_flows.properties.oxygen_release import ROOM, OxygenRelease, OxygenReleaseDocument
+
+
+class ChargedHullValues(Document):
+    """What the hull says of a charged host."""
+
+    energy_above_hull_charged: Annotated[
+        float | None,
+        Quantity(
+            "E above hull, charged",
+            "eV/atom",
+            3,
+            "host without the working ion, 0 K; high values mean oxygen release or collapse",
+            short="E hull ch.",
+            goal="min",
+            within=on_hull,
+            scale=(0.0, 0.2),  # beyond, oxygen leaves while charging
+            voided_by=("saddle", "saddle_charged", "charged_hull_unknown", "unreliable_vdw"),
+            too_high="above_limit",
+            priority=14,
+        ),
+    ] = Field(None, description="Distance of the charged host to the hull, eV/atom")
+    energy_above_hull_charged_std: Annotated[
+        float | None,
+        Quantity("Deviation of E above hull, charged", "eV/atom", 3, "of a committee", goal="min", detail=True),
+    ] = Field(None, description="Its standard deviation between members of a committee, eV/atom")
+    distance_to_competing_charged: Annotated[
+        float | None,
+        Quantity(
+            "Distance to competing phases, charged",
+            "eV/atom",
+            3,
+            "signed: negative means below all known phases",
+            detail=True,
+            priority=32,
+        ),
+    ] = Field(None, description="Signed distance to the hull of the competing phases alone, eV/atom")
+    decomposition: Annotated[str, Quantity("Decomposes into", detail=True, priority=43)] = Field(
+        "", description="Words"
+    )
+    n_competing: Annotated[int, Quantity("Competing phases", digits=0, detail=True, priority=19)] = Field(
+        0, description="Competing phases in the chemical system"
+    )
+
+
+def judge_charged_hull(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
+    """Distance of the charged hosts to the hull.
+
+    Every reliable host competes, also one whose voltage does not please: a criterion must not move a hull.
+    """
+    hosts, aside = charged_hosts(scene, cases)
+    found = places(scene, hosts, aside=aside)
+    for i, place in enumerate(found[: len(cases)]):
+        yield charged_finding(hosts[i], place, reliable=i not in aside)
+
+
+def charged_hosts(scene: Scene, cases: Sequence[Case]) -> tuple[list[Crystal], set[int]]:
+    """Hosts without the ion, those of the cases first, and positions of those that stand against no other."""
+    name = "energy_above_hull_charged"
+    electrodes = scene.table.stage("electrode")
+    judged = [case.id for case in cases]
+    reliable = {i for i, found in electrodes.items() if found.document and name not in voided(found.reasons)}
+    if "electrode" not in scene.funnel.names:
+        reliable = set(judged)
+    others = scene.cases(sorted(reliable - set(judged)))
+    hosts = [relaxed(case, "relax_charged") for case in (*cases, *others)]
+    return hosts, {i for i, host in enumerate(hosts) if host.name not in reliable}
+
+
+def charged_finding(host: Crystal, place: Place, *, reliable: bool = True) -> Finding:
+    """What a place on the hull says of a charged host.
+
+    Args:
+        host: the host, relaxed.
+        place: where it lies.
+        reliable: False for a host whose structure the model cannot describe; its distance is marked so.
+    """
+    what, position = "the charged host ", place.position
+    codes = []
+    if far := _far_from_phases(position):
+        codes.append(("charged_far_from_phases", f"{what}{position.formula}: {far}"))
+    if not reliable:
+        sentence = (
+            f"the distance of {what}{position.formula} to the hull is not reliable, as its volume is not; "
+            "it does not compete with other hosts"
+        )
+        codes.append(("charged_hull_unknown", sentence))
+    return hull_finding(
+        host,
+        place,
+        values=ChargedHullValues,
+        suffix="_charged",
+        what=what,
+        unknown="charged_hull_unknown",
+        further=[Reason(code=code, sentence=sentence) for code, sentence in codes],
+    )
+
+
+def _far_from_phases(position: HullResult) -> str:
+    """A sentence if no compound that competes is near the composition; empty if one is, or if none competes at all."""
+    compounds = [*position.competing.known, *position.competing.prototypes]
+    nearest = nearest_compound(Composition(position.formula), compounds)
+    if nearest is None or nearest.near:
+        return ""
+    return (
+        f"no compound near its composition competes; the nearest, {nearest.formula}, differs in "
+        f"{100 * nearest.distance:.0f} % of the atoms (near: {100 * NEAR:.0f} %)"
+    )
+
+
+CHARGED_HULL = Stage(
+    name="charged_hull",
+    title="Hull, charged",
+    over_all=judge_charged_hull,
+    quantities=ChargedHullValues,
+    criteria={"energy_above_hull_charged": Limits(max=0.2)},
+    reasons={
+        **HULL.reasons,
+        "below_competitors_charged": ReasonKind(
+            "charged: below all phases",
+            "the charged host lies below all competing phases: an upper bound of its stability",
+        ),
+        "charged_far_from_phases": ReasonKind(
+            "charged: no compound near", "no compound near the composition of the charged host competes"
+        ),
+        "charged_hull_unknown": ReasonKind("charged hull unknown", "the stability of the charged host is not known"),
+    },
+    needs=("relax_charged",),
+    computes=CompetingPhases(),
+    figures="dpa4_flows.campaigns.battery_figures:charged_figures",
+)
+
+
+# ---- oxygen
+
+_VOID = ("saddle", "saddle_charged", "charged_hull_unknown", "unreliable_vdw")
+
+
+class OxygenSection(Section):
+    """The gas around a charged host."""
+
+    pressure: float = Field(AIR, ge=1e-12, le=1000, description="Of O2, bar; 0.21 is air")
+
+
+class ChargedOxygen(Document):
+    """When a charged host gives off oxygen."""
+
+    oxygen_release_k: Annotated[
+        float | None,
+        Quantity(
+            "O₂ release, charged",
+            "K",
+            0,
+            "of the host without the working ion, equilibrium; 300 stands for that and less, kinetics delay it",
+            short="O₂ release",
+            goal="max",
+            scale=(300.0, 900.0),
+            voided_by=_VOID,
+            too_low="loses_oxygen",
+            priority=20,
+        ),
+    ] = Field(None, description="K; 300 if it does there; null if not at 2000 K")
+    oxygen_energy: Annotated[
+        float | None,
+        Quantity("Energy of O₂ release", "eV/O₂", 2, "0 K; negative gives off heat", voided_by=_VOID, detail=True),
+    ] = Field(None, description="Of the first reaction, eV per O2")
+    oxygen_lost_percent: Annotated[float | None, Quantity("Oxygen lost", "% of its mass", 1, "then", detail=True)] = (
+        Field(None, description="Mass of oxygen that leaves first, % of the charged host")
+    )
+    oxygen_reaction: Annotated[str, Quantity("Turns into", note="when it gives off O₂", detail=True)] = Field(
+        "", description="The first reaction, per formula unit"
+    )
+
+
+@dataclass(frozen=True)
+class RunOxygen(OfRun, OxygenRelease):
+    """Release of oxygen in a campaign."""
+
+
+def judge_oxygen(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
+    """When the charged hosts give off oxygen; one that has none passes without numbers."""
+    if not cases:
+        return
+    hosts, aside = charged_hosts(scene, cases)
+    asked = RunOxygen.of_run(scene.run, pressure=scene.settings.pressure)
+    subject = Crystals(tuple(hosts), frozenset(aside))
+    ((_, found),) = compute([("", Ask(asked, subject))], scene.run.model, scene.table)
+    for host, document in zip(hosts, found.documents[: len(cases)], strict=False):
+        yield oxygen_finding(host, document.model_copy(update={"provenance": found.provenance}))
+
+
+def oxygen_finding(host: Crystal, found: OxygenReleaseDocument) -> Finding:
+    """What the release of oxygen of a charged host says of a candidate."""
+    keys = [] if host.relaxed is None else [host.relaxed.key]
+    if found.error is not None:
+        sentence = f"when {found.formula or 'the charged host'} gives off oxygen is not known: {found.error}"
+        reasons = [] if found.error_code == "no_oxide" else [Reason(code="oxygen_unknown", sentence=sentence)]
+        return Finding(host.name, reasons, keys=keys)
+    values = ChargedOxygen(
+        oxygen_release_k=found.temperature,
+        oxygen_energy=found.reaction_energy,
+        oxygen_lost_percent=found.released_percent,
+        oxygen_reaction=found.reaction,
+    )
+    least = " or less" if found.temperature == ROOM else ""
+    words = f"{found.formula} gives off oxygen at {{value:.0f}} K{least}, {{side}}{{limit:g}} K"
+    return Finding(
+        host.name,
+        values=values,
+        document=found,
+        sentences={"oxygen_release_k": words},
+        keys=keys,
+        provenance=found.provenance,
+    )
+
+
+OXYGEN = Stage(
+    name="oxygen_release",
+    title="Oxygen release, charged",
+    over_all=judge_oxygen,
+    quantities=ChargedOxygen,
+    settings=OxygenSection,
+    # Charged cells are heated to 400 K in abuse tests (130 °C); oxygen that comes earlier burns the electrolyte
+    criteria={"oxygen_release_k": Limits(min=400.0, otherwise="flag")},
+    reasons={
+        "loses_oxygen": ReasonKind("loses oxygen", "the charged host gives off oxygen below the limit, at equilibrium"),
+        "oxygen_unknown": ReasonKind("oxygen unknown", "when the charged host gives off oxygen is not known"),
+    },
+    needs=("relax_charged",),
+    computes=CompetingPhases(),
+    figures="dpa4_flows.campaigns.battery_figures:oxygen_figures",
+    caveats=OxygenRelease.caveats,
+)
