@@ -102,11 +102,10 @@ class Plateau:
 
     def part(self, begin: float, end: float) -> Plateau:
         """What lies between two capacities inside it, mAh/g."""
-        where = np.array([begin, end])
-        x = (where - self.capacity_from) / self.capacity
-        contents = self.content_from + (self.content_to - self.content_from) * x
-        voltage = self.voltage + self.slope * (where.mean() - (self.capacity_from + self.capacity_to) / 2)
-        return Plateau(*contents.tolist(), float(voltage), begin, end, self.slope)
+        by_charge = (self.content_to - self.content_from) / self.capacity
+        contents = [self.content_from + by_charge * (q - self.capacity_from) for q in (begin, end)]
+        voltage = self.voltage + self.slope * (begin + end - self.capacity_from - self.capacity_to) / 2
+        return Plateau(contents[0], contents[1], voltage, begin, end, self.slope)
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def test_campaign_file_of_before_means_what_it_meant(tmp_path: Path) -> None:
     tables = campaign.to_dict()
     for table, keys in UPGRADED.items():
         assert {key: tables[table][key] for key in keys} == keys
-    assert campaign.funnel.names == STAGES and list(campaign.objectives)[0] == "energy_grav"
+    assert campaign.funnel.names == STAGES and next(iter(campaign.objectives)) == "energy_grav"
     path.write_text(text.replace("max_voltage = 4.5", "max_voltage = 5.0").replace("min_voltage = 2.5\n", ""))
     voltage = load_campaign(path).electrode.average_voltage
     assert (voltage.min, voltage.max) == (2.5, 5.0)  # what is not named was the default
