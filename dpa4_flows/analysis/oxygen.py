@@ -2,12 +2,12 @@
 
     ΔG(T, p) = ΔE − T ΔS + n [2 g(T) + kT ln(p / 1 bar)] < 0        n of O2
 
-with the corrected energies E and g the measured free energy of oxygen by atom. Solids have entropies by their volume, 1360
-J/K/mol/nm³ V + 15 J/K/mol for each formula unit (H. D. B. Jenkins, L. Glasser, Inorg. Chem. 42, 8702 (2003)), solid
-elements the measured one at 300 K. Energies of O2 are those of the corrected hull: schemes are fitted to measured
-enthalpies of oxides at 298 K, and no molecule of the model comes in (L. Wang, T. Maxisch, G. Ceder, Chem. Mater. 19, 543
-(2007)). At each temperature the hull of all phases tells what is there at equilibrium; a step is where that changes and
-O2 leaves. `docs/stability.md` has what other entropies of solids give.
+with the corrected energies E and g the measured free energy of oxygen by atom. Solids have entropies by their volume,
+1360 J/K/mol/nm³ V + 15 J/K/mol for each formula unit (H. D. B. Jenkins, L. Glasser, Inorg. Chem. 42, 8702 (2003)),
+solid elements the measured one at 300 K. Energies of O2 are those of the corrected hull: schemes are fitted to
+measured enthalpies of oxides at 298 K, and no molecule of the model comes in (L. Wang, T. Maxisch, G. Ceder, Chem.
+Mater. 19, 543 (2007)). At each temperature the hull of all phases tells what is there at equilibrium; a step is where
+that changes and O2 leaves. `docs/stability.md` has what other entropies of solids give.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def _at(entry: ComputedStructureEntry, temperature: float) -> ComputedEntry:
 def _element(symbol: str, temperature: float) -> float:
     """Measured free energy of an element at 1 bar from its enthalpy at 298 K, eV per atom, by the table behind
     `gibbs_entries` (C. Bartel et al., Nat. Commun. 9, 4168 (2018)), which pymatgen holds every 100 K; of oxygen it is
-    within 1 meV of M. W. Chase, NIST-JANAF Thermochemical Tables (1998). 0 for one that is not in it; of a solid with the
-    entropy at 300 K throughout, as compounds have it.
+    within 1 meV of M. W. Chase, NIST-JANAF Thermochemical Tables (1998). 0 for one that is not in it; of a solid with
+    the entropy at 300 K throughout, as compounds have it.
     """
     table = sorted((float(kelvin), float(row[symbol])) for kelvin, row in G_ELEMS.items() if symbol in row)
     if not table:
