@@ -490,8 +490,8 @@ def voltage_profile(
     n_relaxed: int = ...,
     other_sites: bool = ...,
     max_atoms: int = ...,
-    v_min: float = ...,
-    v_max: float = ...,
+    v_min: float | None = ...,
+    v_max: float | None = ...,
     seed: int = ...,
     model: str | ModelRef = ...,
     **how: Unpack[How],
@@ -508,8 +508,9 @@ def voltage_profile(
         n_relaxed: orderings that are relaxed at each composition, those of the lowest electrostatic energy.
         other_sites: relax as many orderings in which ions have moved to places that are empty in the full compound.
         max_atoms: a crystal that needs larger cells has an error instead.
-        v_min: V, below which an electrolyte or a cell cannot be used.
-        v_max: V, above which it cannot.
+        v_min: V, below which an electrolyte or a cell cannot be used; by default 2.5 V against lithium, as it is
+            against the metal of the ion.
+        v_max: V, above which it cannot; by default 4.5 V against lithium, where carbonate electrolytes oxidise.
         seed: of the orderings where no oxidation states are known.
     """
 

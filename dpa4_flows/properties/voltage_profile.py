@@ -461,9 +461,9 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
         document.usable_energy = math.fsum(one.capacity * one.voltage for one in usable)
         document.usable_energy_vol = document.usable_energy * float(full.density)  # kg per L
         if usable:
-            known = sorted((states[i].content, states[i].volume) for i in corners)
+            known = np.array(sorted((states[i].content, states[i].volume) for i in corners))
             ends = [usable[0].content_from, usable[-1].content_to]
-            first, last = np.interp(ends, *zip(*known, strict=True)).tolist()
+            first, last = np.interp(ends, known[:, 0], known[:, 1]).tolist()
             document.volume_change_percent_in_window = 100 * (last / first - 1)
 
 
