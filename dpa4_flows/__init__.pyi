@@ -32,6 +32,8 @@ from dpa4_flows.makers.train import TrainMaker as TrainMaker
 from dpa4_flows.model_ref import ModelRef as ModelRef
 from dpa4_flows.reference.store import ReferenceStore as ReferenceStore
 from dpa4_flows.runs.kinds import open_run as open_run
+from dpa4_flows.runs.tracks import TrajectoryReading as TrajectoryReading
+from dpa4_flows.runs.tracks import diffusion_in as diffusion_in
 from dpa4_flows.store.jobs import complete_job_store as complete_job_store
 from dpa4_flows.store.table import ResultsTable as ResultsTable
 from dpa4_flows.verbs import compute as compute

@@ -6,6 +6,7 @@ from dpa4_flows.analysis.equation_of_state import Form
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.activity import ActivityDocument
 from dpa4_flows.documents.defects import DefectsDocument
+from dpa4_flows.documents.diffusion import DiffusivityDocument
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.documents.service import DissolutionDocument, SegregationDocument, ServiceDocument
 from dpa4_flows.documents.stability import ElasticPart, FollowedPart, PhononPart, StabilityDocument
@@ -547,6 +548,31 @@ def migration(
         max_supercell_atoms: a crystal that needs a larger supercell has an error instead.
         temperature_k: K, of the diffusion coefficient.
         attempt_frequency_thz: THz, assumed in the diffusion coefficient.
+    """
+
+def diffusivity(
+    structures: Structures,
+    *,
+    working_ion: str = ...,
+    time_ps: float = ...,
+    equilibration_ps: float = ...,
+    timestep_fs: float = ...,
+    thermostat: str = ...,
+    thermostat_fs: float = ...,
+    friction_per_ps: float = ...,
+    interval_fs: float = ...,
+    min_length: float = ...,
+    max_atoms: int = ...,
+    seed: int = ...,
+    temperatures: tuple[float, ...] = ...,
+    model: str | ModelRef = ...,
+    relaxation: Relaxed | None = ...,
+    **how: Unpack[How],
+) -> Results[DiffusivityDocument]:
+    """Diffusion of an ion through a relaxed crystal by dynamics at several temperatures, and its conductivity at 300 K.
+
+    Attributes:
+        temperatures: K; one trajectory at each, all of them together.
     """
 
 def segregation(

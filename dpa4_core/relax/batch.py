@@ -23,6 +23,7 @@ from dpa4_core.relax.cell_filter import (
     geometry,
 )
 from dpa4_core.relax.chain import Coupling
+from dpa4_core.relax.dynamics import Drive, Phase, at_start
 from dpa4_core.relax.limits import MAX_FORCE, Limits
 from dpa4_core.relax.method import Point
 from dpa4_core.relax.optimizer import optimizer_init, optimizer_step
@@ -57,6 +58,7 @@ class Batch:
         self.limits = Limits.of([])
         self.tasks: list[Task] = []
         self._motion: Motion | None = None
+        self._drive: Drive | None = None
         self._neighbours = SkinList(potential.cutoff, SKIN, potential.device)
 
     @property
@@ -104,6 +106,11 @@ class Batch:
             coupled = self._coupling.forces(at.positions, slope.forces, out.energy, state.fixed, climbing)
             slope, residual, climbing = slope._replace(forces=coupled.forces), coupled.residual, coupled.climbing
 
+        dynamics, temperature = state.dynamics, torch.zeros_like(volume)
+        if self._drive is not None:
+            dynamics = self._drive.arrive(dynamics, slope.forces)
+            temperature = self._drive.temperature(dynamics)
+
         lonely = _lonely_atoms(graph)
         n_lonely = torch.where(state.n_lonely < 0, lonely, state.n_lonely)
         rows = slope.cell_forces.square().sum(2).amax(1)
@@ -130,6 +137,7 @@ class Batch:
             climbing=climbing,
             forces=slope.forces,
             cell_forces=slope.cell_forces,
+            dynamics=dynamics,
             now=now,
             best=state.best.replace_where(now, better[system_idx], better),
         )
@@ -145,12 +153,34 @@ class Batch:
             (~only_stress_bad).double(),
             (lonely - n_lonely).clamp(min=0).double(),
             self._span(at, graph.pbc),
+            temperature,
         )
         starts = np.concatenate([[0], np.cumsum(self._n_systems)[:-1]])
         return Statistics(*np.maximum.reduceat(torch.stack(statistics).cpu().numpy(), starts, axis=1))
 
     def step(self) -> None:
-        """Move every system by one step of the optimiser along the forces of the last force call."""
+        """Move every system by the forces of the last force call: by one step of its optimiser, or in time."""
+        drive = self._drive
+        if drive is None:
+            self._descend()
+            return
+        before = self._state
+        steps = before.n_steps.tolist()
+        dynamics, way = drive.depart(before.dynamics, before.forces, steps)
+        if not drive.everyone:
+            self._descend()
+        after = self._state
+        atoms = drive.on[self._system_idx, None]
+        positions = torch.where(atoms, before.systems.positions + way, after.systems.positions)
+        self._motion = dataclasses.replace(
+            after,
+            n_steps=before.n_steps + 1,
+            systems=dataclasses.replace(after.systems, positions=positions),
+            dynamics=dynamics,
+        )
+
+    def _descend(self) -> None:
+        """One step of the optimiser for every system."""
         state, system_idx = self._state, self._system_idx
         systems = state.systems
         cell = systems.log_deformation * systems.n_atoms[:, None, None]
@@ -170,10 +200,26 @@ class Batch:
             optimizer=move.state,
         )
 
+    def positions(self, place: int) -> NDArray[np.float32]:
+        """Of a task of one system, at the last force call."""
+        row = sum(self._n_systems[:place])
+        return self._state.now.positions[self._system_idx == row].float().cpu().numpy().copy()
+
+    def _phase(self, row: int, begin: Phase) -> Phase:
+        """Of a system in motion, with all that its next step depends on."""
+        state, atoms = self._state, self._system_idx == row
+        dynamics = state.dynamics
+        chain = torch.stack((dynamics.eta[row], dynamics.p_eta[row]))
+        made = int(state.n_steps[row])
+        positions, velocities = _array(state.now.positions[atoms]), _array(dynamics.velocities[atoms])
+        return Phase(begin.step + made, positions, velocities, _array(chain))
+
     def found(self, place: int, *, best: bool) -> list[Found]:
         """The last or the best force call of each system of one task."""
         first = sum(self._n_systems[:place])
-        return [self._found(first + i, one, best=best) for i, one in enumerate(self.tasks[place].systems)]
+        found = [self._found(first + i, one, best=best) for i, one in enumerate(self.tasks[place].systems)]
+        course = self.tasks[place].course
+        return found if course is None else [found[0]._replace(phase=self._phase(first, course.begin))]
 
     def _found(self, place: int, system: System, *, best: bool) -> Found:
         state = self._state
@@ -209,9 +255,12 @@ class Batch:
         counts = torch.tensor([system.n_atoms for task in tasks for system in task.systems], dtype=torch.int64)
         self._system_idx = torch.repeat_interleave(torch.arange(len(rows)), counts).to(self.device)
         self._projection = Projection([task.freedom for task in rows], counts.tolist(), self.device)
-        self.limits = Limits.of([task.moves for task in tasks])
+        self.limits = Limits.of(tasks)
         self._pressure = self._tensor(np.array([task.moves.pressure for task in rows], dtype=np.float64))
         self._coupling, self._task_idx = None, None
+        courses = [task.course for task in rows]
+        systems = [system for task in tasks for system in task.systems]
+        self._drive = Drive(courses, systems, self.device) if any(courses) else None
         chains = [task.chain for task in tasks]
         if any(chains):
             self._coupling = Coupling(chains, counts.tolist(), self.device)
@@ -265,6 +314,7 @@ class Batch:
                 cell_moves=self._tensor(np.array([task.system.periodic and task.moves.cell_moves for task in tasks])),
                 n_atoms=self._tensor(np.array([system.n_atoms for system in systems], dtype=np.float64)),
             ),
+            dynamics=at_start([task.course for task in tasks], systems, self.device),
             optimizer=optimizer_init([task.moves.optimizer_settings for task in tasks], len(positions), self.device),
             now=unknown,
             best=unknown,

@@ -8,8 +8,11 @@ from typing import Any
 
 from dpa4_core.batches import Prediction
 from dpa4_core.data.structures import MIN_DISTANCE_RATIO
+from dpa4_core.errors import DPA4Error
+from dpa4_core.md.settings import MDSettings
+from dpa4_core.relax.dynamics import Phase
 from dpa4_core.relax.options import BandOptions, RelaxOptions
-from dpa4_core.relax.results import BandResult, RelaxResult
+from dpa4_core.relax.results import BandResult, DynamicsResult, RelaxResult
 from dpa4_core.verdicts import ErrorCode
 
 DEFAULT = RelaxOptions()
@@ -91,4 +94,42 @@ class Band:
         return BandResult(tuple(self.images), energies, False, 0, nothing, sentence, sentence, code)
 
 
-Request = Relax | Static | Band
+@dataclass(frozen=True, eq=False)
+class Dynamics:
+    """A structure in motion; comes back as a `DynamicsResult`.
+
+    Its steps share force calls with everything else in the batch. The cell stays. Fixed atoms stay, too.
+
+    Attributes:
+        structure: ase.Atoms, pymatgen Structure or Molecule.
+        settings: of the motion, nve or nvt; ``every`` says how often a frame is kept.
+        begin: where it goes on, ``end`` of an earlier result; by default it starts at the structure, with velocities of
+            the temperature.
+        n_steps: that are made from there; by default those of ``settings``.
+
+    Raises:
+        DPA4Error: settings that a batch cannot follow.
+
+    """
+
+    structure: Any
+    settings: MDSettings
+    begin: Phase | None = None
+    n_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.settings.ensemble == "npt":
+            raise DPA4Error("dynamics that share a batch keep their cell: use nvt or nve, or `dpa4 md` for npt")
+        if self.settings.keep_velocities:
+            raise DPA4Error("dynamics that share a batch draw their velocities: give a phase to begin from instead")
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.structure)
+
+    def failed(self, sentence: str, code: ErrorCode) -> DynamicsResult:
+        """The result where nothing was computed."""
+        return DynamicsResult.of([], None, 0, self.n_atoms, error=sentence, error_code=code)
+
+
+Request = Relax | Static | Band | Dynamics

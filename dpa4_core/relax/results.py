@@ -1,13 +1,15 @@
-"""What a relaxation, or a band, hands back."""
+"""What a relaxation, a band or a trajectory hands back."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dpa4_core.relax.dynamics import Frame, Phase
 from dpa4_core.uncertainty import Uncertain
 from dpa4_core.verdicts import ErrorCode, Minimum
 
@@ -137,3 +139,38 @@ class BandResult:
     def barrier_back(self) -> float:
         """Of the highest image above the last, eV."""
         return self.energies[self.highest] - self.energies[-1]
+
+
+@dataclass(frozen=True)
+class DynamicsResult:
+    """A trajectory, or what there is of it.
+
+    Attributes:
+        positions: [n_frames, n, 3] Å in float32, every so many steps, not folded back into the cell; the first of all
+            moments, where the structure was given, is not among them.
+        temperatures: [n_frames] K, of the motion.
+        energies: [n_frames] eV, potential.
+        end: from which another trajectory goes on; None if it failed.
+        n_steps: that were made.
+        error: why it ended early, in one sentence.
+        error_code: the same for logic, which never reads sentences.
+        n_force_calls: that were made.
+
+    """
+
+    positions: NDArray[np.float32]
+    temperatures: NDArray[np.float64]
+    energies: NDArray[np.float64]
+    end: Phase | None
+    n_steps: int
+    error: str | None = None
+    error_code: ErrorCode | None = None
+    n_force_calls: int = 0
+
+    @classmethod
+    def of(cls, frames: Sequence[Frame], end: Phase | None, n_steps: int, n_atoms: int, **further: Any) -> Self:
+        """From what was kept of ``n_atoms`` atoms; ``further`` are the other fields."""
+        positions = np.array([frame.positions for frame in frames], dtype=np.float32).reshape(-1, n_atoms, 3)
+        temperatures = np.array([frame.temperature for frame in frames], dtype=np.float64)
+        energies = np.array([frame.energy for frame in frames], dtype=np.float64)
+        return cls(positions, temperatures, energies, end, n_steps, **further)

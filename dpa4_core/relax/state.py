@@ -14,6 +14,7 @@ from dpa4_core.data.structures import System
 from dpa4_core.relax.batch_state import BatchState
 from dpa4_core.relax.cell_filter import DeformedSystems
 from dpa4_core.relax.chain import Chain
+from dpa4_core.relax.dynamics import Course, DynamicsState, Phase
 from dpa4_core.relax.optimizer import OptimizerState
 from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.relax.projection import Freedom
@@ -40,6 +41,7 @@ class Task:
         strain: [3, 3] logarithm of the deformation before.
         check: of the minimum that it reached; None while it has reached none.
         chain: of a band, whose first moving image is ``system``; ``structure`` is the list of its images.
+        course: of a structure in motion, which no optimiser moves.
 
     """
 
@@ -56,6 +58,7 @@ class Task:
     strain: NDArray[np.float64] | None = None
     check: MinimumCheck | None = None
     chain: Chain | None = None
+    course: Course | None = None
 
     @property
     def systems(self) -> tuple[System, ...]:
@@ -123,6 +126,7 @@ class Motion(BatchState, per_atom=("forces", "fixed")):
         n_lonely: [n_systems] atoms without neighbours at the first force call.
         climbing: [n_systems] bool, whether the band of an image climbs.
         strain: [n_systems, 3, 3] logarithm of the deformation before the reference cell.
+        dynamics: velocities and thermostats of structures in motion.
 
     """
 
@@ -138,6 +142,7 @@ class Motion(BatchState, per_atom=("forces", "fixed")):
     n_lonely: Tensor
     climbing: Tensor
     strain: Tensor
+    dynamics: DynamicsState
 
 
 class Statistics(NamedTuple):
@@ -154,6 +159,7 @@ class Statistics(NamedTuple):
         has_stress: 0 where nothing but the stress of a moving cell is not finite, else 1.
         n_lost: atoms that had neighbours at the first force call and have none now.
         span: Å, longest lattice vector component, or extent of the atoms without periodicity.
+        temperature: K, of structures in motion; else 0.
 
     """
 
@@ -167,13 +173,15 @@ class Statistics(NamedTuple):
     has_stress: NDArray[np.float64]
     n_lost: NDArray[np.float64]
     span: NDArray[np.float64]
+    temperature: NDArray[np.float64]
 
 
 class Found(NamedTuple):
     """A force call of one system, in eV, [n, 3] eV/Å, [3, 3] eV/Å³ and eV/Å.
 
     Energy and ``fmax`` are NaN and forces and stress None when no force call was good. ``members`` are energies,
-    forces and stresses as `spread` takes them.
+    forces and stresses as `spread` takes them, ``phase`` the motion of a
+    structure that moves.
     """
 
     system: System
@@ -184,6 +192,7 @@ class Found(NamedTuple):
     n_steps: int
     n_calls: int
     members: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+    phase: Phase | None = None
 
 
 @dataclass(frozen=True)

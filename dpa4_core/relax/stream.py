@@ -15,10 +15,11 @@ from dpa4_core.memory import is_out_of_memory, release_memory
 from dpa4_core.potential import PotentialLike
 from dpa4_core.relax import minimum
 from dpa4_core.relax.batch import Batch
+from dpa4_core.relax.dynamics import Frame
 from dpa4_core.relax.fragments import flags
 from dpa4_core.relax.minimum import End
 from dpa4_core.relax.requests import Request
-from dpa4_core.relax.results import BandResult, RelaxResult, RelaxStep, Verdict
+from dpa4_core.relax.results import BandResult, DynamicsResult, RelaxResult, RelaxStep, Verdict
 from dpa4_core.relax.state import Found, Statistics, Task
 from dpa4_core.relax.waiting import Waiting, task_of
 from dpa4_core.uncertainty import spread
@@ -26,7 +27,7 @@ from dpa4_core.uncertainty import spread
 BATCHES_AHEAD = 4
 """Windows as large as this many batches: sizes within one differ little, and few structures are held in memory."""
 
-Result = RelaxResult | Prediction | BandResult
+Result = RelaxResult | Prediction | BandResult | DynamicsResult
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -101,14 +102,15 @@ class InFlight:
                 self.budget = min(self.budget, max(1, batch.n_atoms // 2))
             yield from self._make_room()
             return
-        _record(batch.tasks, statistics)
+        _record(batch, statistics)
         limits = batch.limits
         finished = limits.finished(statistics) | [task.is_probe for task in batch.tasks]
         going_on: list[Task] = []
         out: list[tuple[Task, Result]] = []
         for place in np.flatnonzero(finished):
             task, verdict = batch.tasks[place], limits.verdict(statistics, int(place))
-            found = batch.found(int(place), best=not (verdict.converged or task.is_probe))
+            last = verdict.converged or task.is_probe or task.course is not None
+            found = batch.found(int(place), best=not last)
             after = self._after(task, found, verdict)
             if isinstance(after, Task):
                 going_on.append(after)
@@ -126,6 +128,8 @@ class InFlight:
         """What becomes of a task that leaves the batch: it joins again as another one, or ends."""
         if task.chain is not None:
             return self._band(task, found, verdict)
+        if task.course is not None:
+            return _trajectory(task, found[0], verdict)
         if task.options is None:
             return _prediction(found[0])
         after = minimum.after(task, found[0], verdict)
@@ -148,6 +152,8 @@ class InFlight:
         (task,) = tasks
         if task.chain is not None:
             yield task.key, self._band(task, found[0], failure)
+        elif task.course is not None:
+            yield task.key, _trajectory(task, found[0][0], failure)
         elif task.options is None:
             yield task.key, Prediction(error=failure.reason, error_code=failure.code)
         else:
@@ -219,10 +225,14 @@ def _compute(batch: Batch) -> Statistics | None:
     return None
 
 
-def _record(tasks: list[Task], statistics: Statistics) -> None:
-    for task, *step in zip(tasks, statistics.energy, statistics.fmax, statistics.volume, strict=True):
+def _record(batch: Batch, now: Statistics) -> None:
+    for place, task in enumerate(batch.tasks):
         if task.trajectory is not None:
+            step = (now.energy[place], now.fmax[place], now.volume[place])
             task.trajectory.append(RelaxStep(*map(float, step)))
+        if task.course is not None and task.course.keeps(int(now.n_steps[place])):
+            energy, temperature = float(now.energy[place]), float(now.temperature[place])
+            task.course.frames.append(Frame(batch.positions(place), temperature, energy))
 
 
 def _prediction(found: Found) -> Prediction:
@@ -231,6 +241,20 @@ def _prediction(found: Found) -> Prediction:
     stress = found.stress if found.stress is not None and np.isfinite(found.stress).all() else None
     deviations = spread(*found.members, periodic=stress is not None)
     return Prediction(found.energy, found.forces, stress, **deviations)
+
+
+def _trajectory(task: Task, found: Found, verdict: Verdict) -> DynamicsResult:
+    course = task.course
+    assert course is not None
+    return DynamicsResult.of(
+        course.frames,
+        None if verdict.failed else found.phase,
+        found.n_steps,
+        task.n_atoms,
+        error=verdict.reason if verdict.failed else None,
+        error_code=verdict.code,
+        n_force_calls=found.n_calls,
+    )
 
 
 def _relaxed(task: Task, end: End, verdict: Verdict) -> RelaxResult:

@@ -16,9 +16,11 @@ from dpa4_core.data.structures import (
     to_system,
 )
 from dpa4_core.relax.chain import Chain
+from dpa4_core.relax.dynamics import Course, first_phase
+from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.relax.path import continuous
 from dpa4_core.relax.projection import Freedom, freedom
-from dpa4_core.relax.requests import Band, Request, Static
+from dpa4_core.relax.requests import Band, Dynamics, Request, Static
 from dpa4_core.relax.state import Task
 
 
@@ -78,15 +80,21 @@ class Waiting:
 
     def give_back(self, tasks: Iterable[Task]) -> None:
         """Put tasks in front again; they start anew, their trajectories too."""
-        again = [
-            task if task.trajectory is None else dataclasses.replace(task, trajectory=task.trajectory[: task.n_records])
-            for task in tasks
-        ]
+        again = [_anew(task) for task in tasks]
         self._queue.extendleft(reversed(again))
         self.n_atoms += sum(task.n_atoms for task in again)
 
     def __bool__(self) -> bool:
         return bool(self._queue or self._new)
+
+
+def _anew(task: Task) -> Task:
+    """The task with nothing recorded since it joined."""
+    if task.course is not None:
+        return dataclasses.replace(task, course=dataclasses.replace(task.course, frames=[]))
+    if task.trajectory is None:
+        return task
+    return dataclasses.replace(task, trajectory=task.trajectory[: task.n_records])
 
 
 def task_of(key: Hashable, request: Request, elements: frozenset[int]) -> Task:
@@ -104,6 +112,8 @@ def task_of(key: Hashable, request: Request, elements: frozenset[int]) -> Task:
         if problem := check_system(system, elements, min_distance_ratio=request.min_distance_ratio):
             raise StructureError(problem)
         return Task(key, structure, None, system, Freedom())
+    if isinstance(request, Dynamics):
+        return _in_motion(key, request, system, elements)
     options = request.options
     problem = (
         constraint_problem(structure)
@@ -132,6 +142,18 @@ def _band(key: Hashable, request: Band, elements: frozenset[int]) -> Task:
     first, last = request.energies
     chain = Chain(systems, (float(first), float(last)), options.spring, options.climb)
     return Task(key, images, options.moves, chain.moving[0], Freedom(), chain=chain)
+
+
+def _in_motion(key: Hashable, request: Dynamics, system: System, elements: frozenset[int]) -> Task:
+    if problem := constraint_problem(request.structure) or check_system(system, elements):
+        raise StructureError(problem)
+    settings = request.settings
+    begin = request.begin or first_phase(system, settings)
+    n_steps = settings.n_steps if request.n_steps is None else request.n_steps
+    # the optimiser that asks for least, as it moves nothing here
+    moves = RelaxOptions(max_steps=n_steps, relax_cell=False, optimizer="fire", check_minimum=False)
+    at = dataclasses.replace(system, positions=begin.positions)
+    return Task(key, request.structure, moves, system, Freedom(), at=at, course=Course(settings, begin, n_steps))
 
 
 def _pressure_problem(system: System) -> str | None:

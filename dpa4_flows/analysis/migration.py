@@ -17,7 +17,6 @@ import spglib
 from numpy.typing import NDArray
 from pymatgen.core import Element, Lattice, Species, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
-from scipy.constants import Boltzmann, elementary_charge
 from scipy.ndimage import label
 from scipy.spatial import KDTree
 
@@ -34,7 +33,6 @@ _GRID = 0.2
 _MARGIN = 2.0
 """Å on all sides of the straight line, within which ways are looked for."""
 _STEPS = 10
-_K_B_EV = Boltzmann / elementary_charge
 
 Cells = tuple[int, int, int]
 
@@ -225,11 +223,6 @@ def network(edges: Sequence[Edge]) -> Network:
             barriers.append(edges[place].highest - ground)
             limiting.append(place)
     return Network(tuple(barriers), tuple(limiting))
-
-
-def diffusion_coefficient(length: float, barrier: float, frequency_thz: float, temperature_k: float) -> float:
-    """Of a vacancy, length² ν exp(−E / kT), in cm²/s; ``length`` in Å, ``barrier`` in eV."""
-    return (length * 1e-8) ** 2 * frequency_thz * 1e12 * math.exp(-barrier / (_K_B_EV * temperature_k))
 
 
 class _Parts:

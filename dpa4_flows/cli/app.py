@@ -47,6 +47,7 @@ class Dpa4Group(LazyGroup):
         "compute": LazyCommand("dpa4_flows.cli.compute", "Any properties of the structures in files.", _STRUCTURES),
         "neb": LazyCommand("dpa4_flows.cli.neb", "The barrier between two structures.", _STRUCTURES),
         "md": LazyCommand("dpa4_flows.cli.md", "Molecular dynamics of the structures in files.", _STRUCTURES),
+        "msd": LazyCommand("dpa4_flows.cli.msd", "How fast ions diffuse in trajectories.", _STRUCTURES),
         "hull": LazyCommand("dpa4_flows.cli.hull", "Is a compound stable? Energies above the hull.", _STABILITY),
         "stability": LazyCommand(
             "dpa4_flows.cli.stability", "Against other phases, strain and displacements of atoms.", _STABILITY

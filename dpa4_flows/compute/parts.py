@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 from typing import Any
@@ -9,8 +10,21 @@ from typing import Any
 import numpy as np
 
 from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_core.digests import digest
 from dpa4_core.predict import Prediction
-from dpa4_core.relax import Band, BandResult, Relax, RelaxResult, RelaxStep, Request, Result, Static
+from dpa4_core.relax import (
+    Band,
+    BandResult,
+    Dynamics,
+    DynamicsResult,
+    Phase,
+    Relax,
+    RelaxResult,
+    RelaxStep,
+    Request,
+    Result,
+    Static,
+)
 from dpa4_flows.documents.calculations import calculation_key, input_hash, plain_structure
 from dpa4_flows.model_ref import ModelRef
 
@@ -23,6 +37,10 @@ def request_key(request: Request, model: ModelRef) -> str:
     if isinstance(request, Static):
         options |= {"static": {"min_distance_ratio": request.min_distance_ratio}}
         return calculation_key(input_hash(request.structure), model, options)
+    if isinstance(request, Dynamics):
+        motion = request.settings.identity() | {"n_steps": request.n_steps or request.settings.n_steps}
+        begin = None if request.begin is None else digest(_fields(request.begin))
+        return calculation_key(input_hash(request.structure), model, options | {"dynamics": motion | {"begin": begin}})
     numbers = {name: _plain(value) for name, value in vars(request.options).items()}
     if isinstance(request, Relax):
         return calculation_key(input_hash(request.structure), model, options | {"relax": numbers})
@@ -32,9 +50,11 @@ def request_key(request: Request, model: ModelRef) -> str:
 
 def text_of_part(result: Result) -> str:
     """A result as JSON; numbers come back to the last digit."""
-    fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    fields = _fields(result)
     if isinstance(result, RelaxResult):
         fields["structure"] = plain_structure(result.structure).as_dict()
+    if isinstance(result, DynamicsResult):
+        return json.dumps(fields)
     if isinstance(result, BandResult):
         fields["images"] = [plain_structure(image).as_dict() for image in result.images]
     return json.dumps({name: _plain(value) for name, value in fields.items()})
@@ -43,6 +63,8 @@ def text_of_part(result: Result) -> str:
 def part_of_text(text: str, request: Request) -> Result:
     """What `text_of_part` wrote of the result of ``request``."""
     fields = json.loads(text)
+    if isinstance(request, Dynamics):
+        return DynamicsResult(**_read(fields) | {"end": fields["end"] and Phase(**_read(fields["end"]))})
     for name in _ARRAYS:
         if fields.get(name) is not None:
             fields[name] = np.array(fields[name], dtype=np.float64)
@@ -56,6 +78,32 @@ def part_of_text(text: str, request: Request) -> Result:
     if fields["trajectory"] is not None:
         fields["trajectory"] = [RelaxStep(*step) for step in fields["trajectory"]]
     return RelaxResult(**fields)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Fields by name; of a trajectory ready for JSON, arrays as their bytes, since text would be four times as long."""
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, DynamicsResult | Phase):
+        return {name: _packed(one) for name, one in fields.items()}
+    return fields
+
+
+def _packed(value: Any) -> Any:
+    if isinstance(value, Phase):
+        return _fields(value)
+    if isinstance(value, np.ndarray):
+        return {"type": value.dtype.str, "shape": value.shape, "bytes": base64.b64encode(value.tobytes()).decode()}
+    return value
+
+
+def _read(fields: dict[str, Any]) -> dict[str, Any]:
+    """What `_packed` made of arrays, as arrays."""
+    return {
+        name: np.frombuffer(base64.b64decode(value["bytes"]), value["type"]).reshape(value["shape"]).copy()
+        if isinstance(value, dict) and "bytes" in value
+        else value
+        for name, value in fields.items()
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -32,7 +32,7 @@ from pymatgen.core import Molecule, Structure
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import Prediction
-from dpa4_core.relax import BandResult, RelaxResult
+from dpa4_core.relax import BandResult, DynamicsResult, RelaxResult
 from dpa4_core.relax import Request as Calculation
 from dpa4_flows.documents.calculations import relaxation_key
 from dpa4_flows.documents.provenance import provenance
@@ -41,7 +41,7 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.store.protocol import Store
 
 D = TypeVar("D", bound=Document)
-R = TypeVar("R", RelaxResult, Prediction, BandResult)
+R = TypeVar("R", RelaxResult, Prediction, BandResult, DynamicsResult)
 T = TypeVar("T")
 
 

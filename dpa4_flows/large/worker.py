@@ -20,7 +20,7 @@ from typing import Any
 from dpa4_core.data.readers import Entry
 from dpa4_core.errors import DPA4Error, words_of
 from dpa4_core.potential import PotentialLike
-from dpa4_core.relax import BandResult, Relax, RelaxOptions, Result, Static, stream
+from dpa4_core.relax import BandResult, DynamicsResult, Relax, RelaxOptions, Result, Static, stream
 from dpa4_flows.compute.flight import SafeFlight
 from dpa4_flows.large.claims import Claims, Worker
 from dpa4_flows.large.folder import INDEX_FILE, RunFolder, RunFolderError
@@ -150,7 +150,7 @@ class RunWorker:
         return Static(item.structure) if self._options is None else Relax(item.structure, self._options)
 
     def _row(self, item: _Item, result: Result) -> Row:
-        assert not isinstance(result, BandResult), "a run asks for no band"
+        assert not isinstance(result, BandResult | DynamicsResult), "a run asks for no band and no trajectory"
         try:
             row = self._rows.computed(item.index, item.source, item.name, item.structure, result)
         except (DPA4Error, OSError):

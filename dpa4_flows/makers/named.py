@@ -39,6 +39,7 @@ MAKERS = {
     "BatchOxygenReleaseMaker": ("oxygen_release", "DPA4 oxygen release"),
     "BatchVoltageProfileMaker": ("voltage_profile", "DPA4 voltage profile"),
     "BatchMigrationMaker": ("migration", "DPA4 migration"),
+    "BatchDiffusivityMaker": ("diffusivity", "DPA4 diffusivity"),
 }
 """Names of the property and of the job."""
 

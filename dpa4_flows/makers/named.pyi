@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from dpa4_flows.compute.relaxed import Energy, Relaxed
 from dpa4_flows.documents.activity import ActivityDocument
 from dpa4_flows.documents.defects import DefectsDocument
+from dpa4_flows.documents.diffusion import DiffusivityDocument
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.documents.service import DissolutionDocument, SegregationDocument, ServiceDocument
 from dpa4_flows.documents.stability import ElasticPart, FollowedPart, PhononPart
@@ -14,6 +15,7 @@ from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.alloy import Alloy, AlloyDocument
 from dpa4_flows.properties.conversion import Conversion, ConversionDocument
 from dpa4_flows.properties.defects import Defects
+from dpa4_flows.properties.diffusivity import Diffusivity
 from dpa4_flows.properties.dissolution import Dissolution
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
@@ -207,5 +209,12 @@ class BatchMigrationMaker(PropertyMaker[MigrationDocument]):
 
     property: Migration = ...
     name: str = "DPA4 migration"
+
+@dataclass
+class BatchDiffusivityMaker(PropertyMaker[DiffusivityDocument]):
+    """Diffusion of an ion through a relaxed crystal by dynamics at several temperatures, and its conductivity at 300 K. Fields of `PropertyMaker`, settings of `Diffusivity`."""
+
+    property: Diffusivity = ...
+    name: str = "DPA4 diffusivity"
 
 MAKERS: dict[str, tuple[str, str]]

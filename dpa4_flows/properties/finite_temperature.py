@@ -5,22 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
-from pymatgen.core import Structure
 
 from dpa4_core.errors import DPA4Error
-from dpa4_core.predict import Prediction
-from dpa4_core.relax import Static
-from dpa4_flows.analysis.defects import host_cell
-from dpa4_flows.analysis.finite_temperature import MELTS, SETTLED, SHORTEST_PS, STABLE, TOO_HOT, Motion, lindemann
-from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError, Property, checked
+from dpa4_core.md.settings import MDSettings
+from dpa4_flows.analysis.finite_temperature import MELTS, SETTLED, SHORTEST_PS, STABLE, lindemann
+from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError, Property
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
-from dpa4_flows.properties.part import whole_crystal
+from dpa4_flows.properties.motion import check_positive, moments, n_steps, supercell
 
-_EVERY = 5  # steps between two places that are kept
+_EVERY = 5  # steps between two moments that are kept
 _LEFT = 0.5  # of the distance of nearest neighbours, beyond which an atom has left its place
 
 
@@ -82,9 +78,9 @@ class FiniteTemperature(Property[FiniteTemperatureDocument]):
     seed: int = 0
 
     def check(self) -> None:
-        for name in ("temperature_k", "time_ps", "equilibration_ps", "timestep_fs", "friction_per_ps", "min_length"):
-            if not getattr(self, name) > 0:
-                raise DPA4Error(f"{name} is {getattr(self, name)}; it must be positive")
+        check_positive(
+            self, "temperature_k", "time_ps", "equilibration_ps", "timestep_fs", "friction_per_ps", "min_length"
+        )
         if self.time_ps < SHORTEST_PS:
             raise DPA4Error(
                 f"time_ps is {self.time_ps:g}: a run shorter than {SHORTEST_PS:g} ps says nothing of the slowest waves"
@@ -92,50 +88,30 @@ class FiniteTemperature(Property[FiniteTemperatureDocument]):
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:
         try:
-            n_atoms = len(self._supercell(crystal))
+            n_atoms = len(supercell(crystal, self.min_length, self.max_atoms))
         except PlanError:
             return 0, 0
         return sum(self._steps) + 1, (sum(self._steps) + 1) * n_atoms
 
     @property
     def _steps(self) -> tuple[int, int]:
-        return round(1000 * self.equilibration_ps / self.timestep_fs), round(1000 * self.time_ps / self.timestep_fs)
-
-    def _supercell(self, crystal: Crystal) -> Structure:
-        try:
-            found = host_cell(whole_crystal(crystal), self.min_length, self.max_atoms)
-        except ValueError as error:
-            raise PlanError(str(error), "no_supercell") from error
-        return found.perfect
+        return n_steps(self.equilibration_ps, self.timestep_fs), n_steps(self.time_ps, self.timestep_fs)
 
     def plan(self, crystal: Crystal) -> Plan[FiniteTemperatureDocument]:
         self.check()
-        start = self._supercell(crystal)
-        masses = np.array([float(site.specie.atomic_mass) for site in start])
-        motion = Motion(
-            start.cart_coords, masses, self.temperature_k, self.timestep_fs, self.friction_per_ps, self.seed
-        )
+        start = supercell(crystal, self.min_length, self.max_atoms)
         before, counted = self._steps
-        found: Prediction = (yield {"step": Static(start)})["step"]
-        forces = checked(found, "the first step").forces
-        places, temperatures = [], []
-        for step in range(before + counted):
-            motion.before(np.asarray(forces))
-            moved = Structure(start.lattice, start.species, motion.positions, coords_are_cartesian=True)
-            found = (yield {"step": Static(moved)})["step"]
-            if found.error is not None:
-                raise PlanError(f"it fell apart after {step * self.timestep_fs:.0f} fs: {found.error}", "fell_apart")
-            forces = found.forces
-            motion.after(np.asarray(forces))
-            if step >= before:
-                temperatures.append(motion.temperature)
-                if (step - before) % _EVERY == 0:
-                    places.append(motion.positions)
-        mean_temperature = float(np.mean(temperatures))
-        if mean_temperature > TOO_HOT * self.temperature_k:
-            words = f"the motion has {mean_temperature:.0f} K: its steps are too long, or the start is no minimum"
-            raise PlanError(words, "too_hot")
-        moves = lindemann(start, places)
+        settings = MDSettings(
+            thermostat="langevin",
+            temperature=self.temperature_k,
+            time_ps=(before + counted) * self.timestep_fs / 1000,
+            timestep_fs=self.timestep_fs,
+            friction_per_ps=self.friction_per_ps,
+            every=_EVERY,
+            seed=self.seed,
+        )
+        motion = yield from moments(start, settings, before)
+        moves = lindemann(start, motion.positions)
         doubts = _doubts(moves.growth, moves.farthest)
         verdict: Literal["stable", "undecided", "unstable"]
         verdict = "unstable" if moves.ratio > MELTS else "undecided" if doubts or moves.ratio > STABLE else "stable"
@@ -145,7 +121,7 @@ class FiniteTemperature(Property[FiniteTemperatureDocument]):
             verdict=verdict,
             lindemann=moves.ratio,
             by_element=moves.by_element,
-            mean_temperature_k=mean_temperature,
+            mean_temperature_k=motion.temperature,
             farthest=moves.farthest,
             n_atoms=len(start),
             n_steps=before + counted,

@@ -10,12 +10,12 @@ from pydantic import Field
 from pymatgen.core import Structure
 
 from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.diffusion import hopping_diffusivity
 from dpa4_flows.analysis.migration import (
     Edge,
     HopKind,
     Network,
     bottleneck,
-    diffusion_coefficient,
     direction,
     ends_of,
     hop_kinds,
@@ -198,7 +198,7 @@ class Migration(OnPaths[MigrationDocument]):
         document.migration_barrier, document.barrier_2d, document.barrier_3d = padded[:3]
         document.dimensionality = through.dimensions(SAME_BARRIER)
         document.path, document.bottleneck = hop.direction, hop.bottleneck
-        document.vacancy_diffusivity = diffusion_coefficient(
+        document.vacancy_diffusivity = hopping_diffusivity(
             hop.distance, through.barriers[0], self.attempt_frequency_thz, self.temperature_k
         )
         if not document.converged:

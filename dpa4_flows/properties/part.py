@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 from pymatgen.core import Structure
 
 from dpa4_core.predict import Prediction
-from dpa4_core.relax import RelaxResult
+from dpa4_core.relax import DynamicsResult, RelaxResult
 from dpa4_flows.analysis.slabs import below_middle
 from dpa4_flows.analysis.surface import Cuts, cuts
 from dpa4_flows.compute.driver import OUT_OF_MEMORY
@@ -30,7 +30,7 @@ class StabilityProperty(Property[P]):
         return {"verdict": "unknown", "reason": str(error), "converged": False}
 
 
-def had_room(results: Iterable[RelaxResult | Prediction | RelaxationDocument]) -> None:
+def had_room(results: Iterable[RelaxResult | Prediction | DynamicsResult | RelaxationDocument]) -> None:
     """For properties that go on without some of their calculations: a larger machine has those that lacked memory, so
     that a document without them must not be kept.
 

@@ -42,6 +42,7 @@ _OURS = {
     "electrode": f"{_HERE}.electrode:Electrode",
     "voltage_profile": f"{_HERE}.voltage_profile:VoltageProfile",
     "migration": f"{_HERE}.migration:Migration",
+    "diffusivity": f"{_HERE}.diffusivity:Diffusivity",
     "segregation": f"{_HERE}.segregation:Segregation",
     "dissolution": f"{_HERE}.dissolution:Dissolution",
     "service": f"{_HERE}.service:Service",

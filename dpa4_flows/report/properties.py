@@ -22,14 +22,14 @@ _FEWEST = 5  # values of which a distribution says something
 _SHOWN = 500  # lines of a table; the CSV file has all
 
 
-def write_properties_report(results: Results[Any], path: Path, *, title: str, model: ModelRef) -> None:
+def write_properties_report(results: Results[Any], path: Path, *, title: str, model: ModelRef | None) -> None:
     """Write the page, finished or not.
 
     Args:
         results: what is there.
         path: HTML file.
         title: of the page.
-        model: that computes.
+        model: that computes; None where nothing is computed by one.
     """
     words = ", ".join(name.replace("_", " ") for name in results.question.names)
     blocks = results.figures()
@@ -44,7 +44,7 @@ def write_properties_report(results: Results[Any], path: Path, *, title: str, mo
         title=title,
         kicker="dpa4 compute",
         state="" if n_done == len(results) else f"{n_done:,} of {len(results):,}",
-        summary=f"{words} of {count} with {model.title}.",
+        summary=f"{words} of {count}{f' with {model.title}' if model else ''}.",
         tiles=[
             ("structures", f"{len(results):,}"),
             ("failed", f"{len(failed):,}"),
@@ -85,7 +85,9 @@ def _distribution(results: Results[Any], column: QuantityColumn) -> FigureBlock 
     return histogram(name, declared.label, declared.note, column.head, values, _BINS)
 
 
-def _facts(results: Results[Any], model: ModelRef) -> list[tuple[str, str]]:
+def _facts(results: Results[Any], model: ModelRef | None) -> list[tuple[str, str]]:
     question = results.question
     settings = {name: plain_settings(one) for name, one in question.kinds.items()}
+    if model is None:
+        return [("trajectory", "read from files")]
     return flatten({"model": model.title, "checksum": model.sha256, "dtype": model.dtype, **settings})

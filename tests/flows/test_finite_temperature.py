@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.units import kB
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.analysis.finite_temperature import Motion, lindemann
+from dpa4_flows.analysis.finite_temperature import lindemann
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.model_ref import ModelRef
@@ -23,22 +22,6 @@ from dpa4_flows.properties.finite_temperature import FiniteTemperature
 COPPER = AseAtomsAdaptor.get_structure(bulk("Cu", a=3.7))
 SHORT = FiniteTemperature(time_ps=1.0, equilibration_ps=0.2, timestep_fs=6.0, min_length=4.0, temperature_k=200.0)
 TOY = ModelRef("toy_potentials:OMatMorse", dtype="float64")
-
-
-def test_springs_at_a_temperature_hold_half_of_it_each() -> None:
-    """<x²> = kT/k along each axis, of many atoms on springs, and the motion has the temperature."""
-    n, spring, temperature = 400, 2.0, 500.0
-    motion = Motion(np.zeros((n, 3)), np.full(n, 20.0), temperature, 3.0, 10.0, seed=1)
-    forces, squares, temperatures = np.zeros((n, 3)), [], []
-    for step in range(600):
-        motion.before(forces)
-        forces = -spring * motion.positions
-        motion.after(forces)
-        if step >= 150:
-            squares.append((motion.positions**2).mean())
-            temperatures.append(motion.temperature)
-    assert np.mean(squares) == pytest.approx(kB * temperature / spring, rel=0.03)
-    assert np.mean(temperatures) == pytest.approx(temperature, rel=0.03)
 
 
 def test_the_ratio_is_that_of_displacements_whatever_the_crystal_does_as_a_whole() -> None:

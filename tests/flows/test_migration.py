@@ -17,11 +17,11 @@ from toy_campaign import MORSE, STAGES, layered, write_campaign
 import dpa4_flows
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import Band, BandResult, matched_end, mirror_of
+from dpa4_flows.analysis.diffusion import hopping_diffusivity
 from dpa4_flows.analysis.migration import (
     Edge,
     Hop,
     bottleneck,
-    diffusion_coefficient,
     direction,
     ends_of,
     hop_kinds,
@@ -120,7 +120,7 @@ def test_a_network_leads_on_only_by_translations() -> None:
 
 
 def test_diffusion_coefficient_is_that_of_a_random_walk() -> None:
-    assert diffusion_coefficient(3.0, 0.3, 10.0, 300.0) == pytest.approx(9e-16 * 1e13 * np.exp(-0.3 / 0.0258520))
+    assert hopping_diffusivity(3.0, 0.3, 10.0, 300.0) == pytest.approx(9e-16 * 1e13 * np.exp(-0.3 / 0.0258520))
 
 
 def test_the_ends_of_a_hop_differ_by_the_hop_alone() -> None:
@@ -204,7 +204,7 @@ def test_migration_through_a_close_packed_metal_is_the_same_along_all_directions
     found = document_of(asked, ALUMINIUM, counts)
     assert found.migration_barrier == found.barrier_3d == found.hops[0].barrier == pytest.approx(0.527, abs=0.005)
     assert found.dimensionality == 3 and found.path.count("1") == 2 and found.converged and not found.doubts
-    assert found.vacancy_diffusivity == diffusion_coefficient(found.hops[0].distance, found.migration_barrier, 10, 300)
+    assert found.vacancy_diffusivity == hopping_diffusivity(found.hops[0].distance, found.migration_barrier, 10, 300)
     assert asked.cost(Crystal(ALUMINIUM)) == (counts.n_requests, counts.n_atoms) == (3, 93)
     figure, table = hop_figures({"Al": found})
     assert len(table.rows) == 1 and table.rows[0][-1] == "middle" and len(figure.figure.data) == 2

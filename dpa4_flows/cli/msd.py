@@ -1,0 +1,64 @@
+"""`dpa4 msd`: how fast ions diffuse in trajectories that are there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpa4_flows.cli.compute import finish
+from dpa4_flows.cli.options import AsJson, grouped
+from dpa4_flows.report.properties import write_properties_report
+from dpa4_flows.runs.tracks import TrajectoryReading, diffusion_in
+
+app = typer.Typer()
+
+
+@dataclass(frozen=True)
+class Frames:
+    """How trajectories are to be understood; fields of `TrajectoryReading`."""
+
+    working_ion: Annotated[str, typer.Option(help="Element that diffuses.")] = TrajectoryReading.working_ion
+    interval_fs: Annotated[
+        float | None, typer.Option(min=0.0, help="Between two frames, fs; runs of dpa4 md say it themselves.")
+    ] = TrajectoryReading.interval_fs
+    temperature_k: Annotated[
+        list[float] | None,
+        typer.Option(help="K, for all trajectories or once for each; runs of dpa4 md say it themselves."),
+    ] = None
+    skip_ps: Annotated[float, typer.Option(min=0.0, help="Left out at the beginning, ps.")] = TrajectoryReading.skip_ps
+
+    def reading(self) -> TrajectoryReading:
+        return TrajectoryReading(self.working_ion, self.interval_fs, tuple(self.temperature_k or ()), self.skip_ps)
+
+
+@app.command()
+@grouped
+def msd(
+    trajectories: Annotated[
+        list[Path], typer.Argument(help="Trajectories (.traj, .extxyz, also compressed), or folders of dpa4 md.")
+    ],
+    *,
+    frames: Frames,
+    report: Annotated[
+        Path | None, typer.Option(metavar="HTML", help="Draw displacements and diffusivities, as a page.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Diffusivity of an ion in trajectories: mean square displacement, error bars, activation energy, conductivity.
+
+    Nothing is computed by a model. Trajectories of one composition at several temperatures are one answer, that of dpa4
+    diffusivity, with its refusals.
+
+    For example:
+
+      dpa4 msd 800K.traj 1000K.traj 1200K.traj --skip-ps 5
+
+      dpa4 msd aimd.extxyz --interval-fs 2 --temperature-k 800 --report msd.html
+    """
+    results = diffusion_in(trajectories, frames.reading())
+    if report is not None:
+        write_properties_report(results, report, title="Diffusion", model=None)
+    finish(results, as_json=as_json)

@@ -1,0 +1,121 @@
+"""Figures of diffusion: diffusivities over temperature with their line, mean square displacements over time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import cycle, islice
+
+import numpy as np
+
+from dpa4_flows.analysis.diffusion import K_B_EV
+from dpa4_flows.documents.diffusion import DiffusionDocument, DiffusivityDocument
+from dpa4_flows.plots.figure import PALETTE, Block, Column, FigureBlock, TableBlock, base_figure, numbers, plot_text
+from dpa4_flows.plots.words import first_of
+
+_CURVES = 12
+
+
+def diffusivities(documents: Mapping[str, DiffusivityDocument]) -> list[Block]:
+    """Arrhenius plot, mean square displacements, and the temperatures as a table."""
+    found = {name: document for name, document in documents.items() if document.runs}
+    if not found:
+        return []
+    blocks: list[Block] = []
+    known = {name: one for name, one in found.items() if any(row.run.diffusivity for row in one.runs)}
+    if known:
+        blocks.append(_arrhenius(known))
+    if any(row.run.msd for one in found.values() for row in one.runs):
+        blocks.append(_displacements(found))
+    return [*blocks, _table(found)]
+
+
+def _arrhenius(known: Mapping[str, DiffusivityDocument]) -> FigureBlock:
+    figure = base_figure(
+        xaxis={"title": "1000 K / temperature"},
+        yaxis={"title": "diffusivity, cm²/s", "type": "log", "exponentformat": "power"},
+    )
+    for (name, document), colour in zip(islice(known.items(), _CURVES), cycle(PALETTE), strict=False):
+        label = plot_text(name)
+        runs = [row.run for row in document.runs if row.run.diffusivity is not None]
+        figure.add_scatter(
+            x=[1000 / run.temperature_k for run in runs],
+            y=[run.diffusivity for run in runs],
+            error_y={"type": "data", "array": [run.diffusivity_std for run in runs]},
+            text=[f"{run.temperature_k:g} K" for run in runs],
+            mode="markers",
+            marker={"color": colour, "size": 8},
+            name=label,
+            legendgroup=name,
+        )
+        if document.activation_energy is None or document.ln_prefactor is None:
+            continue
+        x = np.linspace(1000 / runs[-1].temperature_k, 1000 / 300, 30)
+        y = np.exp(document.ln_prefactor - document.activation_energy * x / (1000 * K_B_EV))
+        error = document.activation_energy_std or 0.0
+        line = {"color": colour, "width": 1.5, "dash": "dot"}
+        words = f"{label}: {document.activation_energy:.3f} ± {error:.3f} eV"
+        figure.add_scatter(x=x, y=y, mode="lines", line=line, name=words, legendgroup=name, hoverinfo="skip")
+    words = "Points are trajectories with their standard errors, dotted lines are extrapolated to 300 K (3.33)."
+    more = first_of(len(known), _CURVES)
+    return FigureBlock("diffusion-arrhenius", "Diffusivity against temperature", f"{words} {more}".strip(), figure)
+
+
+def _displacements(found: Mapping[str, DiffusivityDocument]) -> FigureBlock:
+    figure = base_figure(
+        xaxis={"title": "time, ps", "rangemode": "tozero"},
+        yaxis={"title": "mean square displacement, Å²", "rangemode": "tozero"},
+    )
+    curves = [(name, row.run) for name, one in found.items() for row in one.runs if row.run.msd]
+    for (name, run), colour in zip(islice(curves, _CURVES), cycle(PALETTE), strict=False):
+        label = f"{plot_text(name)}, {run.temperature_k:g} K"
+        figure.add_scatter(x=run.lags_ps, y=run.msd, mode="lines", line={"color": colour, "width": 1.5}, name=label)
+        if run.diffusivity is None or run.fit_from_ps is None:
+            continue
+        ends = [run.fit_from_ps, run.lags_ps[-1]]
+        places = np.interp(ends, run.lags_ps, run.msd)
+        marker = {"color": colour, "size": 7}
+        figure.add_scatter(x=ends, y=places, mode="markers", marker=marker, name=label, showlegend=False)
+    words = "Of the ions, averaged over ions and origins; slopes are taken between the points."
+    more = first_of(len(curves), _CURVES)
+    return FigureBlock("diffusion-msd", "Mean square displacement", f"{words} {more}".strip(), figure)
+
+
+def _table(found: Mapping[str, DiffusivityDocument]) -> TableBlock:
+    return TableBlock(
+        "diffusion-temperatures",
+        "Temperatures",
+        "Hops are those of a random walk that gets as far, of all ions together; the Haven ratio is 1 where they hop "
+        "alone.",
+        [
+            Column("Crystal"),
+            *numbers("T (K)", "D (cm²/s)", "Hops", "Haven ratio", "Framework (Å²)"),
+            Column("Left out"),
+        ],
+        [
+            [
+                name,
+                f"{run.temperature_k:g}",
+                _with_error(run.diffusivity, run.diffusivity_std),
+                "" if run.n_hops is None else f"{run.n_hops:.0f}",
+                _with_error(run.haven_ratio, run.haven_ratio_std),
+                "" if run.framework_msd is None else f"{run.framework_msd:.2f}",
+                _why(run),
+            ]
+            for name, document in found.items()
+            for run in (row.run for row in document.runs)
+        ],
+    )
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    if value is None or error is None:
+        return ""
+    if value >= 0.01:
+        return f"{value:.2f} ± {error:.2f}"
+    power = math.floor(math.log10(value))
+    return f"({value / 10**power:.1f} ± {error / 10**power:.1f})·10^{power}"
+
+
+def _why(run: DiffusionDocument) -> str:
+    return run.refused.sentence if run.refused else run.error or ""
