@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Composition, Structure
 
 from dpa4_flows.analysis.frames import u_state
-from dpa4_flows.analysis.host_matching import HostMatch, match_hosts
+from dpa4_flows.analysis.host_matching import HostMatch, in_cell_like, match_hosts
 from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
 
@@ -224,9 +224,17 @@ def host_displacement(discharged: Structure, charged: Structure, working_ion: st
 
     An insertion reaction is topotactic: the host keeps its framework. Layers that swell or glide move with the
     cell and do not count; atoms that change their neighbours do. Order, oxidation states and the setting of the
-    charged cell do not matter. None if the cells hold different numbers of host atoms.
+    charged cell do not matter; one may be a supercell of the other. None if the hosts differ, or no supercell fits.
     """
     match = _match(discharged, charged, working_ion)
+    if match is None:  # one of them may be a supercell
+        try:
+            units = host_ratio(discharged, charged, working_ion)
+        except ElectrodeError:
+            return None
+        small, large = (discharged, charged) if units < 1 else (charged, discharged)
+        whole = in_cell_like(large, small, round(max(units, 1 / units)))
+        match = None if whole is None else _match(whole, large, working_ion)
     return None if match is None else match.displacement
 
 

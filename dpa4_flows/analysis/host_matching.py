@@ -63,6 +63,19 @@ def match_hosts(first: Structure, second: Structure, good_enough: float) -> Host
     return best
 
 
+def in_cell_like(cell: Structure, other: Structure, n_cells: int) -> Structure | None:
+    """A supercell of so many cells of ``other`` that resembles ``cell``, the least strained one; None without any."""
+    found = other.lattice.find_all_mappings(
+        cell.lattice, ltol=_LENGTH_TOLERANCE, atol=_ANGLE_TOLERANCE, skip_rotation_matrix=True
+    )
+    scales = (np.array(scale) for _, _, scale in islice(found, _MAX_SETTINGS))
+    right = [scale for scale in scales if round(abs(np.linalg.det(scale))) == n_cells]
+    if not right:
+        return None
+    best = min(right, key=lambda scale: _strain(cell.lattice, Lattice(scale @ other.lattice.matrix)))
+    return other.copy().make_supercell(best.astype(int))
+
+
 def _settings(
     first: Structure, second: Structure, numbers: NDArray[np.int64]
 ) -> list[tuple[float, NDArray[np.float64]]]:

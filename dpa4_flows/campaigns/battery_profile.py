@@ -104,6 +104,11 @@ PROFILE = Stage(
             "little usable", "the window of voltages leaves too little capacity", status="failed"
         ),
         "no_profile": ReasonKind("no profile", "no voltage profile"),
+        "used_host_rearranges": ReasonKind(
+            "host rearranges in use",
+            "the host rearranges inside the window, its charge may not come back",
+            disqualifies=True,
+        ),
         "ends_alone": ReasonKind("no ordering", "the cell is too small for an ordering between full and empty"),
         "orderings_left_out": ReasonKind("orderings missing", "orderings did not relax, or their host changed"),
         "composition_missing": ReasonKind("composition missing", "no ordering is left at a composition"),

@@ -51,9 +51,10 @@ from dpa4_flows.properties.insertion import Ends, Insertion, at_rest
 from dpa4_flows.properties.part import had_room, whole_crystal
 from dpa4_flows.site_conversion import free_crystal
 
-_VOLTAGE_VOID = ("saddle", "saddle_charged", "across_u_seam", "not_topotactic")
+_VOLTAGE_VOID = ("saddle", "saddle_charged", "across_u_seam")
+_SAME = 1e-6  # content
 _SEARCHED = 8  # times as many orderings are looked at for those with ions on other sites
-_USABLE_VOID = (*_VOLTAGE_VOID, "composition_missing", "ends_alone")
+_USABLE_VOID = (*_VOLTAGE_VOID, "used_host_rearranges", "composition_missing", "ends_alone")
 WINDOW = (2.5, 4.5)
 """V against lithium: below, a cathode gives energy away; above, carbonate electrolytes oxidise."""
 
@@ -366,7 +367,7 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
             for one, state in zip((full, ends.empty), states, strict=True)
         ]
         rows[1].host_displacement = ends.properties.host_displacement
-        places = [0, 1]
+        places, rested = [0, 1], [full, ends.empty]
         for one, answer in zip(tried, answers, strict=True):
             row = OrderingOnProfile(
                 formula=one.start.composition.reduced_formula, content=one.content, degeneracy=one.degeneracy
@@ -377,6 +378,7 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
                 units = factor * host_ratio(one.start, full, ion)
                 assert answer.energy is not None and answer.volume is not None, "a converged relaxation has both"
                 states.append(State(one.content, answer.energy / units, answer.volume / units))
+                rested.append(at_rest(answer))
                 places.append(len(rows) - 1)
         amount = unit.get_el_amt_dict()[ion]
         couple = Couple(amount, ion_charge(ion), ends.energy_metal, ends.properties.capacity_grav)
@@ -404,7 +406,7 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
             doubts=list(ends.reasons),
             provenance=self.origin(crystal),
         )
-        self._conclude(document, found, states, [rows[place] for place in places], full)
+        self._conclude(document, found, states, [rows[place] for place in places], rested)
         document.orderings = sorted(
             rows, key=lambda row: (-row.content, row.left_out is not None, row.mixing_mev or 0.0)
         )
@@ -431,9 +433,16 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
         found: Profile,
         states: list[State],
         rows: list[OrderingOnProfile],
-        full: Structure,
+        rested: list[Structure],
     ) -> None:
-        """Plateaus, and what of them is in the window, before the metals are at their highest oxidation states."""
+        """Plateaus, and what of them is in the window, before the metals are at their highest oxidation states.
+
+        Args:
+            document: to be completed.
+            found: hull of the states.
+            states, rows, rested: energies, rows of the document and relaxed structures; the full one is the first.
+        """
+        full = rested[0]
         bound = redox_bound(full.composition, self.working_ion)
         usable = found.within(*self.window, bound.capacity)
         corners = list(found.corners)
@@ -465,6 +474,11 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
             ends = [usable[0].content_from, usable[-1].content_to]
             first, last = np.interp(ends, known[:, 0], known[:, 1]).tolist()
             document.volume_change_percent_in_window = 100 * (last / first - 1)
+            used = [i for i in corners if ends[1] - _SAME <= states[i].content <= ends[0] + _SAME]
+            moved = host_displacement(rested[used[0]], rested[used[-1]], self.working_ion) if len(used) > 1 else None
+            if moved is not None and moved > TOPOTACTIC_LIMIT:
+                words = f"host atoms move by up to {moved:.2f} Å inside the window, more than {TOPOTACTIC_LIMIT} Å"
+                document.doubts.append(Reason(code="used_host_rearranges", sentence=words))
 
 
 def _doubts(rows: list[OrderingOnProfile]) -> list[Reason]:
