@@ -15,6 +15,7 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.activity import Reroute
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.alloy import AlloyDocument
+from dpa4_flows.properties.band_gap import BandGapDocument
 from dpa4_flows.properties.chemical_potentials import ChemicalPotentials, RegionDocument, Reservoirs
 from dpa4_flows.properties.conversion import ConversionDocument
 from dpa4_flows.properties.dissolution import Dissolution
@@ -151,8 +152,7 @@ def phonon_bands(
         displacement: Å, of one atom.
         mesh_length: Å; the density of states has about ``mesh_length`` / (lattice constant) wave vectors along an axis.
         temperatures_k: K, of the thermal displacements.
-        field_response: TOML file with Born charges and dielectric constant, for the splitting of polar modes; see
-            `FieldResponse`.
+        field_response: TOML file with Born charges and dielectric constants, for the splitting of polar modes (LO-TO).
         max_supercell_atoms: a crystal that needs a larger supercell has an error instead.
     """
 
@@ -274,6 +274,7 @@ def phonon_scattering(
     excess: float = ...,
     mesh_length: float = ...,
     isotopes: bool = ...,
+    field_response: str | None = ...,
     max_supercell_atoms: int = ...,
     model: str | ModelRef = ...,
     relaxation: Relaxed | None = ...,
@@ -295,7 +296,23 @@ def phonon_scattering(
         excess: equations for each third-order force constant, about.
         mesh_length: Å; there are about ``mesh_length`` / (lattice constant) wave vectors along each axis.
         isotopes: natural abundances scatter too.
+        field_response: TOML file with Born charges and dielectric constants, for the splitting of polar modes (LO-TO).
         max_supercell_atoms: a crystal that needs a larger supercell has an error instead.
+    """
+
+def band_gap(
+    structures: Structures,
+    *,
+    guess: bool = ...,
+    model: str | ModelRef = ...,
+    **how: Unpack[How],
+) -> Results[BandGapDocument]:
+    """Band gap of a crystal as it is, by a property model in place of the potential, as its file states it, or guessed.
+
+    A model of energies has no gap: with one, file and composition are all that is asked.
+
+    Attributes:
+        guess: from the composition, where nothing better is known.
     """
 
 def epitaxy(
@@ -304,17 +321,27 @@ def epitaxy(
     substrates: tuple[str, ...] = ...,
     max_index: int = ...,
     max_area: float = ...,
+    interfaces: int = ...,
+    interface_atoms: int = ...,
+    interface_thickness: float = ...,
+    interface_places: int = ...,
+    interface_fmax: float = ...,
     elastic: Elastic = ...,
     relaxation: Relaxed | None = ...,
     model: str | ModelRef = ...,
     **how: Unpack[How],
 ) -> Results[EpitaxyDocument]:
-    """Wafers that a relaxed crystal fits on, by the lattices alone: bonds and steps between them are not computed.
+    """Wafers that a relaxed crystal fits on by the lattices; for some, what the bonds across the interface cost.
 
     Attributes:
         substrates: names of wafers; all that come with the program if there are none.
         max_index: largest Miller index of the planes of the film.
         max_area: Å², of the common superlattice.
+        interfaces: how many wafers, the least strained first, get a coherent interface: its cell is relaxed, too.
+        interface_atoms: a cell that needs more has no energy, and that is said.
+        interface_thickness: of film and wafer each, Å, at least.
+        interface_places: of the film along each axis of the surface cell of the wafer; the lowest counts.
+        interface_fmax: eV/Å, to which an interface relaxes in the plane of the wafer.
         elastic: settings of the elastic tensor of the film.
         relaxation: of the wafers.
     """
@@ -896,6 +923,7 @@ def ordering(
     replicas: int = ...,
     temperatures_k: tuple[float, ...] = ...,
     steps: int = ...,
+    patience: int = ...,
     relax_steps: int = ...,
     n_relaxed: int = ...,
     fmax: float = ...,
@@ -915,7 +943,8 @@ def ordering(
         n_candidates: cells of lowest electrostatic energy that the search begins with; random ones without charges.
         replicas: searches side by side, from the lowest of these.
         temperatures_k: of the swaps one after the other, K, for the energy of the whole cell.
-        steps: swaps of each replica at each temperature.
+        steps: swaps of each replica at each temperature, at most.
+        patience: swaps of each replica without a lower cell after which a temperature ends.
         relax_steps: optimiser steps of each cell in the search. As it is, with 0, a cell with the bond lengths of the
             parent ranks badly: ions move by more than orders differ.
         n_relaxed: lowest cells that are relaxed in the end.

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dpa4_core.loaded import as_potential
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.registry import REGISTRY, lookup, split_branch
 from dpa4_core.potential import PotentialLike
+from dpa4_core.properties import PropertyPredictor, is_property_model, load_property
 from dpa4_core.terms import SumPotential, card_with_dispersion
 
 _FILE_SUFFIXES = (".pt", ".dpa4", ".safetensors")
@@ -89,13 +91,15 @@ class ModelRef(MSONable):
                 potential = _imported[self.name]
         else:
             potential = as_potential(self.name, device, self.dtype, self.compile)
-        found = self._card(potential).sha256
+        self._check(self._card(potential).sha256)
+        return potential if self.dispersion is None else as_potential(potential, dispersion=self.dispersion)
+
+    def _check(self, found: str) -> None:
         if self.sha256 is not None and self.sha256 != found:
             raise ModelRefError(
                 f"model {self.title} has sha256 {found[:12]}…, not {self.sha256[:12]}… as asked: "
                 "use the file that was meant or drop sha256"
             )
-        return potential if self.dispersion is None else as_potential(potential, dispersion=self.dispersion)
 
     def located(self) -> ModelRef:
         """The same model, with the absolute path of a file that is here, so that a job in another folder finds it.
@@ -117,8 +121,25 @@ class ModelRef(MSONable):
         """
         return dataclasses.replace(self.located(), sha256=self.info().sha256)
 
+    def head(self) -> PropertyPredictor | None:
+        """The property model behind the name; None for a potential.
+
+        Raises:
+            DPA4Error: a property model with another checksum than asked.
+        """
+        path = Path(self.name).expanduser()
+        if not (self.is_file and is_property_model(path)):
+            return None
+        status = path.stat()
+        found = _loaded_head(str(path.resolve()), status.st_mtime_ns, status.st_size, self.device, self.dtype)
+        self._check(found.info.sha256)
+        return found
+
     def info(self) -> ModelInfo:
         """Identity card of the model: checksum, level of theory, corrections, elements. Loads the model."""
+        head = self.head()
+        if head is not None:
+            return head.info
         potential = self.load()
         return self._card(potential.base if isinstance(potential, SumPotential) else potential)
 
@@ -126,6 +147,12 @@ class ModelRef(MSONable):
         """The card of ``potential``, which has no dispersion, with that of this model."""
         info = _info(self.name, potential)
         return info if self.dispersion is None else card_with_dispersion(info, self.dispersion)
+
+
+@lru_cache(maxsize=8)
+def _loaded_head(path: str, written: int, size: int, device: str, dtype: str) -> PropertyPredictor:
+    """The property model of a file as it was written last."""
+    return load_property(path, device, dtype)
 
 
 def _absolute(path: Path, branch: str | None) -> str:

@@ -31,7 +31,7 @@ from dpa4_core.data.bounded import (
     whole_text,
 )
 from dpa4_core.data.cif import read_block
-from dpa4_core.data.identifiers import ID_KEYS, identifier
+from dpa4_core.data.identifiers import ID_KEYS, STATED, identifier
 from dpa4_core.data.json_layout import CONTAINERS, Row, rows_of
 from dpa4_core.data.json_rows import json_rows
 from dpa4_core.data.json_structures import (
@@ -262,6 +262,9 @@ def _json_row(row: Row, stem: str) -> Unread:
 def _json_entry(row: Row, name: str) -> NamedStructure:
     entry = _attempt("JSON", name, partial(structure_of, row.value))
     labels = row.value if isinstance(row.value, dict) else {}
+    about = getattr(entry.structure, "properties" if hasattr(entry.structure, "properties") else "info", None)
+    if about is not None:
+        about.update({key: labels[key] for key in STATED if isinstance(labels.get(key), str | int | float)})
     return dataclasses.replace(entry, labels={key: labels[key] for key in LABELS if key in labels})
 
 

@@ -12,6 +12,9 @@ ID_KEYS = (
 )
 """Keys that name a row of a JSON list or a frame of an extended XYZ file, the most particular first."""
 
+STATED = ("band_gap", "band_gap_level", "band_gap_error", "is_gap_direct", "material_id")
+"""Keys of what a row says of its crystal that no model computes; they stay with the structure, as its properties."""
+
 
 def identifier(labels: Mapping[str, Any], otherwise: str) -> str:
     """The name that a row gives itself, by the first of `ID_KEYS` that is a text or a whole number.

@@ -31,6 +31,8 @@ Kind = Literal["vacancy", "antisite", "interstitial", "substitution", "dopant_in
 
 SAME_HOLE = 0.5
 """Å, within which two corners of Voronoi cells are one place for an atom."""
+_HALF_DUMBBELL = 0.45
+"""Of the shortest distance between atoms: where both atoms of a dumbbell begin."""
 _MARGIN = 9.0  # Å of crystal around the home cell, so that its Voronoi cells are whole
 OFF_SITE = 0.35
 """Of the shortest distance between atoms, beyond which an atom has left its lattice site: neighbours of a vacancy move
@@ -50,6 +52,7 @@ class Host:
         size: cells in it.
         length: Å, shortest distance between a defect and its image.
         orbits: of each atom of ``primitive``, the first that symmetry makes equal to it.
+        axes: [3, 3] directions of the conventional cell, of length 1.
     """
 
     primitive: Structure
@@ -57,6 +60,7 @@ class Host:
     size: int
     length: float
     orbits: NDArray[np.int64]
+    axes: Array
 
     @property
     def spacing(self) -> float:
@@ -83,7 +87,8 @@ class Defect:
     """A point defect before it relaxes.
 
     Attributes:
-        name: vacancy ``v_O``, dopant or antisite ``P_Si``, interstitial ``Si_i1``, complex ``v_Si+P_Si``.
+        name: vacancy ``v_O``, dopant or antisite ``P_Si``, interstitial ``Si_i1``, two atoms that share a site
+            ``Si2_Si``, complex ``v_Si+P_Si``.
         kind: of these.
         added: atoms by element that were added; negative for those taken out.
         density: such places per Å³.
@@ -91,6 +96,7 @@ class Defect:
         places: [n, 3] Å, where something was changed.
         n_empty: lattice sites without an atom.
         n_between: atoms that are on no lattice site.
+        turned: the same in other directions, from which it relaxes, too.
     """
 
     name: str
@@ -101,6 +107,7 @@ class Defect:
     places: Array
     n_empty: int = 0
     n_between: int = 0
+    turned: tuple[Structure, ...] = ()
 
 
 class _Change(NamedTuple):
@@ -131,7 +138,9 @@ def host_cell(structure: Structure, min_length: float, max_atoms: int) -> Host:
     cell: Any = primitive.lattice.matrix, primitive.frac_coords, primitive.atomic_numbers
     found = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
     assert found is not None, "a crystal has the symmetry P1 at least"
-    return Host(primitive, perfect, size, length, np.asarray(found.equivalent_atoms, dtype=np.int64))
+    rows = conventional.lattice.matrix
+    axes = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return Host(primitive, perfect, size, length, np.asarray(found.equivalent_atoms, dtype=np.int64), axes)
 
 
 def point_defects(
@@ -161,6 +170,8 @@ def point_defects(
         kind: Kind = "interstitial" if symbol in own else "dopant_interstitial"
         for hole, name in zip(holes, _numbered([f"{symbol}_i"] * len(holes)), strict=True):
             defects.append(_interstitial(host, name, kind, symbol, hole))
+    if "interstitial" in kinds:
+        defects += [_dumbbell(host, *site) for site in host.sites()]
     wanted = list(complexes)
     if "all" in wanted:
         singles = dict.fromkeys(_general(change) for change in changes if change.kind in kinds)
@@ -212,13 +223,15 @@ def interstitial_sites(primitive: Structure) -> list[Hole]:
 
 
 def starts(defect: Defect, count: int) -> list[Structure]:
-    """Supercells from which a defect relaxes: as it was made, and ``count`` - 1 whose symmetry is broken.
+    """Supercells from which a defect relaxes: as it was made, those of other directions, and others up to ``count``
+    whose symmetry is broken.
 
     The first two neighbours are pulled together and pushed apart in turn by 30 % of their distance, what was put in is
     moved by 0.3 Å, and all atoms around by random vectors that fade with the distance (the ways of I. Mosquera-Lois and
     S. R. Kavanagh, npj Comput. Mater. 9, 25 (2023)). They are always the same for one defect.
     """
-    return [defect.structure, *(_broken(defect, number) for number in range(1, count))]
+    made = [defect.structure, *defect.turned][:count]
+    return [*made, *(_broken(defect, number) for number in range(len(made), count))]
 
 
 def _broken(defect: Defect, number: int) -> Structure:
@@ -331,6 +344,32 @@ def _interstitial(host: Host, name: str, kind: Kind, symbol: str, hole: Hole) ->
     structure.append(symbol, place, coords_are_cartesian=True)
     density = hole.number / host.primitive.volume
     return Defect(name, kind, {symbol: 1}, density, structure, place[None], n_between=1)
+
+
+def _dumbbell(host: Host, site: int, symbol: str, label: str) -> Defect:
+    """Two atoms that share a lattice site: the ground state of an interstitial in most metals and in silicon. Along
+    [110], [001] and [111] of the conventional cell; its density is that of the sites.
+    """
+    atom = site * host.size
+    place, (first, second, third) = host.perfect.cart_coords[atom], host.axes
+    cells = []
+    for direction in (first + second, third, first + second + third):
+        half = _HALF_DUMBBELL * host.spacing * direction / np.linalg.norm(direction)
+        cell = host.perfect.copy()
+        cell.replace(atom, symbol, coords=place + half, coords_are_cartesian=True)
+        cell.append(symbol, place - half, coords_are_cartesian=True)
+        cells.append(cell)
+    return Defect(
+        f"{symbol}2_{label}",
+        "interstitial",
+        {symbol: 1},
+        host.density(site),
+        cells[0],
+        place[None],
+        n_empty=1,
+        n_between=2,
+        turned=tuple(cells[1:]),
+    )
 
 
 def _nearest_pair(host: Host, name: str, changes: Sequence[_Change]) -> Defect | None:

@@ -140,6 +140,7 @@ class ScatteringCalculation:
         self.phono3py.forces = np.array([np.asarray(f) - np.asarray(primitive_forces)[of_cell] for f in forces])
         self.phono3py.produce_fc3(fc_calculator="symfc", fc_calculator_options=f"cutoff = {self.cutoff}")
         self.phono3py.fc2 = self.phonons.phonopy.force_constants
+        self.phono3py.nac_params = self.phonons.phonopy.nac_params  # of the same primitive cell; None without
 
     def conductivity(
         self, mesh_length: float, temperatures_k: Sequence[float], *, direct: bool = False, isotopes: bool = True

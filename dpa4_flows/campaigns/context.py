@@ -18,7 +18,7 @@ from dpa4_flows.campaigns.funnel import NOT_READABLE, Funnel, limit_codes
 from dpa4_flows.campaigns.sections import RelaxSection, Section, part_of
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
 from dpa4_flows.compute.relaxed import Relaxed
-from dpa4_flows.documents.quantities import quantities
+from dpa4_flows.documents.quantities import STD, quantities
 from dpa4_flows.documents.reasons import Reason, voided
 from dpa4_flows.documents.schemas import Candidate, Document, RelaxationDocument, StageResult
 from dpa4_flows.makers.model_reference import as_model
@@ -263,8 +263,12 @@ class Scene:
                 if keeps:
                     continue
                 words = finding.sentences.get(name) or _sentence(declared[name].label, declared[name].unit)
+                error = getattr(finding.values, name + STD, None) if declared[name].spares_error else None
+                spared = error is not None and abs(size - limit) <= error
+                if spared:
+                    words += f", by less than its error of {error:.2g} {declared[name].unit}"
                 reason = funnel.completed(Reason(code=code, sentence=words.format(value=value, limit=limit, side=side)))
-                rejects = limits.otherwise == "reject"
+                rejects = limits.otherwise == "reject" and not spared
                 (rejecting if rejects else flagging).append(reason.model_copy(update={"decides": rejects}))
         if rejecting and status != "error":
             status = "failed"

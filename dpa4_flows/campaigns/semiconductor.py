@@ -1,12 +1,12 @@
 """Semiconductor campaigns: what is stable against everything, how it conducts heat, and on which wafer it grows.
 
-    sanity → duplicates → relax → relaxed duplicates → hull → at rest → phonons → modes → elastic → expansion → heat
-           → epitaxy (→ defects → finite temperature)
+    sanity → duplicates → relax → relaxed duplicates → hull → gap → at rest → phonons → modes → elastic → expansion
+           → heat → epitaxy (→ defects → finite temperature)
 
 and, where a file names it, the scattering of phonons, which costs most.
 
-A crystal with imaginary modes is followed down along them, and what it becomes goes on. There is no band gap among the
-stages: a model of energies has none.
+A crystal with imaginary modes is followed down along them, and what it becomes goes on. The band gap is that of a
+property model, of the candidate's file, or a guess: a model of energies has none.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.finite_temperature import MELTS
+from dpa4_flows.campaigns.applications import GENERAL, known_application, with_application
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.disorder import DISORDER
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL
 from dpa4_flows.campaigns.kind import CampaignKind
-from dpa4_flows.campaigns.measured import Measured, finding, section_of
+from dpa4_flows.campaigns.measured import Measured, finding, relaxed, section_of
 from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, at_rest
 from dpa4_flows.campaigns.sanity import SANITY, check
 from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section, part_of
@@ -36,6 +36,7 @@ from dpa4_flows.compute.plan import Crystal, Property
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.stability import ElasticPart, FollowedPart, PhononPart, StabilityPart
 from dpa4_flows.properties.alloy import NOTHING_TO_REPLACE, Alloy, AlloyDocument
+from dpa4_flows.properties.band_gap import BandGap, BandGapDocument
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
 from dpa4_flows.properties.finite_temperature import FiniteTemperature, FiniteTemperatureDocument
@@ -46,53 +47,18 @@ from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic, QuasiHarmonicDocument
 
 
-class Wanted(NamedTuple):
-    """What an application wants of one number: limits, which keep who is in, and its place in the score."""
-
-    stage: str
-    value: str
-    objective: Mapping[str, Any]
-    limits: Mapping[str, float] = MappingProxyType({})
-
-
-_MADE = Wanted("hull", "energy_above_hull", {"weight": 0.5, "goal": "min", "low": 0.0, "high": 0.1})
-_PRESETS: Mapping[str, tuple[Wanted, ...]] = {
-    "thermoelectric": (
-        # a figure of merit needs a lattice that conducts little: PbTe has 2 W/(m K), and above 20 no doping helps
-        Wanted("heat", "slack_w_mk", {"weight": 1.0, "goal": "min", "low": 0.5, "high": 20.0}, {"max": 20.0}),
-        _MADE,
-    ),
-    "heat spreader": (
-        # copper has 400 W/(m K); what is to replace it must come near, and expand as little as the chip
-        Wanted("heat", "slack_w_mk", {"weight": 1.0, "goal": "max", "low": 100.0, "high": 1000.0}, {"min": 100.0}),
-        Wanted("expansion", "expansion_300k", {"weight": 0.5, "goal": "min", "low": 0.0, "high": 20.0}),
-        _MADE,
-    ),
-}
-
-
 class SemiconductorSection(CampaignSection):
     """What is screened, for what, and without which elements."""
 
-    application: Literal["general", "thermoelectric", "heat spreader"] = Field(
-        "general", description="Sets limits and ranking where the file names none"
+    application: Annotated[str, AfterValidator(known_application)] = Field(
+        GENERAL, description="Sets limits and ranking where the file names none"
     )
     avoid: list[str] = Field(default_factory=list, description="Elements that no candidate may hold")
 
 
 def with_preset(data: dict[str, Any]) -> dict[str, Any]:
-    """The content of a campaign file with what its application says of its stages, where it says nothing itself."""
-    campaign = data.get("campaign", {})
-    stages = campaign.get("stages")
-    wanted = [
-        one for one in _PRESETS.get(str(campaign.get("application")), ()) if stages is None or one.stage in stages
-    ]
-    for one in wanted:
-        if one.limits:
-            data[one.stage] = {one.value: dict(one.limits), **data.get(one.stage, {})}
-    if wanted and "ranking" not in data:
-        data["ranking"] = {one.value: dict(one.objective) for one in wanted}
-    return data
+    """The content of a campaign file with the tables of its application."""
+    return with_application(data, SEMICONDUCTOR.funnel)
 
 
 def _avoided(case: Case) -> list[str]:
@@ -103,6 +69,44 @@ def _avoided(case: Case) -> list[str]:
 
 
 SEMICONDUCTOR_SANITY = dataclasses.replace(SANITY, judge=lambda case: check(case, _avoided))
+
+# ---- the gap, which costs nothing
+
+
+def with_statements(case: Case) -> Crystal:
+    """The relaxed crystal of a candidate with what its file states of it."""
+    crystal = relaxed(case)
+    crystal.structure.properties = dict(case.structure.properties)
+    return crystal
+
+
+def judge_gap(case: Case) -> Finding:
+    """A gap that is not known breaks no limit; where there is one, that is told."""
+    document = case.found
+    assert isinstance(document, BandGapDocument)
+    reasons = list(document.doubts)
+    if document.band_gap is None and "band_gap" in case.scene.run.campaign.limits(case.scene.stage):
+        words = "its band gap is not known: no property model, none in its file, and no guess from its composition"
+        reasons.append(Reason(code="gap_unknown", sentence=words))
+    return finding(case, reasons)
+
+
+GAP = Stage(
+    name="gap",
+    title="Band gap",
+    judge=judge_gap,
+    quantities=BandGapDocument,
+    reasons={
+        "gap_unknown": ReasonKind("gap unknown", "nothing says what its band gap is: limits on it were not applied"),
+        "gap_not_computed": ReasonKind("gap not computed", "the property model could not compute it"),
+        "gap_not_usable": ReasonKind("gap not usable", "its file states a gap without level of theory or error"),
+        "gap_as_stated": ReasonKind(
+            "gap as stated", "nothing is known of measured gaps beside those of its level of theory"
+        ),
+    },
+    needs=("relax",),
+    computes=Measured(BandGap(), of="band gaps", crystal=with_statements, adds=False),
+)
 
 # ---- at rest, and down along imaginary modes
 
@@ -121,7 +125,7 @@ _TABLES: Mapping[str, type[Section]] = {
     "elastic": section_of(Elastic(), without=("model",)),
     "expansion": section_of(QuasiHarmonic(), without=("model",)),
     "heat": section_of(HeatConductivity(), without=("model", "elastic", "quasi_harmonic", "method", "scattering")),
-    "scattering": section_of(PhononScattering(), without=("model",)),
+    "scattering": section_of(PhononScattering(), without=("model", "field_response")),
     "epitaxy": section_of(Epitaxy(), without=("model", "elastic", "relaxation")),
     "alloy": section_of(Alloy(), without=("model",)),
 }
@@ -306,6 +310,10 @@ SCATTERING = Stage(
         "mesh_unsettled": ReasonKind("mesh unsettled", "more wave vectors would change the conductivity by over 10 %"),
         "phonons_undecided": ReasonKind("phonons undecided", "the calculation cannot tell whether a mode is imaginary"),
         "not_at_rest": _ANHARMONIC["not_at_rest"],
+        "no_splitting": ReasonKind("no LO-TO", "polar modes lack the splitting that fields make of them"),
+        "soft_mode": ReasonKind(
+            "soft mode", "an optical mode is soft: the order of conductivities holds, not the size"
+        ),
     },
     needs=("at_rest", "modes"),
     computes=FromTables(
@@ -316,7 +324,12 @@ EPITAXY = Stage(
     name="epitaxy",
     title="Wafers",
     quantities=EpitaxyDocument,
-    reasons={"no_elastic_tensor": ReasonKind("no strain energy", "the film has no elastic tensor")},
+    reasons={
+        "no_elastic_tensor": ReasonKind("no strain energy", "the film has no elastic tensor"),
+        "no_interface": ReasonKind("no interface energy", "the interface was not computed"),
+        "interface_not_at_rest": ReasonKind("interface not at rest", "its energy is an upper bound"),
+        "interface_across_seam": ReasonKind("+U seam", "film and wafer together are on another level of theory"),
+    },
     needs=("at_rest", "modes"),
     computes=FromTables(
         Epitaxy(), of="films on wafers", crystal=followed, made=_epitaxy, names=("epitaxy", "elastic"), adds=False
@@ -370,6 +383,7 @@ SEMICONDUCTOR = CampaignKind(
         RELAX,
         RELAXED_DUPLICATES,
         dataclasses.replace(HULL, criteria={"energy_above_hull": Limits(max=0.1)}),
+        GAP,
         AT_REST,
         PHONONS,
         MODES,
@@ -380,7 +394,6 @@ SEMICONDUCTOR = CampaignKind(
     ),
     further=(SCATTERING, DEFECTS, FINITE_TEMPERATURE, ALLOY),
     front=(DISORDER,),
-    ranking={"energy_above_hull": {}, "strain_percent": {"weight": 0.5}},
     section=SemiconductorSection,
     upgrade=with_preset,
 )

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from dpa4_core.data.structures import StructureError
 from dpa4_core.errors import DPA4Error, words_of
 from dpa4_core.predict import Prediction
+from dpa4_core.properties import InPlaceOfEnergy
 from dpa4_core.relax import Request as Calculation
 from dpa4_core.relax import Result
 from dpa4_core.verdicts import ErrorCode
@@ -328,6 +329,8 @@ class _Loop:
         return replace(plan.ask.crystal, model=plan.model, info=plan.model.info())
 
     def _generator(self, plan: _Running) -> Plan[Any]:
+        if not plan.ask.property.takes_heads and plan.model.head() is not None:
+            plan.model.load()  # which says that it is no potential
         return plan.ask.property.plan(self._crystal(plan))
 
     def _want(self, plan: _Running, requests: Mapping[str, Request]) -> None:
@@ -405,7 +408,8 @@ class _Loop:
 
     def _batch(self, model: ModelRef) -> SafeFlight:
         if model not in self._flights:
-            self._flights[model] = SafeFlight(model.load(), self._max_atoms)
+            head = model.head()
+            self._flights[model] = SafeFlight(model.load() if head is None else InPlaceOfEnergy(head), self._max_atoms)
         return self._flights[model]
 
     def _arrived(self, name: str, result: Result) -> None:

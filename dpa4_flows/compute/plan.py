@@ -107,6 +107,7 @@ class Property(MSONable, ABC, Generic[D]):
         keeps_failures: whether a document with an error is stored and found again; else the next run tries again.
         anew: whether documents are made anew each time, since what they rest on may change.
         starts_from_rest: whether it is one of relaxed crystals, which whoever asks for it has to relax first.
+        takes_heads: whether its model may be a property model, whose value is the energy of a `Static`.
         takes_disorder: whether crystals whose sites are shared are what it is about; they are an error for others.
         figures: ``package.module:function`` of documents by the name of their structure, gives the blocks of a page.
         caveats: what to know before its numbers are quoted, one sentence each.
@@ -117,6 +118,7 @@ class Property(MSONable, ABC, Generic[D]):
     keeps_failures: ClassVar[bool] = False
     anew: ClassVar[bool] = False
     starts_from_rest: ClassVar[bool] = False
+    takes_heads: ClassVar[bool] = False
     takes_disorder: ClassVar[bool] = False
     figures: ClassVar[str] = ""
     caveats: ClassVar[tuple[str, ...]] = ()

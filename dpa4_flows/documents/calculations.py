@@ -11,6 +11,7 @@ import numpy as np
 from pymatgen.core import Molecule, Structure
 
 from dpa4_core.data.deviates import random_displacements
+from dpa4_core.data.identifiers import STATED
 from dpa4_core.data.structures import StructureError, System, to_system
 from dpa4_core.digests import digest
 from dpa4_core.model.info import ModelInfo
@@ -32,7 +33,8 @@ _DECIMALS = 8  # Å; a change of 1e-8 Å is no other structure
 
 
 def plain_structure(structure: Structure | Molecule) -> Structure | Molecule:
-    """Copy with nothing but what decides a calculation: lattice, species, coordinates, charge, what is fixed, masses.
+    """Copy with nothing but what decides a calculation: lattice, species, coordinates, charge, what is fixed, masses;
+    and what its file states that none computes (`STATED`).
 
     Files bring virials, forces and labels of other codes, as arrays that no JSON document can hold.
     """
@@ -57,6 +59,7 @@ def plain_structure(structure: Structure | Molecule) -> Structure | Molecule:
         structure.frac_coords,
         charge=structure._charge,
         site_properties=properties,
+        properties={key: structure.properties[key] for key in STATED if key in structure.properties},
     )
 
 

@@ -36,6 +36,7 @@ class Quantity:
             that a score does not depend on who else is in the campaign.
         within: whether a value keeps an upper limit: a function of both.
         voided_by: codes of the reasons that make the value meaningless.
+        spares_error: whether a value beyond a limit by less than its standard deviation (`STD`) is only flagged.
         too_low, too_high: codes of the reasons for a value beyond its limits; by default ``NAME_too_low``, ...
         detail: stands in the history of a candidate and in the CSV file, and would make the ranking too wide.
         priority: place among the columns, the smallest first.
@@ -51,6 +52,7 @@ class Quantity:
     scale: tuple[float, float] | None = None
     within: Callable[[float, float], bool] = le
     voided_by: tuple[str, ...] = ()
+    spares_error: bool = False
     too_low: str = ""
     too_high: str = ""
     detail: bool = False

@@ -22,6 +22,7 @@ MAKERS = {
     "BatchQuasiHarmonicMaker": ("quasi_harmonic", "DPA4 thermal expansion"),
     "BatchHeatConductivityMaker": ("heat_conductivity", "DPA4 heat conductivity"),
     "BatchEpitaxyMaker": ("epitaxy", "DPA4 epitaxy"),
+    "BatchBandGapMaker": ("band_gap", "DPA4 band gap"),
     "BatchEquationOfStateMaker": ("equation_of_state", "DPA4 equation of state"),
     "BatchFollowModesMaker": ("follow_modes", "DPA4 imaginary modes"),
     "BatchSurfaceMaker": ("surface", "DPA4 surfaces"),

@@ -13,6 +13,7 @@ from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.alloy import Alloy, AlloyDocument
+from dpa4_flows.properties.band_gap import BandGap, BandGapDocument
 from dpa4_flows.properties.conversion import Conversion, ConversionDocument
 from dpa4_flows.properties.defects import Defects
 from dpa4_flows.properties.diffusivity import Diffusivity
@@ -86,10 +87,17 @@ class BatchHeatConductivityMaker(PropertyMaker[HeatConductivityDocument]):
 
 @dataclass
 class BatchEpitaxyMaker(PropertyMaker[EpitaxyDocument]):
-    """Wafers that a relaxed crystal fits on, by the lattices alone: bonds and steps between them are not computed. Fields of `PropertyMaker`, settings of `Epitaxy`."""
+    """Wafers that a relaxed crystal fits on by the lattices; for some, what the bonds across the interface cost. Fields of `PropertyMaker`, settings of `Epitaxy`."""
 
     property: Epitaxy = ...
     name: str = "DPA4 epitaxy"
+
+@dataclass
+class BatchBandGapMaker(PropertyMaker[BandGapDocument]):
+    """Band gap of a crystal as it is, by a property model in place of the potential, as its file states it, or guessed. Fields of `PropertyMaker`, settings of `BandGap`."""
+
+    property: BandGap = ...
+    name: str = "DPA4 band gap"
 
 @dataclass
 class BatchEquationOfStateMaker(PropertyMaker[EquationOfStateDocument]):

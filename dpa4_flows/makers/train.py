@@ -18,8 +18,6 @@ from jobflow import CURRENT_JOB, Flow, Maker, OutputReference, job
 from dpa4_core.data.frames import LabelKeys
 from dpa4_core.errors import DPA4Error
 from dpa4_core.evaluate import Metrics, evaluate
-from dpa4_core.model.property import read_property_model
-from dpa4_core.properties import is_property_model, load_property
 from dpa4_core.strict import build
 from dpa4_core.train.config import TrainConfig
 from dpa4_flows.documents.provenance import provenance
@@ -254,13 +252,9 @@ class EvaluateMaker(Maker):
         files = [data] if isinstance(data, str) else list(data)
         model = self.model
         potential: Any
-        if is_property_model(model.name):
-            potential = load_property(model.name, device=model.device, dtype=model.dtype)
-            info = potential.info
-            model = replace(model, sha256=info.sha256)
-        else:
-            potential, model = model.load(), model.resolve()
-            info = model.info()
+        potential = model.head() or model.load()
+        model = model.resolve()
+        info = model.info()
         budget = self.max_atoms_per_batch
         metrics = evaluate(files, potential, keys=LabelKeys(**self.keys), max_atoms_per_batch=budget)
         settings = {"dtype": self.model.dtype, "keys": self.keys}
@@ -322,12 +316,8 @@ def _document(
 ) -> TrainingDocument:
     run = read_run(folder)
     model_file = run.folder / MODEL_FILE
-    if config.property is None:
-        model = ModelRef(str(model_file), dtype=config.run.dtype).resolve()
-        info = model.info()
-    else:
-        info = read_property_model(model_file)[1]
-        model = ModelRef(str(model_file), sha256=info.sha256, dtype=config.run.dtype)
+    model = ModelRef(str(model_file), dtype=config.run.dtype).resolve()
+    info = model.info()
     data = run.start["data"]
     best = run.best or {}
     parts = {name: measured.get(name) for name in ("validation", "train")}

@@ -153,7 +153,8 @@ class DefectCells(DefectSettings[DefectCellsDocument]):
         for defect in asked:
             wanted[f"unrelaxed {defect.name}"] = Static(defect.structure)
             for i, start in enumerate(starts(defect, self.n_starts)):
-                wanted[f"{defect.name} {i}"] = Relax(start if i else rattled(start, RATTLE), self.options())
+                off = rattled(start, RATTLE) if i <= len(defect.turned) else start  # others are off symmetry
+                wanted[f"{defect.name} {i}"] = Relax(off, self.options())
         answers = yield wanted
         had_room(answers.values())
         perfect: Prediction = checked(answers["perfect"], "the perfect supercell")
@@ -414,7 +415,7 @@ def _fill(
     if change := rearrangement(host, defect, best.structure):
         row.reasons.append(Reason(code="rearranged", sentence=f"its atoms rearranged: {change}"))
     gained = row.starts[0]
-    if gained is None or gained > _LED_ELSEWHERE:
+    if not defect.turned and (gained is None or gained > _LED_ELSEWHERE):
         words = "failed" if gained is None else f"ended {gained:.2f} eV higher"
         words = f"the start that kept its symmetry {words}: breaking it led to another defect"
         row.reasons.append(Reason(code="led_elsewhere", sentence=words))

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
+from pymatgen.core import Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
+from dpa4_core.relax import Relax, RelaxOptions, Static
 from dpa4_core.strict import meant
 from dpa4_flows.analysis.epitaxy import Wafer, matches, wafers
-from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
+from dpa4_flows.analysis.frames import SEAM, seam_problem
+from dpa4_flows.analysis.interfaces import InterfaceCell, interface_cell, interface_energy
+from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property, Request, Steps
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.calculations import RATTLE, rattled
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.elastic import Elastic
-from dpa4_flows.properties.part import whole_crystal
+from dpa4_flows.properties.part import had_room, whole_crystal
+
+_STEPS = 300  # of the optimiser, for films and interfaces
 
 
 class EpitaxyMatch(Document):
@@ -30,6 +38,8 @@ class EpitaxyMatch(Document):
     area_a2: float = Field(description="Of the common superlattice, Å²")
     strain_percent: float = Field(description="Of the film, von Mises, %")
     elastic_energy_mev: float | None = Field(None, description="Of the strained film, meV/atom")
+    interface_energy: float | None = Field(None, description="Mean of both faces, J/m²; null if not asked for")
+    interface_atoms: int | None = Field(None, description="Atoms of its cell")
 
 
 class EpitaxyDocument(AnswerDocument):
@@ -55,6 +65,18 @@ class EpitaxyDocument(AnswerDocument):
     elastic_energy_mev: Annotated[float | None, Quantity("Strain energy", "meV/atom", 1, "of the film")] = Field(
         None, description="Of the strained film, meV/atom"
     )
+    interface_energy: Annotated[
+        float | None,
+        Quantity(
+            "Interface energy",
+            "J/m²",
+            2,
+            "coherent, unreconstructed, mean of both faces of the film, against strained film and wafer in bulk",
+            goal="min",
+            scale=(0.0, 4.0),
+        ),
+    ] = Field(None, description="Of the film on that wafer, J/m²; null if not asked for, or not computed")
+    interface_atoms: int | None = Field(None, description="Atoms of the cell of the interface")
     matches: list[EpitaxyMatch] = Field(default_factory=list, description="All pairs of planes, least strained first")
     n_matches: int = Field(0, description="Pairs of planes that fit within the largest area")
     left_out: dict[str, str] = Field(default_factory=dict, description="Wafers without a relaxed structure, and why")
@@ -64,12 +86,17 @@ class EpitaxyDocument(AnswerDocument):
 
 @dataclass(frozen=True)
 class Epitaxy(Property[EpitaxyDocument]):
-    """Wafers that a relaxed crystal fits on, by the lattices alone: bonds and steps between them are not computed.
+    """Wafers that a relaxed crystal fits on by the lattices; for some, what the bonds across the interface cost.
 
     Attributes:
         substrates: names of wafers; all that come with the program if there are none.
         max_index: largest Miller index of the planes of the film.
         max_area: Å², of the common superlattice.
+        interfaces: how many wafers, the least strained first, get a coherent interface: its cell is relaxed, too.
+        interface_atoms: a cell that needs more has no energy, and that is said.
+        interface_thickness: of film and wafer each, Å, at least.
+        interface_places: of the film along each axis of the surface cell of the wafer; the lowest counts.
+        interface_fmax: eV/Å, to which an interface relaxes in the plane of the wafer.
         elastic: settings of the elastic tensor of the film.
         relaxation: of the wafers.
     """
@@ -81,14 +108,26 @@ class Epitaxy(Property[EpitaxyDocument]):
     substrates: tuple[str, ...] = ()
     max_index: int = 1
     max_area: float = 200.0
+    interfaces: int = 0
+    interface_atoms: int = 200
+    interface_thickness: float = 8.0
+    interface_places: int = 2
+    interface_fmax: float = 0.05
     elastic: Elastic = field(default_factory=Elastic)
     relaxation: Relaxed = AT_REST
 
     def check(self) -> None:
         self.elastic.check()
+        self._options()
+        if self.interfaces < 0 or min(self.interface_atoms, self.interface_places) < 1:
+            raise DPA4Error("interfaces must be 0 or more, interface_atoms and interface_places 1 or more")
         for name in self.substrates:
             if name not in wafers():
                 raise DPA4Error(f"there is no wafer {name!r}; {meant(name, wafers())}")
+
+    def _options(self) -> RelaxOptions:
+        """Of strained films and interfaces: the plane is that of the wafer, the height is free."""
+        return RelaxOptions(fmax=self.interface_fmax, max_steps=_STEPS, cell=(0, 0, 1, 0, 0, 0), check_minimum=False)
 
     def plan(self, crystal: Crystal) -> Plan[EpitaxyDocument]:
         self.check()
@@ -130,6 +169,7 @@ class Epitaxy(Property[EpitaxyDocument]):
         ]
         formula = film.composition.reduced_formula
         others = [row for row in rows if wafers()[row.substrate].structure.composition.reduced_formula != formula]
+        settled = yield from self._interfaces(crystal, film, relaxed, others, doubts)
         best = others[0].model_dump() if others else {}
         return EpitaxyDocument(
             formula=formula,
@@ -137,7 +177,81 @@ class Epitaxy(Property[EpitaxyDocument]):
             matches=rows,
             n_matches=len(rows),
             left_out=left_out,
-            converged=all(found[name].converged for name in names if name not in left_out) and tensor.converged,
+            converged=settled
+            and all(found[name].converged for name in names if name not in left_out)
+            and tensor.converged,
             doubts=doubts,
             provenance=self.origin(crystal),
         )
+
+    def _interfaces(
+        self,
+        crystal: Crystal,
+        film: Structure,
+        relaxed: Sequence[Wafer],
+        rows: Sequence[EpitaxyMatch],
+        doubts: list[Reason],
+    ) -> Steps[bool]:
+        """Fill in the energies of the interfaces of the first rows, each of another wafer; whether all came to rest."""
+        first = {row.substrate: row for row in reversed(rows)}
+        wanted = [row for row in rows if first[row.substrate] is row][: self.interfaces]
+        crystals = {wafer.name: wafer.structure for wafer in relaxed}
+        cells: dict[str, tuple[EpitaxyMatch, InterfaceCell]] = {}
+        for row in wanted:
+            wafer, what = crystals[row.substrate], f"({row.film_plane}) on {row.substrate} ({row.substrate_plane})"
+            why = _across_seam(film, wafer, crystal.info.level_of_theory)
+            if why is not None:
+                doubts.append(Reason(code="interface_across_seam", sentence=f"no interface energy of {what}: {why}"))
+                continue
+            try:
+                cell = interface_cell(
+                    film,
+                    row.film_plane,
+                    wafer,
+                    row.substrate_plane,
+                    strain=row.strain_percent / 100,
+                    max_area=self.max_area,
+                    min_thickness=self.interface_thickness,
+                    max_atoms=self.interface_atoms,
+                    n_places=self.interface_places,
+                )
+            except ValueError as error:
+                doubts.append(Reason(code="no_interface", sentence=f"no interface energy of {what}: {error}"))
+                continue
+            cells[what] = row, cell
+        requests: dict[str, Request] = {}
+        for what, (_, cell) in cells.items():
+            requests[f"film {what}"] = Relax(cell.film, self._options())
+            requests[f"wafer {what}"] = Static(cell.substrate)
+            for i, joined in enumerate(cell.joined):
+                requests[f"{i} {what}"] = Relax(rattled(joined, RATTLE), self._options())
+        if not requests:
+            return True
+        answers = yield requests
+        settled = True
+        for what, (row, cell) in cells.items():
+            parts = answers[f"film {what}"], answers[f"wafer {what}"]
+            ends = [answers[f"{i} {what}"] for i in range(len(cell.joined))]
+            had_room([*parts, *ends])
+            good = [end for end in ends if end.error is None]
+            if broken := [one.error for one in (*parts, *(ends if not good else ())) if one.error is not None]:
+                doubts.append(Reason(code="no_interface", sentence=f"no interface energy of {what}: {broken[0]}"))
+                continue
+            best = min(good, key=lambda end: end.energy)
+            row.interface_energy = interface_energy(best.energy, parts[0].energy, parts[1].energy, cell)
+            row.interface_atoms = cell.n_atoms
+            if not (best.converged and parts[0].converged):
+                settled = False
+                words = f"the interface of {what} did not reach fmax: its energy is an upper bound"
+                doubts.append(Reason(code="interface_not_at_rest", sentence=words))
+        return settled
+
+
+def _across_seam(film: Structure, wafer: Structure, level_of_theory: str) -> str | None:
+    """Why a cell of both is on another level of theory than they are, if it is."""
+    both = (film.composition, wafer.composition)
+    for one, other in (both, both[::-1]):
+        problem = seam_problem(one, other.get_el_amt_dict(), level_of_theory)
+        if problem is not None and problem[0] == SEAM:
+            return f"it {problem[1]}"
+    return None

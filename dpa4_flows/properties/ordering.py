@@ -120,7 +120,8 @@ class Ordering(Property[OrderingDocument]):
         n_candidates: cells of lowest electrostatic energy that the search begins with; random ones without charges.
         replicas: searches side by side, from the lowest of these.
         temperatures_k: of the swaps one after the other, K, for the energy of the whole cell.
-        steps: swaps of each replica at each temperature.
+        steps: swaps of each replica at each temperature, at most.
+        patience: swaps of each replica without a lower cell after which a temperature ends.
         relax_steps: optimiser steps of each cell in the search. As it is, with 0, a cell with the bond lengths of the
             parent ranks badly: ions move by more than orders differ.
         n_relaxed: lowest cells that are relaxed in the end.
@@ -138,12 +139,13 @@ class Ordering(Property[OrderingDocument]):
     content: float = 1.0
     max_atoms: int = 48
     n_cells: int = 0
-    n_candidates: int = 20
+    n_candidates: int = 12
     replicas: int = 4
-    temperatures_k: tuple[float, ...] = (4000.0, 2000.0, 1000.0, 500.0)
-    steps: int = 4
+    temperatures_k: tuple[float, ...] = (2000.0, 500.0)
+    steps: int = 6
+    patience: int = 2
     relax_steps: int = 8
-    n_relaxed: int = 5
+    n_relaxed: int = 4
     fmax: float = 0.02
     max_steps: int = 500
     seed: int = 0
@@ -153,7 +155,7 @@ class Ordering(Property[OrderingDocument]):
             raise DPA4Error(f"content is the share of the ion that stays, from 0 to 1, not {self.content:g}")
         if self.content < 1 and not self.ion:
             raise DPA4Error(f"content = {self.content:g} of what? Name the element in ion")
-        for name in ("max_atoms", "n_candidates", "replicas", "n_relaxed"):
+        for name in ("max_atoms", "n_candidates", "replicas", "n_relaxed", "patience"):
             if getattr(self, name) < 1:
                 raise DPA4Error(f"{name} must be 1 or more, not {getattr(self, name)}")
         for name in ("n_cells", "steps", "relax_steps"):
@@ -207,9 +209,8 @@ class Ordering(Property[OrderingDocument]):
         lowest = search.lowest()[: self.n_relaxed]
         if not lowest:
             raise PlanError(f"no ordered cell could be computed: {next(iter(search.errors.values()))}", "not_computed")
-        answers = yield {
-            str(i): Relax(_pushed(cell, search.arrangements[name]), self._options()) for i, name in enumerate(lowest)
-        }
+        begins = [search.ends.get(name) or _pushed(cell, search.arrangements[name]) for name in lowest]
+        answers = yield {str(i): Relax(begin, self._options()) for i, begin in enumerate(begins)}
         ends = {name: answers[str(i)] for i, name in enumerate(lowest)}
         had_room(ends.values())
         if all(end.error is not None for end in ends.values()):
@@ -257,9 +258,11 @@ class Ordering(Property[OrderingDocument]):
         states += [states[i % len(states)] for i in range(self.replicas - len(states))]
         n_swaps = 0
         for temperature in self.temperatures_k:
+            quiet = 0
             for _ in range(self.steps):
                 if len(search.energies) == n_distinct:
                     return n_swaps
+                lowest = min(search.energies.values())
                 proposed = [search.cell.swapped(state, random) for state in states]
                 yield from search.computed(proposed)
                 for i, after in enumerate(proposed):
@@ -267,6 +270,9 @@ class Ordering(Property[OrderingDocument]):
                     change = search.energy(after) - search.energy(states[i])
                     if change <= 0 or random.random() < math.exp(-change / (_BOLTZMANN * temperature)):
                         states[i] = after
+                quiet = 0 if min(search.energies.values()) < lowest else quiet + 1
+                if quiet == self.patience:
+                    break
         return n_swaps
 
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
@@ -275,13 +281,16 @@ class Ordering(Property[OrderingDocument]):
 
 @dataclass
 class _Search:
-    """Energies of the distinct arrangements tried so far, eV per cell, in their order; one that failed has infinity."""
+    """Energies of the distinct arrangements tried so far, eV per cell, in their order; one that failed has infinity.
+    ``ends`` has the cells that were relaxed for it, from which a relaxation goes on.
+    """
 
     cell: DisorderedCell
     request: Any
     energies: dict[bytes, float] = field(default_factory=dict)
     arrangements: dict[bytes, Arrangement] = field(default_factory=dict)
     errors: dict[bytes, str] = field(default_factory=dict)
+    ends: dict[bytes, Structure] = field(default_factory=dict)
 
     def computed(self, arrangements: Sequence[Arrangement]) -> Steps[None]:
         """Ask for those that are new."""
@@ -296,6 +305,8 @@ class _Search:
             self.energies[name] = math.inf if answer.error is not None else float(answer.energy)
             if answer.error is not None:
                 self.errors[name] = answer.error
+            elif isinstance(answer, RelaxResult):
+                self.ends[name] = answer.structure
 
     def energy(self, arrangement: Arrangement) -> float:
         return self.energies[self.cell.name(arrangement)]

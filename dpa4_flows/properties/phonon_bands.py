@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from dpa4_core.strict import build, read_toml
-from dpa4_flows.analysis.force_constants import DISPLACEMENT, PhononCalculation
+from dpa4_flows.analysis.force_constants import DISPLACEMENT
 from dpa4_flows.analysis.phonon_spectrum import band_lines, density_of_states, sound_velocities
 from dpa4_flows.analysis.phonons import IMAGINARY_THZ, NOISE_THZ
-from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError, Property
+from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
-from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.field_response import PolarProperty
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.properties.phonons import LOOSE_FMAX, not_at_rest, requests, set_forces, supercells
 
@@ -66,49 +62,8 @@ class PhononBandsDocument(AnswerDocument):
     doubts: list[Reason] = Field(default_factory=list)
 
 
-Tensor = float | tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
-
-
 @dataclass(frozen=True)
-class FieldResponse:
-    """How the electrons of a crystal answer to a field, which no model of energies knows; a TOML file.
-
-        dielectric = 2.4
-        born = { Na = 1.1, Cl = -1.1 }
-
-    A tensor in place of a number is a list of three rows in the axes of the crystal's file. One charge stands for all
-    atoms of an element.
-
-    Attributes:
-        dielectric: constant of the electrons alone.
-        born: Born effective charge of each element, e.
-    """
-
-    dielectric: Tensor
-    born: dict[str, Tensor]
-
-    @classmethod
-    def read(cls, path: Path) -> FieldResponse:
-        """Raises:
-        DPA4Error: the file is none of these.
-        """
-        return build(cls, read_toml(path, "file of Born charges"), str(path))
-
-    def put_into(self, calculation: PhononCalculation) -> None:
-        """Raises:
-        ValueError: an element of the crystal has no charge.
-        """
-        calculation.set_field_response(
-            {element: _matrix(value) for element, value in self.born.items()}, _matrix(self.dielectric)
-        )
-
-
-def _matrix(value: Tensor) -> NDArray[np.float64]:
-    return np.eye(3) * value if isinstance(value, float) else np.array(value)
-
-
-@dataclass(frozen=True)
-class PhononBands(Property[PhononBandsDocument]):
+class PhononBands(PolarProperty[PhononBandsDocument]):
     """Bands, density of states and what follows from them, of a relaxed crystal (phonopy, seekpath).
 
     Its displaced supercells are those of `Phonons` with the same settings, and are computed once for both.
@@ -118,8 +73,7 @@ class PhononBands(Property[PhononBandsDocument]):
         displacement: Å, of one atom.
         mesh_length: Å; the density of states has about ``mesh_length`` / (lattice constant) wave vectors along an axis.
         temperatures_k: K, of the thermal displacements.
-        field_response: TOML file with Born charges and dielectric constant, for the splitting of polar modes; see
-            `FieldResponse`.
+        field_response: TOML file with Born charges and dielectric constants, for the splitting of polar modes (LO-TO).
         max_supercell_atoms: a crystal that needs a larger supercell has an error instead.
     """
 
@@ -137,27 +91,14 @@ class PhononBands(Property[PhononBandsDocument]):
 
     def check(self) -> None:
         require_extra("phonons", "a calculation of phonons")
-        self._response()
-
-    def settings(self, model: ModelRef) -> dict[str, Any]:
-        """With what the file says in place of its name."""
-        response = self._response()
-        return super().settings(model) | {"field_response": None if response is None else asdict(response)}
-
-    def _response(self) -> FieldResponse | None:
-        return None if self.field_response is None else FieldResponse.read(Path(self.field_response))
+        _ = self.responses
 
     def plan(self, crystal: Crystal) -> Plan[PhononBandsDocument]:
         self.check()
         calculation = supercells(whole_crystal(crystal), self.min_length, self.displacement, self.max_supercell_atoms)
         found = yield requests(calculation)
         rest = set_forces(calculation, list(found.values()))
-        response = self._response()
-        if response is not None:
-            try:
-                response.put_into(calculation)
-            except ValueError as error:
-                raise PlanError(f"{self.field_response}: {error}", "no_charge") from error
+        split = self.responses.put_into(calculation)
         lines = band_lines(calculation)
         states = density_of_states(calculation, self.mesh_length, self.temperatures_k)
         sound = sound_velocities(calculation)
@@ -189,7 +130,7 @@ class PhononBands(Property[PhononBandsDocument]):
                 )
                 for i, temperature in enumerate(self.temperatures_k)
             ],
-            polar_splitting=response is not None,
+            polar_splitting=split,
             converged=rest <= LOOSE_FMAX,
             doubts=_doubts(lowest, rest),
             provenance=self.origin(crystal),

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
+from pymatgen.core import Structure
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import Static
 from dpa4_flows.analysis.force_constants import DISPLACEMENT, PhononCalculation
 from dpa4_flows.analysis.lattice_conductivity import ROOM_K
+from dpa4_flows.analysis.oxidation import guess_oxidation_states
 from dpa4_flows.analysis.phonon_scattering import LatticeConductivity, ScatteringCalculation, scattering_cutoff
-from dpa4_flows.analysis.phonons import dynamical_stability
-from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError, Property
+from dpa4_flows.analysis.phonons import DynamicalStability, dynamical_stability
+from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
+from dpa4_flows.properties.field_response import PolarProperty
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.properties.phonons import LOOSE_FMAX, forces_of, not_at_rest, requests, set_forces, supercells
 
@@ -27,6 +31,8 @@ TEMPERATURES = (200.0, 300.0, 400.0, 500.0, 600.0, 800.0)
 COARSE = 0.75
 """Of the mesh, for a second one that tells how far from its limit the first is."""
 UNSETTLED_PERCENT = 10.0
+SOFT = 0.25
+"""Of the highest frequency: optical modes at Γ below it are soft. Rock salt has 0.6, GaAs 0.95, PbTe 0.19."""
 _AXES = ("xx", "yy", "zz")
 
 Solution = Literal["rta", "direct"]
@@ -78,7 +84,7 @@ class PhononScatteringDocument(AnswerDocument):
 
 
 @dataclass(frozen=True)
-class PhononScattering(Property[PhononScatteringDocument]):
+class PhononScattering(PolarProperty[PhononScatteringDocument]):
     """Lattice conductivity of a relaxed crystal by three-phonon scattering (phono3py; ``pip install
     'dpa4-flows[kappa]'``).
 
@@ -95,6 +101,7 @@ class PhononScattering(Property[PhononScatteringDocument]):
         excess: equations for each third-order force constant, about.
         mesh_length: Å; there are about ``mesh_length`` / (lattice constant) wave vectors along each axis.
         isotopes: natural abundances scatter too.
+        field_response: TOML file with Born charges and dielectric constants, for the splitting of polar modes (LO-TO).
         max_supercell_atoms: a crystal that needs a larger supercell has an error instead.
     """
 
@@ -104,7 +111,7 @@ class PhononScattering(Property[PhononScatteringDocument]):
     figures: ClassVar[str] = "dpa4_flows.report.figures_phonons:scattering"
     caveats: ClassVar[tuple[str, ...]] = (
         "Conductivities are those of a perfect lattice with three-phonon scattering: no fourth order, no grain "
-        "boundaries, defects, electrons or macroscopic fields.",
+        "boundaries, defects or electrons.",
     )
 
     solution: Solution = "rta"
@@ -116,12 +123,14 @@ class PhononScattering(Property[PhononScatteringDocument]):
     excess: float = 8.0
     mesh_length: float = 48.0
     isotopes: bool = True
+    field_response: str | None = None
     max_supercell_atoms: int = field(default=1000, metadata=NO_NUMBER)
 
     def check(self) -> None:
         require_extra("kappa", "the scattering of phonons")
         if min(self.temperatures_k, default=0.0) <= 0:
             raise DPA4Error("temperatures_k must be temperatures above 0 K")
+        _ = self.responses
         if self.excess < 2:
             raise DPA4Error(f"excess must be 2 or more, not {self.excess:g}: forces have to decide the force constants")
 
@@ -158,6 +167,7 @@ class PhononScattering(Property[PhononScatteringDocument]):
         phonons = self._second(crystal)
         found = yield requests(phonons)
         rest = set_forces(phonons, list(found.values()))
+        split = self.responses.put_into(phonons)
         verdict = dynamical_stability(phonons.mesh(self.mesh_length), phonons.commensurate(), phonons.near_gamma)
         if verdict.verdict == "unstable":
             raise PlanError(f"{verdict.reason}, so that there are no phonons to scatter", "imaginary_modes")
@@ -176,6 +186,7 @@ class PhononScattering(Property[PhononScatteringDocument]):
             doubts.append(Reason(code="mesh_unsettled", sentence=words))
         if verdict.verdict == "marginal":
             doubts.append(Reason(code="phonons_undecided", sentence=verdict.reason))
+        doubts += _of_polar_modes(phonons.primitive, verdict, split)
         return PhononScatteringDocument(
             formula=crystal.structure.composition.reduced_formula,
             rows=[
@@ -210,3 +221,17 @@ class PhononScattering(Property[PhononScatteringDocument]):
             "cumulative_w_mk": heat.tolist(),
             "mesh_change_percent": 100 * (mean / float(coarse.means_w_mk[0]) - 1),
         }
+
+
+def _of_polar_modes(primitive: Structure, verdict: DynamicalStability, split: bool) -> Iterator[Reason]:
+    """What optical modes make doubtful."""
+    if not split and guess_oxidation_states(primitive.composition.element_composition):
+        words = "its ions have no Born charges here, so that optical modes lack their splitting (field_response)"
+        yield Reason(code="no_splitting", sentence=words)
+    softest = min(verdict.gamma_optical_thz, default=verdict.f_max_thz)
+    if 0 < softest < SOFT * verdict.f_max_thz:
+        words = (
+            f"an optical mode at Γ has {softest:.2f} THz only, which heat and volume change most: the order of "
+            "conductivities holds, the size does not"
+        )
+        yield Reason(code="soft_mode", sentence=words)

@@ -34,6 +34,7 @@ _OURS = {
     "finite_temperature": f"{_HERE}.finite_temperature:FiniteTemperature",
     "defects": f"{_HERE}.defects:Defects",
     "phonon_scattering": f"{_HERE}.phonon_scattering:PhononScattering",
+    "band_gap": f"{_HERE}.band_gap:BandGap",
     "epitaxy": f"{_HERE}.epitaxy:Epitaxy",
     "stability": f"{_HERE}.stability:Stability",
     "surface": f"{_HERE}.surface:SurfaceEnergies",

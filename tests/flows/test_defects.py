@@ -54,9 +54,9 @@ def test_every_defect_is_made_once_with_the_places_that_there_are_for_it() -> No
     host = host_cell(SILICON, 7.0, 100)
     assert (len(host.perfect), host.length >= 7.0) == (16, True)
     found = {one.name: one for one in point_defects(host, dopants=("P", "Si"), complexes=("v_Si+v_Si", "v_Ge+P_Ge"))}
-    assert list(found) == ["v_Si", "P_Si", "Si_i1", "Si_i2", "v_Si+v_Si"], "silicon is no dopant of silicon"
+    assert list(found) == ["v_Si", "P_Si", "Si_i1", "Si_i2", "Si2_Si", "v_Si+v_Si"], "silicon is no dopant of silicon"
     per_cell = {name: round(one.density * host.primitive.volume, 6) for name, one in found.items()}
-    assert per_cell == {"v_Si": 2, "P_Si": 2, "Si_i1": 2, "Si_i2": 4, "v_Si+v_Si": 4}, "sites, holes, and bonds"
+    assert per_cell == {"v_Si": 2, "P_Si": 2, "Si_i1": 2, "Si_i2": 4, "Si2_Si": 2, "v_Si+v_Si": 4}
     assert 1e24 * found["v_Si"].density == pytest.approx(5.0e22, rel=0.01)
     assert found["v_Si+v_Si"].added == {"Si": -2} and len(found["v_Si+v_Si"].structure) == 14
     assert all(rearrangement(host, one, one.structure) is None for one in found.values())
@@ -97,9 +97,22 @@ def test_starts_break_the_symmetry_in_different_ways_and_are_always_the_same() -
     assert shortest[1] < 0.8 * shortest[0] and shortest[2] > shortest[1]
 
 
+def test_two_atoms_share_a_site_along_three_directions() -> None:
+    host = host_cell(COPPER, 7.0, 99)
+    dumbbell = point_defects(host, ("interstitial",))[-1]
+    apart = []
+    for start in starts(dumbbell, 4)[:3]:
+        place = host.perfect.lattice.get_fractional_coords(dumbbell.places)
+        first, second = np.argsort(start.lattice.get_all_distances(start.frac_coords, place)[:, 0])[:2]
+        apart.append(np.abs(start[int(second)].coords - start[int(first)].coords))
+        assert np.linalg.norm(apart[-1]) == pytest.approx(0.9 * host.spacing) and len(start) == len(host.perfect) + 1
+    shares = [np.sort(one / one.max()).round(3).tolist() for one in apart]
+    assert shares == [[0, 1, 1], [0, 0, 1], [1, 1, 1]], "[110], [001] and [111]"
+
+
 def test_atoms_between_sites_are_noticed() -> None:
     host = host_cell(COPPER, 5.0, 99)
-    vacancy, *_, interstitial = point_defects(host, ("vacancy", "interstitial"), max_holes=1)
+    vacancy, interstitial, dumbbell = point_defects(host, ("vacancy", "interstitial"), max_holes=1)
     split = vacancy.structure.copy()  # a neighbour half way into the hole: two sites share it
     neighbour = int(np.argmin(split.lattice.get_all_distances(split.frac_coords, host.perfect.frac_coords[:1])[:, 0]))
     middle = (host.perfect.cart_coords[0] + split[neighbour].coords) / 2
@@ -108,6 +121,7 @@ def test_atoms_between_sites_are_noticed() -> None:
     split.translate_sites([neighbour], middle - split[neighbour].coords, frac_coords=False)
     assert rearrangement(host, vacancy, split) is not None
     assert rearrangement(host, interstitial, interstitial.structure) is None
+    assert rearrangement(host, dumbbell, dumbbell.turned[1]) is None
 
 
 # ---- what they cost

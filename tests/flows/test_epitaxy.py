@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
+from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 from toy_campaign import MORSE
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.epitaxy import Wafer, matches, wafers
+from dpa4_flows.analysis.interfaces import interface_cell
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.compute.relaxed import Relaxed
@@ -62,16 +67,45 @@ def test_epitaxy_is_a_property_with_both_sides_of_the_model():
     relaxed = Ask(Relaxed(fmax=1e-3, keep_symmetry=True), Crystal(film.get_primitive_structure()))
     ((_, rest),) = compute([("film", relaxed)], model)
     wanted = Epitaxy(
-        substrates=("magnesia", "calcium_fluoride"), max_area=60.0, elastic=Elastic(strains=(-0.005, 0.005))
+        substrates=("magnesia", "strontium_titanate"),
+        max_area=60.0,
+        elastic=Elastic(strains=(-0.005, 0.005)),
+        interfaces=1,
+        interface_thickness=3.0,
+        interface_places=1,
     )
     crystal = Crystal(Structure.from_dict(rest.structure), "MgO")
     ((_, found),) = compute([("film", Ask(wanted, crystal))], model)
     assert found.error is None and found.converged
-    assert found.substrate in (None, "calcium_fluoride") and found.n_matches == len(found.matches)
+    assert found.substrate in (None, "strontium_titanate") and found.n_matches == len(found.matches)
     own = [m for m in found.matches if m.substrate == "magnesia"]
     same = [m for m in own if m.film_plane == m.substrate_plane]
     assert {m.film_plane for m in own} <= {"100", "110", "111"}
     assert same and all(m.strain_percent < 0.05 and m.elastic_energy_mev < 0.1 for m in same)  # on itself, no strain
+
+
+def test_both_crystals_are_whole_in_the_cell_of_their_interface_and_a_crystal_on_itself_costs_nothing():
+    """Also turned by thirty degrees, and in planes of centred cells."""
+    film = wurtzite(3.216, 5.24, 0.376, "Ga", "N")
+    wafer = replace(wafers()["sapphire"], planes=((0, 0, 1),))
+    (match,) = [one for one in matches(film, [wafer]) if one.film_plane == "0001"]
+    cell = interface_cell(film, "0001", wafer.structure, "0001", strain=match.strain)
+    assert cell.strain == pytest.approx(match.strain, rel=0.01) and cell.area == pytest.approx(match.area, rel=0.03)
+    assert len(cell.joined) == 4 and cell.n_atoms <= 200
+    for joined in cell.joined:
+        amounts = joined.composition
+        assert amounts["Ga"] == amounts["N"] > 0 and amounts["Al"] * 1.5 == amounts["O"] > 0
+        assert joined.distance_matrix[~np.eye(len(joined), dtype=bool)].min() > 1.5
+    bonds = [sorted(round(n.nn_distance, 2) for n in one.get_neighbors(one[0], 2.3)) for one in (film, cell.film)]
+    assert len(bonds[0]) == len(bonds[1]) == 4, "a strained film is still wurtzite"
+    zincblende = Structure.from_spacegroup("F-43m", Lattice.cubic(5.65), ["Ga", "As"], [[0, 0, 0], [0.25] * 3])
+    for plane in ("100", "110", "111"):
+        own = interface_cell(zincblende, plane, zincblende, plane, strain=0.0, n_places=1)
+        assert own.strain == pytest.approx(0, abs=1e-9)
+        again = StructureMatcher(scale=False, attempt_supercell=False).fit(own.joined[0], zincblende)
+        assert again, f"({plane}) on itself is the crystal"
+    with pytest.raises(ValueError, match=r"has \d+ atoms, more than 20"):
+        interface_cell(zincblende, "100", zincblende, "100", strain=0.0, min_thickness=40.0, max_atoms=20)
 
 
 def test_a_wafer_that_nobody_sells_is_refused_with_the_closest_name():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 from toy_campaign import MORSE, rocksalt
 
 from dpa4_core import relax
@@ -17,6 +21,7 @@ from dpa4_flows.analysis.phonon_scattering import LatticeConductivity, kappa_srm
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.at_rest import AtRest
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.heat_conductivity import HeatConductivity
 from dpa4_flows.properties.phonon_scattering import PhononScattering
@@ -32,10 +37,11 @@ def magnesia() -> Structure:
     return relax([rocksalt("Mg")], MorsePotential(), fmax=1e-5)[0].structure
 
 
-def test_a_lattice_conducts_less_when_warm_and_by_phonons_that_go_far(magnesia: Structure) -> None:
-    """Axes of the crystal, shares of modes, the supercells of phonons, and what a dry run foresaw."""
+def test_a_lattice_conducts_less_when_warm_and_by_phonons_that_go_far(magnesia: Structure, tmp_path: Path) -> None:
+    """Axes of the crystal, shares of modes, fields of polar ones, the supercells, and what a dry run foresaw."""
     pytest.importorskip("phono3py")
     asked = PhononScattering(temperatures_k=(300.0, 600.0), **SMALL)
+    (tmp_path / "born.toml").write_text("[MgO]\ndielectric = 3.0\nborn = { Mg = 2.0, O = -2.0 }\n")
     squeezed = magnesia.copy()
     squeezed.apply_strain([0.0, 0.0, -0.02])  # as far as a harmonic potential of pairs stays one
     heat = HeatConductivity(
@@ -46,10 +52,13 @@ def test_a_lattice_conducts_less_when_warm_and_by_phonons_that_go_far(magnesia: 
         ("phonons", Ask(Phonons(min_length=5.0), Crystal(magnesia))),
         ("cubic", Ask(asked, Crystal(magnesia))),
         ("tetragonal", Ask(asked, Crystal(squeezed))),
+        ("split", Ask(replace(asked, field_response=str(tmp_path / "born.toml")), Crystal(magnesia))),
         ("heat", Ask(heat, Crystal(magnesia))),
     ]
     found = dict(compute(asks, MODEL, counts=counts))
-    cubic, tetragonal = found["cubic"], found["tetragonal"]
+    cubic, tetragonal, split = found["cubic"], found["tetragonal"], found["split"]
+    assert "no_splitting" in {doubt.code for doubt in cubic.doubts} - {doubt.code for doubt in split.doubts}
+    assert split.error is None and split.conductivity_w_mk != pytest.approx(cubic.conductivity_w_mk, rel=1e-3)
     foreseen = heat.cost(Crystal(magnesia))[0] + asked.cost(Crystal(squeezed))[0]
     assert counts.n_requests == foreseen  # those of phonons and of their scattering are shared
     assert cubic.error is None and cubic.n_supercells % 2 == 0  # each pattern with its opposite
@@ -93,3 +102,18 @@ def test_errors_of_modes_do_not_cancel() -> None:
     assert kappa_srme(reference[::-1], reference) == pytest.approx(2 * 6 / 8)  # the sums agree
     assert kappa_srme(2 * reference, reference) == pytest.approx(2 * 4 / 12)  # twice as much, mode by mode
     assert kappa_srme(None, reference) == kappa_srme(np.array([np.nan, 1, 1]), reference) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_the_whole_collision_matrix_of_silicon_carries_a_little_more_than_relaxation_times() -> None:
+    """Few collisions in silicon are normal: both solutions are within a tenth of each other."""
+    pytest.importorskip("phono3py")
+    silicon = AseAtomsAdaptor.get_structure(bulk("Si"))
+    coarse = {"scattering_length": 7.0, "mesh_length": 30.0, "temperatures_k": (300.0,)}
+    asks = [(one, Ask(AtRest(PhononScattering(solution=one, **coarse)), Crystal(silicon))) for one in ("rta", "direct")]
+    found = dict(compute(asks, ModelRef("dpa4-neo")))
+    rta, direct = found["rta"], found["direct"]
+    assert rta.error is direct.error is None and direct.anisotropy == pytest.approx(1, abs=1e-3)
+    assert 1.0 < direct.conductivity_w_mk / rta.conductivity_w_mk < 1.1
+    assert direct.cumulative_w_mk[-1] == pytest.approx(direct.conductivity_w_mk, rel=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from toy_campaign import MORSE, NO_BUNDLE, rocksalt
 from typer.testing import CliRunner, Result
 
 from dpa4_flows.bundled import bundled_campaigns
+from dpa4_flows.campaigns.applications import applications
 from dpa4_flows.campaigns.config import ConfigError, campaign_of, load_campaign
 from dpa4_flows.campaigns.run import open_run
 from dpa4_flows.cli import app
@@ -20,7 +22,7 @@ from dpa4_flows.toml_text import toml_text
 
 pytest.importorskip("phono3py")
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
-STAGES = ["sanity", "duplicates", "relax", "hull", "at_rest", "phonons", "modes", "elastic", "expansion", "heat"]
+STAGES = ["sanity", "duplicates", "relax", "hull", "gap", "at_rest", "phonons", "modes", "elastic", "expansion", "heat"]
 STAGES += ["scattering", "epitaxy", "defects", "finite_temperature"]
 SMALL = {"min_length": 5.0, "mesh_length": 15.0}
 
@@ -95,6 +97,40 @@ def test_crystals_go_from_a_file_to_a_wafer(tmp_path: Path) -> None:
     page = (run / "report.html").read_text()
     assert "Thermal expansion" in page and "which this campaign avoids" in page
     assert "nothing was computed" in dpa4("screen", file, "--out", run).stdout
+
+
+def test_a_gap_beyond_its_limit_by_more_than_its_error_rejects_and_an_unknown_one_does_not(tmp_path: Path) -> None:
+    crystals = {"metal": Structure(Lattice.cubic(2.6), ["Mg"], [[0, 0, 0]])}
+    for name, gap, level in (("right", 1.4, "measured"), ("wide", 2.5, "measured"), ("pbe", 1.1, "PBE")):
+        crystals[name] = rocksalt("Mg")
+        crystals[name].properties = {"band_gap": gap, "band_gap_level": level}
+    stages = ["sanity", "relax", "gap"]
+    file = written(tmp_path, crystals, {"relax": {}}, stages=stages, application="photovoltaic")
+    assert dpa4("screen", file, "--out", tmp_path / "run").exit_code == 0
+    found = open_run(tmp_path / "run").stage("gap")
+    said = {name: (verdict.status, [reason.code for reason in verdict.reasons]) for name, verdict in found.items()}
+    assert said == {
+        "right": ("passed", []),
+        "wide": ("failed", ["band_gap_too_high"]),
+        "pbe": ("flagged", ["band_gap_too_high"]),
+        "metal": ("flagged", ["gap_unknown"]),
+    }
+    assert "by less than its error of" in found["pbe"].reasons[0].sentence
+    with pytest.raises(ConfigError, match="'photovoltaic' is about the stages gap, none of which"):
+        load_campaign(written(tmp_path, crystals, {}, stages=["sanity", "relax"], application="photovoltaic"))
+
+
+@pytest.mark.parametrize("application", [name for name in applications() if name != "general"])
+def test_an_application_sets_limits_and_ranking_of_the_bundled_file(application: str) -> None:
+    data = tomllib.loads((bundled_campaigns()["semiconductor"] / "campaign.toml").read_text())
+    general = campaign_of(data)
+    data["campaign"]["application"] = application
+    chosen = campaign_of(data)
+    wanted = applications()[application]
+    assert list(general.objectives) != list(chosen.objectives) and set(chosen.objectives) == set(wanted["ranking"])
+    limits = [(stage, chosen.limits(stage)) for stage in chosen.funnel.stages if stage.name in wanted]
+    assert limits and all(set(wanted[stage.name]) <= set(found) for stage, found in limits)
+    assert campaign_of(chosen.to_dict()) == chosen
 
 
 def test_an_application_sets_limits_and_ranking_where_the_file_names_none(tmp_path: Path) -> None:

@@ -1,0 +1,215 @@
+"""Coherent interfaces: cells in which a film, strained to a wafer, and the wafer take turns without end.
+
+    found = interface_cell(film, "0001", wafer, "0001", strain=0.015)
+    energy = interface_energy(joined, film_energy, substrate_energy, found)
+
+There is no vacuum, so that no surface has to be known: of the energy of the common cell that of both crystals in bulk
+is taken off, the film strained as it is there, and half of the rest is one interface. Both are cut where their planes
+are farthest apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import covalent_radii
+from numpy.typing import NDArray
+from pymatgen.analysis.interfaces.zsl import ZSLGenerator
+from pymatgen.core import Lattice, Structure
+
+from dpa4_flows.analysis.facets import miller_of, oriented_unit_cell, standard_cells
+from dpa4_flows.analysis.surface import J_M2_PER_EV_A2
+
+Array = NDArray[np.float64]
+
+_SAME_STRAIN = 5e-4
+"""By which the strain of a match in primitive cells may lie above that of the same planes in conventional ones."""
+CLOSEST = 0.85
+"""Of the sum of covalent radii: as near as atoms of both sides may begin."""
+_STEP = 0.1  # Å, by which they are moved apart until then
+
+
+@dataclass(frozen=True)
+class InterfaceCell:
+    """A film and a wafer in one cell.
+
+    Attributes:
+        film: bulk of the film, strained to the wafer in its plane; the cell may still grow along z.
+        substrate: bulk of the wafer in the same plane.
+        joined: both, one after the other along z, for each place of the film in the plane.
+        film_cells, substrate_cells: of ``film`` and ``substrate`` in ``joined``.
+        area: of the plane, Å².
+        strain: of von Mises, of the film.
+    """
+
+    film: Structure
+    substrate: Structure
+    joined: tuple[Structure, ...]
+    film_cells: int
+    substrate_cells: int
+    area: float
+    strain: float
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.joined[0])
+
+
+def interface_cell(
+    film: Structure,
+    film_plane: str,
+    wafer: Structure,
+    wafer_plane: str,
+    *,
+    strain: float,
+    max_area: float = 200.0,
+    min_thickness: float = 8.0,
+    max_atoms: int = 200,
+    n_places: int = 2,
+) -> InterfaceCell:
+    """The smallest interface of two planes whose film is not strained more than they have to.
+
+    Args:
+        film, wafer: relaxed crystals.
+        film_plane, wafer_plane: names of the planes that lie on each other.
+        strain: of von Mises, that the planes of both conventional cells are known to have.
+        max_area: Å².
+        min_thickness: of each of the two, Å.
+        max_atoms: of both together.
+        n_places: of the film along each axis of the surface cell of the wafer.
+
+    Raises:
+        ValueError: there is none within bounds; one sentence.
+    """
+    above, below = _cut(film, film_plane), _cut(wafer, wafer_plane)
+    matched = _match(above, below, strain, max_area)
+    if matched is None:
+        raise ValueError(f"no common cell within {max_area:g} Å²")
+    of_film, of_wafer, strain = matched
+    substrate = _in_plane(below, of_wafer)
+    strained = _strained(above, of_film, substrate)
+    counts = [int(np.ceil(min_thickness / one.lattice.matrix[2, 2] - 1e-9)) for one in (strained, substrate)]
+    n_atoms = counts[0] * len(strained) + counts[1] * len(substrate)
+    if n_atoms > max_atoms:
+        raise ValueError(f"the cell of the interface has {n_atoms} atoms, more than {max_atoms}")
+    steps = np.arange(n_places) / n_places
+    places = [np.array([i, j]) @ below.lattice.matrix[:2] for i, j in itertools.product(steps, steps)]
+    joined = tuple(_joined(strained, counts[0], substrate, counts[1], place) for place in places)
+    area = float(abs(np.linalg.det(substrate.lattice.matrix[:2, :2])))
+    return InterfaceCell(strained, substrate, joined, counts[0], counts[1], area, strain)
+
+
+def interface_energy(joined: float, film: float, substrate: float, cell: InterfaceCell) -> float:
+    """J/m², the mean of both interfaces of a cell, from the energies of `InterfaceCell.joined`, `film` and `substrate`
+    in eV.
+    """
+    excess = joined - cell.film_cells * film - cell.substrate_cells * substrate
+    return J_M2_PER_EV_A2 * excess / (2 * cell.area)
+
+
+def _cut(crystal: Structure, plane: str) -> Structure:
+    """The cell of a plane, whose upper and lower faces lie in the middle between the planes farthest apart."""
+    conventional, primitive = standard_cells(crystal)
+    cell = oriented_unit_cell(conventional, primitive, miller_of(plane))
+    heights = np.sort(np.round(cell.frac_coords[:, 2] % 1.0, 6) % 1.0)
+    gaps = np.diff(np.append(heights, heights[0] + 1.0))
+    widest = int(np.argmax(np.round(gaps, 4)))
+    face = heights[widest] + gaps[widest] / 2
+    coords = cell.frac_coords - [0.0, 0.0, face]
+    coords[:, 2] -= np.floor(coords[:, 2])
+    return Structure(cell.lattice, cell.species, coords)
+
+
+def _match(above: Structure, below: Structure, strain: float, max_area: float) -> tuple[Array, Array, float] | None:
+    """Whole numbers [2, 2] of the axes in both planes, and the strain of the film: of the smallest cell with no more
+    strain than known, else of the least strained.
+    """
+    rows = [cell.lattice.matrix[:2] for cell in (above, below)]
+    best: tuple[Array, Array, float] | None = None
+    for match in ZSLGenerator(max_area=max_area)(*rows):
+        vectors = (match.film_sl_vectors, match.substrate_sl_vectors)
+        whole = [np.rint(np.asarray(v) @ np.linalg.pinv(row)) for v, row in zip(vectors, rows, strict=True)]
+        if abs(np.linalg.det(whole[1] @ rows[1][:, :2])) > max_area:
+            continue
+        found = _von_mises(np.linalg.solve(whole[0] @ rows[0][:, :2], whole[1] @ rows[1][:, :2]))
+        if best is None or found < best[2] - _SAME_STRAIN:
+            best = whole[0], whole[1], found
+        if found <= strain + _SAME_STRAIN:
+            break
+    return best
+
+
+def _von_mises(deformation: Array) -> float:
+    """Of a deformation of the plane [2, 2] that takes rows to rows."""
+    green = np.zeros((3, 3))
+    green[:2, :2] = (deformation @ deformation.T - np.eye(2)) / 2
+    deviation = green - np.eye(3) * np.trace(green) / 3
+    return float(np.sqrt(2 / 3 * (deviation**2).sum()))
+
+
+def _in_plane(cell: Structure, whole: Array) -> Structure:
+    """Several cells side by side, right-handed."""
+    if np.linalg.det(whole) < 0:
+        whole = whole[::-1]
+    larger = cell.copy()
+    matrix = np.eye(3, dtype=int)
+    matrix[:2, :2] = whole.astype(int)
+    larger.make_supercell(matrix, to_unit_cell=False)
+    return larger
+
+
+def _strained(cell: Structure, whole: Array, substrate: Structure) -> Structure:
+    """Several cells of a film in the plane of a substrate; turned over if they fit as their mirror image only."""
+    goal = substrate.lattice.matrix[:2, :2]
+    larger = cell.copy()
+    matrix = np.eye(3, dtype=int)
+    matrix[:2, :2] = whole.astype(int)
+    larger.make_supercell(matrix, to_unit_cell=False)
+    rows, places = larger.lattice.matrix.copy(), larger.cart_coords
+    candidates = []
+    for order in ((0, 1), (1, 0)):  # the axes of the substrate may have changed places
+        deformation = np.asarray(np.linalg.solve(rows[list(order), :2], goal), dtype=np.float64)
+        candidates.append((_von_mises(deformation), order, deformation))
+    _, order, deformation = min(candidates, key=lambda one: one[0])
+    move = np.eye(3)
+    move[:2, :2] = deformation
+    if np.linalg.det(deformation) < 0:  # a mirror image in the plane: the film lies on its other face
+        move[2, 2] = -1.0
+    turned, third = rows @ move, (rows @ move)[2]
+    if third[2] < 0:
+        third = -third
+    lattice = np.array([*turned[list(order)], third])
+    made = Structure(Lattice(lattice), larger.species, places @ move, coords_are_cartesian=True)
+    coords = made.frac_coords.copy()
+    coords[:, 2] -= np.floor(np.round(coords[:, 2], 9))
+    return Structure(made.lattice, made.species, coords)
+
+
+def _joined(film: Structure, n_film: int, substrate: Structure, n_substrate: int, place: Array) -> Structure:
+    """The substrate, and the film above it at a place in the plane, as close as their atoms let them."""
+    rows, below = substrate.lattice.matrix, substrate.lattice.matrix[2]
+    above = film.lattice.matrix[2]
+    lower = np.concatenate([substrate.cart_coords + i * below for i in range(n_substrate)])
+    upper = np.concatenate([film.cart_coords + i * above for i in range(n_film)]) + n_substrate * below
+    upper = upper + place
+    species = [*substrate.species * n_substrate, *film.species * n_film]
+    apart, up = 0.0, np.array([0.0, 0.0, 1.0])
+    while True:
+        lifted = upper + apart * up
+        third = n_substrate * below + n_film * above + 2 * apart * up
+        third -= np.rint(third @ np.linalg.inv(np.array([rows[0], rows[1], [0, 0, 1]])))[:2] @ rows[:2]
+        cell = Structure(
+            Lattice([rows[0], rows[1], third]), species, np.concatenate([lower, lifted]), coords_are_cartesian=True
+        )
+        if _closeness(cell, len(lower)) >= CLOSEST or apart > 3.0:
+            return cell
+        apart += _STEP
+
+
+def _closeness(cell: Structure, n_lower: int) -> float:
+    """Shortest distance between atoms of both sides over the sum of their covalent radii."""
+    radii = covalent_radii[np.array(cell.atomic_numbers)]
+    across = cell.lattice.get_all_distances(cell.frac_coords[:n_lower], cell.frac_coords[n_lower:])
+    return float((across / (radii[:n_lower, None] + radii[None, n_lower:])).min())
