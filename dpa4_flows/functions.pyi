@@ -14,6 +14,7 @@ from dpa4_flows.documents.surfaces import AdsorptionDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.activity import Reroute
 from dpa4_flows.properties.adsorption import Adsorption
+from dpa4_flows.properties.air import AirDocument
 from dpa4_flows.properties.alloy import AlloyDocument
 from dpa4_flows.properties.band_gap import BandGapDocument
 from dpa4_flows.properties.chemical_potentials import ChemicalPotentials, RegionDocument, Reservoirs
@@ -28,6 +29,7 @@ from dpa4_flows.properties.gibbs import GibbsDocument
 from dpa4_flows.properties.heat_conductivity import HeatConductivityDocument
 from dpa4_flows.properties.hull import Hull, HullPlace
 from dpa4_flows.properties.hull_comparison import PhaseComparison
+from dpa4_flows.properties.interfaces import CoatingDocument, InterfaceDocument
 from dpa4_flows.properties.migration import MigrationDocument
 from dpa4_flows.properties.ordering import OrderingDocument
 from dpa4_flows.properties.oxygen_release import OxygenReleaseDocument
@@ -764,6 +766,7 @@ def window(
     prototypes: bool = ...,
     materials_project: Literal['never', 'if possible', 'always', 'energies'] = ...,
     ion: str = ...,
+    cathode_voltage: float = ...,
     model: str | ModelRef = ...,
     **how: Unpack[How],
 ) -> Results[WindowDocument]:
@@ -771,6 +774,85 @@ def window(
 
     Attributes:
         ion: element of the reservoir, whose phases compete, too.
+        cathode_voltage: V against its metal, at which the decomposition energy is quoted.
+    """
+
+def interface(
+    structures: Structures,
+    *,
+    relaxation: Relaxed = ...,
+    relax: bool = ...,
+    corrections: str = ...,
+    temperature: float | None = ...,
+    candidates_compete: bool = ...,
+    library: str | None = ...,
+    files: tuple[str, ...] = ...,
+    bundled: bool = ...,
+    prototypes: bool = ...,
+    materials_project: Literal['never', 'if possible', 'always', 'energies'] = ...,
+    against: tuple[str, ...] = ...,
+    ion: str = ...,
+    voltage: float | None = ...,
+    model: str | ModelRef = ...,
+    **how: Unpack[How],
+) -> Results[InterfaceDocument]:
+    """Reactions of a crystal, such as a solid electrolyte, with electrodes, over the mixing fraction."""
+
+def coating(
+    structures: Structures,
+    *,
+    relaxation: Relaxed = ...,
+    relax: bool = ...,
+    corrections: str = ...,
+    temperature: float | None = ...,
+    candidates_compete: bool = ...,
+    library: str | None = ...,
+    files: tuple[str, ...] = ...,
+    bundled: bool = ...,
+    prototypes: bool = ...,
+    materials_project: Literal['never', 'if possible', 'always', 'energies'] = ...,
+    against: tuple[str, ...] = ...,
+    ion: str = ...,
+    voltage: float | None = ...,
+    electrolyte: str = ...,
+    model: str | ModelRef = ...,
+    **how: Unpack[How],
+) -> Results[CoatingDocument]:
+    """A crystal as coating between an electrolyte and electrodes: its reactions with both, what there would be without
+    it, and its window.
+
+    Attributes:
+        electrolyte: a formula among the known phases or the file of a crystal.
+    """
+
+def air(
+    structures: Structures,
+    *,
+    relaxation: Relaxed = ...,
+    relax: bool = ...,
+    corrections: str = ...,
+    temperature: float | None = ...,
+    candidates_compete: bool = ...,
+    library: str | None = ...,
+    files: tuple[str, ...] = ...,
+    bundled: bool = ...,
+    prototypes: bool = ...,
+    materials_project: Literal['never', 'if possible', 'always', 'energies'] = ...,
+    water: float = ...,
+    carbon_dioxide: float = ...,
+    oxygen: float = ...,
+    evolved: float = ...,
+    model: str | ModelRef = ...,
+    **how: Unpack[How],
+) -> Results[AirDocument]:
+    """Gibbs energies of the reactions of a crystal with water vapour, carbon dioxide and oxygen, each alone: solids by
+    the descriptor of Bartel et al. (2018), gases as measured.
+
+    Attributes:
+        water: bar; by default half of what saturates air at 300 K, in a dry room some 1e-4.
+        carbon_dioxide, oxygen: bar, those of air.
+        evolved: bar, of other gases, which leave, such as H2S; 1e-6 is a part per million.
+        prototypes: propose compounds where none is known.
     """
 
 def oxygen_release(

@@ -52,12 +52,28 @@ def check_candidate(
     return reasons
 
 
+def came_apart(structure: Structure) -> str | None:
+    """Why a relaxed structure is no crystal any more, one sentence: its molecules have drifted apart, and a potential of
+    crystals knows no gases. The loosest molecular crystals have 16 times the volume of their atoms.
+    """
+    ratio, _ = _filling(to_system(structure))
+    if ratio <= 2 * VOLUME_RATIO[1]:
+        return None
+    formula, volume = structure.composition.reduced_formula, structure.volume / len(structure)
+    return f"{formula} came apart into a gas as it relaxed: {volume:.0f} Å³ per atom are left"
+
+
+def _filling(system: System) -> tuple[float, float]:
+    """Volume of a cell over that of its atomic spheres, and that of the spheres, Å³."""
+    radii = np.maximum(covalent_radii[system.numbers], MIN_RADIUS)
+    spheres = float((4.0 / 3.0 * np.pi * radii**3).sum())
+    return abs(float(np.linalg.det(system.cell))) / spheres, spheres
+
+
 def _volume_reasons(system: System, volume_ratio: tuple[float, float]) -> list[str]:
     if not system.pbc.all():
         return ["it is not periodic along all axes; this campaign needs crystals"]
-    radii = np.maximum(covalent_radii[system.numbers], MIN_RADIUS)
-    spheres = float((4.0 / 3.0 * np.pi * radii**3).sum())
-    ratio = abs(float(np.linalg.det(system.cell))) / spheres
+    ratio, spheres = _filling(system)
     low, high = volume_ratio
     if low <= ratio <= high:
         return []

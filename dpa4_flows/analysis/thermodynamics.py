@@ -1,36 +1,31 @@
-"""What the entries of a hull say beyond the distance to it: at given chemical potentials, voltages and temperatures.
+"""What the entries of a hull say beyond the distance to it: at given chemical potentials and temperatures.
 
     chemical_potential_region   where a phase is stable, as the corners of a polytope in Δμ
     dopant_limit                how far the potential of a foreign element goes there before another phase forms
-    electrochemical_window      voltages between which a phase neither takes up nor gives off an ion, and its products
     gibbs_entries               entries at a temperature, for the same functions and for `phase_positions`
 
 All take corrected entries of one energy frame. The hull energy of a composition c (amounts of atoms) is
 H(c) = max_f μ_f·c over the facets f of the hull, μ_f their chemical potentials. A phase on the hull is stable at
-exactly those potentials that are convex combinations of the μ_f of its facets, and the slopes of H along one element
-are the potentials at which that element goes in (right) or out (left).
+exactly those potentials that are convex combinations of the μ_f of its facets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from pymatgen.analysis.phase_diagram import GrandPotentialPhaseDiagram
-from pymatgen.core import Composition, Element
+from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry, GibbsComputedStructureEntry
 
 from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.analysis.corrections import corrections_by_element
 from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.hull import CompetingPhases, SystemHull, check_frames
-from dpa4_flows.analysis.ions import ion_charge
 
 _TOUCHING = 1e-9  # eV/atom; facets that meet at a composition
 _SAME = 1e-6  # eV; corners of coplanar facets differ by rounding
-_BESIDE = 1e-4  # eV beyond a limit, where the products of the reaction are looked up
 _CORRECTED = frozenset(("O", "F", "Cl", "Br", "I", "S", "Se", "Te", "N", "H"))  # anions that every scheme corrects
 SAME_FORM = 1e-3
 """eV/atom, within which two relaxations of an element are its lowest form."""
@@ -60,31 +55,6 @@ class ChemicalPotentialRegion:
     coexisting: tuple[tuple[str, ...], ...]
     limits: dict[str, tuple[float, float]]
     zeros: dict[str, float]
-
-
-@dataclass(frozen=True)
-class ElectrochemicalWindow:
-    """Stability of a composition against a reservoir of one ion.
-
-    Attributes:
-        formula: reduced formula.
-        ion: element of the reservoir.
-        lower: V against the metal of the ion; below it the ion goes in (reduction). 0: stable beside the metal.
-        upper: V; above it the ion goes out (oxidation). None if the composition has no such ion to give.
-        reduction_products: formulas just below ``lower``; none where that is 0.
-        oxidation_products: formulas just above ``upper``.
-        energy_above_hull: eV/atom. Above 0 the window is that of the equilibrium phases at this composition.
-        equilibrium: those phases and their atomic fractions; the phase itself if it is stable.
-    """
-
-    formula: str
-    ion: str
-    lower: float
-    upper: float | None
-    reduction_products: tuple[str, ...]
-    oxidation_products: tuple[str, ...]
-    energy_above_hull: float
-    equilibrium: dict[str, float]
 
 
 class DopantLimit(NamedTuple):
@@ -184,50 +154,6 @@ def chemical_potential_region(
     )
 
 
-def electrochemical_window(
-    phase: ComputedEntry, entries: Sequence[ComputedEntry], *, ion: str = "Li"
-) -> ElectrochemicalWindow:
-    """Voltages between which a solid electrolyte (or coating) neither takes up nor gives off an ion.
-
-    Thermodynamic limits (Y. Zhu, X. He, Y. Mo, ACS Appl. Mater. Interfaces 7, 23685 (2015)); what is observed is wider
-    by the overpotential of the reactions.
-
-    Args:
-        phase: the electrolyte; not needed in ``entries``.
-        entries: corrected entries of the competing phases, elements and ``ion`` included.
-        ion: element of the reservoir. Voltages are per elementary charge of its common ion.
-
-    Raises:
-        ThermodynamicsError: an element is missing.
-        IonError: nothing is known of the charge of the ion.
-        FrameError: entries of different frames.
-    """
-    charge = ion_charge(ion)
-    composition = phase.composition
-    if not phase.data.get("converged", True):
-        raise ThermodynamicsError(f"the relaxation of {composition.reduced_formula} did not converge: it has no window")
-    check_frames([phase, *entries])
-    hull = whole_hull(composition + Composition(ion), [*entries, phase])
-    column = hull.symbols.index(ion)
-    x = hull.fractions([phase])[0]
-    energies = hull.potentials @ x
-    slopes = hull.potentials[energies > energies.max() - _TOUCHING, column] - hull.references[column]
-    into, out_of = min(0.0, float(slopes.max())), float(slopes.min())
-    stable_on_metal = into > -_SAME
-    lower = 0.0 if stable_on_metal else -into / charge
-    upper = -out_of / charge + 0.0 if x[column] > 0 else None
-    return ElectrochemicalWindow(
-        formula=composition.reduced_formula,
-        ion=ion,
-        lower=lower,
-        upper=upper,
-        reduction_products=() if stable_on_metal else _products(hull, composition, ion, into + _BESIDE),
-        oxidation_products=() if upper is None else _products(hull, composition, ion, out_of - _BESIDE),
-        energy_above_hull=max(0.0, float(phase.energy_per_atom - energies.max())),
-        equilibrium=hull.decomposition(phase),
-    )
-
-
 def gibbs_entries(entries: Sequence[ComputedStructureEntry], temperature: float) -> list[GibbsComputedStructureEntry]:
     """Entries whose energies are Gibbs energies of formation at a temperature and 1 bar.
 
@@ -305,19 +231,6 @@ def whole_hull(composition: Composition, entries: Sequence[ComputedEntry]) -> Sy
     if hull.missing:
         raise ThermodynamicsError(f"no reference for {', '.join(hull.missing)}: chemical potentials need all elements")
     return hull
-
-
-def _products(hull: SystemHull, composition: Composition, ion: str, potential: float) -> tuple[str, ...]:
-    """What a composition turns into in contact with a reservoir of ``ion`` at ``potential``, eV from the metal."""
-    rest = Composition({e: n for e, n in composition.items() if e.symbol != ion})
-    if not rest:  # the metal itself dissolves
-        return ()
-    reservoir = {Element(ion): potential + float(hull.references[hull.symbols.index(ion)])}
-    elements = [Element(symbol) for symbol in hull.symbols]
-    diagram = GrandPotentialPhaseDiagram(hull.entries, reservoir, elements)
-    found: dict[Any, float] = diagram.get_decomposition(rest)
-    phases = {entry.original_entry.composition.reduced_formula for entry in found}
-    return tuple(sorted(phases))
 
 
 def check_corrected(entries: Sequence[ComputedEntry]) -> None:

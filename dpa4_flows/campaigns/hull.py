@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from pydantic import BaseModel
@@ -18,7 +18,7 @@ from dpa4_flows.campaigns.measured import relaxed
 from dpa4_flows.campaigns.sections import HullSection, Limits, RelaxSection, Section
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
 from dpa4_flows.compute.driver import compute
-from dpa4_flows.compute.plan import Ask, Crystal, Crystals
+from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystal, Crystals
 from dpa4_flows.documents.quantities import STD
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.properties.competition import Competing, systems_of
@@ -94,13 +94,13 @@ class CompetingPhases(Computation):
 @dataclass(frozen=True)
 class OfRun(Competing[Any]):
     """What competes in a campaign are the phases that the run was prepared with, in its own table, since a worker need
-    not have the files.
+    not have the files. To be named behind a property, whose defaults then count.
 
     Attributes:
         run: the campaign.
     """
 
-    run: Screening | None = None
+    run: Screening | None = field(default=None, metadata=NO_NUMBER)
 
     @classmethod
     def of_run(cls, run: Screening, **settings: Any) -> Self:
@@ -113,7 +113,7 @@ class OfRun(Competing[Any]):
 
 
 @dataclass(frozen=True)
-class RunHull(OfRun, Hull):
+class RunHull(Hull, OfRun):
     """The hull in a campaign."""
 
 

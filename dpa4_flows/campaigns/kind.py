@@ -19,6 +19,7 @@ ENTRY_POINTS = "dpa4_flows.campaigns"
 _BUILT_IN = {
     "battery": "dpa4_flows.campaigns.battery:BATTERY",
     "catalyst": "dpa4_flows.campaigns.catalyst:CATALYST",
+    "electrolyte": "dpa4_flows.campaigns.electrolyte:ELECTROLYTE",
     "semiconductor": "dpa4_flows.campaigns.semiconductor:SEMICONDUCTOR",
 }
 

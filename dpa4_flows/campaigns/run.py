@@ -35,11 +35,12 @@ from dpa4_flows.campaigns.library import (
     put_phases,
     run_library,
 )
-from dpa4_flows.campaigns.sections import ConfigError
+from dpa4_flows.campaigns.sections import ConfigError, Section
 from dpa4_flows.documents.provenance import code_version
 from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.makers.property import RETRY_SINCE
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.competition import joined
 from dpa4_flows.reference.entries import chemical_system, correction_scheme
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.proposed import with_proposals
@@ -210,16 +211,26 @@ def read_inputs(
     if campaign.competition is None:
         return candidates, {}, {}, input_checksums(campaign)
     systems = {chemical_system(structure_of_fields(c.structure)) for c in candidates if c.structure is not None}
-    phases = keyed(run, find_phases(systems, campaign.competition.competing, bundled=campaign.competition.bundled))
-    further = {} if library is None else further_phases(library, systems, phases)
+    wider = {*systems, *(joined(system, one) for system in systems for one in further_systems(campaign))}
+    phases = keyed(run, find_phases(wider, campaign.competition.competing, bundled=campaign.competition.bundled))
+    further = {} if library is None else further_phases(library, wider, phases)
     phases |= further
     if campaign.competition.prototypes:
         phases |= keyed(run, with_proposals(systems, phases.values(), elements)[len(phases) :])
-    surveys = file_surveys(campaign.competition.competing, systems)
-    surveys |= {} if library is None else library.surveys(systems)
+    surveys = file_surveys(campaign.competition.competing, wider)
+    surveys |= {} if library is None else library.surveys(sorted(wider))
     told = sorted(f"{system}: {survey.words}" for system, survey in surveys.items())
     inputs = input_checksums(campaign) | {"library": sorted(further), "surveys": told}
     return candidates, phases, surveys, inputs
+
+
+def further_systems(campaign: Campaign) -> set[str]:
+    """Chemical systems that stages want competing phases of, together with the elements of each candidate."""
+    found: set[str] = set()
+    for stage in campaign.funnel.stages:
+        if stage.computes is not None:
+            found.update(stage.computes.further_systems(campaign, getattr(campaign, stage.name, Section())))
+    return found
 
 
 def table_files(folder: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.store.table import ResultsTable
 
 if TYPE_CHECKING:
+    from dpa4_flows.campaigns.config import Campaign
     from dpa4_flows.campaigns.context import Case, Scene
 
 
@@ -42,6 +43,12 @@ class Computation(ABC):
     def tables(self) -> Mapping[str, type[Section]]:
         """Tables of the campaign file with its settings, ``""`` for that of the stage; several may share one."""
         return {}
+
+    def further_systems(self, campaign: Campaign, table: Section) -> Iterable[str]:
+        """Chemical systems of which phases with the elements of each candidate compete, too; ``table`` is that of the
+        stage in the file of the campaign.
+        """
+        return ()
 
     @property
     def shown(self) -> Property[Any] | None:

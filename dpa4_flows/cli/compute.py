@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -75,10 +76,13 @@ def _assigned(args: Sequence[str], asked: Sequence[str], own: Collection[str]) -
     """``--setting VALUE`` of the properties ``asked`` as ``--set PROPERTY.SETTING=VALUE``; ``own`` flags stay."""
     homes: dict[str, list[str]] = {}
     switches: dict[str, str] = {}
+    lists: dict[str, list[str]] = {}
     for name in dict.fromkeys(map(canonical, asked)):
         for setting in settings_of(property_class(name)):
             flag = setting.name.replace("_", "-")
             homes.setdefault(f"--{flag}", []).append(f"{name}.{setting.name}")
+            if isinstance(setting.default, list):
+                lists[f"{name}.{setting.name}"] = []
             if isinstance(setting.default, bool):
                 homes.setdefault(f"--no-{flag}", []).append(f"{name}.{setting.name}")
                 switches |= {f"--{flag}": "true", f"--no-{flag}": "false"}
@@ -91,7 +95,26 @@ def _assigned(args: Sequence[str], asked: Sequence[str], own: Collection[str]) -
         if not given:
             value = switches.get(flag) or next(rest, "")
         for setting_name in homes[flag]:
-            yield from ("--set", f"{setting_name}={value}")
+            if setting_name in lists:
+                lists[setting_name].append(value)
+            else:
+                yield from ("--set", f"{setting_name}={value}")
+    for setting_name, values in lists.items():
+        if values:
+            yield from ("--set", f"{setting_name}={values[0] if len(values) == 1 else _list_of(values)}")
+
+
+def _list_of(values: Sequence[str]) -> str:
+    """A list in TOML; what is no value of TOML is text."""
+    return f"[{', '.join(one if _is_toml(one) else json.dumps(one) for one in values)}]"
+
+
+def _is_toml(text: str) -> bool:
+    try:
+        tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return False
+    return True
 
 
 app = typer.Typer()

@@ -12,6 +12,7 @@ from dpa4_flows.documents.surfaces import AdsorptionDocument
 from dpa4_flows.makers.property import PropertyMaker
 from dpa4_flows.properties.activity import Activity
 from dpa4_flows.properties.adsorption import Adsorption
+from dpa4_flows.properties.air import Air, AirDocument
 from dpa4_flows.properties.alloy import Alloy, AlloyDocument
 from dpa4_flows.properties.band_gap import BandGap, BandGapDocument
 from dpa4_flows.properties.conversion import Conversion, ConversionDocument
@@ -24,6 +25,7 @@ from dpa4_flows.properties.epitaxy import Epitaxy, EpitaxyDocument
 from dpa4_flows.properties.equation_of_state import EquationOfState, EquationOfStateDocument
 from dpa4_flows.properties.finite_temperature import FiniteTemperature, FiniteTemperatureDocument
 from dpa4_flows.properties.heat_conductivity import HeatConductivity, HeatConductivityDocument
+from dpa4_flows.properties.interfaces import CoatingDocument, Coatings, InterfaceDocument, Interfaces
 from dpa4_flows.properties.migration import Migration, MigrationDocument
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.ordering import Ordering, OrderingDocument
@@ -196,6 +198,27 @@ class BatchConversionMaker(PropertyMaker[ConversionDocument]):
 
     property: Conversion = ...
     name: str = "DPA4 conversion"
+
+@dataclass
+class BatchInterfaceMaker(PropertyMaker[InterfaceDocument]):
+    """Reactions of a crystal, such as a solid electrolyte, with electrodes, over the mixing fraction. Fields of `PropertyMaker`, settings of `Interfaces`."""
+
+    property: Interfaces = ...
+    name: str = "DPA4 interface"
+
+@dataclass
+class BatchCoatingMaker(PropertyMaker[CoatingDocument]):
+    """A crystal as coating between an electrolyte and electrodes: its reactions with both, what there would be without it, and its window. Fields of `PropertyMaker`, settings of `Coatings`."""
+
+    property: Coatings = ...
+    name: str = "DPA4 coating"
+
+@dataclass
+class BatchAirMaker(PropertyMaker[AirDocument]):
+    """Gibbs energies of the reactions of a crystal with water vapour, carbon dioxide and oxygen, each alone: solids by the descriptor of Bartel et al. (2018), gases as measured. Fields of `PropertyMaker`, settings of `Air`."""
+
+    property: Air = ...
+    name: str = "DPA4 air"
 
 @dataclass
 class BatchOxygenReleaseMaker(PropertyMaker[OxygenReleaseDocument]):

@@ -153,12 +153,16 @@ class Competing(Property[D]):
         at = {} if self.temperature is None else {"temperature": self.temperature}
         return {**self.calculation.settings(model), "corrections": self.corrections, **at}
 
-    def standing(self, subject: Crystal | Crystals, further: Iterable[str] = ()) -> Steps[Standing]:
+    def standing(
+        self, subject: Crystal | Crystals, further: Iterable[str] = (), also: Iterable[str] = ()
+    ) -> Steps[Standing]:
         """Ask for the candidates and all that competes with them, in one step.
 
         Args:
             subject: the candidates; one that comes with its relaxation stands as that left it.
-            further: elements whose phases compete, too.
+            further: chemical systems; phases of each together with the elements of a candidate that is not aside
+                compete, too.
+            also: chemical systems whose phases compete, too.
 
         Raises:
             PlanError: no energies that can be compared, as at a temperature without a descriptor.
@@ -170,13 +174,15 @@ class Competing(Property[D]):
         except FrameError as error:
             raise PlanError(str(error), "not_comparable") from error
         reasons = {i: why for i, one in enumerate(crystals) if (why := _no_place(one, subject.info)) is not None}
-        kept = Crystals(tuple(one for i, one in enumerate(crystals) if i not in reasons))
-        systems = {s for system in systems_of(kept) for s in (system, with_elements(system, further))}
+        aside = subject.aside if isinstance(subject, Crystals) else frozenset()
+        kept = {i: one for i, one in enumerate(crystals) if i not in reasons}
+        asked = systems_of(Crystals(tuple(one for i, one in kept.items() if i not in aside)))
+        systems = {*systems_of(Crystals(tuple(kept.values()))), *also}
+        systems |= {joined(system, one) for system in asked for one in further}
         whole = {f"structure {i}": (i, crystal) for i, crystal in enumerate(crystals) if i not in reasons}
         asks = {name: Ask(self.calculation, one) for name, (_, one) in whole.items() if one.relaxed is None}
         answers, rivals = yield from self._rivals(subject, sorted(systems), scheme, asks)
         documents = {i: one.relaxed or answers[name] for name, (i, one) in whole.items()}
-        aside = subject.aside if isinstance(subject, Crystals) else frozenset()
         compete = [i for i in documents if self.candidates_compete and i not in aside]
         try:
             return _stand(subject.info, scheme, _names(crystals), documents, reasons, compete, rivals, self.temperature)
@@ -260,9 +266,9 @@ def _no_place(crystal: Crystal, info: ModelInfo) -> PlanError | None:
     return None if mixed is None else PlanError(mixed[1], mixed[0])
 
 
-def with_elements(system: str, further: Iterable[str]) -> str:
-    """A chemical system and further elements."""
-    return "-".join(sorted({*system.split("-"), *further}))
+def joined(*systems: str) -> str:
+    """The chemical system with the elements of several."""
+    return "-".join(sorted({symbol for system in systems for symbol in system.split("-")}))
 
 
 def _energies_of_the_project(info: ModelInfo, systems: Sequence[str]) -> Rivals:

@@ -24,7 +24,7 @@ from dpa4_flows.analysis.pourbaix import (
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError
 from dpa4_flows.documents.schemas import AnswerDocument
-from dpa4_flows.properties.competition import Competing, with_elements
+from dpa4_flows.properties.competition import Competing, joined
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.reference.entries import chemical_system
 from dpa4_flows.reference.ions import BUNDLED, read_ions
@@ -103,7 +103,7 @@ class Pourbaix(Competing[PourbaixDocument]):
 
     def _in_water(self, crystal: Crystal, ions: Sequence[ReferencedIon]) -> Plan[PourbaixDocument]:
         further = frozenset(("O", "H")).union(*(ion.reference_elements for ion in ions))
-        standing = yield from self.standing(crystal, further)
+        standing = yield from self.standing(crystal, ["-".join(further)])
         if 0 in standing.reasons:
             raise standing.reasons[0]
         own = standing.candidates[0]
@@ -114,8 +114,8 @@ class Pourbaix(Competing[PourbaixDocument]):
         found = aqueous_stability(phase, diagram, ph=self.ph, potential=self.potential)
         system = chemical_system(whole_crystal(crystal))
         rivals = standing.rivals
-        survey = rivals.surveys.get(with_elements(system, further))
-        in_water = with_elements(system, "OH")
+        survey = rivals.surveys.get(joined(system, *further))
+        in_water = joined(system, "H-O")
         return PourbaixDocument(
             formula=found.formula,
             ph=list(found.ph),

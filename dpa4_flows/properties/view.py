@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -15,7 +16,7 @@ from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
 from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError, Property
 from dpa4_flows.documents.schemas import AnswerDocument, Document, HullDocument, Provenance
-from dpa4_flows.properties.competition import Competing, Standing, systems_of, together, with_elements
+from dpa4_flows.properties.competition import Competing, Standing, joined, systems_of, together
 from dpa4_flows.properties.hull import place
 
 
@@ -61,14 +62,83 @@ class Viewed(Property[Any]):
 
 
 @dataclass(frozen=True)
-class HullView(Viewed, Competing[Any]):
-    """Base of properties that read a `View` of each crystal off the hull of what competes with it.
+class StandingView(Viewed, Competing[Any]):
+    """Base of properties that read a `View` of each crystal off what it stands against.
 
     Class attributes:
         without_survey: what it means where nobody surveyed the phases with further elements.
     """
 
     without_survey: ClassVar[str] = ""
+
+    @abstractmethod
+    def read(
+        self, standing: Standing, position: int, document: HullDocument, beside: Sequence[ComputedEntry]
+    ) -> dict[str, Any]:
+        """Fields of the view of one crystal.
+
+        Args:
+            standing: all crystals and what competes with them.
+            position: of the crystal.
+            document: its place on the hull.
+            beside: entries of the crystals of `beside`.
+
+        Raises:
+            PlanError, ThermodynamicsError, FrameError: there is none.
+        """
+
+    def further(self) -> Sequence[str]:
+        """Chemical systems; phases of each together with the elements of a crystal compete, too."""
+        return ()
+
+    def also(self) -> Sequence[str]:
+        """Chemical systems whose phases compete, too."""
+        return ()
+
+    def beside(self) -> Sequence[Crystal]:
+        """Further crystals that the views are about and that have none themselves."""
+        return ()
+
+    def plan(self, crystal: Crystal | Crystals) -> Plan[Any]:
+        asked, beside = together(crystal), tuple(self.beside())
+        subject = crystal
+        if beside:
+            aside = crystal.aside if isinstance(crystal, Crystals) else frozenset()
+            positions = range(len(asked), len(asked) + len(beside))
+            subject = Crystals((*asked, *beside), aside.union(positions), crystal.model, crystal.info)
+        standing = yield from self.standing(subject, self.further(), self.also())
+        placed = place(self, subject, standing)
+        for i, one in enumerate(beside, len(asked)):
+            if (problem := placed.errors[i]) is not None:
+                raise PlanError(f"{one.name}: {problem}", placed.error_codes[i] or "not_comparable")
+        further = [standing.candidates[i] for i in range(len(asked), len(asked) + len(beside))]
+        views = []
+        told = zip(placed.documents, placed.errors, placed.error_codes, strict=True)
+        for i, (document, error, code) in enumerate(islice(told, len(asked))):
+            if document is None:
+                views.append({"error": error, "error_code": code})
+                continue
+            try:
+                fields = self.read(standing, i, document, further)
+            except PlanError as problem:
+                fields = {"error": str(problem), "error_code": problem.code}
+            except (ThermodynamicsError, FrameError) as problem:
+                fields = {"error": str(problem), "error_code": "not_comparable"}
+            views.append({"caveat": caveat(document.verdict, document.completeness), **fields})
+        notes = [*placed.warnings, *self._remarks(crystal, standing)]
+        return self.document_of(crystal, self.several(documents=views, warnings=notes, provenance=self.origin(crystal)))
+
+    def _remarks(self, subject: Crystal | Crystals, standing: Standing) -> list[str]:
+        """What is to be said of all views together."""
+        systems = systems_of(subject) if self.without_survey else set()
+        wider = sorted({joined(system, one) for system in systems for one in self.further()} - systems)
+        found = [standing.rivals.completeness(system) for system in wider]
+        return [f"{one.sentence}: {self.without_survey}" for one in found if one.survey is None]
+
+
+@dataclass(frozen=True)
+class HullView(StandingView):
+    """Base of properties that read a `View` of each crystal off the hull of what competes with it."""
 
     @abstractmethod
     def view(self, phase: ComputedEntry, others: Sequence[ComputedEntry], document: HullDocument) -> dict[str, Any]:
@@ -83,37 +153,10 @@ class HullView(Viewed, Competing[Any]):
             PlanError, ThermodynamicsError, FrameError: there is none.
         """
 
-    def further(self) -> Sequence[str]:
-        """Elements whose phases compete beside those of the crystals."""
-        return ()
-
-    def plan(self, crystal: Crystal | Crystals) -> Plan[Any]:
-        standing = yield from self.standing(crystal, self.further())
-        placed = place(self, crystal, standing)
-        views = []
-        for i, (document, error, code) in enumerate(
-            zip(placed.documents, placed.errors, placed.error_codes, strict=True)
-        ):
-            if document is None:
-                views.append({"error": error, "error_code": code})
-                continue
-            others = standing.all_but(i)
-            try:
-                fields = self.view(standing.candidates[i], others, document)
-            except PlanError as problem:
-                fields = {"error": str(problem), "error_code": problem.code}
-            except (ThermodynamicsError, FrameError) as problem:
-                fields = {"error": str(problem), "error_code": "not_comparable"}
-            views.append({**fields, "caveat": caveat(document.verdict, document.completeness)})
-        notes = [*placed.warnings, *self._remarks(crystal, standing)]
-        return self.document_of(crystal, self.several(documents=views, warnings=notes, provenance=self.origin(crystal)))
-
-    def _remarks(self, subject: Crystal | Crystals, standing: Standing) -> list[str]:
-        """What is to be said of all views together."""
-        systems = systems_of(subject) if self.without_survey else set()
-        wider = sorted({with_elements(system, self.further()) for system in systems} - systems)
-        found = [standing.rivals.completeness(system) for system in wider]
-        return [f"{one.sentence}: {self.without_survey}" for one in found if one.survey is None]
+    def read(
+        self, standing: Standing, position: int, document: HullDocument, beside: Sequence[ComputedEntry]
+    ) -> dict[str, Any]:
+        return self.view(standing.candidates[position], standing.all_but(position), document)
 
 
 def caveat(verdict: HullVerdict, completeness: HullCompleteness) -> str | None:

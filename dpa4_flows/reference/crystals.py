@@ -46,11 +46,12 @@ def is_material(name: str | Path) -> bool:
     text = str(name)
     if Path(text).expanduser().exists():
         return False
-    return _ID.fullmatch(text) is not None or _composition(text) is not None
+    return _ID.fullmatch(text) is not None or formula_of(text) is not None
 
 
-def _composition(text: str) -> Composition | None:
-    if not _FORMULA.fullmatch(text):
+def formula_of(text: str) -> Composition | None:
+    """The composition of a text that is a formula and no file."""
+    if not _FORMULA.fullmatch(text) or Path(text).exists():
         return None
     try:
         return Composition(text, strict=True)
@@ -62,7 +63,7 @@ def _material(name: str) -> NamedStructure:
     """From the cache of answers, or with a key from the server."""
     has_key = has_materials_project_key()
     client = open_materials_project(offline=not has_key)
-    composition = _composition(name)
+    composition = formula_of(name)
     try:
         if composition is None:
             return NamedStructure(name, client.material(name).structure)

@@ -16,6 +16,7 @@ from dpa4_flows.analysis.completeness import PROTOTYPE, HullCompleteness, Survey
 from dpa4_flows.analysis.corrections import CorrectedEntry, corrected_entry
 from dpa4_flows.analysis.frames import check_fitted_to
 from dpa4_flows.analysis.hull_spread import DEVIATIONS
+from dpa4_flows.analysis.sanity import came_apart
 from dpa4_flows.analysis.schemes import SchemeError, find_scheme, scheme_name
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.site_conversion import crystal_problem
@@ -36,12 +37,17 @@ class ReferenceEntries:
     missing: list[tuple[dict[str, Any], str]]
 
     def missing_in(self, chemsys: str) -> list[str]:
-        """Sentences on the missing phases of one chemical system; a proposal that came to nothing is no phase."""
+        """Sentences on the missing phases of one chemical system; a proposal that came to nothing is no phase, and no
+        form of an element is missed that has another.
+        """
         system = set(chemsys.split("-"))
+        there = {e.composition.reduced_formula for e in self.entries if e.composition.is_element}
         return [
             f"{row['formula']} ({row['name']}): {reason}"
             for row, reason in self.missing
-            if row.get("role") != PROTOTYPE and set(Composition(row["formula"]).get_el_amt_dict()) <= system
+            if row.get("role") != PROTOTYPE
+            and row["formula"] not in there
+            and set(Composition(row["formula"]).get_el_amt_dict()) <= system
         ]
 
     def completeness(
@@ -92,7 +98,7 @@ def document_entry(document: RelaxationDocument, scheme: str, entry_id: str) -> 
     if document.error is not None or document.structure is None or document.energy is None:
         return CorrectedEntry(None, document.error or "no energy was stored")
     structure = structure_of_fields(document.structure)
-    if problem := crystal_problem(structure):
+    if problem := crystal_problem(structure) or came_apart(structure):
         return CorrectedEntry(None, problem)
     corrected = corrected_entry(
         structure,

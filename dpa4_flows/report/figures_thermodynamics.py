@@ -103,7 +103,7 @@ def oxygen_losses(documents: Mapping[str, OxygenReleaseDocument]) -> list[Figure
     )
     pressures = sorted({f"{one.pressure:g}" for one in documents.values() if one.pressure is not None})
     caption = f"At equilibrium with {' or '.join(pressures)} bar of O2; each step is a reaction. "
-    return _line_figure("oxygen-release", "Oxygen release", caption, figure, lines)
+    return line_figure("oxygen-release", "Oxygen release", caption, figure, lines)
 
 
 def conversion_profiles(documents: Mapping[str, ConversionDocument]) -> list[FigureBlock]:
@@ -121,10 +121,10 @@ def conversion_profiles(documents: Mapping[str, ConversionDocument]) -> list[Fig
     figure = base_figure(
         xaxis={"title": "capacity, mAh per g of the crystal"}, yaxis={"title": f"V against {' or '.join(ions)}"}
     )
-    return _line_figure("conversion", "Conversion and alloying", "At equilibrium. ", figure, lines)
+    return line_figure("conversion", "Conversion and alloying", "At equilibrium. ", figure, lines)
 
 
-def _line_figure(
+def line_figure(
     name: str, title: str, caption: str, figure: Any, lines: Mapping[str, Sequence[tuple[float, float]]]
 ) -> list[FigureBlock]:
     for (label, points), colour in zip(islice(lines.items(), _CURVES), cycle(PALETTE), strict=False):

@@ -22,9 +22,9 @@ from dpa4_flows.analysis.ions import IonError
 from dpa4_flows.analysis.thermodynamics import (
     ThermodynamicsError,
     chemical_potential_region,
-    electrochemical_window,
     gibbs_entries,
 )
+from dpa4_flows.analysis.windows import electrochemical_window
 from dpa4_flows.properties.chemical_potentials import RegionDocument
 
 DATA = Path(__file__).parents[1] / "data"
