@@ -43,7 +43,7 @@ def test_commands_exist():
     names = {name.replace("_", "-") for name in property_names()}
     assert used and used <= {*Dpa4Group.commands_by_name, *names}
     assert set(re.findall(r"dpa4 screen (\w+)$", "\n".join(SHELL), flags=re.MULTILINE)) <= set(bundled_campaigns())
-    assert set(bundled_campaigns()) == {"battery", "catalyst", "semiconductor"}
+    assert set(bundled_campaigns()) == {"battery", "catalyst", "electrolyte", "semiconductor"}
 
 
 def test_links_lead_somewhere():

@@ -53,8 +53,8 @@ def check_candidate(
 
 
 def came_apart(structure: Structure) -> str | None:
-    """Why a relaxed structure is no crystal any more, one sentence: its molecules have drifted apart, and a potential of
-    crystals knows no gases. The loosest molecular crystals have 16 times the volume of their atoms.
+    """Why a relaxed structure is no crystal any more, one sentence: its molecules have drifted apart, and a potential
+    of crystals knows no gases. The loosest molecular crystals have 16 times the volume of their atoms.
     """
     ratio, _ = _filling(to_system(structure))
     if ratio <= 2 * VOLUME_RATIO[1]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, create_model, field_validator
 
 from dpa4_flows.analysis.electrode import redox_bound
 from dpa4_flows.analysis.ions import ion_charge
@@ -128,14 +128,13 @@ class BesideElectrodes(AgainstPhases):
     @property
     def tables(self) -> Mapping[str, type[Section]]:
         found = super().tables
+        located: Any = {"paths": field_validator("against")(_located)}
+        return {**found, "": create_model("Electrodes", __base__=found[""], __validators__=located)}
 
-        class Electrodes(found[""]):  # type: ignore[misc, name-defined]
-            @field_validator("against")
-            @classmethod
-            def _paths(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-                return tuple(n if formula_of(n) is not None else str(checked_path(n, info, "file")) for n in names)
 
-        return {**found, "": Electrodes}
+def _located(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    """Files of electrodes with absolute paths; formulas as they are."""
+    return tuple(name if formula_of(name) is not None else str(checked_path(name, info, "file")) for name in names)
 
 
 WINDOW = Stage(

@@ -18,7 +18,7 @@ from dpa4_core.files import write_bytes
 from dpa4_core.locks import locked
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.terms import checksum_with_dispersion
-from dpa4_flows.analysis.completeness import Survey
+from dpa4_flows.analysis.completeness import PROTOTYPE, Survey
 from dpa4_flows.analysis.hull_warnings import scheme_warnings, without_dispersion
 from dpa4_flows.analysis.schemes import REFIT, find_scheme
 from dpa4_flows.campaigns.candidates import read_candidates
@@ -214,6 +214,12 @@ def read_inputs(
     wider = {*systems, *(joined(system, one) for system in systems for one in further_systems(campaign))}
     phases = keyed(run, find_phases(wider, campaign.competition.competing, bundled=campaign.competition.bundled))
     further = {} if library is None else further_phases(library, wider, phases)
+    proposed_for = [set(system.split("-")) for system in systems if campaign.competition.prototypes]
+    further = {
+        key: phase
+        for key, phase in further.items()
+        if phase.role != PROTOTYPE or any(phase.elements <= system for system in proposed_for)
+    }
     phases |= further
     if campaign.competition.prototypes:
         phases |= keyed(run, with_proposals(systems, phases.values(), elements)[len(phases) :])

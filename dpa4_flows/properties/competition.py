@@ -199,7 +199,7 @@ class Competing(Property[D]):
         if self.library is None:
             return (yield from self._of_files(subject, systems, scheme, asks))
         library, notes = self.known_phases(subject, systems)
-        answers = yield from library.relaxed(systems, asks)
+        answers = yield from library.relaxed(systems, asks, prototypes=self.prototypes)
         references = library.references(systems, scheme, answers)
         if self.structures or self.temperature is not None:
             references = library.with_structures(references, answers)

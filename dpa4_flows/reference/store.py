@@ -138,19 +138,23 @@ class ReferenceStore:
         """Key of the relaxation of a structure."""
         return self.relaxation.key(Crystal(structure), self.model)
 
-    def relaxed(self, chemical_systems: Iterable[str], beside: Mapping[str, Ask[Any]]) -> Steps[dict[str, Any]]:
+    def relaxed(
+        self, chemical_systems: Iterable[str], beside: Mapping[str, Ask[Any]], *, prototypes: bool = True
+    ) -> Steps[dict[str, Any]]:
         """Ask for what the phases of chemical systems lack, and for something else in the same step. What another
         process is at is waited for, not computed twice.
 
         Args:
             chemical_systems: of the phases.
             beside: other requests by name.
+            prototypes: also for proposed phases, as others may have asked for them.
 
         Returns:
             Answers to ``beside`` by name, and by key the relaxations of phases, which may not be in the file yet.
         """
         answers: dict[str, Any] = {}
-        lacking = self._to_do(self.table.phases(chemical_systems))
+        rows = self.table.phases(chemical_systems)
+        lacking = self._to_do(row for row in rows if prototypes or row.role != PROTOTYPE)
         while beside or lacking:
             systems = {row.chemsys for row in lacking}
             own: AbstractContextManager[list[str]] = nullcontext([])

@@ -220,7 +220,7 @@ def test_a_table_disorder_puts_the_stage_before_all_others(tmp_path: Path) -> No
     """Without it, or in a campaign of before, who shares sites is not readable."""
     path = tmp_path / "half.json"
     path.write_text(json.dumps({"half": HALF.as_dict()}))
-    for kind in ("battery", "catalyst", "semiconductor"):
+    for kind in ("battery", "catalyst", "electrolyte", "semiconductor"):
         content = {"campaign": {"name": "x", "kind": kind, "candidates": [str(path)]}}
         without, ordering = campaign_of(content), campaign_of(content | {"disorder": {}})
         assert ordering.funnel.names == ["disorder", *without.funnel.names]

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from dpa4_flows.analysis.sanity import check_candidate
+from dpa4_flows.analysis.sanity import came_apart, check_candidate
+from dpa4_flows.documents.provenance import provenance
+from dpa4_flows.documents.schemas import RelaxationDocument
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.reference.entries import entries_of_phases
 from dpa4_flows.reference.library import bundled_elements
 
 DATA = Path(__file__).parents[1] / "data"
@@ -70,3 +74,23 @@ def test_too_many_atoms(rocksalt):
 def test_every_reason_is_told(rocksalt):
     rocksalt.replace_species({"Li": "Po"})
     assert len(check(rocksalt, max_atoms=4)) == 2
+
+
+def test_what_flies_apart_as_it_relaxes_is_no_reference() -> None:
+    """F2 in a cell of 103 Å³ per atom is a gas, which a potential of crystals does not know; solid N2 of 28 is none."""
+    gas = Structure(Lattice.cubic(5.91), ["F", "F"], [[0, 0, 0], [0.24, 0, 0]])
+    dense = Structure(Lattice.cubic(3.82), ["N", "N"], [[0, 0, 0], [0.29, 0, 0]])
+    assert came_apart(dense) is None
+    fields = {"structure_hash": "x", "n_atoms": 2, "energy": -3.8, "converged": True}
+    made = provenance(ModelRef("dpa4_core.testing:MorsePotential"), {})
+    documents = {
+        name: RelaxationDocument(key=name, formula=name, structure=one.as_dict(), provenance=made, **fields)
+        for name, one in (("F2", gas), ("N2", dense))
+    }
+    rows = [{"name": n, "formula": n, "source": "", "role": "element", "key": n} for n in documents]
+    found = entries_of_phases(rows, documents, "none")
+    assert [entry.entry_id for entry in found.entries] == ["N2"]
+    assert found.missing_in("F-N") == ["F2 (F2): F2 came apart into a gas as it relaxed: 103 Å³ per atom are left"]
+    other = {"name": "another N2", "formula": "N2", "source": "", "role": "element", "key": "gone"}
+    twice = entries_of_phases([*rows, other], documents, "none")
+    assert len(twice.missing) == 2 and len(twice.missing_in("F-N")) == 1, "nobody misses a second form of an element"
