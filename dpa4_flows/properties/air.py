@@ -11,8 +11,8 @@ from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.analysis.gases import with_gases
 from dpa4_flows.analysis.contacts import share_a_compound
+from dpa4_flows.analysis.gases import with_gases
 from dpa4_flows.analysis.thermodynamics import check_temperature, whole_hull
 from dpa4_flows.analysis.titration import reaction_words, titrate
 from dpa4_flows.documents.quantities import Quantity

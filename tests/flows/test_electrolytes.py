@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import HullCompleteness
-from dpa4_flows.analysis.gases import gas_potential, with_gases
 from dpa4_flows.analysis.contacts import conducting, contact
+from dpa4_flows.analysis.gases import gas_potential, with_gases
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
 from dpa4_flows.analysis.windows import electrochemical_window
 from dpa4_flows.campaigns.run import open_run
