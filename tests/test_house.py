@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 import dpa4_flows
+from dpa4_flows.documents.quantities import Quantity
 
 ROOT = Path(__file__).parent.parent
 FLOWS = sorted((ROOT / "dpa4_flows").rglob("*.py"))
@@ -97,7 +98,8 @@ def test_a_value_in_another_unit_carries_it_in_its_name() -> None:
     for model in set(models()):
         if model.__module__.startswith("dpa4_flows"):
             for name, field in model.model_fields.items():
-                words = [part.split(" ")[0] for part in re.split(r", |; ", field.description or "")]
+                said = [field.description or "", *(one.unit for one in field.metadata if isinstance(one, Quantity))]
+                words = [part.split(" ")[0] for part in re.split(r", |; ", ", ".join(said))]
                 wrong += [f"{model.__name__}.{name}" for u, end in UNITS.items() if u in words and end not in name]
     assert not wrong
 

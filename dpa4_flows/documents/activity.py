@@ -78,9 +78,7 @@ class ActivityDocument(AnswerDocument):
             priority=21,
         ),
     ] = Field(None, description="Mean magnitude of this distance over facets, by area if `weighted`, eV")
-    best_facet: Annotated[str | None, Quantity("Facet", note="the one nearest to the top", priority=22)] = Field(
-        None, description="Termination nearest to the top of the volcano, or with the smallest overpotential"
-    )
+    best_facet: Annotated[str | None, Quantity("Facet", note="the one nearest to the top", priority=22)] = None
     selectivity: Annotated[
         float | None,
         Quantity(
@@ -115,7 +113,7 @@ class ActivityDocument(AnswerDocument):
             scale=(0.0, 1.0),
             priority=26,
         ),
-    ] = Field(None, description="Of this facet, V")
+    ] = None
     mean_overpotential: Annotated[
         float | None,
         Quantity(
@@ -132,9 +130,7 @@ class ActivityDocument(AnswerDocument):
         float | None,
         Quantity("Limiting potential", "V", 2, "against the reversible hydrogen electrode; of this facet", priority=27),
     ] = Field(None, description="At which no step is uphill on this facet, V against the reversible hydrogen electrode")
-    limiting_step: Annotated[str | None, Quantity("Limiting step", note="on this facet", priority=28)] = Field(
-        None, description="Of this facet"
-    )
+    limiting_step: Annotated[str | None, Quantity("Limiting step", note="on this facet", priority=28)] = None
     level_of_theory: Annotated[
         str, Quantity("Level", note="of theory, of all numbers of the activity", priority=29)
     ] = Field("", description="Level of theory of the model that computed the activity")
@@ -147,7 +143,7 @@ class ActivityDocument(AnswerDocument):
     rerouted_level: Annotated[
         str | None,
         Quantity("Level of adsorbates beside", note="of theory, where another model computed them", detail=True),
-    ] = Field(None, description="Level of theory of `rerouted`")
+    ] = None
     weighted: bool = Field(False, description="Whether means are over the area of the equilibrium shape")
     reference: float | None = Field(None, description="Descriptor that others are compared with, eV")
     facets: list[ActivityFacet] = Field(default_factory=list, description="Every termination with a slab")

@@ -1,8 +1,9 @@
 """What is known of a value that people look at, declared once: beside its field in the document that carries it.
 
-    voltage: Annotated[float, Quantity("Voltage", "V", 2, goal="max", scale=(2.5, 4.5))] = Field(description="...")
+    voltage: Annotated[float | None, Quantity("Voltage", "V", 2, "at rest", goal="max", scale=(2.5, 4.5))] = None
 
-Columns, heads, tooltips, limits of campaign files, keys of rankings and figures follow from it. The standard deviation
+Columns, heads, tooltips, limits of campaign files, keys of rankings and figures follow from it, and so does what the
+schema of the document says of the field, unless its description says more. The standard deviation
 of a value that a committee computed is in the field of its name with ``_std`` behind it, and is shown behind a ±.
 """
 
@@ -14,7 +15,9 @@ from functools import cache
 from operator import le
 from typing import Literal, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 Goal = Literal["max", "min", "zero"]
 """More is better, less is better, a small magnitude is."""
@@ -63,6 +66,11 @@ class Quantity:
         """The note with the error bar."""
         bar = "" if self.error is None else f"typical error ±{self.error:g} {self.unit}".rstrip()
         return "; ".join(filter(None, (self.note, bar)))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Label, note and unit as the description of the field in the schema of its document."""
+        said = ", ".join(filter(None, (self.label, self.note, self.unit)))
+        return {**handler(schema), "description": said}
 
 
 STD = "_std"

@@ -75,15 +75,15 @@ class RelaxationDocument(Document):
     energy: float | None = Field(None, description="Uncorrected total energy of the cell, eV")
     energy_per_atom: Annotated[
         float | None, Quantity("Energy", "eV/atom", 4, "uncorrected model energy", goal="min", detail=True, priority=40)
-    ] = Field(None, description="Uncorrected energy, eV/atom")
+    ] = None
     energy_per_atom_std: Annotated[
         float | None,
         Quantity("Deviation of the energy", "eV/atom", 4, "of the members of a committee", goal="min", detail=True),
-    ] = Field(None, description="Standard deviation of the energy between members of a committee, eV/atom")
+    ] = None
     worst_force_std: Annotated[
         float | None,
         Quantity("Largest force deviation", "eV/Å", 3, "of the members of a committee", goal="min", detail=True),
-    ] = Field(None, description="Largest deviation of the force on an atom between members of a committee, eV/Å")
+    ] = None
     member_energies: list[float] | None = Field(
         None, description="Uncorrected total energy of the cell by each member of a committee, eV"
     )
@@ -97,10 +97,8 @@ class RelaxationDocument(Document):
         Quantity(
             "Volume change", "%", 1, "on relaxation", goal="zero", too_high="input_far_off", detail=True, priority=39
         ),
-    ] = Field(None, description="Volume change on relaxation, %")
-    n_steps: Annotated[int, Quantity("Optimiser steps", digits=0, detail=True, priority=42)] = Field(
-        0, description="Optimiser steps"
-    )
+    ] = None
+    n_steps: Annotated[int, Quantity("Optimiser steps", digits=0, detail=True, priority=42)] = 0
     converged: bool = Field(False, description="Whether fmax fell below the threshold")
     reason: str = Field("", description="Why the relaxation ended")
     minimum: Minimum = Field(

@@ -42,12 +42,8 @@ class SegregationDocument(AnswerDocument):
             scale=(-0.5, 0.2),
         ),
     ] = Field(None, description="Of the exchange that costs least, eV; below 0 the surface changes its composition")
-    segregating: Annotated[str | None, Quantity("Comes up", note="element of this exchange")] = Field(
-        None, description="Element that this exchange brings to the surface"
-    )
-    segregation_facet: Annotated[str | None, Quantity("Facet", note="of this exchange")] = Field(
-        None, description="Termination of this exchange"
-    )
+    segregating: Annotated[str | None, Quantity("Comes up", note="element of this exchange")] = None
+    segregation_facet: Annotated[str | None, Quantity("Facet", note="of this exchange")] = None
     converged: bool = Field(False, description="Whether every slab reached its fmax")
     warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
 
@@ -84,9 +80,7 @@ class DissolutionDocument(AnswerDocument):
             scale=(0.0, 1.5),
         ),
     ] = Field(None, description="Of the surface atom that leaves first, V against the standard hydrogen electrode")
-    dissolving: Annotated[str | None, Quantity("Leaves first", note="element of this atom")] = Field(
-        None, description="Element of this atom"
-    )
+    dissolving: Annotated[str | None, Quantity("Leaves first", note="element of this atom")] = None
     whole_potential: Annotated[
         float | None,
         Quantity("Whole crystal dissolves", "V", 2, "SHE, 1 mol/L; all its metals together, as from kinks", goal="max"),
@@ -112,22 +106,16 @@ class ServiceDocument(AnswerDocument):
             scale=(0.0, 0.5),
         ),
     ] = Field(None, description="Above the stable species in water, largest in the window, eV/atom")
-    products: Annotated[str | None, Quantity("Products", note="stable species there", detail=True)] = Field(
-        None, description="The stable species there"
-    )
+    products: Annotated[str | None, Quantity("Products", note="stable species there", detail=True)] = None
     segregation_energy: Annotated[
         float | None, Quantity("Segregation energy", "eV", 2, "below 0 the surface changes its composition", goal="max")
     ] = Field(None, description="Of the exchange of a surface atom with one inside that costs least, eV")
-    segregating: Annotated[str | None, Quantity("Comes up", note="element of this exchange")] = Field(
-        None, description="Element that this exchange brings to the surface"
-    )
+    segregating: Annotated[str | None, Quantity("Comes up", note="element of this exchange")] = None
     dissolution_potential: Annotated[
         float | None,
         Quantity("Dissolution potential", "V", 2, "SHE, 1 mol/L; of a flat terrace", error=0.2, goal="max"),
     ] = Field(None, description="Of the surface atom that leaves first, V (SHE)")
-    dissolving: Annotated[str | None, Quantity("Leaves first", note="element of this atom")] = Field(
-        None, description="Element of this atom"
-    )
+    dissolving: Annotated[str | None, Quantity("Leaves first", note="element of this atom")] = None
     whole_potential: float | None = Field(None, description="At which all its metals dissolve together, V (SHE)")
     margin: Annotated[
         float | None,

@@ -53,30 +53,20 @@ class ElasticPart(StabilityPart):
     failed_criteria: list[str] = Field(default_factory=list, description="Born criteria that do not hold")
     k_voigt_gpa: float | None = Field(None, description="Bulk modulus, Voigt, GPa")
     k_reuss_gpa: float | None = Field(None, description="Bulk modulus, Reuss, GPa")
-    k_vrh_gpa: Annotated[float | None, Quantity("Bulk modulus", "GPa", 1, "Voigt-Reuss-Hill")] = Field(
-        None, description="Bulk modulus, Voigt-Reuss-Hill, GPa"
-    )
+    k_vrh_gpa: Annotated[float | None, Quantity("Bulk modulus", "GPa", 1, "Voigt-Reuss-Hill")] = None
     g_voigt_gpa: float | None = Field(None, description="Shear modulus, Voigt, GPa")
     g_reuss_gpa: float | None = Field(None, description="Shear modulus, Reuss, GPa")
-    g_vrh_gpa: Annotated[float | None, Quantity("Shear modulus", "GPa", 1, "Voigt-Reuss-Hill")] = Field(
-        None, description="Shear modulus, Voigt-Reuss-Hill, GPa"
-    )
-    e_vrh_gpa: Annotated[float | None, Quantity("Young's modulus", "GPa", 1, "of a polycrystal without texture")] = (
-        Field(None, description="Young's modulus, GPa")
-    )
-    poisson_ratio: Annotated[float | None, Quantity("Poisson ratio", "", 3)] = Field(None, description="Dimensionless")
+    g_vrh_gpa: Annotated[float | None, Quantity("Shear modulus", "GPa", 1, "Voigt-Reuss-Hill")] = None
+    e_vrh_gpa: Annotated[float | None, Quantity("Young's modulus", "GPa", 1, "of a polycrystal without texture")] = None
+    poisson_ratio: Annotated[float | None, Quantity("Poisson ratio", "", 3)] = None
     universal_anisotropy: Annotated[float | None, Quantity("Anisotropy", "", 2, "0 for an isotropic crystal")] = Field(
         None, description="5 G_V/G_R + K_V/K_R - 6, dimensionless"
     )
-    pugh_ratio: Annotated[float | None, Quantity("K/G", "", 2, "above 1.75 a metal tends to be ductile")] = Field(
-        None, description="K/G, dimensionless; above 1.75 a metal tends to be ductile"
-    )
-    vickers_hardness_gpa: Annotated[float | None, Quantity("Vickers hardness", "GPa", 1, "model of Chen")] = Field(
-        None, description="Chen's model, GPa"
-    )
+    pugh_ratio: Annotated[float | None, Quantity("K/G", "", 2, "above 1.75 a metal tends to be ductile")] = None
+    vickers_hardness_gpa: Annotated[float | None, Quantity("Vickers hardness", "GPa", 1, "model of Chen")] = None
     debye_temperature_k: Annotated[
         float | None, Quantity("Debye temperature", "K", 0, "from the mean sound velocity")
-    ] = Field(None, description="From the mean sound velocity, K")
+    ] = None
     asymmetry_gpa: float | None = Field(None, description="Largest change of a component by symmetrising, GPa")
     nonlinearity: float | None = Field(
         None, description="Largest deviation of a stress from linear elasticity, relative to the largest stress"
@@ -100,9 +90,7 @@ class PhononPart(StabilityPart):
     )
     f_min_near_gamma_thz: float | None = Field(None, description="Lowest of waves twice the supercell or longer, THz")
     f_min_commensurate_thz: float | None = Field(None, description="Lowest where the supercell holds the wave, THz")
-    f_max_thz: Annotated[float | None, Quantity("Highest frequency", "THz", 2)] = Field(
-        None, description="Highest frequency, THz"
-    )
+    f_max_thz: Annotated[float | None, Quantity("Highest frequency", "THz", 2)] = None
     gamma_optical_thz: list[float] = Field(default_factory=list, description="Optical frequencies at Γ, THz")
     imaginary_fraction: Annotated[float | None, Quantity("Imaginary modes", "", 4, "share of all modes")] = Field(
         None, description="Share of the modes below -0.1 THz"
@@ -112,9 +100,7 @@ class PhononPart(StabilityPart):
         None, description="Largest frequency of a translation before the sum rules are enforced, THz"
     )
     n_displacements: int | None = Field(None, description="Supercells with one displaced atom")
-    n_supercell_atoms: Annotated[int | None, Quantity("Supercell", "atoms", 0)] = Field(
-        None, description="Atoms of the supercell"
-    )
+    n_supercell_atoms: Annotated[int | None, Quantity("Supercell", "atoms", 0)] = None
     supercell_length: float | None = Field(None, description="Shortest distance between an atom and its image, Å")
     supercell_matrix: list[list[int]] | None = Field(
         None, description="Rows of the supercell in terms of rows of the primitive cell"
@@ -147,9 +133,7 @@ class FollowedPart(StabilityPart):
     """Where an unstable crystal goes: a lower structure, and whether that is a minimum."""
 
     steps: list[FollowedMode] = Field(default_factory=list)
-    energy_gain_ev_per_atom: Annotated[float, Quantity("Energy gain", "eV/atom", 4, "of all steps together")] = Field(
-        0.0, description="Of all steps together, eV/atom"
-    )
+    energy_gain_ev_per_atom: Annotated[float, Quantity("Energy gain", "eV/atom", 4, "of all steps together")] = 0.0
     space_group_before: str
     space_group: str = Field(description="Of the last structure")
     structure: dict[str, Any] | None = Field(None, description="The last structure; None if nothing lower was found")

@@ -123,23 +123,17 @@ class AdsorptionDocument(AnswerDocument):
     adsorption_energy: Annotated[
         float | None,
         Quantity("Adsorption energy", "eV", 2, "electronic; of the first adsorbate, on the best site", detail=True),
-    ] = Field(None, description="Of the first adsorbate on the best site of all facets, electronic, eV")
+    ] = None
     free_energy: Annotated[
         float | None,
         Quantity("Free energy of adsorption", "eV", 2, "298 K, 0 V; of the first adsorbate, on this site", detail=True),
     ] = Field(None, description="The same as a free energy at 298 K and 0 V, eV")
-    best_facet: Annotated[str | None, Quantity("Facet", note="of this site")] = Field(
-        None, description="Termination with this site"
-    )
-    best_site: Annotated[str | None, Quantity("Site", note="of this adsorption energy")] = Field(
-        None, description="Kind of this site, with the elements of its atoms"
-    )
-    n_sites: Annotated[int, Quantity("Sites", digits=0, note="starts of all adsorbates on all facets", detail=True)] = (
-        Field(0, description="Starts of all adsorbates on all facets")
-    )
+    best_facet: Annotated[str | None, Quantity("Facet", note="of this site")] = None
+    best_site: Annotated[str | None, Quantity("Site", note="of this adsorption energy")] = None
+    n_sites: Annotated[int, Quantity("Sites", digits=0, note="starts of all adsorbates on all facets", detail=True)] = 0
     n_intact: Annotated[
         int, Quantity("Intact", digits=0, note="sites whose energy is that of the adsorbate", detail=True)
-    ] = Field(0, description="Those whose energy is that of the adsorbate on the surface")
+    ] = 0
     converged: bool = Field(False, description="Whether every clean slab and every intact site reached its fmax")
     warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
 

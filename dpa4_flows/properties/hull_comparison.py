@@ -46,12 +46,8 @@ class PhaseComparison(AnswerDocument):
     """One crystal on the hull of a model and on that of a file of computed entries, by the first correction scheme."""
 
     entry: Annotated[str | None, Quantity("Entry")] = Field(None, description="Id of the crystal in the file")
-    above_hull_expected: Annotated[float | None, Quantity("E above hull, file", "eV/atom", 3)] = Field(
-        None, description="Distance to the hull of the file, eV/atom"
-    )
-    above_hull_found: Annotated[float | None, Quantity("E above hull, model", "eV/atom", 3)] = Field(
-        None, description="Distance to the hull of the model, eV/atom"
-    )
+    above_hull_expected: Annotated[float | None, Quantity("E above hull, file", "eV/atom", 3)] = None
+    above_hull_found: Annotated[float | None, Quantity("E above hull, model", "eV/atom", 3)] = None
     formation_expected: float | None = Field(None, description="Formation energy in the file, eV/atom")
     formation_found: float | None = Field(None, description="Formation energy by the model, eV/atom")
 

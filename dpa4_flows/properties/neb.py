@@ -44,18 +44,14 @@ class NebDocument(AnswerDocument):
     formula: str = Field(description="Reduced formula")
     n_atoms: int = Field(description="Atoms of each image")
     barrier: Annotated[float | None, Quantity("Barrier", "eV", 3, "from the start, 0 K, no zero point", goal="min")] = (
-        Field(None, description="Highest energy above the start, eV")
+        None
     )
-    barrier_back: Annotated[float | None, Quantity("Barrier back", "eV", 3, "from the end, 0 K")] = Field(
-        None, description="Highest energy above the end, eV"
-    )
+    barrier_back: Annotated[float | None, Quantity("Barrier back", "eV", 3, "from the end, 0 K")] = None
     kra: Annotated[
         float | None,
         Quantity("KRA", "eV", 3, "kinetically resolved activation: above the mean of both ends", detail=True),
-    ] = Field(None, description="Highest energy above the mean of both ends, eV")
-    length: Annotated[float | None, Quantity("Longest way", "Å", 2, "of one atom", detail=True)] = Field(
-        None, description="Length of the way of the atom that moves farthest, Å"
-    )
+    ] = None
+    length: Annotated[float | None, Quantity("Longest way", "Å", 2, "of one atom", detail=True)] = None
     method: Annotated[str, Quantity("Found by", note="middle: a symmetric path", detail=True)] = Field(
         "", description="middle, of a symmetric path, relaxed alone; or band"
     )

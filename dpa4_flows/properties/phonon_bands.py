@@ -47,10 +47,8 @@ class PhononBandsDocument(AnswerDocument):
     density_by_element: dict[str, list[float]] = Field(default_factory=dict, description="Its shares")
     lowest_thz: Annotated[
         float | None, Quantity("Lowest frequency", "THz", 2, "on the path; imaginary ones negative", detail=True)
-    ] = Field(None, description="On the path, THz")
-    highest_thz: Annotated[float | None, Quantity("Highest frequency", "THz", 2)] = Field(
-        None, description="On the path, THz"
-    )
+    ] = None
+    highest_thz: Annotated[float | None, Quantity("Highest frequency", "THz", 2)] = None
     sound_velocity_m_s: Annotated[float | None, Quantity("Sound velocity", "m/s", 0, "Debye mean of directions")] = (
         Field(None, description="Debye mean over directions and branches, m/s; null if a long wave is imaginary")
     )
