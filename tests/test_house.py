@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 import dpa4_flows
 from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.stability import ElasticPart
 
 ROOT = Path(__file__).parent.parent
 FLOWS = sorted((ROOT / "dpa4_flows").rglob("*.py"))
@@ -102,6 +103,13 @@ def test_a_value_in_another_unit_carries_it_in_its_name() -> None:
                 words = [part.split(" ")[0] for part in re.split(r", |; ", ", ".join(said))]
                 wrong += [f"{model.__name__}.{name}" for u, end in UNITS.items() if u in words and end not in name]
     assert not wrong
+
+
+def test_the_schema_of_a_document_says_what_its_quantities_declare() -> None:
+    fields = ElasticPart.model_json_schema()["properties"]
+    said = {name: field.get("description", "") for name, field in fields.items()}
+    assert said["k_vrh_gpa"] == "Bulk modulus, Voigt-Reuss-Hill, GPa"
+    assert said["universal_anisotropy"].startswith("5 G_V/G_R"), "a description that says more stays"
 
 
 def test_files_are_locked_and_read_by_the_core_alone() -> None:

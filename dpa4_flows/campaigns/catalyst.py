@@ -145,8 +145,7 @@ class Surfaces(Measured):
 
 def judge_surface(case: Case) -> Finding:
     """Surface energies and what has none."""
-    document = case.found
-    assert isinstance(document, SurfaceDocument)
+    document = case.document(SurfaceDocument)
     reasons = [*document.warnings, *_without_slab(document.skipped)]
     return finding(case, reasons)
 
@@ -222,8 +221,7 @@ class Sites(Measured):
 
     def failed(self, case: Case) -> Finding | None:
         """Whether a refusal is the end, the activity says, for which there may be another model."""
-        document = case.found
-        assert isinstance(document, AdsorptionDocument)
+        document = case.document(AdsorptionDocument)
         if document.error is None or document.error_code in _LOST:
             return super().failed(case)
         code = SEAM if document.error_code == SEAM else "no_facet_left"
@@ -249,8 +247,7 @@ class OfReaction(Sites):
         return _activity(case.scene, facets_of(case))
 
     def failed(self, case: Case) -> Finding | None:
-        document = case.found
-        assert isinstance(document, ActivityDocument)
+        document = case.document(ActivityDocument)
         if document.error is None or document.error_code in _LOST:
             return Measured.failed(self, case)
         reasons = [Reason(code="nothing_adsorbs", sentence=f"no activity for {document.reaction}: {document.error}")]
@@ -309,8 +306,7 @@ def _that_appears(facet: str, found: SurfaceDocument, most: int) -> str:
 
 def judge_sites(case: Case) -> Finding:
     """What adsorbs where; anomalies of single sites are in the document."""
-    document = case.found
-    assert isinstance(document, AdsorptionDocument)
+    document = case.document(AdsorptionDocument)
     codes = Counter(code for facet in document.facets for site in facet.sites for code in {*site.codes} & {*NO_ENERGY})
     lost = [
         Reason(
@@ -364,8 +360,7 @@ ADSORPTION = Stage(
 
 def judge_activity(case: Case) -> Finding:
     """How active the facets are; what is not known stays unknown and wins nothing."""
-    document = case.found
-    assert isinstance(document, ActivityDocument)
+    document = case.document(ActivityDocument)
     reasons = [reason for reason in document.warnings if reason.code not in _OF_ALL]
     if document.overpotential is None:
         sentence = f"the activity for {document.reaction} is not known: no facet has all of its adsorbates"

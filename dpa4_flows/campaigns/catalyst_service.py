@@ -91,8 +91,8 @@ class AtWork(Measured):
         return section.asked(water)
 
     def of_case(self, case: Case) -> Property[Any]:
-        found, asked = case.documents["adsorption"], self.settled(case.scene)
-        assert isinstance(found, AdsorptionDocument) and isinstance(asked, Service)
+        found, asked = case.document(AdsorptionDocument), self.settled(case.scene)
+        assert isinstance(asked, Service)
         facets = tuple(dict.fromkeys(facet.facet for facet in found.facets))
         swaps, leaving = asked.segregation, asked.dissolution
         return replace(
@@ -104,8 +104,7 @@ class AtWork(Measured):
 
 def judge_service(case: Case) -> Finding:
     """What lasts; of several doubts of one kind the first is told."""
-    document = case.found
-    assert isinstance(document, ServiceDocument)
+    document = case.document(ServiceDocument)
     reasons = {reason.code: reason for reason in reversed(document.warnings)}
     if failed := reasons.pop("not_computed", None):  # of one atom: of a candidate it would be the end
         reasons["atom_not_computed"] = failed.model_copy(update={"code": "atom_not_computed"})

@@ -17,6 +17,7 @@ from dpa4_flows.campaigns.config import Campaign, campaign_of
 from dpa4_flows.campaigns.funnel import NOT_READABLE, Funnel, limit_codes
 from dpa4_flows.campaigns.sections import RelaxSection, Section, part_of
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
+from dpa4_flows.compute.plan import Ask
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.quantities import STD, quantities
 from dpa4_flows.documents.reasons import Reason, voided
@@ -33,6 +34,7 @@ _SLICE = 500
 _STATUS = ("passed", "flagged", "failed", "error")  # the worst of the reasons decides
 
 T = TypeVar("T")
+D = TypeVar("D", bound=Document)
 
 
 @dataclass(frozen=True)
@@ -157,34 +159,41 @@ class Scene:
         before = self.funnel.before(self.stage.name)
         if before is not None:
             return self.table.survivors(before, self.funnel.names)
-        candidates = self.table.candidates()
-        if not candidates:
+        sizes = self.table.sizes()
+        if not sizes:
             raise ResultsError(f"results table {self.table.path} holds no candidates; start the run again")
-        return [candidate.candidate_id for candidate in candidates if candidate.structure is not None]
+        return [i for i, n_atoms in sizes.items() if n_atoms]
 
-    def cases(self, ids: Iterable[str], *, own: bool = True) -> Iterator[Case]:
+    def key(self, ask: Ask[Any]) -> str:
+        """Key under which what is asked for about a candidate is stored."""
+        key = ask.key(self.run.model)
+        assert key is not None, f"{ask.property.name} is not stored, and no stage could find it again"
+        return key
+
+    def cases(self, ids: Iterable[str], *, own: bool = True, needs: Collection[str] | None = None) -> Iterator[Case]:
         """The candidates with what the stage needs of them, read in slices.
 
         Args:
             ids: of the candidates.
             own: also with what this stage has computed.
+            needs: stages before it whose findings are read; by default those that it needs.
 
         Raises:
             ResultsError: a calculation is not there although its job has ended.
         """
-        everybody = list(ids)
+        everybody, needs = list(ids), self.stage.needs if needs is None else needs
         for start in range(0, len(everybody), _SLICE):
             part = everybody[start : start + _SLICE]
             candidates = self._ordered(self.table.candidates(part))
-            verdicts = {name: self.table.stage(name, part) for name in self.stage.needs}
+            verdicts = {name: self.table.stage(name, part) for name in needs}
             cases = [Case(self, c, {n: found[c.candidate_id] for n, found in verdicts.items()}) for c in candidates]
-            for name in self.stage.needs:
-                computes = self.funnel.stage(name).computes
-                if computes is not None and computes.judges:
+            for name in needs:
+                if (computes := self.funnel.stage(name).of_each) is not None:
                     self._load(name, computes, cases, {i: v.calculation_keys[0] for i, v in verdicts[name].items()})
-            computes = self.stage.computes
-            if own and computes is not None and computes.judges:
-                self._load(self.stage.name, computes, cases, computes.keys(self, cases))
+            if own and (computes := self.stage.of_each) is not None:
+                asked = {case.id: computes.ask(case) for case in cases}
+                keys = {i: self.key(ask) for i, ask in asked.items() if ask is not None}
+                self._load(self.stage.name, computes, cases, keys)
             yield from cases
 
     def _ordered(self, candidates: list[Candidate]) -> list[Candidate]:
@@ -198,8 +207,7 @@ class Scene:
             keys = {i: v.calculation_keys[0] for i, v in self.table.stage(stage.name, shared).items() if v.goes_on}
             documents = stage.computes.documents(self.table, keys.values())
             for i, key in keys.items():
-                structure = getattr(documents[key], "structure", None)
-                found[i] = found[i].model_copy(update={"structure": structure})
+                found[i] = with_structure(found[i], documents[key])
         return list(found.values())
 
     def _load(self, stage: str, computes: Computation, cases: list[Case], keys: Mapping[str, str]) -> None:
@@ -216,22 +224,35 @@ class Scene:
 
     def verdicts(self) -> Iterator[StageResult]:
         """Judge everybody who enters, one after the other where the stage does not look at all at once."""
-        if self.funnel.before(self.stage.name) is None:
-            yield from map(self.verdict, map(_unreadable, (c for c in self.table.candidates() if c.structure is None)))
-        cases = self.cases(self.ids())
-        computes, usable = self.stage.computes, []
-        for case in cases:
-            failed = computes.failed(case) if computes is not None and computes.judges else None
-            if failed is not None:
-                yield self.verdict(failed)
-            elif self.stage.over_all is not None:
+        yield from self.unreadable()
+        computes, over_all = self.stage.of_each, self.stage.over_all
+        if over_all is None:
+            yield from map(self.judged, self.cases(self.ids()))
+            return
+        usable = []
+        for case in self.cases(self.ids()):
+            failed = None if computes is None else computes.failed(case)
+            if failed is None:
                 usable.append(case)
-            elif self.stage.judge is not None:
-                yield self.verdict(self.stage.judge(case))
             else:
-                yield self.verdict(Finding(case.id) if computes is None else computes.judged(case))
-        if self.stage.over_all is not None:
-            yield from map(self.verdict, self.stage.over_all(self, usable))
+                yield self.verdict(failed)
+        yield from map(self.verdict, over_all(self, usable))
+
+    def unreadable(self) -> Iterator[StageResult]:
+        """Verdicts of the first stage on candidates that are none."""
+        if self.funnel.before(self.stage.name) is None:
+            without = [i for i, n_atoms in self.table.sizes().items() if not n_atoms]
+            yield from map(self.verdict, map(_unreadable, self.table.candidates(without)))
+
+    def judged(self, case: Case) -> StageResult:
+        """What a stage finds that looks at one candidate at a time."""
+        stage, computes = self.stage, self.stage.of_each
+        found = None if computes is None else computes.failed(case)
+        if found is None and stage.judge is not None:
+            found = stage.judge(case)
+        elif found is None:
+            found = Finding(case.id) if computes is None else computes.judged(case)
+        return self.verdict(found)
 
     def verdict(self, finding: Finding) -> StageResult:
         """What becomes of a candidate: the worst of its reasons, and of the limits on its values, decides."""
@@ -326,6 +347,10 @@ class Case:
         """What this stage has computed."""
         return self.documents[self.scene.stage.name]
 
+    def document(self, kind: type[D]) -> D:
+        """What this stage, or the last one before it that it needs, has computed of this kind."""
+        return next(found for found in reversed(self.documents.values()) if isinstance(found, kind))
+
     @property
     def key(self) -> str:
         """Key of what this stage has computed."""
@@ -355,6 +380,11 @@ class Case:
 def scene_of(run: Screening, stage: str, table: ResultsTable | None = None) -> Scene:
     """A stage of a run at work, by default in the table of the run."""
     return Scene(run, run.campaign.funnel.stage(stage), run.open() if table is None else table)
+
+
+def with_structure(candidate: Candidate, document: Document) -> Candidate:
+    """A candidate whose sites are shared with the cell of a document in its place."""
+    return candidate.model_copy(update={"structure": getattr(document, "structure", None)})
 
 
 def _unreadable(candidate: Candidate) -> Finding:

@@ -14,7 +14,7 @@ from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.measured import Measured, finding, section_of
 from dpa4_flows.campaigns.sections import Section
 from dpa4_flows.campaigns.stage import Finding, Stage
-from dpa4_flows.compute.plan import Property
+from dpa4_flows.compute.plan import Ask, Property
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.properties.ordering import Ordering, OrderingDocument
 
@@ -34,17 +34,11 @@ class OrderedInputs(Measured):
     def tables(self) -> Mapping[str, type[Section]]:
         return {"": section_of(self.measures, without=("ion", "content"))}
 
-    def work(self, scene: Scene, ids: Sequence[str]) -> dict[str, int]:
-        return super().work(scene, self._shared(scene, ids))
+    def ask(self, case: Case) -> Ask[Any] | None:
+        return super().ask(case) if case.candidate.is_disordered else None
 
     def foreseen(self, scene: Scene, ids: Sequence[str]) -> tuple[int, int] | None:
-        return super().foreseen(scene, self._shared(scene, ids))
-
-    def parts(self, scene: Scene, ids: Sequence[str]) -> dict[str, int]:
-        return super().parts(scene, self._shared(scene, ids))
-
-    def keys(self, scene: Scene, cases: Sequence[Case]) -> dict[str, str]:
-        return super().keys(scene, [case for case in cases if case.candidate.is_disordered])
+        return super().foreseen(scene, [c.candidate_id for c in scene.table.candidates(ids) if c.is_disordered])
 
     def failed(self, case: Case) -> Finding | None:
         return super().failed(case) if case.candidate.is_disordered else None
@@ -52,14 +46,10 @@ class OrderedInputs(Measured):
     def judged(self, case: Case) -> Finding:
         if not case.candidate.is_disordered:
             return Finding(case.id)
-        found = case.found
-        assert isinstance(found, OrderingDocument)
+        found = case.document(OrderingDocument)
         above = "" if found.next_above_mev is None else f", {found.next_above_mev:.1f} meV/atom below the next"
         words = f"its sites are shared: the lowest of {found.n_tried} ordered cells stands for it{above}"
         return finding(case, [Reason(code="ordered_from_shares", sentence=words), *found.doubts])
-
-    def _shared(self, scene: Scene, ids: Sequence[str]) -> list[str]:
-        return [candidate.candidate_id for candidate in scene.table.candidates(ids) if candidate.is_disordered]
 
 
 DISORDER = Stage(

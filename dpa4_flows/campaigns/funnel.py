@@ -12,7 +12,11 @@ from dpa4_flows.documents.quantities import Quantity, plain_quantity, quantities
 from dpa4_flows.documents.reasons import NOTE, Reason, ReasonKind
 
 NOT_READABLE = "not_readable"
-_COMMON = {NOT_READABLE: ReasonKind("not readable", "its file cannot be used", status="failed")}
+NOT_JUDGED = "not_judged"
+_COMMON = {
+    NOT_READABLE: ReasonKind("not readable", "its file cannot be used", status="failed"),
+    NOT_JUDGED: ReasonKind("not judged", "what was computed could not be analysed", status="error"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,18 @@ class Funnel:
         """The stage whose survivors enter ``name``; None for the first, which all candidates enter."""
         index = self.names.index(name)
         return self.names[index - 1] if index else None
+
+    @cached_property
+    def legs(self) -> list[tuple[Stage, ...]]:
+        """The stages in groups. Within one a candidate goes on as soon as it has passed; between two all wait for the
+        last, since a stage looks at all of them, or computes something for all.
+        """
+        legs: list[list[Stage]] = []
+        for stage in self.stages:
+            if not legs or legs[-1][-1].over_all is not None or stage.of_all is not None:
+                legs.append([])
+            legs[-1].append(stage)
+        return [tuple(leg) for leg in legs]
 
     @cached_property
     def computing(self) -> list[Stage]:

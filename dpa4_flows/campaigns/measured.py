@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, get_origin
 
@@ -89,8 +89,12 @@ class Measured(Computation):
         """The same for one candidate, where what stages before have found decides settings, too."""
         return self.settled(case.scene)
 
+    def ask(self, case: Case) -> Ask[Any] | None:
+        return Ask(self.of_case(case), self.crystal(case), model=case.scene.model)
+
     def work(self, scene: Scene, ids: Sequence[str]) -> dict[str, int]:
-        return {self._key(case): len(self.crystal(case).structure) for case in scene.cases(ids, own=False)}
+        asks = [ask for case in scene.cases(ids, own=False) if (ask := self.ask(case)) is not None]
+        return {scene.key(ask): len(ask.crystal.structure) for ask in asks}
 
     def foreseen(self, scene: Scene, ids: Sequence[str]) -> tuple[int, int] | None:
         """Calculations and their atoms, as far as the input structures tell."""
@@ -108,18 +112,6 @@ class Measured(Computation):
     def documents(self, table: ResultsTable, keys: Iterable[str]) -> dict[str, Document]:
         return table.documents(self.measures.document, keys)
 
-    def keys(self, scene: Scene, cases: Sequence[Case]) -> dict[str, str]:
-        return {case.id: self._key(case) for case in cases}
-
-    def parts(self, scene: Scene, ids: Sequence[str]) -> dict[str, int]:
-        return {case.id: len(self.crystal(case).structure) for case in scene.cases(ids, own=False)}
-
-    def asks(self, scene: Scene, parts: Sequence[str]) -> Iterator[tuple[str, Ask[Any]]]:
-        return (
-            (case.id, Ask(self.of_case(case), self.crystal(case), model=scene.model))
-            for case in scene.cases(parts, own=False)
-        )
-
     def failed(self, case: Case) -> Finding | None:
         error = getattr(case.found, "error", None)
         if error is None:
@@ -129,11 +121,6 @@ class Measured(Computation):
     def judged(self, case: Case) -> Finding:
         """What the property found, with its doubts; limits are those of the campaign. The document is in the table."""
         return finding(case, getattr(case.found, "doubts", ()))
-
-    def _key(self, case: Case) -> str:
-        key = self.of_case(case).key(self.crystal(case), case.scene.model)
-        assert key is not None, f"{self.measures.name} is not stored, and no stage could find it again"
-        return key
 
 
 def section_of(measured: Property[Any], without: Collection[str] = ()) -> type[Section]:

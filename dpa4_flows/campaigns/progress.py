@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -45,51 +46,54 @@ class CampaignProgress:
     def __init__(self, run: Screening, table: ResultsTable | None = None) -> None:
         self._run, self._funnel = run, run.campaign.funnel
         self._table = run.open() if table is None else table
-        self._sizes = {
-            c.candidate_id: len(c.structure["sites"]) for c in self._table.candidates() if c.structure is not None
-        }
+        self._sizes = self._table.sizes()
+        self._verdicts: dict[str, dict[str, str]] = {}
+        self._last_row = 0
         self._work: dict[str, dict[str, int]] = {}
         self._done: dict[str, set[str]] = {}
 
     def steps(self) -> list[Step]:
         """Every step in its order, as it is now."""
-        counts, found = self._table.stage_counts(), []
-        entered, begun = len(self._table.candidate_ids()), True  # ``begun``: all before is finished
+        for row, candidate, stage_name, status in self._table.verdicts_since(self._last_row):
+            self._verdicts.setdefault(stage_name, {})[candidate] = status
+            self._last_row = row
+        found, begun = [], True  # ``begun``: all before is finished
+        inside = dict(self._sizes)  # may still come, as far as is known
         for stage in self._funnel.stages:
-            own = counts.get(stage.name, {})
-            judged = begun and sum(own.values()) >= entered
-            judging = Step(stage.name, stage.title, sum(own.values()), entered, finished=judged, counts=own)
-            if stage.computes is not None and stage in self._funnel.computing:
-                computing = self._computation(stage, begun, judged, entered)
-                if not stage.computes.judges:
-                    found.append(computing)
-                elif judged:
-                    judging = replace(judging, done_atoms=computing.done_atoms, total_atoms=computing.total_atoms)
+            own = self._verdicts.get(stage.name, {})
+            counts, n_atoms = Counter(own.values()), sum(inside.values())
+            step = Step(stage.name, stage.title, len(own), len(inside), counts=counts)
+            step = replace(step, finished=begun and len(own) >= len(inside))
+            if stage in self._funnel.computing:
+                if stage.of_each is None:
+                    found.append(self._of_all(stage, Step("", "", 0, len(inside), 0, n_atoms), begun, step.finished))
                 else:
-                    judging = replace(computing, name=stage.name, title=stage.title, counts=own)
-            found.append(judging)
-            begun = judged
-            if begun:
-                entered = own.get("passed", 0) + own.get("flagged", 0)
+                    step = replace(step, done_atoms=sum(self._sizes[i] for i in own), total_atoms=n_atoms)
+            found.append(step)
+            begun = step.finished
+            inside = {i: size for i, size in inside.items() if own.get(i) not in ("failed", "error")}
         return found
 
     def share(self) -> float:
         """Done atoms of all atoms, 0 to 1; 1 for a campaign that computes nothing."""
         return share(self.steps())
 
-    def _computation(self, stage: Stage, begun: bool, judged: bool, entered: int) -> Step:
-        assert stage.computes is not None
-        name, title = f"{stage.name}: {stage.computes.of}", stage.computes.of.capitalize()
+    def _of_all(self, stage: Stage, estimate: Step, begun: bool, judged: bool) -> Step:
+        """What a stage computes for all candidates together."""
+        computes = stage.of_all
+        assert computes is not None
+        named = replace(estimate, name=f"{stage.name}: {computes.of}", title=computes.of.capitalize())
         if not begun:
-            mean = sum(self._sizes.values()) / max(len(self._sizes), 1)
-            return Step(name, title, 0, entered, 0, round(mean * entered))
+            return named
         if stage.name not in self._work:
             scene: Scene = scene_of(self._run, stage.name, self._table)
-            self._work[stage.name], self._done[stage.name] = stage.computes.work(scene, scene.ids()), set()
+            self._work[stage.name], self._done[stage.name] = computes.work(scene, scene.ids()), set()
         work, done = self._work[stage.name], self._done[stage.name]
-        done |= work.keys() if judged else stage.computes.stored(self._table, work.keys() - done)
+        done |= work.keys() if judged else computes.stored(self._table, work.keys() - done)
         atoms = sum(work[key] for key in done)
-        return Step(name, title, len(done), len(work), atoms, sum(work.values()), finished=judged)
+        return replace(
+            named, done=len(done), total=len(work), done_atoms=atoms, total_atoms=sum(work.values()), finished=judged
+        )
 
 
 def share(steps: list[Step]) -> float:

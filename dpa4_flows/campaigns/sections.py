@@ -151,7 +151,7 @@ class ModelSection(Section):
 class EngineSection(Section):
     """How the work is cut into jobs; changes no number."""
 
-    chunk_size: int = Field(100, ge=1, description="Structures in one job")
+    chunk_size: int = Field(100, ge=1, description="Structures in one job, where workers share the run")
     max_atoms_per_batch: int | None = Field(
         None, ge=1, description="Atoms relaxed at the same time; None is what suits the device"
     )

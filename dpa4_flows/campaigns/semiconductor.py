@@ -82,8 +82,7 @@ def with_statements(case: Case) -> Crystal:
 
 def judge_gap(case: Case) -> Finding:
     """A gap that is not known breaks no limit; where there is one, that is told."""
-    document = case.found
-    assert isinstance(document, BandGapDocument)
+    document = case.document(BandGapDocument)
     reasons = list(document.doubts)
     if document.band_gap is None and "band_gap" in case.scene.run.campaign.limits(case.scene.stage):
         words = "its band gap is not known: no property model, none in its file, and no guess from its composition"
@@ -113,8 +112,7 @@ GAP = Stage(
 
 def followed(case: Case) -> Crystal:
     """What a candidate becomes along its imaginary modes; itself where it has none."""
-    part = case.documents["modes"]
-    assert isinstance(part, FollowedPart)
+    part = case.document(FollowedPart)
     if not part.steps or part.structure is None:
         return at_rest(case)
     return Crystal(structure_of_fields(part.structure), case.id)
@@ -192,8 +190,7 @@ def by_verdict(**codes: str) -> Callable[[Case], Finding]:
     """A judge that gives the reason of a part of stability under the code of its verdict."""
 
     def judge(case: Case) -> Finding:
-        part = case.found
-        assert isinstance(part, StabilityPart)
+        part = case.document(StabilityPart)
         return finding(case, [Reason(code=codes[part.verdict], sentence=part.reason)] if part.verdict in codes else [])
 
     return judge
@@ -221,8 +218,7 @@ class ModesSection(Section):
 
 def judge_modes(case: Case) -> Finding:
     """What a crystal becomes along its imaginary modes, and whether that is a minimum."""
-    part = case.found
-    assert isinstance(part, FollowedPart)
+    part = case.document(FollowedPart)
     reasons = []
     if part.verdict == "unstable":
         reasons.append(Reason(code="no_minimum", sentence=part.reason))

@@ -78,8 +78,7 @@ def judge_defects(case: Case) -> Finding:
     """What stands against the numbers; of several doubts of one kind the first is told. How atoms rearranged is in the
     document, and no flaw.
     """
-    document = case.found
-    assert isinstance(document, DefectsDocument)
+    document = case.document(DefectsDocument)
     said = {reason.code: reason for reason in reversed([*document.doubts, *document.warnings])}
     if failed := said.pop("not_computed", None):  # of one defect: of a candidate it would be the end
         said["defect_failed"] = failed.model_copy(update={"code": "defect_failed"})

@@ -70,13 +70,13 @@ class Computation(ABC):
         """
         return None
 
-    @abstractmethod
-    def asks(self, scene: Scene, parts: Sequence[str]) -> Iterator[tuple[str, Ask[Any]]]:
-        """What a job asks for that has got some of the `parts`, as far as the table lacks it."""
+    def asks(self, scene: Scene, keys: Sequence[str]) -> Iterator[tuple[str, Ask[Any]]]:
+        """What a job asks for that has got some of the calculations, where `judges` says that they are not of each."""
+        return iter(())
 
-    def parts(self, scene: Scene, ids: Sequence[str]) -> dict[str, int]:
-        """What is dealt out to jobs for the candidates ``ids``, with its atoms: by default the calculations."""
-        return self.work(scene, ids)
+    def ask(self, case: Case) -> Ask[Any] | None:
+        """What is asked for about one candidate, where `judges` says that each has its own; None if nothing is."""
+        return None
 
     def covers(self, other: Computation) -> bool:
         """Whether ``other``, of a later stage and so of no more candidates, computes nothing else."""
@@ -88,10 +88,6 @@ class Computation(ABC):
 
     def documents(self, table: ResultsTable, keys: Iterable[str]) -> dict[str, Document]:
         """Documents by key, where `judges` says that candidates have one each."""
-        return {}
-
-    def keys(self, scene: Scene, cases: Sequence[Case]) -> dict[str, str]:
-        """Key of its calculation by candidate, where `judges` says that there is one."""
         return {}
 
     def judged(self, case: Case) -> Finding:
@@ -163,3 +159,13 @@ class Stage:
     computes: Computation | None = None
     figures: str = ""
     caveats: tuple[str, ...] = ()
+
+    @property
+    def of_each(self) -> Computation | None:
+        """What it computes of each candidate by itself."""
+        return self.computes if self.computes is not None and self.computes.judges else None
+
+    @property
+    def of_all(self) -> Computation | None:
+        """What it computes for all candidates together."""
+        return self.computes if self.of_each is None else None

@@ -262,7 +262,7 @@ class _Loop:
 
     def _look_up(self, asks: list[Ask[Any]], model: ModelRef) -> list[_Running | Document]:
         """For each ask the stored document or the plan that makes it, begun or not; by ``model`` if it names none."""
-        keys = [ask.property.key(ask.crystal, ask.model or model) for ask in asks]
+        keys = [ask.key(model) for ask in asks]
         stored: dict[tuple[int, str], Document] = {}
         groups: dict[tuple[int, type[Document]], list[str]] = {}
         stores: dict[int, Store] = {}

@@ -215,6 +215,10 @@ class Ask(Generic[D]):
     store: Store | None = None
     model: ModelRef | None = None
 
+    def key(self, model: ModelRef) -> str | None:
+        """Key of the document, by ``model`` where the request names none; None for one that is made anew each time."""
+        return self.property.key(self.crystal, self.model or model)
+
 
 @dataclass(frozen=True, eq=False)
 class Until:

@@ -256,16 +256,17 @@ def _submit(prepared: PreparedRun, engine: RunningEngine, how: How) -> list[int 
 
 
 def _parts(progress: CampaignProgress) -> list[Part]:
-    """What is finished, and how far the step is that is being done."""
+    """What is finished, and how far the steps are that are being done."""
     steps = progress.steps()
     parts = [
         Part(step.title, 1, 1, str(step.total), _words(step.counts), finished=True) for step in steps if step.finished
     ]
-    at_work = next((step for step in steps if not step.finished), None)
-    if at_work is not None and at_work.total_atoms:
-        words = f"{100 * share(steps):.0f} % of all work"
-        count = f"{at_work.done}/{at_work.total}"
-        parts.append(Part(at_work.title, at_work.done_atoms, at_work.total_atoms, count, words))
+    words = f"{100 * share(steps):.0f} % of all work"
+    going = [step for step in steps if not step.finished]
+    for step in going[:1] + [step for step in going[1:] if step.done]:  # of a leg several are at work
+        if step.total_atoms:
+            parts.append(Part(step.title, step.done_atoms, step.total_atoms, f"{step.done}/{step.total}", words))
+            words = _words(step.counts)
     return parts
 
 

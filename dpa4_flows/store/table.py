@@ -330,9 +330,10 @@ class ResultsTable:
         found = self._select("candidates", "candidate_id", ids)
         return [Candidate.model_validate_json(found[i]) for i in ids if i in found]
 
-    def candidate_ids(self) -> list[str]:
-        """Ids of all candidates in input order."""
-        return [row[0] for row in self._rows("SELECT candidate_id FROM candidates ORDER BY position")]
+    def sizes(self) -> dict[str, int]:
+        """Atoms of all candidates by id, in input order; 0 for one that has no structure."""
+        n_atoms = "COALESCE(json_array_length(document, '$.structure.sites'), 0)"
+        return dict(self._rows(f"SELECT candidate_id, {n_atoms} FROM candidates ORDER BY position"))  # noqa: S608
 
     # ---- calculations ----------------------------------------------------------------------------------------------
 
@@ -456,6 +457,10 @@ class ResultsTable:
         for stage, status, number in self._rows("SELECT stage, status, COUNT(*) FROM stages GROUP BY stage, status"):
             counts.setdefault(stage, {})[status] = number
         return counts
+
+    def verdicts_since(self, row: int) -> list[tuple[int, str, str, str]]:
+        """Row, candidate, stage and status of the verdicts that were stored after a row, in that order; 0 for all."""
+        return self._rows("SELECT rowid, candidate_id, stage, status FROM stages WHERE rowid > ? ORDER BY rowid", row)
 
     # ---- ranking ---------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from pymatgen.core import Structure
 from toy_campaign import MORSE, STAGES, candidates, rocksalt, write_campaign
 
 from dpa4_flows.campaigns.config import load_campaign
-from dpa4_flows.campaigns.flow import CampaignMaker, compute_part
+from dpa4_flows.campaigns.flow import CampaignMaker, advance_part
 from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.corrections import CorrectionRefitMaker
@@ -100,8 +100,8 @@ def test_no_job_of_a_campaign_works_without_its_run_folder(
 ) -> None:
     jobs = jobs_of(CampaignMaker(run=prepared.run).make())
     ids = [c.candidate_id for c in prepared.table.candidates()][:4]
-    chunks = [compute_part(prepared.run, "relax", part) for part in (ids[:2], ids[2:])]
-    assert len(jobs) == 13
+    chunks = [advance_part(prepared.run, "relax", part) for part in (ids[:2], ids[2:])]
+    assert len(jobs) == 10
     assert len(chunks) == 2
     refuse_all([*jobs, *chunks], prepared.folder, blind)
 
@@ -157,11 +157,11 @@ def test_a_campaign_in_which_a_blind_worker_took_part_does_not_end(prepared: Pre
 
 
 def _jobs_by_stage(jobs: list[Job]) -> list[list[Job]]:
-    """Jobs that may run once a stage has been judged, for the start and each stage in turn."""
-    assert [job.name for job in jobs[:4]] == ["Sanity checks", "Duplicates", "candidates", "Relaxation"]
-    sanity, duplicates, relax, judge, minima, hull, delithiate, charge, judge_charged, electrodes, charged, rank = jobs
-    groups = [[sanity], [duplicates], [relax, judge], [minima], [hull], [delithiate], [charge, judge_charged]]
-    return [*groups, [electrodes], [charged], [rank]]
+    """Jobs that may run once a stage has been judged, for the start and each stage in turn; none within a leg."""
+    assert [job.name for job in jobs[:4]] == ["Sanity checks", "Duplicates", "Relaxation", "Duplicates, relaxed"]
+    *before, delithiate, electrodes, charged, rank = [[job] for job in jobs]
+    assert delithiate[0].name == "Ion removal to Relaxation, charged"
+    return [*before, delithiate, [], electrodes, charged, rank]
 
 
 def test_a_run_without_candidates_is_refused_and_not_finished(prepared: PreparedRun) -> None:

@@ -32,11 +32,11 @@ from dpa4_core.potential import Output
 from dpa4_core.properties import predict_property
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.bundled import bundled_campaigns
-from dpa4_flows.campaigns import flow
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.run import open_run, prepare_run, run_lock
 from dpa4_flows.cli import app
 from dpa4_flows.makers.property import RETRY_SINCE
+from dpa4_flows.store.table import ResultsTable
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning"),  # jobflow 0.4 with monty 2026
@@ -450,7 +450,7 @@ def test_failing_job_is_one_sentence_with_the_log(tmp_path: Path, monkeypatch: p
     def broken(*_: object) -> None:
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr(flow, "write_verdicts", broken)
+    monkeypatch.setattr(ResultsTable, "put_stages", broken)
     path = write_campaign(tmp_path)
     result = dpa4("screen", path)
     assert result.exit_code == 1

@@ -60,7 +60,7 @@ def test_competing_phases_come_from_the_table_and_start_as_candidates_do(prepare
     scene, wanted = scene_of(prepared.run, "hull"), prepared.run.relaxed
     assert wanted.rattle == campaign.relax.rattle > 0
     keys = {wanted.key(Crystal(phase.structure), prepared.run.model) for phase in phases}
-    assert set(CompetingPhases().parts(scene, ["LiCoO2"])) == keys
+    assert set(CompetingPhases().work(scene, ["LiCoO2"])) == keys
     assert {ask.property for _, ask in CompetingPhases().asks(scene, sorted(keys))} == {wanted}
 
 
