@@ -15,16 +15,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import spglib
 from numpy.typing import NDArray
-from pymatgen.core import Element, Lattice, Species, Structure
+from pymatgen.core import Element, Lattice, Molecule, Species, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from scipy.ndimage import label
 from scipy.spatial import KDTree
 
-from dpa4_flows.analysis.force_constants import best_supercell
+from dpa4_flows.analysis.force_constants import best_supercell, shortest_vector
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
 
 SYMPREC = 0.01
 """Å, of relaxed crystals."""
+SMALL_CELL = 8.0
+"""Å; an ion on its way that is nearer to its image feels it."""
 IN_THE_WAY = 1.0
 """Å; a hop past another site of the ion that is nearer to the straight line is two hops."""
 
@@ -153,6 +155,19 @@ def supercell_of(primitive: Structure, min_length: float) -> Structure:
     cell = primitive.copy()
     cell.make_supercell(matrix.tolist(), to_unit_cell=False)
     return cell
+
+
+def too_small(cell: Structure | Molecule) -> str:
+    """What is to be said of a cell in which an ion meets its image on the way; empty where it does not."""
+    if not isinstance(cell, Structure):
+        return ""
+    vectors = cell.lattice.matrix[np.array(cell.lattice.pbc)]
+    length = shortest_vector(vectors) if len(vectors) == 3 else float(np.linalg.norm(vectors, axis=1).min())
+    if length >= SMALL_CELL:
+        return ""
+    return (
+        f"what moves is {length:.1f} Å from its image, less than {SMALL_CELL:g}: try a larger cell"
+    )
 
 
 def ends_of(hop: Hop, primitive: Structure, supercell: Structure) -> tuple[Structure, Structure]:

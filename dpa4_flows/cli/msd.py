@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
 from dpa4_flows.cli.compute import finish
+from dpa4_flows.cli.console import out
 from dpa4_flows.cli.options import AsJson, grouped
+from dpa4_flows.documents.diffusion import DiffusivityDocument
+from dpa4_flows.plots.figure import TableBlock
+from dpa4_flows.properties.table import Results
 from dpa4_flows.report.properties import write_properties_report
 from dpa4_flows.runs.tracks import TrajectoryReading, diffusion_in
 
@@ -61,4 +67,18 @@ def msd(
     results = diffusion_in(trajectories, frames.reading())
     if report is not None:
         write_properties_report(results, report, title="Diffusion", model=None)
+    if not as_json:
+        _show_temperatures(results)
     finish(results, as_json=as_json)
+
+
+def _show_temperatures(results: Results[DiffusivityDocument]) -> None:
+    for block in results.figures():
+        if isinstance(block, TableBlock):
+            table = Table(caption=block.caption, caption_justify="left")
+            for column in block.columns:
+                head = f"{column.label}, {column.unit}" if column.unit else column.label
+                table.add_column(head, justify="right" if column.number else "left")
+            for row in block.rows:
+                table.add_row(*map(escape, row))
+            out.print(table)

@@ -28,7 +28,7 @@ from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystal, Plan, PlanError
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
-from dpa4_flows.properties.neb import Neb, NebDocument, OnPaths
+from dpa4_flows.properties.neb import Neb, NebDocument, OnPaths, small_cell
 from dpa4_flows.properties.part import whole_crystal
 
 SAME_BARRIER = 0.1
@@ -171,6 +171,7 @@ class Migration(OnPaths[MigrationDocument]):
             hops=[_hop(way, ways.primitive, given, found.get(way.number)) for way in ways.all],
             n_supercell_atoms=len(ways.supercell) - 1,
             converged=all(one.converged for one in found.values() if one.error is None),
+            doubts=small_cell(ways.supercell),
             provenance=self.origin(crystal),
         )
         edges, numbers = _edges(ways.all, found)

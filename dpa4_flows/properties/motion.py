@@ -15,7 +15,7 @@ from dpa4_flows.analysis.defects import host_cell
 from dpa4_flows.compute.plan import Crystal, PlanError, Steps
 from dpa4_flows.properties.part import had_room, whole_crystal
 
-PIECE = 500
+PIECE = 200
 """Steps of one request: what a kill costs at most. Each costs one further force call."""
 TOO_HOT = 3.0
 """Of the temperature asked for, beyond which the steps are too long."""

@@ -22,9 +22,11 @@ from dpa4_core.relax import (
     matched_end,
     mirror_of,
 )
+from dpa4_flows.analysis.migration import too_small
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, checked
 from dpa4_flows.documents.calculations import input_hash, plain_structure
 from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.model_ref import ModelRef
 
@@ -66,6 +68,7 @@ class NebDocument(AnswerDocument):
     images: list[dict[str, Any]] = Field(
         default_factory=list, description="From end to end as pymatgen dictionaries, where they are kept"
     )
+    doubts: list[Reason] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -192,11 +195,18 @@ class Neb(OnPaths[NebDocument]):
             fmax=end.fmax,
             n_steps=end.n_steps,
             images=[plain_structure(image).as_dict() for image in images] if self.keep_images else [],
+            doubts=small_cell(images[0]),
             provenance=self.origin(crystal),
         )
 
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
         return super().facts(crystal, error) | {"n_atoms": len(crystal.structure)}
+
+
+def small_cell(cell: Structure | Molecule) -> list[Reason]:
+    """The doubt about a cell in which what moves meets its image."""
+    words = too_small(cell)
+    return [Reason(code="small_cell", sentence=words)] if words else []
 
 
 def _moved(structure: Any, towards: Any, part: float) -> Any:

@@ -14,6 +14,7 @@ from dpa4_flows.plots.figure import PALETTE, Block, Column, FigureBlock, TableBl
 from dpa4_flows.plots.words import first_of
 
 _CURVES = 12
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def diffusivities(documents: Mapping[str, DiffusivityDocument]) -> list[Block]:
@@ -54,7 +55,7 @@ def _arrhenius(known: Mapping[str, DiffusivityDocument]) -> FigureBlock:
         y = np.exp(document.ln_prefactor - document.activation_energy * x / (1000 * K_B_EV))
         error = document.activation_energy_std or 0.0
         line = {"color": colour, "width": 1.5, "dash": "dot"}
-        words = f"{label}: {document.activation_energy:.3f} ± {error:.3f} eV"
+        words = f"{label}: {document.activation_energy:.3f} ± {error:.3f} eV{_conductivity(document)}"
         figure.add_scatter(x=x, y=y, mode="lines", line=line, name=words, legendgroup=name, hoverinfo="skip")
     words = "Points are trajectories with their standard errors, dotted lines are extrapolated to 300 K (3.33)."
     more = first_of(len(known), _CURVES)
@@ -114,7 +115,12 @@ def _with_error(value: float | None, error: float | None) -> str:
     if value >= 0.01:
         return f"{value:.2f} ± {error:.2f}"
     power = math.floor(math.log10(value))
-    return f"({value / 10**power:.1f} ± {error / 10**power:.1f})·10^{power}"
+    return f"({value / 10**power:.1f} ± {error / 10**power:.1f})·10{str(power).translate(_RAISED)}"
+
+
+def _conductivity(document: DiffusivityDocument) -> str:
+    found = document.conductivity_300k, document.conductivity_300k_low, document.conductivity_300k_high
+    return "" if None in found else ", {:.2g} ({:.2g} to {:.2g}) mS/cm".format(*found)
 
 
 def _why(run: DiffusionDocument) -> str:

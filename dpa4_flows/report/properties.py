@@ -42,7 +42,7 @@ def write_properties_report(results: Results[Any], path: Path, *, title: str, mo
         "large.html",
         figures,
         title=title,
-        kicker="dpa4 compute",
+        kicker="dpa4 compute" if model else "from files",
         state="" if n_done == len(results) else f"{n_done:,} of {len(results):,}",
         summary=f"{words} of {count}{f' with {model.title}' if model else ''}.",
         tiles=[
@@ -89,5 +89,6 @@ def _facts(results: Results[Any], model: ModelRef | None) -> list[tuple[str, str
     question = results.question
     settings = {name: plain_settings(one) for name, one in question.kinds.items()}
     if model is None:
-        return [("trajectory", "read from files")]
+        first = next(iter(results.answers[0].documents.values()))
+        return flatten(first.provenance.settings)
     return flatten({"model": model.title, "checksum": model.sha256, "dtype": model.dtype, **settings})

@@ -203,7 +203,8 @@ def test_migration_through_a_close_packed_metal_is_the_same_along_all_directions
     asked = Migration(working_ion="Al", min_length=7.0, max_hop=3.0)
     found = document_of(asked, ALUMINIUM, counts)
     assert found.migration_barrier == found.barrier_3d == found.hops[0].barrier == pytest.approx(0.527, abs=0.005)
-    assert found.dimensionality == 3 and found.path.count("1") == 2 and found.converged and not found.doubts
+    assert found.dimensionality == 3 and found.path.count("1") == 2 and found.converged
+    assert [one.code for one in found.doubts] == ["small_cell"] and "7.5 Å" in found.doubts[0].sentence
     assert found.vacancy_diffusivity == hopping_diffusivity(found.hops[0].distance, found.migration_barrier, 10, 300)
     assert asked.cost(Crystal(ALUMINIUM)) == (counts.n_requests, counts.n_atoms) == (3, 93)
     figure, table = hop_figures({"Al": found})
