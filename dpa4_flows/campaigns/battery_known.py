@@ -12,7 +12,7 @@ LITERATURE_SOURCE = (
 )
 STORED_SOURCE = (
     "DPA4-Neo (OMat24, v20260704, sha256 " + DPA4_NEO_SHA256[:12] + "…), float32, fmax 0.02 eV/Å, push of 0.02 Å, full "
-    "removal of the ion, minima checked, uncorrected energies"
+    "removal of the ion, which leaves the host in its basin, uncorrected energies"
 )
 
 SAME_MODEL_TOLERANCE = 0.02
@@ -46,7 +46,7 @@ KNOWN_VOLTAGES: tuple[KnownVoltage, ...] = (
     KnownVoltage("LiMn2O4", "Li", "Mn", "spinel", (227,), 3.82, (3.9, 4.2), (4.0, 4.15)),
     KnownVoltage("LiFePO4", "Li", "Fe", "olivine", (62,), 3.43, (3.47, 3.5), (3.45, 3.45)),
     KnownVoltage("LiMnPO4", "Li", "Mn", "olivine", (62,), 3.82, (3.9, 4.04), (4.1, 4.1)),
-    KnownVoltage("NaCoO2", "Na", "Co", "layered O3", (166,), 2.85, (2.8, 3.0), (2.8, 3.0), LAYERS_TOLERANCE),
+    KnownVoltage("NaCoO2", "Na", "Co", "layered O3", (166,), 2.93, (2.8, 3.0), (2.8, 3.0), LAYERS_TOLERANCE),
     KnownVoltage("LiTiS2", "Li", "Ti", "layered 1T", (164,), 1.86, (1.8, 1.9), (2.1, 2.1)),
 )
 
