@@ -242,7 +242,7 @@ def oxygen_finding(host: Crystal, found: OxygenReleaseDocument) -> Finding:
 
 OXYGEN = Stage(
     name="oxygen_release",
-    title="Oxygen release, charged",
+    title="Oxygen release",
     over_all=judge_oxygen,
     quantities=ChargedOxygen,
     settings=OxygenSection,

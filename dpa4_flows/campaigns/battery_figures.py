@@ -274,7 +274,7 @@ def _voltage_capacity(rows: Sequence[Row]) -> FigureBlock | None:
         "diamonds: full removal of the ion, where nothing else is known. 0 K, ±0.25 V. Crosses were rejected at some "
         "stage, a flag voids voltage or capacity of open symbols, grey ones have an unknown distance to the hull."
     )
-    return FigureBlock("voltage-capacity", "Voltage against capacity", caption, figure, wide=True)
+    return FigureBlock("voltage-capacity", "Energy density", caption, figure, wide=True)
 
 
 def _add_iso_energies(
