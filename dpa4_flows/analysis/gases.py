@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 
-from pymatgen.core import Composition
+from pymatgen.core import Composition, Element
 from pymatgen.entries.computed_entries import G_GASES, ComputedEntry
 from scipy.constants import Boltzmann, electron_volt
 from scipy.interpolate import CubicSpline
@@ -21,6 +21,8 @@ from dpa4_flows.analysis.thermodynamics import check_temperature
 
 ELEMENTS = ("H2", "N2", "O2", "F2", "Cl2")
 COMPOUNDS = ("H2O", "CO2", "CO", "H2S", "SO2", "NH3", "PH3", "HF", "HCl", "HBr", "CH4", "SiF4", "BF3", "BCl3", "PF5")
+
+_OUT_OF_REACH = 20.0  # eV/atom
 
 
 @cache
@@ -73,3 +75,22 @@ def with_gases(
         for formula in known
     ]
     return [*(entry for entry in entries if entry.composition.reduced_formula not in molecules), *gases]
+
+
+def unreduced(entries: Sequence[ComputedEntry], gas: str) -> list[ComputedEntry]:
+    """Entries in which water keeps its H⁺, or carbon dioxide its C⁴⁺: no hydrogen, hydrides, carbon, carbides and CO.
+
+    Salts hydrolyse within minutes; that their anions reduce water, or carbon dioxide, energy allows and nobody sees.
+    """
+    symbol = {"H2O": "H", "CO2": "C"}[gas]
+
+    def keeps(entry: ComputedEntry) -> bool:
+        held = entry.composition.get_el_amt_dict()
+        if symbol == "C":
+            return "C" not in held or held.get("O", 0.0) >= 2 * held["C"]
+        others = [Element(one) for one in held if one != "H"]
+        return "H" not in held or any(not element.is_metal for element in others)
+
+    # a hull needs every element
+    out_of_reach = ComputedEntry(symbol, _OUT_OF_REACH, data=dict(entries[0].data))
+    return [*filter(keeps, entries), out_of_reach]

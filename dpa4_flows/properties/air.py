@@ -11,8 +11,8 @@ from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.analysis.contacts import share_a_compound
-from dpa4_flows.analysis.gases import with_gases
+from dpa4_flows.analysis.contacts import conducting, share_a_compound
+from dpa4_flows.analysis.gases import unreduced, with_gases
 from dpa4_flows.analysis.thermodynamics import check_temperature, whole_hull
 from dpa4_flows.analysis.titration import reaction_words, titrate
 from dpa4_flows.documents.quantities import Quantity
@@ -82,7 +82,8 @@ class AirSet(ViewSet):
 @dataclass(frozen=True)
 class Air(StandingView):
     """Gibbs energies of the reactions of a crystal with water vapour, carbon dioxide and oxygen, each alone: solids by
-    the descriptor of Bartel et al. (2018), gases as measured.
+    the descriptor of Bartel et al. (2018), gases as measured. Salts react without reducing water or carbon dioxide;
+    metals and hydrides may reduce both.
 
     Attributes:
         water: bar; by default half of what saturates air at 300 K, in a dry room some 1e-4.
@@ -153,6 +154,8 @@ class Air(StandingView):
         if not share_a_compound(own, Composition(gas), others):
             return AirReaction(**told)
         entries = with_gases([phase, *others], system.split("-"), self.temperature, self.pressures, self.evolved)
+        if gas != "O2" and "H" not in own and not conducting([own.reduced_formula]):
+            entries = unreduced(entries, gas)
         steps = titrate(whole_hull(Composition(dict.fromkeys(system.split("-"), 1)), entries), phase, gas)
         energy = sum(step.potential * (step.end - step.start) for step in steps)
         if energy > -_LEAST:

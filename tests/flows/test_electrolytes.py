@@ -285,6 +285,12 @@ def test_a_sulfide_gives_off_hydrogen_sulfide_and_an_oxide_takes_up_carbon_dioxi
     assert hydroxide.hydrolysis_energy == 0.0 and hydroxide.hydrolysis == ""
     salt = read(Air(), simple("MgCl2", -2.0), AIR)
     assert salt.hydrolysis_energy is None and {one.code for one in salt.doubts} == {"air_unknown"}
+    reduced = [*AIR, simple("Li2SO4", -13.7 / 7), simple("LiH", -0.36)]
+    assert read(Air(), of(AIR, "Li2S"), reduced).hydrolysis == sulfide.hydrolysis, (
+        "no sulfide reduces water to hydrogen"
+    )
+    metal = read(Air(), of(AIR, "Li"), reduced)
+    assert metal.hydrolysis == "Li + H2O → LiHO + 0.5 H2" or set(metal.reactions[0].products) == {"LiHO", "H2"}
     dry = read(Air(water=1e-12), of(AIR, "Li2S"), AIR)
     assert dry.hydrolysis_energy == 0.0, "in a dry room it lasts"
     assert [block.name for block in air_reactions({"Li2S": sulfide})] == ["air", "air-table"]
