@@ -219,9 +219,9 @@ def test_an_electrolyte_is_told_by_its_worst_contact_and_what_is_unknown_does_no
     assert [one.beside for one in found.contacts] == ["Li", "LiCoO2", "LiCoO2"]
     assert [one.voltage for one in found.contacts] == [None, None, 4.0]
     anode, cathode, _ = found.contacts
-    assert anode.reaction == "Li3PS4 + 8 Li → Li3P + 4 Li2S" or set(anode.products) == {"Li3P", "Li2S"}
+    assert anode.products == ["Li2S", "Li3P"] and anode.reaction.startswith("Li3PS4 + 8 Li → ")
     assert found.worst_energy == min(one.energy for one in found.contacts)
-    assert cathode.conducting == [] or "Co" in cathode.conducting
+    assert cathode.energy < -0.05 and set(cathode.conducting) <= {"Co"}
     salt = read(Interfaces(), of(LITHIUM, "LiF"), LITHIUM)
     assert [one.energy for one in salt.contacts] == [0.0, None], "nothing is known of fluorine beside cobalt and oxygen"
     assert [reason.code for reason in salt.doubts] == ["interface_unknown"]
@@ -275,7 +275,7 @@ def test_a_sulfide_gives_off_hydrogen_sulfide_and_an_oxide_takes_up_carbon_dioxi
     """By hand: Li2S + 2 H2O → 2 LiOH + H2S, with water at 0.0177 bar and H2S as a trace."""
     sulfide = read(Air(), of(AIR, "Li2S"), AIR)
     water, trace = gas_potential("H2O", 300.0, 0.0177), gas_potential("H2S", 300.0, 1e-6)
-    assert sulfide.hydrolysis == "Li2S + 2 H2O → H2S + 2 LiHO"
+    assert sulfide.reactions[0].products == pytest.approx({"LiHO": 2, "H2S": 1})
     assert sulfide.hydrolysis_energy == pytest.approx(2 * -4.55 + trace - 2 * water + 4.49)
     assert [reason.code for reason in sulfide.doubts] == ["gives_off_poison"]
     oxide = read(Air(), of(AIR, "Li2O"), AIR)
@@ -286,11 +286,10 @@ def test_a_sulfide_gives_off_hydrogen_sulfide_and_an_oxide_takes_up_carbon_dioxi
     salt = read(Air(), simple("MgCl2", -2.0), AIR)
     assert salt.hydrolysis_energy is None and {one.code for one in salt.doubts} == {"air_unknown"}
     reduced = [*AIR, simple("Li2SO4", -13.7 / 7), simple("LiH", -0.36)]
-    assert read(Air(), of(AIR, "Li2S"), reduced).hydrolysis == sulfide.hydrolysis, (
-        "no sulfide reduces water to hydrogen"
-    )
+    again = read(Air(), of(AIR, "Li2S"), reduced)
+    assert again.hydrolysis_energy == pytest.approx(sulfide.hydrolysis_energy), "no sulfide reduces water"
     metal = read(Air(), of(AIR, "Li"), reduced)
-    assert metal.hydrolysis == "Li + H2O → LiHO + 0.5 H2" or set(metal.reactions[0].products) == {"LiHO", "H2"}
+    assert set(metal.reactions[0].products) == {"LiHO", "H2"}
     dry = read(Air(water=1e-12), of(AIR, "Li2S"), AIR)
     assert dry.hydrolysis_energy == 0.0, "in a dry room it lasts"
     assert [block.name for block in air_reactions({"Li2S": sulfide})] == ["air", "air-table"]
