@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,19 +15,20 @@ _PACE_STEPS = 50
 
 
 class Clock:
-    """Wall time of a run, from the start of this process on and in earlier ones.
+    """Time of a run, from the start of this process on and in earlier ones.
 
     Args:
         limit: seconds for the run, 0 for no limit.
         save_every: seconds between checkpoints.
+        now: seconds since whenever; that of the wall, or that of the processor for a measurement on a busy machine.
 
     Attributes:
         reserve: seconds of the limit that are kept for what comes after the last step, a validation.
     """
 
-    def __init__(self, limit: float, save_every: float) -> None:
-        self.limit, self.save_every, self.reserve = limit, save_every, 0.0
-        self._began = self._last_save = time.monotonic()
+    def __init__(self, limit: float, save_every: float, now: Callable[[], float] = time.monotonic) -> None:
+        self.limit, self.save_every, self.reserve, self.now = limit, save_every, 0.0, now
+        self._began = self._last_save = now()
         self._from = self._share = self._share_before = 0.0
         self._recent: deque[float] = deque(maxlen=_PACE_STEPS)
 
@@ -38,7 +39,7 @@ class Clock:
     @property
     def seconds(self) -> float:
         """So far."""
-        return time.monotonic() - self._began
+        return self.now() - self._began
 
     def start(self, share: float) -> None:
         """The first step of this process comes; ``share`` of the run was done before."""
@@ -47,7 +48,7 @@ class Clock:
 
     def tick(self) -> float:
         """A step is done; seconds so far."""
-        self._recent.append(time.monotonic())
+        self._recent.append(self.now())
         return self.seconds
 
     def share(self) -> float:
@@ -67,11 +68,11 @@ class Clock:
 
     def save_is_due(self) -> bool:
         """Whether the last checkpoint is too old."""
-        return time.monotonic() - self._last_save > self.save_every
+        return self.now() - self._last_save > self.save_every
 
     def saved(self) -> None:
         """A checkpoint was written."""
-        self._last_save = time.monotonic()
+        self._last_save = self.now()
 
 
 @contextmanager

@@ -288,9 +288,10 @@ class TrainConfig:
                 raise TrainConfigError(f"finetune.elements_like names {symbol!r}, which is no element")
         if self.schedule.lr is None and not self.finds_rate():
             object.__setattr__(self, "schedule", dataclasses.replace(self.schedule, lr=self.recipe().lr))
-        if self.optimizer.vector_rate is None:
-            changed = dataclasses.replace(self.optimizer, vector_rate=self.recipe().vector_rate)
-            object.__setattr__(self, "optimizer", changed)
+        for name in ("vector_rate", "row_rate"):
+            if getattr(self.optimizer, name) is None:
+                changed = dataclasses.replace(self.optimizer, **{name: getattr(self.recipe(), name)})
+                object.__setattr__(self, "optimizer", changed)
         if self.preset is not None and self.preset not in PRESETS:
             raise TrainConfigError(f"unknown preset {self.preset!r}; choose from {', '.join(PRESETS)}")
 

@@ -10,26 +10,22 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import ase.io
 import numpy as np
-import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
-from dpa4_core.data.neighbours import build_graph
-from dpa4_core.data.structures import to_system
 from dpa4_core.files import replacing
 from dpa4_core.model.dpa4 import DPA4
-from dpa4_core.nn.segment import segment_sum
-from dpa4_core.potential import Potential, PotentialLike, conditioning_of, species_in, species_table
+from dpa4_core.potential import Potential, PotentialLike
 from dpa4_core.predict import Prediction, predict
 
 REPLAY = "replay.extxyz"
@@ -43,13 +39,6 @@ _SYSTEMS = Path(__file__).with_name("other_systems.json.gz")
 _ROWS = {"measure": {"measure"}, "replay": {"replay"}, "level": {"replay", "level"}}
 _COPIES = {"measure": ((0.05, 0.02),), "replay": ((0.03, 0.01), (0.1, 0.03)), "level": ((0.05, 0.02),)}
 """Displacements (Å) and strains of the copies of each crystal: at rest it has neither forces nor stress to compare."""
-
-_TOGETHER = 40
-"""Crystals of a batch: some 200 atoms."""
-
-_STIFF, _FREE = 0.3, 1e-3
-"""Penalties on what an offset of its own adds to the common level, beside squares of shares of an element: with 0.3 the
-crystals that measure, which are others, come closest to the base."""
 
 
 @dataclass(frozen=True)
@@ -116,68 +105,6 @@ def forgetting(base: Potential, model: Potential, trained: Set[int]) -> Forgetti
         float(force.max()),
         systems[int(changed.argmax())].get_chemical_formula(),
     )
-
-
-class Others:
-    """Crystals of everything that the base knows, which keep the elements that a run does not train on its zero.
-
-    Steps of a fine-tune move the energies of all elements. The level of the trained ones follows the training frames;
-    the offsets of the others are moved such that the crystals stay where the base has them: by what is common to all,
-    and by a share of what is left for each element, since few crystals hold it.
-
-    Args:
-        model: network under training, before the first step unless ``before`` is given.
-        known: atomic numbers that the base knows.
-        trained: those in the training frames.
-        before: eV/atom, what the base says, of a run that goes on.
-    """
-
-    def __init__(self, model: DPA4, known: Set[int], trained: Set[int], before: Sequence[float] | None = None) -> None:
-        self._model, numbers = model, model.config.atomic_numbers
-        self.systems = other_systems("level", known)
-        cut = range(0, len(self.systems), _TOGETHER)
-        self._graphs = [
-            build_graph([to_system(a) for a in self.systems[i : i + _TOGETHER]], model.config.cutoff) for i in cut
-        ]
-        self._shares = np.array([[np.mean(atoms.numbers == z) for z in numbers] for atoms in self.systems])
-        self._trained = np.array([z in trained for z in numbers])
-        self.before = self._energies() if before is None else list(before)
-
-    def hold(self) -> float:
-        """Move the offsets of the other elements; nothing where every crystal holds a trained one.
-
-        Returns:
-            eV/atom, median of what then is left of the change of a crystal without trained elements, the crystal itself
-            left out of the fit: 0.7 to 1.2 of what `forgetting` measures.
-        """
-        if not self.systems or len(self.before) != len(self.systems):  # of another version, with other crystals
-            return 0.0
-        apart = ~(self._shares[:, self._trained] > 0).any(axis=1)
-        if not apart.any():
-            return 0.0
-        moved = np.array(self._energies()) - self.before
-        level = float(np.median(moved[apart]))
-        # what the offsets of trained elements did is fitted, not used
-        stiff = np.diag(np.where(self._trained, _FREE, _STIFF))
-        fit = np.linalg.solve(self._shares.T @ self._shares + stiff, self._shares.T)
-        own, reach = fit @ (moved - level), np.einsum("ij,ji->i", self._shares, fit)
-        self._model.out_bias.view(-1)[~self._trained] -= torch.from_numpy(level + own[~self._trained]).to(
-            self._model.out_bias
-        )
-        return float(np.median(np.abs((moved - level - self._shares @ own) / (1 - reach))[apart]))
-
-    def _energies(self) -> list[float]:
-        """EV/atom, without forces: this is asked at every validation that is the best so far."""
-        model, device, said = self._model, self._model.out_bias.device, []
-        table = species_table(model.config).to(device)
-        with torch.no_grad():
-            for graph in (graph.to(device) for graph in self._graphs):
-                species, conditioning = species_in(table, graph, "the model"), conditioning_of(model.config, graph)
-                atoms = model(graph.edge_vectors(), graph.src, graph.dst, species, conditioning)
-                said.append(
-                    segment_sum(atoms.double(), graph.system_idx, graph.n_systems) / graph.system_idx.bincount()
-                )
-        return torch.cat(said).tolist() if said else []
 
 
 def _forces(prediction: Prediction) -> NDArray[np.float64]:

@@ -148,6 +148,9 @@ def _adapt(model: DPA4, config: TrainConfig) -> list[str]:
         adapted = add_adapters(model, options.lora_rank, alpha, config.seed())
         if config.property is not None:
             model.fitting.requires_grad_(False)  # adapters train it, but only the head is used
+        else:
+            for table in (model.species.table, model.film.species.table):
+                table.requires_grad_(True)
     if frozen := (*options.freeze, *["species"] * options.replay_own):
         # a step of Adam is as long for the row of an element that is only replayed as for one with something to learn
         freeze(model, frozen)

@@ -31,6 +31,7 @@ _ITERATION = ((3.4445, -4.7750, 2.0315),) * 8 + ((2.0, -1.5, 0.5),) * 2
 # as in the reference; the iteration gains at most 8e4, so that updates fade out for momenta of norm below 1e-12
 _NORM_FLOOR = 1e-7
 _DAMPING_FLOOR = 0.1
+_ROWS = ".adam_type_embedding"
 _SLOTS: dict[str, tuple[str, ...]] = {
     "adam": ("mean", "square"),
     "adamw": ("mean", "square"),
@@ -51,6 +52,7 @@ class OptimizerConfig:
         update_rms: root mean square of the elements of an undamped Muon update, in units of the learning rate.
         vector_rate: learning rate of vectors and scalars, which Adam moves, in units of that of the matrices; None: the
             same, or what the recipe of a run says.
+        row_rate: the same for the rows of the elements in the species tables; only those in the data have a gradient.
     """
 
     weight_decay: float = 1e-3
@@ -60,12 +62,13 @@ class OptimizerConfig:
     damping: bool = True
     update_rms: float = 0.18
     vector_rate: float | None = None
+    row_rate: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("momentum", self.momentum), ("betas[0]", self.betas[0]), ("betas[1]", self.betas[1])):
             if not 0 <= value < 1:
                 raise DPA4Error(f"{name} must be in [0, 1), got {value}")
-        for name in ("weight_decay", "eps", "update_rms", "vector_rate"):
+        for name in ("weight_decay", "eps", "update_rms", "vector_rate", "row_rate"):
             if not 0 <= (getattr(self, name) or 0.0) < math.inf:
                 raise DPA4Error(f"{name} must be finite and not negative, got {getattr(self, name)}")
 
@@ -95,11 +98,13 @@ def parameter_groups(
         named_parameters: as a module lists them.
         official: name of a parameter in an official checkpoint, see `dpa4_core.model.official.official_name`.
     """
-    members: dict[Route, list[tuple[str, Parameter]]] = {}
+    members: dict[tuple[Route, bool], list[tuple[str, Parameter]]] = {}
     for name, parameter in sorted(named_parameters, key=lambda item: item[0]):
         if parameter.requires_grad:
-            members.setdefault(route(official(name), parameter.shape), []).append((name, parameter))
-    return [{"params": members[key], "route": key} for key in sorted(members)]
+            published = official(name)
+            key = route(published, parameter.shape), published.endswith(_ROWS)
+            members.setdefault(key, []).append((name, parameter))
+    return [{"params": members[key], "route": key[0], "rows": key[1]} for key in sorted(members)]
 
 
 def orthogonalise(matrices: Tensor, precision: torch.dtype) -> Tensor:
@@ -140,7 +145,7 @@ class HybridMuon(torch.optim.Optimizer):
         self.precision = precision
         if not groups:
             raise DPA4Error("no parameter is trainable; unfreeze some or add adapters")
-        super().__init__(groups, {"lr": lr, "step": 0})
+        super().__init__(groups, {"lr": lr, "step": 0, "rows": False})
         self.set_lr(lr)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -161,9 +166,10 @@ class HybridMuon(torch.optim.Optimizer):
 
     def set_lr(self, lr: float) -> None:
         """Learning rate of the next steps, that of the matrices."""
-        self.lr, vectors = lr, 1.0 if self.config.vector_rate is None else self.config.vector_rate
+        self.lr = lr
         for group in self.param_groups:
-            group["lr"] = lr if group["route"] == "muon" else lr * vectors
+            factor = self.config.row_rate if group["rows"] else self.config.vector_rate
+            group["lr"] = lr if group["route"] == "muon" or factor is None else lr * factor
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

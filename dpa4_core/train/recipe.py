@@ -13,6 +13,7 @@ class Recipe:
         lr: learning rate of the matrices; from a base an upper limit, which a trial step lowers, see
             `dpa4_core.train.probe`.
         vector_rate: learning rate of vectors and scalars over that of the matrices.
+        row_rate: the same of the rows of the elements.
         frames: of a batch, at least, in the median; one alone has no say in what is common to all.
         epochs: passes over the frames.
         min_steps: of the run, however few the frames are.
@@ -20,6 +21,7 @@ class Recipe:
 
     lr: float
     vector_rate: float
+    row_rate: float
     frames: int
     epochs: float
     min_steps: int
@@ -28,6 +30,7 @@ class Recipe:
 NEW = Recipe(
     lr=5e-4,  # published for networks of this size (arXiv 2606.02419)
     vector_rate=1.0,
+    row_rate=1.0,
     frames=1,  # small data sets need many small steps
     epochs=100.0,
     min_steps=1,
@@ -41,6 +44,9 @@ ALL_WEIGHTS = Recipe(
     # the 7,086 vectors and scalars move energies by 13 meV/atom at 1e-4, all of them together: more than the million
     # numbers in matrices, and nothing that the data ask for
     vector_rate=0.1,
+    # the rows of an element in the two species tables, 40 numbers, change nothing that does not hold the element: what
+    # they take over, the matrices of all elements need not learn, see docs/training.md
+    row_rate=10.0,
     frames=4,
     epochs=20.0,
     min_steps=300,  # 60 frames of 16 atoms come down by a factor of two in 100 steps, and ten minutes allow some 500
@@ -51,13 +57,14 @@ ADAPTERS = Recipe(
     # no lower than at this rate, and change other systems more
     lr=5e-5,
     vector_rate=0.05,
+    row_rate=10.0,
     frames=4,
     epochs=20.0,
     min_steps=300,
 )
 
-PROPERTY_ON_BASE = Recipe(lr=1e-4, vector_rate=1.0, frames=1, epochs=20.0, min_steps=1)  # the head is new
-PROPERTY_ON_ADAPTERS = Recipe(lr=5e-4, vector_rate=1.0, frames=1, epochs=20.0, min_steps=1)
+PROPERTY_ON_BASE = Recipe(lr=1e-4, vector_rate=1.0, row_rate=1.0, frames=1, epochs=20.0, min_steps=1)  # the head is new
+PROPERTY_ON_ADAPTERS = Recipe(lr=5e-4, vector_rate=1.0, row_rate=1.0, frames=1, epochs=20.0, min_steps=1)
 
 
 def recipe(*, base: bool, adapters: bool, head: bool) -> Recipe:

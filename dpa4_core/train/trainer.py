@@ -24,6 +24,7 @@ from dpa4_core.strict import build
 from dpa4_core.train import checkpoint
 from dpa4_core.train.begin import MODEL, Beginning, Notify, begin
 from dpa4_core.train.budget import padding_for
+from dpa4_core.train.change import Change
 from dpa4_core.train.checkpoint import CHECKPOINT, TrainState, part, prefixed, write_state
 from dpa4_core.train.clip import clip_gradients
 from dpa4_core.train.clock import Clock, stop_signals
@@ -34,7 +35,6 @@ from dpa4_core.train.distributed import Processes, join
 from dpa4_core.train.ema import EMA
 from dpa4_core.train.export import write_trained
 from dpa4_core.train.feed import Work, feed, planned_steps
-from dpa4_core.train.forgetting import Others
 from dpa4_core.train.judge import Judge
 from dpa4_core.train.loader import BatchMaker
 from dpa4_core.train.log import RunLog
@@ -42,6 +42,7 @@ from dpa4_core.train.loss import SUMS, Errors
 from dpa4_core.train.meter import Meter
 from dpa4_core.train.network import sample_frames
 from dpa4_core.train.optimizer import HybridMuon, parameter_groups
+from dpa4_core.train.others import Others
 from dpa4_core.train.probe import Trials
 from dpa4_core.train.rehearsal import Estimate, Rehearsal
 from dpa4_core.train.routing import official
@@ -53,6 +54,9 @@ from dpa4_core.train.store import STORE, share_store
 Status = Literal["finished", "interrupted"]
 _VALIDATIONS = 10
 """Of a run that does not say how often: they take a small share of its time, and the best is not missed."""
+
+_HALVINGS = 3
+"""Of what a run changed, where it ended worse than its base: to an eighth."""
 
 _LEVEL_ATOMS = 1000
 """Atoms in the training frames by which the level of the energies is found, energies only: seconds on a CPU."""
@@ -166,10 +170,18 @@ def train_members(
 class Trainer:
     """A run between two checkpoints; use `train`."""
 
-    def __init__(self, config: TrainConfig, processes: Processes, notify: Notify, *, restart: bool = False) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        processes: Processes,
+        notify: Notify,
+        *,
+        restart: bool = False,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.config, self.processes, self.notify = config, processes, notify
         # reading the data takes time as well
-        self.clock = Clock(60 * config.run.max_time, 60 * config.run.save_minutes)
+        self.clock = Clock(60 * config.run.max_time, 60 * config.run.save_minutes, now)
         self.folder = Path(config.output)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint, self.model_path = self.folder / CHECKPOINT, self.folder / MODEL
@@ -205,17 +217,18 @@ class Trainer:
         self.meter = Meter(processes.device)
         self.counters, self.epilogue_due, self._level = Counters(), True, 0.0
         self.others: Others | None = None
+        self._change, self._share = Change(module) if self._from_base else None, 1.0
         if beginning.stored is None:
             self._start(beginning)
         else:
             self._resume(beginning.stored)
 
-    def _others(self, before: Sequence[float] | None = None) -> Others | None:
-        """Crystals that keep the elements that are not trained on the zero of the base; ``before`` of a stored run."""
+    def _others(self, before: Sequence[float] | None = None, products: torch.Tensor | None = None) -> Others | None:
+        """Crystals that hold the run to what the base says about them; what is known of them, of a stored run."""
         if not (self._levels and self.processes.is_first):
             return None
         known = Potential(self.network.backbone, self.network.info).elements
-        return Others(self.network.backbone, known, self.data.trained, before)
+        return Others(self.network.backbone, known, self.data.trained, before, products)
 
     def _new_optimizer(self) -> HybridMuon:
         network = self.network.backbone.config
@@ -263,9 +276,9 @@ class Trainer:
     def estimate(self) -> Estimate:
         """How long the run will take on this machine as busy as it is now."""
         if not self.clock.reserve and len(self.data.validation):
-            began = time.monotonic()
+            began = self.clock.now()
             self.errors(self.data.validation)
-            self.clock.reserve = time.monotonic() - began
+            self.clock.reserve = self.clock.now() - began
         every = self.config.run.validate_every or self.schedule.end / _VALIDATIONS
         step_s = self._rehearsal.seconds_per_step()
         return Estimate.of(step_s, self.clock.reserve, self.schedule.end, every, self.clock.limit)
@@ -276,13 +289,16 @@ class Trainer:
         if self.config.schedule.lr is None:
             self.config = self.config.with_rate(values["config"]["schedule"]["lr"])
         if values.get("others") is not None:
-            self.others = self._others(values["others"])
+            self.others = self._others(values["others"], stored.tensors.get("others/products"))
         self.counters = build(Counters, values["counters"], str(self.checkpoint))
         self.clock.add(self.counters.seconds)
         self.schedule = Schedule.from_state(self.config.schedule, values["schedule"])
         self.optimizer.load_state_tensors(part("optimizer", stored.tensors))
         if self.ema is not None:
             self.ema.load_state_tensors(part("ema", stored.tensors))
+        if self._change is not None:
+            first = part("start", stored.tensors)  # older versions stored none
+            self._change = self._change.begun_at(first) if first else None
         self.meter.restore(values["meter"], stored.tensors["log/sums"] / self.processes.size)
         self.log.cut(self.counters.step)
         self.epilogue_due = not self.log.holds("end")
@@ -304,6 +320,8 @@ class Trainer:
     def run(self) -> TrainResult:
         """Steps until the schedule ends, by steps or by time, or a signal comes."""
         run, clock = self.config.run, self.clock
+        if self.others is not None and not self.counters.step:
+            self.others.prepare()
         clock.start(self.counters.share)
         with stop_signals() as stop:
             work = feed(self.config, self.data, self.budget, self.maker, self.processes, self.counters)
@@ -324,8 +342,8 @@ class Trainer:
                 if at_end or self.counters.step % run.log_every == 0:
                     self._log_train()
                 validating = at_end or self._validation_is_due(before)
-                if validating:
-                    self._validate()
+                if validating and self._validate() and at_end:
+                    self._retreat()
                 if validating or stopping or saving or (run.save_every and self.counters.step % run.save_every == 0):
                     self.save()
                     clock.saved()
@@ -402,13 +420,20 @@ class Trainer:
         tenth = self.schedule.n_steps / _VALIDATIONS
         return int(self._place / tenth) > int(before / tenth)
 
-    def _validate(self) -> None:
+    def _validate(self) -> list[str]:
+        """Look at the validation frames and keep the weights if they are the best so far.
+
+        Returns:
+            What is worse than before the first step.
+        """
+        if self._share == 1.0:
+            self._take_back()
         self._find_level()
         if not len(self.data.validation):
             if self.processes.is_first:
                 self._write_model(self.counters.best_errors)
-            return
-        began = time.monotonic()
+            return []
+        began = self.clock.now()
         errors, metric = self.errors(self.data.validation)
         values, worse = self._named(errors), []
         if self._from_base and not self.counters.step:
@@ -426,13 +451,36 @@ class Trainer:
         if improved and self.processes.is_first:
             self._write_model(values)
         told |= {"worse": worse} if worse else {}
+        told |= {"share": self._share} if self._share < 1 else {}
         self._record("validation", step=self.counters.step, metric=metric, improved=improved, **told)
-        self.clock.reserve = time.monotonic() - began
+        self.clock.reserve = (self.clock.now() - began) * (1 + (_HALVINGS if worse else 0))
         patience = self.config.run.patience if self._place < self.schedule.end else 0
         if patience and self.counters.bad_validations >= patience and not self.schedule.decaying(self._place):
             self.schedule.start_decay(int(self._place))
             why = f"no improvement in {patience} validations"
             self._record("decay", step=self.counters.step, end=self._last_step(), why=why)
+        return worse
+
+    def _retreat(self) -> None:
+        """Look for the largest part of what the run changed that makes nothing worse."""
+        fine, too_far = 0.0, 1.0
+        for _ in range(_HALVINGS if self._change is not None else 0):
+            self._share = 0.5 * (fine + too_far)
+            fine, too_far = (fine, self._share) if self._validate() else (self._share, too_far)
+        self._share = 1.0
+
+    def _take_back(self) -> None:
+        """Change the weights such that other crystals come back to what the base says about them."""
+        way = None
+        if self.others is not None and self.counters.step:
+            with self._averaged():
+                way = self.others.way_back(self.parameters)
+        if not self.processes.of_first([float(way is not None)])[0]:
+            return
+        back = [self.processes.sum(p) for p in way or [torch.zeros_like(p) for p in self.parameters]]
+        torch._foreach_add_([p.detach() for p in self.parameters], back)
+        if self.ema is not None:
+            torch._foreach_add_(list(self.ema.averages.values()), back)
 
     def _forgotten(self) -> float:
         """Median change of other crystals, eV/atom, once their elements are held."""
@@ -485,7 +533,8 @@ class Trainer:
         """Within, the weights are the averaged ones, and the offsets at their level."""
         offsets = self.network.backbone.out_bias
         own = offsets.clone()
-        with self.ema.swapped(self.module) if self.ema is not None else nullcontext():
+        changed = self._change.part(self._share) if self._change is not None else nullcontext()
+        with self.ema.swapped(self.module) if self.ema is not None else nullcontext(), changed:
             self._raise(self._level)
             try:
                 yield
@@ -502,6 +551,10 @@ class Trainer:
         )
         if self.ema is not None:
             tensors |= prefixed("ema", self.ema.state_tensors())
+        if self._change is not None:
+            tensors |= prefixed("start", self._change.start)
+        if self.others is not None and self.others.products is not None:
+            tensors["others/products"] = self.others.products
         module = self.module
         values = {
             "config": self.config.to_dict(),

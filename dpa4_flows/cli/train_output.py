@@ -155,8 +155,8 @@ class TrainingDisplay:
         columns = heads if is_property else [f"{word} ({unit})" for _, word, _, unit in ERROR_UNITS]
         table = Table("step", "errors on", "loss", *columns, "", title="mean absolute errors", title_justify="left")
         rows = [(r, "training", r["loss"], "") for r in self._train]
-        best = max((r["step"] for r in self._validation if r["improved"]), default=None)
-        rows += [(r, "validation", r["metric"], _verdict(r, best=r["step"] == best)) for r in self._validation]
+        best = next((r for r in reversed(self._validation) if r["improved"]), None)
+        rows += [(r, "validation", r["metric"], _verdict(r, best=r is best)) for r in self._validation]
         for record, name, loss, mark in sorted(rows, key=lambda row: (row[0]["step"], row[1])):
             errors = [record.get("property_mae")] if is_property else [value for _, value, _ in error_row(record)]
             style = "yellow" if record.get("worse") else "bold" if mark else "dim" if name == "training" else ""
@@ -179,11 +179,12 @@ def _validation_line(record: dict[str, Any]) -> str:
 
 def _verdict(record: dict[str, Any], *, best: bool) -> str:
     """What a validation means: the best so far, or in what it is worse than the base."""
+    part = [f"{record['share']:.3g} of the change"] if "share" in record else []
     if worse := record.get("worse"):
-        return f"{' and '.join(worse)} worse than the base"
-    if not best:
-        return ""
-    return "best so far" if record["step"] else "the base"
+        part.append(f"{' and '.join(worse)} worse than the base")
+    elif best:
+        part.append("best so far" if record["step"] else "the base")
+    return ", ".join(part)
 
 
 def _errors(record: dict[str, Any]) -> str:

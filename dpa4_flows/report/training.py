@@ -146,8 +146,9 @@ def _errors_basis(run: TrainingRun) -> str:
         if run.start["data"]["n_validation"]:
             return "No validation was recorded yet."
         return "Errors of the stored model on frames it was trained on: there is no validation set."
+    part = f" (and {best['share']:.3g} of its change of the base)," if "share" in best else ","
     return (
-        f"The stored model is that of step {best['step']:,}, the best by validation, with averaged weights. "
+        f"The stored model is that of step {best['step']:,}{part} the best by validation, with averaged weights. "
         f"{capitalised(run.start['data']['split'])}."
     )
 

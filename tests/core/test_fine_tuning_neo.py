@@ -13,12 +13,13 @@ TESTS = Path(__file__).parents[1]
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.parametrize("way", ["full", "lora", "replay"])
-def test_fine_tuning_makes_every_error_smaller_and_forgets_little(neo_path, way):
+def test_fine_tuning_makes_every_error_smaller_and_forgets_little(neo_path, way, tmp_path):
     """A minute each; `benchmarks/fine_tuning.py` does the same with larger sets."""
     spec = importlib.util.spec_from_file_location("fine_tuning", TESTS.parent / "benchmarks" / "fine_tuning.py")
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    row = benchmark.run(TESTS / "data" / "frames", "Li3N", way, str(neo_path), steps=60, seed=0)
+    train, test = (next((TESTS / "data" / "frames").glob(f"Li3N_{part}.extxyz*")) for part in ("train", "test"))
+    row = benchmark.run(train, test, way, tmp_path, base=str(neo_path), steps=60)
     assert row["best"] > 0 and row["worse"] == []
     for quantity, share in (("energy", 0.5), ("force", 1.0), ("stress", 0.5)):
         assert row["after"][f"{quantity}_mae"] < share * row["before"][f"{quantity}_mae"], quantity

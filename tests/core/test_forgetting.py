@@ -13,7 +13,8 @@ from toy_training import base_file, configured, of_kind, recorded, toy_frames, w
 import dpa4_core as dpa4
 from dpa4_core.model.checkpoint import read_model, write_model
 from dpa4_core.train.distributed import Processes
-from dpa4_core.train.forgetting import REPLAY, Others, forgetting, other_systems
+from dpa4_core.train.forgetting import REPLAY, forgetting, other_systems
+from dpa4_core.train.others import Others
 from dpa4_core.train.outcome import assess
 from dpa4_core.train.trainer import Trainer, train
 
@@ -99,6 +100,25 @@ def test_elements_that_are_not_trained_stay_on_the_zero_of_the_base(broad, tmp_p
     assert found.energy_median < 0.5 * abs(float(moved[rest].median()))
     again = Trainer(config, Processes(0, 1, torch.device("cpu")), lambda record: None)
     assert len(again.others.before) == len(again.others.systems) == 160
+
+
+def test_the_weights_take_back_what_offsets_cannot_say(broad):
+    base, model = (dpa4.load(broad, dtype="float64") for _ in range(2))
+    parameters = list(model.model.requires_grad_(True).parameters())
+    others = Others(model.model, EVERYTHING, {8, 12, 22})
+    others.prepare()
+    assert others.way_back(parameters) is None  # nothing has happened
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter += 1e-2 * torch.randn_like(parameter)
+    before = others.hold(), forgetting(base, model, {8, 12, 22}).energy_median
+    way = others.way_back(parameters)
+    with torch.no_grad():
+        torch._foreach_add_(parameters, way)
+    after = others.hold(), forgetting(base, model, {8, 12, 22}).energy_median
+    assert 1e-3 < after[0] < 0.85 * before[0] and after[1] < 0.92 * before[1]
+    assert max(float(step.abs().max()) for step in way) < 1e-2
 
 
 def test_a_run_measures_what_it_forgets_and_reminds_itself_with_labels_of_the_base(broad, tmp_path):

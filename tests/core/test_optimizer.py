@@ -132,6 +132,20 @@ def test_groups_are_sorted_and_trainable():
     assert [g["lr"] for g in optimizer.param_groups] == [1e-2] * 3
 
 
+def test_rows_of_elements_have_a_rate_of_their_own():
+    table = Parameter(torch.ones(4, 3))
+    groups = parameter_groups((example() | {"x.adam_type_embedding": table}).items(), lambda name: name)
+    optimizer = HybridMuon(groups, OptimizerConfig(vector_rate=0.1, row_rate=10.0))
+    optimizer.set_lr(1e-3)
+    rates = {name: g["lr"] for g in optimizer.param_groups for name in g["param_names"]}
+    assert rates["x.adam_type_embedding"] == pytest.approx(1e-2) and rates["a.weight"] == 1e-3
+    assert rates["d.bias"] == rates["e.adamw_w"] == pytest.approx(1e-4)
+    table.grad = torch.zeros(4, 3)
+    table.grad[1] = 0.3
+    optimizer.step()
+    assert not (table[[0, 2, 3]] - 1).any() and (table[1] - 1).abs().min() > 5e-3  # only elements in the data move
+
+
 def test_polar_factor_equals_the_singular_value_decomposition():
     x = torch.randn(7, 12, 20, dtype=torch.float64)
     u, _, vh = torch.linalg.svd(x, full_matrices=False)
