@@ -10,6 +10,9 @@ from dpa4_flows.campaigns.context import Scene, Screening, scene_of
 from dpa4_flows.campaigns.stage import Stage
 from dpa4_flows.store.table import ResultsTable
 
+_SAMPLE = 12
+"""Candidates that are asked how much a stage has to compute for one: cutting the slabs of a crystal takes 0.2 s."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -51,6 +54,7 @@ class CampaignProgress:
         self._last_row = 0
         self._work: dict[str, dict[str, int]] = {}
         self._done: dict[str, set[str]] = {}
+        self._growth: dict[str, float] = {}
 
     def steps(self) -> list[Step]:
         """Every step in its order, as it is now."""
@@ -68,7 +72,9 @@ class CampaignProgress:
                 if stage.of_each is None:
                     found.append(self._of_all(stage, Step("", "", 0, len(inside), 0, n_atoms), begun, step.finished))
                 else:
-                    step = replace(step, done_atoms=sum(self._sizes[i] for i in own), total_atoms=n_atoms)
+                    growth = self._growth_of(stage, list(inside))
+                    done_atoms = round(growth * sum(self._sizes[i] for i in own))
+                    step = replace(step, done_atoms=done_atoms, total_atoms=round(growth * n_atoms))
             found.append(step)
             begun = step.finished
             inside = {i: size for i, size in inside.items() if own.get(i) not in ("failed", "error")}
@@ -77,6 +83,20 @@ class CampaignProgress:
     def share(self) -> float:
         """Done atoms of all atoms, 0 to 1; 1 for a campaign that computes nothing."""
         return share(self.steps())
+
+    def _growth_of(self, stage: Stage, ids: list[str]) -> float:
+        """Atoms that a stage computes for each atom of a candidate: slabs and supercells are larger than crystals."""
+        if stage.name not in self._growth:
+            assert stage.of_each is not None
+            first = self._verdicts.get(self._funnel.stages[0].name, {})
+            sound = [i for i in ids if first.get(i) in ("passed", "flagged")]
+            sample = sound[:: max(1, len(sound) // _SAMPLE)][:_SAMPLE]
+            n_atoms = sum(self._sizes[i] for i in sample)
+            if not n_atoms:
+                return 1.0
+            found = stage.of_each.foreseen(scene_of(self._run, stage.name, self._table), sample)
+            self._growth[stage.name] = max(1.0, found[1] / n_atoms) if found else 1.0
+        return self._growth[stage.name]
 
     def _of_all(self, stage: Stage, estimate: Step, begun: bool, judged: bool) -> Step:
         """What a stage computes for all candidates together."""

@@ -13,6 +13,7 @@ from typing import Any
 import ase.io
 import pytest
 from toy_campaign import MORSE, rocksalt
+from toy_kind import Vacancy
 from typer.testing import CliRunner, Result
 
 from dpa4_core.data.graph import Graph
@@ -25,6 +26,7 @@ from dpa4_flows.campaigns.run import open_run, prepare_run, stored_campaign
 from dpa4_flows.campaigns.stage import Stage
 from dpa4_flows.cli import app
 from dpa4_flows.compute.plan import PlanError
+from dpa4_flows.documents.schemas import StageResult
 from dpa4_flows.documents.stability import StabilityDocument
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.stability import Stability
@@ -190,12 +192,18 @@ def test_stability_by_another_model_is_a_stage_and_who_has_none_leaves_alone(tmp
     assert not again.finished
 
 
-def test_progress_counts_atoms_not_stages(tmp_path: Path) -> None:
+def test_progress_counts_the_atoms_that_a_stage_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare_run(load_campaign(campaign_file(tmp_path)), tmp_path / "run")
     steps = CampaignProgress(prepared.run).steps()
     assert [step.name for step in steps] == STAGES
     assert share(steps) == 0.0
     assert sum(step.total_atoms for step in steps) > 0 and not any(step.finished for step in steps)
+
+    sound = [StageResult(candidate_id=i, stage="sanity", status="passed") for i in ("Mg", "Ca", "Ni")]
+    prepared.table.put_stages(sound)
+    monkeypatch.setattr(Vacancy, "cost", lambda self, crystal: (5, 100 * len(crystal.structure)))
+    atoms = {step.name: step.total_atoms for step in CampaignProgress(prepared.run).steps()}
+    assert atoms["vacancy"] == 100 * atoms["relax"] > 0
 
 
 def test_a_run_whose_kind_is_not_installed_is_still_read(tmp_path: Path) -> None:
