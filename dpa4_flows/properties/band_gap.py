@@ -173,9 +173,9 @@ def _quality(head: PropertyPredictor, model: ModelRef) -> tuple[float, str]:
         DPA4Error: it is no model of gaps, or does not say one of the two.
     """
     about = head.model.config
-    if about.unit != "eV" or about.kind != "intensive":
+    if about.unit != "eV" or about.kind != "intensive" or not about.name.lower().endswith("gap"):
         unit = f"{about.kind}, in {about.unit or 'no unit'}"
-        raise DPA4Error(f"{model.name} is about {about.name} ({unit}); a model of gaps is intensive, and in eV")
+        raise DPA4Error(f"{model.name} is about {about.name} ({unit}); call it band_gap, intensive, in eV")
     error = head.info.training.get("validation", {}).get("property_rmse")
     if not isinstance(error, float):
         raise DPA4Error(

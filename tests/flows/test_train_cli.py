@@ -160,13 +160,27 @@ def test_rates_and_time_are_known_before_anything_is_trained(trained: tuple[Path
     assert "needs a base" in refused("train", data, "--find-rate")
 
 
-def test_property_head_is_trained_from_the_command_line(data: Path, tmp_path: Path) -> None:
-    result = dpa4("train", data, *SHORT, "--property", "hardness:Å³", "-o", tmp_path / "p")
+def test_property_head_is_trained_from_the_command_line_and_gives_band_gaps_with_its_error(
+    data: Path, tmp_path: Path
+) -> None:
+    frames = read(data, ":")
+    for atoms in frames:
+        atoms.info["band_gap"] = abs(atoms.info.pop("hardness"))
+    write(tmp_path / "gaps.extxyz", frames)
+    of_pbe = ("--property", "band_gap:eV", "--set", "level_of_theory=PBE")
+    result = dpa4("train", tmp_path / "gaps.extxyz", *SHORT, *of_pbe, "-o", tmp_path / "p")
     assert result.exit_code == 0, result.output
-    assert "hardness" in result.stdout and "Å³" in result.stdout
+    assert "band_gap" in result.stdout and "eV" in result.stdout
     page = (tmp_path / "p" / "report.html").read_text()
-    assert "Error of hardness" in page and "parity-property" in page and "MAE of hardness" in page
+    assert "Error of band_gap" in page and "parity-property" in page and "MAE of band_gap" in page
     assert dpa4("status", tmp_path / "p").exit_code == 0
+    write(tmp_path / "crystal.extxyz", read(data, "0"))
+    gaps = dpa4("band-gap", tmp_path / "crystal.extxyz", "-m", tmp_path / "p" / "model.dpa4", "--json")
+    assert gaps.exit_code == 0, gaps.output
+    found = json.loads(gaps.stdout)[0]["band_gap"]
+    by_model = next(one for one in found["estimates"] if one["source"] == "property model")
+    error = json.loads((tmp_path / "p" / "metrics.json").read_text())["validation"]["property_rmse"]
+    assert by_model["level_of_theory"] == "PBE" and by_model["error"] > error
 
 
 def test_a_property_model_is_evaluated(data: Path, tmp_path: Path) -> None:
