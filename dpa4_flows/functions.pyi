@@ -342,7 +342,7 @@ def epitaxy(
         interfaces: how many wafers, the least strained first, get a coherent interface: its cell is relaxed, too.
         interface_atoms: a cell that needs more has no energy, and that is said.
         interface_thickness: of film and wafer each, Å, at least.
-        interface_places: of the film along each axis of the surface cell of the wafer; the lowest counts.
+        interface_places: of the film along each axis of the surface cell of the wafer; the two lowest are relaxed.
         interface_fmax: eV/Å, to which an interface relaxes in the plane of the wafer.
         elastic: settings of the elastic tensor of the film.
         relaxation: of the wafers.

@@ -28,6 +28,8 @@ _SAME_STRAIN = 5e-4
 """By which the strain of a match in primitive cells may lie above that of the same planes in conventional ones."""
 CLOSEST = 0.85
 """Of the sum of covalent radii: as near as atoms of both sides may begin."""
+_AS_WIDE, _MOST_CUTS = 0.99, 4
+_FLAT, _MOST_FEET = 0.1, 3  # Å, within which atoms are of one plane
 _STEP = 0.1  # Å, by which they are moved apart until then
 
 
@@ -38,7 +40,7 @@ class InterfaceCell:
     Attributes:
         film: bulk of the film, strained to the wafer in its plane; the cell may still grow along z.
         substrate: bulk of the wafer in the same plane.
-        joined: both, one after the other along z, for each place of the film in the plane.
+        joined: both, one after the other along z, for each cut of the film and each of its places in the plane.
         film_cells, substrate_cells: of ``film`` and ``substrate`` in ``joined``.
         area: of the plane, Å².
         strain: of von Mises, of the film.
@@ -78,27 +80,32 @@ def interface_cell(
         max_area: Å².
         min_thickness: of each of the two, Å.
         max_atoms: of both together.
-        n_places: of the film along each axis of the surface cell of the wafer.
+        n_places: of each of the lowest atoms of the film along each axis of the surface cell of the wafer, beginning on
+            top of its highest one; where the cell is hexagonal, two hollows besides.
 
     Raises:
         ValueError: there is none within bounds; one sentence.
     """
-    above, below = _cut(film, film_plane), _cut(wafer, wafer_plane)
-    matched = _match(above, below, strain, max_area)
+    films, below = _cuts(film, film_plane), _cuts(wafer, wafer_plane)[0]
+    matched = _match(films[0], below, strain, max_area)
     if matched is None:
         raise ValueError(f"no common cell within {max_area:g} Å²")
     of_film, of_wafer, strain = matched
     substrate = _in_plane(below, of_wafer)
-    strained = _strained(above, of_film, substrate)
-    counts = [int(np.ceil(min_thickness / one.lattice.matrix[2, 2] - 1e-9)) for one in (strained, substrate)]
-    n_atoms = counts[0] * len(strained) + counts[1] * len(substrate)
+    strained = [_strained(above, of_film, substrate) for above in films]
+    counts = [int(np.ceil(min_thickness / one.lattice.matrix[2, 2] - 1e-9)) for one in (strained[0], substrate)]
+    n_atoms = counts[0] * len(strained[0]) + counts[1] * len(substrate)
     if n_atoms > max_atoms:
         raise ValueError(f"the cell of the interface has {n_atoms} atoms, more than {max_atoms}")
-    steps = np.arange(n_places) / n_places
-    places = [np.array([i, j]) @ below.lattice.matrix[:2] for i, j in itertools.product(steps, steps)]
-    joined = tuple(_joined(strained, counts[0], substrate, counts[1], place) for place in places)
+    places = _places(below.lattice, n_places)
+    joined = tuple(
+        _joined(above, counts[0], substrate, counts[1], foot, place)
+        for above, cell in zip(strained, films, strict=True)
+        for foot in _feet(above, len(above) // len(cell))
+        for place in places
+    )
     area = float(abs(np.linalg.det(substrate.lattice.matrix[:2, :2])))
-    return InterfaceCell(strained, substrate, joined, counts[0], counts[1], area, strain)
+    return InterfaceCell(strained[0], substrate, joined, counts[0], counts[1], area, strain)
 
 
 def interface_energy(joined: float, film: float, substrate: float, cell: InterfaceCell) -> float:
@@ -109,17 +116,20 @@ def interface_energy(joined: float, film: float, substrate: float, cell: Interfa
     return J_M2_PER_EV_A2 * excess / (2 * cell.area)
 
 
-def _cut(crystal: Structure, plane: str) -> Structure:
-    """The cell of a plane, whose upper and lower faces lie in the middle between the planes farthest apart."""
+def _cuts(crystal: Structure, plane: str) -> list[Structure]:
+    """Cells of a plane whose lower and upper faces lie in the middle between planes farthest apart, one for each such
+    place: the planes (100) of diamond are all equally far apart, and the bonds of every other one are turned.
+    """
     conventional, primitive = standard_cells(crystal)
     cell = oriented_unit_cell(conventional, primitive, miller_of(plane))
-    heights = np.sort(np.round(cell.frac_coords[:, 2] % 1.0, 6) % 1.0)
+    heights = np.unique(np.round(cell.frac_coords[:, 2] % 1.0, 5) % 1.0)
     gaps = np.diff(np.append(heights, heights[0] + 1.0))
-    widest = int(np.argmax(np.round(gaps, 4)))
-    face = heights[widest] + gaps[widest] / 2
-    coords = cell.frac_coords - [0.0, 0.0, face]
-    coords[:, 2] -= np.floor(coords[:, 2])
-    return Structure(cell.lattice, cell.species, coords)
+    cells = []
+    for place in np.flatnonzero(gaps > _AS_WIDE * gaps.max())[:_MOST_CUTS]:
+        coords = cell.frac_coords - [0.0, 0.0, heights[place] + gaps[place] / 2]
+        coords[:, 2] -= np.floor(coords[:, 2])
+        cells.append(Structure(cell.lattice, cell.species, coords))
+    return cells
 
 
 def _match(above: Structure, below: Structure, strain: float, max_area: float) -> tuple[Array, Array, float] | None:
@@ -187,13 +197,32 @@ def _strained(cell: Structure, whole: Array, substrate: Structure) -> Structure:
     return Structure(made.lattice, made.species, coords)
 
 
-def _joined(film: Structure, n_film: int, substrate: Structure, n_substrate: int, place: Array) -> Structure:
-    """The substrate, and the film above it at a place in the plane, as close as their atoms let them."""
+def _places(surface: Lattice, number: int) -> list[Array]:
+    """Å, [3] in the plane."""
+    steps = (np.arange(number) / number).tolist()
+    shares = list(itertools.product(steps, steps))
+    a, b = surface.abc[:2]
+    if number > 1 and abs(a - b) < 1e-2 and min(abs(surface.gamma - 60), abs(surface.gamma - 120)) < 0.1:
+        shares += [(1 / 3, 1 / 3), (2 / 3, 2 / 3)] if surface.gamma < 90 else [(1 / 3, 2 / 3), (2 / 3, 1 / 3)]
+    return [np.array(share) @ surface.matrix[:2] for share in shares]
+
+
+def _feet(film: Structure, n_images: int) -> list[int]:
+    """The lowest atoms of a film, one of the images of each, which follow each other."""
+    heights = film.cart_coords[:, 2]
+    low = np.flatnonzero(heights < heights.min() + _FLAT) // n_images
+    return [int(i) * n_images for i in dict.fromkeys(low.tolist())][:_MOST_FEET]
+
+
+def _joined(film: Structure, n_film: int, substrate: Structure, n_substrate: int, foot: int, place: Array) -> Structure:
+    """The substrate, and the film above it, its atom ``foot`` at a place in the plane, as close as atoms let them."""
     rows, below = substrate.lattice.matrix, substrate.lattice.matrix[2]
     above = film.lattice.matrix[2]
     lower = np.concatenate([substrate.cart_coords + i * below for i in range(n_substrate)])
     upper = np.concatenate([film.cart_coords + i * above for i in range(n_film)]) + n_substrate * below
-    upper = upper + place
+    highest = lower[np.flatnonzero(lower[:, 2] > lower[:, 2].max() - _FLAT)[0]]
+    on_top = highest - upper[foot]
+    upper = upper + place + on_top * [1.0, 1.0, 0.0]
     species = [*substrate.species * n_substrate, *film.species * n_film]
     apart, up = 0.0, np.array([0.0, 0.0, 1.0])
     while True:

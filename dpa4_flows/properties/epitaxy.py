@@ -27,6 +27,7 @@ from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.part import had_room, whole_crystal
 
 _STEPS = 300  # of the optimiser, for films and interfaces
+_STARTS = 2  # interfaces that are relaxed: the lowest as they are made
 
 
 class EpitaxyMatch(Document):
@@ -95,7 +96,7 @@ class Epitaxy(Property[EpitaxyDocument]):
         interfaces: how many wafers, the least strained first, get a coherent interface: its cell is relaxed, too.
         interface_atoms: a cell that needs more has no energy, and that is said.
         interface_thickness: of film and wafer each, Å, at least.
-        interface_places: of the film along each axis of the surface cell of the wafer; the lowest counts.
+        interface_places: of the film along each axis of the surface cell of the wafer; the two lowest are relaxed.
         interface_fmax: eV/Å, to which an interface relaxes in the plane of the wafer.
         elastic: settings of the elastic tensor of the film.
         relaxation: of the wafers.
@@ -219,23 +220,31 @@ class Epitaxy(Property[EpitaxyDocument]):
                 doubts.append(Reason(code="no_interface", sentence=f"no interface energy of {what}: {error}"))
                 continue
             cells[what] = row, cell
+        if not cells:
+            return True
+        as_made = yield {
+            f"{i} {what}": Static(joined) for what, (_, cell) in cells.items() for i, joined in enumerate(cell.joined)
+        }
+        had_room(as_made.values())
         requests: dict[str, Request] = {}
         for what, (_, cell) in cells.items():
             requests[f"film {what}"] = Relax(cell.film, self._options())
             requests[f"wafer {what}"] = Static(cell.substrate)
-            for i, joined in enumerate(cell.joined):
-                requests[f"{i} {what}"] = Relax(rattled(joined, RATTLE), self._options())
-        if not requests:
-            return True
+            known = [i for i in range(len(cell.joined)) if as_made[f"{i} {what}"].error is None]
+            known.sort(key=lambda i, what=what: as_made[f"{i} {what}"].energy)  # type: ignore[misc]
+            for i in known[:_STARTS]:
+                requests[f"{i} {what}"] = Relax(rattled(cell.joined[i], RATTLE), self._options())
         answers = yield requests
         settled = True
         for what, (row, cell) in cells.items():
             parts = answers[f"film {what}"], answers[f"wafer {what}"]
-            ends = [answers[f"{i} {what}"] for i in range(len(cell.joined))]
+            ends = [answers[name] for i in range(len(cell.joined)) if (name := f"{i} {what}") in answers]
             had_room([*parts, *ends])
             good = [end for end in ends if end.error is None]
-            if broken := [one.error for one in (*parts, *(ends if not good else ())) if one.error is not None]:
-                doubts.append(Reason(code="no_interface", sentence=f"no interface energy of {what}: {broken[0]}"))
+            broken = [one.error for one in (*parts, *(() if good else ends)) if one.error is not None]
+            if broken or not good:
+                why = broken[0] if broken else as_made[f"0 {what}"].error
+                doubts.append(Reason(code="no_interface", sentence=f"no interface energy of {what}: {why}"))
                 continue
             best = min(good, key=lambda end: end.energy)
             row.interface_energy = interface_energy(best.energy, parts[0].energy, parts[1].energy, cell)

@@ -106,8 +106,8 @@ def test_errors_of_modes_do_not_cancel() -> None:
 
 @pytest.mark.slow
 @pytest.mark.network
-def test_the_whole_collision_matrix_of_silicon_carries_a_little_more_than_relaxation_times() -> None:
-    """Few collisions in silicon are normal: both solutions are within a tenth of each other."""
+def test_the_whole_collision_matrix_of_silicon_carries_what_relaxation_times_do() -> None:
+    """Few collisions in silicon keep the heat going: both solutions are within a few percent of each other."""
     pytest.importorskip("phono3py")
     silicon = AseAtomsAdaptor.get_structure(bulk("Si"))
     coarse = {"scattering_length": 7.0, "mesh_length": 30.0, "temperatures_k": (300.0,)}
@@ -115,5 +115,5 @@ def test_the_whole_collision_matrix_of_silicon_carries_a_little_more_than_relaxa
     found = dict(compute(asks, ModelRef("dpa4-neo")))
     rta, direct = found["rta"], found["direct"]
     assert rta.error is direct.error is None and direct.anisotropy == pytest.approx(1, abs=1e-3)
-    assert 1.0 < direct.conductivity_w_mk / rta.conductivity_w_mk < 1.1
+    assert direct.conductivity_w_mk == pytest.approx(rta.conductivity_w_mk, rel=0.05)
     assert direct.cumulative_w_mk[-1] == pytest.approx(direct.conductivity_w_mk, rel=1e-3)
