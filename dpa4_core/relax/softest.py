@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import betainc
 
 from dpa4_core.data.deviates import random_displacements, random_strain
 from dpa4_core.data.neighbours import build_graph
@@ -44,6 +45,7 @@ class SearchOptions:
             turn the curvature negative: this part of the median of the known ones (in units of the springs) where half
             of all directions or more are known, less where fewer are, in the ratio of known to unknown ones.
         sure: the same for an answer that is called sure.
+        chance: of having overlooked a way down, were there one, the largest for an answer that is called sure.
         unsettled: the same after the first call, when nothing tells whether the lowest stiffness has settled.
         settled: a lowest stiffness that the last call has lowered by a larger part is still on its way.
         max_calls: force calls.
@@ -59,6 +61,7 @@ class SearchOptions:
     downhill: float = 0.02
     unseen: float = 1.6
     sure: float = 0.4
+    chance: float = 0.4
     unsettled: float = 0.4
     settled: float = 0.25
     max_calls: int = 16
@@ -189,7 +192,9 @@ class Softest:
         curvature: eV/Å², the lowest found; infinite before the first call.
         direction: [3·n_atoms + 9] along which it is; of several equivalent ones the one nearest to the first of all.
         finished: whether there is nothing more to ask.
-        sure: whether what no call has looked at could not even hide a way down if it is much softer than expected.
+        chance: that a way down, were there one, has been overlooked.
+        sure: whether that is small, and what no call has looked at could not even hide a way down if it is much softer
+            than expected.
 
     """
 
@@ -203,10 +208,13 @@ class Softest:
         self._lowest = np.inf  # in units of the springs
         self._known: list[tuple[Vector, ...]] = []
         self._step = np.zeros_like(self._rest)
-        self._first = space.allowed(space.random())
+        # as much of all motions in the metric of the springs, or more of soft ones: deviates of coordinates have a
+        # hundred times as much of stiff ones
+        self._first = space.allowed(space.softened(space.random()))
         self.finished = False
         self._propose(self._first, scale=1.0)
-        self.sure = self.finished  # nothing may move
+        self.chance = 0.0 if self.finished else 1.0  # nothing may move
+        self.sure = self.finished
 
     @property
     def downhill(self) -> bool:
@@ -251,11 +259,36 @@ class Softest:
 
         settled = self.n_calls == 1 or self._lowest - float(values[0]) < self._options.settled * float(values[0])
         done = settled and safe(self._options.unsettled if self.n_calls == 1 else self._options.unseen)
-        self.sure = settled and safe(self._options.sure)
+        self.chance = self._overlooked(small, hidden, stiff.T @ self._known[0][0].T) if unknown else 0.0
+        self.sure = settled and safe(self._options.sure) and self.chance <= self._options.chance
         self._lowest = float(values[0])
         self.finished = self.downhill or done or self.n_calls >= self._options.max_calls
         if not self.finished:
             self._propose(softened - basis @ (stiff.T @ softened), scale=float(np.abs(softened).max()))
+
+    def _overlooked(self, small: Vector, hidden: Vector, begun: Vector) -> float:
+        """How likely the first direction, which is random, has as little of a way down as it must have to hide one.
+
+        A direction v of negative curvature has the part a = −T⁻¹Rᵀv among the n known ones, with their stiffness T and
+        the coupling R to all others. So the k images of the first direction hold no more of it than ``weight``, where
+        as many random ones hold k / n_directions on average (after J. van Dorsselaer, M. Hochstenbach and H. van der
+        Vorst, SIAM J. Matrix Anal. Appl. 22, 837 (2000)).
+
+        Args:
+            small: [n, n] T.
+            hidden: [n, n] RᵀB⁻¹R.
+            begun: [n, k] images of the first direction in terms of the known ones.
+
+        """
+        values, vectors = np.linalg.eigh(small)
+        if values[0] <= 0:
+            return 1.0
+        left, size, _ = np.linalg.svd(begun, full_matrices=False)
+        start = left[:, size**2 > self._options.same * size[0] ** 2]
+        reach = vectors @ ((vectors.T @ start) / values[:, None])
+        weight = float(np.linalg.eigvalsh(reach.T @ hidden @ reach)[-1])
+        k, others = start.shape[1], self._space.n_directions - start.shape[1]
+        return float(betainc(0.5 * k, 0.5 * others, min(max(weight, 0.0), 1.0)))
 
     def _propose(self, direction: Vector, *, scale: float) -> None:
         """Ask for a call along ``direction``, unless it is nothing beside ``scale``."""

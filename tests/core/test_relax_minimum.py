@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from dpa4_core import load, relax
 from dpa4_core.data.graph import Graph
-from dpa4_core.data.structures import to_system
+from dpa4_core.data.structures import System, to_system
 from dpa4_core.potential import Output
 from dpa4_core.relax import minimum as check
 from dpa4_core.relax.results import RelaxResult
@@ -260,9 +261,48 @@ def test_a_search_asks_as_often_in_a_soft_crystal_as_in_a_stiff_one() -> None:
 def test_an_end_is_only_likely_where_the_search_saw_little(monkeypatch: pytest.MonkeyPatch) -> None:
     start = bulk("MgO", "rocksalt", a=4.3) * (2, 2, 1)
     del start[0]
-    assert relax([start], MORSE, fmax=1e-4)[0].minimum == "verified"
-    monkeypatch.setattr(check, "SEARCH", SearchOptions(max_calls=1))
-    assert relax([start], MORSE, fmax=1e-4)[0].minimum == "likely"
+    for options, verdict in (({"sure": 1.6}, "verified"), ({"chance": 0.1}, "likely"), ({"max_calls": 1}, "likely")):
+        monkeypatch.setattr(check, "SEARCH", SearchOptions(**options))
+        assert relax([start], MORSE, fmax=1e-4)[0].minimum == verdict, options
+
+
+def test_a_search_seldom_vouches_for_what_it_has_overlooked() -> None:
+    """Random stiffnesses with one way down: of many that a few calls miss, hardly any is called unlikely."""
+    (held,) = relax([bulk("MgO", "rocksalt", a=4.3) * (1, 2, 2)], MORSE, relax_cell=False, check_minimum=False)
+    rng = np.random.default_rng(0)
+    missed = vouched = 0
+    for _ in range(60):
+        start = to_system(held.structure)
+        start = dataclasses.replace(start, positions=start.positions + 0.05 * rng.normal(size=start.positions.shape))
+        search = Softest(OneWayDown(start, rng), held.forces, None, options=SearchOptions())
+        chances = []
+        while len(chances) < 6 and not search.downhill:
+            search.learn(held.forces, None)
+            chances.append(1.0 if search.downhill else search.chance)
+        missed += len(chances) > 3
+        vouched += min(chances) < 0.2
+    assert missed > 20 and vouched < 0.2 * 60
+
+
+class OneWayDown(Space):
+    """Motions whose stiffness is that of the springs times random factors, one of them negative."""
+
+    def __init__(self, system: System, rng: np.random.Generator) -> None:
+        super().__init__(system, None, 0.0, SearchOptions())
+        every = self.allowed(np.eye(3 * system.n_atoms + 9))
+        weight, motions = np.linalg.eigh(0.5 * (every + every.T))
+        motions = motions[:, weight > 0.5]
+        springs = motions.T @ np.array([self.stiffened(motion) for motion in motions.T]).T
+        root = np.linalg.cholesky(0.5 * (springs + springs.T)) @ np.linalg.qr(rng.normal(size=springs.shape))[0]
+        factors = rng.uniform(0.2, 2.0, len(springs))
+        factors[0] = -0.3
+        self.hessian, self.rng = motions @ (root * factors) @ root.T @ motions.T, rng
+
+    def random(self) -> np.ndarray:
+        return self.rng.normal(size=len(self.hessian))
+
+    def forces(self, step: np.ndarray, forces: np.ndarray, stress: np.ndarray | None) -> np.ndarray:
+        return -self.hessian @ step
 
 
 @pytest.mark.timeout(3600)
