@@ -39,7 +39,7 @@ def hop(metal: str, min_length: float) -> tuple[Structure, Structure]:
     crystal = AseAtomsAdaptor.get_structure(bulk(metal, "fcc", a=METALS[metal], cubic=True))
     primitive = primitive_crystal(crystal)
     kind = hop_kinds(primitive, metal, 0.75 * METALS[metal])[0]
-    return ends_of(kind.hops[0], primitive, supercell_of(primitive, min_length))
+    return ends_of(kind.hops[0], primitive, supercell_of(primitive, min_length, 1000))
 
 
 def batched(bands: list[dpa4.Band], potential: Any) -> tuple[list[float], int]:

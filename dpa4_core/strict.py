@@ -22,11 +22,19 @@ from dpa4_core.errors import DPA4Error
 T = TypeVar("T")
 
 
+_FEW = 40
+"""Names that a sentence can hold; there are more elements."""
+
+
 def meant(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the closest known one, or all of them."""
+    """The end of a sentence about an unknown name: the closest known one, or all of them if they are few."""
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}"
+    near = [one for one in names if one.lower() == name.lower()] or difflib.get_close_matches(name, names, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    if len(names) > _FEW:
+        return f"the closest are {', '.join(difflib.get_close_matches(name, names, n=5, cutoff=0.0))}"
+    return f"choose from {', '.join(names)}"
 
 
 @dataclass(frozen=True)

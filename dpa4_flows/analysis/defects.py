@@ -24,7 +24,7 @@ from pymatgen.core import Structure
 from scipy.spatial import Voronoi, cKDTree
 
 from dpa4_flows.analysis.facets import SYMPREC, operations, standard_cells
-from dpa4_flows.analysis.force_constants import best_supercell
+from dpa4_flows.analysis.supercells import best_supercell
 
 Array = NDArray[np.float64]
 Kind = Literal["vacancy", "antisite", "interstitial", "substitution", "dopant_interstitial", "complex"]
@@ -126,21 +126,15 @@ def host_cell(structure: Structure, min_length: float, max_atoms: int) -> Host:
         ValueError: it has more than ``max_atoms`` atoms, or the crystal has no symmetry that could be found.
     """
     conventional, primitive = standard_cells(structure)
-    matrix, length = best_supercell(primitive.lattice, conventional.lattice, min_length, even=False)
-    size = round(abs(np.linalg.det(matrix)))
-    if size * len(primitive) > max_atoms:
-        raise ValueError(
-            f"images of a defect {min_length:g} Å apart need {size * len(primitive)} atoms, more than {max_atoms}: "
-            "choose a smaller min_length or a larger max_atoms"
-        )
-    perfect = primitive.copy()
-    perfect.make_supercell(matrix, to_unit_cell=True)
+    supercell = best_supercell(primitive, conventional.lattice, min_length, max_atoms, even=False)
+    perfect = supercell.of(primitive, to_unit_cell=True)
     cell: Any = primitive.lattice.matrix, primitive.frac_coords, primitive.atomic_numbers
     found = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
     assert found is not None, "a crystal has the symmetry P1 at least"
     rows = conventional.lattice.matrix
     axes = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return Host(primitive, perfect, size, length, np.asarray(found.equivalent_atoms, dtype=np.int64), axes)
+    orbits = np.asarray(found.equivalent_atoms, dtype=np.int64)
+    return Host(primitive, perfect, supercell.size, supercell.length, orbits, axes)
 
 
 def point_defects(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from dpa4_core.data.system import standard_masses
 from dpa4_core.files import replacing
 from dpa4_flows.analysis.isotopic_symmetry import marked_by_mass, unmarked
 from dpa4_flows.analysis.phonons import PhononBands, q_words
+from dpa4_flows.analysis.supercells import Supercell, best_supercell, refuse_large, shortest_vector
 
 Array = NDArray[np.float64]
 
@@ -33,8 +33,6 @@ SYMPREC = 0.01
 """Å; the relaxed crystal is symmetrised within this tolerance, since every broken symmetry costs displacements."""
 DISPLACEMENT = 0.01
 """Å."""
-MAX_CELLS = 10_000
-"""Primitive cells of a supercell; one that needs more is not searched for."""
 COULOMB_EV_ANGSTROM = 14.39964548
 """e²/(4π ε₀), eV Å."""
 DEGENERATE_THZ = 0.05
@@ -83,13 +81,12 @@ class PhononCalculation:
         masses = to_system(self.primitive).masses
         self.conventional = analyzer.get_refined_structure().lattice
         if supercell_matrix is None:
-            self.supercell_matrix, self.supercell_length = best_supercell(
-                self.primitive.lattice, self.conventional, min_length
-            )
+            supercell = best_supercell(self.primitive, self.conventional, min_length, max_atoms)
         else:
-            self.supercell_matrix = supercell_matrix
-            self.supercell_length = shortest_vector(supercell_matrix @ self.primitive.lattice.matrix)
-        refuse_large(len(self.primitive), self.supercell_matrix, min_length, max_atoms)
+            length = shortest_vector(supercell_matrix @ self.primitive.lattice.matrix)
+            supercell = Supercell(supercell_matrix, length)
+            refuse_large(supercell.size * len(self.primitive), length, max_atoms)
+        self.supercell_matrix, self.supercell_length = supercell
         phonopy: Any = importlib.import_module("phonopy")  # an optional package
         atoms: Any = importlib.import_module("phonopy.structure.atoms")
         cell = atoms.PhonopyAtoms(
@@ -272,74 +269,6 @@ def _owner(primitive: Structure, place: Array) -> int:
 # ---- lattices ------------------------------------------------------------------------------------------------------
 
 
-def best_supercell(
-    primitive: Lattice, conventional: Lattice, min_length: float, *, even: bool = True
-) -> tuple[NDArray[np.int64], float]:
-    """The smallest supercell whose lattice points are ``min_length`` apart, and the distance that it has.
-
-    Along each axis 1 or an even number of primitive or conventional cells: then the zone boundary, where a distorted
-    crystal doubles its cell, is calculated and not interpolated. Axes of equal length get the same number.
-
-    Args:
-        primitive: primitive lattice.
-        conventional: conventional lattice, whose vectors are whole combinations of the primitive ones.
-        min_length: Å.
-        even: False takes odd numbers of cells, too.
-
-    Returns:
-        [3, 3] whole numbers: rows of the supercell are this times rows of the primitive cell; and a length in Å.
-
-    Raises:
-        ValueError: nobody could compute it, and the search for it would not end.
-    """
-    fewest = min_length**3 / (math.sqrt(2) * primitive.volume)  # no lattice is packed closer than fcc
-    if fewest > MAX_CELLS:
-        raise ValueError(
-            f"a supercell whose images are {min_length:g} Å apart has {fewest:,.0f} primitive cells at least: choose a "
-            "smaller min_length"
-        )
-    best: tuple[float, float, NDArray[np.int64]] | None = None
-    too_short = _short_vectors(primitive, min_length)
-    for lattice in (primitive, conventional):
-        exact = lattice.matrix @ np.linalg.inv(primitive.matrix)
-        base = np.round(exact).astype(int)
-        if np.abs(exact - base).max() > 1e-3:  # not a lattice of the same orientation
-            continue
-        heights = 1 / np.linalg.norm(np.linalg.inv(lattice.matrix), axis=0)
-        step = 2 if even else 1
-        choices = [[1, *range(2, step * int(np.ceil(min_length / (step * height))) + 1, step)] for height in heights]
-        for multiples in itertools.product(*choices):
-            if any(
-                abs(a - b) < 1e-3 and n != m
-                for (a, n), (b, m) in itertools.combinations(zip(lattice.abc, multiples, strict=True), 2)
-            ):
-                continue
-            matrix = np.diag(multiples) @ base
-            size = abs(np.linalg.det(matrix))
-            if best is not None and size > best[0] + 0.5:
-                continue
-            inside = too_short @ np.linalg.inv(matrix)
-            if (np.abs(inside - np.round(inside)).max(axis=1, initial=0) < 1e-6).any():
-                continue
-            length = shortest_vector(matrix @ primitive.matrix)
-            if best is None or size < best[0] - 0.5 or length > best[1]:
-                best = (size, length, matrix)
-    assert best is not None, "the largest multiples are long enough by construction"
-    return best[2], best[1]
-
-
-def refuse_large(n_primitive: int, supercell_matrix: NDArray[np.int64], min_length: float, max_atoms: int) -> None:
-    """Raises:
-    ValueError: the supercell has more than ``max_atoms`` atoms.
-    """
-    n_atoms = n_primitive * round(abs(np.linalg.det(supercell_matrix)))
-    if n_atoms > max_atoms:
-        raise ValueError(
-            f"phonons need a supercell of {n_atoms} atoms for images {min_length:g} Å apart, more than "
-            f"{max_atoms}: choose a smaller min_length or a larger max_atoms"
-        )
-
-
 def wave_box(q: Sequence[float]) -> NDArray[np.int64]:
     """The smallest supercell that holds a wave: [3, 3], rows in terms of rows of the primitive cell.
 
@@ -362,20 +291,6 @@ def wave_box(q: Sequence[float]) -> NDArray[np.int64]:
             if np.abs(phases - np.round(phases)).max() < 1e-5:
                 return matrix
     raise AssertionError("a wave of order n is held by n cells")
-
-
-def _short_vectors(lattice: Lattice, length: float) -> Array:
-    """Whole numbers [n, 3] of the lattice vectors shorter than ``length``, without zero."""
-    points = lattice.get_points_in_sphere([[0.0, 0.0, 0.0]], [0.0, 0.0, 0.0], length - 1e-6, zip_results=False)
-    whole = np.round(np.asarray(points[0])).astype(int)
-    return whole[np.abs(whole).max(axis=1) > 0]
-
-
-def shortest_vector(matrix: Array) -> float:
-    """Length of the shortest vector of a lattice."""
-    reduced = Lattice(matrix).get_lll_reduced_lattice().matrix
-    steps = np.array([n for n in itertools.product((-2, -1, 0, 1, 2), repeat=3) if any(n)])
-    return float(np.linalg.norm(steps @ reduced, axis=1).min())
 
 
 def commensurate_points(supercell_matrix: NDArray[np.int64]) -> Array:

@@ -20,8 +20,8 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from scipy.ndimage import label
 from scipy.spatial import KDTree
 
-from dpa4_flows.analysis.force_constants import best_supercell, shortest_vector
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
+from dpa4_flows.analysis.supercells import best_supercell, shortest_vector
 
 SYMPREC = 0.01
 """Å, of relaxed crystals."""
@@ -148,13 +148,14 @@ def direction(way: NDArray[np.float64], lattice: Lattice) -> str:
     return "[" + " ".join(f"{x:.2f}" for x in parts) + "]"
 
 
-def supercell_of(primitive: Structure, min_length: float) -> Structure:
-    """The smallest supercell whose lattice points are ``min_length`` Å apart."""
+def supercell_of(primitive: Structure, min_length: float, max_atoms: int) -> Structure:
+    """The smallest supercell whose lattice points are ``min_length`` Å apart, in the orientation of ``primitive``.
+
+    Raises:
+        ValueError: it has more than ``max_atoms`` atoms.
+    """
     conventional = SpacegroupAnalyzer(primitive, symprec=SYMPREC).get_conventional_standard_structure().lattice
-    matrix, _ = best_supercell(primitive.lattice, conventional, min_length)
-    cell = primitive.copy()
-    cell.make_supercell(matrix.tolist(), to_unit_cell=False)
-    return cell
+    return best_supercell(primitive, conventional, min_length, max_atoms).of(primitive)
 
 
 def too_small(cell: Structure | Molecule) -> str:
@@ -165,9 +166,7 @@ def too_small(cell: Structure | Molecule) -> str:
     length = shortest_vector(vectors) if len(vectors) == 3 else float(np.linalg.norm(vectors, axis=1).min())
     if length >= SMALL_CELL:
         return ""
-    return (
-        f"what moves is {length:.1f} Å from its image, less than {SMALL_CELL:g}: try a larger cell"
-    )
+    return f"what moves is {length:.1f} Å from its image, less than {SMALL_CELL:g}: try a larger cell"
 
 
 def ends_of(hop: Hop, primitive: Structure, supercell: Structure) -> tuple[Structure, Structure]:

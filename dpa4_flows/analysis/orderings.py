@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Composition, Element, Lattice, Species, Structure
 
-from dpa4_flows.analysis.force_constants import shortest_vector
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
+from dpa4_flows.analysis.supercells import shortest_vector
 
 Arrangement = NDArray[np.int8]
 

@@ -25,9 +25,11 @@ def guess_oxidation_states(composition: Composition, *, rare_states: bool = Fals
     """Mean oxidation state by element symbol, {} if no neutral assignment exists.
 
     Mixed valence gives a fraction: Fe3O4 has Fe +8/3. ``rare_states`` admits every known state of an element
-    instead of those that are common in the ICSD.
+    instead of those that are common in the ICSD. Metals among themselves have none: Cu⁺Au⁻ would be neutral, too.
     """
     amounts = composition.get_el_amt_dict()
+    if all(element.is_metal for element in composition.elements):
+        return {}
     if any(amount != int(amount) for amount in amounts.values()):
         return {}
     divisor = math.gcd(*(int(amount) for amount in amounts.values()))

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
-from dpa4_flows.analysis.force_constants import PhononCalculation, best_supercell, refuse_large
+from dpa4_flows.analysis.force_constants import PhononCalculation
+from dpa4_flows.analysis.supercells import best_supercell
 
 Array = NDArray[np.float64]
 
@@ -106,8 +107,7 @@ class ScatteringCalculation:
     ) -> None:
         phono3py: Any = importlib.import_module("phono3py")  # an optional package
         self.phonons, self.cutoff = phonons, cutoff
-        matrix, _ = best_supercell(phonons.primitive.lattice, phonons.conventional, min_length)
-        refuse_large(len(phonons.primitive), matrix, min_length, max_atoms)
+        matrix = best_supercell(phonons.primitive, phonons.conventional, min_length, max_atoms).matrix
         self.phono3py = phono3py.Phono3py(
             phonons.phonopy.unitcell,
             supercell_matrix=matrix.T,

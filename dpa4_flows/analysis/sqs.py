@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Composition, Element, Structure
 
-from dpa4_flows.analysis.force_constants import shortest_vector
 from dpa4_flows.analysis.orderings import Arrangement, DisorderedCell, OrderingError
+from dpa4_flows.analysis.supercells import shortest_vector
 
 _ANNEALINGS, _SWAPS = 6, 3000
 _HOT, _COLD = 0.1, 1e-3  # of the objective, which is about 1 for a cell that has unmixed

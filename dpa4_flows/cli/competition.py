@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dpa4_core.errors import DPA4Error
+from dpa4_flows.cli.options import Corrections
 from dpa4_flows.cli.relaxing import LibraryRelaxations, library_name
 from dpa4_flows.properties.competition import CACHE
 from dpa4_flows.reference.gather import AskProject
@@ -21,9 +22,6 @@ MP = "mp"
 AskMP = Annotated[
     bool | None,
     typer.Option("--mp/--no-mp", help="Ask the Materials Project for structures; default: with an API key."),
-]
-Corrections = Annotated[
-    str, typer.Option(help="auto takes those that fit the model; none, MP2020, OMat24, or the .yaml file of a refit.")
 ]
 
 

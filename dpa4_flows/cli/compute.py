@@ -18,9 +18,9 @@ from typer.core import TyperCommand
 from dpa4_core.errors import DPA4Error
 from dpa4_core.strict import override
 from dpa4_flows.cli.console import end, out, print_json, warn
-from dpa4_flows.cli.options import KINDS_OF_FILES, AsJson, BatchMachine, Model, grouped
+from dpa4_flows.cli.options import KINDS_OF_FILES, OUTPUT, AsJson, BatchMachine, Model, RetryErrors, grouped
 from dpa4_flows.cli.progress import ConsoleWatch
-from dpa4_flows.cli.run_output import RetryErrors, interruptible
+from dpa4_flows.cli.run_output import interruptible
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.reasons import remarks
 from dpa4_flows.properties.answers import Question
@@ -46,7 +46,10 @@ class Resting:
     max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of this relaxation.")] = AT_REST.max_steps
     check_minimum: Annotated[
         bool,
-        typer.Option("--check-minimum", help="Let it go down from a saddle; by default it keeps the symmetry given."),
+        typer.Option(
+            "--check-minimum/--no-check-minimum",
+            help="Let it go down from a saddle; by default it keeps the symmetry given.",
+        ),
     ] = AT_REST.check_minimum
     as_given: Annotated[bool, typer.Option("--as-given", help="No relaxation before properties of crystals.")] = False
 
@@ -59,17 +62,17 @@ class Resting:
 class ComputeCommand(TyperCommand):
     """Takes and shows the settings of the properties that stand on the line as options of its own."""
 
-    _asked: Sequence[str] = ()
+    asked: Sequence[str] = ()
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        self._asked = [name for name in args if canonical(name) in property_names()]
+        self.asked = [name for name in args if canonical(name) in property_names()]
         own = {flag for option in self.params for flag in (*option.opts, *option.secondary_opts)}
-        return super().parse_args(ctx, list(_assigned(args, self._asked, own)))
+        return super().parse_args(ctx, list(_assigned(args, self.asked, own)))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)
-        if self._asked:
-            show_properties(self._asked)
+        if self.asked:
+            show_properties(self.asked)
 
 
 def _assigned(args: Sequence[str], asked: Sequence[str], own: Collection[str]) -> Iterator[str]:
@@ -133,8 +136,7 @@ def compute(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output",
-            "-o",
+            *OUTPUT,
             metavar="FOLDER",
             help="Keep everything here and find it again: results table, answers (JSON, CSV), structures.",
         ),
@@ -237,7 +239,10 @@ def show_properties(names: Sequence[str]) -> None:
     for name in dict.fromkeys(map(canonical, names)):
         kind = property_class(name)
         out.print(f"\n[bold]{name}[/]  {escape(summary(kind))}", highlight=False)
-        table = Table("setting", "default", "meaning", box=None, padding=(0, 2, 0, 2))
+        table = Table(box=None, padding=(0, 2, 0, 2))
+        table.add_column("setting", no_wrap=True)  # a name that is cut is none
+        for head in ("default", "meaning"):
+            table.add_column(head)
         settings = list(settings_of(kind))
         for setting in settings:
             table.add_row(f"{name}.{setting.name}", escape(_plain(setting.default)), escape(setting.words))

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import platform
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import typer
@@ -21,6 +21,7 @@ from dpa4_core.shares import n_processes
 from dpa4_flows.bundled import bundled_campaigns
 from dpa4_flows.cli.console import out, print_json
 from dpa4_flows.cli.lazy import USER_ERROR
+from dpa4_flows.cli.options import AsJson
 from dpa4_flows.engines import open_launchpad
 from dpa4_flows.store.jobs import load_job_store
 from dpa4_flows.version import __version__
@@ -47,7 +48,7 @@ class Check(NamedTuple):
 
 @app.command()
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check Python, torch, threads, cache, model, extras, Materials Project key and FireWorks.
 

@@ -14,11 +14,11 @@ from dpa4_core.data.frames import LabelKeys
 from dpa4_core.evaluate import FrameErrors, Metrics
 from dpa4_core.evaluate import evaluate as compare
 from dpa4_core.files import write_csv
-from dpa4_core.properties import is_property_model, load_property
+from dpa4_core.properties import is_property_model
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.cli.console import check_files, err, number, out, plural, print_json, remark, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
-from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.cli.options import AsJson, BatchMachine, grouped
 from dpa4_flows.runs.committee import uncertainty_table
 
 app = typer.Typer()
@@ -47,6 +47,7 @@ class EnergyChoice(StrEnum):
 
 
 @app.command()
+@grouped
 def evaluate(
     model: Annotated[str, typer.Argument(help="Registry name, .pt or .dpa4 file, or package.module:callable.")],
     data: Annotated[
@@ -63,10 +64,9 @@ def evaluate(
     energy_choice: Annotated[EnergyChoice, typer.Option(help="Which energy of MPtrj frames.")] = (
         EnergyChoice.uncorrected
     ),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
-    max_atoms_per_batch: Annotated[int | None, typer.Option(min=1, help="Atoms computed at the same time.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
+    *,
+    machine: BatchMachine,
+    as_json: AsJson = False,
 ) -> None:
     """Compare a model with the energies, forces and stresses stored in files, or a property model with its property.
 
@@ -77,16 +77,12 @@ def evaluate(
       dpa4 evaluate my.dpa4 runs/vasp more.aselmdb --by group --csv errors.csv
     """
     check_files(csv_file)
-    potential: Any
-    if is_property_model(model):
-        potential = load_property(model, device=device, dtype=dtype)
-    else:
-        potential = ModelRef(model, device=device, dtype=dtype).load()
+    potential: Any = machine.load_property(model) if is_property_model(model) else machine.load(model)
     metrics = compare(
         data,
         potential,
         keys=LabelKeys(energy_choice=energy_choice.value),
-        max_atoms_per_batch=max_atoms_per_batch,
+        max_atoms_per_batch=machine.max_atoms_per_batch,
         keep=csv_file is not None,
         progress=err.is_terminal and not as_json,
     )

@@ -41,7 +41,10 @@ class Question:
     temperature: Annotated[
         float | None,
         typer.Option(
-            metavar="K", help="Gibbs energies at this temperature, 300 to 2000 K, instead of energies at 0 K."
+            "--temperature",
+            "-T",
+            metavar="K",
+            help="Gibbs energies at this temperature, 300 to 2000 K, instead of energies at 0 K.",
         ),
     ] = None
     window: Annotated[

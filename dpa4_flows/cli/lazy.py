@@ -24,6 +24,10 @@ SOME_FAILED = 3
 """Exit code: the command ran to its end, but some structures could not be computed; they are listed."""
 
 
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""A wrong command line, of click or of the copy of it that typer brings along."""
+
+
 class LazyCommand(NamedTuple):
     """Where a command lives and what it does."""
 
@@ -72,6 +76,9 @@ class LazyGroup(TyperGroup):
                 f"[bold red]error:[/] {escape(_sentence(error))}", highlight=False
             )
             raise typer.Exit(USER_ERROR) from error
+        except UsageError as error:
+            importlib.import_module("dpa4_flows.cli.hints").explain(error)
+            raise
         finally:
             sys.stdout.flush()
 

@@ -13,7 +13,7 @@ from dpa4_core.data.readers import read_files
 from dpa4_core.errors import DPA4Error
 from dpa4_core.md import MDSettings
 from dpa4_flows.cli.console import finish, out, plural, print_json, say
-from dpa4_flows.cli.options import AsJson, Files, Machine, Model, grouped
+from dpa4_flows.cli.options import ANEW, OUTPUT, AsJson, Files, Machine, Model, grouped
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.structures import warn_of_inputs
 from dpa4_flows.report.md_plot import Course, write_md_html, write_md_png
@@ -55,11 +55,11 @@ def md(
     files: Files,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="OUT", help="Trajectory, .traj or .extxyz; a folder for several."),
+        typer.Option(*OUTPUT, metavar="OUT", help="Trajectory, .traj or .extxyz; a folder for several."),
     ],
     *,
     dynamics: Dynamics,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where a run is.")] = False,
+    overwrite: Annotated[bool, typer.Option(*ANEW, help="Start anew where a run is.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Drift figure: .html or .png.")] = None,
     model: Model = "dpa4-neo",
     machine: Machine,

@@ -13,6 +13,7 @@ from rich.table import Table
 from dpa4_core.model import checkpoint, registry
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.cli.console import out, print_json, remark, say
+from dpa4_flows.cli.options import AsJson
 from dpa4_flows.model_ref import ModelRef
 
 app = typer.Typer()
@@ -24,7 +25,7 @@ def info(
         str | None,
         typer.Argument(help="Registry name, .pt or .dpa4 file, or package.module:callable; all if left out."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the published models, or all that is known about one.
 
@@ -62,7 +63,7 @@ def info(
 @app.command()
 def fetch(
     model: Annotated[str, typer.Argument(help="Registry name, for example dpa4-neo, or hub:OWNER/REPOSITORY/FILE.pt.")],
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Put a model into the cache and check its checksum; afterwards it works without network.
 

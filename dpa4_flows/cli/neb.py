@@ -12,7 +12,7 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.cli.compute import finish
 from dpa4_flows.cli.console import say
-from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
+from dpa4_flows.cli.options import OUTPUT, AsJson, BatchMachine, Model, grouped
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.neb import Neb, NebDocument
@@ -46,7 +46,7 @@ def neb(
     start: Annotated[Path, typer.Argument(help="File with the structure at which the path begins.")],
     end: Annotated[Path, typer.Argument(help="The same atoms in the same cell where it ends, in any order.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the images: .extxyz, .cif, .json.")
+        Path | None, typer.Option(*OUTPUT, metavar="FILE", help="Write the images: .extxyz, .cif, .json.")
     ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="HTML", help="Draw the energy along the path, as a page.")

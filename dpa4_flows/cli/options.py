@@ -18,6 +18,7 @@ import torch
 import typer
 
 from dpa4_core.potential import PotentialLike
+from dpa4_core.properties import PropertyPredictor, load_property
 from dpa4_flows.model_ref import ModelRef
 
 
@@ -68,11 +69,14 @@ KINDS_OF_FILES = (
     "LiCoO2, a material of the Materials Project"
 )
 Files = Annotated[list[Path], typer.Argument(metavar="FILES...", help=f"{KINDS_OF_FILES}.")]
+OUTPUT = ("--output", "--out", "-o")
+"""Names of the option that says where results go."""
+ANEW = ("--restart", "--overwrite", "--force")
+"""Names of the option that forgets what is there."""
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output",
-        "-o",
+        *OUTPUT,
         metavar="OUT",
         help="File to write: .extxyz, .json, .cif or POSCAR; or for any number of structures a folder or .parquet.",
     ),
@@ -80,11 +84,19 @@ Output = Annotated[
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Registry name, .pt or .dpa4 file, or package.module:callable.")
 ]
-Kept = Annotated[
-    Path | None, typer.Option("--folder", "-o", metavar="DIR", help="Keep what is computed here and reuse it.")
+Kept = Annotated[Path | None, typer.Option(*OUTPUT, metavar="DIR", help="Keep what is computed here and reuse it.")]
+RetryErrors = Annotated[
+    bool, typer.Option("--retry-errors", help="Compute again what failed before; want of memory always is.")
 ]
-RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="In a run folder, compute failures again.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
+Corrections = Annotated[
+    str,
+    typer.Option(
+        "--corrections",
+        "-c",
+        help="Of energies: auto takes those that fit the model; none, MP2020, OMat24, or the .yaml file of a refit.",
+    ),
+]
 
 
 # ---- groups
@@ -114,6 +126,13 @@ class Machine:
         """The model, ready to compute with the threads that were asked for."""
         self.use_threads()
         return self.model(name).load()
+
+    def load_property(self, name: str) -> PropertyPredictor:
+        """The same of a property model."""
+        if self.dispersion is not None:
+            raise typer.BadParameter("a property model has no energy to add to", param_hint="--dispersion")
+        self.use_threads()
+        return load_property(name, device=self.device, dtype=self.dtype)
 
 
 @dataclass(frozen=True)

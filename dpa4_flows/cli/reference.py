@@ -24,7 +24,7 @@ from dpa4_flows.cli.competition import AskMP, ask_project
 from dpa4_flows.cli.computing import showing
 from dpa4_flows.cli.console import check_files, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
-from dpa4_flows.cli.options import AsJson, BatchMachine, Model, grouped
+from dpa4_flows.cli.options import AsJson, BatchMachine, Corrections, Model, RetryErrors, grouped
 from dpa4_flows.cli.relaxing import Library, LibraryRelaxations
 from dpa4_flows.compute.driver import Counts
 from dpa4_flows.reference.catalogue import export_entries, stores, summarise
@@ -71,7 +71,7 @@ class Phases:
         ),
     ] = None
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask for phases again that were asked for before.")] = False
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Relax again what failed.")] = False
+    retry_errors: RetryErrors = False
 
 
 @reference.command()
@@ -206,7 +206,7 @@ def export(
     rattle: Annotated[
         float | None, typer.Option(min=0.0, help="Displacements of the relaxations, if there are several, Å.")
     ] = None,
-    corrections: Annotated[str, typer.Option(help="auto, none, MP2020, OMat24 or the .yaml file of a refit.")] = "auto",
+    corrections: Corrections = "auto",
     library: Library = None,
 ) -> None:
     """Write relaxed phases with corrected energies as pymatgen entries.

@@ -6,7 +6,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -18,10 +17,6 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
 STOPPED = 75
 """Exit code: stopped by a signal, and the same command goes on (EX_TEMPFAIL of sysexits.h)."""
-
-RetryErrors = Annotated[
-    bool, typer.Option("--retry-errors", help="Compute again what failed before; want of memory always is.")
-]
 
 
 def show_status(run: Run, answer: RunStatus, *, everyone: bool = False, name: Path | None = None) -> None:

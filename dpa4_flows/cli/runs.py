@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from dpa4_flows.cli.console import print_json, say
-from dpa4_flows.cli.options import AsJson
+from dpa4_flows.cli.options import OUTPUT, AsJson, RetryErrors
 from dpa4_flows.cli.progress import ConsoleWatch
-from dpa4_flows.cli.run_output import RetryErrors, interruptible, present, show_status
+from dpa4_flows.cli.run_output import interruptible, present, show_status
 from dpa4_flows.runs import How
 from dpa4_flows.runs.export import StructureFormat
 from dpa4_flows.runs.export import export as export_results
@@ -28,7 +28,7 @@ def status(
     run: RunFolder,
     launchpad: LaunchPadFile = None,
     everyone: Annotated[bool, typer.Option("--all", help="List every candidate, ranked or not.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """How far a run is: candidates per stage, who left where and why, and the ranking if there is one; for a training
     run the step and the errors so far; for the folder of a large relaxation or prediction counts, rate and failures;
@@ -72,7 +72,7 @@ def report(
     run: RunFolder,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="HTML", help="Default: report.html in the run folder."),
+        typer.Option(*OUTPUT, metavar="HTML", help="Default: report.html in the run folder."),
     ] = None,
 ) -> None:
     """Write the report of a run as one HTML file that needs no network, finished or not.
@@ -93,8 +93,7 @@ def export(
     output: Annotated[
         Path,
         typer.Option(
-            "--output",
-            "-o",
+            *OUTPUT,
             metavar="OUT",
             help="FILE.csv, .json or .extxyz (with relaxed structures); of a large run also .parquet. Or a FOLDER, for "
             "a CIF file of each structure and index.csv, where all candidates stand with stage and verdict.",

@@ -14,9 +14,9 @@ from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.plan import Plan, plan_campaign
 from dpa4_flows.campaigns.run import Engine
 from dpa4_flows.cli.console import out, print_json, remark, say, warn
-from dpa4_flows.cli.options import AsJson
+from dpa4_flows.cli.options import ANEW, OUTPUT, AsJson, RetryErrors
 from dpa4_flows.cli.progress import ConsoleWatch
-from dpa4_flows.cli.run_output import RetryErrors, interruptible, present
+from dpa4_flows.cli.run_output import interruptible, present
 from dpa4_flows.runs import How
 from dpa4_flows.runs.campaign import Assignment, CampaignRun
 
@@ -57,10 +57,12 @@ def screen(
     engine: Annotated[
         Engine, typer.Option(help="local: in this process; fireworks: on the workers of a LaunchPad.")
     ] = "local",
-    folder: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/NAME beside the file.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(*OUTPUT, metavar="FOLDER", help="Run folder; default: runs/NAME beside the file.")
+    ] = None,
     launchpad: LaunchPadFile = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Delete the results table with all its calculations and compute all anew.")
+        bool, typer.Option(*ANEW, help="Delete the results table with all its calculations and compute all anew.")
     ] = False,
     retry_errors: RetryErrors = False,
     as_json: AsJson = False,
@@ -87,13 +89,13 @@ def screen(
         plan = plan_campaign(config, target)
         print_json(plan.to_dict()) if as_json else _print_plan(plan)
         return
-    again = f"dpa4 screen {campaign}" + (f" --out {folder}" if folder else "")
+    again = f"dpa4 screen {campaign}" + (f" -o {folder}" if folder else "")
     run = CampaignRun(target, launchpad)
     how = How(ConsoleWatch(quiet=as_json), retry_errors)
     with interruptible(again):
         outcome = run.compute(Assignment(config, engine, file=file, force=force), how)
     if outcome.reused:
-        remark("--force computes it anew")
+        remark("--restart computes it anew")
     present(run, outcome, as_json=as_json)
 
 

@@ -15,7 +15,7 @@ from dpa4_flows.cli.competition import AskMP, ask_project, crystal
 from dpa4_flows.cli.computing import documents_of, table_in
 from dpa4_flows.cli.console import finish, print_json, say, warn
 from dpa4_flows.cli.hull_output import incomplete_words
-from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
+from dpa4_flows.cli.options import OUTPUT, AsJson, BatchMachine, Corrections, Files, Model, grouped
 from dpa4_flows.cli.relaxing import Library, Rattle, library_name
 from dpa4_flows.cli.stability_output import print_answers, result_rows, structures_to_write
 from dpa4_flows.cli.structures import read_inputs
@@ -45,8 +45,7 @@ class Answers:
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output",
-            "-o",
+            *OUTPUT,
             metavar="DIR",
             help="Keep everything here and find it again: answers (JSON), structures, force constants for phonopy.",
         ),
@@ -95,9 +94,7 @@ class Answers:
 class HullOptions:
     """How the distance to other phases is found."""
 
-    corrections: Annotated[
-        str, typer.Option(help="Of hull energies: auto, none, MP2020, OMat24, or the .yaml file of a refit.")
-    ] = "auto"
+    corrections: Corrections = "auto"
     mp: AskMP = None
     rattle: Rattle = RATTLE
     library: Library = None

@@ -18,7 +18,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.model.property import is_property_file
 from dpa4_core.predict import Prediction
 from dpa4_core.predict import predict as predict_structures
-from dpa4_core.properties import PropertyPrediction, load_property, predict_property
+from dpa4_core.properties import PropertyPrediction, predict_property
 from dpa4_core.relax import RelaxResult
 from dpa4_core.relax import relax as relax_structures
 from dpa4_core.relax.optimizer import OptimizerName
@@ -27,7 +27,7 @@ from dpa4_core.uncertainty import most_uncertain as least_certain
 from dpa4_core.verdicts import FLAG_SENTENCES
 from dpa4_flows.cli.console import MAX_ROWS, err, finish, number, out, plural, print_json, say, say_rest, warn
 from dpa4_flows.cli.large import RunOptions, run_large, run_task
-from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, Output, grouped
+from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, Output, RetryErrors, grouped
 from dpa4_flows.documents.calculations import largest_force, pressure_gpa, relax_settings, static_settings
 from dpa4_flows.documents.quantities import STD
 from dpa4_flows.large.launch import Resources
@@ -49,9 +49,7 @@ class Large:
         bool | None,
         typer.Option("--forces/--no-forces", help="Forces in a run folder; by default for predict only."),
     ] = None
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="In a run folder, compute failures again.")] = (
-        False
-    )
+    retry_errors: RetryErrors = False
 
     def is_asked(self, output: Path | None) -> bool:
         """Whether the output is that of a large run; refuses what only such a run can do, and unknown formats."""
@@ -172,10 +170,7 @@ def predict(
         return
     inputs = read_inputs(files)
     if is_property_file(model):
-        if machine.dispersion is not None:
-            raise typer.BadParameter("a property model has no energy to add to", param_hint="--dispersion")
-        machine.use_threads()
-        predictor = load_property(model, device=machine.device, dtype=machine.dtype)
+        predictor = machine.load_property(model)
         name, unit = predictor.model.config.name, predictor.model.config.unit
         columns = {name: (f"{name}, {unit}" if unit else name, 4)}
         results = _computed(inputs, partial(predict_property, model=predictor), machine, as_json, name)

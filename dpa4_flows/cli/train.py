@@ -22,7 +22,7 @@ from dpa4_core.train.distributed import join
 from dpa4_core.train.trainer import Trainer, TrainResult
 from dpa4_flows.cli.console import err, out, print_json, remark, say
 from dpa4_flows.cli.lazy import USER_ERROR
-from dpa4_flows.cli.options import grouped
+from dpa4_flows.cli.options import ANEW, OUTPUT, AsJson, grouped
 from dpa4_flows.cli.tensorboard import TensorBoardLog
 from dpa4_flows.cli.train_output import TrainingDisplay, print_ladder, print_model, print_outcome, print_plan
 from dpa4_flows.report.training import write_training_report
@@ -66,7 +66,7 @@ Inputs = Annotated[
     ),
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the run; default: runs/<first file>.")
+    Path | None, typer.Option(*OUTPUT, metavar="FOLDER", help="Folder of the run; default: runs/<first file>.")
 ]
 
 
@@ -192,7 +192,7 @@ class Flags:
 class How:
     """How a training is gone about."""
 
-    restart: Annotated[bool, typer.Option("--restart", help="Forget an earlier run in the folder.")] = False
+    restart: Annotated[bool, typer.Option(*ANEW, help="Forget an earlier run in the folder.")] = False
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read the data, show the configuration and the plan; train nothing.")
     ] = False
@@ -201,7 +201,7 @@ class How:
         typer.Option("--find-rate", help="Show what one step of several learning rates does to a base; train nothing."),
     ] = False
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write FOLDER/tensorboard.")] = False
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False
+    as_json: AsJson = False
 
 
 @app.command()

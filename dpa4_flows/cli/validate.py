@@ -85,7 +85,7 @@ def thermo(
 
       dpa4 validate thermo
 
-      dpa4 validate thermo -m my.dpa4 --folder thermo --refit my-corrections.yaml
+      dpa4 validate thermo -m my.dpa4 -o thermo --refit my-corrections.yaml
     """
     machine.use_threads()
     if refit is not None and refit.suffix not in (".yaml", ".yml"):

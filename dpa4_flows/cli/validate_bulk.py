@@ -51,7 +51,7 @@ def bulk(
 
       dpa4 validate bulk --quick
 
-      dpa4 validate bulk -m my.dpa4 --folder bulk
+      dpa4 validate bulk -m my.dpa4 -o bulk
     """
     if quick and solids:
         raise DPA4Error("--quick chooses the solids: drop it, or the names")

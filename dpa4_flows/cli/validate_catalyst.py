@@ -38,7 +38,7 @@ def catalyst(
 
       dpa4 validate catalyst --quick
 
-      dpa4 validate catalyst -m my.dpa4 --folder catalyst
+      dpa4 validate catalyst -m my.dpa4 -o catalyst
     """
     if quick and metals:
         raise DPA4Error("--quick chooses the metals: drop it, or the names")

@@ -90,7 +90,7 @@ def hull(
 
     For example:
 
-      dpa4 validate hull Li-Co-Ni-O.json.gz --folder li-co-ni-o --plot parity.png
+      dpa4 validate hull Li-Co-Ni-O.json.gz -o li-co-ni-o --plot parity.png
 
       dpa4 validate hull exported.json.gz -m my.dpa4 -c auto -c none --max-atoms 40
     """

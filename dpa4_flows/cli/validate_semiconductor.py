@@ -35,7 +35,7 @@ def semiconductor(
 
       dpa4 validate semiconductor --quick
 
-      dpa4 validate semiconductor -m my.dpa4 --folder semiconductor
+      dpa4 validate semiconductor -m my.dpa4 -o semiconductor
     """
     require_extra("phonons", "a calculation of phonons")
     machine.use_threads()

@@ -142,6 +142,13 @@ class Property(MSONable, ABC, Generic[D]):
             DPA4Error: a setting makes no sense, or an optional package is missing.
         """
 
+    def admit(self, crystal: Crystal) -> None:
+        """Refuse a crystal that has no document whatever it relaxes to, before its relaxation is paid for.
+
+        Raises:
+            PlanError: why.
+        """
+
     def cost(self, crystal: Crystal) -> tuple[int, int] | None:
         """Calculations of its plan and their atoms, for a dry run; None where only the plan itself can tell."""
         return None

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 
@@ -134,7 +134,9 @@ class ActivityDocument(AnswerDocument):
     level_of_theory: Annotated[
         str, Quantity("Level", note="of theory, of all numbers of the activity", priority=29)
     ] = Field("", description="Level of theory of the model that computed the activity")
-    mean_limiting_potential: float | None = Field(None, description="Mean over facets of the limiting potential, V")
+    mean_limiting_potential: Annotated[float | None, Unit("V")] = Field(
+        None, description="Mean over facets of the limiting potential, V"
+    )
     rerouted: list[ActivityFacet] = Field(
         default_factory=list,
         description="Adsorbates beside those of the reaction that another model computed: their free energies are of "
@@ -145,7 +147,9 @@ class ActivityDocument(AnswerDocument):
         Quantity("Level of adsorbates beside", note="of theory, where another model computed them", detail=True),
     ] = None
     weighted: bool = Field(False, description="Whether means are over the area of the equilibrium shape")
-    reference: float | None = Field(None, description="Descriptor that others are compared with, eV")
+    reference: Annotated[float | None, Unit("eV")] = Field(
+        None, description="Descriptor that others are compared with, eV"
+    )
     facets: list[ActivityFacet] = Field(default_factory=list, description="Every termination with a slab")
     converged: bool = Field(False, description="Whether every slab and every intact site reached its fmax")
     warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")

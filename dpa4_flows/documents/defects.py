@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from dpa4_flows.analysis.defects import Kind
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 
@@ -17,7 +17,9 @@ _NEUTRAL = "neutral only"
 class DefectCell(Document):
     """One defect in its supercell; no chemical potentials enter."""
 
-    name: str = Field(description="v_O, P_Si, Si_i1, v_Si+P_Si: element, or v for nothing, and site")
+    name: Annotated[str, Quantity("Defect")] = Field(
+        description="v_O, P_Si, Si_i1, v_Si+P_Si: element, or v for nothing, and site"
+    )
     kind: Kind = Field(description="vacancy, antisite, interstitial, substitution, dopant_interstitial or complex")
     added: dict[str, int] = Field(description="Atoms by element that were added; negative for those taken out")
     density: float = Field(description="Places for it, 1/Å³")
@@ -67,15 +69,19 @@ class DefectRow(DefectCell):
     energies: list[float] = Field(
         default_factory=list, description="Formation energy at each of the growth conditions, eV"
     )
-    lowest: float | None = Field(None, description="Lowest of them, eV")
-    from_elements: float | None = Field(
+    lowest: Annotated[
+        float | None, Quantity("Formation energy", "eV", 2, "lowest of all growth conditions", error=0.3)
+    ] = Field(None, description="Lowest of them, eV")
+    from_elements: Annotated[float | None, Quantity("From elements", "eV", 2)] = Field(
         None, description="With dopants from their elements, which may not be in equilibrium with the crystal, eV"
     )
-    concentration_cm3: float | None = Field(
+    concentration_cm3: Annotated[float | None, Quantity("Concentration", "cm⁻³", note="N exp(-E/kT)")] = Field(
         None, description="N exp(-E/kT) at the lowest energy, 1/cm³; null where that is not positive"
     )
-    binding_energy: float | None = Field(None, description="Of a complex from its two parts, eV; positive if bound")
-    size_misfit_percent: float | None = Field(
+    binding_energy: Annotated[float | None, Quantity("Binding", "eV", 2)] = Field(
+        None, description="Of a complex from its two parts, eV; positive if bound"
+    )
+    size_misfit_percent: Annotated[float | None, Quantity("Misfit", "%", 1, "linear, for each fraction")] = Field(
         None, description="Relative change of the lattice constants by the atomic fraction of defects, in %"
     )
 
@@ -126,8 +132,12 @@ class DefectsDocument(AnswerDocument):
     conditions: list[GrowthConditions] = Field(default_factory=list, description="Corners of its stability region")
     defects: list[DefectRow] = Field(default_factory=list, description="Lowest first; those without energy last")
     n_atoms: int = Field(0, description="Of the perfect supercell")
-    length: float = Field(0.0, description="Between a defect and its image, Å")
+    length: Annotated[float, Unit("Å")] = Field(0.0, description="Between a defect and its image, Å")
     bulk_modulus_gpa: float | None = Field(None, description="That relaxation volumes take, GPa")
     converged: bool = Field(False, description="Whether the lowest start of each defect reached fmax")
     doubts: list[Reason] = Field(default_factory=list)
     warnings: list[Reason] = Field(default_factory=list, description="What to know of single defects")
+
+    @property
+    def further(self) -> dict[str, dict[str, Any]]:
+        return {row.name: row.structure for row in self.defects if row.structure is not None}

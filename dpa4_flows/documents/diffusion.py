@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 
@@ -54,7 +54,7 @@ class DiffusivityDocument(AnswerDocument):
 
     formula: str = Field(description="Reduced formula")
     working_ion: str = Field(description="Element that diffuses")
-    charge: float | None = Field(None, description="Of the ion, elementary charges")
+    charge: Annotated[float | None, Unit()] = Field(None, description="Of the ion, elementary charges")
     activation_energy: Annotated[
         float | None,
         Quantity(
@@ -100,7 +100,7 @@ class DiffusivityDocument(AnswerDocument):
     n_temperatures: Annotated[
         int | None, Quantity("Temperatures", "", 0, "that the line goes through", detail=True)
     ] = Field(None, description="With a diffusivity")
-    ln_prefactor: float | None = Field(None, description="Of the line, logarithm of D₀ in cm²/s")
+    ln_prefactor: Annotated[float | None, Unit()] = Field(None, description="Of the line, logarithm of D₀ in cm²/s")
     runs: list[DiffusionRow] = Field(default_factory=list, description="The coldest first")
     n_atoms: int = Field(0, description="Of the cell")
     doubts: list[Reason] = Field(default_factory=list)

@@ -73,6 +73,17 @@ class Quantity:
         return {**handler(schema), "description": said}
 
 
+@dataclass(frozen=True)
+class Unit:
+    """Of a value that files hold and no table shows; empty for a number without one.
+
+    Attributes:
+        name: as a head shows it.
+    """
+
+    name: str = ""
+
+
 STD = "_std"
 """At the end of the name of a field: the standard deviation of the field whose name stands before."""
 
@@ -85,6 +96,16 @@ def quantities(document: type[BaseModel]) -> dict[str, Quantity]:
         for name, field in document.model_fields.items()
     }
     return {name: declared[0] for name, declared in found.items() if declared}
+
+
+def unit_of(document: type[BaseModel], name: str) -> str | None:
+    """Unit of a field; None if nobody said it."""
+    for item in document.model_fields[name].metadata:
+        if isinstance(item, Quantity):
+            return item.unit
+        if isinstance(item, Unit):
+            return item.name
+    return None
 
 
 def is_number(document: type[BaseModel], name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dpa4_core.verdicts import ErrorCode, Minimum, code_of_earlier_version
 from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, hull_verdict, not_recorded
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason, voided, with_reliability_as_reasons
 
 Status = Literal["passed", "failed", "flagged", "error"]
@@ -25,6 +26,11 @@ class Document(BaseModel):
     def failed(self) -> bool:
         """Whether something in it could not be computed; then it is tried again where failures are."""
         return getattr(self, "error", None) is not None
+
+    @property
+    def further(self) -> Mapping[str, dict[str, Any]]:
+        """Structures in it beside the one that it is about, as pymatgen dictionaries by a name for each."""
+        return {}
 
 
 class EnergyFrame(Document):
@@ -72,7 +78,7 @@ class RelaxationDocument(Document):
     formula: str = Field(description="Reduced formula")
     n_atoms: int = Field(description="Atoms in the cell")
     structure: dict[str, Any] | None = Field(None, description="Relaxed structure as a pymatgen dictionary")
-    energy: float | None = Field(None, description="Uncorrected total energy of the cell, eV")
+    energy: Annotated[float | None, Unit("eV")] = Field(None, description="Uncorrected total energy of the cell, eV")
     energy_per_atom: Annotated[
         float | None, Quantity("Energy", "eV/atom", 4, "uncorrected model energy", goal="min", detail=True, priority=40)
     ] = None
@@ -91,7 +97,7 @@ class RelaxationDocument(Document):
         None, description="Largest generalised force at the end, eV/Å"
     )
     pressure_gpa: float | None = Field(None, description="Pressure at the end, GPa, positive when compressed")
-    volume: float | None = Field(None, description="Relaxed cell volume, Å³")
+    volume: Annotated[float | None, Unit("Å³")] = Field(None, description="Relaxed cell volume, Å³")
     volume_change_percent: Annotated[
         float | None,
         Quantity(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.documents.surfaces import SkippedTerminations
@@ -65,7 +65,7 @@ class DissolutionDocument(AnswerDocument):
     """Potentials at which atoms of the surface, and the crystal as a whole, dissolve in water."""
 
     formula: str = Field(description="Reduced formula")
-    ph: float | None = Field(None, description="pH")
+    ph: Annotated[float | None, Unit()] = Field(None, description="pH")
     atoms: list[RemovedAtom] = Field(default_factory=list, description="Every kind of surface atom that was taken out")
     skipped: list[SkippedTerminations] = Field(default_factory=list, description="What has no slab, and why")
     dissolution_potential: Annotated[
@@ -93,7 +93,7 @@ class ServiceDocument(AnswerDocument):
     """Whether a crystal and its surface last at a pH and in a window of potentials."""
 
     formula: str = Field(description="Reduced formula")
-    ph: float | None = Field(None, description="pH")
+    ph: Annotated[float | None, Unit()] = Field(None, description="pH")
     window: tuple[float, float] | None = Field(None, description="Potentials at work, V (RHE)")
     decomposition_energy: Annotated[
         float | None,
@@ -116,7 +116,9 @@ class ServiceDocument(AnswerDocument):
         Quantity("Dissolution potential", "V", 2, "SHE, 1 mol/L; of a flat terrace", error=0.2, goal="max"),
     ] = Field(None, description="Of the surface atom that leaves first, V (SHE)")
     dissolving: Annotated[str | None, Quantity("Leaves first", note="element of this atom")] = None
-    whole_potential: float | None = Field(None, description="At which all its metals dissolve together, V (SHE)")
+    whole_potential: Annotated[float | None, Unit("V")] = Field(
+        None, description="At which all its metals dissolve together, V (SHE)"
+    )
     margin: Annotated[
         float | None,
         Quantity(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dpa4_flows.analysis.completeness import HullCompleteness
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.schemas import AnswerDocument, Document, HullDocument, Provenance
 
 PartVerdict = Literal["stable", "metastable", "marginal", "unstable", "unknown", "not asked"]
@@ -68,7 +68,7 @@ class ElasticPart(StabilityPart):
         float | None, Quantity("Debye temperature", "K", 0, "from the mean sound velocity")
     ] = None
     asymmetry_gpa: float | None = Field(None, description="Largest change of a component by symmetrising, GPa")
-    nonlinearity: float | None = Field(
+    nonlinearity: Annotated[float | None, Unit()] = Field(
         None, description="Largest deviation of a stress from linear elasticity, relative to the largest stress"
     )
 
@@ -101,7 +101,9 @@ class PhononPart(StabilityPart):
     )
     n_displacements: int | None = Field(None, description="Supercells with one displaced atom")
     n_supercell_atoms: Annotated[int | None, Quantity("Supercell", "atoms", 0)] = None
-    supercell_length: float | None = Field(None, description="Shortest distance between an atom and its image, Å")
+    supercell_length: Annotated[float | None, Unit("Å")] = Field(
+        None, description="Shortest distance between an atom and its image, Å"
+    )
     supercell_matrix: list[list[int]] | None = Field(
         None, description="Rows of the supercell in terms of rows of the primitive cell"
     )

@@ -16,7 +16,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_flows.analysis.force_constants import shortest_vector
+from dpa4_flows.analysis.supercells import shortest_vector
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.documents.provenance import provenance

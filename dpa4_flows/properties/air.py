@@ -15,7 +15,7 @@ from dpa4_flows.analysis.contacts import conducting, share_a_compound
 from dpa4_flows.analysis.gases import unreduced, with_gases
 from dpa4_flows.analysis.thermodynamics import check_temperature, whole_hull
 from dpa4_flows.analysis.titration import reaction_words, titrate
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, HullDocument
 from dpa4_flows.properties.competition import Standing, joined
@@ -69,7 +69,9 @@ class AirDocument(View):
         float | None, _energy("With O₂", "300 K; slow where it needs heat, as with sulfides", 32)
     ] = Field(None, description="The same with oxygen, eV per formula unit")
     reactions: list[AirReaction] = Field(default_factory=list, description="With each gas alone")
-    energy_above_hull: float | None = Field(None, description="eV/atom; a reaction sets it free, too")
+    energy_above_hull: Annotated[float | None, Unit("eV/atom")] = Field(
+        None, description="eV/atom; a reaction sets it free, too"
+    )
     doubts: list[Reason] = Field(default_factory=list, description="What is the matter with it")
 
 

@@ -15,7 +15,7 @@ from dpa4_flows.analysis.alloys import bowing, mean_lattice, regular_solution
 from dpa4_flows.analysis.orderings import DisorderedCell, OrderingError, disordered_cell
 from dpa4_flows.analysis.sqs import QuasiRandom, quasi_random, shared
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, checked
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.part import had_room, whole_crystal
@@ -68,8 +68,8 @@ class AlloyDocument(AnswerDocument):
     bowing_a: Annotated[
         float | None, Quantity("Bowing of a", "Å", 4, "below Vegard's line: b in −b x(1−x)", goal="zero")
     ] = Field(None, description="Of the lattice constant a, Å; positive below Vegard's line")
-    bowing_c: float | None = Field(None, description="The same of c, Å")
-    misfit: float | None = Field(
+    bowing_c: Annotated[float | None, Unit("Å")] = Field(None, description="The same of c, Å")
+    misfit: Annotated[float | None, Unit()] = Field(
         None, description="Largest deviation from the regular solution, in units of the largest enthalpy"
     )
     residual: Annotated[
@@ -78,6 +78,10 @@ class AlloyDocument(AnswerDocument):
     cells: list[AlloyCell] = Field(default_factory=list, description="By composition, both ends among them")
     converged: bool = Field(False, description="Whether all cells reached fmax")
     doubts: list[Reason] = Field(default_factory=list)
+
+    @property
+    def further(self) -> dict[str, dict[str, Any]]:
+        return {f"x = {one.fraction:.3g}": one.structure for one in self.cells if one.structure is not None}
 
 
 class _Cell(NamedTuple):
@@ -137,12 +141,21 @@ class Alloy(Property[AlloyDocument]):
             raise DPA4Error(f"substitute = {self.substitute!r} should name two elements, as Ga:In (gallium by indium)")
         return old, new
 
+    def admit(self, crystal: Crystal) -> None:
+        if not self.substitute:
+            raise PlanError("name which element replaces which: --substitute Ga:In", "no_substitute")
+        try:
+            shared(whole_crystal(crystal), *self.elements, 0.5)
+        except OrderingError as error:
+            raise PlanError(str(error), NOTHING_TO_REPLACE) from error
+
     def cost(self, crystal: Crystal) -> tuple[int, int]:
         largest = max(1, self.max_atoms // len(crystal.structure)) * len(crystal.structure)
         return 2 + len(self.fractions), 2 * len(crystal.structure) + len(self.fractions) * largest
 
     def plan(self, crystal: Crystal) -> Plan[AlloyDocument]:
         self.check()
+        self.admit(crystal)
         parent, cells = self._cells(whole_crystal(crystal))
         old, new = self.elements
         end = parent.copy()
@@ -168,8 +181,6 @@ class Alloy(Property[AlloyDocument]):
         Raises:
             PlanError: the crystal is not one of these alloys.
         """
-        if not self.substitute:
-            raise PlanError("name which element replaces which: --substitute Ga:In", "no_substitute")
         old, new = self.elements
         cells = []
         try:
@@ -180,8 +191,7 @@ class Alloy(Property[AlloyDocument]):
                 random = quasi_random(cell, self.n_shells, self.seed)
                 cells.append(_Cell(cell, random, float(np.mean([cell.labels[i] == new for i in random.arrangement]))))
         except OrderingError as error:
-            code = NOTHING_TO_REPLACE if old not in structure.symbol_set or new in structure.symbol_set else "no_cell"
-            raise PlanError(str(error), code) from error
+            raise PlanError(str(error), "no_cell") from error
         primitive = cells[0].cell.parent
         species = [site.species.elements[0].symbol if site.is_ordered else old for site in primitive]
         return Structure(primitive.lattice, species, primitive.frac_coords), cells

@@ -16,7 +16,7 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.data.readers import NamedStructure
 from dpa4_core.data.structures import StructureError
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Property
+from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError, Property
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.model_ref import ModelRef
@@ -28,6 +28,8 @@ from dpa4_flows.store.protocol import Store
 
 RELAXED = "relaxed"
 """Name of the relaxation that properties start from, among the documents of a structure."""
+STRUCTURES = (RELAXED, "relax", "static", "ordering")
+"""Documents that hold the structure that the others are about, the first that is there."""
 ALL = -1
 """In place of the number of a structure: all of them together."""
 
@@ -146,9 +148,28 @@ class Question:
             if property_.together and (crystals := crystals_of(subjects)).crystals:
                 yield (ALL, name), Ask(property_, crystals)
         for number, subject in enumerate(subjects):
+            refused = self._refused(subject)
             for name, property_ in self.kinds.items():
-                if subject.structure is None or not property_.together:
+                if name in refused:
+                    crystal = Crystal(subject.structure or Molecule([], []), subject.name)
+                    yield (number, name), Ask(Unread(property_, str(refused[name]), refused[name].code), crystal)
+                elif name == RELAXED and len(refused) == sum(one.starts_from_rest for one in self.properties):
+                    continue  # for nothing
+                elif subject.structure is None or not property_.together:
                     yield (number, name), self._ask(name, property_, subject)
+
+    def _refused(self, subject: Subject) -> dict[str, PlanError]:
+        """Properties that have no document of what a structure relaxes to, whatever that is, by name."""
+        found: dict[str, PlanError] = {}
+        if subject.structure is None or self.relaxation is None:
+            return found
+        for name, property_ in zip(self.names, self.properties, strict=True):
+            try:
+                if property_.starts_from_rest:
+                    property_.admit(_free(subject))
+            except PlanError as error:
+                found[name] = error
+        return found
 
     def _ask(self, name: str, property_: Property[Any], subject: Subject) -> Ask[Any]:
         if subject.structure is None:
@@ -177,6 +198,12 @@ class Answer:
     subject: Subject
     documents: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def formula(self) -> str | None:
+        """Of what the numbers are about: an ordered cell has less of an element than its parent."""
+        found = (self.documents.get(name) for name in STRUCTURES)
+        return next((one.formula for one in found if one is not None and one.structure), self.subject.formula)
+
     def errors(self, names: Iterable[str]) -> dict[str, str]:
         """Sentences by name of the document; one for all where the structure could not be read or relaxed."""
         if self.subject.error is not None:
@@ -192,7 +219,7 @@ class Answer:
         """Plain JSON types: the documents with what they are about."""
         return {
             "name": self.subject.name,
-            "formula": self.subject.formula,
+            "formula": self.formula,
             "warnings": list(self.subject.warnings),
             "error": self.subject.error,
             **{

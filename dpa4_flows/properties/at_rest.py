@@ -1,4 +1,4 @@
-"""Properties of the crystal that a structure relaxes to; and of what could not be read."""
+"""Properties of the crystal that a structure relaxes to; and of what is not computed at all."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class AtRest(Property[D]):
     anew: ClassVar[bool] = True
 
     def plan(self, crystal: Crystal) -> Plan[D]:
+        self.of.admit(crystal)
         relaxed = (yield {"relaxed": Ask(self.relaxation, crystal)})["relaxed"]
         if relaxed.error is not None:
             raise PlanError(f"the relaxation failed: {relaxed.error}", relaxed.error_code or "not_computed")
@@ -49,22 +50,24 @@ class AtRest(Property[D]):
 
 @dataclass(frozen=True)
 class Unread(Property[Any]):
-    """A property of something that could not be read: its document says why.
+    """A property of something that could not be read, or is refused as it is: its document says why.
 
     Attributes:
         of: the property.
         error: one sentence.
+        code: the same for programs.
     """
 
     of: Property[Any]
     error: str
+    code: str = "refused"
 
     name: ClassVar[str] = "unread"
     document: ClassVar[type[Document]] = Document
     anew: ClassVar[bool] = True
 
     def plan(self, crystal: Crystal) -> Plan[Any]:
-        raise PlanError(self.error, "refused")
+        raise PlanError(self.error, self.code)
         yield {}
 
     def failed(self, crystal: Crystal, error: PlanError) -> Any:

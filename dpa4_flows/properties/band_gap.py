@@ -23,7 +23,7 @@ from dpa4_flows.analysis.band_gaps import (
     stated_gap,
 )
 from dpa4_flows.compute.plan import Crystal, Plan, Property
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.model_ref import ModelRef
@@ -59,7 +59,9 @@ class BandGapDocument(AnswerDocument):
             priority=10,
         ),
     ] = Field(None, description="Estimate of the measured gap, eV; null where nothing is known")
-    band_gap_std: float | None = Field(None, description="Standard deviation of the estimate, eV")
+    band_gap_std: Annotated[float | None, Unit("eV")] = Field(
+        None, description="Standard deviation of the estimate, eV"
+    )
     source: Annotated[str | None, Quantity("Gap from", priority=11)] = Field(None, description="Of the estimate")
     stated_gap: Annotated[
         float | None, Quantity("Gap as stated", "eV", 2, "at its own level of theory", detail=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from dpa4_flows.documents.quantities import STD, Quantity, plain_quantity, quantities
+from dpa4_flows.documents.quantities import STD, Quantity, plain_quantity, quantities, unit_of
 from dpa4_flows.plots.words import format_value
 
 Scalar = bool | int | float | str | None
@@ -58,6 +58,29 @@ def columns(documents: Mapping[str, type[BaseModel]]) -> list[Column]:
             if field.removesuffix(STD) == field or field.removesuffix(STD) not in declared
         ]
     return found
+
+
+def tables(document: BaseModel) -> dict[str, tuple[list[Column], list[BaseModel]]]:
+    """Lists within a document whose rows declare quantities, by the name of their field: columns and rows."""
+    found: dict[str, tuple[list[Column], list[BaseModel]]] = {}
+    for name in type(document).model_fields:
+        rows = getattr(document, name)
+        if isinstance(rows, list) and rows and isinstance(rows[0], BaseModel):
+            declared = quantities(type(rows[0]))
+            shown = [Column("", field, quantity) for field, quantity in declared.items()]
+            if shown and len(shown) > 1:
+                found[name] = shown, rows
+    return found
+
+
+_IN_NAMES = ("gpa", "k", "mev", "percent", "thz", "w_mk", "nm", "a2", "a3", "m_s", "kj_mol", "cm3", "ev_per_atom", "ev")
+"""Units that names of fields end in."""
+
+
+def file_head(kind: type[BaseModel], field: str) -> str:
+    """Name of a field at the head of a column of a file, with its unit where the name does not carry it."""
+    unit = unit_of(kind, field)
+    return f"{field} ({unit})" if unit and not field.endswith(tuple(f"_{one}" for one in _IN_NAMES)) else field
 
 
 def scalars(document: BaseModel) -> dict[str, Scalar]:

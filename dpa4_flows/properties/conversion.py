@@ -16,7 +16,7 @@ from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.thermodynamics import check_corrected, whole_hull
 from dpa4_flows.analysis.titration import Titration, reaction_words, titrate
 from dpa4_flows.compute.plan import PlanError
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.schemas import Document, HullDocument
 from dpa4_flows.properties.view import HullView, View, ViewSet
 
@@ -61,7 +61,9 @@ class ConversionDocument(View):
         None, description="Voltage of the last step, V"
     )
     reaction: Annotated[str, Quantity("Reaction")] = Field("", description="From beginning to end, per formula unit")
-    energy_above_hull: float | None = Field(None, description="eV/atom; the first step sets it free, too")
+    energy_above_hull: Annotated[float | None, Unit("eV/atom")] = Field(
+        None, description="eV/atom; the first step sets it free, too"
+    )
     steps: list[ConversionStep] = Field(default_factory=list, description="From the highest voltage down")
 
 

@@ -37,7 +37,7 @@ from dpa4_flows.documents.diffusion import DiffusionDocument, DiffusionRow, Diff
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document, Provenance
 from dpa4_flows.properties.motion import check_positive, moments, n_steps, supercell
-from dpa4_flows.properties.part import whole_crystal
+from dpa4_flows.properties.part import check_ion, whole_crystal
 
 D = TypeVar("D", bound=AnswerDocument)
 
@@ -94,6 +94,9 @@ class InMotion(Property[D]):
                 "a longer time or a shorter interval_fs"
             )
 
+    def admit(self, crystal: Crystal) -> None:
+        check_ion(crystal, self.working_ion)
+
     def facts(self, crystal: Crystal, error: PlanError) -> dict[str, Any]:
         formula = crystal.structure.composition.reduced_formula
         return {"formula": formula, "working_ion": self.working_ion}
@@ -104,10 +107,7 @@ class InMotion(Property[D]):
         Raises:
             PlanError: there is none, or no ion in it.
         """
-        if self.working_ion not in {site.specie.symbol for site in crystal.structure}:
-            formula = crystal.structure.composition.reduced_formula
-            words = f"{formula} holds no {self.working_ion}; name the ion that diffuses as working_ion"
-            raise PlanError(words, "no_ion")
+        self.admit(crystal)
         return supercell(crystal, self.min_length, self.max_atoms)
 
     @property

@@ -45,9 +45,15 @@ class Dissolution(OnSlabs[DissolutionDocument]):
         """With absolute paths, which hold in the folder of a job."""
         return replace(self, ions=self.ions and str(Path(self.ions).absolute()))
 
+    def admit(self, crystal: Crystal) -> None:
+        _metals(crystal, self._ions())
+
+    def _ions(self) -> Sequence[ReferencedIon]:
+        return read_ions(Path(self.ions) if self.ions else BUNDLED)
+
     def plan(self, crystal: Crystal) -> Plan[DissolutionDocument]:
         structure = whole_crystal(crystal)
-        ions = read_ions(Path(self.ions) if self.ions else BUNDLED)
+        ions = self._ions()
         metals, said = _metals(crystal, ions)
         elements = yield from _element_energies(crystal, metals)
         slabs, skipped = yield from self.relaxed_slabs(crystal)

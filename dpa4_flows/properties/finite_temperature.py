@@ -11,7 +11,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.md.settings import MDSettings
 from dpa4_flows.analysis.finite_temperature import MELTS, SETTLED, SHORTEST_PS, STABLE, lindemann
 from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError, Property
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.motion import check_positive, moments, n_steps, supercell
@@ -39,7 +39,9 @@ class FiniteTemperatureDocument(AnswerDocument):
     ] = Field(None, description="Root mean square displacement over the distance of nearest neighbours")
     by_element: dict[str, float] = Field(default_factory=dict, description="The same of each element")
     mean_temperature_k: float | None = Field(None, description="Of the motion, K")
-    farthest: float | None = Field(None, description="Largest shift of a mean place, of the neighbour distance")
+    farthest: Annotated[float | None, Unit()] = Field(
+        None, description="Largest shift of a mean place, of the neighbour distance"
+    )
     n_atoms: int = Field(0, description="Of the supercell")
     n_steps: int = Field(0, description="Of the dynamics")
     doubts: list[Reason] = Field(default_factory=list)

@@ -19,7 +19,7 @@ from dpa4_flows.analysis.thermodynamics import check_corrected
 from dpa4_flows.analysis.windows import electrochemical_window
 from dpa4_flows.compute.plan import Crystal, PlanError
 from dpa4_flows.documents.calculations import input_hash
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, HullDocument
 from dpa4_flows.model_ref import ModelRef
@@ -85,7 +85,9 @@ class ContactsDocument(View):
         "", description="Its reaction, in words"
     )
     contacts: list[ContactDocument] = Field(default_factory=list, description="One per phase beside it, and voltage")
-    energy_above_hull: float | None = Field(None, description="eV/atom; a reaction sets it free, too")
+    energy_above_hull: Annotated[float | None, Unit("eV/atom")] = Field(
+        None, description="eV/atom; a reaction sets it free, too"
+    )
     doubts: list[Reason] = Field(default_factory=list, description="What is the matter with it")
 
 

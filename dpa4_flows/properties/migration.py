@@ -29,7 +29,7 @@ from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.neb import Neb, NebDocument, OnPaths, small_cell
-from dpa4_flows.properties.part import whole_crystal
+from dpa4_flows.properties.part import check_ion, whole_crystal
 
 SAME_BARRIER = 0.1
 """eV; barriers of universal potentials are no better than that, so ways that differ by less are equally easy."""
@@ -143,6 +143,9 @@ class Migration(OnPaths[MigrationDocument]):
             if not getattr(self, name) > 0:
                 raise DPA4Error(f"{name} must be above 0, not {getattr(self, name)}")
 
+    def admit(self, crystal: Crystal) -> None:
+        check_ion(crystal, self.working_ion)
+
     def cost(self, crystal: Crystal) -> tuple[int, int] | None:
         """As if a band were needed wherever the way back is not the way there; else one end and the middle twice."""
         try:
@@ -217,18 +220,14 @@ class Migration(OnPaths[MigrationDocument]):
         """
         primitive = primitive_crystal(whole_crystal(crystal))
         ion, formula = self.working_ion, primitive.composition.reduced_formula
-        if ion not in {site.specie.symbol for site in primitive}:
-            raise PlanError(f"{formula} holds no {ion}; name the ion that moves as working_ion", "no_ion")
+        self.admit(crystal)
         kinds = hop_kinds(primitive, ion, self.max_hop)
         if not kinds:
             raise PlanError(f"no sites of {ion} in {formula} are within {self.max_hop:g} Å: raise max_hop", "no_hop")
-        supercell = supercell_of(primitive, self.min_length)
-        if len(supercell) > self.max_supercell_atoms:
-            raise PlanError(
-                f"a vacancy {self.min_length:g} Å from its images needs {len(supercell)} atoms, more than "
-                f"{self.max_supercell_atoms}: choose a smaller min_length or a larger max_supercell_atoms",
-                "too_large",
-            )
+        try:
+            supercell = supercell_of(primitive, self.min_length, self.max_supercell_atoms)
+        except ValueError as error:
+            raise PlanError(str(error), "too_large") from error
         ways = [_Way(i, kind, bottleneck(primitive, kind.hops[0])) for i, kind in enumerate(kinds)]
         wide = [way for way in ways if way.bottleneck >= self.min_bottleneck]
         return _Ways(primitive, supercell, ways, wide[: self.max_hops])

@@ -70,6 +70,10 @@ class NebDocument(AnswerDocument):
     )
     doubts: list[Reason] = Field(default_factory=list)
 
+    @property
+    def further(self) -> dict[str, dict[str, Any]]:
+        return {f"image {i}": image for i, image in enumerate(self.images)}
+
 
 @dataclass(frozen=True)
 class OnPaths(Property[D]):

@@ -31,7 +31,7 @@ from dpa4_flows.analysis.orderings import (
 )
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, Request, Steps
 from dpa4_flows.documents.calculations import RATTLE, rattled
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.part import had_room, whole_crystal
@@ -70,7 +70,9 @@ class OrderingDocument(AnswerDocument):
 
     formula: str = Field(description="Reduced formula of the ordered cell")
     structure: dict[str, Any] | None = Field(None, description="Lowest cell, relaxed, a pymatgen dictionary")
-    energy: float | None = Field(None, description="Of the lowest cell, relaxed, uncorrected, eV")
+    energy: Annotated[float | None, Unit("eV")] = Field(
+        None, description="Of the lowest cell, relaxed, uncorrected, eV"
+    )
     energy_per_atom: Annotated[
         float | None, Quantity("Energy", "eV/atom", 4, "lowest ordered cell, uncorrected", goal="min", detail=True)
     ] = Field(None, description="The same for each atom, eV/atom")
@@ -92,19 +94,28 @@ class OrderingDocument(AnswerDocument):
         None, description="Whether all distinct cells were tried, or half of the swaps went by without a lower one"
     )
     lowest_found_at: int | None = Field(None, description="Number of the calculation that found the lowest cell")
-    n_arrangements: float | None = Field(None, description="Arrangements of this supercell, equal ones too")
+    n_arrangements: Annotated[float | None, Unit()] = Field(
+        None, description="Arrangements of this supercell, equal ones too"
+    )
     n_atoms: Annotated[int | None, Quantity("Atoms", digits=0, detail=True)] = Field(
         None, description="Atoms of the ordered cell"
     )
     n_cells: int | None = Field(None, description="Primitive cells of the disordered crystal in the supercell")
     supercell: list[list[int]] | None = Field(None, description="[3, 3], rows in terms of those of the primitive cell")
-    composition_off: float | None = Field(None, description="Largest difference of a share from that of the input")
+    composition_off: Annotated[float | None, Unit()] = Field(
+        None, description="Largest difference of a share from that of the input"
+    )
     charges: dict[str, float] = Field(
         default_factory=dict, description="Mean oxidation states of the electrostatic energies; empty without them"
     )
     cells: list[OrderedCell] = Field(default_factory=list, description="All that were tried, the lowest first")
     converged: bool = Field(False, description="Whether the lowest cell reached fmax")
     doubts: list[Reason] = Field(default_factory=list)
+
+    @property
+    def further(self) -> dict[str, dict[str, Any]]:
+        above = [one for one in self.cells if one.relaxed_above_lowest_mev]
+        return {f"cell {one.number}": one.structure for one in above if one.structure is not None}
 
 
 @dataclass(frozen=True)

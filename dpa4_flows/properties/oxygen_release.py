@@ -13,7 +13,7 @@ from dpa4_flows.analysis.oxygen import AIR, Release, oxygen_releases, release_en
 from dpa4_flows.analysis.thermodynamics import T_RANGE
 from dpa4_flows.analysis.titration import reaction_words
 from dpa4_flows.compute.plan import PlanError
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, HullDocument
 from dpa4_flows.properties.view import HullView, View, ViewSet
@@ -54,8 +54,10 @@ class OxygenReleaseDocument(View):
     released_percent: Annotated[
         float | None, Quantity("Oxygen lost", "% of its mass", 1, "by the first reaction", detail=True)
     ] = Field(None, description="Mass of oxygen that the first reaction gives off, % of the crystal")
-    pressure: float | None = Field(None, description="Of O2, bar")
-    energy_above_hull: float | None = Field(None, description="eV/atom; the first reaction sets it free, too")
+    pressure: Annotated[float | None, Unit("bar")] = Field(None, description="Of O2, bar")
+    energy_above_hull: Annotated[float | None, Unit("eV/atom")] = Field(
+        None, description="eV/atom; the first reaction sets it free, too"
+    )
     steps: list[OxygenStep] = Field(default_factory=list, description="All reactions up to the loss of all oxygen")
     flags: list[Reason] = Field(default_factory=list, description="What is the matter with it")
 

@@ -76,3 +76,16 @@ def held(slab: Structure) -> Structure:
     pushed = rattled(slab.copy(site_properties={"selective_dynamics": free}), RATTLE)
     assert isinstance(pushed, Structure), "a slab is no molecule"
     return pushed
+
+
+def check_ion(crystal: Crystal, ion: str) -> None:
+    """Refuse a crystal without the ion that is to move.
+
+    Raises:
+        PlanError: it has none.
+    """
+    composition = crystal.structure.composition
+    if ion not in composition.get_el_amt_dict():
+        raise PlanError(
+            f"{composition.reduced_formula} holds no {ion}; name the ion that moves as working_ion", "no_ion"
+        )

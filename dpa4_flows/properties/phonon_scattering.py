@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -18,7 +19,7 @@ from dpa4_flows.analysis.oxidation import guess_oxidation_states
 from dpa4_flows.analysis.phonon_scattering import LatticeConductivity, ScatteringCalculation, scattering_cutoff
 from dpa4_flows.analysis.phonons import DynamicalStability, dynamical_stability
 from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
@@ -28,9 +29,12 @@ from dpa4_flows.properties.phonons import LOOSE_FMAX, forces_of, not_at_rest, re
 
 TEMPERATURES = (200.0, 300.0, 400.0, 500.0, 600.0, 800.0)
 """K."""
-COARSE = 0.75
-"""Of the mesh, for a second one that tells how far from its limit the first is."""
+COARSER = (0.75, 0.5)
+"""Of the mesh, for others that tell how far from its limit it is: two alone may agree by chance."""
 UNSETTLED_PERCENT = 10.0
+"""Change from the first of them. What is missing falls with the mesh as 1/n, so that the second may differ by three
+times as much.
+"""
 SOFT = 0.25
 """Of the highest frequency: optical modes at Γ below it are soft. Rock salt has 0.6, GaAs 0.95, PbTe 0.19."""
 _AXES = ("xx", "yy", "zz")
@@ -74,9 +78,16 @@ class PhononScatteringDocument(AnswerDocument):
     cumulative_w_mk: list[float] = Field(default_factory=list, description="Heat by modes up to each of them, W/(m K)")
     mesh: list[int] = Field(default_factory=list, description="Wave vectors along each axis")
     mesh_change_percent: Annotated[
-        float | None, Quantity("Change with the mesh", "%", 1, "from three quarters of its wave vectors", detail=True)
-    ] = Field(None, description="Of the conductivity, from a mesh with three quarters of them along each axis, 300 K")
-    cutoff: float | None = Field(None, description="As far as three atoms scatter, Å")
+        float | None,
+        Quantity(
+            "Change with the mesh",
+            "%",
+            1,
+            "from three quarters of its wave vectors, at 300 K or the lowest",
+            detail=True,
+        ),
+    ] = Field(None, description="Of the conductivity, from a mesh with three quarters of them along each axis, %")
+    cutoff: Annotated[float | None, Unit("Å")] = Field(None, description="As far as three atoms scatter, Å")
     n_supercells: int | None = Field(None, description="With all atoms displaced")
     n_supercell_atoms: int | None = Field(None, description="Of each of them")
     converged: bool = Field(False, description="Whether the crystal was at rest and the mesh was fine enough")
@@ -176,14 +187,15 @@ class PhononScattering(PolarProperty[PhononScatteringDocument]):
         third.set_forces(forces_of(list(answers.values())), forces_of([next(iter(found.values()))])[0])
         direct = self.solution == "direct"
         fine = third.conductivity(self.mesh_length, self.temperatures_k, direct=direct, isotopes=self.isotopes)
-        coarse = third.conductivity(COARSE * self.mesh_length, (ROOM_K,), direct=direct, isotopes=self.isotopes)
+        at = ROOM_K if ROOM_K in self.temperatures_k else min(self.temperatures_k)
+        coarser = [
+            third.conductivity(part * self.mesh_length, (at,), direct=direct, isotopes=self.isotopes)
+            for part in COARSER
+        ]
         doubts = not_at_rest(rest)
-        facts = self._at_room(fine, coarse)
-        change = facts.get("mesh_change_percent")
-        settled = change is None or abs(change) <= UNSETTLED_PERCENT
-        if not settled:
-            words = f"κ changed by {change:+.0f} % from {coarse.mesh} to {fine.mesh} wave vectors: raise mesh_length"
-            doubts.append(Reason(code="mesh_unsettled", sentence=words))
+        changes, unsettled = mesh_changes(fine, coarser)
+        if unsettled:
+            doubts.append(Reason(code="mesh_unsettled", sentence=f"{unsettled}: raise mesh_length"))
         if verdict.verdict == "marginal":
             doubts.append(Reason(code="phonons_undecided", sentence=verdict.reason))
         doubts += _of_polar_modes(phonons.primitive, verdict, split)
@@ -197,13 +209,14 @@ class PhononScattering(PolarProperty[PhononScatteringDocument]):
             cutoff=third.cutoff,
             n_supercells=len(third.displaced),
             n_supercell_atoms=third.n_atoms,
-            converged=rest <= LOOSE_FMAX and settled,
+            mesh_change_percent=changes[0] if math.isfinite(changes[0]) else None,
+            converged=rest <= LOOSE_FMAX and not unsettled,
             doubts=doubts,
             provenance=self.origin(crystal),
-            **facts,
+            **self._at_room(fine),
         )
 
-    def _at_room(self, fine: LatticeConductivity, coarse: LatticeConductivity) -> dict[str, Any]:
+    def _at_room(self, fine: LatticeConductivity) -> dict[str, Any]:
         """What the document says of 300 K, if that is among the temperatures."""
         if ROOM_K not in fine.temperatures_k:
             return {}
@@ -219,7 +232,6 @@ class PhononScattering(PolarProperty[PhononScatteringDocument]):
             "half_path_nm": half,
             "paths_nm": paths.tolist(),
             "cumulative_w_mk": heat.tolist(),
-            "mesh_change_percent": 100 * (mean / float(coarse.means_w_mk[0]) - 1),
         }
 
 
@@ -235,3 +247,21 @@ def _of_polar_modes(primitive: Structure, verdict: DynamicalStability, split: bo
             "conductivities holds, the size does not"
         )
         yield Reason(code="soft_mode", sentence=words)
+
+
+def mesh_changes(fine: LatticeConductivity, coarser: Sequence[LatticeConductivity]) -> tuple[list[float], str]:
+    """Changes of a conductivity from coarser meshes of `COARSER`, in %, and how they say that it is not settled.
+
+    Args:
+        fine: on the mesh that counts.
+        coarser: on the others, at one of its temperatures.
+    """
+    mean = float(fine.means_w_mk[fine.temperatures_k.index(coarser[0].temperatures_k[0])])
+    with np.errstate(divide="ignore"):
+        changes = [100 * float(mean / one.means_w_mk[0] - 1) for one in coarser]
+    for one, change, slack in zip(coarser, changes, (1, 3), strict=True):
+        if any(n == m > 1 for n, m in zip(one.mesh, fine.mesh, strict=True)):
+            return changes, f"{one.mesh} and {fine.mesh} wave vectors are too few to tell whether κ is settled"
+        if not abs(change) <= slack * UNSETTLED_PERCENT:
+            return changes, f"κ changed by {change:+.0f} % from {one.mesh} to {fine.mesh} wave vectors"
+    return changes, ""

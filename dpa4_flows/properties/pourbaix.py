@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
@@ -23,6 +23,7 @@ from dpa4_flows.analysis.pourbaix import (
 )
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError
+from dpa4_flows.documents.quantities import Unit
 from dpa4_flows.documents.schemas import AnswerDocument
 from dpa4_flows.properties.competition import Competing, joined
 from dpa4_flows.properties.part import whole_crystal
@@ -45,7 +46,7 @@ class PourbaixDocument(AnswerDocument):
     )
     sources: list[str] = Field(default_factory=list, description="Of the measured ions")
     completeness: HullCompleteness | None = Field(None, description="What competes among the solids")
-    concentration: float = Field(description="Of each ion, mol/L")
+    concentration: Annotated[float, Unit("mol/L")] = Field(description="Of each ion, mol/L")
     solid: str = Field("", description="Name of the solid among the species")
     species: list[dict[str, Any]] = Field(default_factory=list, description="Solids and ions (pymatgen), to draw it")
     warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")

@@ -24,8 +24,11 @@ class Segregation(OnSlabs[SegregationDocument]):
     name: ClassVar[str] = "segregation"
     document: ClassVar[type[Document]] = SegregationDocument
 
-    def plan(self, crystal: Crystal) -> Plan[SegregationDocument]:
+    def admit(self, crystal: Crystal) -> None:
         _check_alloy(whole_crystal(crystal))
+
+    def plan(self, crystal: Crystal) -> Plan[SegregationDocument]:
+        self.admit(crystal)
         slabs, skipped = yield from self.relaxed_slabs(crystal)
         asked = [(slab, exchange) for slab in slabs for exchange in exchanges(slab.wide)]
         starts = [exchanged(slab.relaxed.structure, exchange) for slab, exchange in asked]

@@ -18,15 +18,15 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_csv, write_json
 from dpa4_flows.documents.quantities import STD
 from dpa4_flows.plots.figure import Block, FigureBlock, TableBlock
-from dpa4_flows.properties.answers import RELAXED, Answer, Question
-from dpa4_flows.properties.columns import Column, Scalar, columns, scalars
+from dpa4_flows.plots.words import format_value
+from dpa4_flows.properties.answers import RELAXED, STRUCTURES, Answer, Question
+from dpa4_flows.properties.columns import Column, Scalar, columns, file_head, scalar_fields, scalars, tables
 from dpa4_flows.structure_files import Computed, write_structures
 
 T = TypeVar("T")
 
-_STRUCTURES = (RELAXED, "relax", "static", "ordering")
-"""Documents that hold the structure that the others are about, the first that is there."""
 _MAX_ROWS = 50  # in a terminal and a notebook
+_MAX_TABLES = 5  # of single structures
 
 
 class Failure(NamedTuple):
@@ -146,13 +146,21 @@ class Results(Sequence[T], Generic[T]):
         return [self._record(answer) for answer in self.answers]
 
     def _record(self, answer: Answer) -> dict[str, Scalar]:
-        row: dict[str, Scalar] = {"name": answer.subject.name, "formula": answer.subject.formula}
+        row: dict[str, Scalar] = {"name": answer.subject.name, "formula": answer.formula}
         for name in self.question.names:
             prefix = "" if len(self.question.names) == 1 else f"{name}."
             document = answer.documents[name]
             values = {} if document is None else scalars(document)
             row |= {prefix + field: value for field, value in values.items() if prefix or field not in row}
         return row | {"error": "; ".join(dict.fromkeys(answer.errors(self.question.kinds).values())) or None}
+
+    def _with_units(self) -> list[dict[str, Scalar]]:
+        """The flat rows under heads that tell units, for spreadsheets."""
+        heads: dict[str, str] = {}
+        for name in self.question.names:
+            kind, prefix = self.question.kinds[name].document, "" if len(self.question.names) == 1 else f"{name}."
+            heads |= {prefix + field: prefix + file_head(kind, field) for field in scalar_fields(kind)}
+        return [{heads.get(name, name): value for name, value in row.items()} for row in self.records()]
 
     # ---- other forms -------------------------------------------------------------------------------------------------
 
@@ -170,7 +178,7 @@ class Results(Sequence[T], Generic[T]):
         """
         path = Path(path).expanduser()
         if path.suffix.lower() == ".csv":
-            write_csv(path, self.records())
+            write_csv(path, self._with_units())
         elif path.suffix.lower() == ".json":
             write_json(path, self.rows())
         else:
@@ -227,7 +235,7 @@ class Results(Sequence[T], Generic[T]):
             good = [answer for answer in results.answers if answer.subject.error is None]
             shown = good[:limit]
             room = console.width - sum(_width([head, *cells]) for head, cells in _first_columns(shown)) - 1
-            lines = [[answer.subject.name, answer.subject.formula or ""] for answer in shown]
+            lines = [[answer.subject.name, answer.formula or ""] for answer in shown]
             for column in results.columns:
                 cells = [column.text(answer.documents) for answer in shown]
                 room -= _width([column.head, *cells])
@@ -242,6 +250,12 @@ class Results(Sequence[T], Generic[T]):
                 console.print(table)
             if len(good) > len(shown):
                 console.print(f"and {len(good) - len(shown)} more", highlight=False)
+            for answer in shown[:_MAX_TABLES]:
+                document = answer.documents[results.question.names[0]]
+                for name, (heads, rows) in ({} if document is None else tables(document)).items():
+                    console.print(_rows_table(f"{answer.subject.name}: {name.replace('_', ' ')}", heads, rows))
+                    if len(rows) > _MAX_ROWS:
+                        console.print(f"and {len(rows) - _MAX_ROWS} more", highlight=False)
 
     def _each(self) -> list[Results[Any]]:
         """The results of each property."""
@@ -278,7 +292,7 @@ def html_table(results: Results[Any]) -> str:
     lines = []
     for answer in results.answers[:_MAX_ROWS]:
         cells = "".join(f"<td {right}>{html.escape(column.text(answer.documents))}</td>" for column in shown)
-        name, formula = html.escape(answer.subject.name), html.escape(answer.subject.formula or "–")
+        name, formula = html.escape(answer.subject.name), html.escape(answer.formula or "–")
         lines.append(f"<tr><td {left}>{name}</td><td {left}>{formula}</td>{cells}</tr>")
     return (
         f"<table><thead><tr><th {left}>name</th><th {left}>formula</th>{heads}</tr></thead>"
@@ -286,10 +300,21 @@ def html_table(results: Results[Any]) -> str:
     )
 
 
+def _rows_table(title: str, heads: Sequence[Column], rows: Sequence[Any]) -> Table:
+    """What a document lists, one line for each; columns without any value are left out."""
+    table = Table(title=escape(title), title_justify="left")
+    known = [one for one in heads if any(getattr(row, one.field) is not None for row in rows)]
+    for number, one in enumerate(known):
+        table.add_column(escape(one.head), justify="right" if number else "left")
+    for row in rows[:_MAX_ROWS]:
+        table.add_row(*(escape(format_value(one.quantity, getattr(row, one.field))) for one in known))
+    return table
+
+
 def _first_columns(answers: Sequence[Answer]) -> list[tuple[str, list[str]]]:
     return [
         ("name", [answer.subject.name for answer in answers]),
-        ("formula", [answer.subject.formula or "" for answer in answers]),
+        ("formula", [answer.formula or "" for answer in answers]),
     ]
 
 
@@ -303,7 +328,7 @@ def _computed(answer: Answer, kinds: Iterable[str], numbers: Mapping[str, Scalar
     subject = answer.subject
     structure, energy, error = subject.structure, None, subject.error
     if error is None:
-        for document in filter(None, (answer.documents[name] for name in _STRUCTURES if name in kinds)):
+        for document in filter(None, (answer.documents[name] for name in STRUCTURES if name in kinds)):
             structure, energy, error = document.structure, document.energy, document.error
             structure = None if structure is None else structure_of_fields(structure)
             break

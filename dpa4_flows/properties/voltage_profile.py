@@ -43,7 +43,7 @@ from dpa4_flows.analysis.voltage_profile import (
     with_empty_sites,
 )
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
@@ -97,8 +97,8 @@ class VoltageProfileDocument(AnswerDocument):
     working_ion: str = Field(description="Element that moves")
     formula: str = Field(description="Reduced formula of the full compound")
     charged_formula: str = Field("", description="Reduced formula of the empty host")
-    v_min: float = Field(description="Lower end of the window, V")
-    v_max: float = Field(description="Upper end of the window, V")
+    v_min: Annotated[float, Unit("V")] = Field(description="Lower end of the window, V")
+    v_max: Annotated[float, Unit("V")] = Field(description="Upper end of the window, V")
     usable_capacity: Annotated[
         float | None,
         Quantity(
@@ -196,7 +196,7 @@ class VoltageProfileDocument(AnswerDocument):
     ] = Field(None, description="Volume from the fuller to the emptier end of the part inside the window, %")
     plateaus: list[PlateauDocument] = Field(default_factory=list, description="From full to empty: the voltage rises")
     orderings: list[OrderingOnProfile] = Field(default_factory=list, description="All that were relaxed, ends too")
-    n_formula_units: float | None = Field(None, description="Of the cells of the orderings")
+    n_formula_units: Annotated[float | None, Unit()] = Field(None, description="Of the cells of the orderings")
     n_left_out: int = Field(0, description="Orderings that did not relax, or whose host changed")
     doubts: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
 

@@ -13,7 +13,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.windows import ElectrochemicalWindow, electrochemical_window
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, HullDocument
 from dpa4_flows.properties.view import HullView, View, ViewSet
@@ -77,13 +77,17 @@ class WindowDocument(View):
             priority=24,
         ),
     ] = Field(None, description="Decomposition energy at `cathode_voltage`, eV/atom")
-    cathode_voltage: float | None = Field(None, description="V")
+    cathode_voltage: Annotated[float | None, Unit("V")] = Field(None, description="V")
     reduction_products: list[str] = Field(default_factory=list, description="Formulas just below the window")
     oxidation_products: list[str] = Field(default_factory=list, description="Formulas just above the window")
-    energy_above_hull: float | None = Field(None, description="eV/atom; above 0 it is the window of the equilibrium")
+    energy_above_hull: Annotated[float | None, Unit("eV/atom")] = Field(
+        None, description="eV/atom; above 0 it is the window of the equilibrium"
+    )
     equilibrium: dict[str, float] = Field(default_factory=dict, description="Phases there, by atomic fraction")
     steps: list[WindowStepDocument] = Field(default_factory=list, description="From 0 V upwards")
-    charge_per_atom: float | None = Field(None, description="Charges of an ion over the atoms of the formula")
+    charge_per_atom: Annotated[float | None, Unit()] = Field(
+        None, description="Charges of an ion over the atoms of the formula"
+    )
     doubts: list[Reason] = Field(default_factory=list, description="What is the matter with it")
 
 

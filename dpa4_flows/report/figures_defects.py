@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from dpa4_flows.documents.defects import DefectRow, DefectsDocument
 from dpa4_flows.plots.figure import PALETTE, FigureBlock, TableBlock, base_figure, numbers, plot_text
 from dpa4_flows.plots.figure import Column as Head
-from dpa4_flows.plots.words import capitalised, first_of, signed
+from dpa4_flows.plots.words import first_of, signed
 
 _CRYSTALS, _LINES = 12, 16
 _KINDS = {"vacancy": "solid", "antisite": "dash", "interstitial": "dot"}  # dopants and complexes: dashes and dots
@@ -30,7 +30,6 @@ def _caption(document: DefectsDocument) -> str:
     n_lines = sum(bool(row.energies) for row in document.defects)
     words = (
         f"Formation energies of neutral defects in {document.n_atoms} atoms, images {document.length:.1f} Å apart.",
-        *(f"{capitalised(doubt.sentence)}." for doubt in document.doubts),
         first_of(n_lines, _LINES),
     )
     return " ".join(filter(None, words))

@@ -8,7 +8,7 @@ from itertools import cycle, islice
 import plotly.graph_objects as go
 
 from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
-from dpa4_flows.plots.words import capitalised, first_of
+from dpa4_flows.plots.words import first_of
 from dpa4_flows.properties.phonon_bands import BandSegment, PhononBandsDocument
 from dpa4_flows.properties.phonon_scattering import PhononScatteringDocument
 from dpa4_flows.properties.quasi_harmonic import QuasiHarmonicDocument
@@ -28,12 +28,11 @@ def bands_and_states(documents: Mapping[str, PhononBandsDocument]) -> list[Figur
 
 
 def _caption(document: PhononBandsDocument) -> str:
-    polar = (
+    return (
         "With the splitting of polar modes (LO-TO) by the charges that were given."
         if document.polar_splitting
         else "Without the splitting of polar modes (LO-TO)."
     )
-    return " ".join([polar, *(f"{capitalised(doubt.sentence)}." for doubt in document.doubts)])
 
 
 def _spectrum(document: PhononBandsDocument) -> go.Figure:
@@ -120,15 +119,9 @@ def expansions(documents: Mapping[str, QuasiHarmonicDocument]) -> list[FigureBlo
                 line={"color": colour, "width": 1.5},
                 name=plot_text(label),
             )
-        blocks.append(FigureBlock(name, title, _limits(found), figure))
+        caption = f"Quasi-harmonic; cells keep their shape. {first_of(len(found), _CURVES)}".strip()
+        blocks.append(FigureBlock(name, title, caption, figure))
     return blocks
-
-
-def _limits(found: Mapping[str, QuasiHarmonicDocument]) -> str:
-    """What limits the curves."""
-    doubted = [plot_text(name) for name, document in found.items() if document.doubts]
-    doubts = f"In doubt: {', '.join(doubted)}." if doubted else ""
-    return " ".join(filter(None, ("Quasi-harmonic; cells keep their shape.", doubts, first_of(len(found), _CURVES))))
 
 
 def scattering(documents: Mapping[str, PhononScatteringDocument]) -> list[FigureBlock]:

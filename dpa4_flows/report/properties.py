@@ -36,7 +36,7 @@ def write_properties_report(results: Results[Any], path: Path, *, title: str, mo
     figures = [block for block in blocks if isinstance(block, FigureBlock)]
     figures += [block for column in results.columns if (block := _distribution(results, column)) is not None]
     failed = {failure.name for failure in results.failed}
-    n_done = sum(all(d is not None for d in one.documents.values()) for one in results.answers)
+    n_done = sum(all(one.documents[name] is not None for name in results.question.names) for one in results.answers)
     count = "1 structure" if len(results) == 1 else f"{len(results):,} structures"
     page = render_page(
         "large.html",
@@ -63,7 +63,7 @@ def _tables(results: Results[Any]) -> Iterator[TableBlock]:
     for name in results.question.names:
         columns = [column for column in results.columns if column.document == name]
         rows = [
-            [one.subject.name, one.subject.formula or "–", *(column.text(one.documents) for column in columns)]
+            [one.subject.name, one.formula or "–", *(column.text(one.documents) for column in columns)]
             for one in results.answers[:_SHOWN]
         ]
         heads = [Column("structure"), Column("formula")]

@@ -28,7 +28,7 @@ from dpa4_flows.documents.calculations import plain_structure
 from dpa4_flows.documents.provenance import code_version
 from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.answers import Answer, Question, Subject, gathered, parts_of, stored_answers
+from dpa4_flows.properties.answers import RELAXED, Answer, Question, Subject, gathered, parts_of, stored_answers
 from dpa4_flows.properties.registry import property_class
 from dpa4_flows.properties.settings import plain_settings, with_settings
 from dpa4_flows.properties.table import Results
@@ -195,13 +195,15 @@ class PropertyRun(Run):
             verdict = "failed" if errors else "not converged" if one.subject.name in unconverged else "fine"
             yield RunStructure(
                 one.subject.name,
-                one.subject.formula or "",
+                one.formula or "",
                 verdict,
                 {"energy_ev": found.energy},
                 atoms=None if found.error is not None or found.structure is None else as_atoms(found.structure),
                 survives=verdict == "fine",
                 reasons="; ".join(dict.fromkeys(errors.values())),
             )
+            for name in results.question.names:
+                yield from further_structures(one, name, verdict)
 
     @property
     def writers(self) -> dict[str, Callable[[Path], str]]:
@@ -210,7 +212,7 @@ class PropertyRun(Run):
             results.to(path)
             return f"{len(results):,} structures"
 
-        return dict.fromkeys((".json", ".extxyz"), write)
+        return dict.fromkeys((".csv", ".json", ".extxyz"), write)
 
 
 def compute(
@@ -286,8 +288,26 @@ def _refuse_others(folder: Path) -> None:
         raise DPA4Error(f"{folder} holds other files ({others[0]}); give the name of a new folder")
 
 
+def further_structures(one: Answer, name: str, verdict: str) -> Iterator[RunStructure]:
+    """Structures within the document of a property: supercells with defects, cells of an alloy, images of a path."""
+    for label, fields in getattr(one.documents[name], "further", {}).items():
+        structure = structure_of_fields(fields)
+        yield RunStructure(
+            f"{one.subject.name} {label}",
+            structure.composition.reduced_formula,
+            verdict,
+            {},
+            atoms=as_atoms(structure),
+            survives=verdict == "fine",
+            role=name,
+        )
+
+
 def _is_done(one: Answer) -> bool:
-    return one.subject.error is not None or all(document is not None for document in one.documents.values())
+    """Whether all that was asked has an answer; of what is refused as it is nothing is relaxed."""
+    return one.subject.error is not None or all(
+        document is not None for name, document in one.documents.items() if name != RELAXED
+    )
 
 
 def _candidate(subject: Subject, number: int) -> Candidate:

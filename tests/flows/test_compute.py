@@ -19,8 +19,12 @@ from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property, che
 from dpa4_flows.compute.relaxed import Energy, Relaxed
 from dpa4_flows.documents.schemas import Document, Provenance, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.answers import Question, Subject
+from dpa4_flows.properties.at_rest import AtRest
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.phonons import Phonons
+from dpa4_flows.runs.property import compute as computed
+from dpa4_flows.runs.run import How
 from dpa4_flows.store.protocol import MemoryStore
 from dpa4_flows.store.table import ResultsTable
 
@@ -300,3 +304,25 @@ def test_calculations_stay_where_every_other_reader_finds_them(tmp_path):
     (document,) = dict(compute(asks(Relaxed(), [fcc(push=1)]), MORSE, table)).values()
     assert isinstance(document, RelaxationDocument)
     assert table.calculations([document.key])[document.key].energy == document.energy
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "code"),
+    [
+        ("alloy", {}, "no_substitute"),
+        ("alloy", {"substitute": "Ga:In"}, "nothing_to_replace"),
+        ("alloy", {"substitute": "Mg:O"}, "nothing_to_replace"),
+        ("migration", {}, "no_ion"),
+        ("diffusivity", {}, "no_ion"),
+        ("segregation", {}, "no_alloy"),
+        ("dissolution", {}, "no_alloy"),
+    ],
+)
+def test_what_no_relaxation_could_give_is_refused_before_one(name: str, settings: dict[str, str], code: str) -> None:
+    magnesia = Structure.from_spacegroup(225, Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    question = Question.of([name], {name: settings})
+    (alone,) = dict(compute([("", Ask(AtRest(*question.properties), Crystal(magnesia)))], MORSE)).values()
+    counts = Counts()
+    results = computed(question, [Subject("MgO", magnesia)], MORSE, None, How(), counts=counts)
+    assert (results[0].error_code, alone.error_code) == (code, code) and len(results.failed) == 1
+    assert counts.n_requests == 0

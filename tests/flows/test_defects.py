@@ -30,10 +30,13 @@ from dpa4_flows.analysis.thermodynamics import chemical_potential_region, dopant
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.answers import Answer, Question, Subject
 from dpa4_flows.properties.at_rest import AtRest
 from dpa4_flows.properties.chemical_potentials import Reservoirs
 from dpa4_flows.properties.defects import Defects
+from dpa4_flows.properties.table import Results
 from dpa4_flows.report.figures_defects import defect_figures
+from dpa4_flows.runs.property import further_structures
 
 SILICON = AseAtomsAdaptor.get_structure(bulk("Si", a=5.43))
 COPPER = AseAtomsAdaptor.get_structure(bulk("Cu", a=3.7))
@@ -60,7 +63,7 @@ def test_every_defect_is_made_once_with_the_places_that_there_are_for_it() -> No
     assert 1e24 * found["v_Si"].density == pytest.approx(5.0e22, rel=0.01)
     assert found["v_Si+v_Si"].added == {"Si": -2} and len(found["v_Si+v_Si"].structure) == 14
     assert all(rearrangement(host, one, one.structure) is None for one in found.values())
-    with pytest.raises(ValueError, match="need 54 atoms, more than 53"):
+    with pytest.raises(ValueError, match="a supercell of 54 atoms, more than 53"):
         host_cell(SILICON, 10.0, 53)
 
 
@@ -164,6 +167,12 @@ def test_energies_follow_the_chemical_potentials_and_pairs_of_them_do_not() -> N
     figure, table = defect_figures({"MgO": found})
     assert len(figure.figure.data) == 3 and len(table.rows) == 3
     assert sorted(figure.figure.data[0].x) == sorted(one.potentials["Mg"] for one in found.conditions)
+    answer = Answer(Subject("MgO", MAGNESIA), {"defects": found})
+    shown = repr(Results(Question([Defects(**SMALL)], None), [answer]))
+    assert all(f" {name} " in shown for name in rows) and "Formation energy, eV" in shown
+    cells = {one.name: one for one in further_structures(answer, "defects", "fine")}
+    assert set(cells) == {f"MgO {name}" for name in rows} and cells["MgO v_O"].survives
+    assert len(cells["MgO v_O"].atoms) == found.n_atoms - 1 and cells["MgO v_O"].role == "defects"
 
 
 def test_a_dopant_is_limited_by_the_phase_that_it_forms() -> None:
@@ -204,7 +213,8 @@ def test_nonsense_is_a_code_and_not_a_number(monkeypatch: pytest.MonkeyPatch) ->
 def test_settings_are_text_or_lists_and_wrong_ones_are_refused() -> None:
     assert Defects(dopants=("P,As", "Ge")).dopants == ("P", "As", "Ge")
     for wrong, words in (
-        ({"dopants": ("Xx",)}, "dopants"),
+        ({"dopants": ("Zz",)}, r"^dopants: the closest are Z\w(, \w+){4}$"),
+        ({"dopants": ("zn",)}, "did you mean 'Zn'"),
         ({"kinds": ("vacancies",)}, "vacancy"),
         ({"complexes": ("v_Si",)}, "no pair"),
         ({"n_starts": 0}, "positive"),

@@ -124,6 +124,8 @@ def test_charges_of_a_file_count_where_they_make_the_cell_neutral() -> None:
     stated = stated_charges(full)
     assert stated == {"Li": 1.0, "Ni": 3.0, "O": -2.0}
     assert mean_charges(disordered_cell(partly_filled(full, "Li", 0.5), 8), stated)["Ni"] == 3.5
+    alloy = shared(COPPER, "Cu", "Au", 0.5)
+    assert mean_charges(disordered_cell(alloy, 8)) == {}, "Cu+ and Au- would be neutral, and are no ions"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,9 @@ def test_the_lowest_ordered_cell_of_a_file_is_found_and_written(tmp_path: Path) 
         "order", *files, "--model", MORSE, "-o", tmp_path / "run", "--json", *small, "--report", tmp_path / "page.html"
     )
     assert found.exit_code == 3, found.stderr
-    half, full = (row["ordering"] for row in json.loads(found.stdout))
+    rows = json.loads(found.stdout)
+    half, full = (row["ordering"] for row in rows)
+    assert rows[0]["formula"] == half["formula"] != rows[1]["formula"], "of the ordered cell, not of its parent"
     assert full["error_code"] == "not_ordered" and "--ion and --content" in full["error"]
     assert half["n_tried"] == half["n_distinct"] == len(half["cells"]) == 3 and half["settled"]
     assert [cell["degeneracy"] for cell in half["cells"]].count(0) == 0

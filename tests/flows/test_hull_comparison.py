@@ -184,7 +184,7 @@ def dpa4(*arguments: object) -> Result:
 
 def test_command_compares_relaxes_once_and_draws(tmp_path: Path) -> None:
     file = write_entries(tmp_path / "entries.json.gz")
-    command = ("validate", "hull", file, *FAST, "--folder", tmp_path / "kept")
+    command = ("validate", "hull", file, *FAST, "-o", tmp_path / "kept")
     first = dpa4(*command, "--csv", tmp_path / "rows.csv", "--plot", tmp_path / "parity.png")
     assert first.exit_code == 0, first.output
     assert "false negatives" in first.stdout and "Spearman" in first.stdout

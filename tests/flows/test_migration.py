@@ -55,7 +55,7 @@ def document_of(asked: Any, structure: Structure, counts: Counts | None = None) 
 def in_aluminium(min_length: float = 7.0) -> tuple[Structure, Structure]:
     primitive = primitive_crystal(ALUMINIUM)
     (kind,) = hop_kinds(primitive, "Al", 3.0)
-    return ends_of(kind.hops[0], primitive, supercell_of(primitive, min_length))
+    return ends_of(kind.hops[0], primitive, supercell_of(primitive, min_length, 300))
 
 
 def along_a_row() -> tuple[Structure, Structure]:

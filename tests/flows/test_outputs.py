@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import ase.db
 import ase.io
@@ -33,10 +33,14 @@ from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.cli.app import app
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.calculations import static_settings
+from dpa4_flows.documents.quantities import unit_of
 from dpa4_flows.large.export import export_run
 from dpa4_flows.large.folder import Task, prepare_folder
 from dpa4_flows.large.worker import RunWorker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.alloy import AlloyDocument
+from dpa4_flows.properties.columns import _IN_NAMES, file_head, scalar_fields
+from dpa4_flows.properties.registry import property_class, property_names
 from dpa4_flows.reference.catalogue import export_entries
 from dpa4_flows.reference.entries_file import read_entries
 from dpa4_flows.reference.library import ReferencePhase, as_crystal, load_phases
@@ -369,3 +373,18 @@ def test_stresses_that_we_write_are_read_in_our_unit(written: Path, name: str) -
     for frame in read_frames(written / name):
         assert isinstance(frame, Frame) and frame.stress is not None and frame.energy == -3.5
         np.testing.assert_allclose(frame.stress, np.eye(3) * 0.01, atol=1e-12)
+
+
+def test_every_number_in_a_table_file_tells_its_unit() -> None:
+    """By the end of its name, or behind it; who has none says so."""
+    silent = [
+        f"{name}.{field}"
+        for name in property_names()
+        for kind in [property_class(name).document]
+        for field in scalar_fields(kind)
+        if float in get_args(kind.model_fields[field].annotation) or kind.model_fields[field].annotation is float
+        if unit_of(kind, field) is None and not field.endswith(tuple(f"_{unit}" for unit in _IN_NAMES))
+    ]
+    assert not silent
+    assert file_head(AlloyDocument, "bowing_a") == "bowing_a (Å)" and file_head(AlloyDocument, "misfit") == "misfit"
+    assert file_head(AlloyDocument, "omega_kj_mol") == "omega_kj_mol"

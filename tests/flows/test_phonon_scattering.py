@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.at_rest import AtRest
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.heat_conductivity import HeatConductivity
-from dpa4_flows.properties.phonon_scattering import PhononScattering
+from dpa4_flows.properties.phonon_scattering import PhononScattering, mesh_changes
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.report.figures_phonons import scattering
 
@@ -94,6 +95,28 @@ def test_heat_up_to_a_length_is_that_of_the_modes_below_it() -> None:
     np.testing.assert_allclose(lengths, [1, 10, 100], rtol=1e-6)
     np.testing.assert_allclose(heat, [2, 5, 10])
     assert found.means_w_mk[0] == 10
+
+
+@pytest.mark.parametrize(
+    ("meshes", "means", "words"),
+    [
+        ((12, 9, 6), (10.0, 9.5, 8.5), ""),
+        ((12, 9, 6), (10.0, 8.5, 7.0), r"changed by \+18 % from \(9, 9, 9\)"),
+        ((12, 9, 6), (10.0, 10.1, 2.0), r"changed by \+400 % from \(6, 6, 6\)"),
+        ((4, 4, 2), (10.0, 10.0, 9.0), "too few"),
+        ((3, 2, 2), (10.0, 0.0, 0.0), "changed by"),
+    ],
+    ids=["settled", "falling", "two agree by chance", "the same mesh", "nothing"],
+)
+def test_a_mesh_is_settled_where_two_coarser_ones_say_so(
+    meshes: tuple[int, ...], means: tuple[float, ...], words: str
+) -> None:
+    fine, *coarser = (
+        LatticeConductivity((n, n, n), (600.0,), mean * np.eye(3)[None], np.ones((1, 1)), np.ones((1, 1)))
+        for n, mean in zip(meshes, means, strict=True)
+    )
+    _, told = mesh_changes(fine, coarser)
+    assert re.search(words, told) if words else told == ""
 
 
 def test_errors_of_modes_do_not_cancel() -> None:

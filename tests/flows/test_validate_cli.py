@@ -44,7 +44,7 @@ def dpa4(*arguments: object) -> Result:
 
 
 def test_refit_is_fitted_written_and_compared(folder: Path) -> None:
-    result = dpa4("validate", "thermo", *MODEL, "--folder", folder, "--refit", folder / "toy.yaml", "--json")
+    result = dpa4("validate", "thermo", *MODEL, "-o", folder, "--refit", folder / "toy.yaml", "--json")
     assert result.exit_code == 3, result.output  # toy carbon does not converge, and SiC has no reference
     data = json.loads(result.stdout)
     rows = data["thermo"]["rows"]
