@@ -392,12 +392,11 @@ def _summary(contacts: list[ContactDocument]) -> dict[str, Any]:
             doubts.append(
                 Reason(code="interphase_conducts", sentence=f"{sentence}: the reaction may not end by itself")
             )
+    found: dict[str, Any] = {"contacts": contacts, "doubts": doubts}
     if worst is None:
-        return {"contacts": contacts, "doubts": doubts}
-    return {
-        "contacts": contacts,
-        "doubts": doubts,
-        "worst_energy": worst.energy,
-        "worst_contact": worst.beside if worst.voltage is None else f"{worst.beside} at {worst.voltage:g} V",
-        "worst_reaction": worst.reaction,
-    }
+        return found
+    found["worst_energy"] = worst.energy
+    if worst.reaction:
+        words = worst.beside if worst.voltage is None else f"{worst.beside} at {worst.voltage:g} V"
+        found |= {"worst_contact": words, "worst_reaction": worst.reaction}
+    return found
