@@ -211,12 +211,13 @@ def judge_oxygen(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
     asked = RunOxygen.of_run(scene.run, pressure=scene.settings.pressure)
     subject = Crystals(tuple(hosts), frozenset(aside))
     ((_, found),) = compute([("", Ask(asked, subject))], scene.run.model, scene.table)
-    for host, document in zip(hosts, found.documents[: len(cases)], strict=False):
-        yield oxygen_finding(host, document.model_copy(update={"provenance": found.provenance}))
+    for i, document in enumerate(found.documents[: len(cases)]):
+        said = document.model_copy(update={"provenance": found.provenance})
+        yield oxygen_finding(hosts[i], said, reliable=i not in aside)
 
 
-def oxygen_finding(host: Crystal, found: OxygenReleaseDocument) -> Finding:
-    """What the release of oxygen of a charged host says of a candidate."""
+def oxygen_finding(host: Crystal, found: OxygenReleaseDocument, *, reliable: bool = True) -> Finding:
+    """What the release of oxygen of a charged host says of a candidate; nothing is decided by an unreliable one."""
     keys = [] if host.relaxed is None else [host.relaxed.key]
     if found.error is not None:
         sentence = f"when {found.formula or 'the charged host'} gives off oxygen is not known: {found.error}"
@@ -235,6 +236,7 @@ def oxygen_finding(host: Crystal, found: OxygenReleaseDocument) -> Finding:
         values=values,
         document=found,
         sentences={"oxygen_release_k": words},
+        waives=() if reliable else ("oxygen_release_k",),
         keys=keys,
         provenance=found.provenance,
     )

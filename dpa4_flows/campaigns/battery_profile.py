@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pymatgen.core import Structure
@@ -48,7 +49,7 @@ class RunProfile(VoltageProfile):
 class Profiles(Measured):
     """Profiles of the ion of the campaign, with the relaxations of the run."""
 
-    measures: Property[Any] = field(default_factory=RunProfile)
+    measures: Property[Any] = field(default_factory=partial(RunProfile, n_steps=2, n_relaxed=2))
     of: str = "orderings of ions"
     crystal: Any = relaxed
 

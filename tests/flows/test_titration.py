@@ -217,6 +217,7 @@ def test_a_charged_host_leaves_oxygen_as_a_reason_of_its_own_with_the_temperatur
         verdict = at_work.verdict(oxygen_finding(host, found))
         assert [reason.code for reason in verdict.reasons] == codes and verdict.goes_on
         assert sentence is None or verdict.reasons[0].sentence == sentence
+        assert at_work.verdict(oxygen_finding(host, found, reliable=False)).reasons == []
     for code, codes in (("no_oxide", []), ("no_known_competitor", ["oxygen_unknown"])):
         failed = OxygenReleaseDocument(formula="CoS2", error="because", error_code=code, provenance=said)
         assert [reason.code for reason in at_work.verdict(oxygen_finding(host, failed)).reasons] == codes
