@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
-from dpa4_flows.documents.schemas import AnswerDocument, Document
+from dpa4_flows.documents.schemas import AnswerDocument
 
 VOID = ("superionic_jump",)
 """Codes of what makes an extrapolation meaningless though a line fits."""
@@ -42,13 +42,6 @@ class DiffusionDocument(AnswerDocument):
     refused: Reason | None = Field(None, description="Why it has no diffusivity")
 
 
-class DiffusionRow(Document):
-    """A temperature of a diffusivity."""
-
-    run: DiffusionDocument = Field(description="What the trajectory says")
-    in_fit: bool = Field(description="Whether the line goes through it")
-
-
 class DiffusivityDocument(AnswerDocument):
     """Diffusion of one ion through one crystal at several temperatures, and what follows for room temperature."""
 
@@ -71,7 +64,7 @@ class DiffusivityDocument(AnswerDocument):
     ] = Field(None, description="Slope of ln D over 1/kT, eV; null where doubts say why")
     activation_energy_std: Annotated[
         float | None, Quantity("Error of the activation energy", "eV", 3, "standard error", goal="min", detail=True)
-    ] = Field(None, description="Standard error of it, eV")
+    ] = None
     conductivity_300k: Annotated[
         float | None,
         Quantity(
@@ -87,20 +80,18 @@ class DiffusivityDocument(AnswerDocument):
     ] = Field(None, description="Of the ion at 300 K, mS/cm; null where doubts say why")
     conductivity_300k_low: Annotated[
         float | None, Quantity("Conductivity, low", "mS/cm", -1, "one standard error below", detail=True)
-    ] = Field(None, description="One standard error below, mS/cm")
+    ] = None
     conductivity_300k_high: Annotated[
         float | None, Quantity("Conductivity, high", "mS/cm", -1, "one standard error above", detail=True)
-    ] = Field(None, description="One standard error above, mS/cm")
+    ] = None
     diffusivity_300k: Annotated[
         float | None, Quantity("D 300 K", "cm²/s", -1, "extrapolated", voided_by=VOID, detail=True)
-    ] = Field(None, description="Extrapolated to 300 K, cm²/s")
-    r2: Annotated[float | None, Quantity("R²", "", 3, "of the line through ln D over 1/kT", detail=True)] = Field(
-        None, description="Share of the variance that the line explains"
-    )
+    ] = None
+    r2: Annotated[float | None, Quantity("R²", "", 3, "of the line through ln D over 1/kT", detail=True)] = None
     n_temperatures: Annotated[
         int | None, Quantity("Temperatures", "", 0, "that the line goes through", detail=True)
-    ] = Field(None, description="With a diffusivity")
+    ] = None
     ln_prefactor: Annotated[float | None, Unit()] = Field(None, description="Of the line, logarithm of D₀ in cm²/s")
-    runs: list[DiffusionRow] = Field(default_factory=list, description="The coldest first")
+    runs: list[DiffusionDocument] = Field(default_factory=list, description="At each temperature, the coldest first")
     n_atoms: int = Field(0, description="Of the cell")
     doubts: list[Reason] = Field(default_factory=list)

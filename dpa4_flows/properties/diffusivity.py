@@ -33,7 +33,7 @@ from dpa4_flows.analysis.diffusion import (
 from dpa4_flows.analysis.ions import ION_CHARGES
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
 from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystal, Plan, PlanError, Property
-from dpa4_flows.documents.diffusion import DiffusionDocument, DiffusionRow, DiffusivityDocument
+from dpa4_flows.documents.diffusion import DiffusionDocument, DiffusivityDocument
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document, Provenance
 from dpa4_flows.properties.motion import check_positive, moments, n_steps, supercell
@@ -275,7 +275,7 @@ def concluded(runs: Sequence[DiffusionDocument], crystal: Structure, origin: Pro
         working_ion=ion,
         charge=_charge(ion, crystal),
         n_temperatures=len(used),
-        runs=[DiffusionRow(run=one, in_fit=one in used) for one in ordered],
+        runs=ordered,
         n_atoms=max(one.n_atoms for one in runs),
         doubts=[_left_out(one) for one in ordered if one not in used],
         provenance=origin,

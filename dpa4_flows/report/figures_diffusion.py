@@ -23,10 +23,10 @@ def diffusivities(documents: Mapping[str, DiffusivityDocument]) -> list[Block]:
     if not found:
         return []
     blocks: list[Block] = []
-    known = {name: one for name, one in found.items() if any(row.run.diffusivity for row in one.runs)}
+    known = {name: one for name, one in found.items() if any(run.diffusivity for run in one.runs)}
     if known:
         blocks.append(_arrhenius(known))
-    if any(row.run.msd for one in found.values() for row in one.runs):
+    if any(run.msd for one in found.values() for run in one.runs):
         blocks.append(_displacements(found))
     return [*blocks, _table(found)]
 
@@ -38,7 +38,7 @@ def _arrhenius(known: Mapping[str, DiffusivityDocument]) -> FigureBlock:
     )
     for (name, document), colour in zip(islice(known.items(), _CURVES), cycle(PALETTE), strict=False):
         label = plot_text(name)
-        runs = [row.run for row in document.runs if row.run.diffusivity is not None]
+        runs = [run for run in document.runs if run.diffusivity is not None]
         figure.add_scatter(
             x=[1000 / run.temperature_k for run in runs],
             y=[run.diffusivity for run in runs],
@@ -67,7 +67,7 @@ def _displacements(found: Mapping[str, DiffusivityDocument]) -> FigureBlock:
         xaxis={"title": "time, ps", "rangemode": "tozero"},
         yaxis={"title": "mean square displacement, Å²", "rangemode": "tozero"},
     )
-    curves = [(name, row.run) for name, one in found.items() for row in one.runs if row.run.msd]
+    curves = [(name, run) for name, one in found.items() for run in one.runs if run.msd]
     for (name, run), colour in zip(islice(curves, _CURVES), cycle(PALETTE), strict=False):
         label = f"{plot_text(name)}, {run.temperature_k:g} K"
         figure.add_scatter(x=run.lags_ps, y=run.msd, mode="lines", line={"color": colour, "width": 1.5}, name=label)
@@ -104,7 +104,7 @@ def _table(found: Mapping[str, DiffusivityDocument]) -> TableBlock:
                 _why(run),
             ]
             for name, document in found.items()
-            for run in (row.run for row in document.runs)
+            for run in document.runs
         ],
     )
 

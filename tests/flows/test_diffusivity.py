@@ -40,10 +40,12 @@ from dpa4_flows.analysis.diffusion import (
 )
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.documents.diffusion import DiffusionDocument, DiffusivityDocument
+from dpa4_flows.documents.schemas import Provenance
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties import diffusivity as properties
 from dpa4_flows.properties import motion
-from dpa4_flows.properties.diffusivity import Diffusivity
+from dpa4_flows.properties.diffusivity import Diffusivity, concluded
 from dpa4_flows.report.figures_diffusion import diffusivities
 from dpa4_flows.store.table import ResultsTable
 
@@ -159,6 +161,34 @@ def test_conductivity_is_that_of_nernst_and_einstein() -> None:
     assert conductivity(1e-3, 2.0, 1e-6, 300.0) == pytest.approx(4 * conductivity(1e-3, 1.0, 1e-6, 300.0))
 
 
+def test_what_several_temperatures_say_is_refused_flagged_or_told_with_its_error() -> None:
+    origin = Provenance(model_name="toy", model_sha256="", level_of_theory="", code_version="")
+
+    def said(*factors: float, ion: str = "Li", anion: str = "O") -> DiffusivityDocument:
+        runs = [
+            DiffusionDocument(formula="x", working_ion=ion, temperature_k=t, density=1e-2, provenance=origin)
+            for t in TEMPERATURES[: len(factors)]
+        ]
+        for run, factor in zip(runs, factors, strict=True):
+            run.diffusivity = factor * law(run.temperature_k)
+            run.diffusivity_std = 0.05 * run.diffusivity
+        return concluded(runs, Structure(Lattice.cubic(4), [ion, anion], [[0, 0, 0], [0.5, 0.5, 0.5]]), origin)
+
+    good = said(1, 1, 1, 1)
+    assert not good.doubts and good.activation_energy == pytest.approx(0.3) and good.r2 == pytest.approx(1)
+    assert good.conductivity_300k == pytest.approx(conductivity(1e-2, 1, law(300.0), 300.0))
+    assert (good.conductivity_300k_low or 0) * (good.conductivity_300k_high or 0) == pytest.approx(
+        (good.conductivity_300k or 0) ** 2
+    )
+    assert [one.code for one in said(1, 1).doubts] == ["too_few_temperatures"]
+    bent = said(1, 20, 0.1, 1)
+    assert [one.code for one in bent.doubts] == ["no_line"] and bent.activation_energy is bent.conductivity_300k is None
+    (jump,) = said(1, 1, 3, 3).doubts
+    assert jump.code == "superionic_jump" and "conductivity_300k" in jump.voids
+    copper = said(1, 1, 1, ion="Cu", anion="Au")
+    assert [one.code for one in copper.doubts] == ["no_charge"] and copper.conductivity_300k is None
+
+
 # ---- the property ----------------------------------------------------------------------------------------------------
 
 
@@ -216,8 +246,7 @@ def test_free_ions_diffuse_as_einstein_says_and_a_killed_run_goes_on(
     ((_, found),) = compute(asks, model, table, counts=(counts := Counts()))
     assert Interrupted.n_calls == 2 * 81  # the last two of four pieces
     assert not table.part_owners() and counts.n_requests == 6
-    for row in found.runs:
-        run = row.run
+    for run in found.runs:
         expected = K_B_EV * run.temperature_k * 9648.533 / 6.94 / 10.0 * CM2_PER_S
         assert run.diffusivity == pytest.approx(expected, abs=3 * run.diffusivity_std + 0.1 * expected), (
             run.temperature_k
@@ -249,7 +278,7 @@ def test_a_crystal_whose_ions_stay_or_whose_framework_moves_has_no_conductivity(
         document = found[name]
         assert document.error is None and document.activation_energy is document.conductivity_300k is None
         assert [one.code for one in document.doubts] == [code, "too_few_temperatures"]
-        assert document.runs[0].run.diffusivity is None
+        assert document.runs[0].diffusivity is None
     assert found["none"].error_code == "no_ion"
 
 
@@ -314,7 +343,7 @@ def test_a_run_of_ours_says_its_times_and_temperatures_itself(tmp_path: Path) ->
     settings = MDSettings(temperature=300.0, timestep_fs=4.0, time_ps=0.37, every=1)
     md(atoms, MorsePotential(cutoff=4.0), settings, output=tmp_path / "run.traj")
     [found] = dpa4_flows.diffusion_in(tmp_path)
-    run = found.runs[0].run
+    run = found.runs[0]
     assert run.temperature_k == 300.0 and run.time_ps == pytest.approx(0.368) and run.refused.code == "too_few_hops"
     assert found.provenance.model_name == "MorsePotential"
     nobody = dpa4_flows.TrajectoryReading(working_ion="Na")
