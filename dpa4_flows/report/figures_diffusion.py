@@ -120,7 +120,7 @@ def _with_error(value: float | None, error: float | None) -> str:
 
 def _conductivity(document: DiffusivityDocument) -> str:
     found = document.conductivity_300k, document.conductivity_300k_low, document.conductivity_300k_high
-    return "" if None in found else ", {:.2g} ({:.2g} to {:.2g}) mS/cm".format(*found)
+    return "" if None in found else ", {:.3g} ({:.3g} to {:.3g}) mS/cm".format(*found)
 
 
 def _why(run: DiffusionDocument) -> str:
