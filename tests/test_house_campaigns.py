@@ -21,6 +21,8 @@ OWN = (
     "campaigns/battery",
     "properties/electrode",
     "properties/insertion",
+    "properties/ion_insertion",
+    "makers/battery",
     "properties/oxygen_release",
     "properties/voltage_profile",
     "report/figures_voltage",

@@ -192,8 +192,13 @@ class Hole(NamedTuple):
         return len(self.images)
 
 
-def interstitial_sites(primitive: Structure) -> list[Hole]:
-    """Corners of Voronoi cells, which are farthest from the atoms around them, each once; the widest first."""
+def interstitial_sites(primitive: Structure, symprec: float = SYMPREC) -> list[Hole]:
+    """Corners of Voronoi cells, which are farthest from the atoms around them, each once; the widest first.
+
+    Args:
+        primitive: cell; with ``symprec`` any.
+        symprec: Å, within which symmetry makes places equal.
+    """
     rows = primitive.lattice.matrix
     heights = 1 / np.linalg.norm(np.linalg.inv(rows), axis=0)
     spans = [range(-n, n + 1) for n in np.ceil(_MARGIN / heights).astype(int)]
@@ -203,7 +208,7 @@ def interstitial_sites(primitive: Structure) -> list[Hole]:
     shares = corners @ np.linalg.inv(rows)
     home = ((shares > -1e-6) & (shares < 1 - 1e-6)).all(axis=1)
     radii = cKDTree(points).query(corners[home])[0]
-    rotations, translations = operations(primitive)
+    rotations, translations = operations(primitive, symprec)
     left = sorted(zip(np.round(radii, 3).tolist(), shares[home].tolist(), strict=True), key=lambda one: -one[0])
     found: list[Hole] = []
     taken = np.zeros((0, 3))

@@ -108,10 +108,10 @@ def standard_cells(structure: Structure) -> tuple[Structure, Structure]:
     return cells[0], cells[1]
 
 
-def operations(structure: Structure) -> tuple[NDArray[np.int64], Array]:
+def operations(structure: Structure, symprec: float = SYMPREC) -> tuple[NDArray[np.int64], Array]:
     """Rotations [n, 3, 3] and translations [n, 3] on fractional coordinates."""
-    found = spglib.get_symmetry_dataset(_cell(structure), symprec=SYMPREC)
-    assert found is not None  # a cell that spglib made
+    found = spglib.get_symmetry_dataset(_cell(structure), symprec=symprec)
+    assert found is not None, "a crystal has the symmetry P1 at least"
     return found.rotations.astype(np.int64), np.asarray(found.translations)
 
 

@@ -194,7 +194,7 @@ def bottleneck(primitive: Structure, hop: Hop) -> float:
     way = vector(primitive, hop)
     begin = primitive[hop.start].coords
     reach = float(np.linalg.norm(way)) + _MARGIN + 4.0
-    radii = _radii(primitive)
+    radii = ion_radii(primitive)
     free_at: list[tuple[float, NDArray[np.float64]]] = []
     for symbol, radius in radii.items():
         centres = [
@@ -219,6 +219,17 @@ def bottleneck(primitive: Structure, hop: Hop) -> float:
         else:
             wide = middle
     return narrow
+
+
+def ion_radii(structure: Structure) -> dict[str, float]:
+    """Radius of each element by its symbol, Å: that of Shannon if oxidation states make the crystal neutral, else the
+    atomic one.
+    """
+    states = guess_oxidation_states(structure.composition)
+    ionic = {symbol: _shannon(symbol, state) for symbol, state in states.items()}
+    if ionic and all(radius is not None for radius in ionic.values()):
+        return {symbol: float(radius or 0.0) for symbol, radius in ionic.items()}
+    return {e.symbol: float(e.atomic_radius or e.van_der_waals_radius or 1.5) for e in structure.composition.elements}
 
 
 def network(edges: Sequence[Edge]) -> Network:
@@ -316,15 +327,6 @@ def _site_at(structure: Structure, place: NDArray[np.float64]) -> int:
     return int(np.linalg.norm((apart - np.rint(apart)) @ structure.lattice.matrix, axis=1).argmin())
 
 
-def _radii(structure: Structure) -> dict[str, float]:
-    """Radius of each element by its symbol, Å."""
-    states = guess_oxidation_states(structure.composition)
-    ionic = {symbol: _shannon(symbol, state) for symbol, state in states.items()}
-    if ionic and all(radius is not None for radius in ionic.values()):
-        return {symbol: float(radius or 0.0) for symbol, radius in ionic.items()}
-    return {e.symbol: float(e.atomic_radius or e.van_der_waals_radius or 1.5) for e in structure.composition.elements}
-
-
 def _shannon(symbol: str, state: float) -> float | None:
     """Ionic radius, between those of neighbouring charges where the mean state is no whole number; None if unknown."""
     low, high = math.floor(state), math.ceil(state)
@@ -337,5 +339,5 @@ def _shannon(symbol: str, state: float) -> float | None:
 
 def _ionic(symbol: str, charge: int) -> float | None:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "No default ionic radius")  # of a metal with two spin states one is taken
+        warnings.filterwarnings("ignore", "No (default )?ionic radius")  # of two spin states one is taken
         return None if charge == 0 else Species(symbol, charge).ionic_radius

@@ -11,9 +11,9 @@ from their own files.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 from pymatgen.core import Structure
@@ -263,11 +263,24 @@ def electrode_finding(name: str, document: ElectrodeDocument, keys: Sequence[str
     )
 
 
+class RoleSection(Section):
+    """What candidates are looked at as."""
+
+    role: Literal["cathode", "anode"] = Field("cathode", description="Anodes have stages of their own")
+
+
+def kind_of_role(data: Mapping[str, Any]) -> str:
+    """The kind of campaign that a file means by ``role`` in its table of the electrode."""
+    table = data.get(ELECTRODE.name)
+    return "anode" if isinstance(table, Mapping) and table.get("role") == "anode" else "battery"
+
+
 ELECTRODE = Stage(
     name="electrode",
     title="Electrode properties",
     over_all=judge_electrodes,
     quantities=ElectrodeDocument,
+    settings=RoleSection,
     criteria={
         "average_voltage": Limits(min=2.5, max=4.5),
         "capacity_grav": Limits(min=100.0),
@@ -325,5 +338,6 @@ BATTERY = CampaignKind(
     ranking={"energy_grav": {}, "energy_above_hull": {"weight": 0.5}, "energy_above_hull_charged": {"weight": 0.5}},
     instead={"energy_grav": "usable_energy"},
     section=BatterySection,
+    variant=kind_of_role,
     upgrade=upgrade,
 )

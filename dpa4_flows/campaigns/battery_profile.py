@@ -47,10 +47,15 @@ class RunProfile(VoltageProfile):
 
 @dataclass(frozen=True)
 class Profiles(Measured):
-    """Profiles of the ion of the campaign, with the relaxations of the run."""
+    """Profiles of the ion of the campaign, with the relaxations of the run.
+
+    Attributes:
+        nothing: code of the reason where there is none.
+    """
 
     measures: Property[Any] = field(default_factory=partial(RunProfile, n_steps=2, n_relaxed=2))
     of: str = "orderings of ions"
+    nothing: str = "no_profile"
     crystal: Any = relaxed
 
     @property
@@ -74,7 +79,7 @@ class Profiles(Measured):
         found: Any = case.found
         if found.error is None or found.error_code in _BROKEN:
             return super().failed(case)
-        return finding(case, [Reason(code="no_profile", sentence=f"no voltage profile: {found.error}")], answered=False)
+        return finding(case, [Reason(code=self.nothing, sentence=found.error)], answered=False)
 
     def judged(self, case: Case) -> Finding:
         """What can be used, unless it is doubtful: then nothing is decided here."""

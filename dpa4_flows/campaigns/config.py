@@ -120,7 +120,11 @@ def campaign_of(data: Mapping[str, Any], folder: Path | None = None) -> Campaign
     Raises:
         ConfigError: one sentence that names the key and what to write instead.
     """
-    kind = find_kind(str(_section(data).get("kind", DEFAULT_KIND)))
+    section = _section(data)
+    kind = find_kind(str(section.get("kind", DEFAULT_KIND)))
+    if kind.variant is not None and (variant := kind.variant(data)) != kind.name:
+        kind = find_kind(variant)
+        data = {**data, "campaign": {**section, "kind": variant}}
     data = kind.upgrade(dict(data))
     stages = _section(data).get("stages")
     if stages is not None and not (isinstance(stages, list) and all(isinstance(name, str) for name in stages)):

@@ -18,6 +18,7 @@ ENTRY_POINTS = "dpa4_flows.campaigns"
 
 _BUILT_IN = {
     "battery": "dpa4_flows.campaigns.battery:BATTERY",
+    "anode": "dpa4_flows.campaigns.battery_anode:ANODES",
     "catalyst": "dpa4_flows.campaigns.catalyst:CATALYST",
     "electrolyte": "dpa4_flows.campaigns.electrolyte:ELECTROLYTE",
     "semiconductor": "dpa4_flows.campaigns.semiconductor:SEMICONDUCTOR",
@@ -36,6 +37,7 @@ class CampaignKind:
         further: stages that a file may add.
         front: stages that a table of their name in a file puts before all others.
         section: the table ``[campaign]``.
+        variant: name of the kind that the content of a file makes of it, where its roles have stages of their own.
         upgrade: turns the content of a campaign file of before, or that of a stored run, into that of today.
     """
 
@@ -46,6 +48,7 @@ class CampaignKind:
     further: tuple[Stage, ...] = ()
     front: tuple[Stage, ...] = ()
     section: type[CampaignSection] = CampaignSection
+    variant: Callable[[Mapping[str, Any]], str] | None = None
     upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     @property

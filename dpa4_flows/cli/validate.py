@@ -16,6 +16,7 @@ from dpa4_flows.cli.computing import documents_of, table_in
 from dpa4_flows.cli.console import finish, number, out, plural, print_json, remark, say
 from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model, grouped
 from dpa4_flows.cli.relaxing import Convergence
+from dpa4_flows.cli.validate_battery import battery
 from dpa4_flows.cli.validate_bulk import bulk
 from dpa4_flows.cli.validate_catalyst import catalyst
 from dpa4_flows.cli.validate_hull import hull
@@ -48,6 +49,7 @@ def _group() -> None:
 
 app.add_typer(validate, name="validate")
 validate.command()(grouped(bulk))
+validate.command()(grouped(battery))
 validate.command()(grouped(catalyst))
 validate.command()(grouped(semiconductor))
 validate.command()(grouped(hull))

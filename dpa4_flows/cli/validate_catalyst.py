@@ -7,10 +7,8 @@ from typing import Annotated
 import typer
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.cli.computing import showing, table_in
 from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model
-from dpa4_flows.cli.validation_table import show
-from dpa4_flows.compute.driver import Counts
+from dpa4_flows.cli.validation_table import Validation
 from dpa4_flows.makers.catalyst_validation import catalyst_document
 
 TABLE = "catalyst.sqlite"
@@ -42,10 +40,5 @@ def catalyst(
     """
     if quick and metals:
         raise DPA4Error("--quick chooses the metals: drop it, or the names")
-    machine.use_threads()
-    counts, limit = Counts(), machine.max_atoms_per_batch
-    with table_in(folder, TABLE) as table, showing(counts, quiet=as_json):
-        document = catalyst_document(
-            machine.model(model), table, metals, quick=quick, max_atoms_per_batch=limit, counts=counts
-        )
-    show(document, as_json)
+    run = Validation(TABLE, model, folder, machine, as_json)
+    run.show(catalyst_document, metals=metals, quick=quick)

@@ -6,10 +6,8 @@ from typing import Annotated
 
 import typer
 
-from dpa4_flows.cli.computing import showing, table_in
 from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model
-from dpa4_flows.cli.validation_table import show
-from dpa4_flows.compute.driver import Counts
+from dpa4_flows.cli.validation_table import Validation
 from dpa4_flows.extras import require_extra
 from dpa4_flows.makers.semiconductor_validation import semiconductor_document
 
@@ -38,10 +36,5 @@ def semiconductor(
       dpa4 validate semiconductor -m my.dpa4 -o semiconductor
     """
     require_extra("phonons", "a calculation of phonons")
-    machine.use_threads()
-    counts, limit = Counts(), machine.max_atoms_per_batch
-    with table_in(folder, TABLE) as table, showing(counts, quiet=as_json):
-        document = semiconductor_document(
-            machine.model(model), table, quick=quick, max_atoms_per_batch=limit, counts=counts
-        )
-    show(document, as_json)
+    run = Validation(TABLE, model, folder, machine, as_json)
+    run.show(semiconductor_document, quick=quick)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import typer
 from rich.table import Table
 
+from dpa4_flows.cli.computing import showing, table_in
 from dpa4_flows.cli.console import number, out, plural, print_json, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.options import BatchMachine
+from dpa4_flows.compute.driver import Counts
 from dpa4_flows.makers.validation import ValidationDocument, ValidationRow
 from dpa4_flows.plots.words import right
 
@@ -45,6 +51,34 @@ def print_rows(rows: Sequence[ValidationRow]) -> None:
 def print_verdict(rows: Sequence[ValidationRow]) -> None:
     """How many numbers lie within their tolerance."""
     say(f"{sum(row.passed for row in rows)} of {len(rows)} within the tolerance")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What commands that compare a model with a table of references have in common.
+
+    Attributes:
+        file: name of the results table in ``folder``.
+        model: the potential.
+        folder: where results are kept.
+        machine: computes.
+        as_json: instead of a table.
+    """
+
+    file: str
+    model: str
+    folder: Path | None
+    machine: BatchMachine
+    as_json: bool
+
+    def show(self, document: Callable[..., ValidationDocument], **which: Any) -> None:
+        """Compute what ``document`` makes of model and results table, and print it; ``which`` are its arguments."""
+        self.machine.use_threads()
+        counts, limit = Counts(), self.machine.max_atoms_per_batch
+        with table_in(self.folder, self.file) as table, showing(counts, quiet=self.as_json):
+            model = self.machine.model(self.model)
+            found = document(model, table, max_atoms_per_batch=limit, counts=counts, **which)
+        show(found, self.as_json)
 
 
 def show(document: ValidationDocument, as_json: bool) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ase.build import bulk
@@ -18,17 +15,19 @@ from dpa4_flows.analysis.adsorbates import Adsorbate
 from dpa4_flows.analysis.anomalies import LIMITS
 from dpa4_flows.analysis.frames import applies_u
 from dpa4_flows.analysis.surface import J_M2_PER_EV_A2, Cut, surface_energy
-from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
-from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionSite
 from dpa4_flows.makers.validation import (
+    Key,
     Tolerance,
     ValidationDocument,
     ValidationRow,
     against_pbe,
     compared,
+    errors,
+    references,
     source_of,
+    validation,
     verdict,
 )
 from dpa4_flows.model_ref import ModelRef
@@ -37,15 +36,11 @@ from dpa4_flows.properties.at_rest import AtRest
 from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
 from dpa4_flows.store.table import ResultsTable
 
-_DATA = Path(__file__).parents[1] / "data"
 THICKNESS = 10.0
 """Å, of the slabs of the published surface energies."""
 QUARTER = 1.9
 """Distances of neighbours, between an adsorbate and its images in a cell of 2×2."""
 ARITHMETIC_MEV = 1.0
-
-Key = tuple[str, str]
-"""surface, sites or refused, and the metal."""
 
 
 def catalyst_document(
@@ -54,8 +49,7 @@ def catalyst_document(
     metals: Sequence[str] | None = None,
     *,
     quick: bool = False,
-    max_atoms_per_batch: int | None = None,
-    counts: Counts | None = None,
+    **how: Any,
 ) -> ValidationDocument:
     """Compute what the table lacks and compare.
 
@@ -64,43 +58,28 @@ def catalyst_document(
         table: relaxations and documents are found and kept here.
         metals: symbols; all of the table by default.
         quick: the few quick ones.
-        max_atoms_per_batch: atoms computed at the same time; None leaves it to the device.
-        counts: told what is done.
+        how: further arguments of `validation`.
 
     Raises:
         DPA4Error: a metal that is not in the table, or a model of another level of theory than the references.
     """
-    facts, level = _facts(), against_pbe(model)
+    facts, level = references("catalyst_metals"), against_pbe(model)
     chosen = facts["quick"] if quick else list(metals or facts["metals"])
     if unknown := [metal for metal in chosen if metal not in facts["metals"]]:
         raise DPA4Error(f"{unknown[0]!r} is not in the table; choose from {', '.join(facts['metals'])}")
-    asks = dict(_asks(facts, chosen))
-    found: dict[Key, Any] = dict(
-        compute(asks.items(), model, table, max_atoms_per_batch=max_atoms_per_batch, counts=counts)
-    )
-    rows = [
-        *_surface_rows(facts, found),
-        *_adsorption_rows(facts, found),
-        *_order_rows(facts, found),
-        *_verdict_rows(facts, found, with_u=applies_u(level)),
-        *_published_slabs(),
-    ]
-    failures = {
-        f"{what} of {metal}": document.error
-        for (what, metal), document in found.items()
-        if document.error is not None and what != "refused"
-    }
-    passed = sum(row.passed for row in rows)
-    settings = {
-        name: ask.property.settings(model) for name, ask in zip(map(" ".join, asks), asks.values(), strict=True)
-    }
-    return ValidationDocument(rows=rows, failures=failures, n_passed=passed, provenance=provenance(model, settings))
+
+    def rows(found: Mapping[Key, Any]) -> Iterator[ValidationRow]:
+        yield from _surface_rows(facts, found)
+        yield from _adsorption_rows(facts, found)
+        yield from _order_rows(facts, found)
+        yield from _verdict_rows(facts, found, with_u=applies_u(level))
+        yield from _published_slabs()
+
+    return validation(dict(_asks(facts, chosen)), rows, model, table, failures=_failures, **how)
 
 
-@functools.cache
-def _facts() -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads((_DATA / "catalyst_metals.json").read_text(encoding="utf-8"))
-    return facts
+def _failures(found: Mapping[Key, Any]) -> dict[str, str]:
+    return errors({key: one for key, one in found.items() if key[0] != "refused"})
 
 
 def _asks(facts: Mapping[str, Any], metals: Sequence[str]) -> Iterator[tuple[Key, Ask[Any]]]:
@@ -201,7 +180,7 @@ def _verdict_rows(facts: Mapping[str, Any], found: Mapping[Key, Any], *, with_u:
 
 def _published_slabs() -> Iterator[ValidationRow]:
     """Published energies of slabs and crystals, by our arithmetic: no model takes part."""
-    data = json.loads((_DATA / "surface_entries.json").read_text(encoding="utf-8"))
+    data = references("surface_entries")
     for entry in data["slabs"]:
         if (published := entry["surface_energy_J_m2"]) is None:
             continue

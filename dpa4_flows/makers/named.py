@@ -42,6 +42,7 @@ MAKERS = {
     "BatchAirMaker": ("air", "DPA4 air"),
     "BatchOxygenReleaseMaker": ("oxygen_release", "DPA4 oxygen release"),
     "BatchVoltageProfileMaker": ("voltage_profile", "DPA4 voltage profile"),
+    "BatchIonInsertionMaker": ("ion_insertion", "DPA4 insertion"),
     "BatchMigrationMaker": ("migration", "DPA4 migration"),
     "BatchDiffusivityMaker": ("diffusivity", "DPA4 diffusivity"),
 }

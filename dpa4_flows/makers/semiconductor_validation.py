@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from ase.build import bulk
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from dpa4_flows.analysis.lattice_conductivity import ROOM_K
-from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.documents.defects import DefectRow, DefectsDocument
-from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.extras import has_extra
 from dpa4_flows.makers.bulk_validation import TEMPERATURE_K, bulk_asks, bulk_failures, bulk_rows, bulk_solids
 from dpa4_flows.makers.validation import (
+    Key,
     Tolerance,
     ValidationDocument,
     ValidationRow,
     against_pbe,
     compared,
+    errors,
     order,
+    references,
     source_of,
+    validation,
 )
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.at_rest import AT_REST, AtRest
@@ -39,14 +38,10 @@ from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic
 from dpa4_flows.properties.stability import Stability
 from dpa4_flows.store.table import ResultsTable
 
-_FILE = Path(__file__).parents[1] / "data" / "semiconductor_references.json"
 CHEAP = HeatConductivity(quasi_harmonic=QuasiHarmonic(strains=(-0.02, -0.01, 0.0, 0.01, 0.02), min_length=8.0))
 """Two volumes decide the conductivity; more are those of the expansion that comes with it."""
 SCATTERS = PhononScattering(scattering_length=7.0, mesh_length=30.0, temperatures_k=(ROOM_K,))
 """Coarse, for the order: diamond's mesh of the default would take longer than everything else together."""
-
-Key = tuple[str, str]
-"""solid, zincblende, wurtzite, film, heat, scattering or defects, and the formula."""
 
 
 def semiconductor_document(
@@ -54,8 +49,7 @@ def semiconductor_document(
     table: ResultsTable,
     *,
     quick: bool = False,
-    max_atoms_per_batch: int | None = None,
-    counts: Counts | None = None,
+    **how: Any,
 ) -> ValidationDocument:
     """Compute what the table lacks and compare.
 
@@ -63,14 +57,13 @@ def semiconductor_document(
         model: the potential.
         table: relaxations and documents are found and kept here.
         quick: silicon, and the polymorphs.
-        max_atoms_per_batch: atoms computed at the same time; None leaves it to the device.
-        counts: told what is done.
+        how: further arguments of `validation`.
 
     Raises:
         DPA4Error: a model of another level of theory than the references.
     """
     against_pbe(model)
-    facts = _facts()
+    facts = references("semiconductor_references")
     solids = bulk_solids(facts["solids"]["quick" if quick else "all"])
     asks: dict[Key, Ask[Any]] = {
         ("solid", formula): ask
@@ -87,35 +80,24 @@ def semiconductor_document(
             asks["heat", solid.formula] = Ask(AtRest(CHEAP), solid.crystal)
             if has_extra("kappa"):
                 asks["scattering", solid.formula] = Ask(AtRest(SCATTERS), solid.crystal)
-    found: dict[Key, Any] = dict(
-        compute(asks.items(), model, table, max_atoms_per_batch=max_atoms_per_batch, counts=counts)
-    )
-    of_solids = {formula: one for (what, formula), one in found.items() if what == "solid"}
-    rows = [
-        *(row for row in bulk_rows(solids, of_solids) if row.quantity in facts["solids"]["quantities"]),
-        *_form_rows(facts["polymorphs"], found),
-        *([] if quick else _film_rows(facts["epitaxy"], found)),
-        *_heat_rows(facts["conductivities"], found),
-        *([] if quick else _defect_rows(facts["defects"], found)),
-    ]
-    others = {
-        f"{what} of {formula}": document.error
-        for (what, formula), document in found.items()
-        if what != "solid" and document.error is not None
-    }
-    settings = {" ".join(key): ask.property.settings(model) for key, ask in asks.items()}
-    return ValidationDocument(
-        rows=rows,
-        failures=bulk_failures(of_solids) | others,
-        n_passed=sum(row.passed for row in rows),
-        provenance=provenance(model, settings),
-    )
+
+    def rows(found: Mapping[Key, Any]) -> Iterator[ValidationRow]:
+        of_solids = bulk_rows(solids, _solids(found))
+        yield from (row for row in of_solids if row.quantity in facts["solids"]["quantities"])
+        yield from _form_rows(facts["polymorphs"], found)
+        yield from () if quick else _film_rows(facts["epitaxy"], found)
+        yield from _heat_rows(facts["conductivities"], found)
+        yield from () if quick else _defect_rows(facts["defects"], found)
+
+    return validation(asks, rows, model, table, failures=_failures, **how)
 
 
-@functools.cache
-def _facts() -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads(_FILE.read_text(encoding="utf-8"))
-    return facts
+def _solids(found: Mapping[Key, Any]) -> dict[str, Any]:
+    return {formula: one for (what, formula), one in found.items() if what == "solid"}
+
+
+def _failures(found: Mapping[Key, Any]) -> dict[str, str]:
+    return bulk_failures(_solids(found)) | errors({key: one for key, one in found.items() if key[0] != "solid"})
 
 
 _FORMS = ("zincblende", "wurtzite")

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.frames import is_pbe
+from dpa4_flows.compute.driver import Counts, compute
+from dpa4_flows.compute.plan import Ask
+from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.schemas import Document, Provenance
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.store.table import ResultsTable
+
+_DATA = Path(__file__).parents[1] / "data"
+
+Key = tuple[str, str]
+"""What is asked for, and of which solid."""
 
 
 class Tolerance(NamedTuple):
@@ -47,6 +59,49 @@ class ValidationDocument(Document):
     failures: dict[str, str] = Field(description="Sentence for each calculation without an answer")
     n_passed: int
     provenance: Provenance
+
+
+@functools.cache
+def references(name: str) -> dict[str, Any]:
+    """A bundled table of references by the name of its file."""
+    facts: dict[str, Any] = json.loads((_DATA / f"{name}.json").read_text(encoding="utf-8"))
+    return facts
+
+
+def validation(
+    asks: Mapping[Key, Ask[Any]],
+    rows: Callable[[Mapping[Key, Any]], Iterable[ValidationRow]],
+    model: ModelRef,
+    table: ResultsTable,
+    *,
+    failures: Callable[[Mapping[Key, Any]], Mapping[str, str]] | None = None,
+    max_atoms_per_batch: int | None = None,
+    counts: Counts | None = None,
+) -> ValidationDocument:
+    """Compute what a results table lacks, and compare.
+
+    Args:
+        asks: what the rows are about.
+        rows: of the documents by the keys of the asks.
+        model: the potential.
+        table: relaxations and documents are found and kept here.
+        failures: sentences for what has no answer; by default those of the documents.
+        max_atoms_per_batch: atoms computed at the same time; None leaves it to the device.
+        counts: told what is done.
+    """
+    found = dict(compute(asks.items(), model, table, max_atoms_per_batch=max_atoms_per_batch, counts=counts))
+    compared_rows = list(rows(found))
+    return ValidationDocument(
+        rows=compared_rows,
+        failures=dict((failures or errors)(found)),
+        n_passed=sum(row.passed for row in compared_rows),
+        provenance=provenance(model, {" ".join(key): ask.property.settings(model) for key, ask in asks.items()}),
+    )
+
+
+def errors(found: Mapping[Key, Any]) -> dict[str, str]:
+    """Sentences for what has no answer."""
+    return {f"{what} of {name}": one.error for (what, name), one in found.items() if one.error is not None}
 
 
 def against_pbe(model: ModelRef) -> str:

@@ -93,6 +93,29 @@ class Insertion(Property[D]):
         """Forms of the metal of the ion; the lowest counts."""
         return (phase.structure for phase in bundled_elements([self.working_ion]))
 
+    def beside_metal(
+        self, crystal: Crystal, start: Structure, asks: Mapping[str, Ask[Any]]
+    ) -> Steps[tuple[Mapping[str, Any], list[RelaxationDocument]]]:
+        """Answers of ``asks`` and the forms of the metal, in one step.
+
+        Args:
+            crystal: the subject.
+            start: its structure.
+            asks: what is asked for beside the metal.
+
+        Raises:
+            PlanError: energies of crystal and metal have no zero in common.
+        """
+        origin = crystal.info if crystal.relaxed is None else crystal.relaxed.provenance
+        elements = {*start.composition.get_el_amt_dict(), self.working_ion}
+        if problem := zero_problem(elements, origin.zeros, origin.undecided):
+            raise PlanError(problem[1], problem[0])
+        forms = {self.relaxation.key(Crystal(form), crystal.model): Crystal(form) for form in self.metal()}
+        known = bundled_relaxations(crystal.info.sha256, forms)
+        lacking = {key: Ask(self.relaxation, form) for key, form in forms.items() if key not in known}
+        answers: Mapping[str, Any] = {**known, **(yield {**lacking, **asks})}
+        return answers, [answers[key] for key in forms]
+
     def ends(self, crystal: Crystal) -> Steps[Ends]:
         """Relax the crystal, its host and the metal.
 
@@ -102,19 +125,12 @@ class Insertion(Property[D]):
         start = free_crystal(whole_crystal(crystal))[0]
         self.host(start)  # nothing is computed of what is no electrode
         origin = crystal.info if crystal.relaxed is None else crystal.relaxed.provenance
-        elements = {*start.composition.get_el_amt_dict(), self.working_ion}
-        if problem := zero_problem(elements, origin.zeros, origin.undecided):
-            raise PlanError(problem[1], problem[0])
-        forms = {self.relaxation.key(Crystal(form), crystal.model): Crystal(form) for form in self.metal()}
-        known = bundled_relaxations(crystal.info.sha256, forms)
-        asks = {key: Ask(self.relaxation, form) for key, form in forms.items() if key not in known}
-        if crystal.relaxed is None:
-            asks["discharged"] = Ask(self.relaxation, Crystal(start, crystal.name))
-        answers: Mapping[str, Any] = {**known, **(yield asks)}
+        asks = {} if crystal.relaxed else {"discharged": Ask(self.relaxation, Crystal(start, crystal.name))}
+        answers, forms = yield from self.beside_metal(crystal, start, asks)
         discharged: Any = crystal.relaxed or answers["discharged"]
         full = at_rest(discharged)
         charged = (yield {"charged": Ask(self.charging, self.host(full))})["charged"]
-        empty, metal = at_rest(charged), _lowest(self.working_ion, (answers[key] for key in forms))
+        empty, metal = at_rest(charged), lowest(self.working_ion, forms)
         try:
             found = electrode_properties(
                 full,
@@ -156,8 +172,12 @@ def at_rest(document: RelaxationDocument) -> Structure:
     return structure_of_fields(document.structure or {})
 
 
-def _lowest(ion: str, forms: Iterable[RelaxationDocument]) -> float:
-    """Energy of a metal in its form of lowest energy, eV/atom."""
+def lowest(ion: str, forms: Iterable[RelaxationDocument]) -> float:
+    """Energy of a metal in its form of lowest energy, eV/atom.
+
+    Raises:
+        PlanError: none of them has one.
+    """
     energies = [form.energy_per_atom for form in forms if form.converged and form.energy_per_atom is not None]
     if not energies:
         raise PlanError(f"no form of elemental {ion} has an energy", "no_metal")

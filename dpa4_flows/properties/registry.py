@@ -40,6 +40,7 @@ _OURS = {
     "surface": f"{_HERE}.surface:SurfaceEnergies",
     "adsorption": f"{_HERE}.adsorption:Adsorption",
     "activity": f"{_HERE}.activity:Activity",
+    "ion_insertion": f"{_HERE}.ion_insertion:IonInsertion",
     "electrode": f"{_HERE}.electrode:Electrode",
     "voltage_profile": f"{_HERE}.voltage_profile:VoltageProfile",
     "migration": f"{_HERE}.migration:Migration",

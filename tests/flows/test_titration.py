@@ -27,13 +27,14 @@ from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.quantities import quantities
 from dpa4_flows.documents.schemas import HullDocument
+from dpa4_flows.makers.validation import references
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.conversion import Conversion
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
 from dpa4_flows.properties.oxygen_release import OxygenRelease, OxygenReleaseDocument
 from dpa4_flows.report.figures_thermodynamics import conversion_profiles, oxygen_losses
 
-DATA = json.loads((Path(__file__).parents[1] / "data" / "battery_entries" / "LiCoO2_conversion.json").read_text())
+DATA = references("battery_entries")["conversion"]
 RAW = {"model_sha256": "a" * 64, "level_of_theory": "PBE / PBE+U", "correction": "none"}
 
 
