@@ -30,7 +30,7 @@ from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.properties.insertion import Insertion, at_rest, lowest
 from dpa4_flows.properties.part import had_room, whole_crystal
-from dpa4_flows.properties.voltage_profile import OrderingOnProfile, VoltageProfile, VoltageProfileDocument
+from dpa4_flows.properties.voltage_profile import OrderingOnProfile, VoltageProfile, VoltageProfileDocument, conclude
 from dpa4_flows.site_conversion import free_crystal
 
 _SAME_PLACE = 1e-3  # eV, within which two cells hold an ion at equal places
@@ -333,8 +333,7 @@ class IonInsertion(Insertion[IonInsertionDocument]):
             doubts=[Reason(code=c, sentence=s) for c, s in ends.warnings.items() if c != "not_topotactic"],
             provenance=self.origin(crystal),
         )
-        settings = VoltageProfile(working_ion=self.working_ion, v_min=self.v_min, v_max=self.v_max)
-        settings._conclude(document, found, states, [rows[i] for i in on])
+        conclude(document, found, states, [rows[i] for i in on], [ordered[i].structure for i in on])
         document.orderings = sorted(rows, key=lambda row: (-row.content, row.left_out is not None, row.mixing_mev or 0))
         return document
 

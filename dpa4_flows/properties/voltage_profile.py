@@ -20,6 +20,7 @@ from dpa4_flows.analysis.electrode import (
     host_ratio,
     redox_bound,
 )
+from dpa4_flows.analysis.ion_sites import keeps_bonds
 from dpa4_flows.analysis.ions import against_metal, ion_charge
 from dpa4_flows.analysis.orderings import (
     DisorderedCell,
@@ -406,7 +407,7 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
             doubts=list(ends.reasons),
             provenance=self.origin(crystal),
         )
-        self._conclude(document, found, states, [rows[place] for place in places], rested)
+        conclude(document, found, states, [rows[place] for place in places], rested)
         document.orderings = sorted(
             rows, key=lambda row: (-row.content, row.left_out is not None, row.mixing_mev or 0.0)
         )
@@ -427,58 +428,59 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
         )
         return Reason(code="host_rearranges", sentence=words)
 
-    def _conclude(
-        self,
-        document: VoltageProfileDocument,
-        found: Profile,
-        states: list[State],
-        rows: list[OrderingOnProfile],
-        rested: list[Structure],
-    ) -> None:
-        """Plateaus, and what of them is in the window, before the metals are at their highest oxidation states.
 
-        Args:
-            document: to be completed.
-            found: hull of the states.
-            states, rows, rested: energies, rows of the document and relaxed structures; the full one is the first.
-        """
-        full = rested[0]
-        bound = redox_bound(full.composition, self.working_ion)
-        usable = found.within(*self.window, bound.capacity)
-        corners = list(found.corners)
-        for number, one in enumerate(found.plateaus):
-            before, behind = (rows[corners[i]] for i in (number, number + 1))
-            inside = math.fsum(
-                part.capacity for part in usable if one.capacity_from <= part.capacity_from < one.capacity_to
+def conclude(
+    document: VoltageProfileDocument,
+    found: Profile,
+    states: list[State],
+    rows: list[OrderingOnProfile],
+    rested: list[Structure],
+) -> None:
+    """Write the plateaus into a document, and what of them is in its window, before the metals are at their highest
+    oxidation states.
+
+    Args:
+        document: with ion and window.
+        found: the profile.
+        states, rows, rested: energies, rows of the document and relaxed structures, in the same order.
+    """
+    full = rested[found.corners[0]]
+    bound = redox_bound(full.composition, document.working_ion)
+    usable = found.within(document.v_min, document.v_max, bound.capacity)
+    corners = list(found.corners)
+    for number, one in enumerate(found.plateaus):
+        before, behind = (rows[corners[i]] for i in (number, number + 1))
+        inside = math.fsum(
+            part.capacity for part in usable if one.capacity_from <= part.capacity_from < one.capacity_to
+        )
+        document.plateaus.append(
+            PlateauDocument(
+                formula_from=before.formula,
+                formula_to=behind.formula,
+                content_from=one.content_from,
+                content_to=one.content_to,
+                voltage=one.voltage,
+                capacity_from=one.capacity_from,
+                capacity_to=one.capacity_to,
+                in_window=inside > 0,
+                capacity_in_window=inside,
+                rise=one.slope * one.capacity,
             )
-            document.plateaus.append(
-                PlateauDocument(
-                    formula_from=before.formula,
-                    formula_to=behind.formula,
-                    content_from=one.content_from,
-                    content_to=one.content_to,
-                    voltage=one.voltage,
-                    capacity_from=one.capacity_from,
-                    capacity_to=one.capacity_to,
-                    in_window=inside > 0,
-                    capacity_in_window=inside,
-                    rise=one.slope * one.capacity,
-                )
-            )
-        document.usable_capacity = math.fsum(one.capacity for one in usable)
-        document.usable_voltage = mean_voltage(usable)
-        document.usable_energy = math.fsum(one.capacity * one.voltage for one in usable)
-        document.usable_energy_vol = document.usable_energy * float(full.density)  # kg per L
-        if usable:
-            known = np.array(sorted((states[i].content, states[i].volume) for i in corners))
-            ends = [usable[0].content_from, usable[-1].content_to]
-            first, last = np.interp(ends, known[:, 0], known[:, 1]).tolist()
-            document.volume_change_percent_in_window = 100 * (last / first - 1)
-            used = [i for i in corners if ends[1] - _SAME <= states[i].content <= ends[0] + _SAME]
-            moved = host_displacement(rested[used[0]], rested[used[-1]], self.working_ion) if len(used) > 1 else None
-            if moved is not None and moved > TOPOTACTIC_LIMIT:
-                words = f"host atoms move by up to {moved:.2f} Å inside the window, more than {TOPOTACTIC_LIMIT} Å"
-                document.doubts.append(Reason(code="used_host_rearranges", sentence=words))
+        )
+    document.usable_capacity = math.fsum(one.capacity for one in usable)
+    document.usable_voltage = mean_voltage(usable)
+    document.usable_energy = math.fsum(one.capacity * one.voltage for one in usable)
+    document.usable_energy_vol = document.usable_energy * float(full.density)  # kg per L
+    if usable:
+        known = np.array(sorted((states[i].content, states[i].volume) for i in corners))
+        ends = [usable[0].content_from, usable[-1].content_to]
+        first, last = np.interp(ends, known[:, 0], known[:, 1]).tolist()
+        document.volume_change_percent_in_window = 100 * (last / first - 1)
+        used = [rested[i] for i in corners if ends[1] - _SAME <= states[i].content <= ends[0] + _SAME]
+        moved = host_displacement(used[0], used[-1], document.working_ion) if len(used) > 1 else None
+        if moved is not None and moved > TOPOTACTIC_LIMIT and not keeps_bonds(used[0], used[-1], document.working_ion):
+            words = f"host atoms move by up to {moved:.2f} Å inside the window, more than {TOPOTACTIC_LIMIT} Å"
+            document.doubts.append(Reason(code="used_host_rearranges", sentence=words))
 
 
 def _doubts(rows: list[OrderingOnProfile]) -> list[Reason]:
