@@ -64,7 +64,7 @@ def test_a_role_decides_stages_and_survives_being_stored() -> None:
     again = campaign_of(anodes.to_dict())
     names = ["sanity", "duplicates", "relax", "relaxed_duplicates", "hull", "insertion", "conversion", "electrode"]
     assert anodes.funnel.names == again.funnel.names == names and again.to_dict() == anodes.to_dict()
-    assert anodes.objectives["average_voltage"].goal == "min" and usual.objectives["energy_grav"].goal == "max"
+    assert anodes.objectives["average_voltage"].goal == "min" and usual.objectives["usable_energy"].goal == "max"
     with pytest.raises(ConfigError, match="electrode.role = 'both' is not allowed; expected 'cathode' or 'anode'"):
         campaign_of({**sections, "electrode": {"role": "both"}})
     with pytest.raises(ConfigError, match="charged_hull"):
