@@ -67,6 +67,7 @@ INSERTION = Stage(
         "no_ion_goes_in": ReasonKind("no insertion", "ions do not go in as long as the host stays what it is"),
         "unreliable_vdw": ReasonKind("host swells", "no dispersion in the model: its volume change is not meaningful"),
         "across_u_seam": ReasonKind("across PBE and PBE+U", "host and filled host lie on two sides of the +U seam"),
+        "used_host_rearranges": ReasonKind("host rearranges", "the host is another one at the end of the window"),
         "removal_missing": ReasonKind("removal missing", "what leaves the host has no profile"),
     },
     needs=("relax",),
