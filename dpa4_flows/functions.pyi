@@ -30,6 +30,7 @@ from dpa4_flows.properties.heat_conductivity import HeatConductivityDocument
 from dpa4_flows.properties.hull import Hull, HullPlace
 from dpa4_flows.properties.hull_comparison import PhaseComparison
 from dpa4_flows.properties.interfaces import CoatingDocument, InterfaceDocument
+from dpa4_flows.properties.ion_insertion import IonInsertionDocument
 from dpa4_flows.properties.migration import MigrationDocument
 from dpa4_flows.properties.ordering import OrderingDocument
 from dpa4_flows.properties.oxygen_release import OxygenReleaseDocument
@@ -491,6 +492,40 @@ def activity(
             computed by that model, so that no energies of two levels of theory meet.
     """
 
+def ion_insertion(
+    structures: Structures,
+    *,
+    working_ion: str = ...,
+    relaxation: Relaxed = ...,
+    check_charged: bool = ...,
+    min_length: float = ...,
+    n_steps: int = ...,
+    n_relaxed: int = ...,
+    max_places: int = ...,
+    min_voltage: float = ...,
+    max_atoms: int = ...,
+    v_min: float = ...,
+    v_max: float = ...,
+    model: str | ModelRef = ...,
+    **how: Unpack[How],
+) -> Results[IonInsertionDocument]:
+    """Voltage of a host as it takes up ions, from places that are found in it.
+
+    Attributes:
+        working_ion: element that goes in.
+        relaxation: of the metal, and of the host but for the search below.
+        check_charged: let host and filled host go down from saddles.
+        min_length: Å between an ion and its image: of the cell that is filled.
+        n_steps: parts into which the uptake that the metals of the host pay for is cut. Whole oxidation states are
+            looked at besides. Where no such metal is, ions go in one by one.
+        n_relaxed: arrangements that are relaxed at each step, those of the lowest energy before.
+        max_places: kinds of places that are tried for each ion, those with most room.
+        min_voltage: V; a step that brings less is the end.
+        max_atoms: a host that needs larger cells has an error instead.
+        v_min: V, below which an electrolyte or a cell cannot be used.
+        v_max: V, above which it cannot.
+    """
+
 def electrode(
     structures: Structures,
     *,
@@ -846,8 +881,7 @@ def air(
     **how: Unpack[How],
 ) -> Results[AirDocument]:
     """Gibbs energies of the reactions of a crystal with water vapour, carbon dioxide and oxygen, each alone: solids by
-    the descriptor of Bartel et al. (2018), gases as measured. Salts react without reducing water or carbon dioxide;
-    metals and hydrides may reduce both.
+    the descriptor of Bartel et al. (2018), gases as measured.
 
     Attributes:
         water: bar; by default half of what saturates air at 300 K, in a dry room some 1e-4.

@@ -141,10 +141,12 @@ def numbers_tried(found: Uptake, n_steps: int, otherwise: int) -> tuple[int, ...
 
 
 def keeps_bonds(before: Structure, after: Structure, ion: str) -> bool:
-    """Whether each kind of host atom has the neighbours that it had, although atoms have moved: layers that glide over
-    each other do so, a host that rearranges does not. Atoms at distances between bonded and apart count as they were.
+    """Whether a layered host is still the same although its atoms have moved: layers that glide over each other keep
+    the bonds inside, a host that rearranges does not. Atoms between bonded and apart count as they were.
     """
     first, second = (remove_ions(one, ion) if ion in one.symbol_set else one for one in (before, after))
+    if not _is_layered(first):
+        return False
     low = [_neighbours(one, _BONDED) for one in (first, second)]
     high = [_neighbours(one, _APART) for one in (first, second)]
     kept: bool = low[0].keys() == low[1].keys() and all(
@@ -155,15 +157,36 @@ def keeps_bonds(before: Structure, after: Structure, ion: str) -> bool:
 
 def _neighbours(host: Structure, bonded: float) -> dict[tuple[str, str], int]:
     """How many bonds there are between atoms of two elements."""
-    numbers = np.array(host.atomic_numbers)
-    reach = 2 * bonded * float(covalent_radii[numbers].max())
-    one, other, _, distances = host.get_neighbor_list(reach)
-    sums = covalent_radii[numbers[one]] + covalent_radii[numbers[other]]
     symbols = [site.specie.symbol for site in host]
     found = {(a, b): 0 for a in set(symbols) for b in set(symbols)}
-    for i, j in zip(one[distances < bonded * sums], other[distances < bonded * sums], strict=True):
+    for i, j, _ in _bonds(host, bonded):
         found[symbols[i], symbols[j]] += 1
     return found
+
+
+def _bonds(host: Structure, bonded: float) -> list[tuple[int, int, NDArray[np.float64]]]:
+    """Both atoms of each bond, and the cell in which the second lies; both ways."""
+    radii = covalent_radii[np.array(host.atomic_numbers)]
+    one, other, cells, distances = host.get_neighbor_list(2 * bonded * float(radii.max()))
+    near = distances < bonded * (radii[one] + radii[other])
+    return list(zip(one[near].tolist(), other[near].tolist(), cells[near], strict=True))
+
+
+def _is_layered(host: Structure) -> bool:
+    """Whether bonds lead from an atom to its images along two directions."""
+    beside: dict[int, list[tuple[int, NDArray[np.float64]]]] = {}
+    for i, j, cell in _bonds(host, _BONDED):
+        beside.setdefault(i, []).append((j, cell))
+    reached, waiting, loops = {0: np.zeros(3)}, [0], [np.zeros(3)]
+    while waiting:
+        atom = waiting.pop()
+        for other, cell in beside.get(atom, []):
+            if other not in reached:
+                reached[other] = reached[atom] + cell
+                waiting.append(other)
+            else:
+                loops.append(reached[atom] + cell - reached[other])
+    return int(np.linalg.matrix_rank(np.unique(loops, axis=0))) == 2
 
 
 def _ionic_radius(ion: str) -> float:

@@ -130,7 +130,8 @@ def judge_anode(case: Case) -> Finding:
     ion = ion_of(case.scene.run.campaign)
     inserted = case.documents["insertion"]
     assert isinstance(inserted, IonInsertionDocument)
-    converted = ConversionDocument.model_validate(case.said("conversion"))
+    converted = case.documents["conversion"]
+    assert isinstance(converted, ConversionDocument)
     found = _insertion(inserted, ion)
     keys = [case.keys["insertion"]]
     if found is not None and found.capacity_grav >= case.settings.min_insertion:

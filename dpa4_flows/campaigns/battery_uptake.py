@@ -3,27 +3,25 @@ long as it stays the same crystal, or in equilibrium."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 from pymatgen.core import Structure
 
 from dpa4_flows.campaigns.battery_profile import Profiles
 from dpa4_flows.campaigns.config import Campaign
-from dpa4_flows.campaigns.context import Case, Scene
-from dpa4_flows.campaigns.hull import CompetingPhases, OfRun
-from dpa4_flows.campaigns.measured import relaxed, section_of
+from dpa4_flows.campaigns.context import Case
+from dpa4_flows.campaigns.measured import Measured, finding
+from dpa4_flows.campaigns.rivals import AgainstPhases, Stored
 from dpa4_flows.campaigns.sections import Section
-from dpa4_flows.campaigns.snapshot import Row, Snapshot
 from dpa4_flows.campaigns.stage import Finding, Stage
-from dpa4_flows.compute.driver import compute
-from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystals, Property
+from dpa4_flows.compute.plan import NO_NUMBER, Property
+from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason, ReasonKind
-from dpa4_flows.plots.figure import Block
-from dpa4_flows.properties.conversion import Conversion, ConversionDocument
-from dpa4_flows.properties.ion_insertion import IonInsertion, IonInsertionDocument
-from dpa4_flows.report.figures_thermodynamics import conversion_profiles
+from dpa4_flows.documents.schemas import Document
+from dpa4_flows.properties.conversion import Conversion
+from dpa4_flows.properties.ion_insertion import IonInsertion
 
 
 def ion_of(campaign: Campaign) -> str:
@@ -55,14 +53,32 @@ class Insertions(Profiles):
     of: str = "hosts with ions"
     nothing: str = "no_ion_goes_in"
 
-    def further(self, campaign: Campaign) -> Collection[str]:
-        return (ion_of(campaign),)
+    def further_systems(self, campaign: Campaign, table: Section) -> Iterable[str]:
+        return [ion_of(campaign)]
+
+
+class Inserted(Document):
+    """What goes into a host, of an `IonInsertionDocument`; what counts is said of the electrode."""
+
+    usable_capacity: Annotated[
+        float | None, Quantity("Insertion, capacity", "mAh/g", 0, "inside the window, with the ions", detail=True)
+    ] = None
+    usable_voltage: Annotated[float | None, Quantity("Insertion, voltage", "V", 2, detail=True)] = None
+    taken: Annotated[float | None, Quantity("Ions taken up", "", 2, "per formula unit", detail=True)] = None
+
+
+class Converted(Document):
+    """What a candidate turns into, of a `ConversionDocument`."""
+
+    voltage: Annotated[float | None, Quantity("Conversion, voltage", "V", 2, "mean", detail=True)] = None
+    capacity: Annotated[float | None, Quantity("Conversion, capacity", "mAh/g", 0, detail=True)] = None
+    expansion_percent: Annotated[float | None, Quantity("Conversion, expansion", "%", 0, detail=True)] = None
 
 
 INSERTION = Stage(
     name="insertion",
     title="Insertion",
-    quantities=IonInsertionDocument,
+    quantities=Inserted,
     reasons={
         "no_ion_goes_in": ReasonKind("no insertion", "ions do not go in as long as the host stays what it is"),
         "unreliable_vdw": ReasonKind("host swells", "no dispersion in the model: its volume change is not meaningful"),
@@ -76,66 +92,38 @@ INSERTION = Stage(
 
 
 @dataclass(frozen=True)
-class PhasesWithIon(CompetingPhases):
-    """Competing phases of the candidates and of the ion with them."""
-
-    wider: ClassVar[bool] = True
-
-    @property
-    def tables(self) -> Mapping[str, type[Section]]:
-        own = section_of(Conversion(), without=("model", *_OF_THE_RUN))
-        return {**super().tables, "": own}
-
-    def further(self, campaign: Campaign) -> Collection[str]:
-        return (ion_of(campaign),)
-
-
-@dataclass(frozen=True)
-class RunConversion(OfRun, Conversion):
+class RunConversion(Conversion, Stored):
     """Conversion in a campaign."""
 
 
-_OF_THE_RUN = tuple(name for name in Conversion.__dataclass_fields__ if name != "min_voltage")
+@dataclass(frozen=True)
+class Conversions(AgainstPhases):
+    """What the hull says that a candidate turns into; one that turns into nothing goes on."""
 
+    measures: Property[Any] = field(default_factory=RunConversion)
+    of: str = "phases with the ion"
 
-def judge_conversions(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
-    """What the hull says that the candidates turn into."""
-    settings = {"working_ion": ion_of(scene.run.campaign), "min_voltage": scene.settings.min_voltage}
-    subject = Crystals(tuple(relaxed(case) for case in cases))
-    asked = Ask(RunConversion.of_run(scene.run, **settings), subject)
-    ((_, found),) = compute([("", asked)], scene.run.model, scene.table)
-    for case, view in zip(cases, found.documents, strict=True):
-        yield conversion_finding(case, view)
+    def failed(self, case: Case) -> Finding | None:
+        found: Any = case.found
+        if found.error_code not in ("takes_up_no_ion", "no_host", "not_comparable"):
+            return Measured.failed(self, case)
+        code = "takes_up_no_ion" if found.error_code == "takes_up_no_ion" else "no_conversion"
+        return finding(case, [Reason(code=code, sentence=found.error)], answered=False)
 
-
-def conversion_finding(case: Case, view: ConversionDocument) -> Finding:
-    """What a candidate is worth as an electrode that converts."""
-    if view.error is not None:
-        code = "takes_up_no_ion" if view.error_code == "takes_up_no_ion" else "no_conversion"
-        return Finding(case.id, [Reason(code=code, sentence=view.error)], document=view)
-    reasons = [] if view.caveat is None else [Reason(code="phases_unsure", sentence=view.caveat)]
-    return Finding(case.id, reasons, values=view, document=view, provenance=view.provenance)
-
-
-def conversion_figures(snapshot: Snapshot, rows: Sequence[Row]) -> list[Block]:
-    """Voltage against capacity of what converts."""
-    stored = snapshot.table.stage("conversion", [row.candidate_id for row in rows])
-    documents = {name: ConversionDocument.model_validate(one.document) for name, one in stored.items() if one.document}
-    return [*conversion_profiles(documents)]
+    def judged(self, case: Case) -> Finding:
+        caveat = getattr(case.found, "caveat", None)
+        return finding(case, [] if caveat is None else [Reason(code="phases_unsure", sentence=caveat)])
 
 
 CONVERSION = Stage(
     name="conversion",
     title="Conversion and alloying",
-    over_all=judge_conversions,
-    quantities=ConversionDocument,
+    quantities=Converted,
     reasons={
         "takes_up_no_ion": ReasonKind("takes up no ion", "no phase with more of the ion is on the hull"),
         "no_conversion": ReasonKind("no conversion", "the hull does not say what it turns into"),
         "phases_unsure": ReasonKind("phases unsure", "nobody surveyed the phases that it turns into"),
     },
     needs=("relax",),
-    computes=PhasesWithIon(of="phases with the ion"),
-    figures="dpa4_flows.campaigns.battery_uptake:conversion_figures",
-    caveats=Conversion.caveats,
+    computes=Conversions(),
 )

@@ -26,6 +26,7 @@ from dpa4_flows.properties.equation_of_state import EquationOfState, EquationOfS
 from dpa4_flows.properties.finite_temperature import FiniteTemperature, FiniteTemperatureDocument
 from dpa4_flows.properties.heat_conductivity import HeatConductivity, HeatConductivityDocument
 from dpa4_flows.properties.interfaces import CoatingDocument, Coatings, InterfaceDocument, Interfaces
+from dpa4_flows.properties.ion_insertion import IonInsertion, IonInsertionDocument
 from dpa4_flows.properties.migration import Migration, MigrationDocument
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.ordering import Ordering, OrderingDocument
@@ -215,7 +216,7 @@ class BatchCoatingMaker(PropertyMaker[CoatingDocument]):
 
 @dataclass
 class BatchAirMaker(PropertyMaker[AirDocument]):
-    """Gibbs energies of the reactions of a crystal with water vapour, carbon dioxide and oxygen, each alone: solids by the descriptor of Bartel et al. (2018), gases as measured. Salts react without reducing water or carbon dioxide; metals and hydrides may reduce both. Fields of `PropertyMaker`, settings of `Air`."""
+    """Gibbs energies of the reactions of a crystal with water vapour, carbon dioxide and oxygen, each alone: solids by the descriptor of Bartel et al. (2018), gases as measured. Fields of `PropertyMaker`, settings of `Air`."""
 
     property: Air = ...
     name: str = "DPA4 air"
@@ -233,6 +234,13 @@ class BatchVoltageProfileMaker(PropertyMaker[VoltageProfileDocument]):
 
     property: VoltageProfile = ...
     name: str = "DPA4 voltage profile"
+
+@dataclass
+class BatchIonInsertionMaker(PropertyMaker[IonInsertionDocument]):
+    """Voltage of a host as it takes up ions, from places that are found in it. Fields of `PropertyMaker`, settings of `IonInsertion`."""
+
+    property: IonInsertion = ...
+    name: str = "DPA4 insertion"
 
 @dataclass
 class BatchMigrationMaker(PropertyMaker[MigrationDocument]):

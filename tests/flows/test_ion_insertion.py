@@ -87,6 +87,8 @@ def test_layers_that_glide_keep_their_bonds_and_a_host_with_other_neighbours_doe
     glided.append("Li", [0, 0, 0.5])
     assert keeps_bonds(carbon, glided, "Li")
     assert not keeps_bonds(layered("Co"), tetrahedral("Co"), "Li")
+    iron = Structure(Lattice.cubic(2.87), ["Fe", "Fe"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    assert not keeps_bonds(iron, iron, "Li")  # no layers that could glide
 
 
 def test_a_toy_host_fills_up_to_what_removal_began_with() -> None:
