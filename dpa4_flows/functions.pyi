@@ -881,7 +881,8 @@ def air(
     **how: Unpack[How],
 ) -> Results[AirDocument]:
     """Gibbs energies of the reactions of a crystal with water vapour, carbon dioxide and oxygen, each alone: solids by
-    the descriptor of Bartel et al. (2018), gases as measured.
+    the descriptor of Bartel et al. (2018), gases as measured. Salts react without reducing water or carbon dioxide;
+    metals and hydrides may reduce both.
 
     Attributes:
         water: bar; by default half of what saturates air at 300 K, in a dry room some 1e-4.

@@ -216,7 +216,7 @@ class BatchCoatingMaker(PropertyMaker[CoatingDocument]):
 
 @dataclass
 class BatchAirMaker(PropertyMaker[AirDocument]):
-    """Gibbs energies of the reactions of a crystal with water vapour, carbon dioxide and oxygen, each alone: solids by the descriptor of Bartel et al. (2018), gases as measured. Fields of `PropertyMaker`, settings of `Air`."""
+    """Gibbs energies of the reactions of a crystal with water vapour, carbon dioxide and oxygen, each alone: solids by the descriptor of Bartel et al. (2018), gases as measured. Salts react without reducing water or carbon dioxide; metals and hydrides may reduce both. Fields of `PropertyMaker`, settings of `Air`."""
 
     property: Air = ...
     name: str = "DPA4 air"
