@@ -339,7 +339,7 @@ def test_screen_again_shows_the_finished_run(screened: tuple[Path, Result], monk
     monkeypatch.setattr(MorsePotential, "compute", None)
     result = dpa4("screen", path)
     assert result.exit_code == 0, result.output
-    assert "was complete before; nothing was computed" in result.stdout and "--force computes" in result.stderr
+    assert "was complete before; nothing was computed" in result.stdout and "--restart computes" in result.stderr
     answer = json.loads(dpa4("screen", path, "--json").stdout)
     assert answer["reused"]
     assert [row["rank"] for row in answer["ranking"]] == [1, 2, 3]
@@ -431,7 +431,7 @@ def test_interrupted_screen_says_how_to_continue_and_does(tmp_path: Path, monkey
         patch.setattr(MorsePotential, "compute", interrupted)
         result = dpa4("screen", path, "--out", tmp_path / "run")
     assert result.exit_code == 130
-    assert f"Continue with: dpa4 screen {path} --out {tmp_path / 'run'}" in result.stderr
+    assert f"Continue with: dpa4 screen {path} -o {tmp_path / 'run'}" in result.stderr
     assert "dpa4 resume" in dpa4("status", tmp_path / "run").stdout
     shutil.rmtree(tmp_path / "structures")  # the run folder holds what it needs
     done = dpa4("resume", tmp_path / "run")

@@ -27,7 +27,7 @@ from dpa4_flows.runs import How, Outcome, Run, RunStatus, RunStructure, kinds
 from dpa4_flows.runs.kinds import open_run
 
 COLUMN = {
-    "property": "static.energy",
+    "property": "static.energy (eV)",
     "campaign": "stage_reached",
     "large": "energy",
     "training": "energy_mae",
