@@ -36,7 +36,7 @@ def battery(
 
       dpa4 validate battery --quick
 
-      dpa4 validate battery -m my.dpa4 --folder battery --long
+      dpa4 validate battery -m my.dpa4 -o battery --long
     """
     if quick and long:
         raise DPA4Error("--quick leaves out what --long adds: drop one of them")

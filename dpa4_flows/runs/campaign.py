@@ -210,7 +210,7 @@ class CampaignRun(Run):
         except ResultsError:
             held = "whatever it holds, which cannot be read"  # that is a reason to delete it
         size = sum(file.stat().st_size for file in table_files(self.folder) if file.is_file())
-        how.watch.note("note", f"--force deletes {path} with {held} ({size / 1e6:.1f} MB)")
+        how.watch.note("note", f"--restart deletes {path} with {held} ({size / 1e6:.1f} MB)")
 
     def _refuse_second_start(self) -> None:
         """Two workflows over one table would compute everything twice, and a local run beside one would clear its
