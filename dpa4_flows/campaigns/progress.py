@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from dpa4_flows.campaigns.context import Scene, Screening, scene_of
 from dpa4_flows.campaigns.stage import Stage
+from dpa4_flows.reference.bundled_phases import bundled_keys
 from dpa4_flows.store.table import ResultsTable
 
 _SAMPLE = 12
@@ -107,7 +108,10 @@ class CampaignProgress:
             return named
         if stage.name not in self._work:
             scene: Scene = scene_of(self._run, stage.name, self._table)
-            self._work[stage.name], self._done[stage.name] = computes.work(scene, scene.ids()), set()
+            atoms_of = computes.work(scene, scene.ids())
+            relaxed = bundled_keys(self._run.model.sha256 or "", atoms_of.keys())  # no work
+            self._work[stage.name] = {key: 0 if key in relaxed else n for key, n in atoms_of.items()}
+            self._done[stage.name] = set()
         work, done = self._work[stage.name], self._done[stage.name]
         done |= work.keys() if judged else computes.stored(self._table, work.keys() - done)
         atoms = sum(work[key] for key in done)
