@@ -18,7 +18,20 @@ from dpa4_flows.compute.driver import Counts
 from dpa4_flows.makers.validation import ValidationDocument, ValidationRow
 from dpa4_flows.plots.words import right
 
-DIGITS = {"Å": 3, "GPa": 1, "THz": 2, "J/mol/K": 2, "J/m²": 3, "eV": 2, "meV": 2, "meV/atom": 1, "W/(m K)": 1, "%": 2}
+DIGITS = {
+    "Å": 3,
+    "GPa": 1,
+    "THz": 2,
+    "J/mol/K": 2,
+    "J/m²": 3,
+    "eV": 2,
+    "meV": 2,
+    "meV/atom": 1,
+    "W/(m K)": 1,
+    "V": 3,
+    "mAh/g": 1,
+    "%": 2,
+}
 
 
 def print_rows(rows: Sequence[ValidationRow]) -> None:

@@ -86,7 +86,8 @@ def _asks(facts: Mapping[str, Any], *, long: bool) -> Iterator[tuple[Key, Ask[An
         wanted = VoltageProfile(one["ion"], n_steps=len(one["voltages"]))
         yield ("plateaus", formula), Ask(wanted, _crystal(formula, one, crystals))
     for formula, one in _of_group(facts["insertion"], long=long).items():
-        wanted_in = IonInsertion(one["ion"], min_voltage=one.get("min_voltage", 0.0))
+        settings = {name: one[name] for name in ("min_voltage", "n_steps") if name in one}
+        wanted_in = IonInsertion(one["ion"], **settings)
         yield ("insertion", formula), Ask(wanted_in, _crystal(formula, one, crystals))
     salts = {phase.name: phase.structure for phase in bundled_compounds()}
     for formula in facts["windows"]["values"]:
@@ -153,7 +154,7 @@ def _insertion_rows(group: Mapping[str, Any], found: Mapping[Key, Any]) -> Itera
         what, value = f"insertion of {one['ion']}, voltage", document.mean_voltage
         yield compared(formula, what, "V", value, one["voltage"], source_of(group), tolerance, one["experiment"])
         if "takes" in one:
-            what, source = f"{one['ion']} that goes in", "its metal, reduced by one"
+            what, source = f"{one['ion']} that goes in", "full places, or its metal reduced by one"
             yield compared(formula, what, "", document.taken, one["takes"], source, Tolerance(absolute=0.01))
 
 
