@@ -16,7 +16,7 @@ from pydantic import Field
 from pymatgen.core import Composition
 
 from dpa4_flows.campaigns.battery import BatterySection
-from dpa4_flows.campaigns.battery_uptake import CONVERSION, INSERTION, ion_of
+from dpa4_flows.campaigns.battery_uptake import CONVERSION, DOUBTS, INSERTION, ion_of
 from dpa4_flows.campaigns.context import Case
 from dpa4_flows.campaigns.disorder import DISORDER
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
@@ -135,7 +135,7 @@ def judge_anode(case: Case) -> Finding:
     found = _insertion(inserted, ion)
     keys = [case.keys["insertion"]]
     if found is not None and found.capacity_grav >= case.settings.min_insertion:
-        reasons = [one for one in inserted.doubts if one.code in INSERTION.reasons]
+        reasons = [one for one in inserted.doubts if one.code in DOUBTS]
         return _finding(case, found, reasons, keys=keys, provenance=inserted.provenance)
     found = _conversion(converted, case)
     if found is None:
@@ -268,6 +268,7 @@ ANODE = Stage(
         "volume_change_percent": Limits(max=50.0, otherwise="flag"),
     },
     reasons={
+        **DOUBTS,
         "no_anode": ReasonKind("takes up no ion", "it takes up the ion in no way", status="failed"),
         "voltage_too_low": ReasonKind("low voltage", "the voltage is below the limit", status="failed"),
         "voltage_too_high": ReasonKind("high voltage", "the voltage is above the limit", status="failed"),

@@ -56,6 +56,19 @@ class Insertions(Profiles):
     def further_systems(self, campaign: Campaign, table: Section) -> Iterable[str]:
         return [ion_of(campaign)]
 
+    def judged(self, case: Case) -> Finding:
+        """What goes in; its doubts are told where it counts, since who alloys is not touched by them."""
+        return finding(case, [])
+
+
+DOUBTS = {
+    "unreliable_vdw": ReasonKind("host swells", "no dispersion in the model: its volume change is not meaningful"),
+    "across_u_seam": ReasonKind("across PBE and PBE+U", "host and filled host lie on two sides of the +U seam"),
+    "used_host_rearranges": ReasonKind("host rearranges", "the host is another one at the end of the window"),
+    "removal_missing": ReasonKind("removal missing", "what leaves the host has no profile"),
+}
+"""Of an insertion, by code."""
+
 
 class Inserted(Document):
     """What goes into a host, of an `IonInsertionDocument`; what counts is said of the electrode."""
@@ -81,10 +94,6 @@ INSERTION = Stage(
     quantities=Inserted,
     reasons={
         "no_ion_goes_in": ReasonKind("no insertion", "ions do not go in as long as the host stays what it is"),
-        "unreliable_vdw": ReasonKind("host swells", "no dispersion in the model: its volume change is not meaningful"),
-        "across_u_seam": ReasonKind("across PBE and PBE+U", "host and filled host lie on two sides of the +U seam"),
-        "used_host_rearranges": ReasonKind("host rearranges", "the host is another one at the end of the window"),
-        "removal_missing": ReasonKind("removal missing", "what leaves the host has no profile"),
     },
     needs=("relax",),
     computes=Insertions(),
