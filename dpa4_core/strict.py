@@ -140,7 +140,7 @@ def typed(hint: Any, value: Any, where: str) -> Any:
         if hint is float and math.isnan(value):
             raise DPA4Error(f"{where}: expected a number, got {value}")
         return value
-    raise DPA4Error(f"{where}: expected {hint.__name__}, got {_shown(value)}")
+    raise DPA4Error(f"{where}: expected {_called(hint)}, got {_shown(value)}")
 
 
 def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -203,6 +203,7 @@ def _called(option: Any) -> str:
     if get_origin(option) is Literal:
         return " or ".join(repr(choice) for choice in get_args(option))
     words = {dict: "a table", list: "a list", tuple: "a list", str: "text", float: "a number", int: "a whole number"}
+    words[bool] = "true or false"
     kind = get_origin(option) or option
     return words.get(kind, getattr(kind, "__name__", str(kind)))
 

@@ -800,7 +800,7 @@ def window(
     bundled: bool = ...,
     prototypes: bool = ...,
     materials_project: Literal['never', 'if possible', 'always', 'energies'] = ...,
-    ion: str = ...,
+    working_ion: str = ...,
     cathode_voltage: float = ...,
     model: str | ModelRef = ...,
     **how: Unpack[How],
@@ -808,7 +808,7 @@ def window(
     """Electrochemical windows of one crystal or several; what is observed is wider by overpotentials.
 
     Attributes:
-        ion: element of the reservoir, whose phases compete, too.
+        working_ion: element of the reservoir, whose phases compete, too.
         cathode_voltage: V against its metal, at which the decomposition energy is quoted.
     """
 
@@ -826,7 +826,7 @@ def interface(
     prototypes: bool = ...,
     materials_project: Literal['never', 'if possible', 'always', 'energies'] = ...,
     against: tuple[str, ...] = ...,
-    ion: str = ...,
+    working_ion: str = ...,
     voltage: float | None = ...,
     model: str | ModelRef = ...,
     **how: Unpack[How],
@@ -847,7 +847,7 @@ def coating(
     prototypes: bool = ...,
     materials_project: Literal['never', 'if possible', 'always', 'energies'] = ...,
     against: tuple[str, ...] = ...,
-    ion: str = ...,
+    working_ion: str = ...,
     voltage: float | None = ...,
     electrolyte: str = ...,
     model: str | ModelRef = ...,

@@ -146,7 +146,7 @@ def remove_ions(structure: Structure, working_ion: str) -> Structure:
         raise ElectrodeError(f"{formula} has partial occupancies; order the structure first")
     indices = [i for i, site in enumerate(structure) if site.specie.symbol == working_ion]
     if not indices:
-        raise ElectrodeError(f"{formula} holds no {working_ion} to remove")
+        raise ElectrodeError(f"{formula} holds no {working_ion} to remove; name the ion that moves as working_ion")
     if len(indices) == len(structure):
         raise ElectrodeError(f"nothing is left of {formula} without its {working_ion}")
     host = structure.copy()

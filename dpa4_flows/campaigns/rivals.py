@@ -23,9 +23,7 @@ from dpa4_flows.properties.competition import Competing, joined
 from dpa4_flows.reference.bundled_phases import bundled_keys
 from dpa4_flows.reference.entries import chemical_system
 
-_IONS = ("ion", "working_ion")
-"""As properties call the ion of the campaign."""
-_OF_THE_RUN = ("model", *_IONS, *(item.name for item in dataclasses.fields(Competing)))
+_OF_THE_RUN = ("model", "working_ion", *(item.name for item in dataclasses.fields(Competing)))
 """Keys that no table of such a stage has."""
 
 
@@ -69,7 +67,7 @@ class AgainstPhases(Measured):
         names = {item.name for item in dataclasses.fields(self.measures)}
         given = {name: getattr(table, name) for name in names & {*type(table).model_fields}}
         section: Any = campaign.campaign  # of a kind that has an ion
-        ion = {name: section.working_ion for name in _IONS if name in names}
+        ion = {"working_ion": section.working_ion} if "working_ion" in names else {}
         return dataclasses.replace(self.measures, **given, **ion)
 
     def foreseen(self, scene: Scene, ids: Sequence[str]) -> tuple[int, int]:

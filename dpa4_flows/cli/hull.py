@@ -70,7 +70,7 @@ class Question:
         }
         found: dict[str, Competing[Any]] = {"hull": Hull(**common)}
         if self.window is not None:
-            found["window"] = ElectrochemicalWindows(**common, ion=self.window)
+            found["window"] = ElectrochemicalWindows(**common, working_ion=self.window)
         if self.chempots:
             found["chempots"] = ChemicalPotentials(**common)
         for one in found.values():

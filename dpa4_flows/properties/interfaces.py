@@ -180,7 +180,7 @@ class Contacts(StandingView):
 
     Attributes:
         against: electrodes, each a formula among the known phases or the file of a crystal.
-        ion: element that moves, whose phases compete, too.
+        working_ion: element that moves, whose phases compete, too.
         voltage: V against the metal of the ion, which then comes from a reservoir at that voltage, as in a cell; beside
             the reaction without one. Electrodes of that metal have none.
         prototypes: propose compounds where none is known.
@@ -193,12 +193,12 @@ class Contacts(StandingView):
     )
 
     against: tuple[str, ...] = ("Li", "LiCoO2")
-    ion: str = "Li"
+    working_ion: str = "Li"
     voltage: float | None = None
     prototypes: bool = False  # of a crystal with each of several electrodes there are very many
 
     def check(self) -> None:
-        ion_charge(self.ion)
+        ion_charge(self.working_ion)
         if not self.others:
             raise DPA4Error('name what is beside the crystal, as in against = ["Li", "LiCoO2"]')
         if self.voltage is not None and self.voltage < 0:
@@ -221,7 +221,7 @@ class Contacts(StandingView):
         return {**super().settings(model), "crystals": files}
 
     def further(self) -> Sequence[str]:
-        return [self.ion, *(joined(other.system, self.ion) for other in self.others)]
+        return [self.working_ion, *(joined(other.system, self.working_ion) for other in self.others)]
 
     def beside(self) -> Sequence[Crystal]:
         return [Crystal(other.structure, other.name) for other in self.others if other.structure is not None]
@@ -237,9 +237,9 @@ class Contacts(StandingView):
         """Every contact of a phase, without a reservoir and, where there is a voltage, with it."""
         found = []
         for other, entry in others:
-            metal = set(entry.composition.get_el_amt_dict()) == {self.ion}
+            metal = set(entry.composition.get_el_amt_dict()) == {self.working_ion}
             for voltage in (None,) if self.voltage is None or metal else (None, self.voltage):
-                one = contact(phase, entry, entries, ion=self.ion, voltage=voltage)
+                one = contact(phase, entry, entries, ion=self.working_ion, voltage=voltage)
                 found.append(_document(standing, entries, other, one, of))
         return found
 
@@ -285,7 +285,7 @@ class Interfaces(Contacts):
         phase, entries = standing.candidates[position], [*standing.all_but(position), *beside]
         check_corrected([phase, *entries])
         contacts = self.contacts_of(standing, entries, phase, self.resolved(standing, entries, beside))
-        return {**_summary(contacts), "ion": self.ion, **_of_hull(document)}
+        return {**_summary(contacts), "ion": self.working_ion, **_of_hull(document)}
 
 
 @dataclass(frozen=True)
@@ -313,7 +313,7 @@ class Coatings(Contacts):
 
     def also(self) -> Sequence[str]:
         electrolyte, *electrodes = self.others
-        return [joined(electrolyte.system, one.system, self.ion) for one in electrodes]
+        return [joined(electrolyte.system, one.system, self.working_ion) for one in electrodes]
 
     def read(
         self, standing: Standing, position: int, document: HullDocument, beside: Sequence[ComputedEntry]
@@ -325,7 +325,7 @@ class Coatings(Contacts):
         (_, electrolyte), *electrodes = others
         of = electrolyte.composition.reduced_formula
         bare = self.contacts_of(standing, entries, electrolyte, electrodes, of)
-        window = electrochemical_window(phase, entries, ion=self.ion)
+        window = electrochemical_window(phase, entries, ion=self.working_ion)
         worst, without = _worst(contacts), _worst(bare)
         known = worst is not None and without is not None
         return {
@@ -335,7 +335,7 @@ class Coatings(Contacts):
             "gain": (worst.energy or 0.0) - (without.energy or 0.0) if known and worst and without else None,
             "lower": window.lower,
             "upper": window.upper,
-            "ion": self.ion,
+            "ion": self.working_ion,
             **_of_hull(document),
         }
 

@@ -102,7 +102,7 @@ class ElectrochemicalWindows(HullView):
     """Electrochemical windows of one crystal or several; what is observed is wider by overpotentials.
 
     Attributes:
-        ion: element of the reservoir, whose phases compete, too.
+        working_ion: element of the reservoir, whose phases compete, too.
         cathode_voltage: V against its metal, at which the decomposition energy is quoted.
     """
 
@@ -117,19 +117,19 @@ class ElectrochemicalWindows(HullView):
         "reactions, and by interphases that let no electrons through.",
     )
 
-    ion: str = "Li"
+    working_ion: str = "Li"
     cathode_voltage: float = 4.0
 
     def check(self) -> None:
-        ion_charge(self.ion)
+        ion_charge(self.working_ion)
         if self.cathode_voltage < 0:
             raise DPA4Error(f"cathode_voltage {self.cathode_voltage:g} V is below the metal itself; it is at least 0")
 
     def further(self) -> Sequence[str]:
-        return [self.ion]
+        return [self.working_ion]
 
     def view(self, phase: ComputedEntry, others: Sequence[ComputedEntry], document: HullDocument) -> dict[str, Any]:
-        found = electrochemical_window(phase, others, ion=self.ion)
+        found = electrochemical_window(phase, others, ion=self.working_ion)
         return {
             **asdict(found),
             "width": None if found.upper is None else found.upper - found.lower,

@@ -81,6 +81,8 @@ def diffusion_in(
 
 
 def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise DPA4Error(f"there is no file {path}")
     if not path.is_dir():
         return [path]
     found = sorted(one for one in path.iterdir() if one.suffix.lower() in TRAJECTORY_SUFFIXES)

@@ -195,7 +195,7 @@ def test_a_configuration_that_asks_for_terabytes_is_refused_before_it_gets_them(
     "change, match",
     [
         ({"channels": 10**9}, "channels must be at most 2048, got 1000000000"),
-        ({"channels": 32.0}, "channels: expected int, got 32.0"),
+        ({"channels": 32.0}, "channels: expected a whole number, got 32.0"),
         ({"cutoff": 1e4}, "cutoff must be at most 20, got 10000"),
         ({"cutoff": float("nan")}, "cutoff: expected a number, got nan"),
         ({"chanels": 3}, "unknown key 'chanels'; did you mean 'channels'"),

@@ -104,12 +104,12 @@ def test_a_misspelt_key_is_named_with_the_one_that_was_meant():
 @pytest.mark.parametrize(
     ("assignment", "match"),
     [
-        ("run.steps=1.5", "run, steps: expected int, got 1.5"),
-        ("run.steps=true", "run, steps: expected int, got True"),
-        ("run.steps=many", "run, steps: expected int, got 'many'"),
-        ("run.compile=1", "run, compile: expected bool, got 1"),
+        ("run.steps=1.5", "run, steps: expected a whole number, got 1.5"),
+        ("run.steps=true", "run, steps: expected a whole number, got True"),
+        ("run.steps=many", "run, steps: expected a whole number, got 'many'"),
+        ("run.compile=1", "run, compile: expected true or false, got 1"),
         ("run.dtype=float16", "must be one of float32, float64, not 'float16'"),
-        ("loss.energy=high", "loss, energy: expected float, got 'high'"),
+        ("loss.energy=high", "loss, energy: expected a number, got 'high'"),
         ("batch.max_atoms=lots", "batch, max_atoms: 'lots' fits none of a whole number, 'auto'"),
         ("optimizer.betas=[0.9]", "betas: expected 2 values, got 1"),
         ("run.offsets=3", "run, offsets: 3 fits none of a table, 'isolated'"),

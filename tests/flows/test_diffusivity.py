@@ -336,6 +336,8 @@ def test_trajectories_of_other_codes_are_read_and_concluded_from(tmp_path: Path)
     assert few.exit_code == 1 and "one for each" in few.output
     silent = dpa4("msd", files[0], flags[0])
     assert silent.exit_code == 1 and "--interval-fs" in silent.output
+    absent = dpa4("msd", tmp_path / "absent.traj")
+    assert absent.exit_code == 1 and "there is no file" in absent.output
 
 
 def test_a_run_of_ours_says_its_times_and_temperatures_itself(tmp_path: Path) -> None:

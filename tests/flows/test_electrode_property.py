@@ -62,7 +62,7 @@ def test_command_function_and_job_give_the_same_electrode(tmp_path: Path) -> Non
 def test_what_is_no_electrode_costs_nothing_and_says_why() -> None:
     shifted = d4.ModelRef("toy_pbe:shifted")
     for structure, model, code, said in (
-        (rocksalt("Mg"), TOY, "no_host", "MgO holds no Li to remove"),
+        (rocksalt("Mg"), TOY, "no_host", "MgO holds no Li to remove; name the ion that moves as working_ion"),
         (Structure(rocksalt("Li").lattice, ["Li"], [[0, 0, 0]]), TOY, "no_host", "nothing is left of Li"),
         (layered("Mg"), shifted, "mixed_energy_zeros", "no common zero"),
     ):

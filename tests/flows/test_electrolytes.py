@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,7 @@ from dpa4_flows.compute.plan import PlanError
 from dpa4_flows.documents.quantities import quantities
 from dpa4_flows.properties.air import Air
 from dpa4_flows.properties.interfaces import Coatings, InterfaceDocument, Interfaces
+from dpa4_flows.properties.registry import property_class, property_names
 from dpa4_flows.report.figures_electrolytes import air_reactions, contacts
 from dpa4_flows.toml_text import toml_text
 
@@ -332,3 +334,9 @@ def test_electrolytes_go_through_their_campaign(tmp_path: Path) -> None:
     assert [one.code for one in table.stage("elastic")["Li2O"].reasons] == ["born_unstable"], "as pairs have it"
     page = (run / "report.html").read_text()
     assert "Decomposition energy against voltage" in page and "Reactions of interfaces" in page
+
+
+def test_the_ion_that_moves_has_the_same_name_in_all_properties() -> None:
+    settings = {name: {item.name for item in fields(property_class(name))} for name in property_names()}
+    assert {name for name, own in settings.items() if "ion" in own} == {"ordering"}  # any element, not one that moves
+    assert {"window", "interface", "coating"} <= {name for name, own in settings.items() if "working_ion" in own}

@@ -162,7 +162,7 @@ def test_what_is_read_off_hulls_is_computed_in_one_batch(library: str, tmp_path:
     counts = Counts()
     asks = {
         "hull": Ask(Hull(**settings), crystals),
-        "window": Ask(ElectrochemicalWindows(**settings, ion="Mg"), crystals),
+        "window": Ask(ElectrochemicalWindows(**settings, working_ion="Mg"), crystals),
         "chempots": Ask(ChemicalPotentials(**settings), crystals),
         "alone": Ask(Hull(**settings), crystals.crystals[1]),
     }
@@ -180,7 +180,7 @@ def test_what_is_read_off_hulls_is_computed_in_one_batch(library: str, tmp_path:
 
 def test_hulls_and_windows_are_asked_by_name(library: str, tmp_path: Path) -> None:
     settings = {"relaxation": {"fmax": 0.05}, "library": str(tmp_path / "library"), "files": [library]}
-    window = {**settings, "ion": "Mg"}
+    window = {**settings, "working_ion": "Mg"}
     found = dpa4_flows.compute(
         ["hull", "window"],
         [cesium_chloride("Mg", "O", 2.7), cesium_chloride("Mg", "Xe", 4.0)],
@@ -193,7 +193,7 @@ def test_hulls_and_windows_are_asked_by_name(library: str, tmp_path: Path) -> No
     assert found["window"][0].equilibrium == {"MgO": pytest.approx(1)}
     assert "Xe" in (found["hull"][1].error or "") and found["window"][1].error == found["hull"][1].error
     with pytest.raises(ValueError, match="'Fe' is not allowed"):
-        dpa4_flows.compute("window", binary("Mg", "O", 4.4), settings={"window": {"ion": "Fe"}})
+        dpa4_flows.compute("window", binary("Mg", "O", 4.4), settings={"window": {"working_ion": "Fe"}})
 
 
 def test_one_that_is_no_crystal_fails_alone() -> None:

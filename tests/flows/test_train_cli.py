@@ -286,7 +286,7 @@ def test_stored_configuration_reads_back_exactly(tmp_path: Path) -> None:
 def test_mistakes_are_one_sentence(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toml = tmp_path / "bad.toml"
     toml.write_text(f'[data]\ntrain = ["{data}"]\n[run]\nsteps = "many"\n')
-    assert "expected int, got 'many'" in refused("train", toml)
+    assert "expected a whole number, got 'many'" in refused("train", toml)
     toml.write_text("[data\n")
     assert "not valid TOML" in refused("finetune", toml)
     out = ("-o", tmp_path / "x")

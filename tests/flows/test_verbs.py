@@ -125,7 +125,7 @@ def test_an_unknown_name_is_answered_with_the_closest_one(name: str, said: str) 
     ("given", "said"),
     [
         ({"fmx": 1}, "unknown key 'fmx'; did you mean 'fmax'"),
-        ({"fmax": "tight"}, "expected float, got 'tight'"),
+        ({"fmax": "tight"}, "expected a number, got 'tight'"),
         ({"fmax": -1}, "fmax must be a positive number of eV/Å, not -1"),
         ({"strains": []}, "strains must be magnitudes other than 0"),
     ],
