@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from dpa4_flows.store.table import ResultsError, ResultsTable
 _NARROW = 100  # characters; below, ids are left out where formulas tell candidates apart
 _COLUMN_GAP = 2  # padding and divider of `_grid`
 _MAX_TEXT = 28  # characters of an id before it folds
+_HEADING = 9  # characters of a heading before its next word goes to another line
 _STATUS_STYLE = {"rejected": "red", "error": "magenta"}
 
 
@@ -255,7 +257,8 @@ def _letter(index: int) -> str:
 
 def _heading(name: str, snapshot: Snapshot) -> str:
     declared = snapshot.funnel.quantity(name)
-    return f"{declared.short or declared.label}\n{snapshot.units.get(name, '')}"
+    lines = textwrap.wrap(declared.short or declared.label, _HEADING, break_long_words=False)
+    return "\n".join([*lines, snapshot.units.get(name, "")])
 
 
 def _fitting(fixed: dict[str, list[str]], values: dict[str, list[str]], width: int) -> dict[str, list[str]]:
