@@ -26,6 +26,16 @@ _FEW = 40
 """Names that a sentence can hold; there are more elements."""
 
 
+class Typed(str):
+    """Text of a command line that is no TOML; where a list is asked for, commas divide it."""
+
+    __slots__ = ()
+
+    @property
+    def parts(self) -> list[Any]:
+        return [_value(part.strip()) for part in self.split(",")]
+
+
 def meant(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the closest known one, or all of them if they are few."""
     names = list(known)
@@ -105,6 +115,8 @@ def check_fields(instance: Any) -> None:
 def typed(hint: Any, value: Any, where: str) -> Any:
     """``value`` as the type ``hint``; lists become tuples and whole numbers decimal ones where these are asked for."""
     origin = get_origin(hint)
+    if isinstance(value, Typed) and origin not in (Annotated, Union, types.UnionType):
+        value = value.parts if origin in (tuple, list) else str(value)
     if origin is Annotated:
         return _annotated(hint, value, where)
     if origin is Literal:
@@ -144,7 +156,7 @@ def typed(hint: Any, value: Any, where: str) -> Any:
 
 
 def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """``data`` with ``section.key=value`` applied; a value that is no TOML is taken as text.
+    """``data`` with ``section.key=value`` applied; a value that is no TOML is taken as text, or a list with commas.
 
     Raises:
         DPA4Error: one that is no assignment.
@@ -154,10 +166,7 @@ def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, A
         key, equals, text = assignment.partition("=")
         if not equals:
             raise DPA4Error(f"{assignment!r} is no assignment; write section.key=value")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
+        value = _value(text)
         *sections, last = key.strip().split(".")
         place = changed
         for section in sections:
@@ -168,8 +177,17 @@ def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, A
     return changed
 
 
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return Typed(text)
+
+
 def _annotated(hint: Any, value: Any, where: str) -> Any:
     inner, *rules = get_args(hint)
+    if isinstance(value, Typed) and get_origin(inner) in (tuple, list):
+        value = value.parts
     for rule in rules:
         length = len(value) if isinstance(value, list | tuple) else 1
         if isinstance(rule, AtMost) and length > rule.length:

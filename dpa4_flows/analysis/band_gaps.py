@@ -107,7 +107,10 @@ def stated_gap(facts: Mapping[str, Any]) -> Gap | None:
         )
     found = measured_gap(float(value), level, float(error or 0.0))
     if not found.placed and error is None:
-        raise GapError(f"its file gives a gap of {level} without its error: write band_gap_error, in eV")
+        known = ", ".join((*LEVELS, *_SAME))
+        raise GapError(
+            f"its file gives a gap of {level} without its error: write band_gap_error, in eV; errors of {known} are known"
+        )
     return found
 
 

@@ -10,7 +10,7 @@ from toy_training import configured, settings, toy_frames, write
 from dpa4_core.data.frames import LabelKeys
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.property import PropertyConfig
-from dpa4_core.strict import override
+from dpa4_core.strict import override, typed
 from dpa4_core.train.config import FineTuneConfig, SourceConfig, TrainConfig, TrainConfigError
 from dpa4_core.train.trainer import train
 
@@ -136,6 +136,17 @@ def test_what_is_missing_is_named():
     with pytest.raises(TrainConfigError, match="'output' is missing"):
         TrainConfig.from_dict({"data": {"train": "a"}})
     refused(["run.steps"], "'run.steps' is no assignment; write section.key=value")
+
+
+def test_commas_on_the_command_line_divide_where_a_list_is_asked_for():
+    given = override(
+        {}, ["numbers=600,800.5", "words=Li, LiCoO2", "one=Li", "text=a,b", 'whole="a,b"', "wrong=600,hot"]
+    )
+    assert typed(tuple[float, ...], given["numbers"], "") == (600.0, 800.5)
+    assert typed(list[str], given["words"], "") == ["Li", "LiCoO2"] and typed(list[str], given["one"], "") == ["Li"]
+    assert typed(str | None, given["text"], "") == "a,b" and typed(tuple[str, ...], given["whole"], "") == ("a,b",)
+    with pytest.raises(DPA4Error, match="expected a number, got 'hot'"):
+        typed(tuple[float, ...], given["wrong"], "numbers")
 
 
 def test_overrides_are_toml_or_else_text():

@@ -74,6 +74,7 @@ def test_a_gap_without_its_level_or_error_is_no_gap(tmp_path: Path) -> None:
     bare, other = answers(stating(band_gap=1.1), stating(band_gap=1.1, band_gap_level="HSE06"), wanted=BandGap(False))
     assert bare.band_gap is other.band_gap is None
     assert [reason.code for reason in (*bare.doubts, *other.doubts)] == ["gap_not_usable"] * 2
+    assert "PBE" in other.doubts[0].sentence, "levels whose errors are known are named"
     (kept,) = answers(stating(band_gap=1.1, band_gap_level="HSE06", band_gap_error=0.3))
     assert kept.band_gap == 1.1 and [reason.code for reason in kept.doubts] == ["gap_as_stated"]
     nameless = dataclasses.replace(INFO, level_of_theory="unknown")
