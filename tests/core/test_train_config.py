@@ -139,9 +139,7 @@ def test_what_is_missing_is_named():
 
 
 def test_commas_on_the_command_line_divide_where_a_list_is_asked_for():
-    given = override(
-        {}, ["numbers=600,800.5", "words=Li, LiCoO2", "one=Li", "text=a,b", 'whole="a,b"', "wrong=600,hot"]
-    )
+    given = override({}, ["numbers=600,800.5", "words=Li, LiCoO2", "one=Li", "text=a,b", 'whole="a,b"', "wrong=6,hot"])
     assert typed(tuple[float, ...], given["numbers"], "") == (600.0, 800.5)
     assert typed(list[str], given["words"], "") == ["Li", "LiCoO2"] and typed(list[str], given["one"], "") == ["Li"]
     assert typed(str | None, given["text"], "") == "a,b" and typed(tuple[str, ...], given["whole"], "") == ("a,b",)
