@@ -109,7 +109,7 @@ def stated_gap(facts: Mapping[str, Any]) -> Gap | None:
     if not found.placed and error is None:
         known = ", ".join((*LEVELS, *_SAME))
         raise GapError(
-            f"its file gives a gap of {level} without its error: write band_gap_error, in eV; those of {known} are known"
+            f"its file gives a gap of {level} without its error: write band_gap_error (eV); those of {known} are known"
         )
     return found
 

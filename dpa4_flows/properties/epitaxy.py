@@ -170,6 +170,9 @@ class Epitaxy(Property[EpitaxyDocument]):
         ]
         formula = film.composition.reduced_formula
         others = [row for row in rows if wafers()[row.substrate].structure.composition.reduced_formula != formula]
+        if not others:
+            words = f"no wafer of another crystal has a common cell of at most {self.max_area:g} Å² with {formula}"
+            doubts.append(Reason(code="no_match", sentence=f"{words}: name other substrates, or a larger max_area"))
         settled = yield from self._interfaces(crystal, film, relaxed, others, doubts)
         best = others[0].model_dump() if others else {}
         return EpitaxyDocument(

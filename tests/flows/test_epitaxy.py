@@ -78,6 +78,10 @@ def test_epitaxy_is_a_property_with_both_sides_of_the_model():
     ((_, found),) = compute([("film", Ask(wanted, crystal))], model)
     assert found.error is None and found.converged
     assert found.substrate in (None, "strontium_titanate") and found.n_matches == len(found.matches)
+    assert (found.substrate is None) == ("no_match" in {one.code for one in found.doubts})
+    tiny = replace(wanted, max_area=5.0, interfaces=0, substrates=("strontium_titanate",))
+    ((_, alone),) = compute([("film", Ask(tiny, crystal))], model)
+    assert alone.substrate is None and [one.code for one in alone.doubts] == ["no_match"]
     own = [m for m in found.matches if m.substrate == "magnesia"]
     same = [m for m in own if m.film_plane == m.substrate_plane]
     assert {m.film_plane for m in own} <= {"100", "110", "111"}
