@@ -20,15 +20,17 @@ class Clock:
     Args:
         limit: seconds for the run, 0 for no limit.
         save_every: seconds between checkpoints.
-        now: seconds since whenever; that of the wall, or that of the processor for a measurement on a busy machine.
+        now: seconds since whenever; by default that of the wall, or of the processor for a measurement on a busy
+            machine.
 
     Attributes:
         reserve: seconds of the limit that are kept for what comes after the last step, a validation.
     """
 
-    def __init__(self, limit: float, save_every: float, now: Callable[[], float] = time.monotonic) -> None:
-        self.limit, self.save_every, self.reserve, self.now = limit, save_every, 0.0, now
-        self._began = self._last_save = now()
+    def __init__(self, limit: float, save_every: float, now: Callable[[], float] | None = None) -> None:
+        self.limit, self.save_every, self.reserve = limit, save_every, 0.0
+        self.now = now or time.monotonic
+        self._began = self._last_save = self.now()
         self._from = self._share = self._share_before = 0.0
         self._recent: deque[float] = deque(maxlen=_PACE_STEPS)
 

@@ -177,7 +177,7 @@ class Trainer:
         notify: Notify,
         *,
         restart: bool = False,
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] | None = None,
     ) -> None:
         self.config, self.processes, self.notify = config, processes, notify
         # reading the data takes time as well

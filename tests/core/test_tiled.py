@@ -106,12 +106,12 @@ def test_a_large_system_is_computed_in_little_memory_or_refused_by_number(system
     need = footprint(potential.model.config, potential.dtype, graph.n_atoms, graph.n_edges)
     results, strategies = [], []
     for free in (3 * need.keep, need.keep):
-        monkeypatch.setattr(dpa4_potential, "free_memory", lambda _device, free=free: free)
+        monkeypatch.setattr(dpa4_potential, "memory_share", lambda _device, free=free: free)
         results.append(potential.compute(graph))
         strategies.append(type(potential.strategy(graph)))
     assert strategies == [Tiled, Lean]
     torch.testing.assert_close(results[0].forces, results[1].forces, rtol=1e-11, atol=1e-11)
-    monkeypatch.setattr(dpa4_potential, "free_memory", lambda _device: need.lean)
+    monkeypatch.setattr(dpa4_potential, "memory_share", lambda _device: need.lean)
     with pytest.raises(MemoryError, match="19 atoms with 288 neighbours need about .* GB are free"):
         potential.compute(graph)
 
@@ -123,7 +123,7 @@ def test_what_does_not_fit_together_is_computed_in_smaller_batches_and_alone_it_
     alone = dpa4.predict(cells, potential)
     edges = [build_graph([to_system(cell)], potential.cutoff).n_edges for cell in cells]
     room = footprint(potential.model.config, potential.dtype, 4, 1.2 * (edges[1] + edges[2])).lean / 0.9
-    monkeypatch.setattr(dpa4_potential, "free_memory", lambda _device: room)
+    monkeypatch.setattr(dpa4_potential, "memory_share", lambda _device: room)
     together = dpa4.predict(cells, potential)
     assert together[0].error == "out of memory for 8 atoms on cpu"
     assert [p.energy for p in together[1:]] == pytest.approx([p.energy for p in alone[1:]], abs=1e-11)

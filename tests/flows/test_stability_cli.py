@@ -117,7 +117,7 @@ def test_broken_structures_do_not_stop_the_others(magnesia: str) -> None:
 def test_part_that_fails_is_told(magnesia: str) -> None:
     some = dpa4("stability", magnesia, "--no-hull", "--no-elastic", "-m", MORSE, "--min-length", "40")
     assert some.exit_code == 3
-    assert "failed: MgO, phonons: phonons need a supercell of" in some.stderr
+    assert "failed: MgO, phonons: images 40 Å apart need a supercell of" in some.stderr
     assert "MgO: undecided" in some.stdout
 
 
