@@ -152,6 +152,7 @@ INTERFACE = Stage(
     reasons={
         "worst_energy_too_low": ReasonKind("reacts with electrodes", "it gives off much energy beside an electrode"),
         "interface_unknown": ReasonKind("interface unknown", "no compound of it and an electrode is known"),
+        "reacts_alone": ReasonKind("reacts alone", "the worst reaction beside an electrode is of one side alone"),
         "interphase_conducts": ReasonKind("interphase conducts", "a product beside an electrode conducts electrons"),
     },
     needs=("relax",),
@@ -164,6 +165,7 @@ AIR = Stage(
     reasons={
         "hydrolysis_energy_too_low": ReasonKind("hydrolyses", "it gives off much energy in water vapour"),
         "air_unknown": ReasonKind("air unknown", "no compound of it and a gas of the air is known"),
+        "air_uncertain": ReasonKind("air uncertain", "a reaction with air gains less than the error of Gibbs energies"),
         "gives_off_poison": ReasonKind("gives off poison", "a poisonous gas leaves in water vapour"),
     },
     needs=("relax",),

@@ -59,6 +59,9 @@ class Resting:
         return Relaxed(fmax=self.fmax, max_steps=self.max_steps, check_minimum=self.check_minimum)
 
 
+_RESTING = {"--fmax", "--max-steps", "--check-minimum", "--no-check-minimum"}
+
+
 class ComputeCommand(TyperCommand):
     """Takes and shows the settings of the properties that stand on the line as options of its own."""
 
@@ -67,6 +70,8 @@ class ComputeCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         self.asked = [name for name in args if canonical(name) in property_names()]
         own = {flag for option in self.params for flag in (*option.opts, *option.secondary_opts)}
+        if not any(property_class(canonical(name)).starts_from_rest for name in self.asked):
+            own -= _RESTING  # there is no relaxation before: they are those of the property
         return super().parse_args(ctx, list(_assigned(args, self.asked, own)))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

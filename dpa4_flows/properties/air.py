@@ -27,6 +27,8 @@ TEMPERATURE = 300.0
 _GASES = {"H2O": "water", "CO2": "carbon dioxide", "O2": "oxygen"}
 _POISONS = ("H2S", "PH3", "H3N", "HF", "HCl", "HBr", "SO2", "CO")  # as pymatgen writes their formulas
 _LEAST = 1e-3  # eV per formula unit
+_UNCERTAIN = 0.5
+"""eV per formula unit: 0.05 eV/atom of the descriptor (C. J. Bartel et al., Nat. Commun. 9, 4168 (2018)), ten atoms."""
 
 
 class AirReaction(Document):
@@ -175,6 +177,12 @@ def _doubts(formula: str, reactions: Sequence[AirReaction]) -> list[Reason]:
                 f"what {_GASES[one.gas]} does to {formula} is unknown: no compound of both is known; {one.competing}"
             )
             found.append(Reason(code="air_unknown", sentence=sentence))
+        elif one.energy and abs(one.energy) < _UNCERTAIN:
+            sentence = (
+                f"the {one.energy:.2f} eV that {formula} gains in {_GASES[one.gas]} ({one.reaction}) are within the error "
+                "of Gibbs energies: it may not react"
+            )
+            found.append(Reason(code="air_uncertain", sentence=sentence))
     poisons = [gas for gas in reactions[0].products if gas in _POISONS]
     if poisons:
         sentence = f"{formula} gives off {', '.join(poisons)} in water vapour: {reactions[0].reaction}"

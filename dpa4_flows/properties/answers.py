@@ -112,8 +112,15 @@ class Question:
         """Refuse what cannot be computed, before anything is.
 
         Raises:
-            DPA4Error: a setting makes no sense, or an optional package is missing.
+            DPA4Error: a setting makes no sense or would do nothing, or an optional package is missing.
         """
+        if self.relaxation not in (None, AT_REST) and RELAXED not in self.kinds:
+            own = next((name for name, one in zip(self.names, self.properties, strict=True) if _relaxes(one)), "")
+            remedy = f"; its own are set by {own}.relaxation.fmax and the like" if own else ""
+            raise DPA4Error(
+                f"fmax, max_steps and check_minimum are of the relaxation before a property, and {', '.join(self.names)} "
+                f"begins with none: leave them out{remedy}"
+            )
         for property_ in self.kinds.values():
             property_.check()
 
@@ -179,6 +186,10 @@ class Question:
         if property_.starts_from_rest and self.relaxation is not None:
             return Ask(AtRest(property_, self.relaxation), _free(subject))
         return Ask(property_, Crystal(subject.structure, subject.name))
+
+
+def _relaxes(property_: Property[Any]) -> bool:
+    return isinstance(getattr(property_, "relaxation", None), Relaxed)
 
 
 def _free(subject: Subject) -> Crystal:

@@ -18,6 +18,8 @@ import dpa4_flows.cli
 from dpa4_flows.cli import app as dpa4_app
 from dpa4_flows.cli.app import Dpa4Group
 from dpa4_flows.cli.options import grouped
+from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.properties.answers import Question
 
 MAX_PARAMETERS = 12
 
@@ -138,3 +140,14 @@ def test_no_name_of_a_setting_is_cut_in_a_narrow_terminal() -> None:
     for line in ("compute --list", "compute stability --help"):
         shown = CliRunner().invoke(dpa4_app, line.split(), env={"COLUMNS": "80", "TERM": "dumb"}).stdout
         assert "stability.phonons.max_supercell_atoms" in shown.split()
+
+
+def test_the_options_of_a_relaxation_before_are_never_taken_for_nothing() -> None:
+    """Of a property that begins with none they are its own settings, or told to do nothing."""
+    own = CliRunner().invoke(dpa4_app, ["compute", "order", "x.cif", "--fmax", "often"])
+    assert own.exit_code == 1 and "ordering, fmax: expected a number" in own.stderr
+    none = CliRunner().invoke(dpa4_app, ["compute", "window", "x.cif", "--fmax", "1e-5"])
+    told = " ".join(none.stderr.split())
+    assert none.exit_code == 1 and "window begins with none" in told and "window.relaxation.fmax" in told
+    for names in (["elastic"], ["elastic", "window"]):
+        Question.of(names, {}, Relaxed(fmax=1e-5)).check()

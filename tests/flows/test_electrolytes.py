@@ -224,6 +224,9 @@ def test_an_electrolyte_is_told_by_its_worst_contact_and_what_is_unknown_does_no
     assert anode.products == ["Li2S", "Li3P"] and anode.reaction.startswith("Li3PS4 + 8 Li → ")
     assert found.worst_energy == min(one.energy for one in found.contacts)
     assert cathode.energy < -0.05 and set(cathode.conducting) <= {"Co"}
+    alone = read(Interfaces(against=("LiCoO2",), voltage=5.0), of(LITHIUM, "Li2S"), LITHIUM)
+    assert alone.worst_reaction == "Li2S → S + 2 Li" and "reacts_alone" in {reason.code for reason in alone.doubts}
+    assert "reacts_alone" not in {reason.code for reason in found.doubts}
     salt = read(Interfaces(), of(LITHIUM, "LiF"), LITHIUM)
     assert [one.energy for one in salt.contacts] == [0.0, None], "nothing is known of fluorine beside cobalt and oxygen"
     assert [reason.code for reason in salt.doubts] == ["interface_unknown"]
@@ -279,7 +282,7 @@ def test_a_sulfide_gives_off_hydrogen_sulfide_and_an_oxide_takes_up_carbon_dioxi
     water, trace = gas_potential("H2O", 300.0, 0.0177), gas_potential("H2S", 300.0, 1e-6)
     assert sulfide.reactions[0].products == pytest.approx({"LiHO": 2, "H2S": 1})
     assert sulfide.hydrolysis_energy == pytest.approx(2 * -4.55 + trace - 2 * water + 4.49)
-    assert [reason.code for reason in sulfide.doubts] == ["gives_off_poison"]
+    assert [reason.code for reason in sulfide.doubts] == ["air_uncertain", "gives_off_poison"]
     oxide = read(Air(), of(AIR, "Li2O"), AIR)
     expected = -11.73 + 5.82 - gas_potential("CO2", 300.0, 4.2e-4)
     assert oxide.carbonation_energy == pytest.approx(expected) and oxide.oxidation_energy_o2 == 0.0
