@@ -179,8 +179,8 @@ def _doubts(formula: str, reactions: Sequence[AirReaction]) -> list[Reason]:
             found.append(Reason(code="air_unknown", sentence=sentence))
         elif one.energy and abs(one.energy) < _UNCERTAIN:
             sentence = (
-                f"the {one.energy:.2f} eV that {formula} gains in {_GASES[one.gas]} ({one.reaction}) are within the error "
-                "of Gibbs energies: it may not react"
+                f"the {one.energy:.2f} eV that {formula} gains in {_GASES[one.gas]} ({one.reaction}) are within the "
+                "error of Gibbs energies: it may not react"
             )
             found.append(Reason(code="air_uncertain", sentence=sentence))
     poisons = [gas for gas in reactions[0].products if gas in _POISONS]

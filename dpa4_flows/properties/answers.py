@@ -118,8 +118,8 @@ class Question:
             own = next((name for name, one in zip(self.names, self.properties, strict=True) if _relaxes(one)), "")
             remedy = f"; its own are set by {own}.relaxation.fmax and the like" if own else ""
             raise DPA4Error(
-                f"fmax, max_steps and check_minimum are of the relaxation before a property, and {', '.join(self.names)} "
-                f"begins with none: leave them out{remedy}"
+                f"fmax, max_steps and check_minimum are of the relaxation before a property, and "
+                f"{', '.join(self.names)} begins with none: leave them out{remedy}"
             )
         for property_ in self.kinds.values():
             property_.check()

@@ -394,8 +394,8 @@ def _summary(contacts: list[ContactDocument]) -> dict[str, Any]:
             )
     if worst is not None and worst.reaction and worst.fraction in (0.0, 1.0):
         sentence = (
-            f"its worst reaction, {worst.reaction}, is of one side alone; contact adds {worst.mutual_energy or 0.0:.3f} "
-            "eV/atom at most"
+            f"its worst reaction, {worst.reaction}, is of one side alone; contact adds "
+            f"{worst.mutual_energy or 0.0:.3f} eV/atom at most"
         )
         doubts.append(Reason(code="reacts_alone", sentence=sentence))
     found: dict[str, Any] = {"contacts": contacts, "doubts": doubts}

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 from pymatgen.core import Structure
@@ -26,6 +26,7 @@ from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.voltage_profile import Couple, State, ideal_cell, mean_voltage, profile
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Steps
 from dpa4_flows.documents.calculations import plain_structure
+from dpa4_flows.documents.quantities import Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.properties.insertion import Insertion, at_rest, lowest
@@ -42,7 +43,7 @@ class IonInsertionDocument(VoltageProfileDocument):
     """The voltage of a host over what it takes up; contents are shares of what went in."""
 
     host_formula: str = Field("", description="Reduced formula of the host as it was given")
-    taken: float | None = Field(None, description="Ions per formula unit of the host as it was given")
+    taken: Annotated[float | None, Unit()] = Field(None, description="Ions per formula unit of the host as given")
     n_places: int | None = Field(None, description="Kinds of places with room for the first ion")
     place: str = Field("", description="What is around the ion that went in first, once it is at rest")
     ended: Reason | None = Field(None, description="Why no more went in")
