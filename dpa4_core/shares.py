@@ -208,7 +208,7 @@ class _Crew:
 
     def _start(self, n: int) -> None:
         self._started = True
-        n = min(n, 1 + int(free_memory(torch.device("cpu")) / PROCESS_BYTES))
+        n = int(min(n, 1 + free_memory(torch.device("cpu")) / PROCESS_BYTES))
         try:
             self._workers = [_Worker(n) for _ in range(n - 1)]
         except OSError as problem:  # no more processes are permitted
@@ -224,18 +224,19 @@ class _Crew:
         if potential not in self._numbers:
             self._numbers[potential] = next(self._next)
         busy = ready[: len(ends) - 1]
-        for worker, first, last in zip(busy, ends, ends[1:], strict=False):
-            worker.send(self._numbers, potential, graph.part(first, last))
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)  # the other cores are busy
         try:
+            for worker, first, last in zip(busy, ends, ends[1:], strict=False):
+                worker.send(self._numbers, potential, graph.part(first, last))
             outputs = [result_of(potential, graph.part(0, ends[0]))]
-        except BaseException:  # stopped by the user: what the others answer would be taken for the next answer
+            outputs += [worker.receive() for worker in busy]  # all of them, before an error of one is raised
+        except BaseException:  # by the user, too: an answer that nobody read would be taken for the next one
             self.end()
+            self._started, self._spent = False, 0.0
             raise
         finally:
             torch.set_num_threads(n_threads)
-        outputs += [worker.receive() for worker in busy]  # all of them, before an error of one is raised
         for output in outputs:
             if isinstance(output, Exception):
                 raise output
@@ -247,6 +248,7 @@ class _Crew:
             "a process that shared force calls is lost (%s); the others end, too, and this one goes on", problem
         )
         self.end()
+        self._started = True  # and none is started again
         return []
 
     def end(self, *, forked: bool = False) -> None:

@@ -130,6 +130,22 @@ def test_a_process_that_is_killed_is_told_and_its_share_is_computed_here(crew, p
     crew._started = False
 
 
+def test_an_answer_that_nobody_read_is_not_taken_for_the_next_one(crew, potentials, monkeypatch):
+    potential = potentials[0]
+    worker = started(crew, potential)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(worker), "receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            potential.compute(graph_of(potential))
+    assert not crew._workers
+    graph = graph_of(potential, 4)
+    assert torch.allclose(potential.compute(graph).energy, potential.compute_alone(graph).energy)
+
+
 def test_a_number_of_processes_that_is_none_is_refused(monkeypatch, potentials):
     monkeypatch.setenv("DPA4_PROCESSES", "many")
     with pytest.raises(DPA4Error, match="DPA4_PROCESSES is 'many'"):
