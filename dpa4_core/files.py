@@ -198,3 +198,11 @@ def _remove_abandoned(path: Path) -> None:
                 with suppress(OSError):  # gone by now, or of another user
                     if now - file.stat().st_mtime > _ABANDONED_S:
                         Path(file.path).unlink()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 where there is none, also of one that another process has just removed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from rich.console import Console
 
+from dpa4_core.files import size_of
 from dpa4_core.locks import holder
 from dpa4_core.model import registry
 from dpa4_flows import report as reports
@@ -209,7 +210,7 @@ class CampaignRun(Run):
             held = f"{n} calculation{'' if n == 1 else 's'}"
         except ResultsError:
             held = "whatever it holds, which cannot be read"  # that is a reason to delete it
-        size = sum(file.stat().st_size for file in table_files(self.folder) if file.is_file())
+        size = sum(map(size_of, table_files(self.folder)))
         how.watch.note("note", f"--restart deletes {path} with {held} ({size / 1e6:.1f} MB)")
 
     def _refuse_second_start(self) -> None:

@@ -18,7 +18,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from monty.json import MSONable
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import size_of
 from dpa4_flows.documents.schemas import Candidate, Document, RankedCandidate, RelaxationDocument, StageResult
 
 D = TypeVar("D", bound=Document)
@@ -280,7 +281,7 @@ class ResultsTable:
         uri = f"{self.path.resolve().as_uri()}?mode=ro"
         if at_rest:
             return sqlite3.connect(f"{uri}&immutable=1", uri=True)
-        has_log = self._log.exists() and self._log.stat().st_size > 0
+        has_log = size_of(self._log) > 0
         if has_log and self._is_frozen():
             return self._copied(self._log)
         connection = None
@@ -300,8 +301,9 @@ class ResultsTable:
     def _copied(self, log: Path) -> sqlite3.Connection:
         self._copy = Path(tempfile.mkdtemp(prefix="dpa4-"))
         weakref.finalize(self, shutil.rmtree, self._copy, ignore_errors=True)
-        for file in (self.path, log):
-            shutil.copyfile(file, self._copy / file.name)
+        shutil.copyfile(self.path, self._copy / self.path.name)
+        with suppress(FileNotFoundError):  # who wrote it has just closed the table, and all is in there
+            shutil.copyfile(log, self._copy / log.name)
         return sqlite3.connect(self._copy / self.path.name)
 
     # ---- meta ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dpa4_core import files
-from dpa4_core.files import WriteError, append, replacing, replacing_text, write_bytes, write_json, write_text
+from dpa4_core.files import WriteError, append, replacing, replacing_text, size_of, write_bytes, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -137,3 +137,12 @@ def test_a_line_that_the_system_takes_in_pieces_arrives_whole(tmp_path: Path, mo
     append(descriptor, b"one whole line\n", tmp_path / "journal")
     os.close(descriptor)
     assert (tmp_path / "journal").read_bytes() == b"one whole line\n"
+
+
+def test_a_file_that_is_gone_between_two_looks_has_no_bytes(tmp_path, monkeypatch):
+    file = tmp_path / "log"
+    file.write_bytes(b"abc")
+    assert size_of(file) == 3
+    monkeypatch.setattr(Path, "exists", lambda self: True)  # it was there a moment ago
+    file.unlink()
+    assert size_of(file) == 0
