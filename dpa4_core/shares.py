@@ -97,9 +97,11 @@ def n_processes() -> int:
     Raises:
         DPA4Error: DPA4_PROCESSES is no number.
     """
+    if os.name != "posix":  # nobody says whether a pipe has something to read
+        return 1
     stated = os.environ.get("DPA4_PROCESSES", "")
-    if not stated or os.name != "posix":  # elsewhere nobody says whether a pipe has something to read
-        return torch.get_num_threads() if os.name == "posix" else 1
+    if not stated:
+        return torch.get_num_threads()
     if not (stated.isascii() and stated.isdigit() and int(stated)):
         raise DPA4Error(f"the environment variable DPA4_PROCESSES is {stated!r}; give a number from 1, or unset it")
     return int(stated)

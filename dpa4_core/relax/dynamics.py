@@ -15,6 +15,7 @@ Random numbers follow from seed and step: a trajectory does not depend on what s
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -175,7 +176,9 @@ class Drive:
     def arrive(self, state: DynamicsState, forces: Tensor) -> DynamicsState:
         """The end of a step, by the ``forces`` [n_atoms, 3] in eV/Å where it led."""
         half = 0.5 * torch.where(state.under_way & self.on, self._dt, 0.0)
-        state = _with(state, velocities=state.velocities + half[self._system_idx, None] * forces / self._mass)
+        state = dataclasses.replace(
+            state, velocities=state.velocities + half[self._system_idx, None] * forces / self._mass
+        )
         return self._thermostat(state, self._chain & state.under_way) if self._any_chain else state
 
     def depart(self, state: DynamicsState, forces: Tensor, n_steps: Sequence[int]) -> tuple[DynamicsState, Tensor]:
@@ -195,7 +198,7 @@ class Drive:
             kept = self._kept[self._system_idx, None]
             velocities = kept * velocities + (1 - kept**2).sqrt() * self._noise(n_steps)
         way = way + 0.5 * dt * velocities
-        return _with(state, velocities=velocities, under_way=torch.ones_like(state.under_way)), way
+        return dataclasses.replace(state, velocities=velocities, under_way=torch.ones_like(state.under_way)), way
 
     def temperature(self, state: DynamicsState) -> Tensor:
         """Of the motion, [n_systems] K; 0 where there is none."""
@@ -247,7 +250,7 @@ class Drive:
             for place in range(CHAIN):
                 push(place, time)
         scale = torch.where(on, scale, 1.0)
-        return _with(
+        return dataclasses.replace(
             state,
             velocities=scale[self._system_idx, None] * state.velocities,
             eta=torch.where(on[:, None], torch.stack(eta, 1), state.eta),
@@ -272,7 +275,3 @@ def at_start(courses: Sequence[Course | None], systems: Sequence[System], device
         p_eta=tensor(chains[1]),
         under_way=torch.zeros(len(systems), dtype=torch.bool, device=device),
     )
-
-
-def _with(state: DynamicsState, **changes: Tensor) -> DynamicsState:
-    return DynamicsState(**{**vars(state), **changes})

@@ -12,47 +12,34 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
-from pymatgen.core import Structure
+from pydantic import Field
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.electrode import ElectrodeError, redox_bound, remove_ions
-from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.campaigns.battery_charged import CHARGED_HULL, OXYGEN
 from dpa4_flows.campaigns.battery_migration import MIGRATION
-from dpa4_flows.campaigns.battery_profile import PROFILE, decided_by_profile, metal_forms
+from dpa4_flows.campaigns.battery_profile import PROFILE, MetalOfRun, decided_by_profile, metal_forms
 from dpa4_flows.campaigns.battery_upgrade import upgrade
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.disorder import DISORDER
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL, ZERO_REASONS, CompetingPhases
+from dpa4_flows.campaigns.ion import IonSection, ion_of
 from dpa4_flows.campaigns.kind import CampaignKind
 from dpa4_flows.campaigns.measured import relaxed
 from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, Relaxation, judge_relaxation
 from dpa4_flows.campaigns.sanity import SANITY, InputDocument, SanitySection, check
-from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section
+from dpa4_flows.campaigns.sections import Limits, Section
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
 from dpa4_flows.compute.driver import compute
-from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystal
+from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
-
-
-def _with_a_charge(ion: str) -> str:
-    ion_charge(ion)
-    return ion
-
-
-class BatterySection(CampaignSection):
-    """What is screened, and for which ion."""
-
-    working_ion: Annotated[str, AfterValidator(_with_a_charge)] = "Li"
-
 
 # ---- sanity: ion and redox metal
 
@@ -74,7 +61,7 @@ class ElectrodeInput(InputDocument):
 def judge_input(case: Case) -> Finding:
     """Whether a candidate can and should be computed: also ion and redox metal."""
     finding = check(case, _no_host)
-    structure, ion = case.structure, _ion(case.scene)
+    structure, ion = case.structure, ion_of(case.scene.run.campaign)
     if any(reason.code == "not_sane" for reason in finding.reasons):
         return finding
     bound = redox_bound(structure.composition, ion)
@@ -88,16 +75,10 @@ def judge_input(case: Case) -> Finding:
 
 
 def _no_host(case: Case) -> list[str]:
-    ion, symbols = _ion(case.scene), {site.specie.symbol for site in case.structure}
+    ion, symbols = ion_of(case.scene.run.campaign), {site.specie.symbol for site in case.structure}
     if ion not in symbols:
         return [f"no {ion} in it, the working ion of this campaign"]
     return [f"nothing but {ion}; an electrode needs a host for the ion"] if len(symbols) == 1 else []
-
-
-def _ion(scene: Scene) -> str:
-    section = scene.run.campaign.campaign
-    assert isinstance(section, BatterySection)
-    return section.working_ion
 
 
 BATTERY_SANITY = dataclasses.replace(
@@ -130,7 +111,7 @@ def judge_delithiation(case: Case) -> Finding:
     """Take all working ions out of the relaxed structure."""
     discharged = case.relaxed("relax")
     try:
-        charged = remove_ions(discharged, _ion(case.scene))
+        charged = remove_ions(discharged, ion_of(case.scene.run.campaign))
     except ElectrodeError as error:
         return Finding(case.id, [Reason(code="nothing_left", sentence=str(error))])
     document = HostDocument(
@@ -201,27 +182,18 @@ class IonMetal(CompetingPhases):
         return self == other
 
     def systems(self, scene: Scene, ids: Sequence[str]) -> set[str]:
-        return {_ion(scene)}
+        return {ion_of(scene.run.campaign)}
 
 
 @dataclass(frozen=True)
-class RunElectrode(Electrode):
-    """The electrode in a campaign: forms of the metal are those among the phases of the run.
-
-    Attributes:
-        forms: of the metal.
-    """
-
-    forms: tuple[Structure, ...] = field(default=(), metadata=NO_NUMBER)
+class RunElectrode(MetalOfRun, Electrode):
+    """The electrode in a campaign."""
 
     @classmethod
     def of_scene(cls, scene: Scene) -> RunElectrode:
         """With the settings of the campaign."""
         run = scene.run
-        return cls(_ion(scene), run.relaxed, run.campaign.relax_charged.check_minimum, metal_forms(scene))
-
-    def metal(self) -> Iterable[Structure]:
-        return self.forms
+        return cls(ion_of(run.campaign), run.relaxed, run.campaign.relax_charged.check_minimum, metal_forms(scene))
 
 
 def judge_electrodes(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
@@ -337,7 +309,7 @@ BATTERY = CampaignKind(
     further=(AT_REST, MIGRATION),
     ranking={"energy_grav": {}, "energy_above_hull": {"weight": 0.5}, "energy_above_hull_charged": {"weight": 0.5}},
     instead={"energy_grav": "usable_energy"},
-    section=BatterySection,
+    section=IonSection,
     variant=kind_of_role,
     upgrade=upgrade,
 )

@@ -15,12 +15,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pymatgen.core import Composition
 
-from dpa4_flows.campaigns.battery import BatterySection
-from dpa4_flows.campaigns.battery_uptake import CONVERSION, DOUBTS, INSERTION, ion_of
+from dpa4_flows.campaigns.battery_uptake import CONVERSION, DOUBTS, INSERTION
 from dpa4_flows.campaigns.context import Case
 from dpa4_flows.campaigns.disorder import DISORDER
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL
+from dpa4_flows.campaigns.ion import IonSection, ion_of
 from dpa4_flows.campaigns.kind import CampaignKind
 from dpa4_flows.campaigns.relaxed import RELAX
 from dpa4_flows.campaigns.sanity import SANITY, check
@@ -298,5 +298,5 @@ ANODES = CampaignKind(
         "volume_change_percent": {"weight": 0.5},
         "energy_above_hull": {"weight": 0.25, "low": 0.0, "high": 0.1},
     },
-    section=BatterySection,
+    section=IonSection,
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpa4_flows.campaigns.context import Scene
+from dpa4_flows.campaigns.ion import ion_of
 from dpa4_flows.campaigns.measured import Measured, section_of
 from dpa4_flows.campaigns.relaxed import at_rest
 from dpa4_flows.campaigns.sections import Limits, Section
@@ -32,8 +33,7 @@ class Hops(Measured):
 
     def settled(self, scene: Scene) -> Property[Any]:
         settings: Any = super().settled(scene)
-        section: Any = scene.run.campaign.campaign  # that of batteries, which has an ion
-        return dataclasses.replace(settings, working_ion=section.working_ion)
+        return dataclasses.replace(settings, working_ion=ion_of(scene.run.campaign))
 
 
 MIGRATION = Stage(

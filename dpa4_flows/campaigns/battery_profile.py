@@ -11,6 +11,7 @@ from typing import Any
 from pymatgen.core import Structure
 
 from dpa4_flows.campaigns.context import Case, Scene
+from dpa4_flows.campaigns.ion import ion_of
 from dpa4_flows.campaigns.measured import Measured, finding, relaxed, section_of
 from dpa4_flows.campaigns.sections import Limits, Section
 from dpa4_flows.campaigns.stage import Finding, Stage
@@ -26,14 +27,13 @@ _BROKEN = ("not_computed", "out_of_memory")
 
 def metal_forms(scene: Scene) -> tuple[Structure, ...]:
     """Forms of the metal of the ion of the campaign among the phases of the run."""
-    section: Any = scene.run.campaign.campaign
-    ion = section.working_ion
+    ion = ion_of(scene.run.campaign)
     return tuple(scene.competing.structures([phase.key for phase in scene.competing.phases([ion])]).values())
 
 
 @dataclass(frozen=True)
-class RunProfile(VoltageProfile):
-    """The profile in a campaign: forms of the metal are those among the phases of the run.
+class MetalOfRun:
+    """Put before a property of insertion: forms of the metal are those among the phases of the run.
 
     Attributes:
         forms: of the metal.
@@ -43,6 +43,11 @@ class RunProfile(VoltageProfile):
 
     def metal(self) -> Iterable[Structure]:
         return self.forms
+
+
+@dataclass(frozen=True)
+class RunProfile(MetalOfRun, VoltageProfile):
+    """The profile in a campaign."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,10 @@ class Profiles(Measured):
     def settled(self, scene: Scene) -> Property[Any]:
         settings: Any = super().settled(scene)
         campaign = scene.run.campaign
-        section: Any = campaign.campaign  # that of batteries, which has an ion
         charged = getattr(campaign, "relax_charged", None)
         return dataclasses.replace(
             settings,
-            working_ion=section.working_ion,
+            working_ion=ion_of(campaign),
             relaxation=scene.run.relaxed,
             check_charged=charged is not None and charged.check_minimum,
             forms=scene.shared(metal_forms),

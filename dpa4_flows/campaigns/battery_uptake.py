@@ -7,16 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pymatgen.core import Structure
-
-from dpa4_flows.campaigns.battery_profile import Profiles
+from dpa4_flows.campaigns.battery_profile import MetalOfRun, Profiles
 from dpa4_flows.campaigns.config import Campaign
 from dpa4_flows.campaigns.context import Case
+from dpa4_flows.campaigns.ion import ion_of
 from dpa4_flows.campaigns.measured import Measured, finding
 from dpa4_flows.campaigns.rivals import AgainstPhases, Stored
 from dpa4_flows.campaigns.sections import Section
 from dpa4_flows.campaigns.stage import Finding, Stage
-from dpa4_flows.compute.plan import NO_NUMBER, Property
+from dpa4_flows.compute.plan import Property
 from dpa4_flows.documents.quantities import Quantity
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document
@@ -24,25 +23,9 @@ from dpa4_flows.properties.conversion import Conversion
 from dpa4_flows.properties.ion_insertion import IonInsertion
 
 
-def ion_of(campaign: Campaign) -> str:
-    """The ion of a campaign for batteries."""
-    section: Any = campaign.campaign
-    ion: str = section.working_ion
-    return ion
-
-
 @dataclass(frozen=True)
-class RunInsertion(IonInsertion):
-    """Insertion in a campaign: forms of the metal are those among the phases of the run.
-
-    Attributes:
-        forms: of the metal.
-    """
-
-    forms: tuple[Structure, ...] = field(default=(), metadata=NO_NUMBER)
-
-    def metal(self) -> Iterable[Structure]:
-        return self.forms
+class RunInsertion(MetalOfRun, IonInsertion):
+    """Insertion in a campaign."""
 
 
 @dataclass(frozen=True)

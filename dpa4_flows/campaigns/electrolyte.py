@@ -11,23 +11,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, Field, ValidationInfo, create_model, field_validator
+from pydantic import Field, ValidationInfo, create_model, field_validator
 
 from dpa4_flows.analysis.electrode import redox_bound
-from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
 from dpa4_flows.campaigns.context import Case
 from dpa4_flows.campaigns.disorder import DISORDER
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL
+from dpa4_flows.campaigns.ion import IonSection, ion_of
 from dpa4_flows.campaigns.kind import CampaignKind
 from dpa4_flows.campaigns.measured import Measured, finding
 from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, at_rest
 from dpa4_flows.campaigns.rivals import AgainstPhases, Stored
 from dpa4_flows.campaigns.sanity import SANITY, SanitySection, check
-from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section, checked_path
+from dpa4_flows.campaigns.sections import Limits, Section, checked_path
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.stability import ElasticPart
@@ -36,18 +36,6 @@ from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.interfaces import InterfaceDocument, Interfaces
 from dpa4_flows.properties.windows import ElectrochemicalWindows, WindowDocument
 from dpa4_flows.reference.crystals import formula_of
-
-
-def _with_a_charge(ion: str) -> str:
-    ion_charge(ion)
-    return ion
-
-
-class ElectrolyteSection(CampaignSection):
-    """What is screened, and for which ion."""
-
-    working_ion: Annotated[str, AfterValidator(_with_a_charge)] = "Li"
-
 
 # ---- sanity: an ion, and nothing that carries electrons
 
@@ -64,7 +52,7 @@ def judge_input(case: Case) -> Finding:
     found = check(case, _no_ion)
     if any(reason.code == "not_sane" for reason in found.reasons):
         return found
-    composition, ion = case.structure.composition.element_composition, _ion(case)
+    composition, ion = case.structure.composition.element_composition, ion_of(case.scene.run.campaign)
     formula = composition.reduced_formula
     reasons = list(found.reasons)
     if case.settings.require_charge_balance and not guess_oxidation_states(composition):
@@ -80,15 +68,9 @@ def judge_input(case: Case) -> Finding:
 
 
 def _no_ion(case: Case) -> list[str]:
-    ion = _ion(case)
+    ion = ion_of(case.scene.run.campaign)
     held = {site.specie.symbol for site in case.structure}
     return [] if ion in held else [f"no {ion} in it, the working ion of this campaign"]
-
-
-def _ion(case: Case) -> str:
-    section = case.scene.run.campaign.campaign
-    assert isinstance(section, ElectrolyteSection)
-    return section.working_ion
 
 
 ELECTROLYTE_SANITY = dataclasses.replace(
@@ -224,5 +206,5 @@ ELECTROLYTE = CampaignKind(
         "hydrolysis_energy": {"weight": 0.5},
         "energy_above_hull": {"weight": 0.5},
     },
-    section=ElectrolyteSection,
+    section=IonSection,
 )

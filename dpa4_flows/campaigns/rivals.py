@@ -15,6 +15,7 @@ from dpa4_core.digests import digest
 from dpa4_flows.campaigns.config import Campaign
 from dpa4_flows.campaigns.context import Scene
 from dpa4_flows.campaigns.hull import OfRun
+from dpa4_flows.campaigns.ion import ion_of
 from dpa4_flows.campaigns.measured import Measured, relaxed, section_of
 from dpa4_flows.campaigns.sections import HullSection, RelaxSection, Section
 from dpa4_flows.compute.plan import Property
@@ -66,8 +67,7 @@ class AgainstPhases(Measured):
     def _of_table(self, campaign: Campaign, table: Section) -> Any:
         names = {item.name for item in dataclasses.fields(self.measures)}
         given = {name: getattr(table, name) for name in names & {*type(table).model_fields}}
-        section: Any = campaign.campaign  # of a kind that has an ion
-        ion = {"working_ion": section.working_ion} if "working_ion" in names else {}
+        ion = {"working_ion": ion_of(campaign)} if "working_ion" in names else {}
         return dataclasses.replace(self.measures, **given, **ion)
 
     def foreseen(self, scene: Scene, ids: Sequence[str]) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,7 +59,9 @@ class Resting:
         return Relaxed(fmax=self.fmax, max_steps=self.max_steps, check_minimum=self.check_minimum)
 
 
-_RESTING = {"--fmax", "--max-steps", "--check-minimum", "--no-check-minimum"}
+_RESTING = {
+    f"--{no}{item.name.replace('_', '-')}" for item in fields(Resting) if item.name != "as_given" for no in ("", "no-")
+}
 
 
 class ComputeCommand(TyperCommand):

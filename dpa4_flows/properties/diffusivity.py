@@ -36,7 +36,8 @@ from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystal, Plan, PlanError, Pr
 from dpa4_flows.documents.diffusion import DiffusionDocument, DiffusivityDocument
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document, Provenance
-from dpa4_flows.properties.motion import check_positive, moments, n_steps, supercell
+from dpa4_flows.properties.limits import check_positive
+from dpa4_flows.properties.motion import moments, n_steps, supercell
 from dpa4_flows.properties.part import check_ion, whole_crystal
 
 D = TypeVar("D", bound=AnswerDocument)

@@ -14,7 +14,8 @@ from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError, Propert
 from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
-from dpa4_flows.properties.motion import check_positive, moments, n_steps, supercell
+from dpa4_flows.properties.limits import check_positive
+from dpa4_flows.properties.motion import moments, n_steps, supercell
 
 _EVERY = 5  # steps between two moments that are kept
 _LEFT = 0.5  # of the distance of nearest neighbours, beyond which an atom has left its place

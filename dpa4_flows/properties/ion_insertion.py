@@ -30,6 +30,7 @@ from dpa4_flows.documents.quantities import Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.properties.insertion import Insertion, at_rest, lowest
+from dpa4_flows.properties.limits import check_counts, check_voltages
 from dpa4_flows.properties.part import had_room, whole_crystal
 from dpa4_flows.properties.voltage_profile import OrderingOnProfile, VoltageProfile, VoltageProfileDocument, conclude
 from dpa4_flows.site_conversion import free_crystal
@@ -116,13 +117,10 @@ class IonInsertion(Insertion[IonInsertionDocument]):
 
     def check(self) -> None:
         super().check()
-        for name in ("n_steps", "n_relaxed", "max_places", "max_atoms"):
-            if getattr(self, name) < 1:
-                raise DPA4Error(f"{name} must be 1 or more, not {getattr(self, name)}")
+        check_counts(self, "n_steps", "n_relaxed", "max_places", "max_atoms")
         if self.min_length <= 0:
             raise DPA4Error(f"min_length must be above 0 Å, not {self.min_length:g}")
-        if not (math.isfinite(self.v_min) and math.isfinite(self.v_max) and self.v_min < self.v_max):
-            raise DPA4Error(f"v_min = {self.v_min:g} V must be below v_max = {self.v_max:g} V")
+        check_voltages(self.v_min, self.v_max)
 
     def cost(self, crystal: Crystal) -> tuple[int, int] | None:
         """The relaxations, at most; energies of places come to about as much again."""

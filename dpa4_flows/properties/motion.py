@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
-from dpa4_core.errors import DPA4Error
 from dpa4_core.md.settings import MDSettings
 from dpa4_core.relax import Dynamics, DynamicsResult, Phase
 from dpa4_flows.analysis.defects import host_cell
@@ -77,14 +76,3 @@ def moments(start: Structure, settings: MDSettings, n_before: int) -> Steps[Mome
         words = f"the motion has {temperature:.0f} K: its steps are too long, or the start is no minimum"
         raise PlanError(words, "too_hot")
     return Moments(positions, temperature)
-
-
-def check_positive(settings: object, *names: str) -> None:
-    """Refuse settings that are not above 0.
-
-    Raises:
-        DPA4Error: one of ``names`` is not.
-    """
-    for name in names:
-        if not getattr(settings, name) > 0:
-            raise DPA4Error(f"{name} is {getattr(settings, name)}; it must be positive")

@@ -34,6 +34,7 @@ from dpa4_flows.documents.calculations import RATTLE, rattled
 from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
+from dpa4_flows.properties.limits import check_counts
 from dpa4_flows.properties.part import had_room, whole_crystal
 from dpa4_flows.site_conversion import structure_fields
 
@@ -166,12 +167,8 @@ class Ordering(Property[OrderingDocument]):
             raise DPA4Error(f"content is the share of the ion that stays, from 0 to 1, not {self.content:g}")
         if self.content < 1 and not self.ion:
             raise DPA4Error(f"content = {self.content:g} of what? Name the element in ion")
-        for name in ("max_atoms", "n_candidates", "replicas", "n_relaxed", "patience"):
-            if getattr(self, name) < 1:
-                raise DPA4Error(f"{name} must be 1 or more, not {getattr(self, name)}")
-        for name in ("n_cells", "steps", "relax_steps"):
-            if getattr(self, name) < 0:
-                raise DPA4Error(f"{name} must be 0 or more, not {getattr(self, name)}")
+        check_counts(self, "max_atoms", "n_candidates", "replicas", "n_relaxed", "patience")
+        check_counts(self, "n_cells", "steps", "relax_steps", least=0)
         if any(not 0 < temperature < math.inf for temperature in self.temperatures_k):
             raise DPA4Error("temperatures_k must be temperatures above 0 K")
         self._options()

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pymatgen.core import Structure
 
-from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.electrode import (
     TOPOTACTIC_LIMIT,
     ElectrodeError,
@@ -49,6 +48,7 @@ from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.insertion import Ends, Insertion, at_rest
+from dpa4_flows.properties.limits import check_counts, check_voltages
 from dpa4_flows.properties.part import had_room, whole_crystal
 from dpa4_flows.site_conversion import free_crystal
 
@@ -262,12 +262,8 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
 
     def check(self) -> None:
         super().check()
-        for name in ("formula_units", "n_steps", "n_relaxed", "max_atoms"):
-            if getattr(self, name) < 1:
-                raise DPA4Error(f"{name} must be 1 or more, not {getattr(self, name)}")
-        low, high = self.window
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise DPA4Error(f"v_min = {low:g} V must be below v_max = {high:g} V")
+        check_counts(self, "formula_units", "n_steps", "n_relaxed", "max_atoms")
+        check_voltages(*self.window)
 
     def key(self, crystal: Crystal, model: ModelRef) -> str | None:
         """With that of the relaxation that the crystal comes with."""

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 import numpy as np
 import pytest
-import torch
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from toy_members import CONFIG, member_files
 
 from dpa4_core import DPA4Calculator, DPA4Error, evaluate, load, predict, relax
 from dpa4_core.committee import Committee
 from dpa4_core.model.checkpoint import convert, write_model
 from dpa4_core.model.committee import common_card, write_committee
-from dpa4_core.model.config import DPA4Config
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
-from dpa4_core.model.lora import add_adapters, merge_adapters
 from dpa4_core.testing import MorsePotential, morse_committee
 from dpa4_core.testing.suite import run_physics_suite
 from dpa4_core.uncertainty import most_uncertain
 
-CONFIG = DPA4Config.preset("neo", elements=("O", "Mg"), channels=16, lmax=1, n_blocks=1, cutoff=3.6)
 INFO = ModelInfo(level_of_theory="toy", elements=(8, 12))
 
 
@@ -36,20 +32,7 @@ def rattled(amplitude: float, seed: int = 0):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A base, and three members that are rank-2 adapters on it, each in a file of its own."""
-    folder = tmp_path_factory.mktemp("members")
-    torch.manual_seed(0)
-    base = DPA4(CONFIG)
-    names = [write_model(base, INFO, folder / "base.dpa4")]
-    for seed in range(3):
-        member = copy.deepcopy(base)
-        add_adapters(member, 2, 2.0, seed)
-        with torch.no_grad():
-            for name, parameter in member.named_parameters():
-                if "adapter" in name or name.endswith(".bias"):
-                    parameter.add_(0.1 * torch.randn_like(parameter))
-        merge_adapters(member)
-        names.append(write_model(member, dataclasses.replace(INFO, name=f"member {seed}"), folder / f"{seed}.dpa4"))
-    return names
+    return member_files(tmp_path_factory.mktemp("members"), INFO, 3)
 
 
 def test_a_committee_is_the_mean_of_its_members_and_says_how_far_they_are_apart():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import signal
@@ -13,6 +12,7 @@ import time
 import pytest
 import torch
 from ase.build import bulk
+from toy_members import member_files
 
 from dpa4_core import DPA4Error, load, relax, shares
 from dpa4_core.committee import Committee
@@ -20,31 +20,15 @@ from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import to_system
 from dpa4_core.model.checkpoint import write_model
 from dpa4_core.model.committee import write_committee
-from dpa4_core.model.config import DPA4Config
-from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
-from dpa4_core.model.lora import add_adapters, merge_adapters
 from dpa4_core.terms import with_dispersion
-
-CONFIG = DPA4Config.preset("neo", elements=("O", "Mg"), channels=16, lmax=1, n_blocks=1, cutoff=3.6)
 
 
 @pytest.fixture(scope="module")
 def potentials(tmp_path_factory):
     """A single model, one with dispersion, a committee of three files and the same as one file with adapters."""
     folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    base, info = DPA4(CONFIG), ModelInfo(level_of_theory="PBE", elements=(8, 12))
-    names = [write_model(base, info, folder / "base.dpa4")]
-    for seed in range(2):
-        member = copy.deepcopy(base)
-        add_adapters(member, 2, 2.0, seed)
-        with torch.no_grad():
-            for name, parameter in member.named_parameters():
-                if "adapter" in name or name.endswith(".bias"):
-                    parameter.add_(0.1 * torch.randn_like(parameter))
-        merge_adapters(member)
-        names.append(write_model(member, info, folder / f"{seed}.dpa4"))
+    names = member_files(folder, ModelInfo(level_of_theory="PBE", elements=(8, 12)), 2)
     together = write_committee(names, folder / "committee.dpa4")
     single = load(names[0], dtype="float64")
     return [

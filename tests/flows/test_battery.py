@@ -491,8 +491,9 @@ def test_products_are_named_in_atomic_percent():
 
 
 def test_a_candidate_needs_the_ion_and_a_host_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(battery, "_ion", lambda _: "Li")
+    monkeypatch.setattr(battery, "ion_of", lambda _: "Li")
+    scene = SimpleNamespace(run=SimpleNamespace(campaign=None))
     alone = Structure(Lattice.cubic(3.44), ["Li", "Li"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     for structure, said in ((rocksalt("Mg"), "no Li in it, the working ion"), (alone, "an electrode needs a host")):
-        (reason,) = battery._no_host(SimpleNamespace(scene=None, structure=structure))  # type: ignore[arg-type]
+        (reason,) = battery._no_host(SimpleNamespace(scene=scene, structure=structure))  # type: ignore[arg-type]
         assert said in reason
