@@ -43,15 +43,16 @@ class Counted:
 
 
 def counting(potential: Any) -> Counted:
-    """Count the calls of ``potential`` from here on."""
-    counted, before = Counted(), potential.compute
+    """Count the calls of potentials like ``potential`` from here on, those that processes share once."""
+    kind = type(potential)
+    counted, before = Counted(), kind.compute
 
-    def compute_and_count(graph: Any) -> Any:
+    def compute_and_count(this: Any, graph: Any) -> Any:
         counted.atoms.append(graph.n_atoms)
         counted.structures += graph.n_systems
-        return before(graph)
+        return before(this, graph)
 
-    potential.compute = compute_and_count
+    kind.compute = compute_and_count
     return counted
 
 

@@ -64,7 +64,8 @@ class Shareable(Generic[Out]):
 
     Attributes:
         device: where it computes.
-        shared: whether they are: it is on a CPU, can be pickled, and its weights do not change.
+        shared: whether they are: it is on a CPU, and its weights do not change. What cannot be pickled
+            computes alone.
     """
 
     device: torch.device
@@ -182,6 +183,7 @@ class _Crew:
         self._started = False
         self._spent = 0.0
         self._numbers: weakref.WeakKeyDictionary[Shareable[Any], int] = weakref.WeakKeyDictionary()
+        self._unsendable: weakref.WeakSet[Shareable[Any]] = weakref.WeakSet()
         self._next = itertools.count()
 
     def compute(self, potential: Shareable[Out], graph: Graph, n: int) -> Out:
@@ -195,7 +197,7 @@ class _Crew:
         ends = even_shares(edges + 1, 1 + len(ready) if self._started else n)
         longest = max(int(part.sum()) for part in torch.tensor_split(edges, ends[:-1]))
         worth = (CALL_EDGES + graph.n_edges) / (CALL_EDGES + longest) >= MIN_GAIN
-        if worth and self._started:
+        if worth and self._started and self._can_be_sent(potential):
             try:
                 return self._share(potential, graph, ends, ready)
             except _LostError as problem:
@@ -207,6 +209,18 @@ class _Crew:
             if self._spent > WORTH_S:
                 self._start(n)
         return output
+
+    def _can_be_sent(self, potential: Shareable[Any]) -> bool:
+        """Whether other processes can read it; a hook or a counter that hangs on it may forbid that."""
+        if potential not in self._numbers and potential not in self._unsendable:
+            try:
+                pickle.dumps(potential, protocol=pickle.HIGHEST_PROTOCOL)
+            except (pickle.PicklingError, AttributeError, TypeError) as problem:
+                logger.info("a potential cannot be sent to other processes (%s) and computes alone", problem)
+                self._unsendable.add(potential)
+            else:
+                self._numbers[potential] = next(self._next)
+        return potential not in self._unsendable
 
     def _start(self, n: int) -> None:
         self._started = True
@@ -223,8 +237,6 @@ class _Crew:
         Raises:
             _LostError: a process has ended meanwhile.
         """
-        if potential not in self._numbers:
-            self._numbers[potential] = next(self._next)
         busy = ready[: len(ends) - 1]
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)  # the other cores are busy

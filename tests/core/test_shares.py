@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import signal
@@ -112,6 +113,16 @@ def test_a_process_that_is_killed_is_told_and_its_share_is_computed_here(crew, p
     assert torch.allclose(shared.energy, potential.compute_alone(graph).energy)
     assert not crew._workers
     crew._started = False
+
+
+def test_what_other_processes_cannot_read_computes_alone(crew, potentials):
+    single = copy.copy(potentials[0])
+    single.counter = lambda: None  # as a hook or a benchmark leaves it
+    graph = graph_of(single)
+    started(crew, single)
+    sent = single.compute(graph)
+    torch.testing.assert_close(sent.forces, single.compute_alone(graph).forces, rtol=0, atol=0)
+    assert single in crew._unsendable and crew._workers[0].is_ready()  # which others go on using
 
 
 def test_an_answer_that_nobody_read_is_not_taken_for_the_next_one(crew, potentials, monkeypatch):
