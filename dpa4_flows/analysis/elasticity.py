@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +126,42 @@ def elastic_deformations(strains: Sequence[float] = STRAINS) -> list[Array]:
 def structure_under(structure: Structure, deformation: Array) -> Structure:
     """The structure with its cell and atoms deformed."""
     return Deformation(deformation).apply_to_structure(structure)
+
+
+class Alike(NamedTuple):
+    """A deformation that is another one seen from elsewhere.
+
+    Attributes:
+        first: number of the other one.
+        turn: [3, 3], takes the stress of the other one to that of this one, turn @ stress @ turn.T.
+    """
+
+    first: int
+    turn: Array
+
+
+def alike_by_symmetry(structure: Structure, deformations: Sequence[Array]) -> list[Alike]:
+    """For each deformation of a crystal the first one that its symmetry makes the same.
+
+    With a symmetry R the crystal under D R D₁⁻¹ D₁ is that under D: where D R D₁⁻¹ is a rotation, it turns one strained
+    crystal into the other. Mirrors are left out, since energies of the model are invariant under rotations alone.
+
+    Args:
+        structure: undeformed, with its exact symmetry.
+        deformations: [3, 3] each.
+    """
+    operations = SpacegroupAnalyzer(structure, symprec=SYMPREC).get_symmetry_operations(cartesian=True)
+    rotations = np.array([one.rotation_matrix for one in operations if np.linalg.det(one.rotation_matrix) > 0])
+    found: list[Alike] = []
+    for deformation in deformations:
+        alike = (
+            Alike(first, turn)
+            for first in dict.fromkeys(one.first for one in found)
+            for turn in deformation @ rotations @ np.linalg.inv(deformations[first])
+            if np.allclose(turn @ turn.T, np.eye(3), rtol=0.0, atol=1e-6)
+        )
+        found.append(next(alike, Alike(len(found), np.eye(3))))
+    return found
 
 
 def fit_elastic_tensor(

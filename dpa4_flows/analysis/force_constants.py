@@ -8,6 +8,7 @@ stability = dynamical_stability(calculation.mesh(60.0), calculation.commensurate
 
 from __future__ import annotations
 
+import copy
 import importlib
 import itertools
 import warnings
@@ -33,6 +34,8 @@ SYMPREC = 0.01
 """Å; the relaxed crystal is symmetrised within this tolerance, since every broken symmetry costs displacements."""
 DISPLACEMENT = 0.01
 """Å."""
+SAME_PLACE = 1e-5
+"""Å; atoms that moved less than this, relative to a cell, have not moved."""
 COULOMB_EV_ANGSTROM = 14.39964548
 """e²/(4π ε₀), eV Å."""
 DEGENERATE_THZ = 0.05
@@ -104,11 +107,38 @@ class PhononCalculation:
             self.phonopy = phonopy.Phonopy(
                 cell, supercell_matrix=self.supercell_matrix.T, primitive_matrix="P", symprec=symprec / 10
             )
-        self.phonopy.generate_displacements(distance=displacement)
         self.acoustic_noise_thz = float("nan")
+        self._displace(displacement)
+
+    def _displace(self, distance: float) -> None:
+        self._distance = distance
+        self.phonopy.generate_displacements(distance=distance)
         self.displaced = [
             Structure(c.cell, list(c.symbols), c.scaled_positions) for c in self.phonopy.supercells_with_displacements
         ]
+
+    def scaled(self, structure: Structure) -> PhononCalculation | None:
+        """The calculation of this crystal at another volume, with the symmetry that was found: to search supercells for
+        it takes phonopy longer than everything else. None where atoms have moved within the cell, or its shape changed.
+        """
+        factor = (structure.volume / self.primitive.volume) ** (1 / 3)
+        if structure.species != self.primitive.species:
+            return None
+        moved = structure.frac_coords - self.primitive.frac_coords
+        moved = (moved - np.round(moved)) @ self.primitive.lattice.matrix
+        sheared = structure.lattice.matrix / factor - self.primitive.lattice.matrix
+        if max(np.abs(moved).max(), np.abs(sheared).max()) > SAME_PLACE:
+            return None
+        found = copy.copy(self)
+        found.primitive = self.primitive.copy()
+        found.primitive.scale_lattice(structure.volume)
+        found.conventional = Lattice(factor * self.conventional.matrix)
+        found.supercell_length = factor * self.supercell_length
+        found.phonopy = copy.deepcopy(self.phonopy)
+        for cell in (found.phonopy.unitcell, found.phonopy.supercell, found.phonopy.primitive):
+            cell.cell = factor * cell.cell
+        found._displace(self._distance)
+        return found
 
     @property
     def n_atoms(self) -> int:

@@ -10,6 +10,9 @@ from dpa4_flows.documents.schemas import EnergyFrame, Provenance
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.version import __version__
 
+NO_MODEL = "no model"
+"""In place of its name, beside an empty checksum, where a document rests on none."""
+
 
 def code_version() -> str:
     """Version of dpa4-flows, as documents and folders record it."""

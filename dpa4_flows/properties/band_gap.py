@@ -12,6 +12,7 @@ from pymatgen.core import Structure
 from dpa4_core.data.identifiers import STATED
 from dpa4_core.digests import digest
 from dpa4_core.errors import DPA4Error
+from dpa4_core.model.info import ModelInfo
 from dpa4_core.properties import PropertyPredictor
 from dpa4_core.relax import Static
 from dpa4_flows.analysis.band_gaps import (
@@ -22,10 +23,11 @@ from dpa4_flows.analysis.band_gaps import (
     shockley_queisser_percent,
     stated_gap,
 )
-from dpa4_flows.compute.plan import Crystal, Plan, Property
+from dpa4_flows.compute.plan import Crystal, Crystals, Plan, Property
+from dpa4_flows.documents.provenance import NO_MODEL, provenance
 from dpa4_flows.documents.quantities import Quantity, Unit
 from dpa4_flows.documents.reasons import Reason
-from dpa4_flows.documents.schemas import AnswerDocument, Document
+from dpa4_flows.documents.schemas import AnswerDocument, Document, Provenance
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.part import whole_crystal
 
@@ -104,6 +106,12 @@ class BandGap(Property[BandGapDocument]):
         stated = _stated(crystal)
         key = super().key(crystal, model)
         return f"{key} {digest(stated)[:16]}" if stated else key
+
+    def origin(self, crystal: Crystal | Crystals) -> Provenance:
+        """Without a property model no model stands behind the document."""
+        if crystal.model.head() is None:
+            return provenance(ModelInfo(NO_MODEL), {"calculation": self.name, "guess": self.guess})
+        return super().origin(crystal)
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:
         return 0, 0  # a model of a property takes no derivatives: nothing beside one step of a relaxation

@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from pymatgen.core import Structure
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import Relax, RelaxOptions
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
-from dpa4_flows.analysis.elasticity import STRAINS, elastic_deformations, fit_elastic_tensor, structure_under
+from dpa4_flows.analysis.elasticity import (
+    STRAINS,
+    alike_by_symmetry,
+    elastic_deformations,
+    fit_elastic_tensor,
+    structure_under,
+)
 from dpa4_flows.analysis.stability import primitive_cell
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError
 from dpa4_flows.documents.stability import ElasticPart
@@ -24,6 +31,8 @@ LOOSE_GPA = 0.5
 @dataclass(frozen=True)
 class Elastic(StabilityProperty[ElasticPart]):
     """Elastic tensor of a relaxed crystal from four magnitudes of each of six strains, atoms relaxed in each cell.
+
+    Of strained cells that the symmetry of the crystal makes the same, one is computed: 6 of 24 in cubic crystals.
 
     Attributes:
         fmax: eV/Å, of the atoms in the strained cells.
@@ -48,25 +57,35 @@ class Elastic(StabilityProperty[ElasticPart]):
         return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:
-        n = 1 + 6 * len(self.strains)  # of six kinds
-        return n, n * len(crystal.structure)
+        try:
+            cell = self._cell(crystal)
+        except PlanError:
+            return 0, 0
+        n = 1 + len({one.first for one in alike_by_symmetry(cell, elastic_deformations(self.strains))})
+        return n, n * len(cell)
 
-    def plan(self, crystal: Crystal) -> Plan[ElasticPart]:
+    def _cell(self, crystal: Crystal) -> Structure:
+        """Raises:
+        PlanError: nothing is known of its symmetry.
+        """
         structure = whole_crystal(crystal)
         try:
-            cell = primitive_cell(structure)
+            return primitive_cell(structure)
         except ValueError as error:
             raise PlanError(f"no symmetry found: {error}", "no_symmetry") from error
+
+    def plan(self, crystal: Crystal) -> Plan[ElasticPart]:
+        cell = self._cell(crystal)
         deformations = elastic_deformations(self.strains)
-        found = yield {
-            str(i): Relax(structure_under(cell, deformation), self._options())
-            for i, deformation in enumerate([np.eye(3), *deformations])
-        }
+        alike = alike_by_symmetry(cell, deformations)
+        strained = {str(i): structure_under(cell, deformations[i]) for i in sorted({one.first for one in alike})}
+        found = yield {name: Relax(one, self._options()) for name, one in {"rest": cell, **strained}.items()}
         results = list(found.values())
         failed = [result.error for result in results if result.error is not None]
         if failed:
             raise PlanError(f"{len(failed)} of {len(results)} strained cells failed: {failed[0]}", "not_computed")
-        rest, *stresses = (result.stress for result in results)
+        rest = found["rest"].stress
+        stresses = [one.turn @ found[str(one.first)].stress @ one.turn.T for one in alike]
         tensor = fit_elastic_tensor(cell, deformations, stresses, rest)
         unconverged = sum(not result.converged for result in results)
         warnings = []

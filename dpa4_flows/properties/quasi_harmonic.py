@@ -169,14 +169,10 @@ class QuasiHarmonic(Property[QuasiHarmonicDocument]):
 
     def _calculations(self, structures: Sequence[Structure]) -> list[PhononCalculation]:
         """Of the same supercell, so that free energies differ by volume alone."""
-        first = supercells(structures[0], self.min_length, self.displacement, self.max_supercell_atoms)
-        return [
-            first,
-            *(
-                supercells(one, self.min_length, self.displacement, self.max_supercell_atoms, first.supercell_matrix)
-                for one in structures[1:]
-            ),
-        ]
+        how = self.min_length, self.displacement, self.max_supercell_atoms
+        first = supercells(structures[0], *how)
+        others = [first.scaled(one) or supercells(one, *how, first.supercell_matrix) for one in structures[1:]]
+        return [first, *others]
 
 
 def _row(facts: dict[str, Any]) -> TemperatureRow:

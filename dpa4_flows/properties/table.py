@@ -124,6 +124,17 @@ class Results(Sequence[T], Generic[T]):
         ]
 
     @property
+    def computed(self) -> list[str]:
+        """Names of the properties behind whose documents a model stands, as far as there are any."""
+
+        def by_model(name: str) -> bool:
+            origins = [getattr(one.documents[name], "provenance", None) for one in self.answers]
+            known = [origin for origin in origins if origin is not None]
+            return not known or any(origin.model_sha256 for origin in known)
+
+        return [name for name in self.question.names if by_model(name)]
+
+    @property
     def columns(self) -> list[Column]:
         """What is shown: the quantities of the documents that were asked for; deviations where they are known."""
         found = columns({name: self.question.kinds[name].document for name in self.question.names})

@@ -31,7 +31,7 @@ def write_properties_report(results: Results[Any], path: Path, *, title: str, mo
         title: of the page.
         model: that computes; None where nothing is computed by one.
     """
-    words = ", ".join(name.replace("_", " ") for name in results.question.names)
+    model = model if results.computed else None
     blocks = results.figures()
     figures = [block for block in blocks if isinstance(block, FigureBlock)]
     figures += [block for column in results.columns if (block := _distribution(results, column)) is not None]
@@ -44,7 +44,7 @@ def write_properties_report(results: Results[Any], path: Path, *, title: str, mo
         title=title,
         kicker="dpa4 compute" if model else "from files",
         state="" if n_done == len(results) else f"{n_done:,} of {len(results):,}",
-        summary=f"{words} of {count}{f' with {model.title}' if model else ''}.",
+        summary=_summary(results, count, model),
         tiles=[
             ("structures", f"{len(results):,}"),
             ("failed", f"{len(failed):,}"),
@@ -56,6 +56,17 @@ def write_properties_report(results: Results[Any], path: Path, *, title: str, mo
         facts=_facts(results, model),
     )
     write_text(path, page)
+
+
+def _summary(results: Results[Any], count: str, model: ModelRef | None) -> str:
+    """What is asked about how many structures, and what of it the model computes."""
+    names = results.question.names
+    parts = {f"of {count}": names}
+    if model is not None:
+        without = [name for name in names if name not in results.computed]
+        parts = {f"of {count} with {model.title}": results.computed, "without a model": without}
+    words = {end: ", ".join(name.replace("_", " ") for name in listed) for end, listed in parts.items() if listed}
+    return f"{'; '.join(f'{what} {end}' for end, what in words.items())}."
 
 
 def _tables(results: Results[Any]) -> Iterator[TableBlock]:

@@ -162,10 +162,10 @@ class PropertyRun(Run):
         state = "complete" if n_done == len(results) else "stopped"
         if holder(self.folder / LOCK_FILE) is not None:
             state = "running"
+        by = {"model": model.title, "model_sha256": model.sha256} if results.computed else {}
         facts = {
             "properties": results.question.names,
-            "model": model.title,
-            "model_sha256": model.sha256,
+            **by,
             "n_failed": len({failure.name for failure in results.failed}),
             "unconverged": results.unconverged,
         }

@@ -23,8 +23,12 @@ from dpa4_flows.cli import app
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.band_gap import BandGap
 from dpa4_flows.properties.equation_of_state import EquationOfState
+from dpa4_flows.report.properties import write_properties_report
+from dpa4_flows.runs.property import compute_in
+from dpa4_flows.runs.run import How
 
 TOY = ModelRef(MORSE, dtype="float64")
 DEFAULT = BandGap()
@@ -98,7 +102,7 @@ def test_a_property_model_is_no_potential(tmp_path: Path) -> None:
     assert foreign.band_gap is None and [reason.code for reason in foreign.doubts] == ["gap_not_computed"]
 
 
-def test_the_command_reads_what_rows_state(tmp_path: Path) -> None:
+def test_the_command_reads_what_rows_state_and_names_no_model_that_did_not_compute(tmp_path: Path) -> None:
     rows = [{"id": "MgO", "structure": rocksalt("Mg").as_dict(), "band_gap": 7.8, "band_gap_level": "measured"}]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     folder = tmp_path / "run"
@@ -106,6 +110,17 @@ def test_the_command_reads_what_rows_state(tmp_path: Path) -> None:
         app, ["band-gap", str(tmp_path / "rows.json"), "-m", MORSE, "-o", str(folder)], env={"COLUMNS": "200"}
     )
     assert done.exit_code == 0 and "7.80 ± 0.10" in done.stdout and "file" in done.stdout, done.output
+    gap, both = (Question.of(names, {}) for names in (["band_gap"], ["static", "band_gap"]))
+    subjects = [Subject("MgO", stating(band_gap=7.8, band_gap_level="measured"))]
+    for question, model, says in (
+        (gap, TOY, "band gap of 1 structure."),
+        (both, TOY, f"static of 1 structure with {MORSE}; band gap without a model."),
+        (gap, head(tmp_path / "gap.dpa4", 4.0), f"band gap of 1 structure with {tmp_path / 'gap.dpa4'}."),
+    ):
+        results = compute_in(None, question, subjects, model, How())
+        write_properties_report(results, tmp_path / "page.html", title="Gaps", model=model)
+        page = (tmp_path / "page.html").read_text()
+        assert says in page and (model.name in page) == (says != "band gap of 1 structure."), says
 
 
 def test_gaps_of_pbe_are_raised_and_a_best_solar_cell_has_one_point_three() -> None:

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from dpa4_flows.analysis.elasticity import (
     CRITERIA,
     GPA_PER_EV_A3,
+    alike_by_symmetry,
     debye_temperature,
     elastic_deformations,
     elastic_moduli,
@@ -89,6 +90,17 @@ def test_tensor_is_found_from_stresses_in_any_orientation(system):
     assert found.crystal_system == system
     assert found.nonlinearity < 1e-4 and found.asymmetry_gpa < 0.01
     assert found.stability.stable and found.moduli is not None
+
+
+@pytest.mark.parametrize(("system", "n_distinct"), [("cubic", 6), ("hexagonal", 20), ("tetragonal", 12)])
+def test_strained_cells_that_symmetry_makes_the_same_have_one_stress(system, n_distinct):
+    crystal, c_ij = CRYSTALS[system]
+    deformations = elastic_deformations()
+    alike = alike_by_symmetry(crystal, deformations)
+    assert len({one.first for one in alike}) == n_distinct
+    stresses = stresses_of(c_ij, deformations)
+    turned = [one.turn @ stresses[one.first] @ one.turn.T for one in alike]
+    np.testing.assert_allclose(turned, stresses, atol=1e-9 * np.abs(stresses).max())
 
 
 def test_stress_left_by_the_relaxation_is_not_elasticity():

@@ -84,6 +84,27 @@ def test_forces_left_by_the_relaxation_are_not_answers_to_displacements():
     np.testing.assert_allclose(bands[0], bands[1], atol=0.05)
 
 
+def test_a_crystal_at_another_volume_needs_no_other_search_for_symmetry():
+    """Until its atoms move within the cell: then it is begun anew."""
+    potential, crystal = MorsePotential(), rocksalt("Mg")
+    first = PhononCalculation(crystal, min_length=6.0)
+    larger = first.primitive.apply_strain(0.01, inplace=False)
+    shared, fresh = first.scaled(larger), PhononCalculation(larger, min_length=6.0)
+    for calculation in (shared, fresh):
+        forces = [p.forces for p in predict([calculation.primitive, *calculation.displaced], potential, strict=True)]
+        calculation.set_forces(forces[1:], forces[0])
+    q_points = np.array([[0.5, 0, 0], [0.5, 0.5, 0.5], [0.25, 0.1, 0]])
+    np.testing.assert_allclose(shared.at(q_points).frequencies_thz, fresh.at(q_points).frequencies_thz, atol=1e-6)
+    meshes = [calculation.mesh(30.0) for calculation in (shared, fresh)]
+    np.testing.assert_allclose(meshes[0].frequencies_thz, meshes[1].frequencies_thz, atol=1e-5)
+    np.testing.assert_allclose(meshes[0].q_lengths, meshes[1].q_lengths, atol=1e-9)
+    assert (
+        shared.near_gamma == pytest.approx(fresh.near_gamma) and first.displaced[0].volume < shared.displaced[0].volume
+    )
+    larger.translate_sites([1], [0.0, 0.0, 0.01])
+    assert first.scaled(larger) is None
+
+
 # ---- supercells
 
 
