@@ -7,15 +7,16 @@ with the corrected energies E and g the measured free energy of oxygen by atom. 
 solid elements the measured one at 300 K. Energies of O2 are those of the corrected hull: schemes are fitted to
 measured enthalpies of oxides at 298 K, and no molecule of the model comes in (L. Wang, T. Maxisch, G. Ceder, Chem.
 Mater. 19, 543 (2007)). At each temperature the hull of all phases tells what is there at equilibrium; a step is where
-that changes and O2 leaves. `docs/stability.md` has what other entropies of solids give.
+that changes and O2 leaves. ΔG is off by `hypot(n ENERGY_ERROR, T ENTROPY_ERROR)` for n atoms of the oxide by O2, which
+is what the first temperature is uncertain by; `docs/stability.md` has where both come from.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from itertools import pairwise, takewhile
 from typing import NamedTuple
 
 from pymatgen.entries.computed_entries import G_ELEMS, ComputedEntry, ComputedStructureEntry
@@ -27,6 +28,11 @@ from dpa4_flows.analysis.titration import Titration, pure, titrate
 
 AIR = 0.21
 """bar, of O2."""
+ENERGY_ERROR = 0.0
+"""eV per atom of the oxide, of the energy of a release: root mean square of the nine measured ones of
+`benchmarks/oxygen_entropies.py --model dpa4-neo`."""
+ENTROPY_ERROR = 47.0 / (Avogadro * electron_volt)
+"""eV/K per O2, of the entropies of the solids of these nine."""
 _PER_VOLUME, _PER_UNIT = (s / (Avogadro * electron_volt) for s in (1.360, 15.0))  # eV/K by Å³, and by formula unit
 _GRID = range(int(T_RANGE[0]), int(T_RANGE[1]) + 1, 100)  # K, between which steps are looked for
 _SHARP = 1.0  # K, within which a step is located
@@ -41,11 +47,14 @@ class Release(NamedTuple):
         temperature: K, from which on it is lost; 300 if it is there; None if not at 2000 K.
         released: O2 per formula unit of the oxide that have left then, all steps before counted.
         products: formula units of what is there then, per formula unit of the oxide, O2 left out.
+        low, high: of the first one, where it comes if ΔG is off by one standard error: 300 and None as above.
     """
 
     temperature: float | None
     released: float
     products: Mapping[str, float]
+    low: float | None = None
+    high: float | None = None
 
 
 def oxygen_releases(
@@ -70,17 +79,32 @@ def oxygen_releases(
         found = [_at(entry, temperature) for entry in (oxide, *others)]
         return titrate(whole_hull(oxide.composition, found), found[0], "O", out=True)
 
-    def lost(temperature: float) -> Release:
+    def lost(errors: float, temperature: float) -> Release:
+        """What has left if ΔG were larger by so many standard errors."""
         gas = Boltzmann / electron_volt * temperature * math.log(pressure) / 2  # eV per atom from the gas at 1 bar
-        run = [one for one in reactions(temperature) if one.potential >= gas]
+
+        def leaves(one: Titration) -> bool:
+            n_atoms = 2 * oxide.composition.reduced_composition.num_atoms / (one.end - one.start)
+            error = math.hypot(n_atoms * ENERGY_ERROR, temperature * ENTROPY_ERROR)
+            return one.potential - errors * error / 2 >= gas
+
+        run = [*takewhile(leaves, reactions(temperature))]
         return Release(temperature, run[-1].end / 2, run[-1].formulas) if run else Release(temperature, 0.0, {})
 
-    start, end = lost(float(_GRID[0])), lost(float(_GRID[-1]))
-    found = [start] if start.released > _NOTHING else []
-    for low, high in pairwise(_GRID):
-        found += _steps(lost, lost(float(low)), lost(float(high)))
-    beyond = [one for one in reactions(float(_GRID[-1])) if one.end / 2 > end.released + _NOTHING]
-    return found + [Release(None, one.end / 2, one.formulas) for one in beyond]
+    def heated(errors: float) -> Iterator[Release]:
+        at = partial(lost, errors)
+        start, end = at(float(_GRID[0])), at(float(_GRID[-1]))
+        if start.released > _NOTHING:
+            yield start
+        for low, high in pairwise(_GRID):
+            yield from _steps(at, at(float(low)), at(float(high)))
+        for one in reactions(float(_GRID[-1])):
+            if one.end / 2 > end.released + _NOTHING:
+                yield Release(None, one.end / 2, one.formulas)
+
+    first, *later = heated(0.0)
+    low, high = (next(heated(errors)).temperature for errors in (-1.0, 1.0))
+    return [first._replace(low=low, high=high), *later]
 
 
 def _at(entry: ComputedStructureEntry, temperature: float) -> ComputedEntry:
@@ -109,15 +133,17 @@ def _element(symbol: str, temperature: float) -> float:
     return float(CubicSpline(*zip(*table, strict=True))(temperature))
 
 
-def _steps(lost: Callable[[float], Release], low: Release, high: Release) -> list[Release]:
+def _steps(lost: Callable[[float], Release], low: Release, high: Release) -> Iterator[Release]:
     """Where between two temperatures oxygen leaves."""
     if high.released - low.released < _NOTHING:
-        return []
+        return
     assert low.temperature is not None and high.temperature is not None
     if high.temperature - low.temperature < _SHARP:
-        return [high]
+        yield high
+        return
     middle = lost((low.temperature + high.temperature) / 2)
-    return [*_steps(lost, low, middle), *_steps(lost, middle, high)]
+    yield from _steps(lost, low, middle)
+    yield from _steps(lost, middle, high)
 
 
 def release_energy(oxide: ComputedStructureEntry, others: Sequence[ComputedStructureEntry], step: Release) -> float:

@@ -182,10 +182,15 @@ class ChargedOxygen(Document):
             goal="max",
             scale=(300.0, 900.0),
             voided_by=_VOID,
+            spares_error=True,
+            unsure="oxygen_unsure",
             too_low="loses_oxygen",
             priority=20,
         ),
     ] = Field(None, description="K; 300 if it does there; null if not at 2000 K")
+    oxygen_release_k_std: Annotated[
+        float | None, Quantity("Error of O₂ release", "K", 0, "of energies and entropies", detail=True)
+    ] = Field(None, description="What the temperature may be off by, K; null where it is beyond 2000 K, or surely below 300")
     oxygen_energy: Annotated[
         float | None,
         Quantity("Energy of O₂ release", "eV/O₂", 2, "0 K; negative gives off heat", voided_by=_VOID, detail=True),
@@ -225,6 +230,7 @@ def oxygen_finding(host: Crystal, found: OxygenReleaseDocument, *, reliable: boo
         return Finding(host.name, reasons, keys=keys)
     values = ChargedOxygen(
         oxygen_release_k=found.temperature,
+        oxygen_release_k_std=found.temperature_std,
         oxygen_energy=found.reaction_energy,
         oxygen_lost_percent=found.released_percent,
         oxygen_reaction=found.reaction,
@@ -252,6 +258,7 @@ OXYGEN = Stage(
     criteria={"oxygen_release_k": Limits(min=400.0, otherwise="flag")},
     reasons={
         "loses_oxygen": ReasonKind("loses oxygen", "the charged host gives off oxygen below the limit, at equilibrium"),
+        "oxygen_unsure": ReasonKind("oxygen unsure", "the limit is within the error of the release of oxygen"),
         "oxygen_unknown": ReasonKind("oxygen unknown", "when the charged host gives off oxygen is not known"),
     },
     needs=("relax_charged",),

@@ -280,16 +280,20 @@ class Scene:
                 limits.max is None or declared[name].within(size, limits.max),
             )
             codes = limit_codes(name, declared[name])
-            for code, side, limit, keeps in zip(codes, sides, (limits.min, limits.max), kept, strict=True):
-                if keeps:
+            error = getattr(finding.values, name + STD, None) if declared[name].spares_error else None
+            ends = zip(codes, sides, sides[::-1], (limits.min, limits.max), kept, strict=True)
+            for code, side, other, limit, keeps in ends:
+                unsure = error is not None and limit is not None and abs(size - limit) <= error
+                if keeps and not (unsure and declared[name].unsure):
                     continue
                 words = finding.sentences.get(name) or _sentence(declared[name].label, declared[name].unit)
-                error = getattr(finding.values, name + STD, None) if declared[name].spares_error else None
-                spared = error is not None and abs(size - limit) <= error
-                if spared:
-                    words += f", by less than its error of {error:.2g} {declared[name].unit}"
-                reason = funnel.completed(Reason(code=code, sentence=words.format(value=value, limit=limit, side=side)))
-                rejects = limits.otherwise == "reject" and not spared
+                if unsure:
+                    code = declared[name].unsure or code
+                    off = f"{error:.{declared[name].digits}f}" if declared[name].digits >= 0 else f"{error:.2g}"
+                    words += f", by less than its error of {off} {declared[name].unit}"
+                words = words.format(value=value, limit=limit, side=other if keeps else side)
+                reason = funnel.completed(Reason(code=code, sentence=words))
+                rejects = limits.otherwise == "reject" and not unsure
                 (rejecting if rejects else flagging).append(reason.model_copy(update={"decides": rejects}))
         if rejecting and status != "error":
             status = "failed"

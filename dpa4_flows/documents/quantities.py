@@ -40,6 +40,8 @@ class Quantity:
         within: whether a value keeps an upper limit: a function of both.
         voided_by: codes of the reasons that make the value meaningless.
         spares_error: whether a value beyond a limit by less than its standard deviation (`STD`) is only flagged.
+        unsure: code of the reason for such a value, and for one that keeps the limit by less than that; by default the
+            former has that of a value beyond, and the latter none.
         too_low, too_high: codes of the reasons for a value beyond its limits; by default ``NAME_too_low``, ...
         detail: stands in the history of a candidate and in the CSV file, and would make the ranking too wide.
         priority: place among the columns, the smallest first.
@@ -56,6 +58,7 @@ class Quantity:
     within: Callable[[float, float], bool] = le
     voided_by: tuple[str, ...] = ()
     spares_error: bool = False
+    unsure: str = ""
     too_low: str = ""
     too_high: str = ""
     detail: bool = False

@@ -52,7 +52,7 @@ def battery_document(
         model: the potential.
         table: relaxations and documents are found and kept here.
         quick: a few of all.
-        long: also what takes as long as all others together: hops in LiFePO4, Li4Ti5O12, Na3V2(PO4)3.
+        long: also what takes as long as all others together: hops in LiFePO4, and Li4Ti5O12.
         how: further arguments of `validation`.
 
     Raises:

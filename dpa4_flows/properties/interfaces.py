@@ -31,6 +31,9 @@ from dpa4_flows.reference.library import as_crystal
 _SLOW = -1e-3
 """eV/atom; what gains less does not drive a reaction."""
 
+_USUAL = {"Li": ("LiCoO2", "Li3PS4"), "Na": ("NaFeO2", "Na3PS4")}
+"""Cathode and electrolyte by the ion, beside which a crystal is looked at where none is named."""
+
 
 class KinkDocument(Document):
     """A reaction of the crystal with some of the other phase."""
@@ -79,7 +82,11 @@ class ContactsDocument(View):
             voided_by=("interface_unknown",),
             priority=25,
         ),
-    ] = Field(None, description="Of the contact that gives off most, eV per atom of the mixture")
+    ] = Field(
+        None,
+        description="Of the contact that gives off most, eV per atom of the mixture; null where none that is known "
+        "reacts, and another is unknown",
+    )
     worst_contact: Annotated[str, Quantity("Reacts most with", priority=26)] = Field("", description="Which one it is")
     worst_reaction: Annotated[str, Quantity("Interface turns into", priority=44)] = Field(
         "", description="Its reaction, in words"
@@ -179,7 +186,8 @@ class Contacts(StandingView):
     """Base of properties of a crystal beside others.
 
     Attributes:
-        against: electrodes, each a formula among the known phases or the file of a crystal.
+        against: electrodes, each a formula among the known phases or the file of a crystal; by default the metal of the
+            ion (not beside coatings), and LiCoO2 of lithium, NaFeO2 of sodium.
         working_ion: element that moves, whose phases compete, too.
         voltage: V against the metal of the ion, which then comes from a reservoir at that voltage, as in a cell; beside
             the reaction without one. Electrodes of that metal have none.
@@ -192,7 +200,7 @@ class Contacts(StandingView):
         "interphase that lets neither ions nor electrons through ends them, and one that conducts electrons does not.",
     )
 
-    against: tuple[str, ...] = ("Li", "LiCoO2")
+    against: tuple[str, ...] = ()
     working_ion: str = "Li"
     voltage: float | None = None
     prototypes: bool = False  # of a crystal with each of several electrodes there are very many
@@ -200,9 +208,17 @@ class Contacts(StandingView):
     def check(self) -> None:
         ion_charge(self.working_ion)
         if not self.others:
-            raise DPA4Error('name what is beside the crystal, as in against = ["Li", "LiCoO2"]')
+            raise DPA4Error(
+                f"no cathode and no electrolyte of {self.working_ion} are usual: name what is beside the coating, "
+                "electrolyte and against"
+            )
         if self.voltage is not None and self.voltage < 0:
             raise DPA4Error(f"voltage {self.voltage:g} V is below the metal itself; it is at least 0")
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """What is beside the crystal, where nothing is named what is usual for the ion."""
+        return self.against or (self.working_ion, *_USUAL.get(self.working_ion, ())[:1])
 
     @property
     def others(self) -> tuple[Other, ...]:
@@ -211,14 +227,14 @@ class Contacts(StandingView):
         Raises:
             DPA4Error: one of them is none.
         """
-        return tuple(other_phase(name) for name in self.against)
+        return tuple(map(other_phase, self.named))
 
     def located(self) -> Self:
         return replace(super().located(), against=tuple(map(_located, self.against)))
 
     def settings(self, model: ModelRef) -> dict[str, Any]:
         files = [input_hash(other.structure) for other in self.others if other.structure is not None]
-        return {**super().settings(model), "crystals": files}
+        return {**super().settings(model), "against": self.named, "crystals": files}
 
     def further(self) -> Sequence[str]:
         return [self.working_ion, *(joined(other.system, self.working_ion) for other in self.others)]
@@ -294,22 +310,23 @@ class Coatings(Contacts):
     it, and its window.
 
     Attributes:
-        electrolyte: a formula among the known phases or the file of a crystal.
+        electrolyte: a formula among the known phases or the file of a crystal; by default Li3PS4 or Na3PS4.
     """
 
     name: ClassVar[str] = "coating"
     document: ClassVar[type[CoatingDocument]] = CoatingDocument
     several: ClassVar[type[CoatingSet]] = CoatingSet
 
-    against: tuple[str, ...] = ("LiCoO2",)
-    electrolyte: str = "Li3PS4"
+    electrolyte: str = ""
 
     @property
-    def others(self) -> tuple[Other, ...]:
-        return tuple(other_phase(name) for name in (self.electrolyte, *self.against))
+    def named(self) -> tuple[str, ...]:
+        cathode, electrolyte = _USUAL.get(self.working_ion, ("", ""))
+        found = self.electrolyte or electrolyte, *(self.against or (cathode,))
+        return found if all(found) else ()
 
     def located(self) -> Self:
-        return replace(super().located(), electrolyte=_located(self.electrolyte))
+        return replace(super().located(), electrolyte=self.electrolyte and _located(self.electrolyte))
 
     def also(self) -> Sequence[str]:
         electrolyte, *electrodes = self.others
@@ -326,13 +343,13 @@ class Coatings(Contacts):
         of = electrolyte.composition.reduced_formula
         bare = self.contacts_of(standing, entries, electrolyte, electrodes, of)
         window = electrochemical_window(phase, entries, ion=self.working_ion)
-        worst, without = _worst(contacts), _worst(bare)
-        known = worst is not None and without is not None
+        least, without = _worst_energy(contacts), _worst_energy(bare)
+        known = all(one.energy is not None for one in (*contacts, *bare))
         return {
             **_summary(contacts),
             "bare": bare,
-            "bare_energy": None if without is None else without.energy,
-            "gain": (worst.energy or 0.0) - (without.energy or 0.0) if known and worst and without else None,
+            "bare_energy": without,
+            "gain": least - without if known and least is not None and without is not None else None,
             "lower": window.lower,
             "upper": window.upper,
             "ion": self.working_ion,
@@ -377,6 +394,13 @@ def _worst(contacts: Sequence[ContactDocument]) -> ContactDocument | None:
     return min(known, key=lambda one: one.energy or 0.0) if known else None
 
 
+def _worst_energy(contacts: Sequence[ContactDocument]) -> float | None:
+    """eV/atom; None where none of those that are known reacts, and another may."""
+    worst = _worst(contacts)
+    unsure = worst is None or (not worst.reaction and any(one.energy is None for one in contacts))
+    return None if worst is None or unsure else worst.energy
+
+
 def _summary(contacts: list[ContactDocument]) -> dict[str, Any]:
     worst = _worst(contacts)
     doubts = []
@@ -398,11 +422,8 @@ def _summary(contacts: list[ContactDocument]) -> dict[str, Any]:
             f"{worst.mutual_energy or 0.0:.3f} eV/atom at most"
         )
         doubts.append(Reason(code="reacts_alone", sentence=sentence))
-    found: dict[str, Any] = {"contacts": contacts, "doubts": doubts}
-    if worst is None:
-        return found
-    found["worst_energy"] = worst.energy
-    if worst.reaction:
+    found: dict[str, Any] = {"contacts": contacts, "doubts": doubts, "worst_energy": _worst_energy(contacts)}
+    if worst is not None and worst.reaction:
         words = worst.beside if worst.voltage is None else f"{worst.beside} at {worst.voltage:g} V"
         found |= {"worst_contact": words, "worst_reaction": worst.reaction}
     return found

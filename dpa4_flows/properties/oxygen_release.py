@@ -46,6 +46,13 @@ class OxygenReleaseDocument(View):
             priority=20,
         ),
     ] = Field(None, description="K, from which on O2 leaves; 300 if it does there; null if not at 2000 K")
+    temperature_std: Annotated[
+        float | None, Quantity("Error of O₂ release", "K", 0, "of energies and entropies", detail=True)
+    ] = Field(None, description="What it may be off by, K; null where it is beyond 2000 K, or surely below 300")
+    temperature_low: Annotated[float | None, Unit("K")] = Field(None, description="K, one standard error earlier")
+    temperature_high: Annotated[float | None, Unit("K")] = Field(
+        None, description="K, one standard error later; null if not at 2000 K"
+    )
     reaction: Annotated[str, Quantity("Turns into")] = Field("", description="The first reaction, per formula unit")
     reaction_energy: Annotated[
         float | None, Quantity("Energy of O₂ release", "eV/O₂", 2, "0 K; negative gives off heat", goal="max")
@@ -81,8 +88,8 @@ class OxygenRelease(HullView):
     several: ClassVar[type[OxygenReleaseSet]] = OxygenReleaseSet
     figures: ClassVar[str] = "dpa4_flows.report.figures_thermodynamics:oxygen_losses"
     caveats: ClassVar[tuple[str, ...]] = (
-        "Release of oxygen is that of equilibrium, with entropies of solids by their volume alone (some 150 K): "
-        "kinetics delay it, electrolytes and surfaces bring it forward, and water or carbon dioxide may leave before.",
+        "Release of oxygen is that of equilibrium, with entropies of solids by their volume alone; its error is that of "
+        "energies and entropies in reactions that were measured. Kinetics delay it, electrolytes and surfaces bring it forward, and water or carbon dioxide may leave before.",
     )
 
     structures: ClassVar[bool] = True  # whose volumes tell the entropies
@@ -109,6 +116,9 @@ class OxygenRelease(HullView):
         return {
             "formula": formula,
             "temperature": first.temperature,
+            "temperature_std": _error(first),
+            "temperature_low": first.low,
+            "temperature_high": first.high,
             "reaction_energy": energy,
             "reaction": reaction_words(formula, with_oxygen(first)),
             "products": sorted(first.products),
@@ -118,6 +128,14 @@ class OxygenRelease(HullView):
             "steps": [OxygenStep(**one._asdict()) for one in steps],
             "flags": _flags(formula, first, energy, self.pressure),
         }
+
+
+def _error(first: Release) -> float | None:
+    """The larger part of its range on both sides, K; where that is cut at 300 K the other."""
+    if first.temperature is None or first.low is None:
+        return None
+    later = (T_RANGE[1] if first.high is None else first.high) - first.temperature
+    return max(later, first.temperature - first.low) or None
 
 
 def _flags(formula: str, first: Release, energy: float, pressure: float) -> list[Reason]:
@@ -130,4 +148,7 @@ def _flags(formula: str, first: Release, energy: float, pressure: float) -> list
         f"{formula} gives off oxygen at room temperature already ({pressure:g} bar of O2, {energy:+.2f} eV "
         "per O2): nothing but slow kinetics keeps it"
     )
+    if first.high != ROOM:
+        later = f"{T_RANGE[1]:g} K or more" if first.high is None else f"{first.high:.0f} K"
+        sentence += f", unless energies and entropies are off by more than their error, which allows {later}"
     return [Reason(code="releases_oxygen_at_room_temperature", sentence=sentence)]

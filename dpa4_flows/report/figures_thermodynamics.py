@@ -88,21 +88,38 @@ def region_figure(
 
 
 def oxygen_losses(documents: Mapping[str, OxygenReleaseDocument]) -> list[FigureBlock]:
-    """Oxygen that has left each crystal at equilibrium, against temperature."""
+    """Oxygen that has left each crystal at equilibrium, against temperature, with the error of the first step."""
     lines = {}
+    figure = base_figure(
+        xaxis={"title": "temperature, K", "range": list(T_RANGE)}, yaxis={"title": "O₂ given off per formula unit"}
+    )
     for name, one in documents.items():
         if one.steps:
+            if one.temperature is not None and one.temperature_low is not None and len(lines) < _CURVES:
+                late = T_RANGE[1] if one.temperature_high is None else one.temperature_high
+                figure.add_scatter(
+                    x=[one.temperature],
+                    y=[one.steps[0].released],
+                    error_x={
+                        "array": [late - one.temperature],
+                        "arrayminus": [one.temperature - one.temperature_low],
+                        "thickness": 1,
+                    },
+                    mode="markers",
+                    marker={"color": PALETTE[len(lines) % len(PALETTE)]},
+                    showlegend=False,
+                )
             points, lost = [(T_RANGE[0], 0.0)], 0.0
             for step in one.steps:
                 at = T_RANGE[1] if step.temperature is None else step.temperature
                 lost, before = lost if step.temperature is None else step.released, lost
                 points += [(at, before), (at, lost)]
             lines[f"{one.formula} · {name}"] = [*points, (T_RANGE[1], lost)]
-    figure = base_figure(
-        xaxis={"title": "temperature, K", "range": list(T_RANGE)}, yaxis={"title": "O₂ given off per formula unit"}
-    )
     pressures = sorted({f"{one.pressure:g}" for one in documents.values() if one.pressure is not None})
-    caption = f"At equilibrium with {' or '.join(pressures)} bar of O2; each step is a reaction. "
+    caption = (
+        f"At equilibrium with {' or '.join(pressures)} bar of O2; each step is a reaction. Bars: the standard error of the "
+        "first one, of energies and entropies; what lies beyond the axis is cut. "
+    )
     return line_figure("oxygen-release", "Oxygen release", caption, figure, lines)
 
 

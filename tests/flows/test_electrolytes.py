@@ -230,6 +230,7 @@ def test_an_electrolyte_is_told_by_its_worst_contact_and_what_is_unknown_does_no
     salt = read(Interfaces(), of(LITHIUM, "LiF"), LITHIUM)
     assert [one.energy for one in salt.contacts] == [0.0, None], "nothing is known of fluorine beside cobalt and oxygen"
     assert [reason.code for reason in salt.doubts] == ["interface_unknown"]
+    assert salt.worst_energy is None, "no reaction beside one electrode is not all of them"
     assert "interface_unknown" in quantities(InterfaceDocument)["worst_energy"].voided_by
 
 
@@ -240,8 +241,11 @@ def test_electrodes_are_formulas_that_are_known_or_files(tmp_path: Path) -> None
     for wrong, words in (("nothing.cif", "neither a formula nor a file"), ("LiCo2-x", "neither a formula nor a file")):
         with pytest.raises(DPA4Error, match=words):
             Interfaces(against=(wrong,)).check()
-    with pytest.raises(DPA4Error, match="name what is beside"):
-        Interfaces(against=()).check()
+    with pytest.raises(DPA4Error, match="no electrolyte of K are usual: name what is beside"):
+        Coatings(working_ion="K").check()
+    usual = {ion: Interfaces(working_ion=ion).named for ion in ("Li", "Na", "K")}
+    assert usual == {"Li": ("Li", "LiCoO2"), "Na": ("Na", "NaFeO2"), "K": ("K",)}, "electrodes follow the ion"
+    assert Coatings(working_ion="Na").named == ("Na3PS4", "NaFeO2")
     both = [layered("Co"), layered("Ni")]
     rows = [{"id": str(i), "structure": one.as_dict()} for i, one in enumerate(both)]
     (tmp_path / "two.json").write_text(json.dumps(rows))
@@ -266,6 +270,9 @@ def test_a_coating_is_judged_by_both_sides_its_window_and_what_there_is_without_
     assert [(one.of, one.beside) for one in found.bare] == [("Li3PS4", "LiCoO2")]
     assert found.bare_energy < -0.05 and found.worst_energy == pytest.approx(0.0, abs=1e-6)
     assert found.gain == pytest.approx(-found.bare_energy) and found.lower > 0 and found.upper > found.lower
+    unknown = read(asked, of(LITHIUM, "Li2S"), [one for one in LITHIUM if one.composition.reduced_formula != "CoS"])
+    assert [one.energy for one in unknown.contacts] == [0.0, None], "nothing is known of sulfur beside cobalt and oxygen"
+    assert unknown.worst_energy is None and unknown.gain is None and unknown.bare_energy < -0.05
     blocks = {block.name: block for block in contacts({"Li3PO4": found})}
     assert len(blocks["interface-table"].rows) == 3
     assert {trace.x[0] for trace in blocks["interface-mixtures"].figure.data} == {0.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.electrode import redox_bound
 from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.hull import SystemHull
+from dpa4_flows.analysis.oxygen import ENERGY_ERROR, ENTROPY_ERROR
 from dpa4_flows.analysis.titration import titrate
 from dpa4_flows.campaigns.battery import BATTERY, electrode_finding
 from dpa4_flows.campaigns.battery_charged import oxygen_finding
@@ -191,10 +193,18 @@ def test_what_lies_above_the_hull_gives_off_oxygen_earlier_by_that_energy() -> N
     assert vacuum.temperature < stable.temperature - 100
     now = view(OxygenRelease(), solid("MgO2", 0.4, 27.0, -4.0 * 96.485), others, above=0.4)
     assert now.temperature == 300 and [flag.code for flag in now.flags] == ["releases_oxygen_at_room_temperature"]
+    for bound, side in ((stable.temperature_low, 1), (stable.temperature_high, -1)):
+        error = side * math.hypot(6 * ENERGY_ERROR, bound * ENTROPY_ERROR) / 6  # eV/atom, 6 of them by O2
+        off = view(OxygenRelease(), solid("MgO2", error, 27.0, -4.0 * 96.485), others)
+        assert off.temperature == pytest.approx(bound, abs=2)
+    assert stable.temperature_std == pytest.approx(stable.temperature_high - stable.temperature)
+    assert now.temperature_std is None, "it is surely below 300 K"
     oxide = view(OxygenRelease(), others[2], others)
     assert oxide.temperature is None and [flag.code for flag in oxide.flags] == ["keeps_oxygen"]
     (figure,) = oxygen_losses({"stable": stable, "oxide": oxide})
-    assert max(figure.figure.data[0].y) == pytest.approx(0.5) and max(figure.figure.data[1].y) == 0
+    bars, lost, kept = figure.figure.data
+    assert max(lost.y) == pytest.approx(0.5) and max(kept.y) == 0
+    assert bars.x[0] + bars.error_x.array[0] == pytest.approx(stable.temperature_high)
 
 
 def test_a_few_atoms_too_many_carry_nothing_of_what_all_are_above_the_hull() -> None:
@@ -207,14 +217,23 @@ def test_a_few_atoms_too_many_carry_nothing_of_what_all_are_above_the_hull() -> 
 def test_a_charged_host_leaves_oxygen_as_a_reason_of_its_own_with_the_temperature() -> None:
     host, said = Crystal(layered("Co"), "x"), provenance(ModelRef(MORSE), {})
     at_work = scene("oxygen_release", campaign={"name": "x", "candidates": ["x"], "stages": BATTERY.funnel().names})
-    cases = {
-        600.0: ([], None),
-        350.0: (["loses_oxygen"], "CoO2 gives off oxygen at 350 K, below 400 K"),
-        300.0: (["loses_oxygen"], "CoO2 gives off oxygen at 300 K or less, below 400 K"),
-        None: ([], None),
+    cases: dict[tuple[float | None, float | None], tuple[list[str], str | None]] = {
+        (600.0, 150.0): ([], None),
+        (350.0, 40.0): (["loses_oxygen"], "CoO2 gives off oxygen at 350 K, below 400 K"),
+        (350.0, 60.0): (
+            ["oxygen_unsure"],
+            "CoO2 gives off oxygen at 350 K, below 400 K, by less than its error of 60 K",
+        ),
+        (470.0, 75.0): (
+            ["oxygen_unsure"],
+            "CoO2 gives off oxygen at 470 K, above 400 K, by less than its error of 75 K",
+        ),
+        (300.0, None): (["loses_oxygen"], "CoO2 gives off oxygen at 300 K or less, below 400 K"),
+        (None, None): ([], None),
     }
-    for kelvin, (codes, sentence) in cases.items():
-        found = OxygenReleaseDocument(formula="CoO2", temperature=kelvin, reaction="x", provenance=said)
+    for (kelvin, error), (codes, sentence) in cases.items():
+        said_of = {"temperature": kelvin, "temperature_std": error, "reaction": "x"}
+        found = OxygenReleaseDocument(formula="CoO2", **said_of, provenance=said)
         verdict = at_work.verdict(oxygen_finding(host, found))
         assert [reason.code for reason in verdict.reasons] == codes and verdict.goes_on
         assert sentence is None or verdict.reasons[0].sentence == sentence
