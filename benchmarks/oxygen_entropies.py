@@ -4,7 +4,8 @@ energies of a model and entropies by volume are off by in these reactions.
     python benchmarks/oxygen_entropies.py
     python benchmarks/oxygen_entropies.py --model dpa4-neo
 
-Prints the tables of docs/stability.md, and the two errors of `dpa4_flows/analysis/oxygen.py`. Enthalpies (kJ/mol), entropies (J/K/mol) and volumes (cm³/mol) at 298 K are
+Prints the tables of docs/stability.md, the second one from relaxations that come with the program. Enthalpies
+(kJ/mol), entropies (J/K/mol) and volumes (cm³/mol) at 298 K are
 textbook values (NIST-JANAF; CRC Handbook of Chemistry and Physics), as are the temperatures that were measured.
 """
 
@@ -12,24 +13,19 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-from pymatgen.core import Composition, Structure
+from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import G_ELEMS, GibbsComputedStructureEntry
 from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq
 
 from dpa4_flows.analysis.oxygen import AIR
-from dpa4_flows.compute.driver import compute
-from dpa4_flows.compute.plan import Ask, Crystal, Crystals
-from dpa4_flows.makers.corrections import bundled_compounds
-from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.hull import Hull
-from dpa4_flows.reference.bundled_phases import compounds
-from dpa4_flows.reference.library import load_phases
-from dpa4_flows.bundled import bundled_campaigns
+from dpa4_flows.compute.relaxed import PUSHED
+from dpa4_flows.makers.named import BatchRelaxMaker
+from dpa4_flows.reference.bundled_phases import BundledPhases, bundled_relaxations
+from dpa4_flows.reference.entries import document_entry
 
 KJ = 96.485  # eV, kJ/mol
 R = 8.314e-3  # kJ/K/mol
@@ -111,61 +107,44 @@ def release(oxide: str, amount: int, left: str, left_amount: int, solid: Callabl
     return float(brentq(change, 300, HIGHEST)) if change(HIGHEST) < 0 else math.inf
 
 
-def structures() -> dict[str, Structure]:
-    """Forms of the solids by name, formula first; CrO2 and Mn2O3 as rutile VO2 and bixbyite In2O3."""
-    systems = {"-".join(sorted(Composition(formula).get_el_amt_dict())) for formula in (*SOLIDS, "In2O3")}
-    competing = load_phases([bundled_campaigns()["battery"] / "structures" / "competing.json"])
-    known = [*compounds(systems), *bundled_compounds(), *competing]
-    forms = {f"{one.structure.composition.reduced_formula} {i}": one.structure for i, one in enumerate(known)}
-    for formula, model in (("CrO2", "VO2"), ("Mn2O3", "In2O3")):
-        made = next(one.copy() for name, one in forms.items() if name.split()[0] == model)
-        made.replace_species({model[:-2].rstrip("2"): formula[:2]})
-        forms[f"{formula} made"] = made
-    reduced = {Composition(formula).reduced_formula for formula in SOLIDS}
-    return {name: one for name, one in forms.items() if name.split()[0] in reduced}
+def lowest(model: str, scheme: str) -> dict[str, float]:
+    """Corrected energy of the lowest bundled form of each solid, and of oxygen, by a model, eV per formula unit."""
+    maker = BatchRelaxMaker(property=PUSHED, model=model)
+    systems = {"-".join(sorted(Composition(formula).get_el_amt_dict())) for formula in SOLIDS}
+    phases = [phase for system in systems for phase in BundledPhases().phases(system)]
+    known = bundled_relaxations(maker.model.resolve().sha256 or "", [maker.key(one.structure) for one in phases])
+    found: dict[str, float] = {}
+    for key, document in known.items():
+        if (entry := document_entry(document, scheme, key).entry) is None:
+            continue
+        name, units = entry.composition.get_reduced_formula_and_factor()
+        found[name] = min(entry.energy / units, found.get(name, math.inf))
+    return found
 
 
-def enthalpies(model: ModelRef, scheme: str) -> dict[str, float]:
-    """kJ/mol of formation of the lowest form of each solid by a model, at 0 K."""
-    crystals = tuple(Crystal(one, name) for name, one in structures().items())
-    ((_, found),) = compute([("", Ask(Hull(corrections=scheme, prototypes=False), Crystals(crystals)))], model)
-    per_atom: dict[str, float] = {}
-    for crystal, one in zip(crystals, found.documents, strict=True):
-        if one is not None:
-            name = crystal.name.split()[0]
-            per_atom[name] = min(one.formation_energy_per_atom, per_atom.get(name, math.inf))
-    return {f: KJ * Composition(f).num_atoms * per_atom[Composition(f).reduced_formula] for f in SOLIDS}
-
-
-def errors(model: ModelRef) -> None:
+def errors(model: str) -> None:
     """Energies of the reactions by a model, and what they and entropies by volume are off by, eV and J/K per O2."""
-    schemes = {scheme: enthalpies(model, scheme) for scheme in ("MP2020", "OMat24")}
-    print(f"{'':16s}{'atoms':>8s}{'measured':>10s}" + "".join(f"{name:>10s}" for name in schemes) + f"{'entropy off':>14s}")
-    off: dict[str, list[float]] = {name: [] for name in (*schemes, "entropy")}
+    schemes = {scheme: lowest(model, scheme) for scheme in ("MP2020", "OMat24")}
+    print(
+        f"{'':16s}{'atoms':>8s}{'measured':>10s}" + "".join(f"{one:>10s}" for one in schemes) + f"{'S by volume':>14s}"
+    )
     for oxide, amount, left, left_amount, _ in REACTIONS:
-
-        def change(values: Mapping[str, float]) -> float:
-            return (left_amount * values[left] - amount * values[oxide]) / KJ  # noqa: B023 - called at once
-
         n_atoms = amount * Composition(oxide).num_atoms
-        measured_energy = change({name: one.enthalpy for name, one in SOLIDS.items()})
-        entropy = 1000 * KJ * change({name: one.entropy / 1000 - by_volume(name, -1.0) for name, one in SOLIDS.items()})
-        off["entropy"].append(entropy)
-        found = {name: change(values) for name, values in schemes.items()}
-        for name, energy in found.items():
-            off[name].append((energy - measured_energy) / n_atoms)
-        row = f"{n_atoms:8.0f}{measured_energy:10.2f}" + "".join(f"{energy:10.2f}" for energy in found.values())
-        print(f"{oxide:6s}→ {left:8s}{row}{entropy:14.0f}")
-    for name, values in off.items():
-        unit, scale = ("J/K per O2", 1.0) if name == "entropy" else ("meV per atom of the oxide", 1000.0)
-        print(f"{name}: root mean square {scale * float(np.sqrt(np.mean(np.square(values)))):.0f} {unit}")
+        measured_energy = (left_amount * SOLIDS[left].enthalpy - amount * SOLIDS[oxide].enthalpy) / KJ
+        missed = [SOLIDS[name].entropy + 1000 * by_volume(name, 1.0) for name in (left, oxide)]
+        row = f"{n_atoms:8.0f}{measured_energy:10.2f}"
+        for energies in schemes.values():
+            before, after = (energies.get(Composition(name).reduced_formula) for name in (oxide, left))
+            known = before is not None and after is not None
+            row += f"{left_amount * after - amount * before + energies['O2']:10.2f}" if known else f"{'':>10s}"
+        print(f"{oxide:6s}→ {left:8s}{row}{amount * missed[1] - left_amount * missed[0]:14.0f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="whose energies are compared; without it entropies alone")
     if (model := parser.parse_args().model) is not None:
-        errors(ModelRef(model))
+        errors(model)
         return
     ways = (nothing, by_volume, descriptor, measured)
     print(f"{'':16s}{'measured':>12s}" + "".join(f"{way.__name__:>12s}" for way in ways))

@@ -857,7 +857,7 @@ def coating(
     it, and its window.
 
     Attributes:
-        electrolyte: a formula among the known phases or the file of a crystal.
+        electrolyte: a formula among the known phases or the file of a crystal; by default Li3PS4 or Na3PS4.
     """
 
 def air(

@@ -190,7 +190,7 @@ class ChargedOxygen(Document):
     ] = Field(None, description="K; 300 if it does there; null if not at 2000 K")
     oxygen_release_k_std: Annotated[
         float | None, Quantity("Error of O₂ release", "K", 0, "of energies and entropies", detail=True)
-    ] = Field(None, description="What the temperature may be off by, K; null where it is beyond 2000 K, or surely below 300")
+    ] = Field(None, description="K; null where it is not at 2000 K, or surely below 300")
     oxygen_energy: Annotated[
         float | None,
         Quantity("Energy of O₂ release", "eV/O₂", 2, "0 K; negative gives off heat", voided_by=_VOID, detail=True),

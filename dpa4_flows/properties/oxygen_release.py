@@ -28,6 +28,8 @@ class OxygenStep(Document):
     temperature: float | None = Field(None, description="K, from which on it runs; null beyond the table")
     released: float = Field(description="O2 given off when it is over, per formula unit")
     products: dict[str, float] = Field(description="Formula units per formula unit of the crystal, O2 left out")
+    low: float | None = Field(None, description="Of the first one, K one standard error earlier; 300 and null as above")
+    high: float | None = Field(None, description="The same one standard error later")
 
 
 class OxygenReleaseDocument(View):
@@ -49,10 +51,6 @@ class OxygenReleaseDocument(View):
     temperature_std: Annotated[
         float | None, Quantity("Error of O₂ release", "K", 0, "of energies and entropies", detail=True)
     ] = Field(None, description="What it may be off by, K; null where it is beyond 2000 K, or surely below 300")
-    temperature_low: Annotated[float | None, Unit("K")] = Field(None, description="K, one standard error earlier")
-    temperature_high: Annotated[float | None, Unit("K")] = Field(
-        None, description="K, one standard error later; null if not at 2000 K"
-    )
     reaction: Annotated[str, Quantity("Turns into")] = Field("", description="The first reaction, per formula unit")
     reaction_energy: Annotated[
         float | None, Quantity("Energy of O₂ release", "eV/O₂", 2, "0 K; negative gives off heat", goal="max")
@@ -88,8 +86,9 @@ class OxygenRelease(HullView):
     several: ClassVar[type[OxygenReleaseSet]] = OxygenReleaseSet
     figures: ClassVar[str] = "dpa4_flows.report.figures_thermodynamics:oxygen_losses"
     caveats: ClassVar[tuple[str, ...]] = (
-        "Release of oxygen is that of equilibrium, with entropies of solids by their volume alone; its error is that of "
-        "energies and entropies in reactions that were measured. Kinetics delay it, electrolytes and surfaces bring it forward, and water or carbon dioxide may leave before.",
+        "Release of oxygen is that of equilibrium, with entropies of solids by their volume alone; its error is that "
+        "of energies and entropies in measured reactions. Kinetics delay it, electrolytes and surfaces bring it "
+        "forward, and water or carbon dioxide may leave before.",
     )
 
     structures: ClassVar[bool] = True  # whose volumes tell the entropies
@@ -117,8 +116,6 @@ class OxygenRelease(HullView):
             "formula": formula,
             "temperature": first.temperature,
             "temperature_std": _error(first),
-            "temperature_low": first.low,
-            "temperature_high": first.high,
             "reaction_energy": energy,
             "reaction": reaction_words(formula, with_oxygen(first)),
             "products": sorted(first.products),

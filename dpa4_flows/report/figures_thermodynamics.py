@@ -95,16 +95,13 @@ def oxygen_losses(documents: Mapping[str, OxygenReleaseDocument]) -> list[Figure
     )
     for name, one in documents.items():
         if one.steps:
-            if one.temperature is not None and one.temperature_low is not None and len(lines) < _CURVES:
-                late = T_RANGE[1] if one.temperature_high is None else one.temperature_high
+            first = one.steps[0]
+            if first.temperature is not None and first.low is not None and len(lines) < _CURVES:
+                late = T_RANGE[1] if first.high is None else first.high
                 figure.add_scatter(
-                    x=[one.temperature],
-                    y=[one.steps[0].released],
-                    error_x={
-                        "array": [late - one.temperature],
-                        "arrayminus": [one.temperature - one.temperature_low],
-                        "thickness": 1,
-                    },
+                    x=[first.temperature],
+                    y=[first.released],
+                    error_x={"array": [late - first.temperature], "arrayminus": [first.temperature - first.low]},
                     mode="markers",
                     marker={"color": PALETTE[len(lines) % len(PALETTE)]},
                     showlegend=False,
@@ -117,8 +114,8 @@ def oxygen_losses(documents: Mapping[str, OxygenReleaseDocument]) -> list[Figure
             lines[f"{one.formula} · {name}"] = [*points, (T_RANGE[1], lost)]
     pressures = sorted({f"{one.pressure:g}" for one in documents.values() if one.pressure is not None})
     caption = (
-        f"At equilibrium with {' or '.join(pressures)} bar of O2; each step is a reaction. Bars: the standard error of the "
-        "first one, of energies and entropies; what lies beyond the axis is cut. "
+        f"At equilibrium with {' or '.join(pressures)} bar of O2; each step is a reaction. Bars: standard "
+        "error of the first one, by energies and entropies; what lies beyond the axis is cut. "
     )
     return line_figure("oxygen-release", "Oxygen release", caption, figure, lines)
 

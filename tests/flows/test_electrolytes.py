@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.analysis.contacts import conducting, contact
-from dpa4_flows.analysis.gases import gas_potential, with_gases
+from dpa4_flows.analysis.gases import HYDROXIDE, gas_potential, with_gases
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
 from dpa4_flows.analysis.windows import electrochemical_window
 from dpa4_flows.campaigns.run import open_run
@@ -271,7 +271,9 @@ def test_a_coating_is_judged_by_both_sides_its_window_and_what_there_is_without_
     assert found.bare_energy < -0.05 and found.worst_energy == pytest.approx(0.0, abs=1e-6)
     assert found.gain == pytest.approx(-found.bare_energy) and found.lower > 0 and found.upper > found.lower
     unknown = read(asked, of(LITHIUM, "Li2S"), [one for one in LITHIUM if one.composition.reduced_formula != "CoS"])
-    assert [one.energy for one in unknown.contacts] == [0.0, None], "nothing is known of sulfur beside cobalt and oxygen"
+    assert [one.energy for one in unknown.contacts] == [0.0, None], (
+        "nothing is known of sulfur beside cobalt and oxygen"
+    )
     assert unknown.worst_energy is None and unknown.gain is None and unknown.bare_energy < -0.05
     blocks = {block.name: block for block in contacts({"Li3PO4": found})}
     assert len(blocks["interface-table"].rows) == 3
@@ -304,6 +306,10 @@ def test_a_sulfide_gives_off_hydrogen_sulfide_and_an_oxide_takes_up_carbon_dioxi
     assert set(metal.reactions[0].products) == {"LiHO", "H2"}
     dry = read(Air(water=1e-12), of(AIR, "Li2S"), AIR)
     assert dry.hydrolysis_energy == 0.0, "in a dry room it lasts"
+    frame = {"model_sha256": "a" * 64, "level_of_theory": "PBE", "correction": "OMat24, Gibbs 300 K"}
+    computed = [simple(e.composition.reduced_formula, e.energy_per_atom, frame=frame) for e in AIR]
+    measured, model = (read(Air(evolved=1e-12), of(one, "Li2S"), one).hydrolysis_energy for one in (AIR, computed))
+    assert model == pytest.approx(measured + 2 * HYDROXIDE), "models lack the motion of hydroxide"
     assert [block.name for block in air_reactions({"Li2S": sulfide})] == ["air", "air-table"]
     with pytest.raises(DPA4Error, match="outside 1e-30"):
         Air(water=0.0).check()
