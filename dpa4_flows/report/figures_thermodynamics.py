@@ -91,6 +91,7 @@ def oxygen_losses(documents: Mapping[str, OxygenReleaseDocument]) -> list[Figure
     """Oxygen that has left each crystal at equilibrium, against temperature, with the error of the first step."""
     lines = {}
     figure = base_figure(
+        height=460,
         xaxis={"title": "temperature, K", "range": list(T_RANGE)}, yaxis={"title": "O₂ given off per formula unit"}
     )
     for name, one in documents.items():
