@@ -101,6 +101,8 @@ def elastic(
 ) -> Results[ElasticPart]:
     """Elastic tensor of a relaxed crystal from four magnitudes of each of six strains, atoms relaxed in each cell.
 
+    Of strained cells that the symmetry of the crystal makes the same, one is computed: 6 of 24 in cubic crystals.
+
     Attributes:
         fmax: eV/Å, of the atoms in the strained cells.
         max_steps: optimiser steps of each strained cell.

@@ -89,10 +89,11 @@ def region_figure(
 
 def oxygen_losses(documents: Mapping[str, OxygenReleaseDocument]) -> list[FigureBlock]:
     """Oxygen that has left each crystal at equilibrium, against temperature, with the error of the first step."""
-    lines = {}
+    lines: dict[str, list[tuple[float, float]]] = {}
     figure = base_figure(
         height=460,
-        xaxis={"title": "temperature, K", "range": list(T_RANGE)}, yaxis={"title": "O₂ given off per formula unit"}
+        xaxis={"title": "temperature, K", "range": list(T_RANGE)},
+        yaxis={"title": "O₂ given off per formula unit"},
     )
     for name, one in documents.items():
         if one.steps:
