@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -22,9 +23,17 @@ from dpa4_core.nn.segment import segment_sum
 from dpa4_core.nn.strategies import Lean, Tiled
 from dpa4_core.nn.tiling import cut
 from dpa4_core.shares import Shareable
+from dpa4_core.threads import one_thread
 
 _SMALL = 30_000
 """Edges of a graph whose memory, 1.5 GB with DPA4-Neo, is not worth the question how much is free."""
+
+FEW_EDGES = 10_000
+"""Below, outside of the tiles, an operation is so short that to wake a second thread takes longer than it saves.
+
+A force call of DPA4-Neo on two cores (`benchmarks/force_call.py`): with threads that sleep while they wait, 4 to 8
+atoms take 0.4 of the time so, 32 atoms 0.65, 108 atoms 0.8; with threads that spin 1.1, 1.05, 1.05.
+"""
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -211,9 +220,10 @@ class Potential(Shareable[Output]):
                 result = self._compiled(edge_vec.detach(), src, dst, species, conditioning)
                 if result is not None:
                     return assemble(*result, edge_vec.detach(), graph)
-            strategy = self.strategy(graph)
-            atom_energies = self.model(edge_vec, src, dst, species, conditioning, strategy=strategy)
-            return derive(atom_energies, edge_vec, graph)
+            strategy = self.strategy(graph)  # in which tiles find their threads, whatever becomes of the others
+            with one_thread() if self.device.type == "cpu" and graph.n_edges < FEW_EDGES else nullcontext():
+                atom_energies = self.model(edge_vec, src, dst, species, conditioning, strategy=strategy)
+                return derive(atom_energies, edge_vec, graph)
 
     def strategy(self, graph: Graph) -> EdgeStrategy:
         """How the network takes sums over edges here: on a GPU the plain formula makes better use of the device.

@@ -34,6 +34,7 @@ from dpa4_core.data.graph import Graph
 from dpa4_core.errors import DPA4Error
 from dpa4_core.memory import free_memory, share_memory
 from dpa4_core.share_worker import Order, arrays_of, read, result_of, tensors_of, write
+from dpa4_core.threads import one_thread
 
 logger = logging.getLogger(__name__)
 
@@ -238,19 +239,16 @@ class _Crew:
             _LostError: a process has ended meanwhile.
         """
         busy = ready[: len(ends) - 1]
-        n_threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the other cores are busy
         try:
-            for worker, first, last in zip(busy, ends, ends[1:], strict=False):
-                worker.send(self._numbers, potential, graph.part(first, last))
-            outputs = [result_of(potential, graph.part(0, ends[0]))]
-            outputs += [worker.receive() for worker in busy]  # all of them, before an error of one is raised
+            with one_thread():  # the other cores are busy
+                for worker, first, last in zip(busy, ends, ends[1:], strict=False):
+                    worker.send(self._numbers, potential, graph.part(first, last))
+                outputs = [result_of(potential, graph.part(0, ends[0]))]
+                outputs += [worker.receive() for worker in busy]  # all of them, before an error of one is raised
         except BaseException:  # by the user, too: an answer that nobody read would be taken for the next one
             self.end()
             self._started, self._spent = False, 0.0
             raise
-        finally:
-            torch.set_num_threads(n_threads)
         for output in outputs:
             if isinstance(output, Exception):
                 raise output

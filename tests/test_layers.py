@@ -19,14 +19,15 @@ MAY_IMPORT = {
     "locks": {"errors"},
     "lazy": set(),
     "digests": set(),
+    "threads": set(),
     "data": {"units", "errors", "memory", "files", "data"},
-    "nn": {"units", "nn"},
+    "nn": {"units", "threads", "nn"},
     "model": {"units", "errors", "files", "strict", "nn", "model"},
     "compiled": {"errors", "memory", "model"},
     "uncertainty": set(),
     "share_worker": {"data", "memory"},
-    "shares": {"errors", "memory", "data", "share_worker"},
-    "potential": {"units", "errors", "memory", "data", "nn", "model", "compiled", "shares"},
+    "shares": {"errors", "threads", "memory", "data", "share_worker"},
+    "potential": {"units", "errors", "threads", "memory", "data", "nn", "model", "compiled", "shares"},
 }
 CORE_ALLOWED = {
     "torch",

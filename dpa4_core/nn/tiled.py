@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from dpa4_core.nn.messages import Messages
 from dpa4_core.nn.tiling import Tile, Tiling, buffer
+from dpa4_core.threads import one_thread
 
 
 class Kept(NamedTuple):
@@ -69,7 +70,7 @@ class TiledMessages(torch.autograd.Function):
         def forward(tile: Tile, _worker: int) -> None:
             work.forward(tile, work.part(kept, tile), out)
 
-        _run(forward, tiling.tiles)
+        _run(forward, tiling)
         ctx.work, ctx.tiling, ctx.kept = work, tiling, kept
         return out
 
@@ -78,7 +79,7 @@ class TiledMessages(torch.autograd.Function):
         work, tiling, kept = ctx.work, ctx.tiling, ctx.kept
         grad = grad.contiguous()
         slopes = Slopes(
-            work.features.new_zeros(_n_workers(tiling.tiles), *work.features.shape),
+            work.features.new_zeros(tiling.n_workers, *work.features.shape),
             *(torch.empty_like(x) for x in (work.rotation, work.condition, work.alpha)),
         )
 
@@ -88,7 +89,7 @@ class TiledMessages(torch.autograd.Function):
                 work.forward(tile, part, None)
             work.backward(tile, part, grad, slopes, slopes.features[worker])
 
-        _run(backward, tiling.tiles)
+        _run(backward, tiling)
         return None, None, None, None, slopes.features.sum(0), slopes.rotation, slopes.condition, slopes.alpha
 
 
@@ -295,20 +296,16 @@ if hasattr(os, "register_at_fork"):  # not on Windows; threads do not live on in
     os.register_at_fork(after_in_child=_pools.clear)
 
 
-def _n_workers(tiles: tuple[Tile, ...]) -> int:
-    return max(1, min(torch.get_num_threads(), len(tiles)))
-
-
-def _run(work: Callable[[Tile, int], None], tiles: tuple[Tile, ...]) -> None:
-    """All tiles, by as many workers as torch may use threads; one thread each, since a tile is small.
+def _run(work: Callable[[Tile, int], None], tiling: Tiling) -> None:
+    """All tiles, by the workers of the tiling; one thread each, since a tile is small.
 
     Which worker gets which tile is fixed, so that sums are taken in the same order every time.
     """
-    n_workers = _n_workers(tiles)
+    n_workers = tiling.n_workers
 
     @torch.no_grad()
     def share(worker: int) -> None:
-        for tile in tiles[worker::n_workers]:
+        for tile in tiling.tiles[worker::n_workers]:
             work(tile, worker)
 
     if n_workers == 1:
@@ -318,9 +315,5 @@ def _run(work: Callable[[Tile, int], None], tiles: tuple[Tile, ...]) -> None:
         _pools[n_workers] = ThreadPoolExecutor(
             n_workers, "dpa4-tiles", initializer=torch.set_num_threads, initargs=(1,)
         )
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         list(_pools[n_workers].map(share, range(n_workers)))
-    finally:
-        torch.set_num_threads(before)

@@ -38,9 +38,11 @@ class Tiling:
 
     Attributes:
         tiles: in the order of the edges.
+        n_workers: threads that share them.
     """
 
     tiles: tuple[Tile, ...]
+    n_workers: int = 1
     _n_kept: int = field(default=0, repr=False)
 
     @property
@@ -76,7 +78,7 @@ def cut(dst: Tensor, n_atoms: int, *, edges_per_tile: int = EDGES_PER_TILE) -> T
         stop += count
     if centres:
         tiles.append(Tile(len(tiles), start, stop, tuple(centres)))
-    return Tiling(tuple(tiles))
+    return Tiling(tuple(tiles), max(1, min(torch.get_num_threads(), len(tiles))))
 
 
 class _Buffers(threading.local):

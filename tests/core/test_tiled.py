@@ -1,5 +1,7 @@
 """The fast path of inference against the plain formula."""
 
+from functools import partial
+
 import pytest
 import torch
 from ase import Atoms
@@ -60,6 +62,29 @@ def test_every_strategy_gives_the_energies_forces_and_virials_of_the_plain_formu
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("few, expected", [(10**9, 1), (0, 2)])
+def test_tiles_share_the_threads_and_small_operations_between_them_take_one(few, expected, systems, monkeypatch):
+    potential = dpa4.load(ORACLE / "tiny" / "neo_like.pt", dtype="float64")
+    graph = build_graph(systems, potential.cutoff)
+    seen, forward = [], potential.model.forward
+
+    def watched(*args, strategy, **options):
+        seen.append((torch.get_num_threads(), strategy.tiling.n_workers))
+        return forward(*args, strategy=strategy, **options)
+
+    monkeypatch.setattr(dpa4_potential, "FEW_EDGES", few)
+    monkeypatch.setattr(dpa4_potential, "cut", partial(cut, edges_per_tile=50))
+    monkeypatch.setattr(potential.model, "forward", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        potential.compute_alone(graph)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [(expected, 2)]
 
 
 def test_buffers_of_one_evaluation_do_not_leak_into_the_next(systems):
