@@ -26,6 +26,7 @@ _REFUSALS = {
     errno.EROFS: "this disk cannot be written; give a place on another one",
     errno.EACCES: "you may not write there; give a place where you may",
     errno.EPERM: "you may not write there; give a place where you may",
+    errno.ENAMETOOLONG: "its name is too long; give a shorter one",
     errno.EIO: "the disk reports a fault; use another one",
 }
 _ABANDONED_S = 3600.0  # a file that nobody has written to for so long is of a process that was killed
@@ -48,6 +49,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     final = Path(os.path.realpath(path))
     with _explained(path, final.parent):
+        _refuse_no_file(path)
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(final)
         part = final.with_name(f"{_prefix(final)}{uuid.uuid4().hex[:8]}.part")
@@ -61,6 +63,64 @@ def replacing(path: str | Path) -> Iterator[Path]:
         finally:
             part.unlink(missing_ok=True)
         synchronise(final.parent)
+
+
+def check_file(path: Path, *, make_folders: bool = True) -> None:
+    """Refuse a file that cannot be written, before the work whose results it shall hold.
+
+    Args:
+        path: the file; nothing is left of the trial.
+        make_folders: whether folders on the way may lack, since `replacing` makes them.
+
+    Raises:
+        WriteError: it is a folder or no file, its folder is not there, or nothing can be written there.
+    """
+    with _refused(path):
+        _refuse_no_file(path)
+        parent = Path(os.path.realpath(path)).parent
+        if not make_folders and not parent.exists():
+            raise WriteError(f"there is no folder {path.parent} for {path.name}; make it, or give another place")
+        _try_in(parent, path)
+
+
+def check_folder(path: Path) -> None:
+    """The same for a folder, which need not be there.
+
+    Raises:
+        WriteError: it is a file, or nothing can be written there.
+    """
+    with _refused(path):
+        if path.exists() and not path.is_dir():
+            raise WriteError(f"{path} is a file; give a folder")
+        _try_in(Path(os.path.realpath(path)), path)
+
+
+def _try_in(folder: Path, path: Path) -> None:
+    """Write something where ``path`` would begin: into ``folder``, or the last one on the way to it that is there."""
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise WriteError(f"{path} cannot be written: {folder} is a file, not a folder; give another place")
+    trial = folder / f".{uuid.uuid4().hex}.part"
+    os.close(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    trial.unlink()
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Every refusal of the file system in one sentence about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        others = "it takes no files there; give another place"
+        raise WriteError(f"{path} cannot be written: {_REFUSALS.get(error.errno or 0, others)}") from error
+
+
+def _refuse_no_file(path: Path) -> None:
+    if path.is_dir():
+        raise WriteError(f"{path} is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise WriteError(f"{path} is no file that can be replaced; give another name")
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from typing import Any
 
 
 def names_in_stub(package: str, file: str) -> dict[str, tuple[str, ...]]:
-    """Public names by the module that holds them, as the stub beside ``__init__.py`` imports them for type checkers;
-    all that a module defines, according to its own stub, where it imports ``*``.
+    """Public names by the module of the package that holds them, as the stub beside ``__init__.py`` imports them for
+    type checkers; all that a module defines, according to its own stub, where it imports ``*``.
 
     Args:
         package: its ``__name__``.
@@ -23,7 +23,7 @@ def names_in_stub(package: str, file: str) -> dict[str, tuple[str, ...]]:
     """
     found: dict[str, tuple[str, ...]] = {}
     for node in _stub(Path(file)).body:
-        if isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{package}."):
             module = node.module.removeprefix(f"{package}.")
             names = [name.name for name in node.names]
             if names == ["*"]:

@@ -11,6 +11,7 @@ import os
 import pickle
 import signal
 import sys
+from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -74,28 +75,29 @@ def _mapped(value: Any, kind: type, function: Any) -> Any:
     return type(value)(*(_mapped(one, kind, function) for one in value)) if isinstance(value, tuple) else value
 
 
+def serve(orders: IO[bytes], results: IO[bytes]) -> None:
+    """Compute what is ordered, until nobody orders any more, be it in the middle of a message."""
+    potentials: dict[int, Any] = {}
+    with suppress(EOFError, pickle.UnpicklingError, BrokenPipeError):
+        write("ready", results)
+        while True:
+            order: Order = read(orders)
+            if order.potential is not None:
+                potentials[order.number] = order.potential
+            potentials = {number: one for number, one in potentials.items() if number in order.kept}
+            graph = Graph(**{name: tensors_of(value) for name, value in order.graph.items()})
+            write(arrays_of(result_of(potentials[order.number], graph)), results)
+
+
 def main(n_processes: int) -> None:
-    """Compute what is ordered."""
+    """Serve the process that started this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one decides
     orders, results = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no result
     keep_freed_memory()
     share_memory(n_processes)
-    potentials: dict[int, Any] = {}
-    write("ready", results)
-    while True:
-        try:
-            order: Order = read(orders)
-        except EOFError:
-            return
-        if order.potential is not None:
-            potentials[order.number] = order.potential
-        potentials = {number: one for number, one in potentials.items() if number in order.kept}
-        graph = Graph(**{name: tensors_of(value) for name, value in order.graph.items()})
-        try:
-            write(arrays_of(result_of(potentials[order.number], graph)), results)
-        except BrokenPipeError:
-            return
+    serve(orders, results)
+    os._exit(0)  # Python would try once more to send what nobody reads, and say that it cannot
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ one Maker do not wait for the rest of the package.
 """
 
 from dpa4_core.lazy import import_when_used, names_in_stub
+from dpa4_core.version import __version__
 from dpa4_flows.moved import import_moved_modules
 
 _HOMES = names_in_stub(__name__, __file__)
 
-__all__ = [name for names in _HOMES.values() for name in names]
+__all__ = ["__version__", *(name for names in _HOMES.values() for name in names)]
 
 import_when_used(__name__, _HOMES)
 import_moved_modules()

@@ -1,5 +1,6 @@
 """The public names and where they are: the list that `__init__.py` imports from when a name is used."""
 
+from dpa4_core.version import __version__ as __version__
 from dpa4_flows.campaigns.config import Campaign as Campaign
 from dpa4_flows.campaigns.config import load_campaign as load_campaign
 from dpa4_flows.campaigns.context import Screening as Screening
@@ -39,4 +40,3 @@ from dpa4_flows.store.table import ResultsTable as ResultsTable
 from dpa4_flows.verbs import compute as compute
 from dpa4_flows.verbs import neb as neb
 from dpa4_flows.verbs import screen as screen
-from dpa4_flows.version import __version__ as __version__

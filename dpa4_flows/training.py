@@ -96,6 +96,12 @@ class TrainingRun:
         head = self.config.get("property")
         return None if head is None else str(head.get("unit") or "")
 
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Version of the code that began it, as far as the log knows."""
+        code = self.start["environment"].get("code_version")
+        return () if code is None else (code,)
+
     def state(self) -> str:
         """finished, or how far the run is."""
         if self.end is not None:

@@ -30,6 +30,7 @@ from dpa4_core.md.subject import difference, identity_of, model_card, movable_at
 from dpa4_core.memory import is_out_of_memory
 from dpa4_core.potential import PotentialLike
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_core.version import code_version
 
 MAX_FORCE = 1e3
 """eV/Å; a bond that breaks has some ten, colliding atoms some hundred."""
@@ -322,6 +323,7 @@ class Run:
             "formula": self.atoms.get_chemical_formula(),
             "n_atoms": len(self.atoms),
             "ase_version": ase.__version__,
+            "code_version": code_version(),
             "origin": self._origin,
             "result": None if result is None else result.summary(),
         }

@@ -31,6 +31,7 @@ from dpa4_core.train.distributed import Processes
 from dpa4_core.train.forgetting import write_replay
 from dpa4_core.train.packing import Budget
 from dpa4_core.train.store import STORE
+from dpa4_core.version import code_version
 
 MODEL = "model.dpa4"
 Notify = Callable[[dict[str, Any]], None]
@@ -74,6 +75,7 @@ class Beginning:
                 "sources": data.summaries,
             },
             "environment": {
+                "code_version": code_version(),
                 "torch": torch.__version__,
                 "python": platform.python_version(),
                 "device": str(device),

@@ -50,6 +50,7 @@ from dpa4_core.train.schedule import Schedule
 from dpa4_core.train.standing import OTHERS, standing
 from dpa4_core.train.step import PropertyStep, Step
 from dpa4_core.train.store import STORE, share_store
+from dpa4_core.version import code_version
 
 Status = Literal["finished", "interrupted"]
 _VALIDATIONS = 10
@@ -522,6 +523,7 @@ class Trainer:
             "n_frames": len(self.data.train),
             "validation": {key: value for key, value in errors.items() if math.isfinite(value)},
             "config": self.config.to_dict(),
+            "code_version": code_version(),
         }
         with self._averaged():
             if self.others is not None:

@@ -77,6 +77,11 @@ def is_pbe(level_of_theory: str) -> bool:
     return not any(name in text for name in _NOT_PBE) and ("pbe" in text or not is_stated(text))
 
 
+def is_r2scan(level_of_theory: str) -> bool:
+    """Whether a level of theory is r2SCAN."""
+    return "r2scan" in level_of_theory.lower()
+
+
 def seam_problem(crystal: Composition, adsorbate: Mapping[str, float], level_of_theory: str) -> tuple[str, str] | None:
     """What the +U policy means for an adsorbate on a crystal: a code and the rest of a sentence; None for nothing.
 

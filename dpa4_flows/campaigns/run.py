@@ -18,6 +18,7 @@ from dpa4_core.files import write_bytes
 from dpa4_core.locks import locked
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.terms import checksum_with_dispersion
+from dpa4_core.version import code_version
 from dpa4_flows.analysis.completeness import PROTOTYPE, Survey
 from dpa4_flows.analysis.hull_warnings import scheme_warnings, without_dispersion
 from dpa4_flows.analysis.schemes import REFIT, find_scheme
@@ -36,7 +37,6 @@ from dpa4_flows.campaigns.library import (
     run_library,
 )
 from dpa4_flows.campaigns.sections import ConfigError, Section
-from dpa4_flows.documents.provenance import code_version
 from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.makers.property import RETRY_SINCE
 from dpa4_flows.model_ref import ModelRef

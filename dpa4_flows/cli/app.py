@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
+from dpa4_core.version import code_version
 from dpa4_flows.cli.lazy import LazyCommand, LazyGroup
 from dpa4_flows.properties.registry import canonical, property_names
-from dpa4_flows.version import __version__
 
 _MODELS = "Models"
 _STRUCTURES = "Structures"
@@ -66,9 +66,11 @@ class Dpa4Group(LazyGroup):
     }
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Also the name of a property, after which `compute` may be left out."""
-        names_property = args[0] not in self.commands_by_name and canonical(args[0]) in property_names()
-        return super().resolve_command(ctx, ["compute", *args] if names_property else args)
+        """Also the name of a property, before which `compute` may be left out."""
+        if args[0] in self.commands_by_name or canonical(args[0]) not in property_names():
+            return super().resolve_command(ctx, args)
+        _, command, rest = super().resolve_command(ctx, ["compute", *args])
+        return args[0], command.about(args[0]), rest[1:]
 
 
 app = typer.Typer(
@@ -84,7 +86,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"dpa4 {__version__}")
+        typer.echo(f"dpa4 {code_version()}")
         raise typer.Exit
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dpa4_core.errors import DPA4Error
+from dpa4_flows.cli.lists import SEVERAL
 from dpa4_flows.cli.options import Corrections
 from dpa4_flows.cli.relaxing import LibraryRelaxations, library_name
 from dpa4_flows.properties.competition import CACHE
@@ -33,7 +34,7 @@ class Competition:
         list[str] | None,
         typer.Option(
             help="What competes: cache, the library that grows by what is missing; FILE, structures in files; both "
-            "relaxed by the same model. mp: energies of the Materials Project, for a model on their scale."
+            f"relaxed by the same model; {SEVERAL}. mp: energies of the Materials Project, for a model on their scale."
         ),
     ] = None
     corrections: Corrections = "auto"

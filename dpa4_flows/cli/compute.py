@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
 import tomllib
 from collections.abc import Collection, Iterator, Sequence
@@ -18,9 +20,11 @@ from typer.core import TyperCommand
 from dpa4_core.errors import DPA4Error
 from dpa4_core.strict import override
 from dpa4_flows.cli.console import end, out, print_json, warn
+from dpa4_flows.cli.lists import parts
 from dpa4_flows.cli.options import KINDS_OF_FILES, OUTPUT, AsJson, BatchMachine, Model, RetryErrors, grouped
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.run_output import interruptible
+from dpa4_flows.cli.targets import a_file, a_folder
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.reasons import remarks
 from dpa4_flows.properties.answers import Question
@@ -59,17 +63,39 @@ class Resting:
         return Relaxed(fmax=self.fmax, max_steps=self.max_steps, check_minimum=self.check_minimum)
 
 
+_MORE = "Its settings, below, are options; with -o FOLDER the same command goes on where it stopped."
+
 _RESTING = {
     f"--{no}{item.name.replace('_', '-')}" for item in fields(Resting) if item.name != "as_given" for no in ("", "no-")
 }
 
 
 class ComputeCommand(TyperCommand):
-    """Takes and shows the settings of the properties that stand on the line as options of its own."""
+    """Takes and shows the settings of the properties that stand on the line as options of its own.
+
+    Attributes:
+        asked: names on the line that are properties.
+        first: the property that the command itself is called by, if it is.
+    """
 
     asked: Sequence[str] = ()
+    first: str | None = None
+
+    def about(self, name: str) -> ComputeCommand:
+        """The command that a property gives its name, with the help of that property."""
+        own = copy.copy(self)
+        kind = property_class(name)
+        words, _, _ = (inspect.getdoc(kind) or "").partition("\nAttributes:")
+        own.first, own.name = name, name
+        example = f"For example:\n\n  dpa4 {name} {escape(kind.example)}"
+        own.help = "\n\n".join([escape(words.strip().replace("`", "")), _MORE, example])
+        own.params = [copy.copy(one) if one.name == "what" else one for one in self.params]
+        (what,) = (one for one in own.params if one.name == "what")
+        what.metavar, what.help = "FILES...", f"Further properties may come first. {KINDS_OF_FILES}."  # type: ignore[attr-defined]
+        return own
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        args = args if self.first is None else [self.first, *args]
         self.asked = [name for name in args if canonical(name) in property_names()]
         own = {flag for option in self.params for flag in (*option.opts, *option.secondary_opts)}
         if not any(property_class(canonical(name)).starts_from_rest for name in self.asked):
@@ -111,7 +137,8 @@ def _assigned(args: Sequence[str], asked: Sequence[str], own: Collection[str]) -
                 yield from ("--set", f"{setting_name}={value}")
     for setting_name, values in lists.items():
         if values:
-            yield from ("--set", f"{setting_name}={values[0] if len(values) == 1 else _list_of(values)}")
+            several = [part for value in values for part in parts(value)]
+            yield from ("--set", f"{setting_name}={values[0] if len(values) == 1 else _list_of(several)}")
 
 
 def _list_of(values: Sequence[str]) -> str:
@@ -145,6 +172,7 @@ def compute(
         typer.Option(
             *OUTPUT,
             metavar="FOLDER",
+            callback=a_folder,
             help="Keep everything here and find it again: results table, answers (JSON, CSV), structures.",
         ),
     ] = None,
@@ -159,11 +187,19 @@ def compute(
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="HTML", help="Write figures, pictures and tables as one page that needs no network."),
+        typer.Option(
+            metavar="HTML",
+            callback=a_file,
+            help="Write figures, pictures and tables as one page that needs no network.",
+        ),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draw the pictures of surfaces and sites into a file: .png or .svg."),
+        typer.Option(
+            metavar="FILE",
+            callback=a_file,
+            help="Draw the pictures of surfaces and sites into a file: .png or .svg.",
+        ),
     ] = None,
     *,
     resting: Resting,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from dpa4_core.errors import DPA4Error
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 
 out = Console()
@@ -24,17 +22,6 @@ MAX_ROWS = 50
 def print_json(data: Any) -> None:
     """Write ``data`` as indented JSON; what JSON does not know is written as text."""
     typer.echo(json.dumps(data, indent=2, default=str))
-
-
-def check_files(*paths: Path | None) -> None:
-    """Refuse files that cannot be written, before anything is computed.
-
-    Raises:
-        DPA4Error: the folder of one is not there.
-    """
-    for path in paths:
-        if path is not None and not path.absolute().parent.is_dir():
-            raise DPA4Error(f"there is no folder {path.parent} for {path.name}")
 
 
 def say(text: str) -> None:

@@ -18,13 +18,13 @@ from rich.table import Table
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model import registry
 from dpa4_core.shares import n_processes
+from dpa4_core.version import code_version
 from dpa4_flows.bundled import bundled_campaigns
 from dpa4_flows.cli.console import out, print_json
 from dpa4_flows.cli.lazy import USER_ERROR
 from dpa4_flows.cli.options import AsJson
 from dpa4_flows.engines import open_launchpad
 from dpa4_flows.store.jobs import load_job_store
-from dpa4_flows.version import __version__
 
 DEFAULT_MODEL = "dpa4-neo"
 
@@ -68,7 +68,7 @@ def doctor(
 
 
 def _software() -> Iterator[Check]:
-    yield Check("dpa4-flows", "ok", __version__)
+    yield Check("dpa4-flows", "ok", code_version())
     version = platform.python_version_tuple()
     supported = (3, 11) <= (int(version[0]), int(version[1])) <= (3, 13)
     text = platform.python_version() + ("" if supported else "; 3.11 to 3.13 are tested")

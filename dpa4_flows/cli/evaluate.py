@@ -16,9 +16,11 @@ from dpa4_core.evaluate import evaluate as compare
 from dpa4_core.files import write_csv
 from dpa4_core.properties import is_property_model
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
-from dpa4_flows.cli.console import check_files, err, number, out, plural, print_json, remark, warn
+from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
 from dpa4_flows.cli.options import AsJson, BatchMachine, grouped
+from dpa4_flows.cli.targets import a_file_beside
+from dpa4_flows.documents.provenance import origin_row
 from dpa4_flows.runs.committee import uncertainty_table
 
 app = typer.Typer()
@@ -60,7 +62,10 @@ def evaluate(
     by: Annotated[Breakdown, typer.Option(help="Tables per element, per group of frames, or both where short.")] = (
         Breakdown.auto
     ),
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the errors of each frame to this file.")] = None,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option("--csv", callback=a_file_beside, help="Write the errors of each frame to this file."),
+    ] = None,
     energy_choice: Annotated[EnergyChoice, typer.Option(help="Which energy of MPtrj frames.")] = (
         EnergyChoice.uncorrected
     ),
@@ -76,7 +81,6 @@ def evaluate(
 
       dpa4 evaluate my.dpa4 runs/vasp more.aselmdb --by group --csv errors.csv
     """
-    check_files(csv_file)
     potential: Any = machine.load_property(model) if is_property_model(model) else machine.load(model)
     metrics = compare(
         data,
@@ -90,7 +94,7 @@ def evaluate(
         _write_csv(csv_file, metrics.parity.frames)
         metrics = dataclasses.replace(metrics, parity=None)
     if as_json:
-        print_json(dataclasses.asdict(metrics))
+        print_json({**origin_row(machine.model(model).info()), **dataclasses.asdict(metrics)})
     else:
         _print_metrics(metrics, ", ".join(map(str, data)))
         print_uncertainty(metrics)

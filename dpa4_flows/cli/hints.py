@@ -20,12 +20,16 @@ def explain(error: Exception) -> None:
     if option is None or context is None or not hasattr(error, "possibilities"):
         return
     flags = {flag for one in context.command.params for flag in (*one.opts, *one.secondary_opts)}
-    asked = getattr(context.command, "asked", ())  # properties whose settings are options, too
-    own = {f"--{name.replace('_', '-')}" for name in _settings(asked)}
+    asked = getattr(context.command, "asked", None)  # properties whose settings are options, too
+    own = {f"--{name.replace('_', '-')}" for name in _settings(asked or ())}
     near = difflib.get_close_matches(option, sorted(flags | own), n=_MOST)
     error.possibilities = []
     closest = f"Did you mean {' or '.join(near)}?" if near else ""
-    parts = (f"No such option: {option}.", closest, _elsewhere(option, context.info_name))
+    parts = (
+        f"No such option: {option}.",
+        closest,
+        _elsewhere(option, "compute" if asked is not None else context.info_name),
+    )
     error.message = " ".join(filter(None, parts))  # type: ignore[attr-defined]
 
 

@@ -15,13 +15,15 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import HullVerdict
 from dpa4_flows.cli.competition import Competition, against_words, crystal
 from dpa4_flows.cli.computing import documents_of
-from dpa4_flows.cli.console import MAX_ROWS, check_files, finish, number, out, print_json, remark, say, say_rest, warn
+from dpa4_flows.cli.console import MAX_ROWS, finish, number, out, print_json, remark, say, say_rest, warn
 from dpa4_flows.cli.hull_output import decomposition_words, incomplete_words, result_rows, write_plot, write_rows
 from dpa4_flows.cli.hull_views import add_view, print_views, view_figures
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.relaxing import LibraryRelaxations
 from dpa4_flows.cli.structures import read_inputs, warn_of_inputs
+from dpa4_flows.cli.targets import a_file_beside
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals
+from dpa4_flows.documents.provenance import origin_row
 from dpa4_flows.documents.quantities import STD
 from dpa4_flows.plots.words import right
 from dpa4_flows.properties.chemical_potentials import ChemicalPotentials
@@ -82,14 +84,20 @@ class Question:
 class Outputs:
     """Files to write."""
 
-    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a table.")] = None
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", callback=a_file_beside, help="Write a table.")
+    ] = None
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw: .html has hulls, windows and potentials, .png hulls.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            callback=a_file_beside,
+            help="Draw: .html has hulls, windows and potentials, .png hulls.",
+        ),
     ] = None
 
     def check(self) -> None:
-        """Refuse what cannot be written, before anything is computed."""
-        check_files(self.csv_file, self.plot)
+        """Refuse what cannot be drawn, before anything is computed."""
         if self.plot is not None:
             check_plot_name(self.plot)
 
@@ -163,9 +171,7 @@ def hull(
     if as_json:
         print_json(
             {
-                "model": store.info.name,
-                "model_sha256": store.info.sha256,
-                "level_of_theory": store.info.level_of_theory,
+                **origin_row(store.info),
                 "corrections": scheme,
                 "temperature": question.temperature,
                 "against": against,

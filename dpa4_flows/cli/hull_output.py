@@ -20,7 +20,7 @@ _COLUMNS = (
     *("name", "formula", "chemsys", "energy_above_hull", "formation_energy_per_atom", "distance_to_competing"),
     *("verdict", "verdict_reason", "completeness", "decomposition", "n_competing", "energy_per_atom"),
     *("energy_per_atom_corrected", "correction_per_atom", "level_of_theory", "correction", "competing_energies"),
-    *("warnings", "error"),
+    *("model", "code_version", "warnings", "error"),
 )
 
 
@@ -41,6 +41,8 @@ def result_rows(
             "formula": document.formula,
             "error": error,
             "energy_per_atom": document.energy_per_atom,
+            "model": document.provenance.model_name,
+            "code_version": document.provenance.code_version,
         }
         row["relaxation"] = {"fmax": document.fmax, "n_steps": document.n_steps, "converged": document.converged}
         row["relaxation"]["minimum"] = document.minimum

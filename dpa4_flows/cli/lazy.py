@@ -16,6 +16,7 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
+from dpa4_flows.cli.lists import spread
 from dpa4_flows.store.table import ResultsError
 
 USER_ERROR = 1
@@ -56,7 +57,8 @@ class LazyGroup(TyperGroup):
             return name, None, rest
         module = importlib.import_module(self.commands_by_name[name].module)
         # a group also where the Typer application of the module has a single command
-        return name, get_group(module.app).commands[name], rest
+        command = get_group(module.app).commands[name]
+        return name, command, list(spread(rest, command))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Accept --debug anywhere on the line, since one adds it after a failure at the end."""

@@ -16,6 +16,8 @@ from dpa4_flows.cli.console import finish, out, plural, print_json, say
 from dpa4_flows.cli.options import ANEW, OUTPUT, AsJson, Files, Machine, Model, grouped
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.structures import warn_of_inputs
+from dpa4_flows.cli.targets import a_file, a_file_or_folder
+from dpa4_flows.documents.provenance import origin_row
 from dpa4_flows.report.md_plot import Course, write_md_html, write_md_png
 from dpa4_flows.runs.dynamics import Job, Origin, dynamics_table, jobs_of, run_jobs
 from dpa4_flows.structure_files import formula_of
@@ -55,12 +57,17 @@ def md(
     files: Files,
     output: Annotated[
         Path,
-        typer.Option(*OUTPUT, metavar="OUT", help="Trajectory, .traj or .extxyz; a folder for several."),
+        typer.Option(
+            *OUTPUT,
+            metavar="OUT",
+            callback=a_file_or_folder,
+            help="Trajectory, .traj or .extxyz; a folder for several.",
+        ),
     ],
     *,
     dynamics: Dynamics,
     overwrite: Annotated[bool, typer.Option(*ANEW, help="Start anew where a run is.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Drift figure: .html or .png.")] = None,
+    plot: Annotated[Path | None, typer.Option(callback=a_file, help="Drift figure: .html or .png.")] = None,
     model: Model = "dpa4-neo",
     machine: Machine,
     as_json: AsJson = False,
@@ -90,7 +97,7 @@ def md(
     info = reference.info()
     drawn = _draw(plot, jobs, f"{info.name}: {info.level_of_theory}") if plot is not None else False
     if as_json:
-        print_json([_row(job) for job in jobs])
+        print_json([_row(job) | origin_row(info) for job in jobs])
     else:
         _print(jobs, settings)
         if drawn:

@@ -14,6 +14,7 @@ from dpa4_core.model import checkpoint, registry
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.cli.console import out, print_json, remark, say
 from dpa4_flows.cli.options import AsJson
+from dpa4_flows.cli.targets import a_file
 from dpa4_flows.model_ref import ModelRef
 
 app = typer.Typer()
@@ -87,7 +88,9 @@ def fetch(
 @app.command()
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help="Model file; FILE.pt#BRANCH names one of several tasks.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write; .pt or .dpa4 decides the format.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", callback=a_file, help="File to write; .pt or .dpa4 decides the format.")
+    ],
 ) -> None:
     """Convert between official .pt checkpoints and .dpa4 files.
 

@@ -12,7 +12,9 @@ from rich.table import Table
 
 from dpa4_flows.cli.compute import finish
 from dpa4_flows.cli.console import out
+from dpa4_flows.cli.lists import SEVERAL
 from dpa4_flows.cli.options import AsJson, grouped
+from dpa4_flows.cli.targets import a_file
 from dpa4_flows.documents.diffusion import DiffusivityDocument
 from dpa4_flows.plots.figure import TableBlock
 from dpa4_flows.properties.table import Results
@@ -32,7 +34,7 @@ class Frames:
     ] = TrajectoryReading.interval_fs
     temperature_k: Annotated[
         list[float] | None,
-        typer.Option(help="K, for all trajectories or once for each; runs of dpa4 md say it themselves."),
+        typer.Option(help=f"K, one for all or one for each; {SEVERAL}; runs of dpa4 md say it themselves."),
     ] = None
     skip_ps: Annotated[float, typer.Option(min=0.0, help="Left out at the beginning, ps.")] = TrajectoryReading.skip_ps
 
@@ -49,7 +51,8 @@ def msd(
     *,
     frames: Frames,
     report: Annotated[
-        Path | None, typer.Option(metavar="HTML", help="Draw displacements and diffusivities, as a page.")
+        Path | None,
+        typer.Option(metavar="HTML", callback=a_file, help="Draw displacements and diffusivities, as a page."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

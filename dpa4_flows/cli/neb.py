@@ -14,6 +14,8 @@ from dpa4_flows.cli.compute import finish
 from dpa4_flows.cli.console import say
 from dpa4_flows.cli.options import OUTPUT, AsJson, BatchMachine, Model, grouped
 from dpa4_flows.cli.progress import ConsoleWatch
+from dpa4_flows.cli.targets import a_file
+from dpa4_flows.documents.provenance import origin_row
 from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.neb import Neb, NebDocument
 from dpa4_flows.reference.crystals import read_crystals
@@ -46,10 +48,11 @@ def neb(
     start: Annotated[Path, typer.Argument(help="File with the structure at which the path begins.")],
     end: Annotated[Path, typer.Argument(help="The same atoms in the same cell where it ends, in any order.")],
     output: Annotated[
-        Path | None, typer.Option(*OUTPUT, metavar="FILE", help="Write the images: .extxyz, .cif, .json.")
+        Path | None,
+        typer.Option(*OUTPUT, metavar="FILE", callback=a_file, help="Write the images: .extxyz, .cif, .json."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="HTML", help="Draw the energy along the path, as a page.")
+        Path | None, typer.Option(metavar="HTML", callback=a_file, help="Draw the energy along the path, as a page.")
     ] = None,
     *,
     search: Search,
@@ -77,8 +80,9 @@ def neb(
     if report is not None:
         write_properties_report(results, report, title="Path", model=machine.model(model).resolve())
     if output is not None and isinstance(document, NebDocument) and document.images:
+        origin = origin_row(machine.model(model).info())
         images = [
-            Computed(f"image {i}", structure_of_fields(image), energy=(document.energy or 0.0) + energy)
+            Computed(f"image {i}", structure_of_fields(image), origin, energy=(document.energy or 0.0) + energy)
             for i, (image, energy) in enumerate(zip(document.images, document.energies, strict=True))
         ]
         write_structures(output, images)

@@ -19,6 +19,7 @@ import typer
 
 from dpa4_core.potential import PotentialLike
 from dpa4_core.properties import PropertyPredictor, load_property
+from dpa4_flows.cli.targets import a_file_or_folder, a_folder
 from dpa4_flows.model_ref import ModelRef
 
 
@@ -78,13 +79,17 @@ Output = Annotated[
     typer.Option(
         *OUTPUT,
         metavar="OUT",
+        callback=a_file_or_folder,
         help="File to write: .extxyz, .json, .cif or POSCAR; or for any number of structures a folder or .parquet.",
     ),
 ]
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Registry name, .pt or .dpa4 file, or package.module:callable.")
 ]
-Kept = Annotated[Path | None, typer.Option(*OUTPUT, metavar="DIR", help="Keep what is computed here and reuse it.")]
+Kept = Annotated[
+    Path | None,
+    typer.Option(*OUTPUT, metavar="DIR", callback=a_folder, help="Keep what is computed here and reuse it."),
+]
 RetryErrors = Annotated[
     bool, typer.Option("--retry-errors", help="Compute again what failed before; want of memory always is.")
 ]

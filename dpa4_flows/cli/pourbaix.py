@@ -15,11 +15,14 @@ from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.analysis.pourbaix import TEMPERATURE
 from dpa4_flows.cli.competition import Competition, crystal
 from dpa4_flows.cli.computing import documents_of
-from dpa4_flows.cli.console import check_files, finish, number, out, print_json, say, warn
+from dpa4_flows.cli.console import finish, number, out, print_json, say, warn
+from dpa4_flows.cli.lists import SEVERAL
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
 from dpa4_flows.cli.relaxing import LibraryRelaxations
 from dpa4_flows.cli.structures import input_rows, read_inputs, warn_of_inputs
+from dpa4_flows.cli.targets import a_file_beside
 from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.documents.provenance import origin_row
 from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument, diagram_of
 from dpa4_flows.reference.entries import correction_scheme
 from dpa4_flows.report.pourbaix_plot import write_pourbaix_html
@@ -41,10 +44,10 @@ class Water:
             help="Measured ions, TOML; see docs/stability.md for its form; by default a table of 41 elements.",
         ),
     ] = None
-    ph: Annotated[list[float] | None, typer.Option("--ph", help="pH, may be repeated; default: 0, 7, 14.")] = None
+    ph: Annotated[list[float] | None, typer.Option("--ph", help=f"pH; {SEVERAL}; default: 0,7,14.")] = None
     potential: Annotated[
         list[float] | None,
-        typer.Option(help="V against the standard hydrogen electrode, may be repeated; default: -1 to 1.5."),
+        typer.Option(help=f"V against the standard hydrogen electrode; {SEVERAL}; default: -1 to 1.5."),
     ] = None
     concentration: Annotated[float, typer.Option(min=1e-12, max=10.0, help="Of each ion, mol/L.")] = 1e-6
 
@@ -62,7 +65,9 @@ def pourbaix(
     *,
     water: Water,
     competition: Competition,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the diagrams: .html.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", callback=a_file_beside, help="Draw the diagrams: .html.")
+    ] = None,
     model: Model = "dpa4-neo",
     relaxing: LibraryRelaxations,
     machine: BatchMachine,
@@ -78,7 +83,7 @@ def pourbaix(
 
       dpa4 pourbaix ZnO.cif
 
-      dpa4 pourbaix *.cif --ions my-ions.toml --ph 7 --potential 0 --potential 1.23 --plot pourbaix.html
+      dpa4 pourbaix *.cif --ions my-ions.toml --ph 7 --potential 0,1.23 --plot pourbaix.html
     """
     asked = Pourbaix(**competition.settings(relaxing), **water.settings())
     asked.known_ions()  # refused before anything is read or computed
@@ -103,8 +108,7 @@ def pourbaix(
     if as_json:
         print_json(
             {
-                "model": store.info.name,
-                "model_sha256": store.info.sha256,
+                **origin_row(store.info),
                 "corrections": scheme,
                 "concentration": water.concentration,
                 "structures": rows,
@@ -131,7 +135,6 @@ _TOLD = {"ph", "potential", "decomposition_energy", "products", "reference_shift
 def _check(plot: Path | None) -> None:
     if plot is not None and plot.suffix.lower() != ".html":
         raise DPA4Error(f"cannot draw into {plot.name!r}; end the name of the plot in .html")
-    check_files(plot)
 
 
 def _print(row: dict[str, Any]) -> None:

@@ -22,10 +22,12 @@ from dpa4_flows.campaigns.run import model_of
 from dpa4_flows.campaigns.sections import CACHE, NONE
 from dpa4_flows.cli.competition import AskMP, ask_project
 from dpa4_flows.cli.computing import showing
-from dpa4_flows.cli.console import check_files, out, plural, print_json, remark, say, warn
+from dpa4_flows.cli.console import out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.lists import SEVERAL
 from dpa4_flows.cli.options import AsJson, BatchMachine, Corrections, Model, RetryErrors, grouped
 from dpa4_flows.cli.relaxing import Library, LibraryRelaxations
+from dpa4_flows.cli.targets import a_file_beside
 from dpa4_flows.compute.driver import Counts
 from dpa4_flows.reference.catalogue import export_entries, stores, summarise
 from dpa4_flows.reference.entries import chemical_system, correction_scheme
@@ -57,7 +59,7 @@ class Phases:
     """What is built."""
 
     files: Annotated[
-        list[Path] | None, typer.Option("--from", metavar="FILE", help="Structures to add; may be repeated.")
+        list[Path] | None, typer.Option("--from", metavar="FILE", help=f"Structures to add; {SEVERAL}.")
     ] = None
     survey: Annotated[
         bool, typer.Option("--survey", help="The files of --from hold all known phases of these systems.")
@@ -193,7 +195,9 @@ def list_libraries(library: Library = None, as_json: AsJson = False) -> None:
 
 @reference.command()
 def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write: .json or .json.gz.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", callback=a_file_beside, help="File to write: .json or .json.gz.")
+    ],
     systems: Annotated[
         list[str] | None, typer.Argument(metavar="SYSTEMS...", help="Chemical systems; default: all.")
     ] = None,
@@ -219,7 +223,6 @@ def export(
     """
     if not file.name.lower().endswith((".json", ".json.gz")):
         raise DPA4Error(f"cannot tell the format from {file.name!r}; end the name in .json or .json.gz")
-    check_files(file)
     store = _choose(stores(library), model, fmax, rattle, library)
     n_written = export_entries(store, file, correction_scheme(store.info, corrections), systems or None)
     if n_written == 0:

@@ -30,6 +30,8 @@ def show_status(run: Run, answer: RunStatus, *, everyone: bool = False, name: Pa
     """
     say(f"{name or run.folder}: {answer.words}")
     run.show(out, everyone=everyone)
+    if answer.codes:
+        say(f"made by dpa4-flows {', '.join(answer.codes)}")
     if answer.next_step:
         say(answer.next_step)
     for note in answer.notes:

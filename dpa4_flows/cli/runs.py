@@ -11,6 +11,7 @@ from dpa4_flows.cli.console import print_json, say
 from dpa4_flows.cli.options import OUTPUT, AsJson, RetryErrors
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.run_output import interruptible, present, show_status
+from dpa4_flows.cli.targets import a_file, a_file_or_folder
 from dpa4_flows.runs import How
 from dpa4_flows.runs.export import StructureFormat
 from dpa4_flows.runs.export import export as export_results
@@ -72,7 +73,7 @@ def report(
     run: RunFolder,
     output: Annotated[
         Path | None,
-        typer.Option(*OUTPUT, metavar="HTML", help="Default: report.html in the run folder."),
+        typer.Option(*OUTPUT, metavar="HTML", callback=a_file, help="Default: report.html in the run folder."),
     ] = None,
 ) -> None:
     """Write the report of a run as one HTML file that needs no network, finished or not.
@@ -83,6 +84,8 @@ def report(
     """
     found = open_run(run)
     path = output or found.page
+    if output is None:
+        a_file(path)
     found.report(path)
     say(f"wrote {path}")
 
@@ -95,6 +98,7 @@ def export(
         typer.Option(
             *OUTPUT,
             metavar="OUT",
+            callback=a_file_or_folder,
             help="FILE.csv, .json or .extxyz (with relaxed structures); of a large run also .parquet. Or a FOLDER, for "
             "a CIF file of each structure and index.csv, where all candidates stand with stage and verdict.",
         ),

@@ -17,6 +17,7 @@ from dpa4_flows.cli.console import out, print_json, remark, say, warn
 from dpa4_flows.cli.options import ANEW, OUTPUT, AsJson, RetryErrors
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.run_output import interruptible, present
+from dpa4_flows.cli.targets import a_folder
 from dpa4_flows.runs import How
 from dpa4_flows.runs.campaign import Assignment, CampaignRun
 
@@ -31,7 +32,8 @@ app = typer.Typer()
 def init(
     campaign: Annotated[str, typer.Argument(help="Name of a bundled campaign: battery, catalyst.")],
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Where to; default: a folder of that name.")
+        Path | None,
+        typer.Argument(metavar="[DIR]", callback=a_folder, help="Where to; default: a folder of that name."),
     ] = None,
 ) -> None:
     """Copy a bundled campaign, to change its structures and thresholds.
@@ -58,7 +60,10 @@ def screen(
         Engine, typer.Option(help="local: in this process; fireworks: on the workers of a LaunchPad.")
     ] = "local",
     folder: Annotated[
-        Path | None, typer.Option(*OUTPUT, metavar="FOLDER", help="Run folder; default: runs/NAME beside the file.")
+        Path | None,
+        typer.Option(
+            *OUTPUT, metavar="FOLDER", callback=a_folder, help="Run folder; default: runs/NAME beside the file."
+        ),
     ] = None,
     launchpad: LaunchPadFile = None,
     force: Annotated[
@@ -89,6 +94,7 @@ def screen(
         plan = plan_campaign(config, target)
         print_json(plan.to_dict()) if as_json else _print_plan(plan)
         return
+    a_folder(target)
     again = f"dpa4 screen {campaign}" + (f" -o {folder}" if folder else "")
     run = CampaignRun(target, launchpad)
     how = How(ConsoleWatch(quiet=as_json), retry_errors)

@@ -15,13 +15,16 @@ from dpa4_flows.cli.competition import AskMP, ask_project, crystal
 from dpa4_flows.cli.computing import documents_of, table_in
 from dpa4_flows.cli.console import finish, print_json, say, warn
 from dpa4_flows.cli.hull_output import incomplete_words
+from dpa4_flows.cli.lists import SEVERAL
 from dpa4_flows.cli.options import OUTPUT, AsJson, BatchMachine, Corrections, Files, Model, grouped
 from dpa4_flows.cli.relaxing import Library, Rattle, library_name
 from dpa4_flows.cli.stability_output import print_answers, result_rows, structures_to_write
 from dpa4_flows.cli.structures import read_inputs
+from dpa4_flows.cli.targets import a_folder
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.calculations import RATTLE
+from dpa4_flows.documents.provenance import origin_row
 from dpa4_flows.documents.stability import StabilitySet
 from dpa4_flows.extras import require_extra
 from dpa4_flows.properties.elastic import Elastic
@@ -47,6 +50,7 @@ class Answers:
         typer.Option(
             *OUTPUT,
             metavar="DIR",
+            callback=a_folder,
             help="Keep everything here and find it again: answers (JSON), structures, force constants for phonopy.",
         ),
     ] = None
@@ -64,7 +68,7 @@ class Answers:
     ] = 10.0
     temperature: Annotated[
         list[float] | None,
-        typer.Option("--temperature", "-T", min=0.0, help="K, of the thermal properties; may be repeated."),
+        typer.Option("--temperature", "-T", min=0.0, help=f"K, of the thermal properties; {SEVERAL}."),
     ] = None
 
     def check(self) -> None:
@@ -151,9 +155,7 @@ def stability(
     notes = list(dict.fromkeys(found.warnings))
     info = computes.info()
     answer = {
-        "model": info.name,
-        "model_sha256": info.sha256,
-        "level_of_theory": info.level_of_theory,
+        **origin_row(info),
         "settings": what.settings(computes),
         "structures": rows,
         "warnings": notes,

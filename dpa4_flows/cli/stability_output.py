@@ -102,7 +102,9 @@ def structures_to_write(
         if document.relaxed is None:
             continue
         name = inputs[position].name
-        facts: dict[str, Any] = {"verdict": document.verdict, "converged": document.relaxed.converged}
+        made = document.relaxed.provenance
+        origin = {"model": made.model_name, "code_version": made.code_version}
+        facts: dict[str, Any] = {"verdict": document.verdict, "converged": document.relaxed.converged, **origin}
         if document.hull is not None:
             facts["hull"] = document.hull.reason
         structure = structure_of_fields(document.relaxed.structure)
@@ -111,6 +113,6 @@ def structures_to_write(
         way = document.followed
         if way is not None and way.structure is not None:
             end = structure_of_fields(way.structure)
-            facts = {"space_group": way.space_group, "verdict": way.verdict, "converged": way.converged}
+            facts = {"space_group": way.space_group, "verdict": way.verdict, "converged": way.converged, **origin}
             lower.append(Computed(name, end, facts, energy=way.steps[-1].energy_per_atom * len(end)))
     return {"relaxed.extxyz": relaxed, "lower.extxyz": lower}

@@ -29,6 +29,7 @@ from dpa4_flows.cli.console import MAX_ROWS, err, finish, number, out, plural, p
 from dpa4_flows.cli.large import RunOptions, run_large, run_task
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, Output, RetryErrors, grouped
 from dpa4_flows.documents.calculations import largest_force, pressure_gpa, relax_settings, static_settings
+from dpa4_flows.documents.provenance import origin_row
 from dpa4_flows.documents.quantities import STD
 from dpa4_flows.large.launch import Resources
 from dpa4_flows.plots.words import right
@@ -173,7 +174,7 @@ def predict(
         predictor = machine.load_property(model)
         name, unit = predictor.model.config.name, predictor.model.config.unit
         columns = {name: (f"{name}, {unit}" if unit else name, 4)}
-        results = _computed(inputs, partial(predict_property, model=predictor), machine, as_json, name)
+        results = _computed(inputs, partial(predict_property, model=predictor), machine, model, as_json, name)
     else:
         columns = {
             "energy_per_atom": ("eV/atom", 4),
@@ -181,7 +182,7 @@ def predict(
             "pressure_gpa": ("GPa", 2),
         }
         compute = partial(predict_structures, potential=machine.load(model))
-        results = _computed(inputs, compute, machine, as_json)
+        results = _computed(inputs, compute, machine, model, as_json)
     if most_uncertain is not None:
         if not any(r.worst_force_std is not None for r in results) and any(r.error is None for r in results):
             raise DPA4Error(f"{model} is a single model, which has no deviations; --most-uncertain needs a committee")
@@ -230,7 +231,7 @@ def relax(
     inputs = read_inputs(files)
     compute = partial(relax_structures, potential=machine.load(model), **what)
     columns = {"energy_per_atom": ("eV/atom", 4), "fmax": ("fmax, eV/Å", 3), "n_steps": ("steps", 0)}
-    _finish(_computed(inputs, compute, machine, as_json), output, columns, as_json)
+    _finish(_computed(inputs, compute, machine, model, as_json), output, columns, as_json)
 
 
 def read_inputs(files: Sequence[Path]) -> list[Computed]:
@@ -242,6 +243,7 @@ def _computed(
     inputs: Sequence[Computed],
     compute: Callable[..., Sequence[Any]],
     machine: BatchMachine,
+    model: str,
     quiet: bool,
     name: str = "",
 ) -> list[Computed]:
@@ -251,21 +253,25 @@ def _computed(
         inputs: what was read.
         compute: `predict`, `relax` or `predict_property`, with its model and options.
         machine: how many atoms at the same time.
+        model: that computes.
         quiet: no progress.
         name: of the property.
     """
     structures = [entry.structure for entry in inputs if entry.error is None]
     progress = err.is_terminal and not quiet
     results = iter(compute(structures, max_atoms_per_batch=machine.max_atoms_per_batch, progress=progress))
-    return [entry if entry.error is not None else _with(entry, next(results), name) for entry in inputs]
+    origin = origin_row(machine.model(model).info())
+    return [entry if entry.error is not None else _with(entry, next(results), name, origin) for entry in inputs]
 
 
-def _with(entry: Computed, result: Prediction | RelaxResult | PropertyPrediction, name: str) -> Computed:
+def _with(
+    entry: Computed, result: Prediction | RelaxResult | PropertyPrediction, name: str, origin: dict[str, str]
+) -> Computed:
     if result.error is not None:
         return replace(entry, error=result.error)
     if isinstance(result, PropertyPrediction):
-        return replace(entry, numbers={name: result.value})
-    numbers: dict[str, Any] = {"energy_per_atom": result.energy / len(entry.structure)}
+        return replace(entry, numbers={name: result.value, **origin})
+    numbers: dict[str, Any] = {"energy_per_atom": result.energy / len(entry.structure), **origin}
     if isinstance(result, RelaxResult):
         entry = replace(entry, structure=result.structure)
         numbers |= {

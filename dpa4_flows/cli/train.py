@@ -22,7 +22,9 @@ from dpa4_core.train.distributed import join
 from dpa4_core.train.trainer import Trainer, TrainResult
 from dpa4_flows.cli.console import err, out, print_json, remark, say
 from dpa4_flows.cli.lazy import USER_ERROR
+from dpa4_flows.cli.lists import SEVERAL
 from dpa4_flows.cli.options import ANEW, OUTPUT, AsJson, grouped
+from dpa4_flows.cli.targets import a_folder
 from dpa4_flows.cli.tensorboard import TensorBoardLog
 from dpa4_flows.cli.train_output import TrainingDisplay, print_ladder, print_model, print_outcome, print_plan
 from dpa4_flows.report.training import write_training_report
@@ -66,7 +68,8 @@ Inputs = Annotated[
     ),
 ]
 Out = Annotated[
-    Path | None, typer.Option(*OUTPUT, metavar="FOLDER", help="Folder of the run; default: runs/<first file>.")
+    Path | None,
+    typer.Option(*OUTPUT, metavar="FOLDER", callback=a_folder, help="Folder of the run; default: runs/<first file>."),
 ]
 
 
@@ -76,7 +79,7 @@ class Flags:
 
     validation: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Frames to validate on; may be repeated.", rich_help_panel=_DATA_PANEL),
+        typer.Option(metavar="FILE", help=f"Frames to validate on; {SEVERAL}.", rich_help_panel=_DATA_PANEL),
     ] = None
     validation_fraction: Annotated[
         float | None,
@@ -314,6 +317,7 @@ def _run(inputs: list[Path], assignments: list[str], how: How, default_base: str
             if how.dry_run or how.find_rate:
                 _plan(config, how, shown=is_first)
             elif is_first:
+                a_folder(Path(config.output))
                 _train(config, restart=how.restart, tensorboard=how.tensorboard, as_json=how.as_json)
             elif run_training(config, restart=how.restart).status == "interrupted":
                 raise typer.Exit(INTERRUPTED)

@@ -14,8 +14,10 @@ from dpa4_flows.analysis.frames import is_pbe
 from dpa4_flows.analysis.schemes import PUBLISHED
 from dpa4_flows.cli.computing import documents_of, table_in
 from dpa4_flows.cli.console import finish, number, out, plural, print_json, remark, say
+from dpa4_flows.cli.lists import SEVERAL
 from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model, grouped
 from dpa4_flows.cli.relaxing import Convergence
+from dpa4_flows.cli.targets import a_file
 from dpa4_flows.cli.validate_battery import battery
 from dpa4_flows.cli.validate_bulk import bulk
 from dpa4_flows.cli.validate_catalyst import catalyst
@@ -64,13 +66,18 @@ def thermo(
         typer.Option(
             "--corrections",
             "-c",
-            help="none, MP2020, OMat24, auto, refit:<hash> or the file of a refit; several times for several, "
-            "by default the published ones.",
+            help=f"none, MP2020, OMat24, auto, refit:<hash> or the file of a refit; {SEVERAL}; by default the "
+            "published ones.",
         ),
     ] = None,
     refit: Annotated[
         Path | None,
-        typer.Option("--refit", metavar="FILE", help="Also fit corrections to the model and write them (.yaml)."),
+        typer.Option(
+            "--refit",
+            metavar="FILE",
+            callback=a_file,
+            help="Also fit corrections to the model and write them (.yaml).",
+        ),
     ] = None,
     folder: Kept = None,
     *,

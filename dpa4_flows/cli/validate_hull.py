@@ -14,10 +14,12 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_csv
 from dpa4_flows.analysis.hull_comparison import NEAR_HULL, ComparedPhase
 from dpa4_flows.cli.computing import documents_of, table_in
-from dpa4_flows.cli.console import check_files, number, out, plural, print_json, remark, say, warn
+from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
+from dpa4_flows.cli.lists import SEVERAL
 from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model
 from dpa4_flows.cli.relaxing import Convergence
+from dpa4_flows.cli.targets import a_file_beside
 from dpa4_flows.compute.plan import Ask, Crystals
 from dpa4_flows.plots.words import right
 from dpa4_flows.properties.hull_comparison import Comparison, HullComparison
@@ -39,23 +41,24 @@ class Comparing:
         typer.Option(
             "--corrections",
             "-c",
-            help="For the model: auto, none, MP2020, OMat24 or the file of a refit; several times for several.",
+            help=f"For the model: auto, none, MP2020, OMat24 or the file of a refit; {SEVERAL}.",
         ),
     ] = None
     threshold: Annotated[
         list[float] | None,
-        typer.Option(
-            min=0.0, help="Stable means this close to the hull, eV/atom; may be repeated; default: 0 and 0.05."
-        ),
+        typer.Option(min=0.0, help=f"Stable means this close to the hull, eV/atom; {SEVERAL}; default: 0,0.05."),
     ] = None
     max_atoms: Annotated[
         int | None, typer.Option(min=1, help="Leave out larger cells, but for those on the hull of the file.")
     ] = None
     folder: Kept = None
-    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write a line for each phase.")] = None
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw both against each other: .html or .png.")] = (
-        None
-    )
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", callback=a_file_beside, help="Write a line for each phase.")
+    ] = None
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", callback=a_file_beside, help="Draw both against each other: .html or .png."),
+    ] = None
 
     def settings(self) -> dict[str, Any]:
         """The same as fields of the property; what was not given is left to it."""
@@ -63,8 +66,7 @@ class Comparing:
         return {"max_atoms": self.max_atoms, **{name: tuple(values) for name, values in given.items() if values}}
 
     def check(self) -> None:
-        """Refuse files that cannot be written, before anything is computed."""
-        check_files(self.csv_file, self.plot)
+        """Refuse what cannot be drawn, before anything is computed."""
         if self.plot is not None:
             check_plot_name(self.plot)
 

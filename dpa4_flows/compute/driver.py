@@ -5,9 +5,9 @@
         print(name, document.verdict)
 
 A plan that has its answers puts its next requests into the batch at once, and waits for nobody else. Equal requests of
-several plans are computed once. What a plan on its way has got is kept in the store until its document is there, so
-that a killed process finds it again. Plans are begun only when the batch has room: memory does not grow with their
-number.
+several plans are computed once. What a plan has got is kept in the store: a killed process finds it again, and so does
+a property whose science was mended, whose documents of before are made anew. Plans are begun only when the batch has
+room: memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dpa4_core.relax import Result
 from dpa4_core.verdicts import ErrorCode
 from dpa4_flows.compute.flight import SafeFlight
 from dpa4_flows.compute.parts import part_of_text, request_key, text_of_part
-from dpa4_flows.compute.plan import Answer, Ask, Plan, PlanError, Request, Until
+from dpa4_flows.compute.plan import Answer, Ask, Plan, PlanError, Request, Until, marked, mended, versions_of
 from dpa4_flows.documents.schemas import ChunkSummary, Document
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.store.protocol import MemoryStore, Store
@@ -80,7 +80,7 @@ class _Running:
         wanted: names of the answers that it waits for by the name of the request.
         answers: those that are there, by the name of the request.
         new: results that are not in the store yet.
-        has_parts: whether results of it are in the store.
+        versions: of the science of what it has asked for so far, see `Provenance`.
         parents: plans that wait for the document.
         callers: keys of the caller that wait for it.
     """
@@ -94,7 +94,7 @@ class _Running:
     wanted: dict[str, str] = field(default_factory=dict)
     answers: dict[str, Answer] = field(default_factory=dict)
     new: dict[str, Result] = field(default_factory=dict)
-    has_parts: bool = False
+    versions: dict[str, int] = field(default_factory=dict)
     parents: list[_Running] = field(default_factory=list)
     callers: list[Hashable] = field(default_factory=list)
 
@@ -196,8 +196,8 @@ class _Loop:
         self._requests: dict[str, Calculation] = {}  # in the batch, by name
         self._wanted_by: dict[str, list[_Running]] = {}
         self._out: deque[tuple[Hashable, Document]] = deque()
-        self._tried: set[str] = set()  # failures that this loop has made, which it does not try again
-        self._owners: dict[int, set[str]] = {}  # plans that were left unfinished, by store
+        self._tried: set[str] = set()  # what this loop has made and would make again, were it of another one
+        self._known: dict[int, bool] = {}  # whether processes before have left calculations, by store
         self._got: dict[str, _Running] = {}  # results since the last look, by name
         self._until: dict[str, tuple[_Running, Until]] = {}  # what plans wait for that is not computed here
         self._exhausted = False
@@ -237,10 +237,10 @@ class _Loop:
             elif not self._read():
                 break
         for plan in self._got.values():
-            if plan.name in self._plans and plan.stored_as is not None:
-                parts = {name: text_of_part(result) for name, result in plan.new.items()}
+            if plan.stored_as is not None and (plan.name in self._plans or plan.ask.property.keeps_calculations):
+                good = {name: result for name, result in plan.new.items() if result.error is None}
+                parts = {name: text_of_part(result) for name, result in good.items()}
                 self._writer.add_parts(plan.store, plan.stored_as, parts)
-                plan.has_parts = True
             plan.new = {}
         self._got = {}
 
@@ -285,7 +285,8 @@ class _Loop:
             else:
                 name = key if store is self._store else f"{key} in {id(store)}"
                 document = stored.get((id(store), key))
-                if document is not None and (name in self._tried or not self._retry.again(document)):
+                again = document is not None and (self._retry.again(document) or mended(ask.property, document))
+                if document is not None and (name in self._tried or not again):
                     out.append(document)
                     continue
             plan = self._plans.get(name)
@@ -347,6 +348,8 @@ class _Loop:
             else:
                 plan.wanted[name] = f"document {name}"
                 plan.answers[plan.wanted[name]] = answer
+                plan.versions |= versions_of(answer)
+            plan.versions[asks[name].property.name] = asks[name].property.version
         new: dict[str, Calculation] = {}
         for name, request in requests.items():
             if isinstance(request, Ask):
@@ -358,11 +361,10 @@ class _Loop:
                 continue
             plan.wanted[name] = request_key(request, plan.model)
             new[plan.wanted[name]] = request  # equal requests of one plan are one
-        known = plan.store.parts(new) if new and self._left_unfinished(plan) else {}
+        known = self._kept(plan.store, new) if new and plan.stored_as is not None else {}
         for wanted, request in new.items():
             if wanted in known:
                 plan.answers[wanted] = part_of_text(known[wanted], request)
-                plan.has_parts = True
                 continue
             self._wanted_by.setdefault(wanted, []).append(plan)
             if wanted not in self._requests:
@@ -370,23 +372,25 @@ class _Loop:
                 self._counts.n_asked += 1
                 self._batch(plan.model).put([(wanted, request)])
 
-    def _left_unfinished(self, plan: _Running) -> bool:
-        """Whether a process before has left parts of a plan."""
-        owners = self._owners.get(id(plan.store))
-        if owners is None:
-            owners = self._owners[id(plan.store)] = plan.store.part_owners()
-        return plan.stored_as in owners
+    def _kept(self, store: Store, keys: Iterable[str]) -> Mapping[str, str]:
+        """Those of the calculations that processes before have left in a store."""
+        if id(store) not in self._known:
+            self._known[id(store)] = store.has_parts()
+        return store.parts(keys) if self._known[id(store)] else {}
 
     def _finish(self, plan: _Running, document: Document) -> None:
+        asked = plan.ask.property
         failed = getattr(document, "failed", False)
-        if failed:
-            self._tried.add(plan.name)
-        if plan.stored_as is not None and (self._keep_failures or plan.ask.property.keeps_failures or not failed):
-            self._writer.add(plan.store, plan.stored_as, document)
-        if plan.has_parts and plan.stored_as is not None:
-            self._writer.drop_parts(plan.store, plan.stored_as)
+        versions = {**plan.versions, asked.name: asked.version}
+        if plan.stored_as is not None:
+            document = marked(document, versions)
+            if failed or mended(asked, document):
+                self._tried.add(plan.name)
+            if self._keep_failures or asked.keeps_failures or not failed:
+                self._writer.add(plan.store, plan.stored_as, document)
         del self._plans[plan.name]
         for parent in plan.parents:
+            parent.versions |= versions
             self._answer(parent, plan.name, document)
         self._counts.n_made += len(plan.callers)
         for key in plan.callers:

@@ -104,24 +104,36 @@ class Property(MSONable, ABC, Generic[D]):
     Class attributes:
         name: of the property, also in keys.
         document: type of what the plan returns.
+        version: of its science. A change that gives its numbers another meaning raises it: documents of before, and
+            those that rest on them, are then made anew, from the calculations that stores keep.
         keeps_failures: whether a document with an error is stored and found again; else the next run tries again.
+        keeps_calculations: whether what its plan asked for is kept beside the document.
         anew: whether documents are made anew each time, since what they rest on may change.
         starts_from_rest: whether it is one of relaxed crystals, which whoever asks for it has to relax first.
         takes_heads: whether its model may be a property model, whose value is the energy of a `Static`.
         takes_disorder: whether crystals whose sites are shared are what it is about; they are an error for others.
+        example: files and options of a call on the command line, for its help.
         figures: ``package.module:function`` of documents by the name of their structure, gives the blocks of a page.
         caveats: what to know before its numbers are quoted, one sentence each.
     """
 
     name: ClassVar[str]
     document: ClassVar[type[Document]]
+    version: ClassVar[int] = 1
     keeps_failures: ClassVar[bool] = False
+    keeps_calculations: ClassVar[bool] = True
     anew: ClassVar[bool] = False
     starts_from_rest: ClassVar[bool] = False
     takes_heads: ClassVar[bool] = False
     takes_disorder: ClassVar[bool] = False
+    example: ClassVar[str] = "Cu.cif"
     figures: ClassVar[str] = ""
     caveats: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "name" in vars(cls):
+            _KINDS[cls.name] = cls
 
     @property
     def parts(self) -> tuple[Property[Any], ...]:
@@ -201,6 +213,42 @@ class Property(MSONable, ABC, Generic[D]):
         """Where a document on ``crystal`` comes from."""
         return provenance(crystal.info, self.settings(crystal.model))
 
+    @property
+    def versions(self) -> dict[str, int]:
+        """Versions of the science of this property and of those among its settings, by name."""
+        found = {self.name: self.version}
+        for value in vars(self).values():
+            for one in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(one, Property):
+                    found |= one.versions
+        return found
+
+
+def versions_of(document: Document) -> dict[str, int]:
+    """Versions of the science that a document says it rests on, by name of the property."""
+    versions: dict[str, int] = getattr(getattr(document, "provenance", None), "versions", {})
+    return versions
+
+
+def marked(document: D, versions: Mapping[str, int]) -> D:
+    """The document with the versions that it rests on; what rests on nothing but its own first one needs no mark."""
+    origin = getattr(document, "provenance", None)
+    if origin is None or (len(versions) == 1 and set(versions.values()) == {1}):
+        return document
+    return document.model_copy(update={"provenance": origin.model_copy(update={"versions": dict(versions)})})
+
+
+def mended(property_: Property[Any], document: Document) -> dict[str, int]:
+    """Properties whose science was mended since a document of ``property_`` was made, with their versions of today:
+    itself, those among its settings, and all that its plan asked for.
+    """
+    made = versions_of(document)
+    today = {name: _KINDS[name].version for name in made if name in _KINDS} | property_.versions
+    return {name: version for name, version in today.items() if version > made.get(name, 1)}
+
+
+_KINDS: dict[str, type[Property[Any]]] = {}
+"""Properties that were imported, by name."""
 
 NO_NUMBER: Mapping[str, bool] = {"changes_numbers": False}
 """Metadata of a field of a property that changes no number."""

@@ -35,6 +35,7 @@ class Calculated(Property[RelaxationDocument]):
 
     document: ClassVar[type[RelaxationDocument]] = RelaxationDocument
     keeps_failures: ClassVar[bool] = True
+    keeps_calculations: ClassVar[bool] = False  # the document is the calculation
 
     def key(self, crystal: Crystal, model: ModelRef) -> str:
         return relaxation_key(crystal.structure, model, self.settings(model))
@@ -111,6 +112,7 @@ class Energy(Calculated):
     """Energy, pressure and largest force of a structure as it is; stored like a relaxation of zero steps."""
 
     name: ClassVar[str] = "static"
+    example: ClassVar[str] = "Cu.cif NaCl.cif"
 
     def settings(self, model: ModelRef) -> dict[str, Any]:
         return static_settings(dtype=model.dtype)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
 from dpa4_core.model.info import ModelInfo
+from dpa4_core.version import code_version
 from dpa4_flows.documents.schemas import EnergyFrame, Provenance
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.version import __version__
 
 NO_MODEL = "no model"
 """In place of its name, beside an empty checksum, where a document rests on none."""
-
-
-def code_version() -> str:
-    """Version of dpa4-flows, as documents and folders record it."""
-    return __version__
 
 
 def provenance(
@@ -47,6 +43,22 @@ def provenance(
         pymatgen_version=version("pymatgen") if with_pymatgen else None,
         wall_time_s=wall_time_s,
     )
+
+
+def origin_row(info: ModelInfo) -> dict[str, str]:
+    """Model and code behind numbers of this process, for a row of a table or the head of a JSON file."""
+    return {
+        "model": info.name,
+        "model_sha256": info.sha256,
+        "level_of_theory": info.level_of_theory,
+        "code_version": code_version(),
+    }
+
+
+def codes_of(documents: Iterable[Any]) -> tuple[str, ...]:
+    """Versions of the code that made documents."""
+    origins = (getattr(document, "provenance", None) for document in documents)
+    return tuple(sorted({origin.code_version for origin in origins if origin is not None}))
 
 
 def energy_frame(model: ModelRef | ModelInfo, correction: str = "none") -> EnergyFrame:

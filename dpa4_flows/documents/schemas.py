@@ -56,7 +56,12 @@ class Provenance(Document):
         default_factory=list, description="Elements whose energy zero the model's data tell only together with others"
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="Every setting that changes the numbers")
-    code_version: str = Field(description="Version of dpa4-flows")
+    code_version: str = Field(description="Version of dpa4-flows; of a checkout with its revision")
+    versions: dict[str, int] = Field(
+        default_factory=dict,
+        exclude_if=lambda versions: not versions,  # as documents of earlier versions have it
+        description="Version of the science of each property that it rests on, by name; those not named have the first",
+    )
     pymatgen_version: str | None = Field(None, description="Version of pymatgen where it decides numbers (hulls)")
     wall_time_s: float | None = Field(None, description="Wall time, s; shared equally inside a batch")
     created: datetime = Field(default_factory=lambda: datetime.now(UTC), description="Time of creation, UTC")

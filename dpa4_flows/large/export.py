@@ -67,20 +67,22 @@ def _write_parquet(run: RunFolder, path: Path) -> int:
 def _write_csv(run: RunFolder, path: Path) -> int:
     written = 0
     with _text(path) as file:
-        writer = csv.DictWriter(file, SUMMARY_COLUMNS)
+        origin = run.origin()
+        writer = csv.DictWriter(file, [*SUMMARY_COLUMNS, *origin])
         writer.writeheader()
         for row in run.rows(SUMMARY_COLUMNS):
             joined = {"flags": " ".join(row["flags"] or []), "warnings": "; ".join(row.get("warnings") or [])}
-            writer.writerow(row | joined)
+            writer.writerow(row | joined | origin)
             written += 1
     return written
 
 
 def _write_json(run: RunFolder, path: Path) -> int:
     written = 0
+    common = {"stress_unit": STRESS_UNIT, **run.origin()}
     with _text(path) as file:
         for row in run.rows():
-            file.write(("[\n" if not written else ",\n") + json.dumps(row | {"stress_unit": STRESS_UNIT}))
+            file.write(("[\n" if not written else ",\n") + json.dumps(row | common))
             written += 1
         file.write("\n]\n" if written else "[]\n")
     return written
@@ -92,7 +94,7 @@ def _write_extxyz(run: RunFolder, path: Path) -> int:
         for row in _successful(run.rows()):
             atoms = flat_atoms(row)
             keys = ("name", "source", "energy_per_atom", "fmax", "n_steps", "converged", "minimum", *_DEVIATIONS)
-            atoms.info |= {key: row[key] for key in keys if row.get(key) is not None}
+            atoms.info |= {key: row[key] for key in keys if row.get(key) is not None} | run.origin()
             if row["flags"]:
                 atoms.info["flags"] = " ".join(row["flags"])
             if row.get("warnings"):

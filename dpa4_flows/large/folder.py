@@ -24,7 +24,7 @@ from dpa4_core.data.readers import RUN_FILE
 from dpa4_core.digests import digest
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
-from dpa4_flows.documents.provenance import code_version
+from dpa4_core.version import code_version
 from dpa4_flows.large.inputs import fingerprint, first_difference, read_index, write_index
 from dpa4_flows.large.rows import SCHEMA, Row, read_attempts, read_journal, read_shard
 from dpa4_flows.model_ref import ModelRef
@@ -84,6 +84,7 @@ class RunFolder:
         created: ISO 8601.
         inputs: files and folders as they were given, the first hundred.
         started_in: folder that their names are relative to; empty in a run of an older version.
+        code_version: of the code that began it.
     """
 
     path: Path
@@ -94,6 +95,7 @@ class RunFolder:
     created: str
     inputs: list[str] = field(default_factory=list)
     started_in: str = ""
+    code_version: str = ""
 
     def input_paths(self) -> list[Path]:
         """All files and folders of the input, where they were when the run was made."""
@@ -152,13 +154,20 @@ class RunFolder:
                 for index in sorted(found):
                     yield {name: found[index].get(name) for name in names}
 
-    def facts(self) -> dict[str, Any]:
-        """What a shard says about its origin."""
+    def origin(self) -> dict[str, str]:
+        """Model and code, for a row of a table."""
         return {
-            **self.task.identity(),
             "model_name": self.task.model.title,
+            "model_sha256": self.task.model.sha256 or "",
             "level_of_theory": self.task.level_of_theory,
-            "code_version": code_version(),
+            "code_version": self.code_version,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """What a file of results says about its origin."""
+        return {
+            **self.origin(),
+            **self.task.identity(),
             "fingerprint": self.fingerprint,
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -195,7 +204,8 @@ def open_folder(path: Path) -> RunFolder:
             )
         task = Task(**{**stored["task"], "model": ModelRef(**stored["task"]["model"])})
         facts = {key: stored[key] for key in ("fingerprint", "n_structures", "slice_size", "created", "inputs")}
-        return RunFolder(path, task, **facts, started_in=stored.get("started_in", ""))
+        later = {key: stored.get(key, "") for key in ("started_in", "code_version")}
+        return RunFolder(path, task, **facts, **later)
     except FileNotFoundError:
         raise RunFolderError(f"{path} is not the folder of a run (no {RUN_FILE} in it)") from None
     except (KeyError, TypeError, ValueError) as error:

@@ -21,6 +21,7 @@ from dpa4_core.data.readers import Entry
 from dpa4_core.errors import DPA4Error, words_of
 from dpa4_core.potential import PotentialLike
 from dpa4_core.relax import BandResult, DynamicsResult, Relax, RelaxOptions, Result, Static, stream
+from dpa4_core.version import code_version
 from dpa4_flows.compute.flight import SafeFlight
 from dpa4_flows.large.claims import Claims, Worker
 from dpa4_flows.large.folder import INDEX_FILE, RunFolder, RunFolderError
@@ -271,7 +272,7 @@ class RunWorker:
                 f"delete its journals {[path.name for path in self._run.journals(slice_.number)]} and start again"
             )
         try:
-            write_shard(shard, rows.values(), self._run.facts())
+            write_shard(shard, rows.values(), self._run.facts() | {"code_version": code_version()})
         except (DPA4Error, OSError):
             raise
         except Exception as problem:  # nothing that computing once more would mend

@@ -20,7 +20,8 @@ from pymatgen.core import Molecule, Structure
 from dpa4_core.calculator import DPA4Calculator
 from dpa4_core.relax import relax
 from dpa4_core.verdicts import Minimum
-from dpa4_flows.documents.provenance import code_version, provenance
+from dpa4_core.version import code_version
+from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.schemas import Provenance
 from dpa4_flows.makers.inherited import refuse_changed
 from dpa4_flows.makers.model_reference import ModelField, takes_model

@@ -86,6 +86,7 @@ class Activity(Property[ActivityDocument]):
     """
 
     name: ClassVar[str] = "activity"
+    example: ClassVar[str] = "Pt.cif Cu.cif --reaction HER --report volcano.html"
     document: ClassVar[type[Document]] = ActivityDocument
     starts_from_rest: ClassVar[bool] = True
     figures: ClassVar[str] = "dpa4_flows.report.figures_activity:activity_figures"

@@ -100,6 +100,7 @@ class Adsorption(SlabSettings[AdsorptionDocument]):
     """
 
     name: ClassVar[str] = "adsorption"
+    example: ClassVar[str] = "Pt.cif --adsorbates H,CO --facets 111 --report sites.html"
     document: ClassVar[type[Document]] = AdsorptionDocument
     figures: ClassVar[str] = "dpa4_flows.report.figures_surfaces:adsorption_figures"
     caveats: ClassVar[tuple[str, ...]] = (

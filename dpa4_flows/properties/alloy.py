@@ -105,6 +105,7 @@ class Alloy(Property[AlloyDocument]):
     """
 
     name: ClassVar[str] = "alloy"
+    example: ClassVar[str] = "GaAs.cif --substitute Ga:In"
     document: ClassVar[type[Document]] = AlloyDocument
     starts_from_rest: ClassVar[bool] = True
     figures: ClassVar[str] = "dpa4_flows.report.figures_orderings:alloys"

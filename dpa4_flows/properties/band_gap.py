@@ -92,6 +92,7 @@ class BandGap(Property[BandGapDocument]):
     """
 
     name: ClassVar[str] = "band_gap"
+    example: ClassVar[str] = "GaAs.cif"
     document: ClassVar[type[Document]] = BandGapDocument
     takes_heads: ClassVar[bool] = True
     caveats: ClassVar[tuple[str, ...]] = (

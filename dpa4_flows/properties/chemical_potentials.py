@@ -71,6 +71,7 @@ class ChemicalPotentials(HullView):
     """Regions of chemical potentials in which one crystal, or each of several, is stable."""
 
     name: ClassVar[str] = "chempots"
+    example: ClassVar[str] = "LiCoO2.cif"
     document: ClassVar[type[RegionDocument]] = RegionDocument
     several: ClassVar[type[ViewSet]] = RegionSet
 

@@ -83,6 +83,7 @@ class Conversion(HullView):
     """
 
     name: ClassVar[str] = "conversion"
+    example: ClassVar[str] = "FeF2.cif Si.cif"
     document: ClassVar[type[ConversionDocument]] = ConversionDocument
     several: ClassVar[type[ConversionSet]] = ConversionSet
     figures: ClassVar[str] = "dpa4_flows.report.figures_thermodynamics:conversion_profiles"

@@ -196,6 +196,7 @@ class Defects(DefectSettings[DefectsDocument]):
     """
 
     name: ClassVar[str] = "defects"
+    example: ClassVar[str] = "Si.cif --dopants P,As -o run"
     document: ClassVar[type[Document]] = DefectsDocument
     anew: ClassVar[bool] = True  # what competes may change; the supercells are stored
     figures: ClassVar[str] = "dpa4_flows.report.figures_defects:defect_figures"

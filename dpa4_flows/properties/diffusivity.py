@@ -160,6 +160,7 @@ class Diffusivity(InMotion[DiffusivityDocument]):
     """
 
     name: ClassVar[str] = "diffusivity"
+    example: ClassVar[str] = "Li3OCl.cif --temperatures 600,800,1000 -o run"
     document: ClassVar[type[Document]] = DiffusivityDocument
     figures: ClassVar[str] = "dpa4_flows.report.figures_diffusion:diffusivities"
     caveats: ClassVar[tuple[str, ...]] = (

@@ -36,6 +36,7 @@ class Dissolution(OnSlabs[DissolutionDocument]):
     """
 
     name: ClassVar[str] = "dissolution"
+    example: ClassVar[str] = "Pt3Ni.cif --ph 1"
     document: ClassVar[type[Document]] = DissolutionDocument
 
     ph: float = 0.0

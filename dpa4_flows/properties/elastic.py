@@ -41,6 +41,7 @@ class Elastic(StabilityProperty[ElasticPart]):
     """
 
     name: ClassVar[str] = "elastic"
+    example: ClassVar[str] = "Cu.cif -o run"
     document: ClassVar[type[ElasticPart]] = ElasticPart
 
     fmax: float = 1e-3

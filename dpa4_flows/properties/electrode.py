@@ -152,6 +152,7 @@ class Electrode(Insertion[ElectrodeDocument]):
     """
 
     name: ClassVar[str] = "electrode"
+    example: ClassVar[str] = "LiFePO4.cif"
     document: ClassVar[type[Document]] = ElectrodeDocument
 
     def key(self, crystal: Crystal, model: ModelRef) -> str | None:

@@ -103,6 +103,7 @@ class Epitaxy(Property[EpitaxyDocument]):
     """
 
     name: ClassVar[str] = "epitaxy"
+    example: ClassVar[str] = "GaN.cif --substrates sapphire,silicon_carbide_4h"
     document: ClassVar[type[Document]] = EpitaxyDocument
     starts_from_rest: ClassVar[bool] = True
 

@@ -54,6 +54,7 @@ class EquationOfState(Property[EquationOfStateDocument]):
     """
 
     name: ClassVar[str] = "equation_of_state"
+    example: ClassVar[str] = "Cu.cif"
     document: ClassVar[type[Document]] = EquationOfStateDocument
     starts_from_rest: ClassVar[bool] = True
     figures: ClassVar[str] = "dpa4_flows.report.figures_properties:equations_of_state"

@@ -64,6 +64,7 @@ class FiniteTemperature(Property[FiniteTemperatureDocument]):
     """
 
     name: ClassVar[str] = "finite_temperature"
+    example: ClassVar[str] = "Si.cif --temperature-k 600"
     document: ClassVar[type[Document]] = FiniteTemperatureDocument
     starts_from_rest: ClassVar[bool] = True
     caveats: ClassVar[tuple[str, ...]] = (

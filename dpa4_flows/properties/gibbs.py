@@ -54,6 +54,7 @@ class GibbsEnergies(Viewed):
     """
 
     name: ClassVar[str] = "gibbs"
+    example: ClassVar[str] = "LiCoO2.cif --temperatures 300,900,1500"
     document: ClassVar[type[GibbsDocument]] = GibbsDocument
     several: ClassVar[type[GibbsSet]] = GibbsSet
     anew: ClassVar[bool] = True  # what competes may change

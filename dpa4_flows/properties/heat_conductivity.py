@@ -74,6 +74,7 @@ class HeatConductivity(Property[HeatConductivityDocument]):
     """
 
     name: ClassVar[str] = "heat_conductivity"
+    example: ClassVar[str] = "Si.cif GaAs.cif"
     document: ClassVar[type[Document]] = HeatConductivityDocument
     starts_from_rest: ClassVar[bool] = True
 

@@ -85,6 +85,7 @@ class HullComparison(Property[Any]):
     """
 
     name: ClassVar[str] = "hull comparison"
+    example: ClassVar[str] = "LiCoO2.cif --entries Li-Co-Ni-O.json.gz"
     document: ClassVar[type[PhaseComparison]] = PhaseComparison
     anew: ClassVar[bool] = True  # the file may change
 

@@ -292,6 +292,7 @@ class Interfaces(Contacts):
     """Reactions of a crystal, such as a solid electrolyte, with electrodes, over the mixing fraction."""
 
     name: ClassVar[str] = "interface"
+    example: ClassVar[str] = "Li6PS5Cl.cif --against Li,LiCoO2 --voltage 4.2"
     document: ClassVar[type[InterfaceDocument]] = InterfaceDocument
     several: ClassVar[type[InterfaceSet]] = InterfaceSet
 
@@ -314,6 +315,7 @@ class Coatings(Contacts):
     """
 
     name: ClassVar[str] = "coating"
+    example: ClassVar[str] = "Li3PO4.cif --electrolyte Li6PS5Cl.cif --against LiCoO2"
     document: ClassVar[type[CoatingDocument]] = CoatingDocument
     several: ClassVar[type[CoatingSet]] = CoatingSet
 

@@ -99,6 +99,7 @@ class IonInsertion(Insertion[IonInsertionDocument]):
     """
 
     name: ClassVar[str] = "ion_insertion"
+    example: ClassVar[str] = "FePO4.cif --n-steps 3"
     document: ClassVar[type[Document]] = IonInsertionDocument
     figures: ClassVar[str] = VoltageProfile.figures
     caveats: ClassVar[tuple[str, ...]] = (

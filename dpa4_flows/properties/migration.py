@@ -119,6 +119,7 @@ class Migration(OnPaths[MigrationDocument]):
     """
 
     name: ClassVar[str] = "migration"
+    example: ClassVar[str] = "LiFePO4.cif -o run"
     document: ClassVar[type[Document]] = MigrationDocument
     starts_from_rest: ClassVar[bool] = True
     figures: ClassVar[str] = "dpa4_flows.report.figures_migration:hops"

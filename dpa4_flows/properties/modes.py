@@ -36,6 +36,7 @@ class FollowedModes(StabilityProperty[FollowedPart]):
     """
 
     name: ClassVar[str] = "follow modes"
+    example: ClassVar[str] = "BaTiO3.cif --max-follow-steps 2"
     document: ClassVar[type[FollowedPart]] = FollowedPart
 
     relaxation: Relaxed = field(default_factory=lambda: Relaxed(fmax=TIGHT_FMAX, max_steps=1000, check_minimum=False))

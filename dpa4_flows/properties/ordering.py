@@ -143,6 +143,7 @@ class Ordering(Property[OrderingDocument]):
     """
 
     name: ClassVar[str] = "ordering"
+    example: ClassVar[str] = "LiNiO2.cif --ion Li --content 0.5"
     document: ClassVar[type[Document]] = OrderingDocument
     takes_disorder: ClassVar[bool] = True
     figures: ClassVar[str] = "dpa4_flows.report.figures_orderings:orderings"

@@ -76,6 +76,7 @@ class PhononBands(PolarProperty[PhononBandsDocument]):
     """
 
     name: ClassVar[str] = "phonon_bands"
+    example: ClassVar[str] = "Si.cif GaAs.cif --report bands.html"
     document: ClassVar[type[Document]] = PhononBandsDocument
     starts_from_rest: ClassVar[bool] = True
     figures: ClassVar[str] = "dpa4_flows.report.figures_phonons:bands_and_states"

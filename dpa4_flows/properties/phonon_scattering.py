@@ -117,6 +117,7 @@ class PhononScattering(PolarProperty[PhononScatteringDocument]):
     """
 
     name: ClassVar[str] = "phonon_scattering"
+    example: ClassVar[str] = "Si.cif --temperatures-k 300"
     document: ClassVar[type[Document]] = PhononScatteringDocument
     starts_from_rest: ClassVar[bool] = True
     figures: ClassVar[str] = "dpa4_flows.report.figures_phonons:scattering"

@@ -100,6 +100,7 @@ class Phonons(StabilityProperty[PhononPart]):
     """
 
     name: ClassVar[str] = "phonons"
+    example: ClassVar[str] = "Si.cif --min-length 8"
     document: ClassVar[type[PhononPart]] = PhononPart
     figures: ClassVar[str] = "dpa4_flows.report.figures_properties:heat_capacities"
 

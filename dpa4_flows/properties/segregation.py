@@ -22,6 +22,7 @@ class Segregation(OnSlabs[SegregationDocument]):
     """Energy to exchange surface atoms of an alloy with atoms of its other elements inside the slab."""
 
     name: ClassVar[str] = "segregation"
+    example: ClassVar[str] = "Pt3Ni.cif"
     document: ClassVar[type[Document]] = SegregationDocument
 
     def admit(self, crystal: Crystal) -> None:

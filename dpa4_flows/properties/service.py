@@ -36,6 +36,7 @@ class Service(Property[ServiceDocument]):
     """
 
     name: ClassVar[str] = "service"
+    example: ClassVar[str] = "Pt3Ni.cif --ph 1"
     document: ClassVar[type[Document]] = ServiceDocument
     anew: ClassVar[bool] = True  # what competes in water may change; the other parts are stored
     starts_from_rest: ClassVar[bool] = True

@@ -110,6 +110,7 @@ class SurfaceEnergies(Property[SurfaceDocument]):
     """
 
     name: ClassVar[str] = "surface"
+    example: ClassVar[str] = "Pt.cif --max-index 2 --report surfaces.html"
     document: ClassVar[type[Document]] = SurfaceDocument
     starts_from_rest: ClassVar[bool] = True
     figures: ClassVar[str] = "dpa4_flows.report.figures_surfaces:surface_figures"

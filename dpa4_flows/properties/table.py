@@ -163,7 +163,10 @@ class Results(Sequence[T], Generic[T]):
             document = answer.documents[name]
             values = {} if document is None else scalars(document)
             row |= {prefix + field: value for field, value in values.items() if prefix or field not in row}
-        return row | {"error": "; ".join(dict.fromkeys(answer.errors(self.question.kinds).values())) or None}
+        origins = (getattr(answer.documents[name], "provenance", None) for name in self.question.names)
+        origin = next(filter(None, origins), None)
+        made = {} if origin is None else {"model": origin.model_name, "code_version": origin.code_version}
+        return row | made | {"error": "; ".join(dict.fromkeys(answer.errors(self.question.kinds).values())) or None}
 
     def _with_units(self) -> list[dict[str, Scalar]]:
         """The flat rows under heads that tell units, for spreadsheets."""

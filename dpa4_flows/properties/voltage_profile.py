@@ -238,6 +238,7 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
     """
 
     name: ClassVar[str] = "voltage_profile"
+    example: ClassVar[str] = "LiCoO2.cif --v-min 2.5 --v-max 4.3"
     document: ClassVar[type[Document]] = VoltageProfileDocument
     figures: ClassVar[str] = "dpa4_flows.report.figures_voltage:profiles"
     caveats: ClassVar[tuple[str, ...]] = (

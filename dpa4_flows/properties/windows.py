@@ -107,6 +107,7 @@ class ElectrochemicalWindows(HullView):
     """
 
     name: ClassVar[str] = "window"
+    example: ClassVar[str] = "Li6PS5Cl.cif LiCl.cif --report windows.html"
     document: ClassVar[type[WindowDocument]] = WindowDocument
     several: ClassVar[type[WindowSet]] = WindowSet
     without_survey: ClassVar[str] = "windows may be too wide"

@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import Field
 
 from dpa4_core.files import write_bytes
+from dpa4_core.version import code_version
 from dpa4_flows.analysis.completeness import HullCompleteness
-from dpa4_flows.documents.provenance import code_version
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.reference.entries import document_entry
 from dpa4_flows.reference.proposed import SOURCE as PROTOTYPES

@@ -36,12 +36,12 @@ from dpa4_core.locks import locked_names
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.registry import cache_dir
 from dpa4_core.strict import build
+from dpa4_core.version import __version__
 from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, tally
 from dpa4_flows.compute.driver import Counts, Retry, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Steps, Until
 from dpa4_flows.compute.relaxed import PUSHED, Relaxed
 from dpa4_flows.documents.calculations import plain_structure
-from dpa4_flows.documents.provenance import code_version
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.bundled_phases import bundled_relaxations
@@ -332,7 +332,7 @@ class ReferenceStore:
         self, rows: Sequence[PhaseRow], scheme: str, new: Mapping[str, RelaxationDocument] = MappingProxyType({})
     ) -> ReferenceEntries:
         """Corrected entries of phases; made once and stored, since oxidation states and O-O bonds take time."""
-        kind = f"{scheme} {_ENTRY_VERSION} {code_version()} pymatgen {version('pymatgen')}"
+        kind = f"{scheme} {_ENTRY_VERSION} {__version__} pymatgen {version('pymatgen')}"
         unknown = [row.key for row in rows if (row, kind) not in self._memory]
         stored = self.table.entries(unknown, kind)
         documents = {**self.table.calculations(key for key in unknown if key not in {*stored, *new}), **new}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpa4_core.files import write_text
+from dpa4_flows.documents.provenance import codes_of
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.plots.figure import Column, FigureBlock, TableBlock, histogram
 from dpa4_flows.properties.columns import Column as QuantityColumn
@@ -102,4 +103,6 @@ def _facts(results: Results[Any], model: ModelRef | None) -> list[tuple[str, str
     if model is None:
         first = next(iter(results.answers[0].documents.values()))
         return flatten(first.provenance.settings)
-    return flatten({"model": model.title, "checksum": model.sha256, "dtype": model.dtype, **settings})
+    codes = ", ".join(codes_of(document for one in results.answers for document in one.documents.values()))
+    origin = {"model": model.title, "checksum": model.sha256, "dtype": model.dtype, "dpa4-flows": codes}
+    return flatten({**origin, **settings})

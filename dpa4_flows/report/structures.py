@@ -116,6 +116,7 @@ def _atoms(frame: Frame) -> Atoms:
         "converged": calculation.converged,
         "model_sha256": calculation.provenance.model_sha256,
         "level_of_theory": calculation.provenance.level_of_theory,
+        "code_version": calculation.provenance.code_version,
     }
     if row.ranked is not None:
         atoms.info["rank"] = row.ranked.rank

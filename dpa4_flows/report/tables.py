@@ -154,6 +154,8 @@ def write_csv_rows(snapshot: Snapshot, stream: TextIO, ids: Iterable[str] | None
     for stage, name in columns:
         unit = snapshot.stage_units.get((stage, name))
         header.append(f"{stage}.{name} [{unit}]" if unit else f"{stage}.{name}")
+    origin = [snapshot.model.get("name"), snapshot.model.get("sha256"), snapshot.meta.get("code_version")]
+    header += ["model", "model_sha256", "code_version"]
     writer = csv.writer(stream)
     writer.writerow(map(csv_cell, header))
     for row in snapshot.rows(ids):
@@ -175,7 +177,7 @@ def write_csv_rows(snapshot: Snapshot, stream: TextIO, ids: Iterable[str] | None
         ]
         cells += [ranked.score_parts.get(name) if ranked else None for name in parts]
         cells += [ranked.values.get(name) if ranked else None for name in own]
-        cells += [values.get(column) for column in columns]
+        cells += [*(values.get(column) for column in columns), *origin]
         writer.writerow(map(csv_cell, cells))
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from dpa4_core.files import write_text
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
-from dpa4_flows.documents.provenance import code_version
 from dpa4_flows.plots.figure import Column, TableBlock, numbers
 from dpa4_flows.plots.words import capitalised, duration
 from dpa4_flows.report.figures_training import curve_figures, parity_figures
@@ -360,13 +359,13 @@ def _speed(run: TrainingRun) -> list[tuple[str, str]]:
 def _environment(run: TrainingRun) -> list[tuple[str, str]]:
     config = run.config["run"]
     names = {"device": "Device", "processes": "Processes", "threads": "Threads", "torch": "PyTorch", "python": "Python"}
+    names["code_version"] = "dpa4-flows"
     known = run.start["environment"]
     facts = [(label, str(known[name])) for name, label in names.items() if name in known]
     facts += [(name, str(value)) for name, value in known.items() if name not in names]
     facts += [
         ("Precision", config["dtype"] + (", blocks in bfloat16" if config["mixed_precision"] == "bf16" else "")),
         ("Compiled", "yes" if config["compile"] else "no"),
-        ("dpa4-flows", code_version()),
     ]
     return facts
 

@@ -104,7 +104,8 @@ class CampaignRun(Run):
             "calculations": snapshot.calculations._asdict(),
         }
         n_total = len(snapshot.outcomes)
-        return RunStatus(state, "candidates", decided, n_total, facts=facts, notes=tuple(notes), next_step=next_step)
+        codes = (meta["code_version"],) if "code_version" in meta else ()
+        return RunStatus(state, "candidates", decided, n_total, None, facts, tuple(notes), next_step, codes)
 
     def _state(self, stored: str | None, *, waits: bool) -> str:
         """In the words that all runs have."""

@@ -66,7 +66,8 @@ class CommitteeFolder(Run):
         rate = next((part.per_second for part in parts if part.per_second), None)
         n_total = total + each * (n_members - len(parts))
         next_step = go_on if state == "stopped" else ""
-        return RunStatus(state, "steps", done, n_total, rate, facts, next_step=next_step)
+        codes = tuple(sorted({code for part in parts for code in part.codes}))
+        return RunStatus(state, "steps", done, n_total, rate, facts, (), next_step, codes)
 
     def show(self, console: Console, *, everyone: bool = False) -> None:
         super().show(console, everyone=everyone)

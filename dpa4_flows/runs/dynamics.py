@@ -270,8 +270,9 @@ class DynamicsRun(Run):
         notes = [Note("failed", f"{one.name}: {one.error}", "bold red") for one in found if one.error]
         next_step = f"continue with: dpa4 resume {self.folder}" if state == "stopped" else ""
         facts = {"runs": [one.row() for one in found], "model": found[0].summary["model"]}
+        codes = tuple(sorted({one.summary["code_version"] for one in found if "code_version" in one.summary}))
         done = sum(one.step for one in found)
-        return RunStatus(state, "steps", done, sum(ended), facts=facts, notes=tuple(notes), next_step=next_step)
+        return RunStatus(state, "steps", done, sum(ended), None, facts, tuple(notes), next_step, codes)
 
     def show(self, console: Console, *, everyone: bool = False) -> None:
         console.print(dynamics_table(list(self.table())))

@@ -63,6 +63,7 @@ class LargeRun(Run):
             facts=facts,
             notes=tuple(_notes(summary)),
             next_step=f"nobody is at work; continue with: dpa4 resume {self.folder}" if idle else "",
+            codes=(run.code_version,) if run.code_version else (),
         )
 
     def show(self, console: Console, *, everyone: bool = False) -> None:

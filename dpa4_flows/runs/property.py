@@ -7,6 +7,7 @@ question about other structures may be asked in the same folder: it finds what w
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -21,11 +22,13 @@ from dpa4_core.data.site_data import as_atoms
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
 from dpa4_core.locks import holder, locked
+from dpa4_core.version import code_version
 from dpa4_flows.compute.driver import Counts, Retry
 from dpa4_flows.compute.driver import compute as compute_asks
+from dpa4_flows.compute.plan import mended
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.calculations import plain_structure
-from dpa4_flows.documents.provenance import code_version
+from dpa4_flows.documents.provenance import codes_of
 from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.answers import RELAXED, Answer, Question, Subject, gathered, parts_of, stored_answers
@@ -171,9 +174,29 @@ class PropertyRun(Run):
         }
         notes = [Note("failed", f.words, "bold red") for f in results.failed]
         notes += [Note("not converged", name, "bold yellow") for name in results.unconverged]
-        next_step = f"continue with: dpa4 resume {self.folder}" if state == "stopped" else ""
-        return RunStatus(
-            state, "structures", n_done, len(results), facts=facts, notes=tuple(notes), next_step=next_step
+        older = self._older(results)
+        notes += [
+            Note(
+                "mended", f"{n} of {len(results)} answers about {name.replace('_', ' ')} are from before it was mended"
+            )
+            for name, n in older.items()
+        ]
+        steps = {"stopped": f"continue with: dpa4 resume {self.folder}"}
+        if older:
+            steps["complete"] = f"compute those anew, from the calculations that are kept: dpa4 resume {self.folder}"
+        codes = codes_of(document for one in results.answers for document in one.documents.values())
+        next_step = steps.get(state, "")
+        return RunStatus(state, "structures", n_done, len(results), None, facts, tuple(notes), next_step, codes)
+
+    def _older(self, results: Results[Any]) -> Counter[str]:
+        """How many stored documents of each property are from before its science was mended."""
+        anew = ResultsTable(self.folder / TABLE_FILE, read_only=True).get_meta(_NOT_STORED, {})
+        return Counter(
+            name
+            for number, one in enumerate(results.answers)
+            for name, property_ in results.question.kinds.items()
+            if (document := one.documents[name]) is not None and f"{number} {name}" not in anew
+            if mended(property_, document)
         )
 
     def show(self, console: Console, *, everyone: bool = False) -> None:

@@ -48,6 +48,7 @@ class RunStatus:
         facts: all else, plain JSON types.
         notes: what to read beside it.
         next_step: what one may do now; empty where nothing is left.
+        codes: versions of the code that made what is there, see `dpa4_core.version`.
     """
 
     state: str
@@ -58,6 +59,7 @@ class RunStatus:
     facts: dict[str, Any] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     next_step: str = ""
+    codes: tuple[str, ...] = ()
 
     @property
     def seconds_left(self) -> float | None:
@@ -75,7 +77,7 @@ class RunStatus:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         named = {name: getattr(self, name) for name in ("state", "unit", "n_done", "n_total", "per_second")}
-        return {**self.facts, **named, "seconds_left": self.seconds_left}
+        return {**self.facts, **named, "seconds_left": self.seconds_left, "code_versions": list(self.codes)}
 
 
 @dataclass(frozen=True)

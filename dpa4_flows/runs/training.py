@@ -56,7 +56,7 @@ class TrainingFolder(Run):
         }
         go_on = f"the command that started it goes on where it stopped, or: dpa4 resume {self.folder}"
         next_step = go_on if state == "stopped" else ""
-        return RunStatus(state, "steps", run.step, run.last_step, rate or None, facts, next_step=next_step)
+        return RunStatus(state, "steps", run.step, run.last_step, rate or None, facts, (), next_step, run.codes)
 
     def show(self, console: Console, *, everyone: bool = False) -> None:
         run = read_run(self.folder)

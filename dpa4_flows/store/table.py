@@ -17,6 +17,7 @@ import tempfile
 import time
 import uuid
 import weakref
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -24,9 +25,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from monty.json import MSONable
+from pydantic import ValidationError
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import size_of
+from dpa4_core.version import code_version
 from dpa4_flows.documents.schemas import Candidate, Document, RankedCandidate, RelaxationDocument, StageResult
 
 D = TypeVar("D", bound=Document)
@@ -36,6 +39,7 @@ SCHEMA_VERSION = 3
 Tables of earlier versions get both when they are opened for writing."""
 
 _QUIET_S = 60.0  # without a write, after which nobody is expected to write soon
+_PACKING = 1  # the fastest: half the size of text, and more effort gains little on digits
 _QUERY_CHUNK = 500  # SQLite's oldest limit on bound variables is 999
 
 _SCHEMA = """
@@ -373,7 +377,14 @@ class ResultsTable:
             found = self._select("documents", "key", list(keys))
         else:
             found = self._select("meta", "name", list(keys), column="value")
-        return {key: kind.model_validate_json(text) for key, text in found.items()}
+        try:
+            return {key: kind.model_validate_json(text) for key, text in found.items()}
+        except ValidationError as error:
+            made = {json.loads(text).get("provenance", {}).get("code_version", "unknown") for text in found.values()}
+            raise ResultsError(
+                f"{self.path} holds answers ({kind.__name__}) that dpa4-flows {code_version()} cannot read; they were "
+                f"made by {', '.join(sorted(made))}: use that version, or compute in a new folder"
+            ) from error
 
     def put_documents(self, documents: Mapping[str, Document]) -> None:
         """Store documents under their keys; a relaxation is a calculation and has its key in itself."""
@@ -381,22 +392,18 @@ class ResultsTable:
         others = [(k, d.model_dump_json()) for k, d in documents.items() if not isinstance(d, RelaxationDocument)]
         self._put("documents", others)
 
-    def part_owners(self) -> set[str]:
-        """Plans that a process before has left unfinished."""
-        return {row[0] for row in self._rows("SELECT DISTINCT owner FROM parts")}
+    def has_parts(self) -> bool:
+        """Whether there are calculations of plans."""
+        return bool(self._rows("SELECT 1 FROM parts LIMIT 1"))
 
     def parts(self, keys: Iterable[str]) -> dict[str, str]:
-        """Results of plans that are not done, by key; see `store.protocol.Store`."""
-        return self._select("parts", "key", list(keys))
+        """Calculations of plans by key; see `store.protocol.Store`."""
+        found: dict[str, str | bytes] = self._select("parts", "key", list(keys))
+        return {key: one if isinstance(one, str) else zlib.decompress(one).decode() for key, one in found.items()}
 
     def put_parts(self, owner: str, parts: Mapping[str, str]) -> None:
-        """Store results until the plan ``owner`` is done."""
-        self._put("parts", [(key, owner, text) for key, text in parts.items()])
-
-    def drop_parts(self, owners: Iterable[str]) -> None:
-        """Forget the results of plans that are done."""
-        with self._connect() as connection:
-            connection.executemany("DELETE FROM parts WHERE owner = ?", [(owner,) for owner in owners])
+        """Store calculations, packed, that the plan ``owner`` has got."""
+        self._put("parts", [(key, owner, zlib.compress(text.encode(), _PACKING)) for key, text in parts.items()])
 
     # ---- stages ----------------------------------------------------------------------------------------------------
 
@@ -492,8 +499,8 @@ class ResultsTable:
 
     def _select(
         self, table: str, key_column: str, keys: list[str], column: str = "document", stage: str | None = None
-    ) -> dict[str, str]:
-        found: dict[str, str] = {}
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         bound, only = ((), "") if stage is None else ((stage,), "stage = ? AND ")
         with self._connect() as connection:
             for start in range(0, len(keys), _QUERY_CHUNK):

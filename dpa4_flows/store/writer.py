@@ -33,7 +33,6 @@ class Writer:
         self._stores: dict[int, Store] = {}
         self._documents: dict[int, dict[str, Document]] = {}
         self._parts: dict[int, dict[str, dict[str, str]]] = {}  # by owner
-        self._done: dict[int, list[str]] = {}
         self._n_waiting = 0
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
@@ -55,18 +54,10 @@ class Writer:
             self._due()
 
     def add_parts(self, store: Store, owner: str, parts: Mapping[str, str]) -> None:
-        """Take results of a plan that is not done."""
+        """Take calculations of the plan that ``owner`` is the document of."""
         with self._lock:
             self._stores[id(store)] = store
             self._parts.setdefault(id(store), {}).setdefault(owner, {}).update(parts)
-            self._due()
-
-    def drop_parts(self, store: Store, owner: str) -> None:
-        """Forget the results of a plan, once its document is written."""
-        with self._lock:
-            self._stores[id(store)] = store
-            self._parts.get(id(store), {}).pop(owner, None)
-            self._done.setdefault(id(store), []).append(owner)
             self._due()
 
     def waiting(self, store: Store) -> dict[str, Document]:
@@ -101,9 +92,7 @@ class Writer:
                     store.put_documents(documents)
                 for owner, parts in self._parts.get(place, {}).items():
                     store.put_parts(owner, parts)
-                if done := self._done.get(place, []):
-                    store.drop_parts(done)
-            self._stores, self._documents, self._parts, self._done = {}, {}, {}, {}
+            self._stores, self._documents, self._parts = {}, {}, {}
             self._n_waiting, self._last = 0, now
 
     def _flush_late(self) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import torch
 from ase.build import bulk
 from toy_members import member_files
 
-from dpa4_core import DPA4Error, load, relax, shares
+from dpa4_core import DPA4Error, load, relax, share_worker, shares
 from dpa4_core.committee import Committee
 from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import to_system
@@ -145,6 +147,37 @@ def test_a_number_of_processes_that_is_none_is_refused(monkeypatch, potentials):
     monkeypatch.setenv("DPA4_PROCESSES", "many")
     with pytest.raises(DPA4Error, match="DPA4_PROCESSES is 'many'"):
         potentials[0].compute(graph_of(potentials[0]))
+
+
+class _Broken(io.BytesIO):
+    """A pipe that nobody reads."""
+
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+
+def test_a_process_whose_parent_dies_in_the_middle_of_a_message_ends_without_a_word(potentials):
+    graph = share_worker.arrays_of(graph_of(potentials[0]))
+    message = pickle.dumps(share_worker.Order(0, potentials[0], graph, (0,)), protocol=pickle.HIGHEST_PROTOCOL)
+    for end in (0, 1, 9, 20, len(message) // 2, len(message) - 1, len(message)):
+        share_worker.serve(io.BytesIO(message[:end]), io.BytesIO())
+    share_worker.serve(io.BytesIO(message), _Broken())
+
+
+@pytest.mark.slow
+def test_a_process_that_is_left_alone_says_nothing():
+    for sent in (b"", pickle.dumps("x" * 10**6)[:1000]):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "dpa4_core.share_worker", "1"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        child.stdout.close()  # nobody reads that it is ready
+        child.stdin.write(sent)
+        child.stdin.close()
+        assert (child.wait(60), child.stderr.read()) == (0, b"")
+        child.stderr.close()
 
 
 @pytest.mark.slow

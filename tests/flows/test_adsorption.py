@@ -258,7 +258,8 @@ def test_references_of_atoms_add_up_to_molecules():
     for molecule, amounts in (("H2", "HH"), ("H2O", "HHO"), ("CO", "CO"), ("N2", "NN"), ("H2S", "HHS")):
         assert sum(mu[symbol] for symbol in amounts) == pytest.approx(PBE_GAS[molecule])
     assert set(mu) == set(REFERENCES)
-    assert element_references("r2SCAN") == {}
+    assert element_references("r2SCAN (MatPES 2025.2), no +U") == pytest.approx({"H": -3.4555, "N": -9.109})
+    assert element_references("PBEsol") == {}
     assert adsorption_energy(-13.0, -10.0, {"H": 1}, {"H": -3.0}) == 0.0
     assert adsorption_energy(-13.0, -10.0, {"F": 1}, {"H": -3.0}) is None
 
