@@ -11,6 +11,7 @@ are farthest apart.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,7 @@ class InterfaceCell:
     Attributes:
         film: bulk of the film, strained to the wafer in its plane; the cell may still grow along z.
         substrate: bulk of the wafer in the same plane.
-        joined: both, one after the other along z, for each cut of the film and each of its places in the plane.
+        joined: both, one after the other along z, for each cut of the film, way to turn it and place in the plane.
         film_cells, substrate_cells: of ``film`` and ``substrate`` in ``joined``.
         area: of the plane, Å².
         strain: of von Mises, of the film.
@@ -92,20 +93,25 @@ def interface_cell(
         raise ValueError(f"no common cell within {max_area:g} Å²")
     of_film, of_wafer, strain = matched
     substrate = _in_plane(below, of_wafer)
-    strained = [_strained(above, of_film, substrate) for above in films]
-    counts = [int(np.ceil(min_thickness / one.lattice.matrix[2, 2] - 1e-9)) for one in (strained[0], substrate)]
-    n_atoms = counts[0] * len(strained[0]) + counts[1] * len(substrate)
+    strained: list[tuple[Structure, int]] = []
+    for above in films:
+        for one in _strained(above, of_film, substrate):
+            if not any(_alike(one, other) for other, _ in strained):
+                strained.append((one, len(one) // len(above)))
+    first = strained[0][0]
+    counts = [int(np.ceil(min_thickness / one.lattice.matrix[2, 2] - 1e-9)) for one in (first, substrate)]
+    n_atoms = counts[0] * len(first) + counts[1] * len(substrate)
     if n_atoms > max_atoms:
         raise ValueError(f"the cell of the interface has {n_atoms} atoms, more than {max_atoms}")
     places = _places(below.lattice, n_places)
     joined = tuple(
         _joined(above, counts[0], substrate, counts[1], foot, place)
-        for above, cell in zip(strained, films, strict=True)
-        for foot in _feet(above, len(above) // len(cell))
+        for above, n_images in strained
+        for foot in _feet(above, n_images)
         for place in places
     )
     area = float(abs(np.linalg.det(substrate.lattice.matrix[:2, :2])))
-    return InterfaceCell(strained[0], substrate, joined, counts[0], counts[1], area, strain)
+    return InterfaceCell(first, substrate, joined, counts[0], counts[1], area, strain)
 
 
 def interface_energy(joined: float, film: float, substrate: float, cell: InterfaceCell) -> float:
@@ -170,31 +176,62 @@ def _in_plane(cell: Structure, whole: Array) -> Structure:
     return larger
 
 
-def _strained(cell: Structure, whole: Array, substrate: Structure) -> Structure:
-    """Several cells of a film in the plane of a substrate; turned over if they fit as their mirror image only."""
+def _strained(cell: Structure, whole: Array, substrate: Structure) -> Iterator[Structure]:
+    """Several cells of a film in the plane of a substrate, for each way to lay its mesh on that of the substrate that
+    strains it least: zincblende that is turned by 90° bonds by its other planes. A mirror image lies on its other face.
+    """
     goal = substrate.lattice.matrix[:2, :2]
     larger = cell.copy()
     matrix = np.eye(3, dtype=int)
     matrix[:2, :2] = whole.astype(int)
     larger.make_supercell(matrix, to_unit_cell=False)
     rows, places = larger.lattice.matrix.copy(), larger.cart_coords
-    candidates = []
-    for order in ((0, 1), (1, 0)):  # the axes of the substrate may have changed places
-        deformation = np.asarray(np.linalg.solve(rows[list(order), :2], goal), dtype=np.float64)
-        candidates.append((_von_mises(deformation), order, deformation))
-    _, order, deformation = min(candidates, key=lambda one: one[0])
-    move = np.eye(3)
-    move[:2, :2] = deformation
-    if np.linalg.det(deformation) < 0:  # a mirror image in the plane: the film lies on its other face
-        move[2, 2] = -1.0
-    turned, third = rows @ move, (rows @ move)[2]
-    if third[2] < 0:
-        third = -third
-    lattice = np.array([*turned[list(order)], third])
-    made = Structure(Lattice(lattice), larger.species, places @ move, coords_are_cartesian=True)
-    coords = made.frac_coords.copy()
-    coords[:, 2] -= np.floor(np.round(coords[:, 2], 9))
-    return Structure(made.lattice, made.species, coords)
+    ways = []
+    for axes in _MESHES:
+        deformation = np.asarray(np.linalg.solve(axes @ rows[:2, :2], goal), dtype=np.float64)
+        ways.append((_von_mises(deformation), axes, deformation))
+    least = min(strain for strain, _, _ in ways)
+    for strain, axes, deformation in ways:
+        if strain > least + _SAME_STRAIN:
+            continue
+        move = np.eye(3)
+        move[:2, :2] = deformation
+        move[2, 2] = np.sign(np.linalg.det(deformation))
+        turned = rows @ move
+        third = turned[2] * np.sign(turned[2, 2])
+        lattice = np.array([*(axes @ turned[:2]), third])
+        made = Structure(Lattice(lattice), larger.species, places @ move, coords_are_cartesian=True)
+        coords = made.frac_coords.copy()
+        coords[:, 2] -= np.floor(np.round(coords[:, 2], 9))
+        yield Structure(made.lattice, made.species, coords)
+
+
+_MESHES = sorted(
+    (np.array(m).reshape(2, 2) for m in itertools.product((0, 1, -1), repeat=4) if abs(m[0] * m[3] - m[1] * m[2]) == 1),
+    key=lambda m: int((m != np.eye(2)).sum()),  # as it is, first
+)
+"""All axes of one mesh that are short, [2, 2] in terms of the given ones."""
+
+
+def _alike(film: Structure, other: Structure) -> bool:
+    """Whether two films in the same plane are one, but for a shift within it."""
+    mesh = np.array([*film.lattice.matrix[:2], [0.0, 0.0, 1.0]])
+
+    def apart(vectors: Array) -> Array:
+        shares = vectors @ np.linalg.inv(mesh)
+        shares[..., :2] -= np.round(shares[..., :2])
+        return np.asarray(np.linalg.norm(shares @ mesh, axis=-1))
+
+    if apart(film.lattice.matrix[2] - other.lattice.matrix[2]) > _FLAT:
+        return False
+    species, others = (np.array([site.specie.symbol for site in one]) for one in (film, other))
+    same = species[:, None] == others[None]
+    for first in np.flatnonzero(same[0]):
+        shifted = other.cart_coords + (film.cart_coords[0] - other.cart_coords[first]) * [1.0, 1.0, 0.0]
+        met = same & (apart(film.cart_coords[:, None] - shifted[None]) < _FLAT)
+        if met.any(axis=1).all():
+            return True
+    return False
 
 
 def _places(surface: Lattice, number: int) -> list[Array]:

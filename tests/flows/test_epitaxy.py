@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -103,9 +104,10 @@ def test_both_crystals_are_whole_in_the_cell_of_their_interface_and_a_crystal_on
     bonds = [sorted(round(n.nn_distance, 2) for n in one.get_neighbors(one[0], 2.3)) for one in (film, cell.film)]
     assert len(bonds[0]) == len(bonds[1]) == 4, "a strained film is still wurtzite"
     zincblende = Structure.from_spacegroup("F-43m", Lattice.cubic(5.65), ["Ga", "As"], [[0, 0, 0], [0.25] * 3])
+    inverted = Structure(zincblende.lattice, zincblende.species, -zincblende.frac_coords)  # the crystal, turned by 90°
     silicon = Structure.from_spacegroup("Fd-3m", Lattice.cubic(5.65), ["Si"], [[0, 0, 0]])
-    for plane in ("100", "110", "111"):
-        own = interface_cell(zincblende, plane, zincblende, plane, strain=0.0)
+    for film, plane in itertools.product((zincblende, inverted), ("100", "110", "111")):
+        own = interface_cell(film, plane, zincblende, plane, strain=0.0)
         same = StructureMatcher(scale=False, attempt_supercell=False)
         assert own.strain == pytest.approx(0, abs=1e-9)
         assert any(same.fit(one, zincblende) for one in own.joined), f"({plane}) on itself is the crystal"
