@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -36,7 +36,7 @@ from dpa4_flows.campaigns.sections import Limits, Section
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
@@ -53,8 +53,12 @@ class BatterySanitySection(SanitySection):
 class ElectrodeInput(InputDocument):
     """What is known of an electrode before anything is computed."""
 
-    capacity_bound: Annotated[float | None, Quantity("Bound of the capacity", "mAh/g", 0, detail=True)] = Field(
-        None, description="Capacity if all ions leave, or as far as the metals can be oxidised, mAh/g"
+    capacity_bound: float | None = shown(
+        "Bound of the capacity",
+        "mAh/g",
+        0,
+        detail=True,
+        description="Capacity if all ions leave, or as far as the metals can be oxidised, mAh/g",
     )
 
 
@@ -102,8 +106,8 @@ BATTERY_SANITY = dataclasses.replace(
 class HostDocument(Document):
     """A host without the working ion."""
 
-    charged_formula: Annotated[str, Quantity("Charged", detail=True)] = Field(description="Reduced formula")
-    n_ions_removed: Annotated[int, Quantity("Ions removed", detail=True)] = Field(description="From the cell")
+    charged_formula: str = shown("Charged", detail=True, default=..., description="Reduced formula")
+    n_ions_removed: int = shown("Ions removed", detail=True, default=..., description="From the cell")
     structure: dict[str, Any] = Field(description="Not relaxed, as a pymatgen dictionary")
 
 

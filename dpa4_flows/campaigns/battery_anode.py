@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from pymatgen.core import Composition
@@ -27,7 +27,7 @@ from dpa4_flows.campaigns.sanity import SANITY, check
 from dpa4_flows.campaigns.sections import Limits, Section
 from dpa4_flows.campaigns.snapshot import Row, Snapshot
 from dpa4_flows.campaigns.stage import Finding, Stage
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.plots.figure import PALETTE, Block, FigureBlock, base_figure, plot_text
@@ -47,71 +47,64 @@ _VOID = ("saddle", "across_u_seam")
 class AnodeDocument(Document):
     """An anode between empty and full."""
 
-    mechanism: Annotated[Mechanism, Quantity("Mechanism", priority=9)] = Field(
-        description="Whether it stays the same crystal, turns into other compounds, or alloys with the ion"
+    mechanism: Mechanism = shown(
+        "Mechanism",
+        priority=9,
+        default=...,
+        description="Whether it stays the same crystal, turns into other compounds, or alloys with the ion",
     )
-    average_voltage: Annotated[
-        float,
-        Quantity(
-            "Voltage",
-            "V",
-            2,
-            "mean against the metal of the ion, 0 K; what a cell loses of the voltage of its cathode",
-            error=0.3,
-            goal="min",
-            scale=(0.1, 2.0),  # below 0.1 metal plates at any rate; 1.55 Li4Ti5O12
-            voided_by=_VOID,
-            too_low="voltage_too_low",
-            too_high="voltage_too_high",
-            priority=10,
-        ),
-    ] = Field(description="Mean voltage against the metal of the ion, V, 0 K")
-    last_step: Annotated[
-        float, Quantity("Last step", "V", 2, "where the last ions go in", voided_by=_VOID, priority=12)
-    ] = Field(description="Voltage of the last plateau, V")
-    capacity_grav: Annotated[
-        float,
-        Quantity(
-            "Capacity",
-            "mAh/g",
-            0,
-            "per mass of the candidate as it is, without ions",
-            goal="max",
-            scale=(100.0, 1500.0),  # 175 Li4Ti5O12, 372 graphite, 994 tin, 3,579 silicon
-            voided_by=_VOID,
-            too_low="capacity_too_low",
-            priority=11,
-        ),
-    ] = Field(description="mAh per g of the candidate")
-    capacity_vol: Annotated[
-        float | None,
-        Quantity(
-            "Vol. capacity, full",
-            "mAh/cm³",
-            0,
-            "per volume of the anode with all its ions, since that needs the room",
-            short="vol. capacity",
-            goal="max",
-            scale=(300.0, 2000.0),  # 600 Li4Ti5O12, 750 graphite
-            voided_by=(*_VOID, "unreliable_vdw"),
-            priority=16,
-        ),
-    ] = Field(None, description="mAh per cm³ of the anode when it is full")
-    volume_change_percent: Annotated[
-        float | None,
-        Quantity(
-            "Expansion",
-            "%",
-            1,
-            "of all solids from empty to full",
-            goal="zero",
-            scale=(0.0, 100.0),  # particles crack beyond about 10; alloys swell by 100 to 300
-            voided_by=(*_VOID, "unreliable_vdw"),
-            too_high="large_volume_change",
-            priority=15,
-        ),
-    ] = Field(None, description="Volume from empty to full, %")
-    reaction: Annotated[str, Quantity("Reaction", priority=20)] = Field("", description="From empty to full")
+    average_voltage: float = shown(
+        "Voltage",
+        "V",
+        2,
+        "mean against the metal of the ion, 0 K; what a cell loses of the voltage of its cathode",
+        error=0.3,
+        goal="min",
+        scale=(0.1, 2.0),  # below 0.1 metal plates at any rate; 1.55 Li4Ti5O12
+        voided_by=_VOID,
+        too_low="voltage_too_low",
+        too_high="voltage_too_high",
+        priority=10,
+        default=...,
+    )
+    last_step: float = shown(
+        "Last step", "V", 2, "where the last ions go in", voided_by=_VOID, priority=12, default=...
+    )
+    capacity_grav: float = shown(
+        "Capacity",
+        "mAh/g",
+        0,
+        "per mass of the candidate as it is, without ions",
+        goal="max",
+        scale=(100.0, 1500.0),  # 175 Li4Ti5O12, 372 graphite, 994 tin, 3,579 silicon
+        voided_by=_VOID,
+        too_low="capacity_too_low",
+        priority=11,
+        default=...,
+    )
+    capacity_vol: float | None = shown(
+        "Vol. capacity, full",
+        "mAh/cm³",
+        0,
+        "per volume of the anode with all its ions, since that needs the room",
+        short="vol. capacity",
+        goal="max",
+        scale=(300.0, 2000.0),  # 600 Li4Ti5O12, 750 graphite
+        voided_by=(*_VOID, "unreliable_vdw"),
+        priority=16,
+    )
+    volume_change_percent: float | None = shown(
+        "Expansion",
+        "%",
+        1,
+        "of all solids from empty to full",
+        goal="zero",
+        scale=(0.0, 100.0),  # particles crack beyond about 10; alloys swell by 100 to 300
+        voided_by=(*_VOID, "unreliable_vdw"),
+        too_high="large_volume_change",
+        priority=15,
+    )
+    reaction: str = shown("Reaction", priority=20, default="", description="From empty to full")
 
 
 class AnodeSection(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 from dpa4_flows.campaigns.battery_profile import MetalOfRun, Profiles
 from dpa4_flows.campaigns.config import Campaign
@@ -16,7 +16,7 @@ from dpa4_flows.campaigns.rivals import AgainstPhases, Stored
 from dpa4_flows.campaigns.sections import Section
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import Property
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.properties.conversion import Conversion
@@ -56,19 +56,19 @@ DOUBTS = {
 class Inserted(Document):
     """What goes into a host, of an `IonInsertionDocument`; what counts is said of the electrode."""
 
-    usable_capacity: Annotated[
-        float | None, Quantity("Insertion, capacity", "mAh/g", 0, "inside the window, with the ions", detail=True)
-    ] = None
-    usable_voltage: Annotated[float | None, Quantity("Insertion, voltage", "V", 2, detail=True)] = None
-    taken: Annotated[float | None, Quantity("Ions taken up", "", 2, "per formula unit", detail=True)] = None
+    usable_capacity: float | None = shown(
+        "Insertion, capacity", "mAh/g", 0, "inside the window, with the ions", detail=True
+    )
+    usable_voltage: float | None = shown("Insertion, voltage", "V", 2, detail=True)
+    taken: float | None = shown("Ions taken up", "", 2, "per formula unit", detail=True)
 
 
 class Converted(Document):
     """What a candidate turns into, of a `ConversionDocument`."""
 
-    voltage: Annotated[float | None, Quantity("Conversion, voltage", "V", 2, "mean", detail=True)] = None
-    capacity: Annotated[float | None, Quantity("Conversion, capacity", "mAh/g", 0, detail=True)] = None
-    expansion_percent: Annotated[float | None, Quantity("Conversion, expansion", "%", 0, detail=True)] = None
+    voltage: float | None = shown("Conversion, voltage", "V", 2, "mean", detail=True)
+    capacity: float | None = shown("Conversion, capacity", "mAh/g", 0, detail=True)
+    expansion_percent: float | None = shown("Conversion, expansion", "%", 0, detail=True)
 
 
 INSERTION = Stage(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
 
 from pydantic import Field
 
@@ -11,7 +10,7 @@ from dpa4_flows.analysis.duplicates import group_duplicates, relaxed_duplicates
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.sections import Section
 from dpa4_flows.campaigns.stage import Finding, Stage
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document
 
@@ -29,15 +28,21 @@ class DuplicateSection(Section):
 class DuplicateDocument(Document):
     """Whom a candidate equals."""
 
-    duplicate_of: Annotated[str, Quantity("Duplicate of", detail=True)] = Field(description="Stands for both")
+    duplicate_of: str = shown("Duplicate of", detail=True, default=..., description="Stands for both")
 
 
 class RelaxedDuplicateDocument(DuplicateDocument):
     """To whom a candidate relaxed."""
 
-    energy_above_representative: Annotated[
-        float, Quantity("Above the one that stands for it", "eV/atom", 4, detail=True, priority=44)
-    ] = Field(description="Energy above that of the one that stands for both, eV/atom")
+    energy_above_representative: float = shown(
+        "Above the one that stands for it",
+        "eV/atom",
+        4,
+        detail=True,
+        priority=44,
+        default=...,
+        description="Energy above that of the one that stands for both, eV/atom",
+    )
 
 
 def find_duplicates(scene: Scene, cases: list[Case]) -> Iterable[Finding]:

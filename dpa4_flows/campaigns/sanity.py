@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
 
 from pydantic import Field
 
@@ -11,7 +10,7 @@ from dpa4_flows.analysis.sanity import check_candidate
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.sections import Section
 from dpa4_flows.campaigns.stage import Finding, Stage
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document
 
@@ -36,7 +35,7 @@ class SanitySection(Section):
 class InputDocument(Document):
     """What is known of an input structure."""
 
-    n_atoms: Annotated[int, Quantity("Atoms", detail=True)] = Field(description="Atoms in the input cell")
+    n_atoms: int = shown("Atoms", detail=True, default=..., description="Atoms in the input cell")
 
 
 def check(case: Case, *further: Callable[[Case], list[str]]) -> Finding:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 
@@ -51,89 +51,76 @@ class ActivityDocument(AnswerDocument):
     """Activity of the facets of one crystal for one reaction, by the computational hydrogen electrode."""
 
     formula: str = Field(description="Reduced formula")
-    reaction: Annotated[str, Quantity("Reaction", detail=True)] = Field(
-        "", description="HER, ORR, OER, CO2RR, CO2RR_CO or NRR"
+    reaction: str = shown("Reaction", detail=True, default="", description="HER, ORR, OER, CO2RR, CO2RR_CO or NRR")
+    from_top: float | None = shown(
+        "From the top",
+        "eV",
+        2,
+        "descriptor from the top of the volcano, below 0 binds too well; of the facet nearest to it",
+        goal="zero",
+        scale=(0.0, 0.5),  # each 0.06 eV is a decade of the current
+        priority=20,
     )
-    from_top: Annotated[
-        float | None,
-        Quantity(
-            "From the top",
-            "eV",
-            2,
-            "descriptor from the top of the volcano, below 0 binds too well; of the facet nearest to it",
-            goal="zero",
-            scale=(0.0, 0.5),  # each 0.06 eV is a decade of the current
-            priority=20,
-        ),
-    ] = Field(None, description="Descriptor from the top of the volcano, signed, of the facet nearest to it, eV")
-    mean_from_top: Annotated[
-        float | None,
-        Quantity(
-            "From the top, mean",
-            "eV",
-            2,
-            "magnitude, over facets by their share of the shape; equally where a flag says so",
-            goal="min",
-            scale=(0.0, 0.5),
-            priority=21,
-        ),
-    ] = Field(None, description="Mean magnitude of this distance over facets, by area if `weighted`, eV")
-    best_facet: Annotated[str | None, Quantity("Facet", note="the one nearest to the top", priority=22)] = None
-    selectivity: Annotated[
-        float | None,
-        Quantity(
-            "Before hydrogen", "V", 2, "limiting potential less that of hydrogen evolution, of this facet", priority=28
-        ),
-    ] = Field(None, description="Of this facet, V; below 0 hydrogen evolves first; null where it does not compete")
-    descriptor: Annotated[
-        float | None,
-        Quantity(
-            "Descriptor",
-            "eV",
-            2,
-            "ΔG(H), ΔG(OH), ΔG(O) − ΔG(OH), ΔG(CO), ... of this facet; PBE numbers do not belong on an RPBE volcano",
-            priority=23,
-        ),
-    ] = Field(None, description="ΔG(H), ΔG(OH), ΔG(O) − ΔG(OH), ΔG(CO), ΔG(COOH) or ΔG(N) of this facet, eV")
-    mean_descriptor: Annotated[
-        float | None, Quantity("Mean descriptor", "eV", 2, "over facets, by area if weighted is true", priority=24)
-    ] = Field(None, description="The same of the descriptor, eV")
-    relative_descriptor: Annotated[
-        float | None,
-        Quantity("Above reference", "eV", 2, "descriptor above that of Pt (111) or of the settings", priority=25),
-    ] = Field(None, description="The same above the reference of the settings, eV; null without one")
-    overpotential: Annotated[
-        float | None,
-        Quantity(
-            "Overpotential",
-            "V",
-            2,
-            "thermodynamic, without barriers; of this facet, in the numbers of the model",
-            goal="min",
-            scale=(0.0, 1.0),
-            priority=26,
-        ),
-    ] = None
-    mean_overpotential: Annotated[
-        float | None,
-        Quantity(
-            "Mean overpotential",
-            "V",
-            2,
-            "over facets, by area if weighted is true",
-            goal="min",
-            scale=(0.0, 1.0),
-            detail=True,
-        ),
-    ] = Field(None, description="Over all facets, by area if `weighted`; null if one that counts has none, V")
-    limiting_potential: Annotated[
-        float | None,
-        Quantity("Limiting potential", "V", 2, "against the reversible hydrogen electrode; of this facet", priority=27),
-    ] = Field(None, description="At which no step is uphill on this facet, V against the reversible hydrogen electrode")
-    limiting_step: Annotated[str | None, Quantity("Limiting step", note="on this facet", priority=28)] = None
-    level_of_theory: Annotated[
-        str, Quantity("Level", note="of theory, of all numbers of the activity", priority=29)
-    ] = Field("", description="Level of theory of the model that computed the activity")
+    mean_from_top: float | None = shown(
+        "From the top, mean",
+        "eV",
+        2,
+        "magnitude, over facets by their share of the shape; equally where a flag says so",
+        goal="min",
+        scale=(0.0, 0.5),
+        priority=21,
+    )
+    best_facet: str | None = shown("Facet", note="the one nearest to the top", priority=22)
+    selectivity: float | None = shown(
+        "Before hydrogen",
+        "V",
+        2,
+        "limiting potential less that of hydrogen evolution, of this facet",
+        priority=28,
+        description="Of this facet, V; below 0 hydrogen evolves first; null where it does not compete",
+    )
+    descriptor: float | None = shown(
+        "Descriptor",
+        "eV",
+        2,
+        "ΔG(H), ΔG(OH), ΔG(O) − ΔG(OH), ΔG(CO), ... of this facet; PBE numbers do not belong on an RPBE volcano",
+        priority=23,
+    )
+    mean_descriptor: float | None = shown(
+        "Mean descriptor", "eV", 2, "over facets, by area if weighted is true", priority=24
+    )
+    relative_descriptor: float | None = shown(
+        "Above reference",
+        "eV",
+        2,
+        "descriptor above that of Pt (111) or of the settings",
+        priority=25,
+        description="The same above the reference of the settings, eV; null without one",
+    )
+    overpotential: float | None = shown(
+        "Overpotential",
+        "V",
+        2,
+        "thermodynamic, without barriers; of this facet, in the numbers of the model",
+        goal="min",
+        scale=(0.0, 1.0),
+        priority=26,
+    )
+    mean_overpotential: float | None = shown(
+        "Mean overpotential",
+        "V",
+        2,
+        "over facets, by area if weighted is true",
+        goal="min",
+        scale=(0.0, 1.0),
+        detail=True,
+        description="Over all facets, by area if `weighted`; null if one that counts has none, V",
+    )
+    limiting_potential: float | None = shown(
+        "Limiting potential", "V", 2, "against the reversible hydrogen electrode; of this facet", priority=27
+    )
+    limiting_step: str | None = shown("Limiting step", note="on this facet", priority=28)
+    level_of_theory: str = shown("Level", note="of theory, of all numbers of the activity", priority=29, default="")
     mean_limiting_potential: Annotated[float | None, Unit("V")] = Field(
         None, description="Mean over facets of the limiting potential, V"
     )
@@ -142,10 +129,9 @@ class ActivityDocument(AnswerDocument):
         description="Adsorbates beside those of the reaction that another model computed: their free energies are of "
         "another level of theory and meet no others",
     )
-    rerouted_level: Annotated[
-        str | None,
-        Quantity("Level of adsorbates beside", note="of theory, where another model computed them", detail=True),
-    ] = None
+    rerouted_level: str | None = shown(
+        "Level of adsorbates beside", note="of theory, where another model computed them", detail=True
+    )
     weighted: bool = Field(False, description="Whether means are over the area of the equilibrium shape")
     reference: Annotated[float | None, Unit("eV")] = Field(
         None, description="Descriptor that others are compared with, eV"

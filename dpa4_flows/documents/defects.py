@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from dpa4_flows.analysis.defects import Kind
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 
@@ -17,8 +17,8 @@ _NEUTRAL = "neutral only"
 class DefectCell(Document):
     """One defect in its supercell; no chemical potentials enter."""
 
-    name: Annotated[str, Quantity("Defect")] = Field(
-        description="v_O, P_Si, Si_i1, v_Si+P_Si: element, or v for nothing, and site"
+    name: str = shown(
+        "Defect", default=..., description="v_O, P_Si, Si_i1, v_Si+P_Si: element, or v for nothing, and site"
     )
     kind: Kind = Field(description="vacancy, antisite, interstitial, substitution, dopant_interstitial or complex")
     added: dict[str, int] = Field(description="Atoms by element that were added; negative for those taken out")
@@ -69,21 +69,23 @@ class DefectRow(DefectCell):
     energies: list[float] = Field(
         default_factory=list, description="Formation energy at each of the growth conditions, eV"
     )
-    lowest: Annotated[
-        float | None, Quantity("Formation energy", "eV", 2, "lowest of all growth conditions", error=0.3)
-    ] = Field(None, description="Lowest of them, eV")
-    from_elements: Annotated[float | None, Quantity("From elements", "eV", 2)] = Field(
-        None, description="With dopants from their elements, which may not be in equilibrium with the crystal, eV"
+    lowest: float | None = shown("Formation energy", "eV", 2, "lowest of all growth conditions", error=0.3)
+    from_elements: float | None = shown(
+        "From elements",
+        "eV",
+        2,
+        description="With dopants from their elements, which may not be in equilibrium with the crystal, eV",
     )
-    concentration_cm3: Annotated[float | None, Quantity("Concentration", "cm⁻³", note="N exp(-E/kT)")] = Field(
-        None, description="N exp(-E/kT) at the lowest energy, 1/cm³; null where that is not positive"
+    concentration_cm3: float | None = shown(
+        "Concentration",
+        "cm⁻³",
+        note="N exp(-E/kT)",
+        description="N exp(-E/kT) at the lowest energy, 1/cm³; null where that is not positive",
     )
-    binding_energy: Annotated[float | None, Quantity("Binding", "eV", 2)] = Field(
-        None, description="Of a complex from its two parts, eV; positive if bound"
+    binding_energy: float | None = shown(
+        "Binding", "eV", 2, description="Of a complex from its two parts, eV; positive if bound"
     )
-    size_misfit_percent: Annotated[float | None, Quantity("Misfit", "%", 1, "linear, for each fraction")] = Field(
-        None, description="Relative change of the lattice constants by the atomic fraction of defects, in %"
-    )
+    size_misfit_percent: float | None = shown("Misfit", "%", 1, "linear, for each fraction")
 
 
 class DefectsDocument(AnswerDocument):
@@ -91,44 +93,34 @@ class DefectsDocument(AnswerDocument):
 
     formula: str = Field(description="Reduced formula")
     temperature_k: float = Field(0.0, description="Of the concentrations, K")
-    native_defect: Annotated[
-        str | None, Quantity("Native defect", note=f"lowest where that is highest; {_NEUTRAL}", detail=True)
-    ] = Field(None, description="Lowest vacancy, antisite or interstitial under the best growth conditions")
-    native_energy: Annotated[
-        float | None,
-        Quantity(
-            "Native defect",
-            "eV",
-            2,
-            f"lowest formation energy under the best growth conditions; {_NEUTRAL}",
-            error=0.3,
-            goal="max",
-            scale=(0.0, 3.0),
-            priority=16,
-        ),
-    ] = Field(None, description="Its formation energy, eV")
-    dopant: Annotated[str | None, Quantity("Dopant", note=f"that dissolves best; {_NEUTRAL}", detail=True)] = Field(
-        None, description="Substitution or dopant interstitial of the lowest energy"
+    native_defect: str | None = shown("Native defect", note=f"lowest where that is highest; {_NEUTRAL}", detail=True)
+    native_energy: float | None = shown(
+        "Native defect",
+        "eV",
+        2,
+        f"lowest formation energy under the best growth conditions; {_NEUTRAL}",
+        error=0.3,
+        goal="max",
+        scale=(0.0, 3.0),
+        priority=16,
     )
-    dopant_energy: Annotated[
-        float | None,
-        Quantity(
-            "Dopant",
-            "eV",
-            2,
-            f"formation energy beside the phase that limits it; {_NEUTRAL}",
-            error=0.3,
-            goal="min",
-            scale=(0.0, 3.0),
-            priority=17,
-        ),
-    ] = Field(None, description="Its formation energy at the limit of its solubility, eV")
-    dopant_log10_cm3: Annotated[
-        float | None, Quantity("Dopant solubility", "log₁₀ cm⁻³", 1, f"N exp(-E/kT); {_NEUTRAL}", goal="max")
-    ] = Field(None, description="Decimal logarithm of its concentration in 1/cm³")
-    dopant_misfit_percent: Annotated[
-        float | None, Quantity("Dopant misfit", "%", 1, "linear, for each fraction", goal="zero", detail=True)
-    ] = Field(None, description="Of the same dopant, see size_misfit_percent")
+    dopant: str | None = shown("Dopant", note=f"that dissolves best; {_NEUTRAL}", detail=True)
+    dopant_energy: float | None = shown(
+        "Dopant",
+        "eV",
+        2,
+        f"formation energy beside the phase that limits it; {_NEUTRAL}",
+        error=0.3,
+        goal="min",
+        scale=(0.0, 3.0),
+        priority=17,
+    )
+    dopant_log10_cm3: float | None = shown(
+        "Dopant solubility", "log₁₀ cm⁻³", 1, f"N exp(-E/kT); {_NEUTRAL}", goal="max"
+    )
+    dopant_misfit_percent: float | None = shown(
+        "Dopant misfit", "%", 1, "linear, for each fraction", goal="zero", detail=True
+    )
     conditions: list[GrowthConditions] = Field(default_factory=list, description="Corners of its stability region")
     defects: list[DefectRow] = Field(default_factory=list, description="Lowest first; those without energy last")
     n_atoms: int = Field(0, description="Of the perfect supercell")

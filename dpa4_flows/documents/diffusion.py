@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument
 
@@ -48,49 +48,41 @@ class DiffusivityDocument(AnswerDocument):
     formula: str = Field(description="Reduced formula")
     working_ion: str = Field(description="Element that diffuses")
     charge: Annotated[float | None, Unit()] = Field(None, description="Of the ion, elementary charges")
-    activation_energy: Annotated[
-        float | None,
-        Quantity(
-            "Activation energy",
-            "eV",
-            3,
-            "of diffusion, by dynamics at several temperatures",
-            short="E act.",
-            goal="min",
-            scale=(0.2, 0.6),
-            voided_by=VOID,
-            priority=14,
-        ),
-    ] = Field(None, description="Slope of ln D over 1/kT, eV; null where doubts say why")
-    activation_energy_std: Annotated[
-        float | None, Quantity("Error of the activation energy", "eV", 3, "standard error", goal="min", detail=True)
-    ] = None
-    conductivity_300k: Annotated[
-        float | None,
-        Quantity(
-            "Conductivity 300 K",
-            "mS/cm",
-            -1,
-            "extrapolated, by Nernst and Einstein: ions that hop alone",
-            goal="max",
-            scale=(0.01, 10.0),
-            voided_by=VOID,
-            priority=14,
-        ),
-    ] = Field(None, description="Of the ion at 300 K, mS/cm; null where doubts say why")
-    conductivity_300k_low: Annotated[
-        float | None, Quantity("Conductivity, low", "mS/cm", -1, "one standard error below", detail=True)
-    ] = None
-    conductivity_300k_high: Annotated[
-        float | None, Quantity("Conductivity, high", "mS/cm", -1, "one standard error above", detail=True)
-    ] = None
-    diffusivity_300k: Annotated[
-        float | None, Quantity("D 300 K", "cm²/s", -1, "extrapolated", voided_by=VOID, detail=True)
-    ] = None
-    r2: Annotated[float | None, Quantity("R²", "", 3, "of the line through ln D over 1/kT", detail=True)] = None
-    n_temperatures: Annotated[
-        int | None, Quantity("Temperatures", "", 0, "that the line goes through", detail=True)
-    ] = None
+    activation_energy: float | None = shown(
+        "Activation energy",
+        "eV",
+        3,
+        "of diffusion, by dynamics at several temperatures",
+        short="E act.",
+        goal="min",
+        scale=(0.2, 0.6),
+        voided_by=VOID,
+        priority=14,
+        description="Slope of ln D over 1/kT, eV; null where doubts say why",
+    )
+    activation_energy_std: float | None = shown(
+        "Error of the activation energy", "eV", 3, "standard error", goal="min", detail=True
+    )
+    conductivity_300k: float | None = shown(
+        "Conductivity 300 K",
+        "mS/cm",
+        -1,
+        "extrapolated, by Nernst and Einstein: ions that hop alone",
+        goal="max",
+        scale=(0.01, 10.0),
+        voided_by=VOID,
+        priority=14,
+        description="Of the ion at 300 K, mS/cm; null where doubts say why",
+    )
+    conductivity_300k_low: float | None = shown(
+        "Conductivity, low", "mS/cm", -1, "one standard error below", detail=True
+    )
+    conductivity_300k_high: float | None = shown(
+        "Conductivity, high", "mS/cm", -1, "one standard error above", detail=True
+    )
+    diffusivity_300k: float | None = shown("D 300 K", "cm²/s", -1, "extrapolated", voided_by=VOID, detail=True)
+    r2: float | None = shown("R²", "", 3, "of the line through ln D over 1/kT", detail=True)
+    n_temperatures: int | None = shown("Temperatures", "", 0, "that the line goes through", detail=True)
     ln_prefactor: Annotated[float | None, Unit()] = Field(None, description="Of the line, logarithm of D₀ in cm²/s")
     runs: list[DiffusionDocument] = Field(default_factory=list, description="At each temperature, the coldest first")
     n_atoms: int = Field(0, description="Of the cell")

@@ -1,6 +1,6 @@
 """What is known of a value that people look at, declared once: beside its field in the document that carries it.
 
-    voltage: Annotated[float | None, Quantity("Voltage", "V", 2, "at rest", goal="max", scale=(2.5, 4.5))] = None
+    voltage: float | None = shown("Voltage", "V", 2, "at rest", goal="max", scale=(2.5, 4.5))
 
 Columns, heads, tooltips, limits of campaign files, keys of rankings and figures follow from it, and so does what the
 schema of the document says of the field, unless its description says more. The standard deviation
@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from operator import le
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, GetJsonSchemaHandler
+from pydantic import BaseModel, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -74,6 +74,29 @@ class Quantity:
         """Label, note and unit as the description of the field in the schema of its document."""
         said = ", ".join(filter(None, (self.label, self.note, self.unit)))
         return {**handler(schema), "description": said}
+
+
+def shown(
+    label: str,
+    unit: str = "",
+    digits: int = -1,
+    note: str = "",
+    *,
+    default: Any = None,
+    description: str | None = None,
+    **further: Any,
+) -> Any:
+    """A field of a document that people look at.
+
+    Args:
+        label, unit, digits, note: as in `Quantity`.
+        default: of the field; ``...`` where it has to be given.
+        description: in the schema, where label, note and unit do not say all.
+        **further: what else a `Quantity` knows.
+    """
+    field = Field(default, description=description)
+    field.metadata.append(Quantity(label, unit, digits, note, **further))
+    return field
 
 
 @dataclass(frozen=True)

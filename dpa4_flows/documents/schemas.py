@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dpa4_core.verdicts import ErrorCode, Minimum, code_of_earlier_version
 from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, hull_verdict, not_recorded
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason, voided, with_reliability_as_reasons
 
 Status = Literal["passed", "failed", "flagged", "error"]
@@ -84,32 +84,33 @@ class RelaxationDocument(Document):
     n_atoms: int = Field(description="Atoms in the cell")
     structure: dict[str, Any] | None = Field(None, description="Relaxed structure as a pymatgen dictionary")
     energy: Annotated[float | None, Unit("eV")] = Field(None, description="Uncorrected total energy of the cell, eV")
-    energy_per_atom: Annotated[
-        float | None, Quantity("Energy", "eV/atom", 4, "uncorrected model energy", goal="min", detail=True, priority=40)
-    ] = None
-    energy_per_atom_std: Annotated[
-        float | None,
-        Quantity("Deviation of the energy", "eV/atom", 4, "of the members of a committee", goal="min", detail=True),
-    ] = None
-    worst_force_std: Annotated[
-        float | None,
-        Quantity("Largest force deviation", "eV/Å", 3, "of the members of a committee", goal="min", detail=True),
-    ] = None
+    energy_per_atom: float | None = shown(
+        "Energy", "eV/atom", 4, "uncorrected model energy", goal="min", detail=True, priority=40
+    )
+    energy_per_atom_std: float | None = shown(
+        "Deviation of the energy", "eV/atom", 4, "of the members of a committee", goal="min", detail=True
+    )
+    worst_force_std: float | None = shown(
+        "Largest force deviation", "eV/Å", 3, "of the members of a committee", goal="min", detail=True
+    )
     member_energies: list[float] | None = Field(
         None, description="Uncorrected total energy of the cell by each member of a committee, eV"
     )
-    fmax: Annotated[float | None, Quantity("Largest force", "eV/Å", 3, goal="min", detail=True, priority=41)] = Field(
-        None, description="Largest generalised force at the end, eV/Å"
+    fmax: float | None = shown(
+        "Largest force",
+        "eV/Å",
+        3,
+        goal="min",
+        detail=True,
+        priority=41,
+        description="Largest generalised force at the end, eV/Å",
     )
     pressure_gpa: float | None = Field(None, description="Pressure at the end, GPa, positive when compressed")
     volume: Annotated[float | None, Unit("Å³")] = Field(None, description="Relaxed cell volume, Å³")
-    volume_change_percent: Annotated[
-        float | None,
-        Quantity(
-            "Volume change", "%", 1, "on relaxation", goal="zero", too_high="input_far_off", detail=True, priority=39
-        ),
-    ] = None
-    n_steps: Annotated[int, Quantity("Optimiser steps", digits=0, detail=True, priority=42)] = 0
+    volume_change_percent: float | None = shown(
+        "Volume change", "%", 1, "on relaxation", goal="zero", too_high="input_far_off", detail=True, priority=39
+    )
+    n_steps: int = shown("Optimiser steps", digits=0, detail=True, priority=42, default=0)
     converged: bool = Field(False, description="Whether fmax fell below the threshold")
     reason: str = Field("", description="Why the relaxation ended")
     minimum: Minimum = Field(

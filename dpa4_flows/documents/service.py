@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.documents.surfaces import SkippedTerminations
@@ -30,20 +30,18 @@ class SegregationDocument(AnswerDocument):
     formula: str = Field(description="Reduced formula")
     exchanges: list[SurfaceExchange] = Field(default_factory=list, description="Every one, on every termination")
     skipped: list[SkippedTerminations] = Field(default_factory=list, description="What has no slab, and why")
-    segregation_energy: Annotated[
-        float | None,
-        Quantity(
-            "Segregation energy",
-            "eV",
-            2,
-            "lowest exchange of a surface atom with one inside; below 0 the surface changes its composition; clean, in "
-            "vacuum: adsorbates can invert it",
-            goal="max",
-            scale=(-0.5, 0.2),
-        ),
-    ] = Field(None, description="Of the exchange that costs least, eV; below 0 the surface changes its composition")
-    segregating: Annotated[str | None, Quantity("Comes up", note="element of this exchange")] = None
-    segregation_facet: Annotated[str | None, Quantity("Facet", note="of this exchange")] = None
+    segregation_energy: float | None = shown(
+        "Segregation energy",
+        "eV",
+        2,
+        "lowest exchange of a surface atom with one inside; below 0 the surface changes its composition; clean, in "
+        "vacuum: adsorbates can invert it",
+        goal="max",
+        scale=(-0.5, 0.2),
+        description="Of the exchange that costs least, eV; below 0 the surface changes its composition",
+    )
+    segregating: str | None = shown("Comes up", note="element of this exchange")
+    segregation_facet: str | None = shown("Facet", note="of this exchange")
     converged: bool = Field(False, description="Whether every slab reached its fmax")
     warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
 
@@ -68,23 +66,24 @@ class DissolutionDocument(AnswerDocument):
     ph: Annotated[float | None, Unit()] = Field(None, description="pH")
     atoms: list[RemovedAtom] = Field(default_factory=list, description="Every kind of surface atom that was taken out")
     skipped: list[SkippedTerminations] = Field(default_factory=list, description="What has no slab, and why")
-    dissolution_potential: Annotated[
-        float | None,
-        Quantity(
-            "Dissolution potential",
-            "V",
-            2,
-            "SHE, 1 mol/L; of the atom that leaves flat terraces first; atoms at steps and kinks leave earlier",
-            error=0.2,
-            goal="max",
-            scale=(0.0, 1.5),
-        ),
-    ] = Field(None, description="Of the surface atom that leaves first, V against the standard hydrogen electrode")
-    dissolving: Annotated[str | None, Quantity("Leaves first", note="element of this atom")] = None
-    whole_potential: Annotated[
-        float | None,
-        Quantity("Whole crystal dissolves", "V", 2, "SHE, 1 mol/L; all its metals together, as from kinks", goal="max"),
-    ] = Field(None, description="At which all its metals dissolve together, V; null where not all are metals with ions")
+    dissolution_potential: float | None = shown(
+        "Dissolution potential",
+        "V",
+        2,
+        "SHE, 1 mol/L; of the atom that leaves flat terraces first; atoms at steps and kinks leave earlier",
+        error=0.2,
+        goal="max",
+        scale=(0.0, 1.5),
+    )
+    dissolving: str | None = shown("Leaves first", note="element of this atom")
+    whole_potential: float | None = shown(
+        "Whole crystal dissolves",
+        "V",
+        2,
+        "SHE, 1 mol/L; all its metals together, as from kinks",
+        goal="max",
+        description="At which all its metals dissolve together, V; null where not all are metals with ions",
+    )
     converged: bool = Field(False, description="Whether every slab reached its fmax")
     warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
 
@@ -95,40 +94,33 @@ class ServiceDocument(AnswerDocument):
     formula: str = Field(description="Reduced formula")
     ph: Annotated[float | None, Unit()] = Field(None, description="pH")
     window: tuple[float, float] | None = Field(None, description="Potentials at work, V (RHE)")
-    decomposition_energy: Annotated[
-        float | None,
-        Quantity(
-            "Decomposition in water",
-            "eV/atom",
-            2,
-            "largest in the window of potentials; up to 0.2 it may last, above 0.5 it dissolves; films are not seen",
-            goal="min",
-            scale=(0.0, 0.5),
-        ),
-    ] = Field(None, description="Above the stable species in water, largest in the window, eV/atom")
-    products: Annotated[str | None, Quantity("Products", note="stable species there", detail=True)] = None
-    segregation_energy: Annotated[
-        float | None, Quantity("Segregation energy", "eV", 2, "below 0 the surface changes its composition", goal="max")
-    ] = Field(None, description="Of the exchange of a surface atom with one inside that costs least, eV")
-    segregating: Annotated[str | None, Quantity("Comes up", note="element of this exchange")] = None
-    dissolution_potential: Annotated[
-        float | None,
-        Quantity("Dissolution potential", "V", 2, "SHE, 1 mol/L; of a flat terrace", error=0.2, goal="max"),
-    ] = Field(None, description="Of the surface atom that leaves first, V (SHE)")
-    dissolving: Annotated[str | None, Quantity("Leaves first", note="element of this atom")] = None
+    decomposition_energy: float | None = shown(
+        "Decomposition in water",
+        "eV/atom",
+        2,
+        "largest in the window of potentials; up to 0.2 it may last, above 0.5 it dissolves; films are not seen",
+        goal="min",
+        scale=(0.0, 0.5),
+    )
+    products: str | None = shown("Products", note="stable species there", detail=True)
+    segregation_energy: float | None = shown(
+        "Segregation energy", "eV", 2, "below 0 the surface changes its composition", goal="max"
+    )
+    segregating: str | None = shown("Comes up", note="element of this exchange")
+    dissolution_potential: float | None = shown(
+        "Dissolution potential", "V", 2, "SHE, 1 mol/L; of a flat terrace", error=0.2, goal="max"
+    )
+    dissolving: str | None = shown("Leaves first", note="element of this atom")
     whole_potential: Annotated[float | None, Unit("V")] = Field(
         None, description="At which all its metals dissolve together, V (SHE)"
     )
-    margin: Annotated[
-        float | None,
-        Quantity(
-            "Margin to dissolution",
-            "V",
-            2,
-            "of the first atoms of terraces, or of the crystal as a whole, to the upper end of the window",
-            error=0.2,
-            goal="max",
-            scale=(-0.5, 0.5),
-        ),
-    ] = Field(None, description="Lower one of both potentials minus the upper end of the window, V")
+    margin: float | None = shown(
+        "Margin to dissolution",
+        "V",
+        2,
+        "of the first atoms of terraces, or of the crystal as a whole, to the upper end of the window",
+        error=0.2,
+        goal="max",
+        scale=(-0.5, 0.5),
+    )
     warnings: list[Reason] = Field(default_factory=list, description="What is missing, and what to know")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dpa4_flows.analysis.completeness import HullCompleteness
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.schemas import AnswerDocument, Document, HullDocument, Provenance
 
 PartVerdict = Literal["stable", "metastable", "marginal", "unstable", "unknown", "not asked"]
@@ -19,7 +19,7 @@ OverallVerdict = Literal["stable", "metastable", "undecided", "unstable"]
 class StabilityPart(AnswerDocument):
     """Base of the parts: what was concluded, and what it rests on."""
 
-    verdict: Annotated[PartVerdict, Quantity("Verdict", priority=10)]
+    verdict: PartVerdict = shown("Verdict", priority=10, default=...)
     reason: str = Field(description="One sentence; the error if the part could not be computed")
     converged: bool = Field(description="Whether every relaxation of the part reached its fmax")
     warnings: list[str] = Field(default_factory=list)
@@ -53,20 +53,16 @@ class ElasticPart(StabilityPart):
     failed_criteria: list[str] = Field(default_factory=list, description="Born criteria that do not hold")
     k_voigt_gpa: float | None = Field(None, description="Bulk modulus, Voigt, GPa")
     k_reuss_gpa: float | None = Field(None, description="Bulk modulus, Reuss, GPa")
-    k_vrh_gpa: Annotated[float | None, Quantity("Bulk modulus", "GPa", 1, "Voigt-Reuss-Hill")] = None
+    k_vrh_gpa: float | None = shown("Bulk modulus", "GPa", 1, "Voigt-Reuss-Hill")
     g_voigt_gpa: float | None = Field(None, description="Shear modulus, Voigt, GPa")
     g_reuss_gpa: float | None = Field(None, description="Shear modulus, Reuss, GPa")
-    g_vrh_gpa: Annotated[float | None, Quantity("Shear modulus", "GPa", 1, "Voigt-Reuss-Hill")] = None
-    e_vrh_gpa: Annotated[float | None, Quantity("Young's modulus", "GPa", 1, "of a polycrystal without texture")] = None
-    poisson_ratio: Annotated[float | None, Quantity("Poisson ratio", "", 3)] = None
-    universal_anisotropy: Annotated[float | None, Quantity("Anisotropy", "", 2, "0 for an isotropic crystal")] = Field(
-        None, description="5 G_V/G_R + K_V/K_R - 6, dimensionless"
-    )
-    pugh_ratio: Annotated[float | None, Quantity("K/G", "", 2, "above 1.75 a metal tends to be ductile")] = None
-    vickers_hardness_gpa: Annotated[float | None, Quantity("Vickers hardness", "GPa", 1, "model of Chen")] = None
-    debye_temperature_k: Annotated[
-        float | None, Quantity("Debye temperature", "K", 0, "from the mean sound velocity")
-    ] = None
+    g_vrh_gpa: float | None = shown("Shear modulus", "GPa", 1, "Voigt-Reuss-Hill")
+    e_vrh_gpa: float | None = shown("Young's modulus", "GPa", 1, "of a polycrystal without texture")
+    poisson_ratio: float | None = shown("Poisson ratio", "", 3)
+    universal_anisotropy: float | None = shown("Anisotropy", "", 2, "0 for an isotropic crystal")
+    pugh_ratio: float | None = shown("K/G", "", 2, "above 1.75 a metal tends to be ductile")
+    vickers_hardness_gpa: float | None = shown("Vickers hardness", "GPa", 1, "model of Chen")
+    debye_temperature_k: float | None = shown("Debye temperature", "K", 0, "from the mean sound velocity")
     asymmetry_gpa: float | None = Field(None, description="Largest change of a component by symmetrising, GPa")
     nonlinearity: Annotated[float | None, Unit()] = Field(
         None, description="Largest deviation of a stress from linear elasticity, relative to the largest stress"
@@ -85,22 +81,18 @@ class ThermalRow(Document):
 class PhononPart(StabilityPart):
     """Against displacements of atoms. Frequencies in THz, imaginary ones negative, without LO-TO splitting."""
 
-    f_min_thz: Annotated[float | None, Quantity("Lowest frequency", "THz", 2, "imaginary ones negative")] = Field(
-        None, description="Lowest frequency away from Γ, and of optical modes at Γ, THz"
-    )
+    f_min_thz: float | None = shown("Lowest frequency", "THz", 2, "imaginary ones negative")
     f_min_near_gamma_thz: float | None = Field(None, description="Lowest of waves twice the supercell or longer, THz")
     f_min_commensurate_thz: float | None = Field(None, description="Lowest where the supercell holds the wave, THz")
-    f_max_thz: Annotated[float | None, Quantity("Highest frequency", "THz", 2)] = None
+    f_max_thz: float | None = shown("Highest frequency", "THz", 2)
     gamma_optical_thz: list[float] = Field(default_factory=list, description="Optical frequencies at Γ, THz")
-    imaginary_fraction: Annotated[float | None, Quantity("Imaginary modes", "", 4, "share of all modes")] = Field(
-        None, description="Share of the modes below -0.1 THz"
-    )
+    imaginary_fraction: float | None = shown("Imaginary modes", "", 4, "share of all modes")
     lowest_q: list[float] | None = Field(None, description="Wave vector of the lowest commensurate mode")
     acoustic_noise_thz: float | None = Field(
         None, description="Largest frequency of a translation before the sum rules are enforced, THz"
     )
     n_displacements: int | None = Field(None, description="Supercells with one displaced atom")
-    n_supercell_atoms: Annotated[int | None, Quantity("Supercell", "atoms", 0)] = None
+    n_supercell_atoms: int | None = shown("Supercell", "atoms", 0)
     supercell_length: Annotated[float | None, Unit("Å")] = Field(
         None, description="Shortest distance between an atom and its image, Å"
     )
@@ -135,7 +127,7 @@ class FollowedPart(StabilityPart):
     """Where an unstable crystal goes: a lower structure, and whether that is a minimum."""
 
     steps: list[FollowedMode] = Field(default_factory=list)
-    energy_gain_ev_per_atom: Annotated[float, Quantity("Energy gain", "eV/atom", 4, "of all steps together")] = 0.0
+    energy_gain_ev_per_atom: float = shown("Energy gain", "eV/atom", 4, "of all steps together", default=0.0)
     space_group_before: str
     space_group: str = Field(description="Of the last structure")
     structure: dict[str, Any] | None = Field(None, description="The last structure; None if nothing lower was found")
@@ -145,8 +137,8 @@ class StabilityDocument(AnswerDocument):
     """Is it stable? Against other phases, against strain, against displacements; each part only if it was asked for."""
 
     formula: str = Field(description="Reduced formula")
-    verdict: Annotated[OverallVerdict, Quantity("Verdict", priority=10)] = Field(
-        description="The worst part counts; undecided where one was not asked"
+    verdict: OverallVerdict = shown(
+        "Verdict", priority=10, default=..., description="The worst part counts; undecided where one was not asked"
     )
     verdicts: dict[str, PartVerdict] = Field(
         default_factory=dict, description="Of hull, elastic and phonons; 'not asked' where a part was left out"

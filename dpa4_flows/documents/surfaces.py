@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 
@@ -120,20 +120,18 @@ class AdsorptionDocument(AnswerDocument):
     )
     facets: list[AdsorptionFacet] = Field(default_factory=list, description="Every termination with a slab")
     skipped: list[SkippedTerminations] = Field(default_factory=list, description="What has no slab, and why")
-    adsorption_energy: Annotated[
-        float | None,
-        Quantity("Adsorption energy", "eV", 2, "electronic; of the first adsorbate, on the best site", detail=True),
-    ] = None
-    free_energy: Annotated[
-        float | None,
-        Quantity("Free energy of adsorption", "eV", 2, "298 K, 0 V; of the first adsorbate, on this site", detail=True),
-    ] = Field(None, description="The same as a free energy at 298 K and 0 V, eV")
-    best_facet: Annotated[str | None, Quantity("Facet", note="of this site")] = None
-    best_site: Annotated[str | None, Quantity("Site", note="of this adsorption energy")] = None
-    n_sites: Annotated[int, Quantity("Sites", digits=0, note="starts of all adsorbates on all facets", detail=True)] = 0
-    n_intact: Annotated[
-        int, Quantity("Intact", digits=0, note="sites whose energy is that of the adsorbate", detail=True)
-    ] = 0
+    adsorption_energy: float | None = shown(
+        "Adsorption energy", "eV", 2, "electronic; of the first adsorbate, on the best site", detail=True
+    )
+    free_energy: float | None = shown(
+        "Free energy of adsorption", "eV", 2, "298 K, 0 V; of the first adsorbate, on this site", detail=True
+    )
+    best_facet: str | None = shown("Facet", note="of this site")
+    best_site: str | None = shown("Site", note="of this adsorption energy")
+    n_sites: int = shown("Sites", digits=0, note="starts of all adsorbates on all facets", detail=True, default=0)
+    n_intact: int = shown(
+        "Intact", digits=0, note="sites whose energy is that of the adsorbate", detail=True, default=0
+    )
     converged: bool = Field(False, description="Whether every clean slab and every intact site reached its fmax")
     warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
 

@@ -15,7 +15,7 @@ from dpa4_flows.analysis.contacts import conducting, share_a_compound
 from dpa4_flows.analysis.gases import hydroxide_raised, unreduced, with_gases
 from dpa4_flows.analysis.thermodynamics import check_temperature, whole_hull
 from dpa4_flows.analysis.titration import reaction_words, titrate
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Quantity, Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, HullDocument
 from dpa4_flows.properties.competition import Standing, joined
@@ -61,9 +61,7 @@ class AirDocument(View):
     hydrolysis_energy: Annotated[
         float | None, _energy("With water", "300 K, in as much water vapour as it takes", 30)
     ] = Field(None, description="Gibbs energy of the reaction with water, eV per formula unit")
-    hydrolysis: Annotated[str, Quantity("In water vapour", priority=45)] = Field(
-        "", description="That reaction in words"
-    )
+    hydrolysis: str = shown("In water vapour", priority=45, default="", description="That reaction in words")
     carbonation_energy: Annotated[float | None, _energy("With CO₂", "300 K, dry carbon dioxide of air", 31)] = Field(
         None, description="The same with carbon dioxide, eV per formula unit"
     )

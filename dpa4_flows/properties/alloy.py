@@ -15,7 +15,7 @@ from dpa4_flows.analysis.alloys import bowing, mean_lattice, regular_solution
 from dpa4_flows.analysis.orderings import DisorderedCell, OrderingError, disordered_cell
 from dpa4_flows.analysis.sqs import QuasiRandom, quasi_random, shared
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, checked
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.part import had_room, whole_crystal
@@ -55,26 +55,32 @@ class AlloyDocument(AnswerDocument):
     formula: str = Field(description="Reduced formula of the parent")
     substitute: str = Field(description="Which element is replaced by which, as Ga:In")
     end: str = Field("", description="Reduced formula where all of it is replaced")
-    mixing_enthalpy_mev: Annotated[
-        float | None, Quantity("Mixing enthalpy", "meV/atom", 2, "largest in magnitude, 0 K, all atoms counted")
-    ] = Field(None, description="Largest in magnitude of the mixing enthalpies, meV/atom")
-    omega_kj_mol: Annotated[
-        float | None, Quantity("Interaction Ω", "kJ/mol", 2, "regular solution, for each mole of sites that mix")
-    ] = Field(None, description="Regular-solution parameter, kJ per mole of sites that mix")
-    critical_temperature_k: Annotated[
-        float | None,
-        Quantity("Miscible above", "K", 0, "Ω/2R; no vibrations, no order, no strain of a film; empty if Ω < 0"),
-    ] = Field(None, description="Ω/2R, K: an upper bound; null where mixing gives off heat")
-    bowing_a: Annotated[
-        float | None, Quantity("Bowing of a", "Å", 4, "below Vegard's line: b in −b x(1−x)", goal="zero")
-    ] = Field(None, description="Of the lattice constant a, Å; positive below Vegard's line")
+    mixing_enthalpy_mev: float | None = shown(
+        "Mixing enthalpy", "meV/atom", 2, "largest in magnitude, 0 K, all atoms counted"
+    )
+    omega_kj_mol: float | None = shown(
+        "Interaction Ω", "kJ/mol", 2, "regular solution, for each mole of sites that mix"
+    )
+    critical_temperature_k: float | None = shown(
+        "Miscible above",
+        "K",
+        0,
+        "Ω/2R; no vibrations, no order, no strain of a film; empty if Ω < 0",
+        description="Ω/2R, K: an upper bound; null where mixing gives off heat",
+    )
+    bowing_a: float | None = shown(
+        "Bowing of a",
+        "Å",
+        4,
+        "below Vegard's line: b in −b x(1−x)",
+        goal="zero",
+        description="Of the lattice constant a, Å; positive below Vegard's line",
+    )
     bowing_c: Annotated[float | None, Unit("Å")] = Field(None, description="The same of c, Å")
     misfit: Annotated[float | None, Unit()] = Field(
         None, description="Largest deviation from the regular solution, in units of the largest enthalpy"
     )
-    residual: Annotated[
-        float | None, Quantity("Pair correlation left", "", 3, "0 in a random alloy", goal="zero", detail=True)
-    ] = Field(None, description="Largest pair correlation that is left in any of the cells")
+    residual: float | None = shown("Pair correlation left", "", 3, "0 in a random alloy", goal="zero", detail=True)
     cells: list[AlloyCell] = Field(default_factory=list, description="By composition, both ends among them")
     converged: bool = Field(False, description="Whether all cells reached fmax")
     doubts: list[Reason] = Field(default_factory=list)

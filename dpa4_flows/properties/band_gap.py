@@ -25,7 +25,7 @@ from dpa4_flows.analysis.band_gaps import (
 )
 from dpa4_flows.compute.plan import Crystal, Crystals, Plan, Property
 from dpa4_flows.documents.provenance import NO_MODEL, provenance
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document, Provenance
 from dpa4_flows.model_ref import ModelRef
@@ -48,35 +48,26 @@ class BandGapDocument(AnswerDocument):
     """Band gap of one crystal, never without an error and a level of theory."""
 
     formula: str = Field(description="Reduced formula")
-    band_gap: Annotated[
-        float | None,
-        Quantity(
-            "Band gap",
-            "eV",
-            2,
-            "estimate of the measured gap, from what is known best: property model, file or composition",
-            goal="max",
-            scale=(0.0, 6.0),
-            spares_error=True,
-            priority=10,
-        ),
-    ] = Field(None, description="Estimate of the measured gap, eV; null where nothing is known")
+    band_gap: float | None = shown(
+        "Band gap",
+        "eV",
+        2,
+        "estimate of the measured gap, from what is known best: property model, file or composition",
+        goal="max",
+        scale=(0.0, 6.0),
+        spares_error=True,
+        priority=10,
+        description="Estimate of the measured gap, eV; null where nothing is known",
+    )
     band_gap_std: Annotated[float | None, Unit("eV")] = Field(
         None, description="Standard deviation of the estimate, eV"
     )
-    source: Annotated[str | None, Quantity("Gap from", priority=11)] = Field(None, description="Of the estimate")
-    stated_gap: Annotated[
-        float | None, Quantity("Gap as stated", "eV", 2, "at its own level of theory", detail=True)
-    ] = Field(None, description="As the source has it, eV")
-    gap_level: Annotated[str | None, Quantity("Level of the gap", detail=True)] = Field(
-        None, description="Level of theory of the stated gap"
+    source: str | None = shown("Gap from", priority=11, description="Of the estimate")
+    stated_gap: float | None = shown("Gap as stated", "eV", 2, "at its own level of theory", detail=True)
+    gap_level: str | None = shown("Level of the gap", detail=True, description="Level of theory of the stated gap")
+    shockley_queisser_percent: float | None = shown(
+        "Shockley-Queisser limit", "%", 1, "of a solar cell of this gap, black sun", goal="max", scale=(15.0, 31.0)
     )
-    shockley_queisser_percent: Annotated[
-        float | None,
-        Quantity(
-            "Shockley-Queisser limit", "%", 1, "of a solar cell of this gap, black sun", goal="max", scale=(15.0, 31.0)
-        ),
-    ] = Field(None, description="Largest efficiency of a solar cell with this gap, %")
     estimates: list[GapEstimate] = Field(default_factory=list, description="From all sources, the best known first")
     doubts: list[Reason] = Field(default_factory=list)
 

@@ -16,7 +16,7 @@ from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.thermodynamics import check_corrected, whole_hull
 from dpa4_flows.analysis.titration import Titration, reaction_words, titrate
 from dpa4_flows.compute.plan import PlanError
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.schemas import Document, HullDocument
 from dpa4_flows.properties.view import HullView, View, ViewSet
 
@@ -36,31 +36,19 @@ class ConversionDocument(View):
 
     formula: str | None = Field(None, description="Reduced formula")
     working_ion: str | None = Field(None, description="Element that goes in")
-    voltage: Annotated[
-        float | None,
-        Quantity(
-            "Voltage", "V", 2, "mean over all steps, equilibrium; observed ones are lower", error=0.3, priority=10
-        ),
-    ] = Field(None, description="Mean voltage against the metal of the ion, V, 0 K")
-    capacity: Annotated[
-        float | None,
-        Quantity(
-            "Capacity", "mAh/g", 0, "per mass of the crystal without the ions that come in", goal="max", priority=11
-        ),
-    ] = Field(None, description="mAh per g of the crystal")
-    expansion_percent: Annotated[
-        float | None, Quantity("Expansion", "%", 0, "of all solids, at the end", goal="zero", priority=15)
-    ] = Field(None, description="Volume of all products at the end, % above that of the crystal")
-    specific_energy: Annotated[
-        float | None, Quantity("Specific energy", "Wh/kg", 0, "per mass of the crystal", detail=True, priority=12)
-    ] = Field(None, description="Mean voltage times capacity, Wh per kg of the crystal")
-    first_voltage: Annotated[float | None, Quantity("First step", "V", 2, detail=True)] = Field(
-        None, description="Voltage of the first step, V"
+    voltage: float | None = shown(
+        "Voltage", "V", 2, "mean over all steps, equilibrium; observed ones are lower", error=0.3, priority=10
     )
-    last_voltage: Annotated[float | None, Quantity("Last step", "V", 2, detail=True)] = Field(
-        None, description="Voltage of the last step, V"
+    capacity: float | None = shown(
+        "Capacity", "mAh/g", 0, "per mass of the crystal without the ions that come in", goal="max", priority=11
     )
-    reaction: Annotated[str, Quantity("Reaction")] = Field("", description="From beginning to end, per formula unit")
+    expansion_percent: float | None = shown("Expansion", "%", 0, "of all solids, at the end", goal="zero", priority=15)
+    specific_energy: float | None = shown(
+        "Specific energy", "Wh/kg", 0, "per mass of the crystal", detail=True, priority=12
+    )
+    first_voltage: float | None = shown("First step", "V", 2, detail=True, description="Voltage of the first step, V")
+    last_voltage: float | None = shown("Last step", "V", 2, detail=True, description="Voltage of the last step, V")
+    reaction: str = shown("Reaction", default="", description="From beginning to end, per formula unit")
     energy_above_hull: Annotated[float | None, Unit("eV/atom")] = Field(
         None, description="eV/atom; the first step sets it free, too"
     )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.model_ref import ModelRef
@@ -30,113 +30,92 @@ class ElectrodeDocument(AnswerDocument):
     working_ion: str = Field(description="Element that moves")
     discharged_formula: str = Field(description="Reduced formula with the working ion")
     charged_formula: str = Field("", description="Reduced formula without it; empty if there is no such host")
-    average_voltage: Annotated[
-        float | None,
-        Quantity(
-            "Voltage",
-            "V",
-            2,
-            "average over full removal of the ion, 0 K; ±0.25 V against PBE+U",
-            error=0.3,
-            goal="max",
-            scale=(2.5, 4.5),  # below, a cathode gives energy away; above, electrolytes oxidise
-            voided_by=_VOLTAGE_VOID,
-            too_low="voltage_too_low",
-            too_high="voltage_too_high",
-            priority=10,
-        ),
-    ] = Field(None, description="Average voltage against the working-ion metal, V, 0 K")
-    capacity_grav: Annotated[
-        float | None,
-        Quantity(
-            "Capacity",
-            "mAh/g",
-            0,
-            "theoretical, all working ions removed, per discharged mass",
-            goal="max",
-            scale=(100.0, 300.0),  # 148 LiMn2O4, 170 LiFePO4, 274 LiCoO2
-            voided_by=_CAPACITY_VOID,
-            too_low="capacity_too_low",
-            priority=11,
-        ),
-    ] = Field(None, description="Gravimetric capacity per discharged mass, mAh/g")
-    capacity_vol: Annotated[
-        float | None,
-        Quantity(
-            "Vol. capacity",
-            "mAh/cm³",
-            0,
-            "theoretical, per discharged volume",
-            short="capacity",
-            goal="max",
-            scale=(400.0, 1400.0),  # 606 LiFePO4, 1,390 LiCoO2
-            voided_by=_CAPACITY_VOID,
-            priority=16,
-        ),
-    ] = Field(None, description="Volumetric capacity per discharged volume, mAh/cm³")
-    energy_grav: Annotated[
-        float | None,
-        Quantity(
-            "Specific energy",
-            "Wh/kg",
-            0,
-            "active material only; a cell reaches roughly half of it",
-            short="energy",
-            goal="max",
-            scale=(300.0, 1200.0),  # 560 LiMn2O4, 585 LiFePO4, 1,000 LiCoO2, 1,110 LiNiO2
-            voided_by=(*_CAPACITY_VOID, *_VOLTAGE_VOID),
-            priority=12,
-        ),
-    ] = Field(None, description="Specific energy per discharged mass, Wh/kg")
-    energy_vol: Annotated[
-        float | None,
-        Quantity(
-            "Energy density",
-            "Wh/L",
-            0,
-            "active material only, per discharged volume",
-            short="energy",
-            goal="max",
-            scale=(1000.0, 5500.0),  # 2,080 LiFePO4, 5,090 LiCoO2
-            voided_by=(*_CAPACITY_VOID, *_VOLTAGE_VOID),
-            priority=17,
-        ),
-    ] = Field(None, description="Energy density per discharged volume, Wh/L")
-    volume_change_percent: Annotated[
-        float | None,
-        Quantity(
-            "Volume change",
-            "%",
-            1,
-            "relative to the discharged volume; without dispersion in the model layered hosts come apart",
-            short="ΔV",
-            goal="zero",
-            scale=(0.0, 10.0),  # particles crack beyond about 10
-            voided_by=_VOLUME_VOID,
-            too_high="large_volume_change",
-            priority=15,
-        ),
-    ] = Field(None, description="Volume change on charging, % of the discharged volume")
-    interlayer_change_percent: Annotated[
-        float | None,
-        Quantity(
-            "Largest stretch",
-            "%",
-            1,
-            "largest principal stretch of the cell on charging, signed; in a layered host the change of the interlayer "
-            "distance",
-            voided_by=_VOLUME_VOID,
-            goal="zero",
-            detail=True,
-            priority=30,
-        ),
-    ] = Field(None, description="Largest principal stretch of the cell on charging, signed, %")
+    average_voltage: float | None = shown(
+        "Voltage",
+        "V",
+        2,
+        "average over full removal of the ion, 0 K; ±0.25 V against PBE+U",
+        error=0.3,
+        goal="max",
+        scale=(2.5, 4.5),  # below, a cathode gives energy away; above, electrolytes oxidise
+        voided_by=_VOLTAGE_VOID,
+        too_low="voltage_too_low",
+        too_high="voltage_too_high",
+        priority=10,
+    )
+    capacity_grav: float | None = shown(
+        "Capacity",
+        "mAh/g",
+        0,
+        "theoretical, all working ions removed, per discharged mass",
+        goal="max",
+        scale=(100.0, 300.0),  # 148 LiMn2O4, 170 LiFePO4, 274 LiCoO2
+        voided_by=_CAPACITY_VOID,
+        too_low="capacity_too_low",
+        priority=11,
+    )
+    capacity_vol: float | None = shown(
+        "Vol. capacity",
+        "mAh/cm³",
+        0,
+        "theoretical, per discharged volume",
+        short="capacity",
+        goal="max",
+        scale=(400.0, 1400.0),  # 606 LiFePO4, 1,390 LiCoO2
+        voided_by=_CAPACITY_VOID,
+        priority=16,
+    )
+    energy_grav: float | None = shown(
+        "Specific energy",
+        "Wh/kg",
+        0,
+        "active material only; a cell reaches roughly half of it",
+        short="energy",
+        goal="max",
+        scale=(300.0, 1200.0),  # 560 LiMn2O4, 585 LiFePO4, 1,000 LiCoO2, 1,110 LiNiO2
+        voided_by=(*_CAPACITY_VOID, *_VOLTAGE_VOID),
+        priority=12,
+    )
+    energy_vol: float | None = shown(
+        "Energy density",
+        "Wh/L",
+        0,
+        "active material only, per discharged volume",
+        short="energy",
+        goal="max",
+        scale=(1000.0, 5500.0),  # 2,080 LiFePO4, 5,090 LiCoO2
+        voided_by=(*_CAPACITY_VOID, *_VOLTAGE_VOID),
+        priority=17,
+    )
+    volume_change_percent: float | None = shown(
+        "Volume change",
+        "%",
+        1,
+        "relative to the discharged volume; without dispersion in the model layered hosts come apart",
+        short="ΔV",
+        goal="zero",
+        scale=(0.0, 10.0),  # particles crack beyond about 10
+        voided_by=_VOLUME_VOID,
+        too_high="large_volume_change",
+        priority=15,
+    )
+    interlayer_change_percent: float | None = shown(
+        "Largest stretch",
+        "%",
+        1,
+        "largest principal stretch of the cell on charging, signed; in a layered host the change of the interlayer "
+        "distance",
+        voided_by=_VOLUME_VOID,
+        goal="zero",
+        detail=True,
+        priority=30,
+    )
     volume_change_reliable: bool | None = Field(
         None, description="False if the charged host fell apart along one axis and the model has no dispersion"
     )
-    host_displacement: Annotated[
-        float | None, Quantity("Host displacement", "Å", 2, "largest of a host atom on charging", detail=True)
-    ] = Field(None, description="Largest displacement of a host atom relative to the cell on charging, Å")
+    host_displacement: float | None = shown(
+        "Host displacement", "Å", 2, "largest of a host atom on charging", detail=True
+    )
     warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting these numbers")
 
 

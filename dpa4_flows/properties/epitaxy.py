@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 from pymatgen.core import Structure
@@ -19,7 +19,7 @@ from dpa4_flows.analysis.interfaces import InterfaceCell, interface_cell, interf
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property, Request, Steps
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.calculations import RATTLE, rattled
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.at_rest import AT_REST
@@ -47,36 +47,28 @@ class EpitaxyDocument(AnswerDocument):
     """Wafers that one crystal fits on, the least strained first."""
 
     formula: str = Field(description="Reduced formula")
-    substrate: Annotated[
-        str | None, Quantity("Wafer", note="of the least strain, but for the film's own", priority=15)
-    ] = Field(None, description="That strains the film least, of another composition; null if none fits")
-    substrate_plane: Annotated[str | None, Quantity("Its plane", detail=True)] = Field(
-        None, description="Miller indices"
+    substrate: str | None = shown(
+        "Wafer",
+        note="of the least strain, but for the film's own",
+        priority=15,
+        description="That strains the film least, of another composition; null if none fits",
     )
-    film_plane: Annotated[str | None, Quantity("Plane of the film", detail=True)] = Field(
-        None, description="Miller indices"
+    substrate_plane: str | None = shown("Its plane", detail=True)
+    film_plane: str | None = shown("Plane of the film", detail=True)
+    strain_percent: float | None = shown(
+        "Misfit", "%", 2, "von Mises strain of the film, 0 K", goal="min", scale=(0.0, 3.0), priority=14
     )
-    strain_percent: Annotated[
-        float | None,
-        Quantity("Misfit", "%", 2, "von Mises strain of the film, 0 K", goal="min", scale=(0.0, 3.0), priority=14),
-    ] = Field(None, description="Von Mises strain of the film on it, %")
-    area_a2: Annotated[float | None, Quantity("Common cell", "Å²", 0, "large ones mean little", detail=True)] = Field(
-        None, description="Of the common superlattice, Å²"
+    area_a2: float | None = shown("Common cell", "Å²", 0, "large ones mean little", detail=True)
+    elastic_energy_mev: float | None = shown("Strain energy", "meV/atom", 1, "of the film")
+    interface_energy: float | None = shown(
+        "Interface energy",
+        "J/m²",
+        2,
+        "coherent, unreconstructed, mean of both faces of the film, against strained film and wafer in bulk",
+        goal="min",
+        scale=(0.0, 4.0),
+        description="Of the film on that wafer, J/m²; null if not asked for, or not computed",
     )
-    elastic_energy_mev: Annotated[float | None, Quantity("Strain energy", "meV/atom", 1, "of the film")] = Field(
-        None, description="Of the strained film, meV/atom"
-    )
-    interface_energy: Annotated[
-        float | None,
-        Quantity(
-            "Interface energy",
-            "J/m²",
-            2,
-            "coherent, unreconstructed, mean of both faces of the film, against strained film and wafer in bulk",
-            goal="min",
-            scale=(0.0, 4.0),
-        ),
-    ] = Field(None, description="Of the film on that wafer, J/m²; null if not asked for, or not computed")
     interface_atoms: int | None = Field(None, description="Atoms of the cell of the interface")
     matches: list[EpitaxyMatch] = Field(default_factory=list, description="All pairs of planes, least strained first")
     n_matches: int = Field(0, description="Pairs of planes that fit within the largest area")

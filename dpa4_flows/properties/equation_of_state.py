@@ -11,7 +11,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import Relax, RelaxOptions
 from dpa4_flows.analysis.equation_of_state import MIN_POINTS, STRAINS, Form, fit_equation_of_state, scaled
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.part import had_room, whole_crystal
@@ -24,16 +24,25 @@ class EquationOfStateDocument(AnswerDocument):
     form: Form = Field(description="Of the fit")
     volumes: list[float] = Field(default_factory=list, description="Of the cells, Å³/atom")
     energies: list[float] = Field(default_factory=list, description="Of the cells, atoms relaxed, eV/atom")
-    volume: Annotated[float | None, Quantity("Volume", "Å³/atom", 3, detail=True)] = Field(
-        None, description="At the minimum, Å³/atom; null, as the next three, if there is none"
+    volume: float | None = shown(
+        "Volume",
+        "Å³/atom",
+        3,
+        detail=True,
+        description="At the minimum, Å³/atom; null, as the next three, if there is none",
     )
     energy: Annotated[float | None, Unit("eV/atom")] = Field(None, description="At the minimum, eV/atom")
-    bulk_modulus_gpa: Annotated[
-        float | None,
-        Quantity("Bulk modulus", "GPa", 1, "of equal strains (Voigt), 0 K", goal="max", scale=(0.0, 400.0)),
-    ] = Field(None, description="At the minimum, GPa; equal strains (Voigt)")
-    bulk_modulus_derivative: Annotated[float | None, Quantity("Its derivative by pressure", digits=2, detail=True)] = (
-        Field(None, description="By pressure at the minimum, dimensionless")
+    bulk_modulus_gpa: float | None = shown(
+        "Bulk modulus",
+        "GPa",
+        1,
+        "of equal strains (Voigt), 0 K",
+        goal="max",
+        scale=(0.0, 400.0),
+        description="At the minimum, GPa; equal strains (Voigt)",
+    )
+    bulk_modulus_derivative: float | None = shown(
+        "Its derivative by pressure", digits=2, detail=True, description="By pressure at the minimum, dimensionless"
     )
     residual: Annotated[float | None, Unit("eV/atom")] = Field(
         None, description="Root mean square of what the fit leaves, eV/atom"

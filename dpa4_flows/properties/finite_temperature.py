@@ -11,7 +11,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.md.settings import MDSettings
 from dpa4_flows.analysis.finite_temperature import MELTS, SETTLED, SHORTEST_PS, STABLE, lindemann
 from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError, Property
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.limits import check_positive
@@ -27,17 +27,9 @@ class FiniteTemperatureDocument(AnswerDocument):
     formula: str = Field(description="Reduced formula")
     temperature_k: float = Field(description="Asked for, K")
     verdict: Literal["stable", "undecided", "unstable"] | None = Field(None, description="At this temperature")
-    lindemann: Annotated[
-        float | None,
-        Quantity(
-            "Lindemann ratio",
-            "",
-            3,
-            "displacement over neighbour distance, short dynamics",
-            goal="min",
-            scale=(0.0, 0.15),
-        ),
-    ] = Field(None, description="Root mean square displacement over the distance of nearest neighbours")
+    lindemann: float | None = shown(
+        "Lindemann ratio", "", 3, "displacement over neighbour distance, short dynamics", goal="min", scale=(0.0, 0.15)
+    )
     by_element: dict[str, float] = Field(default_factory=dict, description="The same of each element")
     mean_temperature_k: float | None = Field(None, description="Of the motion, K")
     farthest: Annotated[float | None, Unit()] = Field(

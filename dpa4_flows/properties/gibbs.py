@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.analysis.thermodynamics import check_temperature
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Plan, PlanError
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.schemas import HullDocument
 from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.view import View, Viewed, ViewSet, caveat
@@ -22,14 +22,19 @@ class GibbsDocument(View):
 
     formula: str | None = Field(None, description="Reduced formula")
     temperatures: list[float] = Field(default_factory=list, description="K, rising")
-    formation: Annotated[
-        float | None, Quantity("Gibbs energy of formation", "eV/atom", 3, "at the lowest temperature", goal="min")
-    ] = Field(None, description="From the elements at the lowest temperature, eV/atom")
-    stable_to: Annotated[
-        float | None, Quantity("Stable to", "K", 0, "the highest of the temperatures; then it decomposes", goal="max")
-    ] = Field(None, description="K: on the hull at this temperature and all below; null if never, or nothing is known")
-    products: Annotated[list[str], Quantity("Then turns into")] = Field(
-        default_factory=list, description="Formulas at the next temperature; none if there is no such temperature"
+    formation: float | None = shown("Gibbs energy of formation", "eV/atom", 3, "at the lowest temperature", goal="min")
+    stable_to: float | None = shown(
+        "Stable to",
+        "K",
+        0,
+        "the highest of the temperatures; then it decomposes",
+        goal="max",
+        description="K: on the hull at this temperature and all below; null if never, or nothing is known",
+    )
+    products: list[str] = shown(
+        "Then turns into",
+        default=[],
+        description="Formulas at the next temperature; none if there is no such temperature",
     )
     formation_energies: list[float] = Field(default_factory=list, description="From the elements, eV/atom")
     energies_above_hull: list[float | None] = Field(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from dpa4_flows.analysis.lattice_conductivity import ROOM_K, cahill, clarke, gruneisen_of_poisson, slack, sound_waves
 from dpa4_flows.analysis.stability import primitive_cell
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.elastic import Elastic
@@ -26,34 +26,26 @@ class HeatConductivityDocument(AnswerDocument):
     """Thermal conductivity of one crystal's lattice."""
 
     formula: str = Field(description="Reduced formula")
-    slack_w_mk: Annotated[
-        float | None,
-        Quantity(
-            "Slack conductivity",
-            "W/(m K)",
-            1,
-            f"lattice, 300 K; {_MODEL}",
-            voided_by=("born_unstable", "imaginary_modes"),
-            priority=12,
-        ),
-    ] = Field(None, description="Acoustic phonons that scatter each other, 300 K, W/(m K)")
-    clarke_w_mk: Annotated[
-        float | None,
-        Quantity(
-            "Clarke limit", "W/(m K)", 2, "smallest that a lattice can have", voided_by=("born_unstable",), detail=True
-        ),
-    ] = Field(None, description="Lower limit, W/(m K)")
-    cahill_w_mk: Annotated[
-        float | None,
-        Quantity("Cahill limit", "W/(m K)", 2, "of a disordered lattice", voided_by=("born_unstable",), detail=True),
-    ] = Field(None, description="Lower limit of a disordered solid, W/(m K)")
-    phonons_w_mk: Annotated[
-        float | None,
-        Quantity("κ of phonons", "W/(m K)", 1, "lattice, 300 K, three-phonon and isotope scattering", priority=11),
-    ] = Field(None, description="By `PhononScattering`, where a method other than slack asks for it, 300 K, W/(m K)")
+    slack_w_mk: float | None = shown(
+        "Slack conductivity",
+        "W/(m K)",
+        1,
+        f"lattice, 300 K; {_MODEL}",
+        voided_by=("born_unstable", "imaginary_modes"),
+        priority=12,
+    )
+    clarke_w_mk: float | None = shown(
+        "Clarke limit", "W/(m K)", 2, "smallest that a lattice can have", voided_by=("born_unstable",), detail=True
+    )
+    cahill_w_mk: float | None = shown(
+        "Cahill limit", "W/(m K)", 2, "of a disordered lattice", voided_by=("born_unstable",), detail=True
+    )
+    phonons_w_mk: float | None = shown(
+        "κ of phonons", "W/(m K)", 1, "lattice, 300 K, three-phonon and isotope scattering", priority=11
+    )
     debye_temperature_k: float | None = Field(None, description="From the elastic tensor, K")
-    gruneisen: Annotated[float | None, Quantity("Grüneisen parameter", "", 2, detail=True)] = Field(
-        None, description="That the model of Slack took"
+    gruneisen: float | None = shown(
+        "Grüneisen parameter", "", 2, detail=True, description="That the model of Slack took"
     )
     gruneisen_from: Literal["phonons", "poisson"] | None = Field(None, description="Where it comes from")
     converged: bool = Field(False, description="Whether everything below reached its fmax")

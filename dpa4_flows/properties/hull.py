@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -15,7 +15,7 @@ from dpa4_flows.analysis.hull_warnings import scheme_warnings, system_warnings
 from dpa4_flows.analysis.thermodynamics import at_temperature
 from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError
 from dpa4_flows.documents.provenance import energy_frame, provenance
-from dpa4_flows.documents.quantities import STD, Quantity
+from dpa4_flows.documents.quantities import STD, shown
 from dpa4_flows.documents.schemas import AnswerDocument, Document, EnergyFrame, HullDocument, Provenance
 from dpa4_flows.properties.competition import Competing, Standing, together
 
@@ -70,76 +70,64 @@ _SPREAD = "of the members of a committee, each of which places all phases by its
 class HullValues(Document):
     """What a hull says of one phase, in numbers and words for a table; the distance also where it means nothing."""
 
-    energy_above_hull: Annotated[
-        float | None,
-        Quantity(
-            "E above hull",
-            "eV/atom",
-            3,
-            "0 K, no entropy; a lower bound: a competing phase that is missing can only raise it",
-            short="E hull",
-            goal="min",
-            within=on_hull,
-            scale=(0.0, 0.05),  # 90 % of the known metastable compounds lie within 0.067
-            voided_by=("saddle", "element_missing", *_UNKNOWN),
-            too_high="above_limit",
-            priority=13,
-        ),
-    ] = Field(None, description="Distance to the hull, eV/atom")
-    energy_above_hull_std: Annotated[
-        float | None, Quantity("Deviation of E above hull", "eV/atom", 3, _SPREAD, goal="min", detail=True)
-    ] = Field(None, description="Its standard deviation between members of a committee, eV/atom")
-    formation_energy_per_atom: Annotated[
-        float | None,
-        Quantity(
-            "Formation energy",
-            "eV/atom",
-            3,
-            "from the elements, corrected, 0 K",
-            short="E form",
-            error=0.1,
-            goal="min",
-            scale=(-3.0, 0.0),  # phosphates reach −2.6
-            voided_by=("saddle", "element_missing"),
-            priority=18,
-        ),
-    ] = Field(None, description="Formation energy from the elements, eV/atom")
-    formation_energy_per_atom_std: Annotated[
-        float | None, Quantity("Deviation of the formation energy", "eV/atom", 3, _SPREAD, goal="min", detail=True)
-    ] = Field(None, description="Its standard deviation between members of a committee, eV/atom")
-    distance_to_competing: Annotated[
-        float | None,
-        Quantity(
-            "Distance to competing phases",
-            "eV/atom",
-            3,
-            "signed: negative means below all known phases",
-            detail=True,
-            priority=31,
-        ),
-    ] = Field(None, description="Signed distance to the hull of the competing phases alone, eV/atom")
-    distance_to_competing_std: Annotated[
-        float | None,
-        Quantity("Deviation of the distance to competing phases", "eV/atom", 3, _SPREAD, goal="min", detail=True),
-    ] = Field(None, description="Its standard deviation between members of a committee, eV/atom")
-    decomposition: Annotated[str, Quantity("Decomposes into", priority=43)] = Field("", description="Words")
-    n_competing: Annotated[
-        int,
-        Quantity(
-            "Competing phases",
-            digits=0,
-            note="phases of the chemical system that made the hull",
-            short="phases",
-            priority=19,
-        ),
-    ] = Field(0, description="Competing phases in the chemical system")
+    energy_above_hull: float | None = shown(
+        "E above hull",
+        "eV/atom",
+        3,
+        "0 K, no entropy; a lower bound: a competing phase that is missing can only raise it",
+        short="E hull",
+        goal="min",
+        within=on_hull,
+        scale=(0.0, 0.05),  # 90 % of the known metastable compounds lie within 0.067
+        voided_by=("saddle", "element_missing", *_UNKNOWN),
+        too_high="above_limit",
+        priority=13,
+    )
+    energy_above_hull_std: float | None = shown(
+        "Deviation of E above hull", "eV/atom", 3, _SPREAD, goal="min", detail=True
+    )
+    formation_energy_per_atom: float | None = shown(
+        "Formation energy",
+        "eV/atom",
+        3,
+        "from the elements, corrected, 0 K",
+        short="E form",
+        error=0.1,
+        goal="min",
+        scale=(-3.0, 0.0),  # phosphates reach −2.6
+        voided_by=("saddle", "element_missing"),
+        priority=18,
+    )
+    formation_energy_per_atom_std: float | None = shown(
+        "Deviation of the formation energy", "eV/atom", 3, _SPREAD, goal="min", detail=True
+    )
+    distance_to_competing: float | None = shown(
+        "Distance to competing phases",
+        "eV/atom",
+        3,
+        "signed: negative means below all known phases",
+        detail=True,
+        priority=31,
+    )
+    distance_to_competing_std: float | None = shown(
+        "Deviation of the distance to competing phases", "eV/atom", 3, _SPREAD, goal="min", detail=True
+    )
+    decomposition: str = shown("Decomposes into", priority=43, default="")
+    n_competing: int = shown(
+        "Competing phases",
+        digits=0,
+        note="phases of the chemical system that made the hull",
+        short="phases",
+        priority=19,
+        default=0,
+    )
 
 
 class HullPlace(HullValues, AnswerDocument):
     """Where one structure lies with respect to the hull of its chemical system; no distance where nothing is known."""
 
-    verdict: Annotated[str | None, Quantity("Verdict", priority=10)] = Field(
-        None, description="Stable, above the hull, or unknown, and why, in words"
+    verdict: str | None = shown(
+        "Verdict", priority=10, description="Stable, above the hull, or unknown, and why, in words"
     )
     document: HullDocument | None = Field(None, description="All that is known of the place")
     warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")

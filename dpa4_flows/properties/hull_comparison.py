@@ -24,7 +24,7 @@ from dpa4_flows.analysis.hull_comparison import (
 )
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Plan, PlanError, Property
 from dpa4_flows.compute.relaxed import Relaxed
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.competition import together
@@ -45,9 +45,9 @@ class Comparison(Document):
 class PhaseComparison(AnswerDocument):
     """One crystal on the hull of a model and on that of a file of computed entries, by the first correction scheme."""
 
-    entry: Annotated[str | None, Quantity("Entry")] = Field(None, description="Id of the crystal in the file")
-    above_hull_expected: Annotated[float | None, Quantity("E above hull, file", "eV/atom", 3)] = None
-    above_hull_found: Annotated[float | None, Quantity("E above hull, model", "eV/atom", 3)] = None
+    entry: str | None = shown("Entry", description="Id of the crystal in the file")
+    above_hull_expected: float | None = shown("E above hull, file", "eV/atom", 3)
+    above_hull_found: float | None = shown("E above hull, model", "eV/atom", 3)
     formation_expected: Annotated[float | None, Unit("eV/atom")] = Field(
         None, description="Formation energy in the file, eV/atom"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field
 from pymatgen.core import Structure
@@ -25,7 +25,7 @@ from dpa4_flows.analysis.migration import (
     vector,
 )
 from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystal, Plan, PlanError
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.neb import Neb, NebDocument, OnPaths, small_cell
@@ -63,40 +63,28 @@ class MigrationDocument(AnswerDocument):
 
     formula: str = Field(description="Reduced formula")
     working_ion: str = Field(description="Element that moves")
-    migration_barrier: Annotated[
-        float | None,
-        Quantity(
-            "Migration barrier",
-            "eV",
-            2,
-            "lowest at which vacancies get through the crystal, dilute, 0 K; no polarons",
-            short="E migr.",
-            error=0.1,
-            goal="min",
-            scale=(0.2, 0.8),  # 0.3 of good conductors; micrometre particles at 1 C need less than 0.525
-            voided_by=("no_network", "hops_missing"),
-            priority=15,
-        ),
-    ] = Field(None, description="Lowest barrier at which the ion gets through along one direction, eV")
-    dimensionality: Annotated[
-        int | None, Quantity("Paths", "D", 0, "directions with a barrier within 0.1 eV of the lowest", priority=16)
-    ] = Field(None, description="Number of independent directions that are about as easy as the easiest")
-    barrier_2d: Annotated[float | None, Quantity("Barrier 2D", "eV", 2, "along two directions", detail=True)] = Field(
-        None, description="Lowest barrier at which it gets along two directions, eV"
+    migration_barrier: float | None = shown(
+        "Migration barrier",
+        "eV",
+        2,
+        "lowest at which vacancies get through the crystal, dilute, 0 K; no polarons",
+        short="E migr.",
+        error=0.1,
+        goal="min",
+        scale=(0.2, 0.8),  # 0.3 of good conductors; micrometre particles at 1 C need less than 0.525
+        voided_by=("no_network", "hops_missing"),
+        priority=15,
     )
-    barrier_3d: Annotated[float | None, Quantity("Barrier 3D", "eV", 2, "along three directions", detail=True)] = Field(
-        None, description="Lowest barrier at which it gets along all directions, eV"
+    dimensionality: int | None = shown(
+        "Paths", "D", 0, "directions with a barrier within 0.1 eV of the lowest", priority=16
     )
-    path: Annotated[str | None, Quantity("Hop", note="that decides about the barrier", detail=True)] = Field(
-        None, description="Direction of the hop that decides about the lowest barrier"
+    barrier_2d: float | None = shown("Barrier 2D", "eV", 2, "along two directions", detail=True)
+    barrier_3d: float | None = shown("Barrier 3D", "eV", 2, "along three directions", detail=True)
+    path: str | None = shown("Hop", note="that decides about the barrier", detail=True)
+    bottleneck: float | None = shown("Bottleneck", "Å", 2, "of this hop, between ions at rest", goal="max", detail=True)
+    vacancy_diffusivity: float | None = shown(
+        "D of vacancies", "cm²/s", note="length² ν exp(−E/kT) of this hop, ν assumed", detail=True
     )
-    bottleneck: Annotated[
-        float | None, Quantity("Bottleneck", "Å", 2, "of this hop, between ions at rest", goal="max", detail=True)
-    ] = Field(None, description="Radius of the largest sphere that fits through it, Å")
-    vacancy_diffusivity: Annotated[
-        float | None,
-        Quantity("D of vacancies", "cm²/s", note="length² ν exp(−E/kT) of this hop, ν assumed", detail=True),
-    ] = Field(None, description="Estimated diffusion coefficient of a vacancy, cm²/s")
     hops: list[HopDocument] = Field(default_factory=list, description="The shortest first")
     n_supercell_atoms: int | None = Field(None, description="Atoms of the supercells, without the vacancy")
     converged: bool = Field(False, description="Whether everything came to rest that has a barrier")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -25,7 +25,7 @@ from dpa4_core.relax import (
 from dpa4_flows.analysis.migration import too_small
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, checked
 from dpa4_flows.documents.calculations import input_hash, plain_structure
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.model_ref import ModelRef
@@ -45,17 +45,18 @@ class NebDocument(AnswerDocument):
 
     formula: str = Field(description="Reduced formula")
     n_atoms: int = Field(description="Atoms of each image")
-    barrier: Annotated[float | None, Quantity("Barrier", "eV", 3, "from the start, 0 K, no zero point", goal="min")] = (
-        None
+    barrier: float | None = shown("Barrier", "eV", 3, "from the start, 0 K, no zero point", goal="min")
+    barrier_back: float | None = shown("Barrier back", "eV", 3, "from the end, 0 K")
+    kra: float | None = shown(
+        "KRA", "eV", 3, "kinetically resolved activation: above the mean of both ends", detail=True
     )
-    barrier_back: Annotated[float | None, Quantity("Barrier back", "eV", 3, "from the end, 0 K")] = None
-    kra: Annotated[
-        float | None,
-        Quantity("KRA", "eV", 3, "kinetically resolved activation: above the mean of both ends", detail=True),
-    ] = None
-    length: Annotated[float | None, Quantity("Longest way", "Å", 2, "of one atom", detail=True)] = None
-    method: Annotated[str, Quantity("Found by", note="middle: a symmetric path", detail=True)] = Field(
-        "", description="middle, of a symmetric path, relaxed alone; or band"
+    length: float | None = shown("Longest way", "Å", 2, "of one atom", detail=True)
+    method: str = shown(
+        "Found by",
+        note="middle: a symmetric path",
+        detail=True,
+        default="",
+        description="middle, of a symmetric path, relaxed alone; or band",
     )
     energy: float | None = Field(None, description="Of the start, uncorrected, eV")
     energies: list[float] = Field(default_factory=list, description="Of the images above the start, eV")

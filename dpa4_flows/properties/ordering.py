@@ -31,7 +31,7 @@ from dpa4_flows.analysis.orderings import (
 )
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, Request, Steps
 from dpa4_flows.documents.calculations import RATTLE, rattled
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.limits import check_counts
@@ -74,33 +74,24 @@ class OrderingDocument(AnswerDocument):
     energy: Annotated[float | None, Unit("eV")] = Field(
         None, description="Of the lowest cell, relaxed, uncorrected, eV"
     )
-    energy_per_atom: Annotated[
-        float | None, Quantity("Energy", "eV/atom", 4, "lowest ordered cell, uncorrected", goal="min", detail=True)
-    ] = Field(None, description="The same for each atom, eV/atom")
-    next_above_mev: Annotated[
-        float | None, Quantity("Next cell above", "meV/atom", 1, "relaxed; small where disorder costs little")
-    ] = Field(None, description="Relaxed energy of the second lowest cell above that of the lowest, meV/atom")
-    spread_mev: Annotated[
-        float | None, Quantity("Spread", "meV/atom", 1, "standard deviation over all cells that were tried")
-    ] = Field(None, description="Standard deviation of the energies of the search, meV/atom")
-    n_tried: Annotated[int, Quantity("Cells tried", digits=0)] = Field(
-        0, description="Distinct cells whose energy was computed"
+    energy_per_atom: float | None = shown(
+        "Energy", "eV/atom", 4, "lowest ordered cell, uncorrected", goal="min", detail=True
     )
-    n_distinct: Annotated[int | None, Quantity("Distinct cells", digits=0, note="empty where too many to count")] = (
-        Field(None, description="Distinct arrangements of this supercell; null where there are too many to count")
+    next_above_mev: float | None = shown("Next cell above", "meV/atom", 1, "relaxed; small where disorder costs little")
+    spread_mev: float | None = shown("Spread", "meV/atom", 1, "standard deviation over all cells that were tried")
+    n_tried: int = shown("Cells tried", digits=0, default=0, description="Distinct cells whose energy was computed")
+    n_distinct: int | None = shown(
+        "Distinct cells",
+        digits=0,
+        note="empty where too many to count",
+        description="Distinct arrangements of this supercell; null where there are too many to count",
     )
-    settled: Annotated[
-        bool | None, Quantity("Settled", note="whether the last half of the search found nothing lower")
-    ] = Field(
-        None, description="Whether all distinct cells were tried, or half of the swaps went by without a lower one"
-    )
+    settled: bool | None = shown("Settled", note="whether the last half of the search found nothing lower")
     lowest_found_at: int | None = Field(None, description="Number of the calculation that found the lowest cell")
     n_arrangements: Annotated[float | None, Unit()] = Field(
         None, description="Arrangements of this supercell, equal ones too"
     )
-    n_atoms: Annotated[int | None, Quantity("Atoms", digits=0, detail=True)] = Field(
-        None, description="Atoms of the ordered cell"
-    )
+    n_atoms: int | None = shown("Atoms", digits=0, detail=True, description="Atoms of the ordered cell")
     n_cells: int | None = Field(None, description="Primitive cells of the disordered crystal in the supercell")
     supercell: list[list[int]] | None = Field(None, description="[3, 3], rows in terms of those of the primitive cell")
     composition_off: Annotated[float | None, Unit()] = Field(

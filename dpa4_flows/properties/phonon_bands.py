@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ from dpa4_flows.analysis.force_constants import DISPLACEMENT
 from dpa4_flows.analysis.phonon_spectrum import band_lines, density_of_states, sound_velocities
 from dpa4_flows.analysis.phonons import IMAGINARY_THZ, NOISE_THZ
 from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
@@ -45,12 +45,14 @@ class PhononBandsDocument(AnswerDocument):
     frequencies_thz: list[float] = Field(default_factory=list, description="Of the density of states, THz")
     density: list[float] = Field(default_factory=list, description="Modes per THz of the primitive cell")
     density_by_element: dict[str, list[float]] = Field(default_factory=dict, description="Its shares")
-    lowest_thz: Annotated[
-        float | None, Quantity("Lowest frequency", "THz", 2, "on the path; imaginary ones negative", detail=True)
-    ] = None
-    highest_thz: Annotated[float | None, Quantity("Highest frequency", "THz", 2)] = None
-    sound_velocity_m_s: Annotated[float | None, Quantity("Sound velocity", "m/s", 0, "Debye mean of directions")] = (
-        Field(None, description="Debye mean over directions and branches, m/s; null if a long wave is imaginary")
+    lowest_thz: float | None = shown("Lowest frequency", "THz", 2, "on the path; imaginary ones negative", detail=True)
+    highest_thz: float | None = shown("Highest frequency", "THz", 2)
+    sound_velocity_m_s: float | None = shown(
+        "Sound velocity",
+        "m/s",
+        0,
+        "Debye mean of directions",
+        description="Debye mean over directions and branches, m/s; null if a long wave is imaginary",
     )
     longitudinal_velocity_m_s: float | None = Field(None, description="Mean over directions, m/s")
     transverse_velocity_m_s: float | None = Field(None, description="Mean over directions, m/s")

@@ -19,7 +19,7 @@ from dpa4_flows.analysis.oxidation import guess_oxidation_states
 from dpa4_flows.analysis.phonon_scattering import LatticeConductivity, ScatteringCalculation, scattering_cutoff
 from dpa4_flows.analysis.phonons import DynamicalStability, dynamical_stability
 from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Quantity, Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
@@ -58,35 +58,23 @@ class PhononScatteringDocument(AnswerDocument):
     """Thermal conductivity of one crystal's lattice from the Boltzmann equation of its phonons."""
 
     formula: str = Field(description="Reduced formula")
-    conductivity_w_mk: Annotated[
-        float | None,
-        Quantity(
-            "κ of phonons", "W/(m K)", 1, "lattice, 300 K, three-phonon and isotope scattering", priority=11, goal="max"
-        ),
-    ] = Field(None, description="Mean over the directions, 300 K, W/(m K)")
+    conductivity_w_mk: float | None = shown(
+        "κ of phonons", "W/(m K)", 1, "lattice, 300 K, three-phonon and isotope scattering", priority=11, goal="max"
+    )
     xx_w_mk: Annotated[float | None, _along("xx")] = Field(None, description="300 K, W/(m K)")
     yy_w_mk: Annotated[float | None, _along("yy")] = Field(None, description="300 K, W/(m K)")
     zz_w_mk: Annotated[float | None, _along("zz")] = Field(None, description="300 K, W/(m K)")
-    anisotropy: Annotated[
-        float | None, Quantity("Anisotropy of κ", "", 2, "largest over smallest principal value", detail=True)
-    ] = Field(None, description="Largest over smallest principal value, 300 K")
-    half_path_nm: Annotated[
-        float | None, Quantity("Half mean free path", "nm", 0, "modes below it carry half of the heat", detail=True)
-    ] = Field(None, description="Modes that go no further carry half of the heat, 300 K, nm")
+    anisotropy: float | None = shown("Anisotropy of κ", "", 2, "largest over smallest principal value", detail=True)
+    half_path_nm: float | None = shown(
+        "Half mean free path", "nm", 0, "modes below it carry half of the heat", detail=True
+    )
     rows: list[ScatteringRow] = Field(default_factory=list, description="By temperature")
     paths_nm: list[float] = Field(default_factory=list, description="Mean free paths, 300 K, nm")
     cumulative_w_mk: list[float] = Field(default_factory=list, description="Heat by modes up to each of them, W/(m K)")
     mesh: list[int] = Field(default_factory=list, description="Wave vectors along each axis")
-    mesh_change_percent: Annotated[
-        float | None,
-        Quantity(
-            "Change with the mesh",
-            "%",
-            1,
-            "from three quarters of its wave vectors, at 300 K or the lowest",
-            detail=True,
-        ),
-    ] = Field(None, description="Of the conductivity, from a mesh with three quarters of them along each axis, %")
+    mesh_change_percent: float | None = shown(
+        "Change with the mesh", "%", 1, "from three quarters of its wave vectors, at 300 K or the lowest", detail=True
+    )
     cutoff: Annotated[float | None, Unit("Å")] = Field(None, description="As far as three atoms scatter, Å")
     n_supercells: int | None = Field(None, description="With all atoms displaced")
     n_supercell_atoms: int | None = Field(None, description="Of each of them")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -19,7 +19,7 @@ from dpa4_flows.analysis.phonons import NOISE_THZ, PhononBands
 from dpa4_flows.analysis.quasi_harmonic import acoustic_gruneisen, quasi_harmonic
 from dpa4_flows.analysis.stability import primitive_cell
 from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError, Property, checked
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
@@ -51,22 +51,19 @@ class QuasiHarmonicDocument(AnswerDocument):
 
     formula: str = Field(description="Reduced formula")
     rows: list[TemperatureRow] = Field(default_factory=list, description="Up to where the approximation ends")
-    expansion_300k: Annotated[
-        float | None,
-        Quantity("Expansion", "10⁻⁶/K", 1, "linear, 300 K, quasi-harmonic", goal="min", scale=(0.0, 30.0), priority=13),
-    ] = Field(None, description="Linear thermal expansion at 300 K, 10⁻⁶/K")
-    heat_capacity_300k: Annotated[float | None, Quantity("Heat capacity", "J/K/mol", 1, "per mole of atoms, 300 K")] = (
-        Field(None, description="At constant pressure and 300 K, J/K per mole of atoms")
+    expansion_300k: float | None = shown(
+        "Expansion", "10⁻⁶/K", 1, "linear, 300 K, quasi-harmonic", goal="min", scale=(0.0, 30.0), priority=13
     )
-    bulk_modulus_300k_gpa: Annotated[
-        float | None, Quantity("Bulk modulus 300 K", "GPa", 1, "isothermal", detail=True)
-    ] = Field(None, description="Isothermal, at 300 K, GPa")
-    gruneisen_300k: Annotated[float | None, Quantity("Grüneisen parameter", "", 2, "thermodynamic, 300 K")] = Field(
-        None, description="α B V / C_V at 300 K"
+    heat_capacity_300k: float | None = shown("Heat capacity", "J/K/mol", 1, "per mole of atoms, 300 K")
+    bulk_modulus_300k_gpa: float | None = shown("Bulk modulus 300 K", "GPa", 1, "isothermal", detail=True)
+    gruneisen_300k: float | None = shown("Grüneisen parameter", "", 2, "thermodynamic, 300 K")
+    gruneisen_acoustic: float | None = shown(
+        "Acoustic Grüneisen",
+        "",
+        2,
+        "root mean square of the three lowest branches",
+        description="Root mean square over the three lowest branches; null if one is imaginary",
     )
-    gruneisen_acoustic: Annotated[
-        float | None, Quantity("Acoustic Grüneisen", "", 2, "root mean square of the three lowest branches")
-    ] = Field(None, description="Root mean square over the three lowest branches; null if one is imaginary")
     volumes: list[float] = Field(default_factory=list, description="Of the cells, Å³/atom")
     energies: list[float] = Field(default_factory=list, description="Of the cells at rest, eV/atom")
     n_supercell_atoms: int | None = Field(None, description="Atoms of the supercells")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -18,7 +18,7 @@ from dpa4_flows.analysis.facets import Miller
 from dpa4_flows.analysis.surface import J_M2_PER_EV_A2, Cut, Cuts, facet_energies, surface_energy
 from dpa4_flows.analysis.wulff import wulff
 from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystal, Plan, PlanError, Property, checked
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.documents.surfaces import SkippedTerminations
@@ -74,16 +74,13 @@ class SurfaceDocument(AnswerDocument):
     terminations: list[Termination] = Field(default_factory=list, description="Every slab")
     skipped: list[SkippedTerminations] = Field(default_factory=list, description="What has no slab, and why")
     shape: EquilibriumShape | None = Field(None, description="Null if the facets with an energy enclose nothing")
-    surface_energy: Annotated[
-        float | None, Quantity("Surface energy", "J/m²", 3, "mean over the shape, 0 K", goal="min")
-    ] = Field(None, description="Mean over the equilibrium shape, J/m²")
-    lowest_surface_energy: Annotated[
-        float | None, Quantity("Lowest surface energy", "J/m²", 3, "of the facet that costs least", detail=True)
-    ] = Field(None, description="Of the facet that costs least, J/m²")
-    anisotropy: Annotated[
-        float | None,
-        Quantity("Anisotropy", digits=3, note="standard deviation over the shape by the mean", detail=True),
-    ] = Field(None, description="Standard deviation over the shape by the mean, dimensionless")
+    surface_energy: float | None = shown("Surface energy", "J/m²", 3, "mean over the shape, 0 K", goal="min")
+    lowest_surface_energy: float | None = shown(
+        "Lowest surface energy", "J/m²", 3, "of the facet that costs least", detail=True
+    )
+    anisotropy: float | None = shown(
+        "Anisotropy", digits=3, note="standard deviation over the shape by the mean", detail=True
+    )
     chemical_potentials: dict[str, float] | None = Field(
         None, description="Of terminations of another composition, eV/atom in the uncorrected energies of the model"
     )

@@ -43,7 +43,7 @@ from dpa4_flows.analysis.voltage_profile import (
     with_empty_sites,
 )
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
@@ -100,101 +100,84 @@ class VoltageProfileDocument(AnswerDocument):
     charged_formula: str = Field("", description="Reduced formula of the empty host")
     v_min: Annotated[float, Unit("V")] = Field(description="Lower end of the window, V")
     v_max: Annotated[float, Unit("V")] = Field(description="Upper end of the window, V")
-    usable_capacity: Annotated[
-        float | None,
-        Quantity(
-            "Usable capacity",
-            "mAh/g",
-            0,
-            "of the plateaus inside the window, per mass of the full compound",
-            goal="max",
-            scale=(100.0, 300.0),
-            voided_by=_USABLE_VOID,
-            priority=8,
-        ),
-    ] = Field(None, description="Capacity of the plateaus inside the window, mAh/g; 0 if there is none")
-    usable_voltage: Annotated[
-        float | None,
-        Quantity(
-            "Usable voltage",
-            "V",
-            2,
-            "mean inside the window, 0 K",
-            error=0.3,
-            goal="max",
-            scale=WINDOW,
-            voided_by=_USABLE_VOID,
-            priority=7,
-        ),
-    ] = Field(None, description="Mean voltage inside the window, V; null if no plateau is in it")
-    usable_energy: Annotated[
-        float | None,
-        Quantity(
-            "Usable energy",
-            "Wh/kg",
-            0,
-            "inside the window, active material only",
-            goal="max",
-            scale=(300.0, 1200.0),
-            voided_by=_USABLE_VOID,
-            priority=9,
-        ),
-    ] = Field(None, description="Specific energy inside the window, Wh per kg of the full compound")
-    usable_energy_vol: Annotated[
-        float | None,
-        Quantity(
-            "Usable energy density",
-            "Wh/L",
-            0,
-            "inside the window, active material only",
-            goal="max",
-            scale=(1000.0, 5500.0),
-            voided_by=_USABLE_VOID,
-            priority=17,
-        ),
-    ] = Field(None, description="Energy density inside the window, Wh per L of the full compound")
-    first_step: Annotated[
-        float | None, Quantity("First step", "V", 2, "where charging begins", voided_by=_VOLTAGE_VOID, priority=31)
-    ] = Field(None, description="Voltage of the first plateau on charging, V")
-    last_step: Annotated[
-        float | None, Quantity("Last step", "V", 2, "where the last ions leave", voided_by=_VOLTAGE_VOID, priority=31)
-    ] = Field(None, description="Voltage of the last plateau on charging, V")
-    n_plateaus: Annotated[int | None, Quantity("Plateaus", digits=0, priority=31)] = Field(
-        None, description="Plateaus of the profile; 1: full and empty phase coexist all the way"
+    usable_capacity: float | None = shown(
+        "Usable capacity",
+        "mAh/g",
+        0,
+        "of the plateaus inside the window, per mass of the full compound",
+        goal="max",
+        scale=(100.0, 300.0),
+        voided_by=_USABLE_VOID,
+        priority=8,
+        description="Capacity of the plateaus inside the window, mAh/g; 0 if there is none",
     )
-    mean_voltage: Annotated[
-        float | None, Quantity("Mean voltage", "V", 2, "over full removal, that of the electrode", detail=True)
-    ] = Field(None, description="Mean over full removal, V")
-    full_capacity: Annotated[float | None, Quantity("Full capacity", "mAh/g", 0, detail=True)] = Field(
-        None, description="Capacity of all ions, mAh/g"
+    usable_voltage: float | None = shown(
+        "Usable voltage",
+        "V",
+        2,
+        "mean inside the window, 0 K",
+        error=0.3,
+        goal="max",
+        scale=WINDOW,
+        voided_by=_USABLE_VOID,
+        priority=7,
+        description="Mean voltage inside the window, V; null if no plateau is in it",
     )
-    mixing_mev: Annotated[
-        float | None,
-        Quantity(
-            "Mixing",
-            "meV/f.u.",
-            0,
-            "of the lowest ordering between, against full and empty; negative orders, positive separates",
-            detail=True,
-        ),
-    ] = Field(
-        None,
+    usable_energy: float | None = shown(
+        "Usable energy",
+        "Wh/kg",
+        0,
+        "inside the window, active material only",
+        goal="max",
+        scale=(300.0, 1200.0),
+        voided_by=_USABLE_VOID,
+        priority=9,
+    )
+    usable_energy_vol: float | None = shown(
+        "Usable energy density",
+        "Wh/L",
+        0,
+        "inside the window, active material only",
+        goal="max",
+        scale=(1000.0, 5500.0),
+        voided_by=_USABLE_VOID,
+        priority=17,
+    )
+    first_step: float | None = shown(
+        "First step", "V", 2, "where charging begins", voided_by=_VOLTAGE_VOID, priority=31
+    )
+    last_step: float | None = shown(
+        "Last step", "V", 2, "where the last ions leave", voided_by=_VOLTAGE_VOID, priority=31
+    )
+    n_plateaus: int | None = shown(
+        "Plateaus",
+        digits=0,
+        priority=31,
+        description="Plateaus of the profile; 1: full and empty phase coexist all the way",
+    )
+    mean_voltage: float | None = shown("Mean voltage", "V", 2, "over full removal, that of the electrode", detail=True)
+    full_capacity: float | None = shown(
+        "Full capacity", "mAh/g", 0, detail=True, description="Capacity of all ions, mAh/g"
+    )
+    mixing_mev: float | None = shown(
+        "Mixing",
+        "meV/f.u.",
+        0,
+        "of the lowest ordering between, against full and empty; negative orders, positive separates",
+        detail=True,
         description="Lowest energy of the orderings between against full and empty phase side by side, meV per formula "
         "unit; positive: phases separate",
     )
-    volume_change_percent_in_window: Annotated[
-        float | None,
-        Quantity(
-            "Volume change used",
-            "%",
-            1,
-            "between the ends of the part inside the window",
-            goal="zero",
-            scale=(0.0, 10.0),
-            voided_by=(*_VOLTAGE_VOID, "unreliable_vdw"),
-            priority=32,
-        ),
-    ] = Field(None, description="Volume from the fuller to the emptier end of the part inside the window, %")
+    volume_change_percent_in_window: float | None = shown(
+        "Volume change used",
+        "%",
+        1,
+        "between the ends of the part inside the window",
+        goal="zero",
+        scale=(0.0, 10.0),
+        voided_by=(*_VOLTAGE_VOID, "unreliable_vdw"),
+        priority=32,
+    )
     plateaus: list[PlateauDocument] = Field(default_factory=list, description="From full to empty: the voltage rises")
     orderings: list[OrderingOnProfile] = Field(default_factory=list, description="All that were relaxed, ends too")
     n_formula_units: Annotated[float | None, Unit()] = Field(None, description="Of the cells of the orderings")

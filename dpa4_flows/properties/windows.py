@@ -13,7 +13,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.windows import ElectrochemicalWindow, electrochemical_window
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, HullDocument
 from dpa4_flows.properties.view import HullView, View, ViewSet
@@ -35,48 +35,43 @@ class WindowDocument(View):
 
     formula: str | None = Field(None, description="Reduced formula")
     ion: str | None = Field(None, description="Element of the reservoir")
-    lower: Annotated[float | None, Quantity("From", "V", 2, "against the metal of the ion", priority=20)] = Field(
-        None, description="Below it the ion goes in, V; 0: stable beside the metal"
+    lower: float | None = shown(
+        "From",
+        "V",
+        2,
+        "against the metal of the ion",
+        priority=20,
+        description="Below it the ion goes in, V; 0: stable beside the metal",
     )
-    upper: Annotated[float | None, Quantity("To", "V", 2, "against the metal of the ion", priority=21)] = Field(
-        None, description="Above it the ion goes out, V; null if there is none to give"
+    upper: float | None = shown(
+        "To",
+        "V",
+        2,
+        "against the metal of the ion",
+        priority=21,
+        description="Above it the ion goes out, V; null if there is none to give",
     )
-    width: Annotated[
-        float | None,
-        Quantity(
-            "Window",
-            "V",
-            2,
-            "at equilibrium; above the hull: that of what it turns into",
-            goal="max",
-            scale=(0.0, 4.0),
-            priority=22,
-        ),
-    ] = Field(None, description="From reduction to oxidation, V")
-    reduction_energy: Annotated[
-        float | None,
-        Quantity(
-            "E decomp, metal",
-            "eV/atom",
-            3,
-            "at 0 V, with as many ions as it takes up",
-            goal="min",
-            scale=(0.0, 1.0),
-            priority=23,
-        ),
-    ] = Field(None, description="Decomposition energy beside the metal of the ion, eV/atom")
-    oxidation_energy: Annotated[
-        float | None,
-        Quantity(
-            "E decomp, cathode",
-            "eV/atom",
-            3,
-            "at the voltage of the cathode",
-            goal="min",
-            scale=(0.0, 0.5),
-            priority=24,
-        ),
-    ] = Field(None, description="Decomposition energy at `cathode_voltage`, eV/atom")
+    width: float | None = shown(
+        "Window",
+        "V",
+        2,
+        "at equilibrium; above the hull: that of what it turns into",
+        goal="max",
+        scale=(0.0, 4.0),
+        priority=22,
+    )
+    reduction_energy: float | None = shown(
+        "E decomp, metal",
+        "eV/atom",
+        3,
+        "at 0 V, with as many ions as it takes up",
+        goal="min",
+        scale=(0.0, 1.0),
+        priority=23,
+    )
+    oxidation_energy: float | None = shown(
+        "E decomp, cathode", "eV/atom", 3, "at the voltage of the cathode", goal="min", scale=(0.0, 0.5), priority=24
+    )
     cathode_voltage: Annotated[float | None, Unit("V")] = Field(None, description="V")
     reduction_products: list[str] = Field(default_factory=list, description="Formulas just below the window")
     oxidation_products: list[str] = Field(default_factory=list, description="Formulas just above the window")
