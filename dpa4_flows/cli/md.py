@@ -13,7 +13,7 @@ from dpa4_core.data.readers import read_files
 from dpa4_core.errors import DPA4Error
 from dpa4_core.md import MDSettings
 from dpa4_flows.cli.console import finish, out, plural, print_json, say
-from dpa4_flows.cli.options import ANEW, OUTPUT, AsJson, Files, Machine, Model, grouped
+from dpa4_flows.cli.options import ANEW, OUTPUT, AsJson, Files, Machine, Model, flag, grouped, option
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.structures import warn_of_inputs
 from dpa4_flows.cli.targets import a_file, a_file_or_folder
@@ -31,19 +31,17 @@ app = typer.Typer()
 class Dynamics:
     """The flags of `MDSettings`."""
 
-    ensemble: Annotated[str, typer.Option(help="nve, nvt or npt.")] = "nvt"
-    thermostat: Annotated[str | None, typer.Option(help="langevin (nvt) or nose-hoover (nvt, npt).")] = None
-    barostat: Annotated[str, typer.Option(help="full: all of the cell moves; isotropic: its volume.")] = "full"
-    temperature: Annotated[float, typer.Option("--temperature", "-T", help="K.")] = 300.0
-    pressure: Annotated[float, typer.Option(help="External pressure of npt, GPa.")] = 0.0
-    time: Annotated[float, typer.Option(help="Length of the run, ps.")] = 1.0
-    timestep: Annotated[float, typer.Option(help="fs; 0.5 with hydrogen.")] = 1.0
-    friction: Annotated[float, typer.Option(help="Of the langevin thermostat, 1/ps.")] = 10.0
-    every: Annotated[int, typer.Option(min=1, help="Steps between two frames.")] = 10
-    seed: Annotated[int, typer.Option(min=0, help="Of velocities and random forces.")] = 0
-    keep_velocities: Annotated[
-        bool, typer.Option("--keep-velocities", help="Start with the velocities in the file.")
-    ] = False
+    ensemble: str = option("nvt", "nve, nvt or npt.")
+    thermostat: str | None = option(None, "langevin (nvt) or nose-hoover (nvt, npt).")
+    barostat: str = option("full", "full: all of the cell moves; isotropic: its volume.")
+    temperature: float = option(300.0, "K.", "--temperature", "-T")
+    pressure: float = option(0.0, "External pressure of npt, GPa.")
+    time: float = option(1.0, "Length of the run, ps.")
+    timestep: float = option(1.0, "fs; 0.5 with hydrogen.")
+    friction: float = option(10.0, "Of the langevin thermostat, 1/ps.")
+    every: int = option(10, "Steps between two frames.", min=1)
+    seed: int = option(0, "Of velocities and random forces.", min=0)
+    keep_velocities: bool = flag("Start with the velocities in the file.")
 
     def settings(self) -> MDSettings:
         """Checked; refuses what makes no sense."""

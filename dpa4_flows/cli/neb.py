@@ -12,7 +12,7 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.cli.compute import finish
 from dpa4_flows.cli.console import say
-from dpa4_flows.cli.options import OUTPUT, AsJson, BatchMachine, Model, grouped
+from dpa4_flows.cli.options import OUTPUT, AsJson, BatchMachine, Model, grouped, option
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.targets import a_file
 from dpa4_flows.documents.provenance import origin_row
@@ -31,15 +31,15 @@ app = typer.Typer()
 class Search:
     """How the path is looked for; fields of the property."""
 
-    n_images: Annotated[int, typer.Option(min=1, help="Images between the ends.")] = Neb.n_images
-    fmax: Annotated[float, typer.Option(help="Largest force across the path at the end, eV/Å.")] = Neb.fmax
-    end_fmax: Annotated[float, typer.Option(help="Largest force on both ends, which relax first, eV/Å.")] = Neb.end_fmax
-    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the band, and of each end.")] = Neb.max_steps
-    climb: Annotated[bool, typer.Option(help="Let the highest image climb to the saddle.")] = Neb.climb
-    spring: Annotated[float, typer.Option(help="Between neighbouring images, eV/Å².")] = Neb.spring
-    symmetric: Annotated[
-        bool, typer.Option(help="Of a path that a symmetry takes to its reverse, relax one end and the middle alone.")
-    ] = Neb.symmetric
+    n_images: int = option(Neb.n_images, "Images between the ends.", min=1)
+    fmax: float = option(Neb.fmax, "Largest force across the path at the end, eV/Å.")
+    end_fmax: float = option(Neb.end_fmax, "Largest force on both ends, which relax first, eV/Å.")
+    max_steps: int = option(Neb.max_steps, "Optimiser steps of the band, and of each end.", min=1)
+    climb: bool = option(Neb.climb, "Let the highest image climb to the saddle.")
+    spring: float = option(Neb.spring, "Between neighbouring images, eV/Å².")
+    symmetric: bool = option(
+        Neb.symmetric, "Of a path that a symmetry takes to its reverse, relax one end and the middle alone."
+    )
 
 
 @app.command()

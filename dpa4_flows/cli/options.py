@@ -1,7 +1,7 @@
 """Options that belong together: a frozen dataclass whose fields are flags, and the groups that several commands share.
 
-A field is declared as typer declares a parameter, ``fmax: Annotated[float, typer.Option(help="eV/Å.")] = 0.02``, and a
-command takes the group in place of its flags. A group may derive from another and change a default or a help.
+A field says default and help, ``fmax: float = option(0.02, "Largest force, eV/Å.")``, and a command takes the group in
+place of its flags. A group may derive from another and change a default or a help.
 """
 
 from __future__ import annotations
@@ -23,18 +23,40 @@ from dpa4_flows.cli.targets import a_file_or_folder, a_folder
 from dpa4_flows.model_ref import ModelRef
 
 
+def option(default: Any, words: str, *names: str, **more: Any) -> Any:
+    """A field of a group that is an option of the command.
+
+    Args:
+        default: where it is not given.
+        words: its help.
+        *names: where they do not follow from that of the field.
+        **more: further arguments of `typer.Option`.
+    """
+    return dataclasses.field(default=default, metadata={_OPTION: (names, {"help": words, **more})})
+
+
+def flag(words: str, *names: str) -> Any:
+    """The same of what is off unless it is given, and has no opposite."""
+    return option(False, words, *(names or ("--{}",)))
+
+
+_OPTION = "option"
+
+
 def options_of(group: type) -> list[inspect.Parameter]:
     """A keyword parameter for each field of a dataclass, as typer reads them."""
     hints = get_type_hints(group, include_extras=True)
-    return [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=hints[field.name],
-        )
-        for field in dataclasses.fields(group)
-    ]
+    found = []
+    for field in dataclasses.fields(group):
+        default = inspect.Parameter.empty if field.default is MISSING else field.default
+        annotation = hints[field.name]
+        if _OPTION in field.metadata:
+            names, more = field.metadata[_OPTION]
+            written = [name.format(field.name.replace("_", "-")) for name in names]
+            annotation = Annotated[annotation, typer.Option(*written, **more)]
+        kind = inspect.Parameter.KEYWORD_ONLY
+        found.append(inspect.Parameter(field.name, kind, default=default, annotation=annotation))
+    return found
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -111,12 +133,10 @@ Corrections = Annotated[
 class Machine:
     """Where the model computes, how precisely, and with what added."""
 
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto"
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32"
-    dispersion: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Add dispersion: d3bj-pbe, d3bj-pbesol or d3bj-r2scan.")
-    ] = None
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves the choice to torch.")] = 0
+    device: str = option("auto", "auto, cpu, cuda, cuda:1.")
+    dtype: str = option("float32", "float32 or float64.")
+    dispersion: str | None = option(None, "Add dispersion: d3bj-pbe, d3bj-pbesol or d3bj-r2scan.", metavar="NAME")
+    threads: int = option(0, "CPU threads; 0 leaves the choice to torch.", min=0)
 
     def use_threads(self) -> None:
         """Give torch as many threads as were asked for."""
@@ -144,6 +164,4 @@ class Machine:
 class BatchMachine(Machine):
     """A machine that computes many structures at the same time."""
 
-    max_atoms_per_batch: Annotated[
-        int | None, typer.Option("--max-atoms-per-batch", min=1, help="Atoms computed at the same time.")
-    ] = None
+    max_atoms_per_batch: int | None = option(None, "Atoms computed at the same time.", min=1)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from dpa4_flows.cli.options import option
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.calculations import RATTLE
 from dpa4_flows.model_ref import ModelRef
@@ -28,8 +29,8 @@ Rattle = Annotated[
 class Convergence:
     """When a relaxation is done."""
 
-    fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force at the end of a relaxation, eV/Å.")] = 0.02
-    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 500
+    fmax: float = option(0.02, "Largest force at the end of a relaxation, eV/Å.", min=1e-6)
+    max_steps: int = option(500, "Optimiser steps before giving up.", min=1)
 
     def relaxation(self) -> Relaxed:
         """The relaxation that is done then."""
@@ -40,7 +41,7 @@ class Convergence:
 class LibraryRelaxations(Convergence):
     """Relaxations that are kept in the library of competing phases and found there."""
 
-    fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force on atoms and cell at the end, eV/Å.")] = 0.02
+    fmax: float = option(0.02, "Largest force on atoms and cell at the end, eV/Å.", min=1e-6)
     rattle: Rattle = RATTLE
     library: Library = None
 

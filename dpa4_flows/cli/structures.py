@@ -27,7 +27,7 @@ from dpa4_core.uncertainty import most_uncertain as least_certain
 from dpa4_core.verdicts import FLAG_SENTENCES
 from dpa4_flows.cli.console import MAX_ROWS, err, finish, number, out, plural, print_json, say, say_rest, warn
 from dpa4_flows.cli.large import RunOptions, run_large, run_task
-from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, Output, RetryErrors, grouped
+from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, Output, RetryErrors, flag, grouped, option
 from dpa4_flows.documents.calculations import largest_force, pressure_gpa, relax_settings, static_settings
 from dpa4_flows.documents.provenance import origin_row
 from dpa4_flows.documents.quantities import STD
@@ -42,14 +42,8 @@ from dpa4_flows.structure_files import Computed, Written, formula_of, is_run_tar
 class Large:
     """How a run in a folder is gone about."""
 
-    workers: Annotated[
-        int,
-        typer.Option(min=1, help="Processes that share a run folder: one for each GPU, or for a part of the cores."),
-    ] = 1
-    forces: Annotated[
-        bool | None,
-        typer.Option("--forces/--no-forces", help="Forces in a run folder; by default for predict only."),
-    ] = None
+    workers: int = option(1, "Processes that share a run folder: one for each GPU, or for a part of the cores.", min=1)
+    forces: bool | None = option(None, "Forces in a run folder; by default for predict only.", "--forces/--no-forces")
     retry_errors: RetryErrors = False
 
     def is_asked(self, output: Path | None) -> bool:
@@ -77,28 +71,21 @@ class Large:
 class Relaxing:
     """What a relaxation ends with, and what may move in it."""
 
-    fmax: Annotated[float, typer.Option(help="Largest force on atoms and cell at the end, eV/Å.")] = 0.02
-    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps before giving up.")] = 500
-    fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="Relax the positions only.")] = False
-    pressure: Annotated[float, typer.Option(help="External pressure, GPa.")] = 0.0
-    optimizer: Annotated[
-        OptimizerName, typer.Option(help="auto: L-BFGS, and FIRE for what it fails on; lbfgs; fire as in ASE.")
-    ] = "auto"
-    max_step: Annotated[float | None, typer.Option(help="Longest displacement in a step, Å. Default: 0.2.")] = None
-    cell: Annotated[
-        str,
-        typer.Option(
-            help="full, all (vacuum too), fixed, volume or shape (constant), or strains: 110001 (xx yy zz yz xz xy)."
-        ),
-    ] = "full"
-    keep_symmetry: Annotated[bool, typer.Option("--keep-symmetry", help="Keep the space group of the start.")] = False
-    check_minimum: Annotated[
-        bool,
-        typer.Option(
-            "--check-minimum/--no-check-minimum",
-            help="Look for a way down from where forces vanish, and go it (with --keep-symmetry: say so).",
-        ),
-    ] = True
+    fmax: float = option(0.02, "Largest force on atoms and cell at the end, eV/Å.")
+    max_steps: int = option(500, "Optimiser steps before giving up.", min=1)
+    fixed_cell: bool = flag("Relax the positions only.")
+    pressure: float = option(0.0, "External pressure, GPa.")
+    optimizer: OptimizerName = option("auto", "auto: L-BFGS, and FIRE for what it fails on; lbfgs; fire as in ASE.")
+    max_step: float | None = option(None, "Longest displacement in a step, Å. Default: 0.2.")
+    cell: str = option(
+        "full", "full, all (vacuum too), fixed, volume or shape (constant), or strains: 110001 (xx yy zz yz xz xy)."
+    )
+    keep_symmetry: bool = flag("Keep the space group of the start.")
+    check_minimum: bool = option(
+        True,
+        "Look for a way down from where forces vanish, and go it (with --keep-symmetry: say so).",
+        "--check-minimum/--no-check-minimum",
+    )
 
     def settings(self) -> dict[str, Any]:
         """As `RelaxOptions` takes them, which refuses what makes no sense."""
