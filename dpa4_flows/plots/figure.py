@@ -6,9 +6,10 @@ Colours of text, axes and grid are left to the page, which knows whether it is l
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import cycle, islice
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import plotly.graph_objects as go
@@ -16,13 +17,17 @@ from markupsafe import Markup
 from numpy.typing import ArrayLike
 
 from dpa4_flows.plots.drawing import Drawing
-from dpa4_flows.plots.words import formula_text
+from dpa4_flows.plots.words import first_of, formula_text
 
 PALETTE = ("#3b7dab", "#d39332", "#569b77", "#8f78b8", "#bd5f55", "#7a8a99", "#b3a23c", "#4aa3a8")
 STABILITY_SCALE = [[0.0, "#3b7dab"], [0.35, "#7fb08a"], [0.65, "#e0b24a"], [1.0, "#bf4b3d"]]
 """Blue on the hull, red far above it; middle tones that show on white and on black."""
 UNKNOWN_COLOUR = PALETTE[5]
 """Of what nothing is known: grey, and on no scale."""
+CURVES = 12
+"""Materials in one figure."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,42 @@ def base_figure(*, height: int = 380, **layout: Any) -> go.Figure:
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
     }
     return go.Figure(layout=settings | layout)
+
+
+def coloured(found: Mapping[str, T] | Sequence[tuple[str, T]], most: int = CURVES) -> Iterator[tuple[str, T, str]]:
+    """The first ones, by name, and a colour for each."""
+    pairs = found.items() if isinstance(found, Mapping) else found
+    for (name, one), colour in zip(islice(pairs, most), cycle(PALETTE), strict=False):
+        yield name, one, colour
+
+
+def add_line(
+    figure: go.Figure,
+    x: Any,
+    y: Any,
+    colour: str,
+    name: str | None = None,
+    *,
+    width: float = 1.5,
+    dash: str | None = None,
+    **more: Any,
+) -> None:
+    """Draw a line; ``more`` is what plotly takes for a scatter."""
+    line = {"color": colour, "width": width} | ({} if dash is None else {"dash": dash}) | more.pop("line", {})
+    figure.add_scatter(x=x, y=y, line=line, **{"mode": "lines", "name": name, **more})
+
+
+def add_points(
+    figure: go.Figure, x: Any, y: Any, colour: str, name: str | None = None, *, size: float = 7, **more: Any
+) -> None:
+    """Draw points, in the same way."""
+    marker = {"color": colour, "size": size} | more.pop("marker", {})
+    figure.add_scatter(x=x, y=y, marker=marker, **{"mode": "markers", "name": name, **more})
+
+
+def captioned(words: str, found: int, most: int = CURVES) -> str:
+    """``words``, and how many of ``found`` are not drawn."""
+    return f"{words} {first_of(found, most)}".strip()
 
 
 def histogram(name: str, title: str, caption: str, axis: str, values: ArrayLike, bins: int) -> FigureBlock:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import cycle, islice
 
 import numpy as np
 
 from dpa4_flows.analysis.diffusion import K_B_EV
 from dpa4_flows.documents.diffusion import DiffusionDocument, DiffusivityDocument
-from dpa4_flows.plots.figure import PALETTE, Block, Column, FigureBlock, TableBlock, base_figure, numbers, plot_text
-from dpa4_flows.plots.words import first_of
+from dpa4_flows.plots.figure import (
+    Block,
+    Column,
+    FigureBlock,
+    TableBlock,
+    add_line,
+    add_points,
+    base_figure,
+    captioned,
+    coloured,
+    numbers,
+    plot_text,
+)
 
-_CURVES = 12
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -36,30 +45,22 @@ def _arrhenius(known: Mapping[str, DiffusivityDocument]) -> FigureBlock:
         xaxis={"title": "1000 K / temperature"},
         yaxis={"title": "diffusivity, cm²/s", "type": "log", "exponentformat": "power"},
     )
-    for (name, document), colour in zip(islice(known.items(), _CURVES), cycle(PALETTE), strict=False):
+    for name, document, colour in coloured(known):
         label = plot_text(name)
         runs = [run for run in document.runs if run.diffusivity is not None]
-        figure.add_scatter(
-            x=[1000 / run.temperature_k for run in runs],
-            y=[run.diffusivity for run in runs],
-            error_y={"type": "data", "array": [run.diffusivity_std for run in runs]},
-            text=[f"{run.temperature_k:g} K" for run in runs],
-            mode="markers",
-            marker={"color": colour, "size": 8},
-            name=label,
-            legendgroup=name,
-        )
+        x, y = [1000 / run.temperature_k for run in runs], [run.diffusivity for run in runs]
+        error = {"type": "data", "array": [run.diffusivity_std for run in runs]}
+        text = [f"{run.temperature_k:g} K" for run in runs]
+        add_points(figure, x, y, colour, label, size=8, error_y=error, text=text, legendgroup=name)
         if document.activation_energy is None or document.ln_prefactor is None:
             continue
-        x = np.linspace(1000 / runs[-1].temperature_k, 1000 / 300, 30)
-        y = np.exp(document.ln_prefactor - document.activation_energy * x / (1000 * K_B_EV))
-        error = document.activation_energy_std or 0.0
-        line = {"color": colour, "width": 1.5, "dash": "dot"}
-        words = f"{label}: {document.activation_energy:.3f} ± {error:.3f} eV{_conductivity(document)}"
-        figure.add_scatter(x=x, y=y, mode="lines", line=line, name=words, legendgroup=name, hoverinfo="skip")
+        inverse = np.linspace(1000 / runs[-1].temperature_k, 1000 / 300, 30)
+        curve = np.exp(document.ln_prefactor - document.activation_energy * inverse / (1000 * K_B_EV))
+        std = document.activation_energy_std or 0.0
+        words = f"{label}: {document.activation_energy:.3f} ± {std:.3f} eV{_conductivity(document)}"
+        add_line(figure, inverse, curve, colour, words, dash="dot", legendgroup=name, hoverinfo="skip")
     words = "Points are trajectories with their standard errors, dotted lines are extrapolated to 300 K (3.33)."
-    more = first_of(len(known), _CURVES)
-    return FigureBlock("diffusion-arrhenius", "Diffusivity against temperature", f"{words} {more}".strip(), figure)
+    return FigureBlock("diffusion-arrhenius", "Diffusivity against temperature", captioned(words, len(known)), figure)
 
 
 def _displacements(found: Mapping[str, DiffusivityDocument]) -> FigureBlock:
@@ -68,18 +69,15 @@ def _displacements(found: Mapping[str, DiffusivityDocument]) -> FigureBlock:
         yaxis={"title": "mean square displacement, Å²", "rangemode": "tozero"},
     )
     curves = [(name, run) for name, one in found.items() for run in one.runs if run.msd]
-    for (name, run), colour in zip(islice(curves, _CURVES), cycle(PALETTE), strict=False):
+    for name, run, colour in coloured(curves):
         label = f"{plot_text(name)}, {run.temperature_k:g} K"
-        figure.add_scatter(x=run.lags_ps, y=run.msd, mode="lines", line={"color": colour, "width": 1.5}, name=label)
+        add_line(figure, run.lags_ps, run.msd, colour, label)
         if run.diffusivity is None or run.fit_from_ps is None:
             continue
         ends = [run.fit_from_ps, run.lags_ps[-1]]
-        places = np.interp(ends, run.lags_ps, run.msd)
-        marker = {"color": colour, "size": 7}
-        figure.add_scatter(x=ends, y=places, mode="markers", marker=marker, name=label, showlegend=False)
+        add_points(figure, ends, np.interp(ends, run.lags_ps, run.msd), colour, label, showlegend=False)
     words = "Of the ions, averaged over ions and origins; slopes are taken between the points."
-    more = first_of(len(curves), _CURVES)
-    return FigureBlock("diffusion-msd", "Mean square displacement", f"{words} {more}".strip(), figure)
+    return FigureBlock("diffusion-msd", "Mean square displacement", captioned(words, len(curves)), figure)
 
 
 def _table(found: Mapping[str, DiffusivityDocument]) -> TableBlock:

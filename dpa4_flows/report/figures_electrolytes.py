@@ -39,7 +39,7 @@ def windows(documents: Mapping[str, WindowDocument]) -> list[Block]:
         yaxis={"title": "decomposition energy, eV/atom", "rangemode": "tozero"},
     )
     lines = {_named(name, one): list(_curve(one, end)) for name, one in found.items()}
-    caption = "What each gives off when it turns into the phases of equilibrium at that voltage; 0 within its window. "
+    caption = "What each gives off when it turns into the phases of equilibrium at that voltage; 0 within its window."
     table = TableBlock(
         "window-steps",
         "Products by voltage",
@@ -108,7 +108,7 @@ def contacts(documents: Mapping[str, ContactsDocument]) -> list[Block]:
     words = "Of the mixture that gives off most. " + first_of(len(found), _ROWS)
     if coats:
         words += " Dotted: electrolyte and electrode without a coating."
-    curve = "Energy of reaction per atom of the mixture; each kink is a reaction between whole phases. "
+    curve = "Energy of reaction per atom of the mixture; each kink is a reaction between whole phases."
     return [
         FigureBlock("interface-reactions", "Reactions of interfaces", words, bars),
         *line_figure("interface-mixtures", "Reactions over the mixture", curve, mixed, lines),

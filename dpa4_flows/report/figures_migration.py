@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import cycle, islice
 
 import numpy as np
 import plotly.graph_objects as go
 from scipy.interpolate import CubicHermiteSpline
 
-from dpa4_flows.plots.figure import PALETTE, Block, Column, FigureBlock, TableBlock, base_figure, numbers, plot_text
-from dpa4_flows.plots.words import first_of
+from dpa4_flows.plots.figure import (
+    Block,
+    Column,
+    FigureBlock,
+    TableBlock,
+    add_line,
+    add_points,
+    base_figure,
+    captioned,
+    coloured,
+    numbers,
+    plot_text,
+)
 from dpa4_flows.properties.migration import MigrationDocument
 from dpa4_flows.properties.neb import NebDocument
 
-_CURVES = 12
 _POINTS = 60
 
 
 def paths(documents: Mapping[str, NebDocument]) -> list[Block]:
     """Energy along each path."""
-    curves = [(name, one.distances, one.energies) for name, one in documents.items() if one.energies]
+    curves = [(name, (one.distances, one.energies)) for name, one in documents.items() if one.energies]
     return [_along("path", "Energy along the path", curves)] if curves else []
 
 
@@ -28,7 +37,7 @@ def hops(documents: Mapping[str, MigrationDocument]) -> list[Block]:
     """Energy along the hops of all crystals, and a table of them."""
     found = [(name, hop) for name, document in documents.items() for hop in document.hops]
     curves = [
-        (f"{name} {hop.direction}, {hop.distance:.1f} Å", hop.distances, hop.energies)
+        (f"{name} {hop.direction}, {hop.distance:.1f} Å", (hop.distances, hop.energies))
         for name, hop in found
         if hop.energies
     ]
@@ -64,12 +73,12 @@ def hops(documents: Mapping[str, MigrationDocument]) -> list[Block]:
     return [*([_along("hops-paths", "Energy along the hops", curves)] if curves else []), table]
 
 
-def _along(name: str, title: str, curves: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> FigureBlock:
+def _along(name: str, title: str, curves: Sequence[tuple[str, tuple[Sequence[float], Sequence[float]]]]) -> FigureBlock:
     figure = base_figure(xaxis={"title": "along the path, all atoms together, Å"}, yaxis={"title": "energy, eV"})
-    for (label, distances, energies), colour in zip(islice(curves, _CURVES), cycle(PALETTE), strict=False):
+    for label, (distances, energies), colour in coloured(curves):
         _draw(figure, plot_text(label), distances, energies, colour)
     caption = "Points are computed; the lines between them are level at the highest and lowest of them."
-    return FigureBlock(name, title, " ".join(filter(None, (caption, first_of(len(curves), _CURVES)))), figure)
+    return FigureBlock(name, title, captioned(caption, len(curves)), figure)
 
 
 def _draw(figure: go.Figure, label: str, distances: Iterable[float], energies: Iterable[float], colour: str) -> None:
@@ -79,7 +88,5 @@ def _draw(figure: go.Figure, label: str, distances: Iterable[float], energies: I
     turns = np.r_[False, np.diff(np.sign(np.diff(y))) != 0, False]
     fine = np.union1d(np.linspace(x[0], x[-1], _POINTS), x)
     curve = CubicHermiteSpline(x, y, np.where(turns, 0.0, slopes))(fine)
-    line = {"color": colour, "width": 1.5}
-    figure.add_scatter(x=fine, y=curve, mode="lines", line=line, name=label, legendgroup=label, hoverinfo="skip")
-    marker = {"color": colour, "size": 7}
-    figure.add_scatter(x=x, y=y, mode="markers", marker=marker, name=label, legendgroup=label, showlegend=False)
+    add_line(figure, fine, curve, colour, label, legendgroup=label, hoverinfo="skip")
+    add_points(figure, x, y, colour, label, legendgroup=label, showlegend=False)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import accumulate, cycle, islice
+from itertools import accumulate
 
 import numpy as np
 
-from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
-from dpa4_flows.plots.words import first_of
+from dpa4_flows.plots.figure import FigureBlock, add_line, add_points, base_figure, captioned, coloured, plot_text
 from dpa4_flows.properties.alloy import AlloyDocument
 from dpa4_flows.properties.ordering import OrderingDocument
-
-_CURVES = 12
 
 
 def orderings(documents: Mapping[str, OrderingDocument]) -> list[FigureBlock]:
@@ -24,7 +21,7 @@ def orderings(documents: Mapping[str, OrderingDocument]) -> list[FigureBlock]:
         xaxis={"title": "cells tried"},
         yaxis={"title": "above the lowest, in the search, meV/atom", "rangemode": "tozero"},
     )
-    for (name, document), colour in zip(islice(found.items(), _CURVES), cycle(PALETTE), strict=False):
+    for name, document, colour in coloured(found):
         rows = sorted(
             (row.number + 1, row.energy_above_lowest_mev)
             for row in document.cells
@@ -32,15 +29,11 @@ def orderings(documents: Mapping[str, OrderingDocument]) -> list[FigureBlock]:
         )
         x, y = [number for number, _ in rows], [energy for _, energy in rows]
         label = plot_text(name)
-        figure.add_scatter(
-            x=x, y=y, mode="markers", marker={"color": colour, "size": 6, "opacity": 0.6}, name=label, legendgroup=name
-        )
-        line = {"color": colour, "width": 1.5, "shape": "hv"}
-        figure.add_scatter(
-            x=x, y=[*accumulate(y, min)], mode="lines", line=line, name=label, legendgroup=name, showlegend=False
-        )
+        add_points(figure, x, y, colour, label, size=6, marker={"opacity": 0.6}, legendgroup=name)
+        lowest = [*accumulate(y, min)]
+        add_line(figure, x, lowest, colour, label, line={"shape": "hv"}, legendgroup=name, showlegend=False)
     words = "Points as computed, lines the lowest so far; first the cells of low electrostatic energy, then swaps."
-    return [FigureBlock("orderings", "Ordered cells", f"{words} {first_of(len(found), _CURVES)}".strip(), figure)]
+    return [FigureBlock("orderings", "Ordered cells", captioned(words, len(found)), figure)]
 
 
 def alloys(documents: Mapping[str, AlloyDocument]) -> list[FigureBlock]:
@@ -52,7 +45,7 @@ def alloys(documents: Mapping[str, AlloyDocument]) -> list[FigureBlock]:
     heat = base_figure(xaxis=axis, yaxis={"title": "mixing enthalpy, meV/atom"})
     lattice = base_figure(xaxis=axis, yaxis={"title": "lattice constant a, Å"})
     x = np.linspace(0, 1, 60)
-    for (name, document), colour in zip(islice(found.items(), _CURVES), cycle(PALETTE), strict=False):
+    for name, document, colour in coloured(found):
         rows = [row for row in document.cells if row.error is None]
         shape, scale = x * (1 - x), _per_atom(document)
         first, last = rows[0].a or 0.0, rows[-1].a or 0.0
@@ -62,24 +55,14 @@ def alloys(documents: Mapping[str, AlloyDocument]) -> list[FigureBlock]:
         )
         label = plot_text(f"{name}, {document.substitute}")
         for figure, points, curve in curves:
-            figure.add_scatter(
-                x=[row.fraction for row in rows],
-                y=points,
-                mode="markers",
-                marker={"color": colour, "size": 7},
-                name=label,
-                legendgroup=name,
-            )
-            line = {"color": colour, "width": 1.5}
-            figure.add_scatter(x=x, y=curve, mode="lines", line=line, legendgroup=name, showlegend=False, name=label)
-        dotted = {"color": colour, "width": 1, "dash": "dot"}
-        lattice.add_scatter(
-            x=[0, 1], y=[first, last], mode="lines", line=dotted, legendgroup=name, showlegend=False, name="Vegard"
-        )
-    more = first_of(len(found), _CURVES)
+            add_points(figure, [row.fraction for row in rows], points, colour, label, legendgroup=name)
+            add_line(figure, x, curve, colour, label, legendgroup=name, showlegend=False)
+        straight = {"legendgroup": name, "showlegend": False}
+        add_line(lattice, [0, 1], [first, last], colour, "Vegard", width=1, dash="dot", **straight)
+    n = len(found)
     return [
-        FigureBlock("mixing", "Mixing enthalpy", f"Lines: regular solutions Ω x(1−x). {more}".strip(), heat),
-        FigureBlock("vegard", "Lattice constant", f"Dotted: the line of Vegard. {more}".strip(), lattice),
+        FigureBlock("mixing", "Mixing enthalpy", captioned("Lines: regular solutions Ω x(1−x).", n), heat),
+        FigureBlock("vegard", "Lattice constant", captioned("Dotted: the line of Vegard.", n), lattice),
     ]
 
 

@@ -7,15 +7,14 @@ from itertools import cycle, islice
 
 import plotly.graph_objects as go
 
-from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
-from dpa4_flows.plots.words import first_of
+from dpa4_flows.plots.figure import PALETTE, FigureBlock, add_line, base_figure, captioned, coloured, plot_text
 from dpa4_flows.properties.phonon_bands import BandSegment, PhononBandsDocument
 from dpa4_flows.properties.phonon_scattering import PhononScatteringDocument
 from dpa4_flows.properties.quasi_harmonic import QuasiHarmonicDocument
 
 _SPECTRA = 12
-_CURVES = 12
 _IMAGINARY = "rgba(191, 75, 61, 0.10)"
+_PER_MOLE = "J/K per mole of atoms"
 
 
 def bands_and_states(documents: Mapping[str, PhononBandsDocument]) -> list[FigureBlock]:
@@ -50,30 +49,14 @@ def _spectrum(document: PhononBandsDocument) -> go.Figure:
         for branch in zip(*segment.frequencies_thz, strict=True):
             x += [*segment.distances, None]
             y += [*branch, None]
-    line = {"color": PALETTE[0], "width": 1.2}
-    figure.add_scatter(x=x, y=y, mode="lines", line=line, showlegend=False, hoverinfo="y", name="bands")
+    add_line(figure, x, y, PALETTE[0], "bands", width=1.2, showlegend=False, hoverinfo="y")
     for place in places:
         figure.add_vline(x=place, line={"color": PALETTE[5], "width": 0.6}, xref="x")
-    figure.add_scatter(
-        x=document.density,
-        y=document.frequencies_thz,
-        mode="lines",
-        line={"color": PALETTE[5], "width": 1.5},
-        fill="tozerox",
-        fillcolor="rgba(122, 138, 153, 0.15)",
-        xaxis="x2",
-        name="all",
-    )
+    filled = {"fill": "tozerox", "fillcolor": "rgba(122, 138, 153, 0.15)"}
+    add_line(figure, document.density, document.frequencies_thz, PALETTE[5], "all", xaxis="x2", **filled)
     for (element, share), colour in zip(document.density_by_element.items(), cycle(PALETTE[1:5]), strict=False):
         if len(document.density_by_element) > 1:
-            figure.add_scatter(
-                x=share,
-                y=document.frequencies_thz,
-                mode="lines",
-                line={"color": colour, "width": 1.2},
-                xaxis="x2",
-                name=element,
-            )
+            add_line(figure, share, document.frequencies_thz, colour, element, width=1.2, xaxis="x2")
     lowest = min(document.frequencies_thz)
     if document.lowest_thz is not None and document.lowest_thz < 0 and lowest < 0:
         figure.add_shape(
@@ -99,27 +82,16 @@ def expansions(documents: Mapping[str, QuasiHarmonicDocument]) -> list[FigureBlo
         return []
     panels = (
         ("expansion", "Thermal expansion", "linear expansion, 10⁻⁶/K", "linear_expansion_per_k", 1e6),
-        (
-            "heat-capacity-p",
-            "Heat capacity at constant pressure",
-            "J/K per mole of atoms",
-            "heat_capacity_j_mol_k",
-            1.0,
-        ),
+        ("heat-capacity-p", "Heat capacity at constant pressure", _PER_MOLE, "heat_capacity_j_mol_k", 1.0),
         ("bulk-modulus-t", "Bulk modulus", "isothermal bulk modulus, GPa", "bulk_modulus_gpa", 1.0),
     )
     blocks = []
     for name, title, axis, quantity, unit in panels:
         figure = base_figure(xaxis={"title": "temperature, K"}, yaxis={"title": axis})
-        for (label, document), colour in zip(islice(found.items(), _CURVES), cycle(PALETTE), strict=False):
-            figure.add_scatter(
-                x=[row.temperature_k for row in document.rows],
-                y=[unit * getattr(row, quantity) for row in document.rows],
-                mode="lines",
-                line={"color": colour, "width": 1.5},
-                name=plot_text(label),
-            )
-        caption = f"Quasi-harmonic; cells keep their shape. {first_of(len(found), _CURVES)}".strip()
+        for label, document, colour in coloured(found):
+            y = [unit * getattr(row, quantity) for row in document.rows]
+            add_line(figure, [row.temperature_k for row in document.rows], y, colour, plot_text(label))
+        caption = captioned("Quasi-harmonic; cells keep their shape.", len(found))
         blocks.append(FigureBlock(name, title, caption, figure))
     return blocks
 
@@ -135,14 +107,14 @@ def scattering(documents: Mapping[str, PhononScatteringDocument]) -> list[Figure
     paths = base_figure(
         xaxis={"title": "mean free path, nm", "type": "log"}, yaxis={"title": "share of the heat by shorter paths"}
     )
-    for (name, document), colour in zip(islice(found.items(), _CURVES), cycle(PALETTE), strict=False):
+    for name, document, colour in coloured(found):
         rows, heat = document.rows, document.cumulative_w_mk
         shown = "lines" if len(rows) > 1 else "lines+markers"  # one temperature is a point
-        style = {"mode": shown, "line": {"color": colour, "width": 1.5}, "name": plot_text(name)}
-        warm.add_scatter(x=[row.temperature_k for row in rows], y=[row.conductivity_w_mk for row in rows], **style)
+        x, y, label = [row.temperature_k for row in rows], [row.conductivity_w_mk for row in rows], plot_text(name)
+        add_line(warm, x, y, colour, label, mode=shown)
         if heat:
-            paths.add_scatter(x=document.paths_nm, y=[one / heat[-1] for one in heat], **style | {"mode": "lines"})
-    caption = first_of(len(found), _CURVES)
+            add_line(paths, document.paths_nm, [one / heat[-1] for one in heat], colour, label)
+    caption = captioned("", len(found))
     return [
         FigureBlock("conductivity-of-phonons", "Lattice conductivity", caption, warm),
         FigureBlock("mean-free-paths", "Mean free paths that carry the heat at 300 K", caption, paths),

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import cycle, islice
 
 import numpy as np
 
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.equation_of_state import birch_murnaghan, vinet
 from dpa4_flows.documents.stability import PhononPart
-from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
-from dpa4_flows.plots.words import first_of
+from dpa4_flows.plots.figure import (
+    PALETTE,
+    FigureBlock,
+    add_line,
+    add_points,
+    base_figure,
+    captioned,
+    coloured,
+    plot_text,
+)
 from dpa4_flows.properties.equation_of_state import EquationOfStateDocument
 
-_CURVES = 12  # in one figure
 _FORMS = {"birch-murnaghan": birch_murnaghan, "vinet": vinet}
 
 
@@ -24,41 +30,26 @@ def equations_of_state(documents: Mapping[str, EquationOfStateDocument]) -> list
         xaxis={"title": "volume / volume at the minimum"}, yaxis={"title": "energy above the minimum, meV/atom"}
     )
     found = {name: document for name, document in documents.items() if document.volume and document.energy is not None}
-    for (name, document), colour in zip(islice(found.items(), _CURVES), cycle(PALETTE), strict=False):
+    for name, document, colour in coloured(found):
         minimum, volume = document.energy or 0.0, document.volume or 1.0
         volumes = np.linspace(min(document.volumes), max(document.volumes), 80)
         modulus = (document.bulk_modulus_gpa or 0.0) / EV_PER_ANGSTROM3_TO_GPA
         curve = _FORMS[document.form](volumes, volume, minimum, modulus, document.bulk_modulus_derivative or 0.0)
-        line = {"color": colour, "width": 1.5}
         label = plot_text(name)
-        figure.add_scatter(
-            x=volumes / volume, y=1000 * (curve - minimum), mode="lines", line=line, legendgroup=name, name=label
-        )
-        figure.add_scatter(
-            x=np.array(document.volumes) / volume,
-            y=1000 * (np.array(document.energies) - minimum),
-            mode="markers",
-            marker={"color": colour, "size": 7},
-            legendgroup=name,
-            showlegend=False,
-            name=label,
-        )
-    return (
-        [FigureBlock("equation-of-state", "Equation of state", first_of(len(found), _CURVES), figure)] if found else []
-    )
+        add_line(figure, volumes / volume, 1000 * (curve - minimum), colour, label, legendgroup=name)
+        x, y = np.array(document.volumes) / volume, 1000 * (np.array(document.energies) - minimum)
+        add_points(figure, x, y, colour, label, legendgroup=name, showlegend=False)
+    caption = captioned("", len(found))
+    return [FigureBlock("equation-of-state", "Equation of state", caption, figure)] if found else []
 
 
 def heat_capacities(documents: Mapping[str, PhononPart]) -> list[FigureBlock]:
     """Harmonic heat capacity against temperature, with the limit of Dulong and Petit."""
     figure = base_figure(xaxis={"title": "temperature, K"}, yaxis={"title": "heat capacity, J/K per mole of atoms"})
     found = {name: document for name, document in documents.items() if document.thermal}
-    for (name, document), colour in zip(islice(found.items(), _CURVES), cycle(PALETTE), strict=False):
-        figure.add_scatter(
-            x=[row.temperature_k for row in document.thermal],
-            y=[row.heat_capacity_j_mol_k for row in document.thermal],
-            mode="lines+markers",
-            line={"color": colour, "width": 1.5, "shape": "spline"},
-            name=plot_text(name),
-        )
+    for name, document, colour in coloured(found):
+        x = [row.temperature_k for row in document.thermal]
+        y = [row.heat_capacity_j_mol_k for row in document.thermal]
+        add_line(figure, x, y, colour, plot_text(name), mode="lines+markers", line={"shape": "spline"})
     figure.add_hline(y=3 * 8.314462618, line={"color": PALETTE[5], "width": 1, "dash": "dot"})
-    return [FigureBlock("heat-capacity", "Heat capacity", first_of(len(found), _CURVES), figure)] if found else []
+    return [FigureBlock("heat-capacity", "Heat capacity", captioned("", len(found)), figure)] if found else []

@@ -5,7 +5,6 @@ against temperature, voltages of conversion against capacity.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 from pymatgen.analysis.chempot_diagram import ChemicalPotentialDiagram
@@ -13,8 +12,18 @@ from pymatgen.analysis.phase_diagram import PDEntry
 from pymatgen.core import Composition, Element
 
 from dpa4_flows.analysis.thermodynamics import T_RANGE
-from dpa4_flows.plots.figure import PALETTE, UNKNOWN_COLOUR, FigureBlock, base_figure, plot_text
-from dpa4_flows.plots.words import first_of
+from dpa4_flows.plots.figure import (
+    CURVES,
+    PALETTE,
+    UNKNOWN_COLOUR,
+    FigureBlock,
+    add_line,
+    add_points,
+    base_figure,
+    captioned,
+    coloured,
+    plot_text,
+)
 
 if TYPE_CHECKING:
     from dpa4_flows.properties.conversion import ConversionDocument
@@ -23,7 +32,6 @@ if TYPE_CHECKING:
 _BEYOND = 0.5  # V shown above the highest limit
 _COLOURS = {"stable": PALETTE[2], "above_hull": PALETTE[1], "unknown": UNKNOWN_COLOUR}
 _MAX_AXES = 3  # elements of a diagram that fits into space
-_CURVES = 12  # in one figure
 
 
 def window_figure(rows: Sequence[Mapping[str, Any]], ion: str) -> FigureBlock:
@@ -98,16 +106,11 @@ def oxygen_losses(documents: Mapping[str, OxygenReleaseDocument]) -> list[Figure
     for name, one in documents.items():
         if one.steps:
             first = one.steps[0]
-            if first.temperature is not None and first.low is not None and len(lines) < _CURVES:
+            if first.temperature is not None and first.low is not None and len(lines) < CURVES:
                 late = T_RANGE[1] if first.high is None else first.high
-                figure.add_scatter(
-                    x=[first.temperature],
-                    y=[first.released],
-                    error_x={"array": [late - first.temperature], "arrayminus": [first.temperature - first.low]},
-                    mode="markers",
-                    marker={"color": PALETTE[len(lines) % len(PALETTE)]},
-                    showlegend=False,
-                )
+                error = {"array": [late - first.temperature], "arrayminus": [first.temperature - first.low]}
+                x, y, colour = [first.temperature], [first.released], PALETTE[len(lines) % len(PALETTE)]
+                add_points(figure, x, y, colour, error_x=error, showlegend=False)
             points, lost = [(T_RANGE[0], 0.0)], 0.0
             for step in one.steps:
                 at = T_RANGE[1] if step.temperature is None else step.temperature
@@ -117,7 +120,7 @@ def oxygen_losses(documents: Mapping[str, OxygenReleaseDocument]) -> list[Figure
     pressures = sorted({f"{one.pressure:g}" for one in documents.values() if one.pressure is not None})
     caption = (
         f"At equilibrium with {' or '.join(pressures)} bar of O2; each step is a reaction. Bars: standard "
-        "error of the first one, by energies and entropies; what lies beyond the axis is cut. "
+        "error of the first one, by energies and entropies; what lies beyond the axis is cut."
     )
     return line_figure("oxygen-release", "Oxygen release", caption, figure, lines)
 
@@ -137,13 +140,12 @@ def conversion_profiles(documents: Mapping[str, ConversionDocument]) -> list[Fig
     figure = base_figure(
         xaxis={"title": "capacity, mAh per g of the crystal"}, yaxis={"title": f"V against {' or '.join(ions)}"}
     )
-    return line_figure("conversion", "Conversion and alloying", "At equilibrium. ", figure, lines)
+    return line_figure("conversion", "Conversion and alloying", "At equilibrium.", figure, lines)
 
 
 def line_figure(
     name: str, title: str, caption: str, figure: Any, lines: Mapping[str, Sequence[tuple[float, float]]]
 ) -> list[FigureBlock]:
-    for (label, points), colour in zip(islice(lines.items(), _CURVES), cycle(PALETTE), strict=False):
-        x, y = zip(*points, strict=True)
-        figure.add_scatter(x=x, y=y, mode="lines", line={"color": colour, "width": 2}, name=plot_text(label))
-    return [FigureBlock(name, title, caption + first_of(len(lines), _CURVES), figure)] if lines else []
+    for label, points, colour in coloured(lines):
+        add_line(figure, *zip(*points, strict=True), colour, plot_text(label), width=2)
+    return [FigureBlock(name, title, captioned(caption, len(lines)), figure)] if lines else []

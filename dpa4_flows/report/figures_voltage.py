@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import cycle, islice
 
-from dpa4_flows.plots.figure import PALETTE, Block, Column, FigureBlock, TableBlock, base_figure, numbers, plot_text
-from dpa4_flows.plots.words import first_of
+from dpa4_flows.plots.figure import (
+    PALETTE,
+    Block,
+    Column,
+    FigureBlock,
+    TableBlock,
+    add_line,
+    add_points,
+    base_figure,
+    captioned,
+    coloured,
+    numbers,
+    plot_text,
+)
 from dpa4_flows.properties.voltage_profile import VoltageProfileDocument
-
-_CURVES = 12
 
 
 def profiles(documents: Mapping[str, VoltageProfileDocument]) -> list[Block]:
@@ -27,41 +36,27 @@ def profiles(documents: Mapping[str, VoltageProfileDocument]) -> list[Block]:
         xaxis={"title": "share of the ions", "range": [1.03, -0.03]},
         yaxis={"title": "mixing energy, meV per formula unit"},
     )
-    for (name, document), colour in zip(islice(found.items(), _CURVES), cycle(PALETTE), strict=False):
-        label, line = plot_text(name), {"color": colour, "width": 2}
-        ends = [(one.capacity_from, one.capacity_to) for one in document.plateaus]
-        voltage.add_scatter(
-            x=[x for pair in ends for x in pair],
-            y=[one.voltage + side * one.rise / 2 for one in document.plateaus for side in (-1, 1)],
-            mode="lines",
-            line=line,
-            name=label,
-        )
+    for name, document, colour in coloured(found):
+        label, group = plot_text(name), {"legendgroup": name}
+        x = [end for one in document.plateaus for end in (one.capacity_from, one.capacity_to)]
+        y = [one.voltage + side * one.rise / 2 for one in document.plateaus for side in (-1, 1)]
+        add_line(voltage, x, y, colour, label, width=2)
         rows = [row for row in document.orderings if row.mixing_mev is not None]
-        marker = {"color": colour, "size": 7, "opacity": 0.6}
-        mixing.add_scatter(
-            x=[row.content for row in rows],
-            y=[row.mixing_mev for row in rows],
-            text=[plot_text(row.formula) for row in rows],
-            mode="markers",
-            marker=marker,
-            name=label,
-            legendgroup=name,
-        )
+        x, y = [row.content for row in rows], [row.mixing_mev or 0.0 for row in rows]
+        words = [plot_text(row.formula) for row in rows]
+        add_points(mixing, x, y, colour, label, marker={"opacity": 0.6}, text=words, **group)
         corners = {row.content: row.mixing_mev for row in reversed(rows) if abs(row.above_hull_mev or 0.0) < 1e-6}
         x = [one.content_from for one in document.plateaus] + [document.plateaus[-1].content_to]
-        mixing.add_scatter(
-            x=x, y=[corners[one] for one in x], mode="lines", line=line, name=label, legendgroup=name, showlegend=False
-        )
-    more = first_of(len(found), _CURVES)
-    words = (
+        add_line(mixing, x, [corners[one] for one in x], colour, label, width=2, showlegend=False, **group)
+    above = captioned(
         "On charging, at 0 K; the window that can be used is shaded. Level: two phases coexist; inclined: nothing was "
+        "tried between. Mass is that of the full compound.",
+        len(found),
     )
-    words += "tried between. Mass is that of the full compound."
     below = "Against full and empty phase side by side; lines are the lower hulls, whose slopes are the voltages."
     return [
-        FigureBlock("voltage-profile", "Voltage against capacity", f"{words} {more}".strip(), voltage),
-        FigureBlock("voltage-orderings", "Orderings of ion and vacancy", f"{below} {more}".strip(), mixing),
+        FigureBlock("voltage-profile", "Voltage against capacity", above, voltage),
+        FigureBlock("voltage-orderings", "Orderings of ion and vacancy", captioned(below, len(found)), mixing),
         _table(found),
     ]
 
