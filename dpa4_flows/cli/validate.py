@@ -18,11 +18,9 @@ from dpa4_flows.cli.lists import SEVERAL
 from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model, grouped
 from dpa4_flows.cli.relaxing import Convergence
 from dpa4_flows.cli.targets import a_file
-from dpa4_flows.cli.validate_battery import battery
 from dpa4_flows.cli.validate_bulk import bulk
-from dpa4_flows.cli.validate_catalyst import catalyst
+from dpa4_flows.cli.validate_campaigns import battery, catalyst, semiconductor
 from dpa4_flows.cli.validate_hull import hull
-from dpa4_flows.cli.validate_semiconductor import semiconductor
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.makers.corrections import (
     VALIDATION,
@@ -50,11 +48,8 @@ def _group() -> None:
 
 
 app.add_typer(validate, name="validate")
-validate.command()(grouped(bulk))
-validate.command()(grouped(battery))
-validate.command()(grouped(catalyst))
-validate.command()(grouped(semiconductor))
-validate.command()(grouped(hull))
+for command in (bulk, battery, catalyst, semiconductor, hull):
+    validate.command()(grouped(command))
 
 
 @validate.command()

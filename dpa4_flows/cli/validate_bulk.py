@@ -8,19 +8,14 @@ import typer
 from rich.table import Table
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.cli.computing import showing, table_in
 from dpa4_flows.cli.console import number, out, print_json
-from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model
-from dpa4_flows.cli.validation_table import DIGITS, end_of, print_rows, print_verdict
-from dpa4_flows.compute.driver import Counts
+from dpa4_flows.cli.options import BatchMachine
+from dpa4_flows.cli.validation_table import DIGITS, Validation, end_of, print_rows, print_verdict
 from dpa4_flows.extras import require_extra
 from dpa4_flows.makers.bulk_validation import TEMPERATURE_K, BulkDocument, bulk_document, bulk_solids
 from dpa4_flows.plots.words import right
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.stability import Stability
-
-TABLE = "bulk.sqlite"
-"""Results table in the folder of `dpa4 validate bulk`."""
 
 
 def bulk(
@@ -29,8 +24,6 @@ def bulk(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Four solids only: Si, MgO, Cu, BaTiO3.")] = False,
     no_phonons: Annotated[bool, typer.Option("--no-phonons", help="Lattice and elastic constants only.")] = False,
-    model: Model = "dpa4-neo",
-    folder: Kept = None,
     min_length: Annotated[
         float | None,
         typer.Option(
@@ -39,8 +32,8 @@ def bulk(
         ),
     ] = None,
     *,
+    run: Validation,
     machine: BatchMachine,
-    as_json: AsJson = False,
 ) -> None:
     """Lattice constants, elastic constants and phonons of 26 solids beside PBE and experiment.
 
@@ -58,20 +51,10 @@ def bulk(
     if not no_phonons:
         require_extra("phonons", "a calculation of phonons (left out by --no-phonons)")
     chosen = bulk_solids(solids, quick=quick)
-    machine.use_threads()
     property_ = Stability(phonons=None if no_phonons else Phonons(temperatures_k=(TEMPERATURE_K,)))
-    counts, limit = Counts(), machine.max_atoms_per_batch
-    with table_in(folder, TABLE) as table, showing(counts, quiet=as_json):
-        document = bulk_document(
-            property_,
-            machine.model(model),
-            table,
-            chosen,
-            min_length=min_length,
-            max_atoms_per_batch=limit,
-            counts=counts,
-        )
-    if as_json:
+    which = {"property_": property_, "solids": chosen, "min_length": min_length}
+    document = run.computed("bulk", bulk_document, machine, **which)
+    if run.as_json:
         print_json(document.model_dump(mode="json"))
     else:
         print_rows(document.rows)

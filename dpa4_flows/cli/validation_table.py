@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 from rich.table import Table
@@ -13,10 +12,12 @@ from rich.table import Table
 from dpa4_flows.cli.computing import showing, table_in
 from dpa4_flows.cli.console import number, out, plural, print_json, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
-from dpa4_flows.cli.options import BatchMachine
+from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model
 from dpa4_flows.compute.driver import Counts
 from dpa4_flows.makers.validation import ValidationDocument, ValidationRow
 from dpa4_flows.plots.words import right
+
+D = TypeVar("D")
 
 DIGITS = {
     "Å": 3,
@@ -68,44 +69,33 @@ def print_verdict(rows: Sequence[ValidationRow]) -> None:
 
 @dataclass(frozen=True)
 class Validation:
-    """What commands that compare a model with a table of references have in common.
+    """What commands that compare a model with a table of references have in common."""
 
-    Attributes:
-        file: name of the results table in ``folder``.
-        model: the potential.
-        folder: where results are kept.
-        machine: computes.
-        as_json: instead of a table.
-    """
+    model: Model = "dpa4-neo"
+    folder: Kept = None
+    as_json: AsJson = False
 
-    file: str
-    model: str
-    folder: Path | None
-    machine: BatchMachine
-    as_json: bool
+    def computed(self, name: str, document: Callable[..., D], machine: BatchMachine, **which: Any) -> D:
+        """What ``document`` makes of model and results table; ``which`` are its further arguments."""
+        machine.use_threads()
+        counts, limit = Counts(), machine.max_atoms_per_batch
+        with table_in(self.folder, f"{name}.sqlite") as table, showing(counts, quiet=self.as_json):
+            model = machine.model(self.model)
+            return document(model, table, max_atoms_per_batch=limit, counts=counts, **which)
 
-    def show(self, document: Callable[..., ValidationDocument], **which: Any) -> None:
-        """Compute what ``document`` makes of model and results table, and print it; ``which`` are its arguments."""
-        self.machine.use_threads()
-        counts, limit = Counts(), self.machine.max_atoms_per_batch
-        with table_in(self.folder, self.file) as table, showing(counts, quiet=self.as_json):
-            model = self.machine.model(self.model)
-            found = document(model, table, max_atoms_per_batch=limit, counts=counts, **which)
-        show(found, self.as_json)
-
-
-def show(document: ValidationDocument, as_json: bool) -> None:
-    """The table, and what lies outside its tolerance, which ends the command with code 3."""
-    if as_json:
-        print_json(document.model_dump(mode="json"))
-    else:
-        print_rows(document.rows)
-        print_verdict(document.rows)
-    end_of(document.rows, document.failures)
-    if off := [row for row in document.rows if not row.passed]:
-        names = ", ".join(f"{row.formula} {row.quantity}" for row in off)
-        warn("outside", f"{plural(len(off), 'number')} outside the tolerance: {names}", "bold red")
-        raise typer.Exit(SOME_FAILED)
+    def show(self, name: str, document: Callable[..., ValidationDocument], machine: BatchMachine, **which: Any) -> None:
+        """The table, and what lies outside its tolerance, which ends the command with code 3."""
+        found = self.computed(name, document, machine, **which)
+        if self.as_json:
+            print_json(found.model_dump(mode="json"))
+        else:
+            print_rows(found.rows)
+            print_verdict(found.rows)
+        end_of(found.rows, found.failures)
+        if off := [row for row in found.rows if not row.passed]:
+            names = ", ".join(f"{row.formula} {row.quantity}" for row in off)
+            warn("outside", f"{plural(len(off), 'number')} outside the tolerance: {names}", "bold red")
+            raise typer.Exit(SOME_FAILED)
 
 
 def end_of(rows: Sequence[ValidationRow], failures: Mapping[str, str]) -> None:

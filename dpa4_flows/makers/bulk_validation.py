@@ -158,9 +158,9 @@ def bulk_rows(solids: Sequence[BulkSolid], found: Mapping[str, StabilityDocument
 
 
 def bulk_document(
-    property_: Stability,
     model: ModelRef,
     table: ResultsTable,
+    property_: Stability,
     solids: Sequence[BulkSolid],
     *,
     min_length: float | None = None,
@@ -170,9 +170,9 @@ def bulk_document(
     """Compute what the table lacks and compare.
 
     Args:
-        property_: settings; what is None in it is left out, and so is the hull.
         model: the potential.
         table: relaxations, elastic tensors and phonons are found and kept here.
+        property_: settings; what is None in it is left out, and so is the hull.
         solids: from `bulk_solids`.
         min_length: Å, of the supercells of phonons; None for those of the references.
         max_atoms_per_batch: atoms computed at the same time; None leaves it to the device.

@@ -99,7 +99,7 @@ def test_neo_gives_elastic_constants_and_phonons(neo_path: Path, tmp_path: Path)
     imaginary polar mode at 7.4i THz."""
     asked = Stability(phonons=Phonons(temperatures_k=(300.0,)))
     solids, table = bulk_solids(["Si", "BaTiO3"]), ResultsTable(tmp_path / "bulk.sqlite")
-    document = bulk_document(asked, ModelRef(str(neo_path)), table, solids, min_length=8.0)
+    document = bulk_document(ModelRef(str(neo_path)), table, asked, solids, min_length=8.0)
     assert document.failures == {}
     found = {(row.formula, row.quantity): row.value for row in document.rows}
     assert found["Si", "a"] == pytest.approx(5.467, abs=0.003)
