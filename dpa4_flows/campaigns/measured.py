@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, get_origin
 
 from pydantic import Field, create_model, model_validator
 
 from dpa4_flows.campaigns.context import Case, Scene
-from dpa4_flows.campaigns.sections import ModelName, Section
+from dpa4_flows.campaigns.sections import ModelName, Section, part_of
 from dpa4_flows.campaigns.stage import Computation, Finding
 from dpa4_flows.compute.plan import Ask, Crystal, Property
 from dpa4_flows.documents.reasons import Reason, ReasonKind
@@ -56,6 +56,8 @@ class Measured(Computation):
         of: of what, in words.
         adds: whether it computes what no stage before has computed.
         crystal: makes the crystal of a candidate.
+        table: of the stage; by default one with all settings.
+        parts: fields that are properties with a table of their own: its name, and what it holds.
     """
 
     reasons: ClassVar[Mapping[str, ReasonKind]] = {
@@ -65,6 +67,8 @@ class Measured(Computation):
     of: str = "candidates"
     crystal: Callable[[Case], Crystal] = as_given
     adds: bool = True
+    table: type[Section] | None = None
+    parts: Mapping[str, tuple[str, type[Section]]] = field(default_factory=dict)
 
     judges: ClassVar[bool] = True
 
@@ -78,12 +82,16 @@ class Measured(Computation):
 
     @property
     def tables(self) -> Mapping[str, type[Section]]:
-        return {"": section_of(self.measures)}
+        return {"": section_of(self.measures) if self.table is None else self.table, **dict(self.parts.values())}
 
     def settled(self, scene: Scene) -> Property[Any]:
         """The property with the settings of the campaign."""
-        fields = {field.name for field in dataclasses.fields(self.measures)} & {*type(scene.settings).model_fields}
-        return dataclasses.replace(self.measures, **{name: getattr(scene.settings, name) for name in fields})
+        fields = {one.name for one in dataclasses.fields(self.measures)} & {*type(scene.settings).model_fields}
+        given = {name: getattr(scene.settings, name) for name in fields}
+        for name, (table, kind) in self.parts.items():
+            own = part_of(getattr(scene.run.campaign, table), kind)
+            given[name] = dataclasses.replace(getattr(self.measures, name), **own)
+        return dataclasses.replace(self.measures, **given)
 
     def of_case(self, case: Case) -> Property[Any]:
         """The same for one candidate, where what stages before have found decides settings, too."""

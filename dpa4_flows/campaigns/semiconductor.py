@@ -12,7 +12,7 @@ property model, of the candidate's file, or a guess: a model of energies has non
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.finite_temperature import MELTS
 from dpa4_flows.campaigns.applications import GENERAL, known_application, with_application
-from dpa4_flows.campaigns.context import Case, Scene
+from dpa4_flows.campaigns.context import Case
 from dpa4_flows.campaigns.disorder import DISORDER
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL
@@ -29,10 +29,10 @@ from dpa4_flows.campaigns.kind import CampaignKind
 from dpa4_flows.campaigns.measured import Measured, finding, relaxed, section_of
 from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, at_rest
 from dpa4_flows.campaigns.sanity import SANITY, check
-from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section, part_of
+from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section
 from dpa4_flows.campaigns.semiconductor_defects import defects_stage
 from dpa4_flows.campaigns.stage import Finding, Stage
-from dpa4_flows.compute.plan import Crystal, Property
+from dpa4_flows.compute.plan import Crystal
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.stability import ElasticPart, FollowedPart, PhononPart, StabilityPart
 from dpa4_flows.properties.alloy import NOTHING_TO_REPLACE, Alloy, AlloyDocument
@@ -118,72 +118,11 @@ def followed(case: Case) -> Crystal:
     return Crystal(structure_of_fields(part.structure), case.id)
 
 
-_TABLES: Mapping[str, type[Section]] = {
-    "phonons": section_of(Phonons(), without=("model", "force_constants_folder")),
-    "elastic": section_of(Elastic(), without=("model",)),
-    "expansion": section_of(QuasiHarmonic(), without=("model",)),
-    "heat": section_of(HeatConductivity(), without=("model", "elastic", "quasi_harmonic", "method", "scattering")),
-    "scattering": section_of(PhononScattering(), without=("model", "field_response")),
-    "epitaxy": section_of(Epitaxy(), without=("model", "elastic", "relaxation")),
-    "alloy": section_of(Alloy(), without=("model",)),
-}
-"""Tables of the campaign file; several stages share those of what they are made of."""
-
-
-def _given(scene: Scene, table: str) -> dict[str, Any]:
-    return part_of(getattr(scene.run.campaign, table), _TABLES[table])
-
-
-def _phonons(scene: Scene) -> Phonons:
-    return Phonons(**_given(scene, "phonons"))
-
-
-def _modes(scene: Scene) -> FollowedModes:
-    return FollowedModes(phonons=_phonons(scene), max_follow_steps=scene.settings.max_follow_steps)
-
-
-def _elastic(scene: Scene) -> Elastic:
-    return Elastic(**_given(scene, "elastic"))
-
-
-def _expansion(scene: Scene) -> QuasiHarmonic:
-    return QuasiHarmonic(**_given(scene, "expansion"))
-
-
-def _heat(scene: Scene) -> HeatConductivity:
-    return HeatConductivity(**_given(scene, "heat"), elastic=_elastic(scene), quasi_harmonic=_expansion(scene))
-
-
-def _scattering(scene: Scene) -> PhononScattering:
-    return PhononScattering(**_given(scene, "scattering"))
-
-
-def _alloy(scene: Scene) -> Alloy:
-    return Alloy(**_given(scene, "alloy"))
-
-
-def _epitaxy(scene: Scene) -> Epitaxy:
-    return Epitaxy(**_given(scene, "epitaxy"), elastic=_elastic(scene))
-
-
-@dataclass(frozen=True)
-class FromTables(Measured):
-    """A property that is made of several tables of the campaign file.
-
-    Attributes:
-        made: of them.
-        names: of the tables.
-    """
-
-    made: Callable[[Scene], Property[Any]] = _phonons
-    names: tuple[str, ...] = ("phonons",)
-
-    def settled(self, scene: Scene) -> Property[Any]:
-        return self.made(scene)
-
-    @property
-    def tables(self) -> Mapping[str, type[Section]]:
-        return {name: _TABLES[name] for name in self.names}
+_PHONONS = section_of(Phonons(), without=("model", "force_constants_folder"))
+_ELASTIC = section_of(Elastic(), without=("model",))
+_EXPANSION = section_of(QuasiHarmonic(), without=("model",))
+_HEAT = section_of(HeatConductivity(), without=("model", "elastic", "quasi_harmonic", "method", "scattering"))
+_OF_ELASTIC = {"elastic": ("elastic", _ELASTIC)}
 
 
 def by_verdict(**codes: str) -> Callable[[Case], Finding]:
@@ -206,7 +145,7 @@ PHONONS = Stage(
         "phonons_undecided": ReasonKind("phonons undecided", "the calculation cannot tell whether a mode is imaginary"),
     },
     needs=("at_rest",),
-    computes=FromTables(Phonons(), of="phonons", crystal=at_rest),
+    computes=Measured(Phonons(), of="phonons", crystal=at_rest, table=_PHONONS),
 )
 
 
@@ -242,7 +181,14 @@ MODES = Stage(
         "mode_followed": ReasonKind("distorted", "imaginary modes were followed to a crystal of lower symmetry"),
     },
     needs=("at_rest", "phonons"),
-    computes=FromTables(FollowedModes(), of="crystals along imaginary modes", crystal=at_rest, made=_modes, adds=False),
+    computes=Measured(
+        FollowedModes(),
+        of="crystals along imaginary modes",
+        crystal=at_rest,
+        adds=False,
+        table=Section,
+        parts={"phonons": ("phonons", _PHONONS)},
+    ),
 )
 
 # ---- what the crystal does then
@@ -258,7 +204,7 @@ ELASTIC = Stage(
         "strain_undecided": ReasonKind("strain undecided", "the calculation cannot tell whether a strain costs energy"),
     },
     needs=("at_rest", "modes"),
-    computes=FromTables(Elastic(), of="strained crystals", crystal=followed, made=_elastic, names=("elastic",)),
+    computes=Measured(Elastic(), of="strained crystals", crystal=followed, table=_ELASTIC),
 )
 
 _ANHARMONIC = {
@@ -274,9 +220,7 @@ EXPANSION = Stage(
     quantities=QuasiHarmonicDocument,
     reasons=_ANHARMONIC,
     needs=("at_rest", "modes"),
-    computes=FromTables(
-        QuasiHarmonic(), of="crystals at several volumes", crystal=followed, made=_expansion, names=("expansion",)
-    ),
+    computes=Measured(QuasiHarmonic(), of="crystals at several volumes", crystal=followed, table=_EXPANSION),
 )
 HEAT = Stage(
     name="heat",
@@ -288,13 +232,13 @@ HEAT = Stage(
         "no_phonons": ReasonKind("no phonons", "the Grüneisen parameter is that of the Poisson ratio"),
     },
     needs=("at_rest", "modes"),
-    computes=FromTables(
+    computes=Measured(
         HeatConductivity(),
         of="conductivities",
         crystal=followed,
-        made=_heat,
-        names=("heat", "elastic", "expansion"),
         adds=False,
+        table=_HEAT,
+        parts={**_OF_ELASTIC, "quasi_harmonic": ("expansion", _EXPANSION)},
     ),
 )
 SCATTERING = Stage(
@@ -312,8 +256,11 @@ SCATTERING = Stage(
         ),
     },
     needs=("at_rest", "modes"),
-    computes=FromTables(
-        PhononScattering(), of="supercells at random", crystal=followed, made=_scattering, names=("scattering",)
+    computes=Measured(
+        PhononScattering(),
+        of="supercells at random",
+        crystal=followed,
+        table=section_of(PhononScattering(), without=("model", "field_response")),
     ),
 )
 EPITAXY = Stage(
@@ -327,8 +274,13 @@ EPITAXY = Stage(
         "interface_across_seam": ReasonKind("+U seam", "film and wafer together are on another level of theory"),
     },
     needs=("at_rest", "modes"),
-    computes=FromTables(
-        Epitaxy(), of="films on wafers", crystal=followed, made=_epitaxy, names=("epitaxy", "elastic"), adds=False
+    computes=Measured(
+        Epitaxy(),
+        of="films on wafers",
+        crystal=followed,
+        adds=False,
+        table=section_of(Epitaxy(), without=("model", "elastic", "relaxation")),
+        parts=_OF_ELASTIC,
     ),
 )
 DEFECTS = defects_stage(followed)
@@ -350,7 +302,7 @@ FINITE_TEMPERATURE = Stage(
 
 
 @dataclass(frozen=True)
-class Alloys(FromTables):
+class Alloys(Measured):
     """Alloys of the candidates that hold the element which is replaced; others pass without numbers."""
 
     def failed(self, case: Case) -> Finding | None:
@@ -368,7 +320,7 @@ ALLOY = Stage(
         "cell_failed": ReasonKind("a composition failed", "one composition of the alloy has no energy"),
     },
     needs=("at_rest", "modes"),
-    computes=Alloys(Alloy(), of="alloys", crystal=followed, made=_alloy, names=("alloy",)),
+    computes=Alloys(Alloy(), of="alloys", crystal=followed, table=section_of(Alloy(), without=("model",))),
 )
 
 SEMICONDUCTOR = CampaignKind(
