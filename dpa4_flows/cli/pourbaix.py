@@ -23,9 +23,10 @@ from dpa4_flows.cli.structures import input_rows, read_inputs, warn_of_inputs
 from dpa4_flows.cli.targets import a_file_beside
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.documents.provenance import origin_row
-from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument, diagram_of
+from dpa4_flows.plots.pages import write_page
+from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument
 from dpa4_flows.reference.entries import correction_scheme
-from dpa4_flows.report.pourbaix_plot import write_pourbaix_html
+from dpa4_flows.report.pourbaix_plot import diagrams
 
 SHOWN_AS_ZERO = 0.005
 """eV/atom: what the table shows as 0.00."""
@@ -103,8 +104,8 @@ def pourbaix(
     notes = list(dict.fromkeys([*gathered, *(text for row in rows for text in _caveats(row))]))
     good = {i: document for i, document in found.items() if document.error is None}
     if plot is not None and good:
-        diagrams = [(f"{d.formula} ({inputs[i].name})", *diagram_of(d)) for i, d in good.items()]
-        write_pourbaix_html(plot, diagrams, words, water.concentration, notes)
+        drawn = diagrams({inputs[i].name: document for i, document in good.items()})
+        write_page(plot, "Stability in water", drawn, f"Ions {water.concentration:g} mol/L. {words}", notes)
     if as_json:
         print_json(
             {

@@ -59,7 +59,9 @@ class ElasticPart(StabilityPart):
     g_vrh_gpa: float | None = shown("Shear modulus", "GPa", 1, "Voigt-Reuss-Hill")
     e_vrh_gpa: float | None = shown("Young's modulus", "GPa", 1, "of a polycrystal without texture")
     poisson_ratio: float | None = shown("Poisson ratio", "", 3)
-    universal_anisotropy: float | None = shown("Anisotropy", "", 2, "0 for an isotropic crystal")
+    universal_anisotropy: float | None = shown(
+        "Anisotropy", "", 2, "0 for an isotropic crystal", description="5 G_V/G_R + K_V/K_R - 6, dimensionless"
+    )
     pugh_ratio: float | None = shown("K/G", "", 2, "above 1.75 a metal tends to be ductile")
     vickers_hardness_gpa: float | None = shown("Vickers hardness", "GPa", 1, "model of Chen")
     debye_temperature_k: float | None = shown("Debye temperature", "K", 0, "from the mean sound velocity")
@@ -81,12 +83,20 @@ class ThermalRow(Document):
 class PhononPart(StabilityPart):
     """Against displacements of atoms. Frequencies in THz, imaginary ones negative, without LO-TO splitting."""
 
-    f_min_thz: float | None = shown("Lowest frequency", "THz", 2, "imaginary ones negative")
+    f_min_thz: float | None = shown(
+        "Lowest frequency",
+        "THz",
+        2,
+        "imaginary ones negative",
+        description="Lowest frequency away from Γ, and of optical modes at Γ, THz",
+    )
     f_min_near_gamma_thz: float | None = Field(None, description="Lowest of waves twice the supercell or longer, THz")
     f_min_commensurate_thz: float | None = Field(None, description="Lowest where the supercell holds the wave, THz")
     f_max_thz: float | None = shown("Highest frequency", "THz", 2)
     gamma_optical_thz: list[float] = Field(default_factory=list, description="Optical frequencies at Γ, THz")
-    imaginary_fraction: float | None = shown("Imaginary modes", "", 4, "share of all modes")
+    imaginary_fraction: float | None = shown(
+        "Imaginary modes", "", 4, "share of all modes", description="Share of the modes below -0.1 THz"
+    )
     lowest_q: list[float] | None = Field(None, description="Wave vector of the lowest commensurate mode")
     acoustic_noise_thz: float | None = Field(
         None, description="Largest frequency of a translation before the sum rules are enforced, THz"

@@ -130,6 +130,9 @@ class HullPlace(HullValues, AnswerDocument):
         "Verdict", priority=10, description="Stable, above the hull, or unknown, and why, in words"
     )
     document: HullDocument | None = Field(None, description="All that is known of the place")
+    system: dict[str, Any] = Field(
+        default_factory=dict, exclude=True, description="Hull of its chemical system, to draw it; not written to files"
+    )
     warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
 
 
@@ -142,6 +145,7 @@ class Hull(Competing[Any]):
 
     name: ClassVar[str] = "hull"
     document: ClassVar[type[Document]] = HullPlace
+    figures: ClassVar[str] = "dpa4_flows.report.hull_plot:hulls_of"
 
     def plan(self, crystal: Crystal | Crystals) -> Plan[Any]:
         standing = yield from self.standing(crystal)
@@ -177,6 +181,7 @@ class Hull(Competing[Any]):
             decomposition=" + ".join(f"{share:.2f} {formula}" for formula, share in document.decomposition.items()),
             verdict=document.verdict.sentence,
             document=document,
+            system={document.chemsys: found.summary[document.chemsys]},
             warnings=found.warnings,
             provenance=document.provenance,
         )

@@ -65,6 +65,7 @@ class Pourbaix(Competing[PourbaixDocument]):
 
     name: ClassVar[str] = "pourbaix"
     document: ClassVar[type[PourbaixDocument]] = PourbaixDocument
+    figures: ClassVar[str] = "dpa4_flows.report.pourbaix_plot:diagrams"
 
     temperature: float | None = TEMPERATURE
     ions: str = ""

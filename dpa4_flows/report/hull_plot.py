@@ -18,6 +18,7 @@ from dpa4_core.files import replacing
 from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.plots.figure import FigureBlock
 from dpa4_flows.plots.pages import write_page
+from dpa4_flows.properties.hull import HullPlace
 from dpa4_flows.report.figures_hull import hull_caveat, hull_figures, system_elements
 
 Summary = Mapping[str, Mapping[str, Any]]
@@ -47,15 +48,22 @@ def write_hull_html(
         further: figures below the hulls.
         caveats: what to know before the numbers are quoted.
     """
-    drawn = {name: system for name, system in summary.items() if can_draw(system)}
-    blocks = hull_figures(drawn, ())
-    for name, system in drawn.items():
-        if len(name.split("-")) == _MAX_SOLID:
-            blocks.append(_tetrahedron(name, system))
-    blocks += further
+    blocks, drawn = hulls(summary), [name for name, system in summary.items() if can_draw(system)]
     title = "Hull of " + ", ".join(drawn) if drawn else "No hull"
-    write_page(path, title, blocks, _WORDS + frame, caveats)
+    write_page(path, title, [*blocks, *further], _WORDS + frame, caveats)
     return [*drawn, *(block.name for block in further)]
+
+
+def hulls(summary: Summary) -> list[FigureBlock]:
+    """The hulls of all systems that can be drawn, those of four elements also in space."""
+    drawn = {name: system for name, system in summary.items() if can_draw(system)}
+    solid = {name: system for name, system in drawn.items() if len(name.split("-")) == _MAX_SOLID}
+    return [*hull_figures(drawn, ()), *(_tetrahedron(name, system) for name, system in solid.items())]
+
+
+def hulls_of(documents: Mapping[str, HullPlace]) -> list[FigureBlock]:
+    """The hulls on which some structures were placed."""
+    return hulls({name: system for place in documents.values() for name, system in place.system.items()})
 
 
 def write_hull_png(path: Path, name: str, system: Mapping[str, Any], frame: str) -> None:

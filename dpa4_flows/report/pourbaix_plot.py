@@ -1,9 +1,8 @@
-"""Pourbaix diagrams as an HTML page: the energy of a solid above the stable species, and the domains of those."""
+"""Pourbaix diagrams: the energy of a solid above the stable species, and the domains of those."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import plotly.graph_objects as go
 from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
 
 from dpa4_flows.plots.figure import STABILITY_SCALE, FigureBlock, base_figure, plot_text
-from dpa4_flows.plots.pages import write_page
+from dpa4_flows.properties.pourbaix import PourbaixDocument, diagram_of
 
 PH_RANGE = (-2.0, 16.0)
 POTENTIAL_RANGE = (-2.0, 2.5)
@@ -26,24 +25,13 @@ _WORDS = (
 )
 
 
-def write_pourbaix_html(
-    path: Path,
-    diagrams: Sequence[tuple[str, PourbaixEntry, PourbaixDiagram]],
-    words: str,
-    concentration: float,
-    caveats: Sequence[str] = (),
-) -> None:
-    """Write one figure for each solid.
-
-    Args:
-        path: file to write.
-        diagrams: title, the solid, and the diagram that it is in.
-        words: level of theory and corrections.
-        concentration: of the ions, mol/L.
-        caveats: what to know before the numbers are quoted.
-    """
-    blocks = [FigureBlock("", title, "", pourbaix_figure(phase, diagram)) for title, phase, diagram in diagrams]
-    write_page(path, "Stability in water", blocks, f"{_WORDS} Ions {concentration:g} mol/L. {words}", caveats)
+def diagrams(documents: Mapping[str, PourbaixDocument]) -> list[FigureBlock]:
+    """One for each solid."""
+    good = {name: document for name, document in documents.items() if document.error is None}
+    return [
+        FigureBlock(f"pourbaix-{i}", f"{one.formula} ({name})", _WORDS, pourbaix_figure(*diagram_of(one)))
+        for i, (name, one) in enumerate(good.items())
+    ]
 
 
 def pourbaix_figure(phase: PourbaixEntry, diagram: PourbaixDiagram) -> go.Figure:
