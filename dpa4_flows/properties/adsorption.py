@@ -31,6 +31,7 @@ from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Steps
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet, AdsorptionSite, SkippedTerminations
+from dpa4_flows.properties.limits import check_counts
 from dpa4_flows.properties.on_slabs import SlabSettings
 from dpa4_flows.properties.part import had_room, held
 from dpa4_flows.properties.vibrations import Which, free_energies
@@ -140,10 +141,8 @@ class Adsorption(SlabSettings[AdsorptionDocument]):
         if unknown := [name for name in self.on_first_facet if name not in names]:
             words = f"on_first_facet names {', '.join(unknown)}; the adsorbates are {', '.join(names)}"
             raise DPA4Error(words)
-        if self.best_starts < 0:
-            raise DPA4Error(f"best_starts is {self.best_starts}; it is a number of starts, or 0 for all")
-        if self.orientations < 1:
-            raise DPA4Error(f"orientations is {self.orientations}; there must be one at least")
+        check_counts(self, "best_starts", least=0)
+        check_counts(self, "orientations")
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:
         costs = self.costs(crystal).values()

@@ -18,6 +18,7 @@ from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, checked
 from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
+from dpa4_flows.properties.limits import check_counts
 from dpa4_flows.properties.part import had_room, whole_crystal
 from dpa4_flows.site_conversion import structure_fields
 
@@ -129,8 +130,7 @@ class Alloy(Property[AlloyDocument]):
             self.elements  # noqa: B018 - checks them
         if not self.fractions or not all(0 < x < 1 for x in self.fractions):
             raise DPA4Error("fractions must be numbers between 0 and 1, at least one")
-        if self.n_shells < 1 or self.max_atoms < 1:
-            raise DPA4Error("n_shells and max_atoms must be 1 or more")
+        check_counts(self, "n_shells", "max_atoms")
         self._options()
 
     def _options(self) -> RelaxOptions:

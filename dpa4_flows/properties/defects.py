@@ -45,6 +45,7 @@ from dpa4_flows.documents.defects import (
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.properties.chemical_potentials import ReservoirDocument, Reservoirs
+from dpa4_flows.properties.limits import check_positive
 from dpa4_flows.properties.part import had_room, whole_crystal
 
 NATIVE = ("vacancy", "antisite", "interstitial")
@@ -90,9 +91,7 @@ class DefectSettings(Property[D]):
 
     def check(self) -> None:
         self.options()
-        for name in ("min_length", "max_atoms", "n_starts", "max_holes"):
-            if not getattr(self, name) > 0:
-                raise DPA4Error(f"{name} is {getattr(self, name)}; it must be positive")
+        check_positive(self, "min_length", "max_atoms", "n_starts", "max_holes")
         for symbol in self.dopants:
             if atomic_numbers.get(symbol, 0) < 1:
                 raise DPA4Error(f"dopants: {meant(symbol, list(atomic_numbers)[1:])}")
@@ -211,8 +210,7 @@ class Defects(DefectSettings[DefectsDocument]):
 
     def check(self) -> None:
         super().check()
-        if not self.temperature_k > 0:
-            raise DPA4Error(f"temperature_k is {self.temperature_k:g}; it must be positive")
+        check_positive(self, "temperature_k")
         self.region.check()
 
     def located(self) -> Self:

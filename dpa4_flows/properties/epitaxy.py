@@ -24,6 +24,7 @@ from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.elastic import Elastic
+from dpa4_flows.properties.limits import check_counts
 from dpa4_flows.properties.part import had_room, whole_crystal
 
 _STEPS = 300  # of the optimiser, for films and interfaces
@@ -113,8 +114,8 @@ class Epitaxy(Property[EpitaxyDocument]):
     def check(self) -> None:
         self.elastic.check()
         self._options()
-        if self.interfaces < 0 or min(self.interface_atoms, self.interface_places) < 1:
-            raise DPA4Error("interfaces must be 0 or more, interface_atoms and interface_places 1 or more")
+        check_counts(self, "interfaces", least=0)
+        check_counts(self, "interface_atoms", "interface_places")
         for name in self.substrates:
             if name not in wafers():
                 raise DPA4Error(f"there is no wafer {name!r}; {meant(name, wafers())}")

@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from pydantic import Field
 from pymatgen.core import Structure
 
-from dpa4_core.errors import DPA4Error
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import Static
 from dpa4_flows.analysis.electrode import (
@@ -30,7 +29,7 @@ from dpa4_flows.documents.quantities import Unit
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.properties.insertion import Insertion, at_rest, lowest
-from dpa4_flows.properties.limits import check_counts, check_voltages
+from dpa4_flows.properties.limits import check_counts, check_positive, check_voltages
 from dpa4_flows.properties.part import had_room, whole_crystal
 from dpa4_flows.properties.voltage_profile import OrderingOnProfile, VoltageProfile, VoltageProfileDocument, conclude
 from dpa4_flows.site_conversion import free_crystal
@@ -119,8 +118,7 @@ class IonInsertion(Insertion[IonInsertionDocument]):
     def check(self) -> None:
         super().check()
         check_counts(self, "n_steps", "n_relaxed", "max_places", "max_atoms")
-        if self.min_length <= 0:
-            raise DPA4Error(f"min_length must be above 0 Å, not {self.min_length:g}")
+        check_positive(self, "min_length")
         check_voltages(self.v_min, self.v_max)
 
     def cost(self, crystal: Crystal) -> tuple[int, int] | None:

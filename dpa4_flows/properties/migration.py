@@ -9,7 +9,6 @@ from typing import Any, ClassVar, NamedTuple
 from pydantic import Field
 from pymatgen.core import Structure
 
-from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.diffusion import hopping_diffusivity
 from dpa4_flows.analysis.migration import (
     Edge,
@@ -28,6 +27,7 @@ from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystal, Plan, PlanError
 from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
+from dpa4_flows.properties.limits import check_positive
 from dpa4_flows.properties.neb import Neb, NebDocument, OnPaths, small_cell
 from dpa4_flows.properties.part import check_ion, whole_crystal
 
@@ -128,9 +128,7 @@ class Migration(OnPaths[MigrationDocument]):
 
     def check(self) -> None:
         super().check()
-        for name in ("max_hop", "min_length", "max_hops", "temperature_k", "attempt_frequency_thz"):
-            if not getattr(self, name) > 0:
-                raise DPA4Error(f"{name} must be above 0, not {getattr(self, name)}")
+        check_positive(self, "max_hop", "min_length", "max_hops", "temperature_k", "attempt_frequency_thz")
 
     def admit(self, crystal: Crystal) -> None:
         check_ion(crystal, self.working_ion)

@@ -11,7 +11,6 @@ from pydantic import Field
 from pymatgen.core import Molecule, Structure
 
 from dpa4_core.data.structures import from_system, to_system
-from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import (
     Band,
     BandOptions,
@@ -29,6 +28,7 @@ from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.limits import check_counts
 
 D = TypeVar("D", bound=AnswerDocument)
 
@@ -100,8 +100,7 @@ class OnPaths(Property[D]):
     symmetric: bool = True
 
     def check(self) -> None:
-        if self.n_images < 1:
-            raise DPA4Error(f"n_images must be at least 1, not {self.n_images}")
+        check_counts(self, "n_images")
         self.band()
         self.rest()
 

@@ -20,6 +20,7 @@ from dpa4_flows.compute.plan import Crystal, PlanError, Property, Steps
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.surfaces import SkippedTerminations
+from dpa4_flows.properties.limits import check_positive
 from dpa4_flows.properties.part import had_room, held, slabs_of
 
 D = TypeVar("D", bound=Document)
@@ -88,9 +89,7 @@ class SlabSettings(Property[D]):
 
     def check(self) -> None:
         self.options()
-        for name in ("max_index", "min_length", "min_thickness", "vacuum", "max_terminations", "max_atoms"):
-            if not getattr(self, name) > 0:
-                raise DPA4Error(f"{name} is {getattr(self, name)}; it must be positive")
+        check_positive(self, "max_index", "min_length", "min_thickness", "vacuum", "max_terminations", "max_atoms")
         try:
             self._named()
         except ValueError as reason:

@@ -180,7 +180,7 @@ def test_a_path_needs_ends_that_belong_together() -> None:
     end.remove_sites([0])
     found = document_of(Neb(end=end), start)
     assert found.error_code == "refused" and "different atoms" in found.error
-    with pytest.raises(DPA4Error, match="n_images must be at least 1"):
+    with pytest.raises(DPA4Error, match="n_images must be 1 or more"):
         Neb(n_images=0).check()
 
 
