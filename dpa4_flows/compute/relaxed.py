@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
+from dpa4_core.errors import DPA4Error
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import Relax, RelaxOptions, RelaxResult, Static
 from dpa4_core.relax.optimizer import OptimizerName
@@ -97,6 +98,8 @@ class Relaxed(Calculated):
         return self._document(crystal, found["relaxed"])
 
     def check(self) -> None:
+        if not self.rattle >= 0:
+            raise DPA4Error(f"rattle must be 0 Å or more, not {self.rattle}")
         self._options()
 
     def _options(self) -> RelaxOptions:

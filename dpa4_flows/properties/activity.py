@@ -30,6 +30,7 @@ from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.adsorption import Adsorption
+from dpa4_flows.properties.limits import check_counts
 from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
 
 _OF_THE_BEST = (
@@ -114,6 +115,7 @@ class Activity(Property[ActivityDocument]):
         object.__setattr__(self, "reaction", self.reaction.upper())
 
     def check(self) -> None:
+        check_counts(self, "min_share", least=0)
         reaction = reaction_of(self.reaction)
         if self.scale_ooh and "OOH" not in reaction.adsorbates:
             raise DPA4Error(f"scale_ooh is for reactions with OOH; {reaction.name} has none")

@@ -24,7 +24,7 @@ from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.elastic import Elastic
-from dpa4_flows.properties.limits import check_counts
+from dpa4_flows.properties.limits import check_counts, check_positive
 from dpa4_flows.properties.part import had_room, whole_crystal
 
 _STEPS = 300  # of the optimiser, for films and interfaces
@@ -114,6 +114,7 @@ class Epitaxy(Property[EpitaxyDocument]):
     def check(self) -> None:
         self.elastic.check()
         self._options()
+        check_positive(self, "max_index", "max_area", "interface_thickness")
         check_counts(self, "interfaces", least=0)
         check_counts(self, "interface_atoms", "interface_places")
         for name in self.substrates:

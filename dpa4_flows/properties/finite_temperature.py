@@ -14,7 +14,7 @@ from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError, Propert
 from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
-from dpa4_flows.properties.limits import check_positive
+from dpa4_flows.properties.limits import check_counts, check_positive
 from dpa4_flows.properties.motion import moments, n_steps, supercell
 
 _EVERY = 5  # steps between two moments that are kept
@@ -77,6 +77,7 @@ class FiniteTemperature(Property[FiniteTemperatureDocument]):
         check_positive(
             self, "temperature_k", "time_ps", "equilibration_ps", "timestep_fs", "friction_per_ps", "min_length"
         )
+        check_counts(self, "max_atoms")
         if self.time_ps < SHORTEST_PS:
             raise DPA4Error(
                 f"time_ps is {self.time_ps:g}: a run shorter than {SHORTEST_PS:g} ps says nothing of the slowest waves"

@@ -27,7 +27,7 @@ from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystal, Plan, PlanError
 from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
-from dpa4_flows.properties.limits import check_positive
+from dpa4_flows.properties.limits import check_counts, check_positive
 from dpa4_flows.properties.neb import Neb, NebDocument, OnPaths, small_cell
 from dpa4_flows.properties.part import check_ion, whole_crystal
 
@@ -129,6 +129,7 @@ class Migration(OnPaths[MigrationDocument]):
     def check(self) -> None:
         super().check()
         check_positive(self, "max_hop", "min_length", "max_hops", "temperature_k", "attempt_frequency_thz")
+        check_counts(self, "max_supercell_atoms")
 
     def admit(self, crystal: Crystal) -> None:
         check_ion(crystal, self.working_ion)

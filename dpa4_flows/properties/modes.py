@@ -15,6 +15,7 @@ from dpa4_flows.compute.relaxed import TIGHT_FMAX, Relaxed
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.documents.stability import FollowedMode, FollowedPart, PhononPart
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.limits import check_counts
 from dpa4_flows.properties.part import StabilityProperty, whole_crystal
 from dpa4_flows.properties.phonons import Phonons
 
@@ -44,6 +45,7 @@ class FollowedModes(StabilityProperty[FollowedPart]):
     max_follow_steps: int = 3
 
     def check(self) -> None:
+        check_counts(self, "max_follow_steps", least=0)
         self.relaxation.check()
         self.phonons.check()
 

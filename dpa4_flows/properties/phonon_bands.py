@@ -16,6 +16,7 @@ from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
 from dpa4_flows.properties.field_response import PolarProperty
+from dpa4_flows.properties.limits import check_positive
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.properties.phonons import LOOSE_FMAX, not_at_rest, requests, set_forces, supercells
 
@@ -91,6 +92,7 @@ class PhononBands(PolarProperty[PhononBandsDocument]):
     max_supercell_atoms: int = field(default=1000, metadata=NO_NUMBER)
 
     def check(self) -> None:
+        check_positive(self, "min_length", "displacement", "mesh_length", "max_supercell_atoms")
         require_extra("phonons", "a calculation of phonons")
         _ = self.responses
 

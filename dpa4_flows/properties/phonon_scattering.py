@@ -24,6 +24,7 @@ from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
 from dpa4_flows.properties.field_response import PolarProperty
+from dpa4_flows.properties.limits import check_positive
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.properties.phonons import LOOSE_FMAX, forces_of, not_at_rest, requests, set_forces, supercells
 
@@ -127,6 +128,8 @@ class PhononScattering(PolarProperty[PhononScatteringDocument]):
     max_supercell_atoms: int = field(default=1000, metadata=NO_NUMBER)
 
     def check(self) -> None:
+        lengths = ("min_length", "displacement", "scattering_length", "mesh_length")
+        check_positive(self, *lengths, "max_supercell_atoms")
         require_extra("kappa", "the scattering of phonons")
         if min(self.temperatures_k, default=0.0) <= 0:
             raise DPA4Error("temperatures_k must be temperatures above 0 K")

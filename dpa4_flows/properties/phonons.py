@@ -19,6 +19,7 @@ from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.stability import PhononPart, ThermalRow
 from dpa4_flows.extras import require_extra
+from dpa4_flows.properties.limits import check_positive
 from dpa4_flows.properties.part import StabilityProperty, whole_crystal
 
 TEMPERATURES = (0.0, 100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 800.0, 1000.0)
@@ -113,6 +114,7 @@ class Phonons(StabilityProperty[PhononPart]):
     force_constants_folder: str | None = field(default=None, metadata=NO_NUMBER)
 
     def check(self) -> None:
+        check_positive(self, "min_length", "displacement", "mesh_length", "mode_amplitude", "max_supercell_atoms")
         require_extra("phonons", "a calculation of phonons")
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:

@@ -26,6 +26,7 @@ from dpa4_flows.compute.plan import Crystal, Plan, PlanError
 from dpa4_flows.documents.quantities import Unit
 from dpa4_flows.documents.schemas import AnswerDocument
 from dpa4_flows.properties.competition import Competing, joined
+from dpa4_flows.properties.limits import check_positive
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.reference.entries import chemical_system
 from dpa4_flows.reference.ions import BUNDLED, read_ions
@@ -78,6 +79,7 @@ class Pourbaix(Competing[PourbaixDocument]):
         return False
 
     def check(self) -> None:
+        check_positive(self, "concentration")
         if self.temperature != TEMPERATURE:
             raise DPA4Error(f"ions are measured at 298 K: a Pourbaix diagram is one of {TEMPERATURE:g} K")
 

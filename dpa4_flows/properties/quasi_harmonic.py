@@ -23,6 +23,7 @@ from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
+from dpa4_flows.properties.limits import check_positive
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.properties.phonons import LOOSE_FMAX, Phonons, not_at_rest, requests, set_forces, supercells
 
@@ -104,6 +105,7 @@ class QuasiHarmonic(Property[QuasiHarmonicDocument]):
     max_supercell_atoms: int = field(default=1000, metadata=NO_NUMBER)
 
     def check(self) -> None:
+        check_positive(self, "min_length", "displacement", "mesh_length", "max_supercell_atoms")
         require_extra("phonons", "a calculation of phonons")
         self._options()
         if len(set(self.strains)) < MIN_POINTS:

@@ -22,6 +22,7 @@ from dpa4_flows.documents.stability import (
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.hull import Hull, HullSet
+from dpa4_flows.properties.limits import check_counts
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.properties.phonons import Phonons
@@ -65,6 +66,7 @@ class Stability(Property[Any]):
         return self.hull is not None
 
     def check(self) -> None:
+        check_counts(self, "max_follow_steps", least=0)
         for part in (self.relaxation, self.elastic, self.phonons, self.hull):
             if part is not None:
                 part.check()

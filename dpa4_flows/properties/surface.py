@@ -24,6 +24,7 @@ from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.documents.surfaces import SkippedTerminations
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.chemical_potentials import ChemicalPotentials, RegionDocument
+from dpa4_flows.properties.limits import check_positive
 from dpa4_flows.properties.part import had_room, slabs_of
 
 STRAINED_GPA = 0.5
@@ -126,6 +127,7 @@ class SurfaceEnergies(Property[SurfaceDocument]):
     region: ChemicalPotentials = field(default_factory=ChemicalPotentials, metadata=NO_NUMBER)
 
     def check(self) -> None:
+        check_positive(self, "max_index", "min_thickness", "vacuum", "max_terminations")
         self._options()
         if isinstance(self.chemical_potentials, str):
             self._edge()

@@ -135,6 +135,19 @@ def test_settings_that_make_no_sense_are_refused_before_anything_runs(given: dic
         with_settings(Elastic, given)
 
 
+@pytest.mark.parametrize("name", property_names())
+def test_lengths_counts_and_thresholds_below_zero_are_refused(name: str) -> None:
+    kind = property_class(name)
+    if name in ("phonons", "phonon_bands", "quasi_harmonic", "stability", "follow_modes", "heat_conductivity"):
+        pytest.importorskip("phonopy")
+    for setting in dataclasses.fields(kind):
+        default = setting.default
+        if isinstance(default, bool) or not isinstance(default, int | float) or default <= 0:
+            continue
+        with pytest.raises(DPA4Error):
+            with_settings(kind, {setting.name: type(default)(-1)})
+
+
 def test_a_setting_of_a_property_within_another_leaves_its_neighbours() -> None:
     made = with_settings(FollowedModes, {"relaxation": {"fmax": 2e-3}})
     assert made.relaxation == dataclasses.replace(FollowedModes().relaxation, fmax=2e-3)
