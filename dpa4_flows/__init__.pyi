@@ -13,12 +13,6 @@ from dpa4_flows.engines import submit_fireworks as submit_fireworks
 from dpa4_flows.functions import *
 from dpa4_flows.makers.corrections import CorrectionRefitMaker as CorrectionRefitMaker
 from dpa4_flows.makers.elastic_flow import DPA4ElasticMaker as DPA4ElasticMaker
-from dpa4_flows.makers.hull import ChemicalPotentialMaker as ChemicalPotentialMaker
-from dpa4_flows.makers.hull import ConvexHullMaker as ConvexHullMaker
-from dpa4_flows.makers.hull import ElectrochemicalWindowMaker as ElectrochemicalWindowMaker
-from dpa4_flows.makers.hull import GibbsEnergyMaker as GibbsEnergyMaker
-from dpa4_flows.makers.hull import HullComparisonMaker as HullComparisonMaker
-from dpa4_flows.makers.hull import PourbaixMaker as PourbaixMaker
 from dpa4_flows.makers.named import *
 from dpa4_flows.makers.neb import NebMaker as NebMaker
 from dpa4_flows.makers.phonon_flow import DPA4PhononMaker as DPA4PhononMaker
@@ -26,7 +20,6 @@ from dpa4_flows.makers.property import PropertyMaker as PropertyMaker
 from dpa4_flows.makers.relax import DPA4MDMaker as DPA4MDMaker
 from dpa4_flows.makers.relax import DPA4RelaxMaker as DPA4RelaxMaker
 from dpa4_flows.makers.relax import DPA4StaticMaker as DPA4StaticMaker
-from dpa4_flows.makers.stability import StabilityMaker as StabilityMaker
 from dpa4_flows.makers.train import EvaluateMaker as EvaluateMaker
 from dpa4_flows.makers.train import FineTuneMaker as FineTuneMaker
 from dpa4_flows.makers.train import TrainMaker as TrainMaker

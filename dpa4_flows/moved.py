@@ -13,6 +13,8 @@ from types import ModuleType
 
 MOVED = {
     "dpa4_flows.makers.batch": "dpa4_flows.makers.named",
+    "dpa4_flows.makers.hull": "dpa4_flows.makers.named",
+    "dpa4_flows.makers.stability": "dpa4_flows.makers.named",
     "dpa4_flows.reasons": "dpa4_flows.documents.reasons",
     "dpa4_flows.results": "dpa4_flows.store.table",
     "dpa4_flows.schemas": "dpa4_flows.documents.schemas",

@@ -2,7 +2,7 @@
 
     python scripts/typed_names.py
 
-A property of the registry has a function in ``dpa4_flows/functions.pyi`` and, if the table there names it, a Maker in
+A property of the registry has a function in ``dpa4_flows/functions.pyi`` and a Maker in
 ``dpa4_flows/makers/named.pyi``. A test tells when the files are not those of the properties.
 """
 
@@ -85,12 +85,12 @@ def functions_stub() -> str:
 
 
 def makers_stub() -> str:
-    """A class for every Maker of the table."""
+    """A class for every Maker."""
     imports, found = Imports(), []
     imports.name("dataclasses", "dataclass")
-    base = imports.name("dpa4_flows.makers.property", "PropertyMaker")
     for name, (property_name, title) in named.MAKERS.items():
         kind = property_class(property_name)
+        base = imports.of(getattr(named, name).__mro__[1])
         head = f"class {name}({base}[{imports.of(kind.document)}]):"
         found += ["@dataclass", head, *_docstring(getattr(named, name))]
         found += ["", f"    property: {imports.of(kind)} = ...", f'    name: str = "{title}"', ""]

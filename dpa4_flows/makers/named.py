@@ -10,42 +10,39 @@ from dataclasses import field, make_dataclass
 from typing import Any
 
 from dpa4_flows.makers.property import PropertyMaker
-from dpa4_flows.properties.registry import property_class
+from dpa4_flows.makers.together import TogetherMaker
+from dpa4_flows.properties.registry import OURS, property_class
 from dpa4_flows.properties.settings import summary
 
-MAKERS = {
-    "BatchRelaxMaker": ("relax", "DPA4 batch relax"),
-    "BatchStaticMaker": ("static", "DPA4 batch static"),
-    "BatchElasticMaker": ("elastic", "DPA4 elastic"),
-    "BatchPhononMaker": ("phonons", "DPA4 phonons"),
-    "BatchPhononBandsMaker": ("phonon_bands", "DPA4 phonon bands"),
-    "BatchQuasiHarmonicMaker": ("quasi_harmonic", "DPA4 thermal expansion"),
-    "BatchHeatConductivityMaker": ("heat_conductivity", "DPA4 heat conductivity"),
-    "BatchEpitaxyMaker": ("epitaxy", "DPA4 epitaxy"),
-    "BatchBandGapMaker": ("band_gap", "DPA4 band gap"),
-    "BatchEquationOfStateMaker": ("equation_of_state", "DPA4 equation of state"),
-    "BatchFollowModesMaker": ("follow_modes", "DPA4 imaginary modes"),
-    "BatchSurfaceMaker": ("surface", "DPA4 surfaces"),
-    "BatchAdsorptionMaker": ("adsorption", "DPA4 adsorption"),
-    "BatchActivityMaker": ("activity", "DPA4 activity"),
-    "BatchSegregationMaker": ("segregation", "DPA4 segregation"),
-    "BatchDissolutionMaker": ("dissolution", "DPA4 dissolution"),
-    "BatchServiceMaker": ("service", "DPA4 service"),
-    "BatchDefectsMaker": ("defects", "DPA4 defects"),
-    "BatchFiniteTemperatureMaker": ("finite_temperature", "DPA4 finite temperature"),
-    "BatchOrderingMaker": ("ordering", "DPA4 ordering"),
-    "BatchAlloyMaker": ("alloy", "DPA4 alloy"),
-    "BatchElectrodeMaker": ("electrode", "DPA4 electrode"),
-    "BatchConversionMaker": ("conversion", "DPA4 conversion"),
-    "BatchInterfaceMaker": ("interface", "DPA4 interface"),
-    "BatchCoatingMaker": ("coating", "DPA4 coating"),
-    "BatchAirMaker": ("air", "DPA4 air"),
-    "BatchOxygenReleaseMaker": ("oxygen_release", "DPA4 oxygen release"),
-    "BatchVoltageProfileMaker": ("voltage_profile", "DPA4 voltage profile"),
-    "BatchIonInsertionMaker": ("ion_insertion", "DPA4 insertion"),
-    "BatchMigrationMaker": ("migration", "DPA4 migration"),
-    "BatchDiffusivityMaker": ("diffusivity", "DPA4 diffusivity"),
+TOGETHER = {
+    "ConvexHullMaker": ("hull", "convex hull"),
+    "ElectrochemicalWindowMaker": ("window", "electrochemical windows"),
+    "ChemicalPotentialMaker": ("chempots", "chemical potentials"),
+    "GibbsEnergyMaker": ("gibbs", "Gibbs energies"),
+    "HullComparisonMaker": ("hull_comparison", "hull comparison"),
+    "StabilityMaker": ("stability", "stability"),
 }
+"""Those that give one document of all their structures."""
+
+_CALLED = {"phonons": "BatchPhononMaker", "pourbaix": "PourbaixMaker"}
+_TITLES = {
+    "relax": "batch relax",
+    "static": "batch static",
+    "surface": "surfaces",
+    "quasi_harmonic": "thermal expansion",
+    "follow_modes": "imaginary modes",
+    "ion_insertion": "insertion",
+    "pourbaix": "stability in water",
+}
+_ALONE = {
+    _CALLED.get(name) or f"Batch{name.title().replace('_', '')}Maker": (
+        name,
+        f"DPA4 {_TITLES.get(name) or name.replace('_', ' ')}",
+    )
+    for name in OURS
+    if name not in dict(TOGETHER.values())
+}
+MAKERS = _ALONE | TOGETHER
 """Names of the property and of the job."""
 
 
@@ -53,8 +50,8 @@ def __getattr__(name: str) -> Any:
     if name not in MAKERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     property_name, title = MAKERS[name]
-    kind = property_class(property_name)
+    kind, base = property_class(property_name), TogetherMaker if name in TOGETHER else PropertyMaker
     fields = [("property", kind, field(default_factory=kind)), ("name", str, field(default=title))]
-    words = f"{summary(kind)} Fields of `PropertyMaker`, settings of `{kind.__name__}`."
-    made = make_dataclass(name, fields, bases=(PropertyMaker,), namespace={"__doc__": words, "__module__": __name__})
+    words = f"{summary(kind)} Fields of `{base.__name__}`, settings of `{kind.__name__}`."
+    made = make_dataclass(name, fields, bases=(base,), namespace={"__doc__": words, "__module__": __name__})
     return globals().setdefault(name, made)

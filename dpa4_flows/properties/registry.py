@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 GROUP = "dpa4_flows.properties"
 
 _HERE = "dpa4_flows.properties"
-_OURS = {
+OURS = {
     "relax": "dpa4_flows.compute.relaxed:Relaxed",
     "static": "dpa4_flows.compute.relaxed:Energy",
     "elastic": f"{_HERE}.elastic:Elastic",
@@ -113,7 +113,7 @@ def closest(name: str) -> str | None:
 @cache
 def _homes() -> dict[str, tuple[str, ...]]:
     """Import paths by name; more than one where packages are at odds."""
-    homes: dict[str, tuple[str, ...]] = {name: (path,) for name, path in _OURS.items()}
+    homes: dict[str, tuple[str, ...]] = {name: (path,) for name, path in OURS.items()}
     for entry in entry_points(group=GROUP):
         name = canonical(entry.name)
         homes[name] = (*homes.get(name, ()), entry.value)

@@ -17,9 +17,7 @@ from dpa4_flows.campaigns.flow import CampaignMaker, advance_part
 from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.corrections import CorrectionRefitMaker
-from dpa4_flows.makers.hull import ConvexHullMaker
-from dpa4_flows.makers.named import BatchRelaxMaker, BatchStaticMaker
-from dpa4_flows.makers.stability import StabilityMaker
+from dpa4_flows.makers.named import BatchRelaxMaker, BatchStaticMaker, ConvexHullMaker, StabilityMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.stability import Stability

@@ -38,9 +38,7 @@ from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.reasons import voided
 from dpa4_flows.documents.schemas import HullDocument
 from dpa4_flows.engines import run_local
-from dpa4_flows.makers.hull import ConvexHullMaker
-from dpa4_flows.makers.named import BatchRelaxMaker
-from dpa4_flows.makers.stability import StabilityMaker
+from dpa4_flows.makers.named import BatchRelaxMaker, ConvexHullMaker, StabilityMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.stability import Stability

@@ -21,9 +21,8 @@ from python_process import run_python
 from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.engines import FireWorks, open_launchpad, submit_fireworks
 from dpa4_flows.makers.chunks import gathered
-from dpa4_flows.makers.named import BatchRelaxMaker
+from dpa4_flows.makers.named import BatchRelaxMaker, StabilityMaker
 from dpa4_flows.makers.relax import DPA4StaticMaker
-from dpa4_flows.makers.stability import StabilityMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.stability import Stability

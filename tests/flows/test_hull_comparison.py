@@ -26,7 +26,7 @@ from dpa4_flows.cli import app
 from dpa4_flows.cli.validate_hull import TABLE
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.engines import run_local
-from dpa4_flows.makers.hull import HullComparisonMaker
+from dpa4_flows.makers.named import HullComparisonMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.hull_comparison import HullComparison
 from dpa4_flows.reference.entries_file import read_entries

@@ -16,8 +16,7 @@ from dpa4_flows.compute.plan import Ask, Crystal, Crystals
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.engines import run_local
-from dpa4_flows.makers.hull import ConvexHullMaker
-from dpa4_flows.makers.named import BatchRelaxMaker
+from dpa4_flows.makers.named import BatchRelaxMaker, ConvexHullMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.chemical_potentials import ChemicalPotentials
 from dpa4_flows.properties.hull import Hull, HullSet

@@ -26,7 +26,7 @@ from dpa4_flows.analysis.thermodynamics import ThermodynamicsError, gibbs_entrie
 from dpa4_flows.cli import app
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.engines import run_local
-from dpa4_flows.makers.hull import PourbaixMaker
+from dpa4_flows.makers.named import PourbaixMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument, diagram_of
 from dpa4_flows.reference.ions import BUNDLED, IonFileError, read_ions

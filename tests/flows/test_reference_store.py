@@ -26,7 +26,7 @@ from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.engines import run_local
-from dpa4_flows.makers.hull import ConvexHullMaker
+from dpa4_flows.makers.named import ConvexHullMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.hull import Hull
 from dpa4_flows.reference.catalogue import export_entries, stores, summarise

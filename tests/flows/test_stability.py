@@ -22,8 +22,7 @@ from dpa4_flows.compute.plan import Crystal
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.stability import ElasticPart, StabilityDocument, StabilitySet
 from dpa4_flows.engines import run_local
-from dpa4_flows.makers.named import BatchElasticMaker, BatchPhononMaker
-from dpa4_flows.makers.stability import StabilityMaker
+from dpa4_flows.makers.named import BatchElasticMaker, BatchPhononMaker, StabilityMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.phonons import Phonons
