@@ -17,13 +17,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from dpa4_core.data.labelled.pymatgen_json import STRESS_UNIT
-from dpa4_core.data.site_data import (
-    SITE_DATA,
-    as_atoms,
-    fixed_along_lattice,
-    site_data,
-    with_cartesian_constraints,
-)
+from dpa4_core.data.site_data import SITE_DATA, as_atoms, fixed_along_lattice, site_data, with_cartesian_constraints
 from dpa4_core.data.structures import constraint_problem
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import replacing, write_json, write_text

@@ -26,11 +26,7 @@ import numpy as np
 from pymatgen.analysis.structure_analyzer import oxide_type
 from pymatgen.core import Composition, Element, Structure
 from pymatgen.entries.compatibility import CompatibilityError, MaterialsProject2020Compatibility
-from pymatgen.entries.computed_entries import (
-    CompositionEnergyAdjustment,
-    ComputedEntry,
-    ComputedStructureEntry,
-)
+from pymatgen.entries.computed_entries import CompositionEnergyAdjustment, ComputedEntry, ComputedStructureEntry
 
 from dpa4_core.errors import words_of
 from dpa4_flows.analysis.frames import (

@@ -146,10 +146,10 @@ def base_figure(*, height: int = 380, **layout: Any) -> go.Figure:
 
 
 def coloured(found: Mapping[str, T] | Sequence[tuple[str, T]], most: int = CURVES) -> Iterator[tuple[str, T, str]]:
-    """The first ones, by name, and a colour for each."""
+    """The first ones, by name as a legend shows it, and a colour for each."""
     pairs = found.items() if isinstance(found, Mapping) else found
     for (name, one), colour in zip(islice(pairs, most), cycle(PALETTE), strict=False):
-        yield name, one, colour
+        yield plot_text(name), one, colour
 
 
 def add_line(

@@ -35,13 +35,7 @@ from dpa4_flows.analysis.equation_of_state import scaled
 from dpa4_flows.analysis.frames import SEAM, seam_problem
 from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystal, Plan, PlanError, Property, Request, checked
 from dpa4_flows.documents.calculations import RATTLE, rattled
-from dpa4_flows.documents.defects import (
-    DefectCell,
-    DefectCellsDocument,
-    DefectRow,
-    DefectsDocument,
-    GrowthConditions,
-)
+from dpa4_flows.documents.defects import DefectCell, DefectCellsDocument, DefectRow, DefectsDocument, GrowthConditions
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.properties.chemical_potentials import ReservoirDocument, Reservoirs

@@ -11,16 +11,7 @@ from pydantic import Field
 from pymatgen.core import Molecule, Structure
 
 from dpa4_core.data.structures import from_system, to_system
-from dpa4_core.relax import (
-    Band,
-    BandOptions,
-    Relax,
-    RelaxOptions,
-    Static,
-    band_path,
-    matched_end,
-    mirror_of,
-)
+from dpa4_core.relax import Band, BandOptions, Relax, RelaxOptions, Static, band_path, matched_end, mirror_of
 from dpa4_flows.analysis.migration import too_small
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property, checked
 from dpa4_flows.documents.calculations import input_hash, plain_structure

@@ -12,13 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pymatgen.core import Structure
 
-from dpa4_flows.analysis.electrode import (
-    TOPOTACTIC_LIMIT,
-    ElectrodeError,
-    host_displacement,
-    host_ratio,
-    redox_bound,
-)
+from dpa4_flows.analysis.electrode import TOPOTACTIC_LIMIT, ElectrodeError, host_displacement, host_ratio, redox_bound
 from dpa4_flows.analysis.ion_sites import keeps_bonds
 from dpa4_flows.analysis.ions import against_metal, ion_charge
 from dpa4_flows.analysis.orderings import (

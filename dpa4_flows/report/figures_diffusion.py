@@ -20,7 +20,6 @@ from dpa4_flows.plots.figure import (
     captioned,
     coloured,
     numbers,
-    plot_text,
 )
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -46,18 +45,17 @@ def _arrhenius(known: Mapping[str, DiffusivityDocument]) -> FigureBlock:
         yaxis={"title": "diffusivity, cm²/s", "type": "log", "exponentformat": "power"},
     )
     for name, document, colour in coloured(known):
-        label = plot_text(name)
         runs = [run for run in document.runs if run.diffusivity is not None]
         x, y = [1000 / run.temperature_k for run in runs], [run.diffusivity for run in runs]
         error = {"type": "data", "array": [run.diffusivity_std for run in runs]}
         text = [f"{run.temperature_k:g} K" for run in runs]
-        add_points(figure, x, y, colour, label, size=8, error_y=error, text=text, legendgroup=name)
+        add_points(figure, x, y, colour, name, size=8, error_y=error, text=text, legendgroup=name)
         if document.activation_energy is None or document.ln_prefactor is None:
             continue
         inverse = np.linspace(1000 / runs[-1].temperature_k, 1000 / 300, 30)
         curve = np.exp(document.ln_prefactor - document.activation_energy * inverse / (1000 * K_B_EV))
         std = document.activation_energy_std or 0.0
-        words = f"{label}: {document.activation_energy:.3f} ± {std:.3f} eV{_conductivity(document)}"
+        words = f"{name}: {document.activation_energy:.3f} ± {std:.3f} eV{_conductivity(document)}"
         add_line(figure, inverse, curve, colour, words, dash="dot", legendgroup=name, hoverinfo="skip")
     words = "Points are trajectories with their standard errors, dotted lines are extrapolated to 300 K (3.33)."
     return FigureBlock("diffusion-arrhenius", "Diffusivity against temperature", captioned(words, len(known)), figure)
@@ -70,7 +68,7 @@ def _displacements(found: Mapping[str, DiffusivityDocument]) -> FigureBlock:
     )
     curves = [(name, run) for name, one in found.items() for run in one.runs if run.msd]
     for name, run, colour in coloured(curves):
-        label = f"{plot_text(name)}, {run.temperature_k:g} K"
+        label = f"{name}, {run.temperature_k:g} K"
         add_line(figure, run.lags_ps, run.msd, colour, label)
         if run.diffusivity is None or run.fit_from_ps is None:
             continue

@@ -19,7 +19,6 @@ from dpa4_flows.plots.figure import (
     captioned,
     coloured,
     numbers,
-    plot_text,
 )
 from dpa4_flows.properties.migration import MigrationDocument
 from dpa4_flows.properties.neb import NebDocument
@@ -76,7 +75,7 @@ def hops(documents: Mapping[str, MigrationDocument]) -> list[Block]:
 def _along(name: str, title: str, curves: Sequence[tuple[str, tuple[Sequence[float], Sequence[float]]]]) -> FigureBlock:
     figure = base_figure(xaxis={"title": "along the path, all atoms together, Å"}, yaxis={"title": "energy, eV"})
     for label, (distances, energies), colour in coloured(curves):
-        _draw(figure, plot_text(label), distances, energies, colour)
+        _draw(figure, label, distances, energies, colour)
     caption = "Points are computed; the lines between them are level at the highest and lowest of them."
     return FigureBlock(name, title, captioned(caption, len(curves)), figure)
 

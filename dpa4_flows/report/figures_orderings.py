@@ -28,10 +28,9 @@ def orderings(documents: Mapping[str, OrderingDocument]) -> list[FigureBlock]:
             if row.energy_above_lowest_mev is not None
         )
         x, y = [number for number, _ in rows], [energy for _, energy in rows]
-        label = plot_text(name)
-        add_points(figure, x, y, colour, label, size=6, marker={"opacity": 0.6}, legendgroup=name)
+        add_points(figure, x, y, colour, name, size=6, marker={"opacity": 0.6}, legendgroup=name)
         lowest = [*accumulate(y, min)]
-        add_line(figure, x, lowest, colour, label, line={"shape": "hv"}, legendgroup=name, showlegend=False)
+        add_line(figure, x, lowest, colour, name, line={"shape": "hv"}, legendgroup=name, showlegend=False)
     words = "Points as computed, lines the lowest so far; first the cells of low electrostatic energy, then swaps."
     return [FigureBlock("orderings", "Ordered cells", captioned(words, len(found)), figure)]
 
@@ -53,7 +52,7 @@ def alloys(documents: Mapping[str, AlloyDocument]) -> list[FigureBlock]:
             (heat, [row.mixing_enthalpy_mev for row in rows], scale * shape),
             (lattice, [row.a for row in rows], (1 - x) * first + x * last - (document.bowing_a or 0.0) * shape),
         )
-        label = plot_text(f"{name}, {document.substitute}")
+        label = f"{name}, {plot_text(document.substitute)}"
         for figure, points, curve in curves:
             add_points(figure, [row.fraction for row in rows], points, colour, label, legendgroup=name)
             add_line(figure, x, curve, colour, label, legendgroup=name, showlegend=False)

@@ -90,7 +90,7 @@ def expansions(documents: Mapping[str, QuasiHarmonicDocument]) -> list[FigureBlo
         figure = base_figure(xaxis={"title": "temperature, K"}, yaxis={"title": axis})
         for label, document, colour in coloured(found):
             y = [unit * getattr(row, quantity) for row in document.rows]
-            add_line(figure, [row.temperature_k for row in document.rows], y, colour, plot_text(label))
+            add_line(figure, [row.temperature_k for row in document.rows], y, colour, label)
         caption = captioned("Quasi-harmonic; cells keep their shape.", len(found))
         blocks.append(FigureBlock(name, title, caption, figure))
     return blocks
@@ -110,10 +110,10 @@ def scattering(documents: Mapping[str, PhononScatteringDocument]) -> list[Figure
     for name, document, colour in coloured(found):
         rows, heat = document.rows, document.cumulative_w_mk
         shown = "lines" if len(rows) > 1 else "lines+markers"  # one temperature is a point
-        x, y, label = [row.temperature_k for row in rows], [row.conductivity_w_mk for row in rows], plot_text(name)
-        add_line(warm, x, y, colour, label, mode=shown)
+        x, y = [row.temperature_k for row in rows], [row.conductivity_w_mk for row in rows]
+        add_line(warm, x, y, colour, name, mode=shown)
         if heat:
-            add_line(paths, document.paths_nm, [one / heat[-1] for one in heat], colour, label)
+            add_line(paths, document.paths_nm, [one / heat[-1] for one in heat], colour, name)
     caption = captioned("", len(found))
     return [
         FigureBlock("conductivity-of-phonons", "Lattice conductivity", caption, warm),

@@ -9,16 +9,7 @@ import numpy as np
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.equation_of_state import birch_murnaghan, vinet
 from dpa4_flows.documents.stability import PhononPart
-from dpa4_flows.plots.figure import (
-    PALETTE,
-    FigureBlock,
-    add_line,
-    add_points,
-    base_figure,
-    captioned,
-    coloured,
-    plot_text,
-)
+from dpa4_flows.plots.figure import PALETTE, FigureBlock, add_line, add_points, base_figure, captioned, coloured
 from dpa4_flows.properties.equation_of_state import EquationOfStateDocument
 
 _FORMS = {"birch-murnaghan": birch_murnaghan, "vinet": vinet}
@@ -35,10 +26,9 @@ def equations_of_state(documents: Mapping[str, EquationOfStateDocument]) -> list
         volumes = np.linspace(min(document.volumes), max(document.volumes), 80)
         modulus = (document.bulk_modulus_gpa or 0.0) / EV_PER_ANGSTROM3_TO_GPA
         curve = _FORMS[document.form](volumes, volume, minimum, modulus, document.bulk_modulus_derivative or 0.0)
-        label = plot_text(name)
-        add_line(figure, volumes / volume, 1000 * (curve - minimum), colour, label, legendgroup=name)
+        add_line(figure, volumes / volume, 1000 * (curve - minimum), colour, name, legendgroup=name)
         x, y = np.array(document.volumes) / volume, 1000 * (np.array(document.energies) - minimum)
-        add_points(figure, x, y, colour, label, legendgroup=name, showlegend=False)
+        add_points(figure, x, y, colour, name, legendgroup=name, showlegend=False)
     caption = captioned("", len(found))
     return [FigureBlock("equation-of-state", "Equation of state", caption, figure)] if found else []
 
@@ -50,6 +40,6 @@ def heat_capacities(documents: Mapping[str, PhononPart]) -> list[FigureBlock]:
     for name, document, colour in coloured(found):
         x = [row.temperature_k for row in document.thermal]
         y = [row.heat_capacity_j_mol_k for row in document.thermal]
-        add_line(figure, x, y, colour, plot_text(name), mode="lines+markers", line={"shape": "spline"})
+        add_line(figure, x, y, colour, name, mode="lines+markers", line={"shape": "spline"})
     figure.add_hline(y=3 * 8.314462618, line={"color": PALETTE[5], "width": 1, "dash": "dot"})
     return [FigureBlock("heat-capacity", "Heat capacity", captioned("", len(found)), figure)] if found else []

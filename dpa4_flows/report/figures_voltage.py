@@ -37,17 +37,17 @@ def profiles(documents: Mapping[str, VoltageProfileDocument]) -> list[Block]:
         yaxis={"title": "mixing energy, meV per formula unit"},
     )
     for name, document, colour in coloured(found):
-        label, group = plot_text(name), {"legendgroup": name}
+        group = {"legendgroup": name}
         x = [end for one in document.plateaus for end in (one.capacity_from, one.capacity_to)]
         y = [one.voltage + side * one.rise / 2 for one in document.plateaus for side in (-1, 1)]
-        add_line(voltage, x, y, colour, label, width=2)
+        add_line(voltage, x, y, colour, name, width=2)
         rows = [row for row in document.orderings if row.mixing_mev is not None]
         x, y = [row.content for row in rows], [row.mixing_mev or 0.0 for row in rows]
         words = [plot_text(row.formula) for row in rows]
-        add_points(mixing, x, y, colour, label, marker={"opacity": 0.6}, text=words, **group)
+        add_points(mixing, x, y, colour, name, marker={"opacity": 0.6}, text=words, **group)
         corners = {row.content: row.mixing_mev for row in reversed(rows) if abs(row.above_hull_mev or 0.0) < 1e-6}
         x = [one.content_from for one in document.plateaus] + [document.plateaus[-1].content_to]
-        add_line(mixing, x, [corners[one] for one in x], colour, label, width=2, showlegend=False, **group)
+        add_line(mixing, x, [corners[one] for one in x], colour, name, width=2, showlegend=False, **group)
     above = captioned(
         "On charging, at 0 K; the window that can be used is shaded. Level: two phases coexist; inclined: nothing was "
         "tried between. Mass is that of the full compound.",
