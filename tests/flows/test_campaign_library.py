@@ -15,10 +15,11 @@ from pymatgen.core import Structure
 from ruamel.yaml import YAML
 from toy_campaign import MORSE, antifluorite, layered, write_campaign
 
+from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.schemes import find_scheme, refit_name
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.context import REFIT_FILE
-from dpa4_flows.campaigns.flow import CampaignMaker, judge
+from dpa4_flows.campaigns.flow import CampaignMaker, compute_part, judge
 from dpa4_flows.campaigns.library import campaign_library
 from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.campaigns.run import PreparedRun, finish_run, prepare_run
@@ -29,6 +30,7 @@ from dpa4_flows.engines import run_local
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.store import ReferenceStore
+from dpa4_flows.reference.table import ReferenceTable
 from dpa4_flows.store.table import ResultsTable
 
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
@@ -84,6 +86,21 @@ def test_what_a_campaign_relaxed_is_in_the_library(first: PreparedRun) -> None:
     assert store.table.calculations(known) == known
     built = store.build(["Li-Co-O"], [])
     assert (built.n_computed, built.n_phases) == (0, len(known))
+
+
+def test_a_chunk_job_reads_its_own_phases_only(first: PreparedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of all others: the cost of many chunks would be quadratic in the phases."""
+    read: list[str] = []
+    parse = structure_of_fields
+
+    def counted(fields: Any) -> Any:
+        read.append(fields["sites"][0]["species"][0]["element"])
+        return parse(fields)
+
+    monkeypatch.setattr("dpa4_flows.reference.table.structure_of_fields", counted)
+    keys = [phase.key for phase in ReferenceTable.in_run(first.table).phases()]
+    summary = compute_part.original(first.run, "hull", keys[:2])
+    assert len(keys) > 4 and len(read) == 2 and summary.n_reused == 2
 
 
 def test_next_campaign_and_its_plan_find_all_of_them(first: PreparedRun, tmp_path: Path) -> None:
