@@ -12,7 +12,17 @@ from dpa4_flows.analysis.activity import levels, volcano
 from dpa4_flows.analysis.reactions import REACTIONS, Reaction
 from dpa4_flows.documents.activity import ActivityDocument, ActivityFacet
 from dpa4_flows.plots.drawing import Drawing, Polygon, Words
-from dpa4_flows.plots.figure import PALETTE, Block, FigureBlock, GalleryBlock, Mark, Picture, base_figure, plot_text
+from dpa4_flows.plots.figure import (
+    PALETTE,
+    Block,
+    FigureBlock,
+    GalleryBlock,
+    Mark,
+    Picture,
+    add_line,
+    base_figure,
+    plot_text,
+)
 from dpa4_flows.plots.placement import padded, point_texts, texts_of
 from dpa4_flows.plots.words import first_of, formula_text, signed
 from dpa4_flows.report.figures_adsorption import scaling
@@ -93,8 +103,7 @@ def _volcano(
     first, last = padded([*x_range, *(one.x for one in points)], 0.05)
     curve = sorted([*np.linspace(first, last, 401).tolist(), reaction.top])
     limits = [volcano(reaction, value) for value in curve]
-    line = {"color": PALETTE[5], "width": 1.5, "dash": "dot"}
-    figure.add_scatter(x=curve, y=limits, mode="lines", line=line, name="scaling lines", hoverinfo="skip")
+    add_line(figure, curve, limits, PALETTE[5], "scaling lines", dash="dot", hoverinfo="skip")
     x, y = [one.x for one in points], [one.y for one in points]
     texts = point_texts(x, y, [one.label for one in points], x_range, y_range, width=1080.0)
     theories = list(dict.fromkeys(one.level for one in points))
@@ -217,16 +226,13 @@ def _diagram(
         yaxis={"title": {"text": f"Free energy at {reaction.equilibrium:.2f} V (eV)"}},
     )
     figure.update_xaxes(zeroline=False)
-    for (name, document), colour in zip(islice(active.items(), _DIAGRAMS), cycle(PALETTE), strict=False):
-        energies = levels(reaction, best[name].free_energies, reaction.equilibrium)
-        figure.add_scatter(
-            x=np.column_stack([along - _BAR, along + _BAR]).ravel(),
-            y=np.repeat(energies, 2),
-            mode="lines",
-            line={"color": colour, "width": 2},
-            name=plot_text(f"{formula_text(document.formula)} ({best[name].name})"),
-            hovertemplate=plot_text(_who(name, document)) + ": %{y:.2f} eV<extra></extra>",
-        )
+    for name, colour in zip(islice(active, _DIAGRAMS), cycle(PALETTE), strict=False):
+        document, facet = active[name], best[name]
+        x = np.column_stack([along - _BAR, along + _BAR]).ravel()
+        y = np.repeat(levels(reaction, facet.free_energies, reaction.equilibrium), 2)
+        hover = plot_text(_who(name, document)) + ": %{y:.2f} eV<extra></extra>"
+        label = plot_text(f"{formula_text(document.formula)} ({facet.name})")
+        add_line(figure, x, y, colour, label, width=2, hovertemplate=hover)
     caption = (
         "The best facet of each crystal at the equilibrium potential, where an ideal catalyst is level: every step up "
         f"costs overpotential. {_first(len(active), _DIAGRAMS)}"

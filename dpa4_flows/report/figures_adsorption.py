@@ -10,7 +10,7 @@ import numpy as np
 from dpa4_flows.analysis.reactions import Reaction
 from dpa4_flows.documents.activity import ActivityDocument
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionSite
-from dpa4_flows.plots.figure import PALETTE, UNKNOWN_COLOUR, FigureBlock, base_figure, plot_text
+from dpa4_flows.plots.figure import PALETTE, UNKNOWN_COLOUR, FigureBlock, add_line, add_points, base_figure, plot_text
 
 _CRYSTALS = 12  # in one figure
 _WIDTH = 0.7  # of an adsorbate, in which its crystals stand side by side
@@ -97,25 +97,14 @@ def scaling(reaction: Reaction, documents: Mapping[str, ActivityDocument]) -> li
     ends = np.array([places.min() - 0.2, places.max() + 0.2])
     figure = base_figure(xaxis={"title": f"{reaction.descriptor}, eV"}, yaxis={"title": "free energy, eV"})
     for (other, line), colour in zip(reaction.scaling.items(), cycle(PALETTE), strict=False):
-        figure.add_scatter(
-            x=ends,
-            y=line.slope * ends + line.height,
-            mode="lines",
-            line={"color": colour, "width": 1.5, "dash": "dot"},
-            legendgroup=other,
-            showlegend=False,
-            hoverinfo="skip",
-        )
+        unseen = {"showlegend": False, "hoverinfo": "skip"}
+        add_line(figure, ends, line.slope * ends + line.height, colour, dash="dot", legendgroup=other, **unseen)
         here = [(name, energies) for name, energies in points if other in energies]
-        figure.add_scatter(
-            x=[energies[first] for _, energies in here],
-            y=[energies[other] for _, energies in here],
-            customdata=[plot_text(name) for name, _ in here],
-            mode="markers",
-            marker={"size": 8, "color": colour},
-            hovertemplate="%{customdata}: %{x:.2f} and %{y:.2f} eV<extra></extra>",
-            legendgroup=other,
-            name=f"ΔG({other})",
-        )
+        x, y = ([energies[one] for _, energies in here] for one in (first, other))
+        hover = {
+            "customdata": [plot_text(name) for name, _ in here],
+            "hovertemplate": "%{customdata}: %{x:.2f} and %{y:.2f} eV<extra></extra>",
+        }
+        add_points(figure, x, y, colour, f"ΔG({other})", size=8, legendgroup=other, **hover)
     caption = "Best sites of all facets, 298 K and 0 V; dotted: the lines that the volcano is made of."
     return [FigureBlock(f"scaling-{reaction.name}", f"Scaling relations of {reaction.title}", caption, figure)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import cycle, islice
+from itertools import islice
 
 import plotly.graph_objects as go
 
 from dpa4_flows.documents.defects import DefectRow, DefectsDocument
-from dpa4_flows.plots.figure import PALETTE, FigureBlock, TableBlock, base_figure, numbers, plot_text
 from dpa4_flows.plots.figure import Column as Head
+from dpa4_flows.plots.figure import FigureBlock, TableBlock, add_line, base_figure, coloured, numbers, plot_text
 from dpa4_flows.plots.words import first_of, signed
 
 _CRYSTALS, _LINES = 12, 16
@@ -49,15 +49,10 @@ def _lines(document: DefectsDocument) -> go.Figure:
         places = [f"beside {condition.name}" for condition in conditions]
         axis = {"title": "in equilibrium with", "type": "category"}
     figure = base_figure(xaxis=axis, yaxis={"title": "formation energy, eV"})
-    rows = (row for row in document.defects if row.energies)
-    for row, colour in zip(islice(rows, _LINES), cycle(PALETTE), strict=False):
-        figure.add_scatter(
-            x=places,
-            y=[row.energies[i] for i in order],
-            mode="lines+markers",
-            line={"color": colour, "width": 1.6, "dash": _KINDS.get(row.kind, "dashdot")},
-            name=plot_text(row.name),
-        )
+    rows = [(row.name, row) for row in document.defects if row.energies]
+    for name, row, colour in coloured(rows, _LINES):
+        dash, y = _KINDS.get(row.kind, "dashdot"), [row.energies[i] for i in order]
+        add_line(figure, places, y, colour, name, width=1.6, dash=dash, mode="lines+markers")
     return figure
 
 

@@ -17,6 +17,7 @@ from dpa4_flows.plots.figure import (
     STABILITY_SCALE,
     UNKNOWN_COLOUR,
     FigureBlock,
+    add_line,
     base_figure,
     plot_text,
     stability_colour_bar,
@@ -214,14 +215,7 @@ def _binary(elements: list[str], phases: list[_Phase]) -> go.Figure:
     for here, phase in zip(x, phases, strict=True):
         if on_hull(phase.distance):
             stable[here] = min(phase.formation_energy, stable.get(here, 0.0))
-    line = sorted(stable.items())
-    figure.add_scatter(
-        x=[a for a, _ in line],
-        y=[b for _, b in line],
-        mode="lines",
-        line={"color": PALETTE[5], "width": 1.5},
-        hoverinfo="skip",
-    )
+    add_line(figure, *zip(*sorted(stable.items()), strict=True), PALETTE[5], hoverinfo="skip")
     figure.add_scatter(
         x=x,
         y=[p.formation_energy for p in phases],

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
-from dpa4_flows.plots.figure import PALETTE, FigureBlock, base_figure, plot_text
+from dpa4_flows.plots.figure import PALETTE, FigureBlock, add_line, add_points, base_figure, plot_text
 from dpa4_flows.training import ERROR_UNITS, TrainingRun
 
 MAX_POINTS = 4000
@@ -101,15 +101,10 @@ def _curve(
         points = points[:: -(-len(points) // MAX_LINE)]
         values += [value for _, value in points]
         few = len(points) <= 40
-        figure.add_scatter(
-            x=[step for step, _ in points],
-            y=[float(f"{value:.5g}") for _, value in points],
-            name=label,
-            mode="lines+markers" if few else "lines",
-            line={"color": colour, "width": 1.8},
-            marker={"size": 6},
-            hovertemplate="step %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
-        )
+        x, y = [step for step, _ in points], [float(f"{value:.5g}") for _, value in points]
+        hover = "step %{x}: %{y:.4g}<extra>%{fullData.name}</extra>"
+        mode = "lines+markers" if few else "lines"
+        add_line(figure, x, y, colour, label, width=1.8, mode=mode, marker={"size": 6}, hovertemplate=hover)
     if not values:
         return None
     _log_axis(figure, min(values), max(values))
@@ -166,15 +161,10 @@ def _parity(reference: NDArray[np.float64], predicted: NDArray[np.float64], unit
         xaxis={"title": {"text": f"Reference ({unit})" if unit else "Reference"}, "range": limits},
         yaxis={"title": {"text": f"Prediction ({unit})" if unit else "Prediction"}, "range": limits},
     )
-    line = {"color": PALETTE[5], "width": 1, "dash": "dot"}
-    figure.add_scatter(x=limits, y=limits, mode="lines", line=line, hoverinfo="skip")
-    figure.add_scatter(
-        x=_rounded(reference),
-        y=_rounded(predicted),
-        mode="markers",
-        marker={"size": 5, "color": _TRAIN, "opacity": 0.55 if len(reference) < 1000 else 0.35},
-        hovertemplate="reference %{x}<br>prediction %{y}<extra></extra>",
-    )
+    add_line(figure, limits, limits, PALETTE[5], width=1, dash="dot", hoverinfo="skip")
+    style = {"opacity": 0.55 if len(reference) < 1000 else 0.35}
+    hover = "reference %{x}<br>prediction %{y}<extra></extra>"
+    add_points(figure, _rounded(reference), _rounded(predicted), _TRAIN, size=5, marker=style, hovertemplate=hover)
     return figure
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
 
-from dpa4_flows.plots.figure import STABILITY_SCALE, FigureBlock, base_figure, plot_text
+from dpa4_flows.plots.figure import STABILITY_SCALE, FigureBlock, add_line, base_figure, plot_text
 from dpa4_flows.properties.pourbaix import PourbaixDocument, diagram_of
 
 PH_RANGE = (-2.0, 16.0)
@@ -56,12 +56,11 @@ def pourbaix_figure(phase: PourbaixEntry, diagram: PourbaixDiagram) -> go.Figure
     for species, simplices in domains.items():
         edges = [np.asarray(simplex.coords) for simplex in simplices]
         for edge in edges:
-            figure.add_scatter(x=edge[:, 0], y=edge[:, 1], mode="lines", line={"color": "black", "width": 1})
+            add_line(figure, edge[:, 0], edge[:, 1], "black", width=1)
         centre = np.concatenate(edges).mean(axis=0)
         figure.add_annotation(x=centre[0], y=centre[1], text=plot_text(species.name), showarrow=False)
     for at_zero in (0.0, _OXYGEN):
         line = at_zero - _PER_PH * np.array(PH_RANGE)
-        dash = {"color": "#555", "dash": "dash", "width": 1}
-        figure.add_scatter(x=list(PH_RANGE), y=line, mode="lines", line=dash)
+        add_line(figure, list(PH_RANGE), line, "#555", width=1, dash="dash")
     figure.update_layout(showlegend=False, yaxis={"range": list(POTENTIAL_RANGE)}, xaxis={"range": list(PH_RANGE)})
     return figure
