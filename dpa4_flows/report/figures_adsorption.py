@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import cycle, islice
+from typing import Any
 
 import numpy as np
 
@@ -97,11 +98,11 @@ def scaling(reaction: Reaction, documents: Mapping[str, ActivityDocument]) -> li
     ends = np.array([places.min() - 0.2, places.max() + 0.2])
     figure = base_figure(xaxis={"title": f"{reaction.descriptor}, eV"}, yaxis={"title": "free energy, eV"})
     for (other, line), colour in zip(reaction.scaling.items(), cycle(PALETTE), strict=False):
-        unseen = {"showlegend": False, "hoverinfo": "skip"}
+        unseen: dict[str, Any] = {"showlegend": False, "hoverinfo": "skip"}
         add_line(figure, ends, line.slope * ends + line.height, colour, dash="dot", legendgroup=other, **unseen)
         here = [(name, energies) for name, energies in points if other in energies]
         x, y = ([energies[one] for _, energies in here] for one in (first, other))
-        hover = {
+        hover: dict[str, Any] = {
             "customdata": [plot_text(name) for name, _ in here],
             "hovertemplate": "%{customdata}: %{x:.2f} and %{y:.2f} eV<extra></extra>",
         }

@@ -215,7 +215,8 @@ def _binary(elements: list[str], phases: list[_Phase]) -> go.Figure:
     for here, phase in zip(x, phases, strict=True):
         if on_hull(phase.distance):
             stable[here] = min(phase.formation_energy, stable.get(here, 0.0))
-    add_line(figure, *zip(*sorted(stable.items()), strict=True), PALETTE[5], hoverinfo="skip")
+    x_hull, y_hull = zip(*sorted(stable.items()), strict=True)
+    add_line(figure, x_hull, y_hull, PALETTE[5], hoverinfo="skip")
     figure.add_scatter(
         x=x,
         y=[p.formation_energy for p in phases],

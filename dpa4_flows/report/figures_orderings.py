@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def alloys(documents: Mapping[str, AlloyDocument]) -> list[FigureBlock]:
         for figure, points, curve in curves:
             add_points(figure, [row.fraction for row in rows], points, colour, label, legendgroup=name)
             add_line(figure, x, curve, colour, label, legendgroup=name, showlegend=False)
-        straight = {"legendgroup": name, "showlegend": False}
+        straight: dict[str, Any] = {"legendgroup": name, "showlegend": False}
         add_line(lattice, [0, 1], [first, last], colour, "Vegard", width=1, dash="dot", **straight)
     n = len(found)
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import cycle, islice
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -52,7 +53,7 @@ def _spectrum(document: PhononBandsDocument) -> go.Figure:
     add_line(figure, x, y, PALETTE[0], "bands", width=1.2, showlegend=False, hoverinfo="y")
     for place in places:
         figure.add_vline(x=place, line={"color": PALETTE[5], "width": 0.6}, xref="x")
-    filled = {"fill": "tozerox", "fillcolor": "rgba(122, 138, 153, 0.15)"}
+    filled: dict[str, Any] = {"fill": "tozerox", "fillcolor": "rgba(122, 138, 153, 0.15)"}
     add_line(figure, document.density, document.frequencies_thz, PALETTE[5], "all", xaxis="x2", **filled)
     for (element, share), colour in zip(document.density_by_element.items(), cycle(PALETTE[1:5]), strict=False):
         if len(document.density_by_element) > 1:

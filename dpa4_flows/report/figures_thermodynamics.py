@@ -147,5 +147,6 @@ def line_figure(
     name: str, title: str, caption: str, figure: Any, lines: Mapping[str, Sequence[tuple[float, float]]]
 ) -> list[FigureBlock]:
     for label, points, colour in coloured(lines):
-        add_line(figure, *zip(*points, strict=True), colour, label, width=2)
+        x, y = zip(*points, strict=True)
+        add_line(figure, x, y, colour, label, width=2)
     return [FigureBlock(name, title, captioned(caption, len(lines)), figure)] if lines else []

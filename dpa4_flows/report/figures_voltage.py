@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from dpa4_flows.plots.figure import (
     PALETTE,
@@ -37,7 +38,7 @@ def profiles(documents: Mapping[str, VoltageProfileDocument]) -> list[Block]:
         yaxis={"title": "mixing energy, meV per formula unit"},
     )
     for name, document, colour in coloured(found):
-        group = {"legendgroup": name}
+        group: dict[str, Any] = {"legendgroup": name}
         x = [end for one in document.plateaus for end in (one.capacity_from, one.capacity_to)]
         y = [one.voltage + side * one.rise / 2 for one in document.plateaus for side in (-1, 1)]
         add_line(voltage, x, y, colour, name, width=2)
