@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 from pydantic import Field
 from pymatgen.core import Composition
@@ -20,7 +19,7 @@ from dpa4_flows.campaigns.sections import Limits, Section
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals
-from dpa4_flows.documents.quantities import Quantity
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason, ReasonKind, voided
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.properties.hull import Place
@@ -30,42 +29,38 @@ from dpa4_flows.properties.oxygen_release import ROOM, OxygenRelease, OxygenRele
 class ChargedHullValues(Document):
     """What the hull says of a charged host."""
 
-    energy_above_hull_charged: Annotated[
-        float | None,
-        Quantity(
-            "E above hull, charged",
-            "eV/atom",
-            3,
-            "host without the working ion, 0 K; high values mean oxygen release or collapse",
-            short="E hull ch.",
-            goal="min",
-            within=on_hull,
-            scale=(0.0, 0.2),  # beyond, oxygen leaves while charging
-            voided_by=("saddle", "saddle_charged", "charged_hull_unknown", "unreliable_vdw"),
-            too_high="above_limit",
-            priority=14,
-        ),
-    ] = Field(None, description="Distance of the charged host to the hull, eV/atom")
-    energy_above_hull_charged_std: Annotated[
-        float | None,
-        Quantity("Deviation of E above hull, charged", "eV/atom", 3, "of a committee", goal="min", detail=True),
-    ] = Field(None, description="Its standard deviation between members of a committee, eV/atom")
-    distance_to_competing_charged: Annotated[
-        float | None,
-        Quantity(
-            "Distance to competing phases, charged",
-            "eV/atom",
-            3,
-            "signed: negative means below all known phases",
-            detail=True,
-            priority=32,
-        ),
-    ] = Field(None, description="Signed distance to the hull of the competing phases alone, eV/atom")
-    decomposition: Annotated[str, Quantity("Decomposes into", detail=True, priority=43)] = Field(
-        "", description="Words"
+    energy_above_hull_charged: float | None = shown(
+        "E above hull, charged",
+        "eV/atom",
+        3,
+        "host without the working ion, 0 K; high values mean oxygen release or collapse",
+        short="E hull ch.",
+        goal="min",
+        within=on_hull,
+        scale=(0.0, 0.2),  # beyond, oxygen leaves while charging
+        voided_by=("saddle", "saddle_charged", "charged_hull_unknown", "unreliable_vdw"),
+        too_high="above_limit",
+        priority=14,
     )
-    n_competing: Annotated[int, Quantity("Competing phases", digits=0, detail=True, priority=19)] = Field(
-        0, description="Competing phases in the chemical system"
+    energy_above_hull_charged_std: float | None = shown(
+        "Deviation of E above hull, charged", "eV/atom", 3, "of a committee", goal="min", detail=True
+    )
+    distance_to_competing_charged: float | None = shown(
+        "Distance to competing phases, charged",
+        "eV/atom",
+        3,
+        "signed: negative means below all known phases",
+        detail=True,
+        priority=32,
+    )
+    decomposition: str = shown("Decomposes into", detail=True, priority=43, default="")
+    n_competing: int = shown(
+        "Competing phases",
+        digits=0,
+        detail=True,
+        priority=19,
+        default=0,
+        description="Competing phases in the chemical system",
     )
 
 
@@ -171,36 +166,34 @@ class OxygenSection(Section):
 class ChargedOxygen(Document):
     """When a charged host gives off oxygen."""
 
-    oxygen_release_k: Annotated[
-        float | None,
-        Quantity(
-            "O₂ release, charged",
-            "K",
-            0,
-            "of the host without the working ion, equilibrium; 300 stands for that and less, kinetics delay it",
-            short="O₂ release",
-            goal="max",
-            scale=(300.0, 900.0),
-            voided_by=_VOID,
-            spares_error=True,
-            unsure="oxygen_unsure",
-            too_low="loses_oxygen",
-            priority=20,
-        ),
-    ] = Field(None, description="K; 300 if it does there; null if not at 2000 K")
-    oxygen_release_k_std: Annotated[
-        float | None, Quantity("Error of O₂ release", "K", 0, "of energies and entropies", detail=True)
-    ] = Field(None, description="K; null where it is not at 2000 K, or surely below 300")
-    oxygen_energy: Annotated[
-        float | None,
-        Quantity("Energy of O₂ release", "eV/O₂", 2, "0 K; negative gives off heat", voided_by=_VOID, detail=True),
-    ] = Field(None, description="Of the first reaction, eV per O2")
-    oxygen_lost_percent: Annotated[float | None, Quantity("Oxygen lost", "% of its mass", 1, "then", detail=True)] = (
-        Field(None, description="Mass of oxygen that leaves first, % of the charged host")
+    oxygen_release_k: float | None = shown(
+        "O₂ release, charged",
+        "K",
+        0,
+        "of the host without the working ion, equilibrium; 300 stands for that and less, kinetics delay it",
+        short="O₂ release",
+        goal="max",
+        scale=(300.0, 900.0),
+        voided_by=_VOID,
+        spares_error=True,
+        unsure="oxygen_unsure",
+        too_low="loses_oxygen",
+        priority=20,
+        description="K; 300 if it does there; null if not at 2000 K",
     )
-    oxygen_reaction: Annotated[str, Quantity("Turns into", note="when it gives off O₂", detail=True)] = Field(
-        "", description="The first reaction, per formula unit"
+    oxygen_release_k_std: float | None = shown(
+        "Error of O₂ release",
+        "K",
+        0,
+        "of energies and entropies",
+        detail=True,
+        description="K; null where it is not at 2000 K, or surely below 300",
     )
+    oxygen_energy: float | None = shown(
+        "Energy of O₂ release", "eV/O₂", 2, "0 K; negative gives off heat", voided_by=_VOID, detail=True
+    )
+    oxygen_lost_percent: float | None = shown("Oxygen lost", "% of its mass", 1, "then", detail=True)
+    oxygen_reaction: str = shown("Turns into", note="when it gives off O₂", detail=True, default="")
 
 
 @dataclass(frozen=True)

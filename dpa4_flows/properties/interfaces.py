@@ -19,7 +19,7 @@ from dpa4_flows.analysis.thermodynamics import check_corrected
 from dpa4_flows.analysis.windows import electrochemical_window
 from dpa4_flows.compute.plan import Crystal, PlanError
 from dpa4_flows.documents.calculations import input_hash
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, HullDocument
 from dpa4_flows.model_ref import ModelRef
@@ -69,28 +69,21 @@ class ContactsDocument(View):
 
     formula: str | None = Field(None, description="Reduced formula")
     ion: str | None = Field(None, description="Element of the reservoir")
-    worst_energy: Annotated[
-        float | None,
-        Quantity(
-            "Interface reaction",
-            "eV/atom",
-            3,
-            "the worst of all contacts, at equilibrium; below -0.05 to -0.1 an interphase grows",
-            short="E interface",
-            goal="max",
-            scale=(-0.5, 0.0),
-            voided_by=("interface_unknown",),
-            priority=25,
-        ),
-    ] = Field(
-        None,
+    worst_energy: float | None = shown(
+        "Interface reaction",
+        "eV/atom",
+        3,
+        "the worst of all contacts, at equilibrium; below -0.05 to -0.1 an interphase grows",
+        short="E interface",
+        goal="max",
+        scale=(-0.5, 0.0),
+        voided_by=("interface_unknown",),
+        priority=25,
         description="Of the contact that gives off most, eV per atom of the mixture; null where none that is known "
         "reacts, and another is unknown",
     )
-    worst_contact: Annotated[str, Quantity("Reacts most with", priority=26)] = Field("", description="Which one it is")
-    worst_reaction: Annotated[str, Quantity("Interface turns into", priority=44)] = Field(
-        "", description="Its reaction, in words"
-    )
+    worst_contact: str = shown("Reacts most with", priority=26, default="")
+    worst_reaction: str = shown("Interface turns into", priority=44, default="", description="Its reaction, in words")
     contacts: list[ContactDocument] = Field(default_factory=list, description="One per phase beside it, and voltage")
     energy_above_hull: Annotated[float | None, Unit("eV/atom")] = Field(
         None, description="eV/atom; a reaction sets it free, too"
@@ -111,20 +104,20 @@ class InterfaceSet(ViewSet):
 class CoatingDocument(ContactsDocument):
     """A coating between an electrolyte and electrodes."""
 
-    bare_energy: Annotated[
-        float | None, Quantity("Without coating", "eV/atom", 3, "electrolyte and electrodes in contact", priority=27)
-    ] = Field(None, description="Worst reaction of the electrolyte with the electrodes, eV/atom")
-    gain: Annotated[
-        float | None,
-        Quantity(
-            "Better by", "eV/atom", 3, "than without it; negative: worse", goal="max", scale=(0.0, 0.3), priority=28
-        ),
-    ] = Field(None, description="Worst reaction with coating less that without, eV/atom")
-    lower: Annotated[float | None, Quantity("From", "V", 2, "window of the coating", priority=20)] = Field(
-        None, description="Below it the ion goes into the coating, V"
+    bare_energy: float | None = shown(
+        "Without coating", "eV/atom", 3, "electrolyte and electrodes in contact", priority=27
     )
-    upper: Annotated[float | None, Quantity("To", "V", 2, "window of the coating", priority=21)] = Field(
-        None, description="Above it the ion goes out of the coating, V; null if there is none to give"
+    gain: float | None = shown(
+        "Better by", "eV/atom", 3, "than without it; negative: worse", goal="max", scale=(0.0, 0.3), priority=28
+    )
+    lower: float | None = shown("From", "V", 2, "window of the coating", priority=20)
+    upper: float | None = shown(
+        "To",
+        "V",
+        2,
+        "window of the coating",
+        priority=21,
+        description="Above it the ion goes out of the coating, V; null if there is none to give",
     )
     bare: list[ContactDocument] = Field(default_factory=list, description="Electrolyte and electrodes in contact")
 

@@ -13,7 +13,7 @@ from dpa4_flows.analysis.oxygen import AIR, Release, oxygen_releases, release_en
 from dpa4_flows.analysis.thermodynamics import T_RANGE
 from dpa4_flows.analysis.titration import reaction_words
 from dpa4_flows.compute.plan import PlanError
-from dpa4_flows.documents.quantities import Quantity, Unit
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, HullDocument
 from dpa4_flows.properties.view import HullView, View, ViewSet
@@ -36,29 +36,30 @@ class OxygenReleaseDocument(View):
     """At which oxygen potential and temperature an oxide gives off O2; what comes first."""
 
     formula: str | None = Field(None, description="Reduced formula")
-    temperature: Annotated[
-        float | None,
-        Quantity(
-            "O₂ release",
-            "K",
-            0,
-            "equilibrium; 300 stands for that and less",
-            goal="max",
-            scale=(300.0, 900.0),  # 470 Li0.5CoO2; FePO4 beyond 800
-            priority=20,
-        ),
-    ] = Field(None, description="K, from which on O2 leaves; 300 if it does there; null if not at 2000 K")
-    temperature_std: Annotated[
-        float | None, Quantity("Error of O₂ release", "K", 0, "of energies and entropies", detail=True)
-    ] = Field(None, description="What it may be off by, K; null where it is beyond 2000 K, or surely below 300")
-    reaction: Annotated[str, Quantity("Turns into")] = Field("", description="The first reaction, per formula unit")
-    reaction_energy: Annotated[
-        float | None, Quantity("Energy of O₂ release", "eV/O₂", 2, "0 K; negative gives off heat", goal="max")
-    ] = Field(None, description="Of the first reaction, eV per O2")
+    temperature: float | None = shown(
+        "O₂ release",
+        "K",
+        0,
+        "equilibrium; 300 stands for that and less",
+        goal="max",
+        scale=(300.0, 900.0),  # 470 Li0.5CoO2; FePO4 beyond 800
+        priority=20,
+        description="K, from which on O2 leaves; 300 if it does there; null if not at 2000 K",
+    )
+    temperature_std: float | None = shown(
+        "Error of O₂ release",
+        "K",
+        0,
+        "of energies and entropies",
+        detail=True,
+        description="What it may be off by, K; null where it is beyond 2000 K, or surely below 300",
+    )
+    reaction: str = shown("Turns into", default="", description="The first reaction, per formula unit")
+    reaction_energy: float | None = shown(
+        "Energy of O₂ release", "eV/O₂", 2, "0 K; negative gives off heat", goal="max"
+    )
     products: list[str] = Field(default_factory=list, description="Formulas after the first reaction, O2 left out")
-    released_percent: Annotated[
-        float | None, Quantity("Oxygen lost", "% of its mass", 1, "by the first reaction", detail=True)
-    ] = Field(None, description="Mass of oxygen that the first reaction gives off, % of the crystal")
+    released_percent: float | None = shown("Oxygen lost", "% of its mass", 1, "by the first reaction", detail=True)
     pressure: Annotated[float | None, Unit("bar")] = Field(None, description="Of O2, bar")
     energy_above_hull: Annotated[float | None, Unit("eV/atom")] = Field(
         None, description="eV/atom; the first reaction sets it free, too"

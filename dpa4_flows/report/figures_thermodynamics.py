@@ -110,7 +110,7 @@ def oxygen_losses(documents: Mapping[str, OxygenReleaseDocument]) -> list[Figure
                 late = T_RANGE[1] if first.high is None else first.high
                 error = {"array": [late - first.temperature], "arrayminus": [first.temperature - first.low]}
                 x, y, colour = [first.temperature], [first.released], PALETTE[len(lines) % len(PALETTE)]
-                add_points(figure, x, y, colour, error_x=error, showlegend=False)
+                add_points(figure, x, y, colour, size=6, error_x=error, showlegend=False)
             points, lost = [(T_RANGE[0], 0.0)], 0.0
             for step in one.steps:
                 at = T_RANGE[1] if step.temperature is None else step.temperature
