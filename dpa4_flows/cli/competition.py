@@ -11,7 +11,7 @@ import typer
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.cli.lists import SEVERAL
-from dpa4_flows.cli.options import Corrections
+from dpa4_flows.cli.options import Corrections, option
 from dpa4_flows.cli.relaxing import LibraryRelaxations, library_name
 from dpa4_flows.properties.competition import CACHE
 from dpa4_flows.reference.gather import AskProject
@@ -30,13 +30,11 @@ AskMP = Annotated[
 class Competition:
     """What competes, and how energies are corrected."""
 
-    against: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What competes: cache, the library that grows by what is missing; FILE, structures in files; both "
-            f"relaxed by the same model; {SEVERAL}. mp: energies of the Materials Project, for a model on their scale."
-        ),
-    ] = None
+    against: list[str] | None = option(
+        None,
+        "What competes: cache, the library that grows by what is missing; FILE, structures in files; both "
+        f"relaxed by the same model; {SEVERAL}. mp: energies of the Materials Project, for a model on their scale.",
+    )
     corrections: Corrections = "auto"
     mp: AskMP = None
 

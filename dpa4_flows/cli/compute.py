@@ -21,7 +21,17 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.strict import override
 from dpa4_flows.cli.console import end, out, print_json, warn
 from dpa4_flows.cli.lists import parts
-from dpa4_flows.cli.options import KINDS_OF_FILES, OUTPUT, AsJson, BatchMachine, Model, RetryErrors, grouped
+from dpa4_flows.cli.options import (
+    KINDS_OF_FILES,
+    OUTPUT,
+    AsJson,
+    BatchMachine,
+    Model,
+    RetryErrors,
+    flag,
+    grouped,
+    option,
+)
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.run_output import interruptible
 from dpa4_flows.cli.targets import a_file, a_folder
@@ -44,18 +54,16 @@ from dpa4_flows.runs.run import How
 class Resting:
     """The relaxation before properties of relaxed crystals."""
 
-    fmax: Annotated[
-        float, typer.Option(help="Largest force at the end of the relaxation before properties of crystals, eV/Å.")
-    ] = AT_REST.fmax
-    max_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of this relaxation.")] = AT_REST.max_steps
-    check_minimum: Annotated[
-        bool,
-        typer.Option(
-            "--check-minimum/--no-check-minimum",
-            help="Let it go down from a saddle; by default it keeps the symmetry given.",
-        ),
-    ] = AT_REST.check_minimum
-    as_given: Annotated[bool, typer.Option("--as-given", help="No relaxation before properties of crystals.")] = False
+    fmax: float = option(
+        AT_REST.fmax, "Largest force at the end of the relaxation before properties of crystals, eV/Å."
+    )
+    max_steps: int = option(AT_REST.max_steps, "Optimiser steps of this relaxation.", min=1)
+    check_minimum: bool = option(
+        AT_REST.check_minimum,
+        "Let it go down from a saddle; by default it keeps the symmetry given.",
+        "--check-minimum/--no-check-minimum",
+    )
+    as_given: bool = flag("No relaxation before properties of crystals.")
 
     def relaxation(self) -> Relaxed | None:
         if self.as_given:

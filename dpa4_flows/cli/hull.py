@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.markup import escape
@@ -18,7 +18,7 @@ from dpa4_flows.cli.computing import documents_of
 from dpa4_flows.cli.console import MAX_ROWS, finish, number, out, print_json, remark, say, say_rest, warn
 from dpa4_flows.cli.hull_output import decomposition_words, incomplete_words, result_rows, write_plot, write_rows
 from dpa4_flows.cli.hull_views import add_view, print_views, view_figures
-from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
+from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, flag, grouped, option
 from dpa4_flows.cli.relaxing import LibraryRelaxations
 from dpa4_flows.cli.structures import read_inputs, warn_of_inputs
 from dpa4_flows.cli.targets import a_file_beside
@@ -40,28 +40,19 @@ app = typer.Typer()
 class Question:
     """What is asked, beside the distance."""
 
-    temperature: Annotated[
-        float | None,
-        typer.Option(
-            "--temperature",
-            "-T",
-            metavar="K",
-            help="Gibbs energies at this temperature, 300 to 2000 K, instead of energies at 0 K.",
-        ),
-    ] = None
-    window: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ION", help="Also the voltages against a metal at which nothing is taken up or given off."
-        ),
-    ] = None
-    chempots: Annotated[
-        bool, typer.Option("--chempots", help="Also the chemical potentials of the elements where a phase is stable.")
-    ] = False
-    no_relax: Annotated[bool, typer.Option("--no-relax", help="Take the structures of FILES as they are.")] = False
-    alone: Annotated[bool, typer.Option("--alone", help="The structures of FILES do not compete with each other.")] = (
-        False
+    temperature: float | None = option(
+        None,
+        "Gibbs energies at this temperature, 300 to 2000 K, instead of energies at 0 K.",
+        "--temperature",
+        "-T",
+        metavar="K",
     )
+    window: str | None = option(
+        None, "Also the voltages against a metal at which nothing is taken up or given off.", metavar="ION"
+    )
+    chempots: bool = flag("Also the chemical potentials of the elements where a phase is stable.")
+    no_relax: bool = flag("Take the structures of FILES as they are.")
+    alone: bool = flag("The structures of FILES do not compete with each other.")
 
     def properties(self, competition: Competition, relaxing: LibraryRelaxations) -> dict[str, Competing[Any]]:
         """The properties that answer, by the names of their fields in a row."""
@@ -84,17 +75,10 @@ class Question:
 class Outputs:
     """Files to write."""
 
-    csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", callback=a_file_beside, help="Write a table.")
-    ] = None
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            callback=a_file_beside,
-            help="Draw: .html has hulls, windows and potentials, .png hulls.",
-        ),
-    ] = None
+    csv_file: Path | None = option(None, "Write a table.", "--csv", metavar="FILE", callback=a_file_beside)
+    plot: Path | None = option(
+        None, "Draw: .html has hulls, windows and potentials, .png hulls.", metavar="FILE", callback=a_file_beside
+    )
 
     def check(self) -> None:
         """Refuse what cannot be drawn, before anything is computed."""

@@ -13,7 +13,7 @@ from rich.table import Table
 from dpa4_flows.cli.compute import finish
 from dpa4_flows.cli.console import out
 from dpa4_flows.cli.lists import SEVERAL
-from dpa4_flows.cli.options import AsJson, grouped
+from dpa4_flows.cli.options import AsJson, grouped, option
 from dpa4_flows.cli.targets import a_file
 from dpa4_flows.documents.diffusion import DiffusivityDocument
 from dpa4_flows.plots.figure import TableBlock
@@ -28,15 +28,14 @@ app = typer.Typer()
 class Frames:
     """How trajectories are to be understood; fields of `TrajectoryReading`."""
 
-    working_ion: Annotated[str, typer.Option(help="Element that diffuses.")] = TrajectoryReading.working_ion
-    interval_fs: Annotated[
-        float | None, typer.Option(min=0.0, help="Between two frames, fs; runs of dpa4 md say it themselves.")
-    ] = TrajectoryReading.interval_fs
-    temperature_k: Annotated[
-        list[float] | None,
-        typer.Option(help=f"K, one for all or one for each; {SEVERAL}; runs of dpa4 md say it themselves."),
-    ] = None
-    skip_ps: Annotated[float, typer.Option(min=0.0, help="Left out at the beginning, ps.")] = TrajectoryReading.skip_ps
+    working_ion: str = option(TrajectoryReading.working_ion, "Element that diffuses.")
+    interval_fs: float | None = option(
+        TrajectoryReading.interval_fs, "Between two frames, fs; runs of dpa4 md say it themselves.", min=0.0
+    )
+    temperature_k: list[float] | None = option(
+        None, f"K, one for all or one for each; {SEVERAL}; runs of dpa4 md say it themselves."
+    )
+    skip_ps: float = option(TrajectoryReading.skip_ps, "Left out at the beginning, ps.", min=0.0)
 
     def reading(self) -> TrajectoryReading:
         return TrajectoryReading(self.working_ion, self.interval_fs, tuple(self.temperature_k or ()), self.skip_ps)

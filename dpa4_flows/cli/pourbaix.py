@@ -17,7 +17,7 @@ from dpa4_flows.cli.competition import Competition, crystal
 from dpa4_flows.cli.computing import documents_of
 from dpa4_flows.cli.console import finish, number, out, print_json, say, warn
 from dpa4_flows.cli.lists import SEVERAL
-from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped
+from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped, option
 from dpa4_flows.cli.relaxing import LibraryRelaxations
 from dpa4_flows.cli.structures import input_rows, read_inputs, warn_of_inputs
 from dpa4_flows.cli.targets import a_file_beside
@@ -38,19 +38,16 @@ app = typer.Typer()
 class Water:
     """Where the solid is put."""
 
-    ions: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Measured ions, TOML; see docs/stability.md for its form; by default a table of 41 elements.",
-        ),
-    ] = None
-    ph: Annotated[list[float] | None, typer.Option("--ph", help=f"pH; {SEVERAL}; default: 0,7,14.")] = None
-    potential: Annotated[
-        list[float] | None,
-        typer.Option(help=f"V against the standard hydrogen electrode; {SEVERAL}; default: -1 to 1.5."),
-    ] = None
-    concentration: Annotated[float, typer.Option(min=1e-12, max=10.0, help="Of each ion, mol/L.")] = 1e-6
+    ions: Path | None = option(
+        None,
+        "Measured ions, TOML; see docs/stability.md for its form; by default a table of 41 elements.",
+        metavar="FILE",
+    )
+    ph: list[float] | None = option(None, f"pH; {SEVERAL}; default: 0,7,14.")
+    potential: list[float] | None = option(
+        None, f"V against the standard hydrogen electrode; {SEVERAL}; default: -1 to 1.5."
+    )
+    concentration: float = option(1e-6, "Of each ion, mol/L.", min=1e-12, max=10.0)
 
     def settings(self) -> dict[str, Any]:
         """The same as fields of the property; what was not given is left to it."""

@@ -25,7 +25,7 @@ from dpa4_flows.cli.computing import showing
 from dpa4_flows.cli.console import out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.lists import SEVERAL
-from dpa4_flows.cli.options import AsJson, BatchMachine, Corrections, Model, RetryErrors, grouped
+from dpa4_flows.cli.options import AsJson, BatchMachine, Corrections, Model, RetryErrors, flag, grouped, option
 from dpa4_flows.cli.relaxing import Library, LibraryRelaxations
 from dpa4_flows.cli.targets import a_file_beside
 from dpa4_flows.compute.driver import Counts
@@ -58,21 +58,15 @@ def _reference() -> None:
 class Phases:
     """What is built."""
 
-    files: Annotated[
-        list[Path] | None, typer.Option("--from", metavar="FILE", help=f"Structures to add; {SEVERAL}.")
-    ] = None
-    survey: Annotated[
-        bool, typer.Option("--survey", help="The files of --from hold all known phases of these systems.")
-    ] = False
+    files: list[Path] | None = option(None, f"Structures to add; {SEVERAL}.", "--from", metavar="FILE")
+    survey: bool = flag("The files of --from hold all known phases of these systems.")
     mp: AskMP = None
-    campaign: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CAMPAIGN",
-            help="All systems of the candidates of a campaign (file or bundled), with its model and settings.",
-        ),
-    ] = None
-    refresh: Annotated[bool, typer.Option("--refresh", help="Ask for phases again that were asked for before.")] = False
+    campaign: str | None = option(
+        None,
+        "All systems of the candidates of a campaign (file or bundled), with its model and settings.",
+        metavar="CAMPAIGN",
+    )
+    refresh: bool = flag("Ask for phases again that were asked for before.")
     retry_errors: RetryErrors = False
 
 

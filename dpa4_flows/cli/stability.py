@@ -16,7 +16,7 @@ from dpa4_flows.cli.computing import documents_of, table_in
 from dpa4_flows.cli.console import finish, print_json, say, warn
 from dpa4_flows.cli.hull_output import incomplete_words
 from dpa4_flows.cli.lists import SEVERAL
-from dpa4_flows.cli.options import OUTPUT, AsJson, BatchMachine, Corrections, Files, Model, grouped
+from dpa4_flows.cli.options import OUTPUT, AsJson, BatchMachine, Corrections, Files, Model, flag, grouped, option
 from dpa4_flows.cli.relaxing import Library, Rattle, library_name
 from dpa4_flows.cli.stability_output import print_answers, result_rows, structures_to_write
 from dpa4_flows.cli.structures import read_inputs
@@ -45,31 +45,21 @@ app = typer.Typer()
 class Answers:
     """What is asked, and where the answers are kept."""
 
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            *OUTPUT,
-            metavar="DIR",
-            callback=a_folder,
-            help="Keep everything here and find it again: answers (JSON), structures, force constants for phonopy.",
-        ),
-    ] = None
-    no_hull: Annotated[bool, typer.Option("--no-hull", help="Without the distance to other phases.")] = False
-    no_elastic: Annotated[bool, typer.Option("--no-elastic", help="Without the elastic tensor.")] = False
-    no_phonons: Annotated[bool, typer.Option("--no-phonons", help="Without phonons.")] = False
-    follow_modes: Annotated[
-        bool,
-        typer.Option(
-            "--follow-modes", help="From an unstable crystal down along its imaginary mode, up to three times."
-        ),
-    ] = False
-    min_length: Annotated[
-        float, typer.Option(min=3.0, help="Distance between an atom and its image in phonon supercells, Å.")
-    ] = 10.0
-    temperature: Annotated[
-        list[float] | None,
-        typer.Option("--temperature", "-T", min=0.0, help=f"K, of the thermal properties; {SEVERAL}."),
-    ] = None
+    output: Path | None = option(
+        None,
+        "Keep everything here and find it again: answers (JSON), structures, force constants for phonopy.",
+        *OUTPUT,
+        metavar="DIR",
+        callback=a_folder,
+    )
+    no_hull: bool = flag("Without the distance to other phases.")
+    no_elastic: bool = flag("Without the elastic tensor.")
+    no_phonons: bool = flag("Without phonons.")
+    follow_modes: bool = flag("From an unstable crystal down along its imaginary mode, up to three times.")
+    min_length: float = option(10.0, "Distance between an atom and its image in phonon supercells, Å.", min=3.0)
+    temperature: list[float] | None = option(
+        None, f"K, of the thermal properties; {SEVERAL}.", "--temperature", "-T", min=0.0
+    )
 
     def check(self) -> None:
         """Refuse what leaves nothing to do, or what cannot be done."""

@@ -23,7 +23,7 @@ from dpa4_core.train.trainer import Trainer, TrainResult
 from dpa4_flows.cli.console import err, out, print_json, remark, say
 from dpa4_flows.cli.lazy import USER_ERROR
 from dpa4_flows.cli.lists import SEVERAL
-from dpa4_flows.cli.options import ANEW, OUTPUT, AsJson, grouped
+from dpa4_flows.cli.options import ANEW, OUTPUT, AsJson, flag, grouped, option
 from dpa4_flows.cli.targets import a_folder
 from dpa4_flows.cli.tensorboard import TensorBoardLog
 from dpa4_flows.cli.train_output import TrainingDisplay, print_ladder, print_model, print_outcome, print_plan
@@ -57,7 +57,7 @@ class MixedPrecision(StrEnum):
     bf16 = "bf16"
 
 
-_DATA_PANEL, _RUN_PANEL, _MACHINE_PANEL = "Data", "Length and learning", "Machine"
+_DATA, _COURSE, _MACHINE = ({"rich_help_panel": panel} for panel in ("Data", "Length and learning", "Machine"))
 
 Inputs = Annotated[
     list[Path],
@@ -77,91 +77,45 @@ Out = Annotated[
 class Flags:
     """What may be said beside the configuration; None was not."""
 
-    validation: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help=f"Frames to validate on; {SEVERAL}.", rich_help_panel=_DATA_PANEL),
-    ] = None
-    validation_fraction: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            max=0.99,
-            help="Fraction set aside otherwise; default 0.1, 0 for none.",
-            rich_help_panel=_DATA_PANEL,
-        ),
-    ] = None
-    split_by: Annotated[
-        SplitBy | None,
-        typer.Option(
-            help="group: materials stay together (default); source: files; block: the last part of each; "
-            "frame: at random.",
-            rich_help_panel=_DATA_PANEL,
-        ),
-    ] = None
-    property_name: Annotated[
-        str | None,
-        typer.Option(
-            "--property",
-            metavar="NAME[:UNIT]",
-            help="Train a head for this scalar of the frames, band_gap:eV say, in place of energies.",
-            rich_help_panel=_DATA_PANEL,
-        ),
-    ] = None
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.", rich_help_panel=_RUN_PANEL)] = None
-    epochs: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            help="Passes over the frames; default 100, or 20 and at least 300 steps from a base.",
-            rich_help_panel=_RUN_PANEL,
-        ),
-    ] = None
-    max_time: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            metavar="MINUTES",
-            help="Wall time; the learning rate falls early enough to end with it.",
-            rich_help_panel=_RUN_PANEL,
-        ),
-    ] = None
-    lr: Annotated[
-        float | None,
-        typer.Option("--lr", help="Largest learning rate; from a base it is found.", rich_help_panel=_RUN_PANEL),
-    ] = None
-    batch_atoms: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Atoms in a batch; by default automatic.", rich_help_panel=_RUN_PANEL),
-    ] = None
-    committee: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            metavar="N",
-            help="Train N models, each without another part of the frames (or, with --set committee.differ_by=seed, on "
-            "all), and join them to one, whose predictions carry standard deviations.",
-            rich_help_panel=_RUN_PANEL,
-        ),
-    ] = None
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.", rich_help_panel=_MACHINE_PANEL)] = None
-    compiled: Annotated[
-        bool | None,
-        typer.Option(
-            "--compile/--no-compile", help="Minutes at the start, faster steps.", rich_help_panel=_MACHINE_PANEL
-        ),
-    ] = None
-    mixed_precision: Annotated[
-        MixedPrecision | None,
-        typer.Option(
-            "--mixed-precision", help="bf16 halves the memory on recent GPUs.", rich_help_panel=_MACHINE_PANEL
-        ),
-    ] = None
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="SECTION.KEY=VALUE", help="Any other setting of the configuration; may be repeated."
-        ),
-    ] = None
+    validation: list[Path] | None = option(None, f"Frames to validate on; {SEVERAL}.", metavar="FILE", **_DATA)
+    validation_fraction: float | None = option(
+        None, "Fraction set aside otherwise; default 0.1, 0 for none.", min=0.0, max=0.99, **_DATA
+    )
+    split_by: SplitBy | None = option(
+        None,
+        "group: materials stay together (default); source: files; block: the last part of each; frame: at random.",
+        **_DATA,
+    )
+    property_name: str | None = option(
+        None,
+        "Train a head for this scalar of the frames, band_gap:eV say, in place of energies.",
+        "--property",
+        metavar="NAME[:UNIT]",
+        **_DATA,
+    )
+    steps: int | None = option(None, "Optimiser steps.", min=1, **_COURSE)
+    epochs: float | None = option(
+        None, "Passes over the frames; default 100, or 20 and at least 300 steps from a base.", min=0.0, **_COURSE
+    )
+    max_time: float | None = option(
+        None, "Wall time; the learning rate falls early enough to end with it.", min=0.0, metavar="MINUTES", **_COURSE
+    )
+    lr: float | None = option(None, "Largest learning rate; from a base it is found.", **_COURSE)
+    batch_atoms: int | None = option(None, "Atoms in a batch; by default automatic.", min=1, metavar="N", **_COURSE)
+    committee: int | None = option(
+        None,
+        "Train N models, each without another part of the frames (or, with --set committee.differ_by=seed, on "
+        "all), and join them to one, whose predictions carry standard deviations.",
+        min=2,
+        metavar="N",
+        **_COURSE,
+    )
+    device: str | None = option(None, "auto, cpu, cuda, cuda:1.", **_MACHINE)
+    compiled: bool | None = option(None, "Minutes at the start, faster steps.", "--compile/--no-compile", **_MACHINE)
+    mixed_precision: MixedPrecision | None = option(None, "bf16 halves the memory on recent GPUs.", **_MACHINE)
+    settings: list[str] | None = option(
+        None, "Any other setting of the configuration; may be repeated.", "--set", metavar="SECTION.KEY=VALUE"
+    )
 
     def assignments(self, others: Mapping[str, Any]) -> list[str]:
         """As ``section.key=value`` with TOML values; those of ``--set`` come last and win.
@@ -195,15 +149,10 @@ class Flags:
 class How:
     """How a training is gone about."""
 
-    restart: Annotated[bool, typer.Option(*ANEW, help="Forget an earlier run in the folder.")] = False
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read the data, show the configuration and the plan; train nothing.")
-    ] = False
-    find_rate: Annotated[
-        bool,
-        typer.Option("--find-rate", help="Show what one step of several learning rates does to a base; train nothing."),
-    ] = False
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write FOLDER/tensorboard.")] = False
+    restart: bool = flag("Forget an earlier run in the folder.", *ANEW)
+    dry_run: bool = flag("Read the data, show the configuration and the plan; train nothing.")
+    find_rate: bool = flag("Show what one step of several learning rates does to a base; train nothing.")
+    tensorboard: bool = flag("Also write FOLDER/tensorboard.")
     as_json: AsJson = False
 
 

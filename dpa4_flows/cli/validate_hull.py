@@ -17,7 +17,7 @@ from dpa4_flows.cli.computing import documents_of, table_in
 from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
 from dpa4_flows.cli.lists import SEVERAL
-from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model
+from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model, option
 from dpa4_flows.cli.relaxing import Convergence
 from dpa4_flows.cli.targets import a_file_beside
 from dpa4_flows.compute.plan import Ask, Crystals
@@ -36,29 +36,20 @@ MAX_NAMED = 20
 class Comparing:
     """What is compared, and where it goes."""
 
-    corrections: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--corrections",
-            "-c",
-            help=f"For the model: auto, none, MP2020, OMat24 or the file of a refit; {SEVERAL}.",
-        ),
-    ] = None
-    threshold: Annotated[
-        list[float] | None,
-        typer.Option(min=0.0, help=f"Stable means this close to the hull, eV/atom; {SEVERAL}; default: 0,0.05."),
-    ] = None
-    max_atoms: Annotated[
-        int | None, typer.Option(min=1, help="Leave out larger cells, but for those on the hull of the file.")
-    ] = None
+    corrections: list[str] | None = option(
+        None, f"For the model: auto, none, MP2020, OMat24 or the file of a refit; {SEVERAL}.", "--corrections", "-c"
+    )
+    threshold: list[float] | None = option(
+        None, f"Stable means this close to the hull, eV/atom; {SEVERAL}; default: 0,0.05.", min=0.0
+    )
+    max_atoms: int | None = option(None, "Leave out larger cells, but for those on the hull of the file.", min=1)
     folder: Kept = None
-    csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", callback=a_file_beside, help="Write a line for each phase.")
-    ] = None
-    plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", callback=a_file_beside, help="Draw both against each other: .html or .png."),
-    ] = None
+    csv_file: Path | None = option(
+        None, "Write a line for each phase.", "--csv", metavar="FILE", callback=a_file_beside
+    )
+    plot: Path | None = option(
+        None, "Draw both against each other: .html or .png.", metavar="FILE", callback=a_file_beside
+    )
 
     def settings(self) -> dict[str, Any]:
         """The same as fields of the property; what was not given is left to it."""
