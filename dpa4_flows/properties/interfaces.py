@@ -187,6 +187,7 @@ class Contacts(StandingView):
         prototypes: propose compounds where none is known.
     """
 
+    version: ClassVar[int] = 2
     figures: ClassVar[str] = "dpa4_flows.report.figures_electrolytes:contacts"
     caveats: ClassVar[tuple[str, ...]] = (
         "Reactions of interfaces are those of equilibrium at 0 K, per atom of the mixture that gives off most: an "

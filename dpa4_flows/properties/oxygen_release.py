@@ -85,6 +85,7 @@ class OxygenRelease(HullView):
     name: ClassVar[str] = "oxygen_release"
     example: ClassVar[str] = "CoO2.cif --pressure 0.21"
     document: ClassVar[type[OxygenReleaseDocument]] = OxygenReleaseDocument
+    version: ClassVar[int] = 2
     several: ClassVar[type[OxygenReleaseSet]] = OxygenReleaseSet
     figures: ClassVar[str] = "dpa4_flows.report.figures_thermodynamics:oxygen_losses"
     caveats: ClassVar[tuple[str, ...]] = (
