@@ -10,11 +10,9 @@ from scipy.stats import rankdata
 
 from dpa4_core.batches import Prediction
 from dpa4_core.data.frames import Frame
+from dpa4_core.uncertainty import MIN_COUNT
 
 Array = NDArray[np.float64]
-
-MIN_COUNT = 3
-"""Values without which an order says nothing."""
 
 
 def calibration(pairs: Iterable[tuple[Frame, Prediction]]) -> dict[str, dict[str, float]]:

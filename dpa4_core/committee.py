@@ -21,6 +21,8 @@ from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import Members, Output, Potential, PotentialLike
 from dpa4_core.shares import Shareable
+from dpa4_core.strict import build
+from dpa4_core.uncertainty import Stretch
 
 
 class Committee(Shareable[Output]):
@@ -29,12 +31,15 @@ class Committee(Shareable[Output]):
     Attributes:
         members: the potentials.
         info: identity card of the whole; None where a member has none.
+        stretch: of the members away from their mean.
 
     Raises:
         DPA4Error: fewer than two, or members that cannot share a graph or have no common energies.
     """
 
-    def __init__(self, members: Sequence[PotentialLike], info: ModelInfo | None = None) -> None:
+    def __init__(
+        self, members: Sequence[PotentialLike], info: ModelInfo | None = None, stretch: Stretch | None = None
+    ) -> None:
         if len(members) < 2:
             raise DPA4Error(f"a committee has two or more members, not {len(members)}")
         if len({(member.cutoff, member.device) for member in members}) > 1:
@@ -43,7 +48,7 @@ class Committee(Shareable[Output]):
         self.cutoff, self.device = members[0].cutoff, members[0].device
         self.elements = frozenset.intersection(*(member.elements for member in members))
         self.shared = all(getattr(member, "shared", False) for member in members)
-        self.info = info or _card(members)
+        self.info, self.stretch = info or _card(members), stretch or Stretch()
         self._lock = threading.Lock()  # members may share a network
 
     def __getstate__(self) -> dict[str, Any]:
@@ -60,8 +65,16 @@ class Committee(Shareable[Output]):
             name: torch.stack([getattr(output, name) for output in outputs], dim=1)
             for name in ("energy", "atom_energies", "forces", "virial", "stress")
         }
-        members = Members(each["energy"], each["forces"], each["stress"])
-        return Output(**{name: values.mean(1) for name, values in each.items()}, members=members)
+        mean = {name: values.mean(1) for name, values in each.items()}
+
+        def apart(name: str, factor: float) -> torch.Tensor:
+            return each[name] if factor == 1.0 else torch.lerp(mean[name].unsqueeze(1), each[name], factor)
+
+        stretch = self.stretch
+        members = Members(
+            apart("energy", stretch.energy), apart("forces", stretch.force), apart("stress", stretch.stress)
+        )
+        return Output(**mean, members=members)
 
     def __repr__(self) -> str:
         return f"Committee of {len(self.members)}, device={str(self.device)!r}"
@@ -111,7 +124,8 @@ def committee_of(
         return value.to(device)
 
     members = [NetworkMember(potential, {name: placed(name, value) for name, value in own.items()}) for own in weights]
-    return Committee(members, potential.info)
+    stretch = build(Stretch, info.training.get("stretch", {}), f"the card of {info.name}, stretch")
+    return Committee(members, potential.info, stretch)
 
 
 def _card(members: Sequence[PotentialLike]) -> ModelInfo | None:

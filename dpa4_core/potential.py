@@ -100,6 +100,43 @@ class PotentialLike(Protocol):
         ...
 
 
+def strategy_for(model: DPA4, dst: Tensor, n_atoms: int) -> EdgeStrategy:
+    """How the network takes sums over edges for energies and forces, with constant weights.
+
+    On a GPU the plain formula makes better use of the device.
+
+    Args:
+        model: on its device.
+        dst: [n_edges], sorted.
+        n_atoms: of the graph.
+
+    Raises:
+        MemoryError: less memory is free than a CPU needs.
+    """
+    if dst.device.type != "cpu" or model.block_precision is not None:
+        return PLAIN
+    kind = Tiled if _fits(model, n_atoms, len(dst)) else Lean
+    return kind(cut(dst, n_atoms))
+
+
+def _fits(model: DPA4, n_atoms: int, n_edges: int) -> bool:
+    """Whether the intermediates of a large graph may be kept, or are computed twice to save memory.
+
+    Raises:
+        MemoryError: not even the latter fits. A system that runs out of memory ends processes without asking.
+    """
+    if n_edges < _SMALL:
+        return True
+    need = footprint(model.config, model.dtype, n_atoms, n_edges)
+    free = memory_share(torch.device("cpu"))
+    if need.lean > 0.9 * free:
+        raise MemoryError(
+            f"{n_atoms} atoms with {n_edges} neighbours need about {need.lean / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
+            "are free"
+        )
+    return need.keep < 0.5 * free
+
+
 def derive(atom_energies: Tensor, edge_vec: Tensor, graph: Graph, *, create_graph: bool = False) -> Output:
     """Forces, virial and stress by one gradient of the total energy with respect to the edge vectors.
 
@@ -220,38 +257,11 @@ class Potential(Shareable[Output]):
                 result = self._compiled(edge_vec.detach(), src, dst, species, conditioning)
                 if result is not None:
                     return assemble(*result, edge_vec.detach(), graph)
-            strategy = self.strategy(graph)  # in which tiles find their threads, whatever becomes of the others
+            # first, so that tiles find their threads, whatever becomes of the others
+            strategy = strategy_for(self.model, graph.dst, graph.n_atoms)
             with one_thread() if self.device.type == "cpu" and graph.n_edges < FEW_EDGES else nullcontext():
                 atom_energies = self.model(edge_vec, src, dst, species, conditioning, strategy=strategy)
                 return derive(atom_energies, edge_vec, graph)
-
-    def strategy(self, graph: Graph) -> EdgeStrategy:
-        """How the network takes sums over edges here: on a GPU the plain formula makes better use of the device.
-
-        Raises:
-            MemoryError: less memory is free than a CPU needs.
-        """
-        if self.device.type != "cpu" or self.model.block_precision is not None:
-            return PLAIN
-        kind = Tiled if self._fits(graph) else Lean
-        return kind(cut(graph.dst, graph.n_atoms))
-
-    def _fits(self, graph: Graph) -> bool:
-        """Whether the intermediates of a large graph may be kept, or are computed twice to save memory.
-
-        Raises:
-            MemoryError: not even the latter fits. A system that runs out of memory ends processes without asking.
-        """
-        if graph.n_edges < _SMALL:
-            return True
-        need = footprint(self.model.config, self.dtype, graph.n_atoms, graph.n_edges)
-        free = memory_share(self.device)
-        if need.lean > 0.9 * free:
-            raise MemoryError(
-                f"{graph.n_atoms} atoms with {graph.n_edges} neighbours need about {need.lean / 1e9:.1f} GB, and "
-                f"{free / 1e9:.1f} GB are free"
-            )
-        return need.keep < 0.5 * free
 
     def __repr__(self) -> str:
         return f"Potential({self.info.name!r}, device={str(self.device)!r}, dtype={str(self.dtype)!r})"

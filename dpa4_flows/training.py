@@ -257,6 +257,8 @@ def worse_sentences(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> li
             continue
         word, factor, unit = words[entry["quantity"]]
         weight = {"energy": "energy", "force": "forces", "stress": "virial"}[entry["quantity"]]
+        if weight != "forces" and config["loss"].get("balance"):
+            weight = "balance"
         sentences.append(
             f"fine-tuning made the {word} worse on the validation frames, at best {digits(entry['before'] * factor)} → "
             f"{digits(entry['after'] * factor)} {unit} (step {entry['step']}), so the file holds the base with shifted "

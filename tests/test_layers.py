@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "nn": {"units", "threads", "nn"},
     "model": {"units", "errors", "files", "strict", "nn", "model"},
     "compiled": {"errors", "memory", "model"},
-    "uncertainty": set(),
+    "uncertainty": {"strict"},
     "share_worker": {"data", "memory"},
     "shares": {"errors", "threads", "memory", "data", "share_worker"},
     "potential": {"units", "errors", "threads", "memory", "data", "nn", "model", "compiled", "shares"},

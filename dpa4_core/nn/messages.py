@@ -124,11 +124,11 @@ class Messages:
             features: [F, n_atoms, rank·D, C].
             alpha: attention weights [n_edges, F].
         """
-        n_atoms, size, width = features.shape[1], rotation.shape[2], self.channels
+        n_atoms = features.shape[1]
         rotate_in, scale = self.rotate_in(rotation, condition)
         local = []  # under autocast these are of low precision, like y, and stay so until they are summed
         for focus, part in enumerate(features):
-            z = rotate_in @ part.index_select(0, src)  # [n_edges, Dm, Cf]
+            z = self.gather(rotate_in, part, src)  # [n_edges, Dm, Cf]
             local.append(z if scale is None else z * scale[:, :, focus].to(z.dtype))
         share = alpha
         if self.n_focus > 1:
@@ -136,26 +136,40 @@ class Messages:
         rotate_out = self.rotate_out(rotation)
         streams = []
         for focus, z in enumerate(local):
-            even, odd = z[:, : self.lmax + 1].flatten(1), z[:, self.lmax + 1 :].flatten(1)
-            even, odd = self.mix(even, odd, focus)
-            z = torch.cat([even, odd], dim=1).view(z.shape)
+            z = self.mix(z.flatten(1), focus).view(z.shape)
             # the weight goes onto the matrix, which is smaller than the features
-            weighted = (rotate_out * share[:, focus, None, None]).transpose(1, 2)
-            streams.append(segment_sum((weighted @ z).flatten(1), dst, n_atoms).view(n_atoms, size, width))
+            streams.append(self.collect(rotate_out * share[:, focus, None, None], z, dst, n_atoms))
         return torch.cat(streams, dim=-1)
 
-    def mix(self, even: Tensor, odd: Tensor, focus: int) -> tuple[Tensor, Tensor]:
-        """The residual mixing stack of one focus stream on z₀ [n_edges, (L+1)·Cf] and (z₋, z₊) [n_edges, 2·L·Cf]."""
-        width, lmax = self.channels, self.lmax
+    def gather(self, rows: Tensor, features: Tensor, src: Tensor) -> Tensor:
+        """rows[e] features[src]: [n_edges, Dm, rank·D], [n_atoms, rank·D, C] → [n_edges, Dm, C]."""
+        return rows @ features.index_select(0, src)
+
+    def mix(self, z: Tensor, focus: int) -> Tensor:
+        """The residual mixing stack of one focus stream on z [n_edges, Dm·C], order 0 before −1 and +1."""
+        n_vectors = self.lmax * self.channels
+        even, odd = z.split([n_vectors + self.channels, 2 * n_vectors], dim=1)
         for layer, (order_0, order_1) in enumerate(self.matrices):
             out_0, out_1 = even @ order_0[focus], odd @ order_1[focus]
             if layer < len(self.gates):
-                scalar = out_0[:, :width]
-                gate = torch.sigmoid(scalar @ self.gates[layer][focus])
-                out_0 = torch.cat([F.silu(scalar), out_0[:, width:] * gate], dim=1)
-                out_1 = (out_1.unflatten(1, (2, lmax * width)) * gate[:, None]).flatten(1)
-            even, odd = even + out_0, odd + out_1
-        return even, odd
+                even, odd = self.gated(even, odd, out_0, out_1, self.gates[layer][focus])
+            else:
+                even, odd = even + out_0, odd + out_1
+        return torch.cat([even, odd], dim=1)
+
+    def gated(self, even: Tensor, odd: Tensor, out_0: Tensor, out_1: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
+        """Both orders [n_edges, (L+1)·C] and [n_edges, 2·L·C] and their products, the latter gated by its scalars."""
+        width, n_vectors = gate.shape
+        scalar = out_0[:, :width]
+        factor = torch.sigmoid(scalar @ gate)
+        out_0 = torch.cat([F.silu(scalar), out_0[:, width:] * factor], dim=1)
+        out_1 = (out_1.unflatten(1, (2, n_vectors)) * factor[:, None]).flatten(1)
+        return even + out_0, odd + out_1
+
+    def collect(self, rows: Tensor, z: Tensor, dst: Tensor, n_atoms: int) -> Tensor:
+        """Σ rows[e]ᵀ z[e] over the edges of a centre: [n_edges, Dm, D], [n_edges, Dm, C] → [n_atoms, D, C]."""
+        summed = segment_sum((rows.transpose(1, 2) @ z).flatten(1), dst, n_atoms)
+        return summed.view(n_atoms, rows.shape[2], z.shape[2])
 
     def focus_share(self, scalars: Tensor) -> Tensor:
         """Competition between the streams from their initial scalars [F, n_edges, Cf], smoothed: [n_edges, F]."""

@@ -19,6 +19,7 @@ from dpa4_core.model.sealed import read_sealed, sealed_bytes
 from dpa4_core.model.shapes import expected_shapes
 from dpa4_core.strict import Within, build, parsed
 from dpa4_core.train.counters import Count, Counters
+from dpa4_core.train.loss import LossConfig
 from dpa4_core.train.packing import Budget
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -67,7 +68,8 @@ class StoredValues:
     schedule: ScheduleState
     meter: dict[str, Any]
     counters: Counters
-    others: tuple[float, ...] | None = None  # older versions had none
+    others: tuple[float, ...] | None = None  # older versions had none, and none of the next
+    loss: LossConfig | None = None
 
 
 class Found(NamedTuple):

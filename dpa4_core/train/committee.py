@@ -18,6 +18,7 @@ from dpa4_core.model.committee import write_committee
 from dpa4_core.train.begin import MODEL
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.outcome import validation_frames
+from dpa4_core.uncertainty import Stretch
 
 METRICS = "metrics.json"
 
@@ -61,6 +62,7 @@ def join_members(
     facts: dict[str, Any] = {"config": config.to_dict()}
     if together is not None:
         facts |= {"validation": _errors(vars(together)), "uncertainty": together.uncertainty}
+        facts["stretch"] = dataclasses.asdict(Stretch.of(together.uncertainty))
     base = config.base if config.finetune.lora_rank else None
     write_committee(models, target, name=config.name, base=base, facts=facts)
     plain = None if together is None else dataclasses.asdict(together)

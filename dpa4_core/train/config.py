@@ -292,6 +292,8 @@ class TrainConfig:
             if getattr(self.optimizer, name) is None:
                 changed = dataclasses.replace(self.optimizer, **{name: getattr(self.recipe(), name)})
                 object.__setattr__(self, "optimizer", changed)
+        if self.loss.balance is None:
+            object.__setattr__(self, "loss", dataclasses.replace(self.loss, balance=self.recipe().balance))
         if self.preset is not None and self.preset not in PRESETS:
             raise TrainConfigError(f"unknown preset {self.preset!r}; choose from {', '.join(PRESETS)}")
 

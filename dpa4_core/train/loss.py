@@ -8,6 +8,7 @@ labelled in the step, on all processes, so that how a step is cut into batches d
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -30,6 +31,10 @@ class LossConfig:
         kind: "mae": absolute values, the force as Euclidean norm per atom; "mse": squares; "huber": quadratic
             below ``delta``.
         delta: eV/atom and eV/Å.
+        final_energy: weight of the energy at the end of the decay of the learning rate, which it approaches as the rate
+            falls; 0: that of the beginning.
+        balance: of "mae" from a base: the weights of energy and virial are raised until at the errors of the base
+            their terms are at least this share of that of the forces; 0: never. None: what the recipe of a run says.
     """
 
     energy: float = 20.0
@@ -38,13 +43,40 @@ class LossConfig:
     property: float = 1.0
     kind: Literal["mae", "mse", "huber"] = "mae"
     delta: float = 0.01
+    final_energy: float = 0.0
+    balance: float | None = None
 
     def __post_init__(self) -> None:
         weights = (self.energy, self.forces, self.virial, self.property)
-        if min(weights) < 0 or max(weights) == 0:
+        if min(*weights, self.final_energy) < 0 or max(weights) == 0:
             raise DPA4Error(f"the weights of the loss must not be negative nor all zero, got {weights}")
         if self.delta <= 0:
             raise DPA4Error(f"delta must be positive, not {self.delta}")
+        if self.final_energy and not self.energy:
+            raise DPA4Error("loss.final_energy is what loss.energy becomes, which is 0; give both")
+        if (self.balance or 0.0) < 0:
+            raise DPA4Error(f"loss.balance must not be negative, got {self.balance}")
+
+    def energy_factor(self, fallen: float) -> float:
+        """On the weight of the energy, where the learning rate has fallen by this share of its decay."""
+        return 1.0 + fallen * (self.final_energy / self.energy - 1.0) if self.final_energy else 1.0
+
+    def balanced(self, energy: float, force: float, virial: float) -> LossConfig:
+        """With weights raised as ``balance`` says, at these values of the terms without their weights.
+
+        Args:
+            energy: mean absolute error, eV/atom.
+            force: mean norm of the error, eV/Å.
+            virial: mean absolute error of a component, eV/atom.
+        """
+        if not self.balance or self.kind != "mae":
+            return self
+        least = self.balance * self.forces * force
+
+        def raised(weight: float, error: float) -> float:
+            return max(weight, least / error) if weight and error else weight
+
+        return dataclasses.replace(self, energy=raised(self.energy, energy), virial=raised(self.virial, virial))
 
 
 class Labels(NamedTuple):
@@ -90,7 +122,8 @@ def energy_loss(
     Args:
         config: weights of the terms.
         labels: reference values.
-        counts: [3] labelled frames with energy, atoms with forces, frames with stress in the whole step.
+        counts: [3] labelled frames with energy, atoms with forces, frames with stress in the whole step: what the sums
+            of the terms are divided by.
         atom_energies: [n_atoms] eV; gradient: ∂E/∂v [n_edges, 3] eV/Å.
         edge_vec: [n_edges, 3] Å; src, dst: [n_edges]; system_idx: [n_atoms].
 
@@ -117,7 +150,7 @@ def energy_loss(
     else:
         term_e, term_f = _huber(delta_e, config.delta), _huber(norm_f, config.delta)
         term_w = _huber(delta_w, config.delta).mean((1, 2))
-    per_label = 1.0 / counts.clamp(min=1.0)
+    per_label = torch.where(counts > 0, 1.0 / counts, 0.0)
     loss = (
         config.energy * per_label[0] * (term_e * labels.energy_weight).sum()
         + config.forces * per_label[1] * (term_f * labels.force_weight).sum()

@@ -24,8 +24,9 @@ from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import to_system
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.nn.segment import segment_sum
-from dpa4_core.potential import conditioning_of, species_in, species_table
+from dpa4_core.potential import conditioning_of, species_in, species_table, strategy_for
 from dpa4_core.train.forgetting import TOLERABLE, other_systems
+from dpa4_core.train.step import trained_strategy
 
 _TOGETHER = 40
 """Crystals of a batch: some 200 atoms."""
@@ -167,7 +168,9 @@ class Others:
         model = self._model
         graph = graph.to(model.out_bias.device)
         species, conditioning = species_in(self._species, graph, "the model"), conditioning_of(model.config, graph)
-        atoms = model(graph.edge_vectors(), graph.src, graph.dst, species, conditioning)
+        chosen = trained_strategy if torch.is_grad_enabled() else strategy_for
+        strategy = chosen(model, graph.dst, graph.n_atoms)
+        atoms = model(graph.edge_vectors(), graph.src, graph.dst, species, conditioning, strategy=strategy)
         return segment_sum(atoms.double(), graph.system_idx, graph.n_systems) / graph.system_idx.bincount()
 
 

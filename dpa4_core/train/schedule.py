@@ -108,13 +108,22 @@ class Schedule:
             step: steps that were taken.
             share: of the time limit that has passed; 0 without one.
         """
-        rate, place = self._lr, self.place(step, share)
-        if self._start is not None and place >= self._start:
-            tau = min((place - self._start) / (self.end - self._start), 1.0)
-            rate = _decayed(self.config.decay_shape, self._start_lr, self.config.lr_min, tau)
+        rate = self._unwarmed(self.place(step, share))
         if step < self.n_warmup and not self._on_demand:
             rate *= 0.2 + 0.8 * step / self.n_warmup
         return rate
+
+    def _unwarmed(self, place: float) -> float:
+        """Learning rate at a place on the course, without the warm-up."""
+        if self._start is None or place < self._start:
+            return self._lr
+        tau = min((place - self._start) / (self.end - self._start), 1.0)
+        return _decayed(self.config.decay_shape, self._start_lr, self.config.lr_min, tau)
+
+    def fallen(self, place: float) -> float:
+        """How much of its decay the learning rate has behind it, 0 to 1."""
+        whole = self._start_lr - self.config.lr_min
+        return (self._start_lr - self._unwarmed(place)) / whole if whole and self.decaying(place) else 0.0
 
     def decaying(self, place: float) -> bool:
         """Whether a decay has begun."""

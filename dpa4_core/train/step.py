@@ -14,8 +14,13 @@ from torch import Tensor, nn
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.memory import is_out_of_memory
+from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.property import PropertyModel
+from dpa4_core.nn.by_hand import ByHand
+from dpa4_core.nn.edges import PLAIN, EdgeStrategy
 from dpa4_core.nn.segment import segment_sum
+from dpa4_core.nn.tiling import cut
+from dpa4_core.potential import strategy_for
 from dpa4_core.train.loss import Labels, LossConfig, energy_loss, property_loss
 
 
@@ -68,9 +73,9 @@ class Step:
     def __init__(
         self, model: nn.Module, config: LossConfig, *, compiled: bool = False, mixed_precision: bool = False
     ) -> None:
-        self.model, self.config = model, config
-        backbone = model.backbone if isinstance(model, PropertyModel) else model
-        backbone.block_precision = torch.bfloat16 if mixed_precision else None  # type: ignore[assignment]
+        self.model, self.config, self._compiled = model, config, compiled
+        self._backbone = cast(DPA4, model.backbone if isinstance(model, PropertyModel) else model)
+        self._backbone.block_precision = torch.bfloat16 if mixed_precision else None
         self._run: Callable[..., tuple[Tensor, Tensor]] = self._compute
         self._gradient = _gradient
         if compiled:
@@ -87,11 +92,7 @@ class Step:
             return self._run(*batch[:7], batch.labels, counts)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
-                atoms, edges, _ = batch.n_real
-                raise DPA4Error(
-                    f"out of memory in a batch of {atoms} atoms and {edges} edges; lower batch.max_atoms and "
-                    "batch.max_edges (and raise batch.accumulate to keep the step as large)"
-                ) from error
+                raise _too_large(batch) from error
             if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):  # slow to import for its names
                 reason = str(error).strip().splitlines()[-1]
                 raise DPA4Error(f"the step could not be compiled ({reason}); train with run.compile = false") from error
@@ -99,10 +100,7 @@ class Step:
 
     def evaluate(self, batch: Batch, counts: Tensor) -> tuple[Tensor, Tensor]:
         """The same without a derivative of the weights; never compiled."""
-        edge_vec = batch.edge_vec.detach().requires_grad_()
-        with torch.enable_grad():
-            energies = self.model(edge_vec, batch.src, batch.dst, batch.species, batch.conditioning)
-            (gradient,) = torch.autograd.grad(energies.sum(), edge_vec)
+        edge_vec, energies, gradient = self._energies(batch, derivatives=True)
         with torch.no_grad():
             return energy_loss(
                 self.config,
@@ -120,17 +118,30 @@ class Step:
         """Energies [n_systems] float64 eV, forces [n_atoms, 3] eV/Å and virials [n_systems, 3, 3] eV, the latter two
         zeros if not asked for; never compiled.
         """
-        edge_vec = batch.edge_vec.detach().requires_grad_(derivatives)
-        with torch.set_grad_enabled(derivatives):
-            energies = self.model(edge_vec, batch.src, batch.dst, batch.species, batch.conditioning)
-        gradient = torch.zeros_like(edge_vec)
-        if derivatives:
-            (gradient,) = torch.autograd.grad(energies.sum(), edge_vec)
+        edge_vec, energies, gradient = self._energies(batch, derivatives=derivatives)
         n_systems, n_atoms = batch.labels.energy.shape[0], energies.shape[0]
         energy = segment_sum(energies.detach().double(), batch.system_idx, n_systems)
         forces = segment_sum(gradient, batch.dst, n_atoms) - segment_sum(gradient, batch.src, n_atoms)
         pair = -gradient[:, :, None] * edge_vec.detach()[:, None, :]
         return energy, forces, segment_sum(pair, batch.system_idx[batch.dst], n_systems)
+
+    def _energies(self, batch: Batch, *, derivatives: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Edge vectors, energies [n_atoms] and ∂ΣE/∂v [n_edges, 3], zeros if not asked for, as a potential has them."""
+        edge_vec = batch.edge_vec.detach().requires_grad_(derivatives)
+        gradient = torch.zeros_like(edge_vec)
+        try:
+            strategy = strategy_for(self._backbone, batch.dst, len(batch.species))
+            with torch.set_grad_enabled(derivatives):
+                energies = self.model(
+                    edge_vec, batch.src, batch.dst, batch.species, batch.conditioning, strategy=strategy
+                )
+            if derivatives:
+                (gradient,) = torch.autograd.grad(energies.sum(), edge_vec)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise _too_large(batch) from error
+            raise
+        return edge_vec, energies, gradient
 
     def _compute(
         self,
@@ -144,12 +155,31 @@ class Step:
         labels: Labels,
         counts: Tensor,
     ) -> tuple[Tensor, Tensor]:
+        strategy = PLAIN if self._compiled else trained_strategy(self._backbone, dst, len(species))
+
         def energies_of(vectors: Tensor) -> Tensor:
-            energies: Tensor = self.model(vectors, src, dst, species, conditioning, roll)
+            energies: Tensor = self.model(vectors, src, dst, species, conditioning, roll, strategy)
             return energies
 
         gradient, energies = self._gradient(energies_of, edge_vec)
         return energy_loss(self.config, labels, counts, energies, gradient, edge_vec, src, dst, system_idx)
+
+
+def trained_strategy(model: DPA4, dst: Tensor, n_atoms: int) -> EdgeStrategy:
+    """How the network takes sums over edges where the weights have gradients; arguments as of `strategy_for`.
+
+    A GPU makes better use of the plain formula, and a compiler fuses it.
+    """
+    plain = dst.device.type != "cpu" or model.block_precision is not None
+    return PLAIN if plain else ByHand(cut(dst, n_atoms))
+
+
+def _too_large(batch: Batch) -> DPA4Error:
+    atoms, edges, _ = batch.n_real
+    return DPA4Error(
+        f"out of memory in a batch of {atoms} atoms and {edges} edges; lower batch.max_atoms and batch.max_edges (and "
+        "raise batch.accumulate to keep the step as large)"
+    )
 
 
 def _gradient(energies_of: Callable[[Tensor], Tensor], edge_vec: Tensor) -> tuple[Tensor, Tensor]:

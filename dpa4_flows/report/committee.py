@@ -27,8 +27,8 @@ from dpa4_flows.training import (
 UNCERTAINTY_HEADS = ("quantity", "error, RMS", "deviation, RMS", "unit", "ratio", "rank correlation")
 _UNCERTAINTY_NOTE = (
     "Deviations between members beside errors of their mean on frames that none was trained on. A ratio of 1: as large "
-    "as the errors; 2: half as large. The rank correlation says whether the largest errors are where the largest "
-    "deviations are."
+    "as the errors; 2: half as large. The deviations that the committee gives are enlarged by the ratios above 1. The "
+    "rank correlation says whether the largest errors are where the largest deviations are."
 )
 
 

@@ -27,9 +27,10 @@ from dpa4_flows.training import (
 )
 
 
-def uncertainty_table(found: Mapping[str, Mapping[str, float]]) -> Table:
-    """What the deviations of a committee are worth, as `dpa4_core.calibration` found it."""
-    table = Table(*UNCERTAINTY_HEADS, title="deviations of the committee beside its errors", title_justify="left")
+def uncertainty_table(found: Mapping[str, Mapping[str, float]], note: str = "") -> Table:
+    """What the deviations of a committee are worth, as `dpa4_core.calibration` found it; ``note`` ends the title."""
+    title = f"deviations of the committee beside its errors{note}"
+    table = Table(*UNCERTAINTY_HEADS, title=title, title_justify="left")
     for row in uncertainty_rows(found):
         table.add_row(*row)
     return table
@@ -72,7 +73,7 @@ class CommitteeFolder(Run):
     def show(self, console: Console, *, everyone: bool = False) -> None:
         super().show(console, everyone=everyone)
         if found := self._metrics().get("uncertainty"):
-            console.print(uncertainty_table(found))
+            console.print(uncertainty_table(found, "; those that it gives are enlarged by the ratios above 1"))
         for sentence in members_without_gain(self.folder):
             console.print(f"[yellow]warning:[/] {sentence}", highlight=False)
 

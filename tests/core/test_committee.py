@@ -18,7 +18,7 @@ from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.testing import MorsePotential, morse_committee
 from dpa4_core.testing.suite import run_physics_suite
-from dpa4_core.uncertainty import most_uncertain
+from dpa4_core.uncertainty import Stretch, most_uncertain
 
 INFO = ModelInfo(level_of_theory="toy", elements=(8, 12))
 
@@ -106,6 +106,17 @@ def test_what_cannot_be_a_committee_is_refused_with_one_sentence(files, tmp_path
     path = write_committee(members, tmp_path / "three.dpa4", base=base)
     with pytest.raises(DPA4Error, match="holds a committee"):
         convert(path, tmp_path / "three.pt")
+
+
+def test_a_committee_that_was_compared_with_errors_does_not_claim_less():
+    structures, plain = [rattled(0.05), rattled(0.2)], morse_committee(3)
+    wider = Committee(plain.members, stretch=Stretch(energy=3.0, force=2.0))
+    for one, other in zip(predict(structures, plain), predict(structures, wider), strict=True):
+        assert other.energy == one.energy and other.energy_std == pytest.approx(3 * one.energy_std)
+        assert other.forces_std == pytest.approx(2 * one.forces_std)
+        assert other.stress_std == pytest.approx(one.stress_std)
+    compared = {"energy": {"n": 9, "ratio": 2.5}, "force": {"n": 40, "ratio": 0.4}, "stress": {"n": 2, "ratio": 7.0}}
+    assert Stretch.of(compared) == Stretch(energy=2.5), "nothing shrinks, and two frames say nothing"
 
 
 def test_deviations_are_compared_with_errors_where_there_are_labels():

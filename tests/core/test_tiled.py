@@ -18,7 +18,7 @@ from dpa4_core.nn import chunked
 from dpa4_core.nn.edges import PLAIN
 from dpa4_core.nn.strategies import Lean, Tiled
 from dpa4_core.nn.tiling import cut
-from dpa4_core.potential import derive, species_in, species_table
+from dpa4_core.potential import derive, species_in, species_table, strategy_for
 
 REFUSED = {"mmax2_heads_widefocus", "scatter_gaussian_noseed"}  # options outside of the released models
 TINY = sorted(path.stem for path in (ORACLE / "tiny").glob("*.pt") if path.stem not in REFUSED)
@@ -133,7 +133,7 @@ def test_a_large_system_is_computed_in_little_memory_or_refused_by_number(system
     for free in (3 * need.keep, need.keep):
         monkeypatch.setattr(dpa4_potential, "memory_share", lambda _device, free=free: free)
         results.append(potential.compute(graph))
-        strategies.append(type(potential.strategy(graph)))
+        strategies.append(type(strategy_for(potential.model, graph.dst, graph.n_atoms)))
     assert strategies == [Tiled, Lean]
     torch.testing.assert_close(results[0].forces, results[1].forces, rtol=1e-11, atol=1e-11)
     monkeypatch.setattr(dpa4_potential, "memory_share", lambda _device: need.lean)

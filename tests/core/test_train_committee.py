@@ -9,7 +9,7 @@ import pytest
 import torch
 from toy_training import base_file, configured, of_kind, recorded, toy_frames, write
 
-from dpa4_core import load
+from dpa4_core import evaluate, load
 from dpa4_core.data.splits import split_parts
 from dpa4_core.train.config import TrainConfigError
 from dpa4_core.train.outcome import validation_frames
@@ -50,7 +50,11 @@ def test_a_committee_is_trained_member_by_member_and_goes_on_where_it_was_stoppe
     assert held[0] == held[1] and held[0]
     committee = load(result.model, dtype="float64")
     assert len(committee.members) == 2 and committee.info.name == config.name
-    assert committee.info.training["uncertainty"]["force"]["ratio"] > 0
+    ratio = committee.info.training["uncertainty"]["force"]["ratio"]
+    assert ratio > 1, "two steps from one base: members are wrong together"
+    assert committee.stretch.force == pytest.approx(ratio)
+    stretched = evaluate(validation_frames(folders[0]), committee).uncertainty
+    assert stretched["force"]["ratio"] == pytest.approx(1.0, rel=1e-3), "deviations are as large as errors"
     assert result.errors["energy_mae"] > 0 and set(result.errors) == set(committee.info.training["validation"])
     assert any("down" in name for name in _tensors(result.model)), "adapters are stored as such"
     again, records = recorded(config)
