@@ -30,6 +30,7 @@ from dpa4_flows.makers.named import PourbaixMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument, diagram_of
 from dpa4_flows.reference.ions import BUNDLED, IonFileError, read_ions
+from dpa4_flows.report.pourbaix_plot import diagrams
 
 ZINC = """
 source = "D. D. Wagman et al., The NBS Tables, J. Phys. Chem. Ref. Data 11, Suppl. 2 (1982)"
@@ -210,7 +211,9 @@ def test_maker_and_property_answer_as_the_command(oxide: Path, tmp_path: Path) -
     (row,) = json.loads(result.stdout)["structures"]
     assert document["decomposition_energy"] == [pytest.approx(line) for line in row["decomposition_energy"]]
     assert document["products"] == row["products"] and output.n_failed == 0
-    phase, diagram = diagram_of(PourbaixDocument.model_validate(document))  # stored documents can be drawn
+    stored = PourbaixDocument.model_validate(document)
+    phase, diagram = diagram_of(stored)  # stored documents can be drawn
+    assert [block.title for block in diagrams({"it": stored})] == ["ZnO (it)"]
     assert diagram.get_decomposition_energy(phase, 12, 1.0) == pytest.approx(0, abs=1e-9)
 
 

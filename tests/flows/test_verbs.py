@@ -513,6 +513,7 @@ def test_hulls_of_function_and_command_are_the_same(tmp_path: Path) -> None:
     assert [one.error is None for one in results] == [True, True, False] and len(results.failed) == 1
     above = [one.energy_above_hull for one in results[:2]]
     assert max(above) > 0.05
+    assert "MgO" in {text for trace in results.plot().data for text in trace.text or ()}  # the hull of both
     command = ("hull", *files, "--against", phases, "--no-relax", "-m", MORSE, "--json")
     rows = json.loads(CliRunner().invoke(app, [str(a) for a in command]).stdout)["structures"]
     assert [one["energy_above_hull"] for one in rows[:2]] == pytest.approx(above, abs=1e-6)
