@@ -13,7 +13,8 @@ FLAG_SENTENCES = {
     "close_contact": "two atoms are closer than 0.65 of the sum of their covalent radii",
     "large_volume_change": "the volume changed by more than half",
     "saddle": "it is on a saddle point: a way down was found and not gone",
-    "vacuum_kept": "its cell has a gap of more than 8 Å, and the lattice vector across it stayed (not with --cell all)",
+    "vacuum_kept": "its cell has a gap of more than 8 Å, as that of a slab, chain or molecule, and the lattice vector "
+    "across it did not relax (cell = all relaxes it)",
 }
 """What the flags of a `RelaxResult` mean."""
 

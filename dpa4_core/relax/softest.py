@@ -59,10 +59,10 @@ class SearchOptions:
 
     push: float = 0.01
     downhill: float = 0.02
-    unseen: float = 1.6
+    unseen: float = 2.0
     sure: float = 0.4
     chance: float = 0.4
-    unsettled: float = 0.4
+    unsettled: float = 0.6
     settled: float = 0.25
     max_calls: int = 16
     symprec: float = 0.01

@@ -40,7 +40,10 @@ def scheme_warnings(
     if dispersion and scheme != "none" and not scheme.startswith("refit:"):
         return [without_dispersion(scheme)]
     if fitting and scheme != fitting and not scheme.startswith("refit:"):
-        return [f"corrections {scheme} were asked for, {fitting} is what fits this model"]
+        return [
+            f"corrections {scheme} were asked for, {fitting} was fitted to the calculations that this model learned "
+            "from; docs/levels-of-theory.md says when to prefer which"
+        ]
     if scheme == "none" and _is_known_pbe(level_of_theory):
         return [
             "energies are uncorrected: PBE misplaces oxides, halides and nitrides against their elements by up to "

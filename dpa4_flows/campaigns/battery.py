@@ -30,7 +30,7 @@ from dpa4_flows.campaigns.hull import HULL, ZERO_REASONS, CompetingPhases
 from dpa4_flows.campaigns.ion import IonSection, ion_of
 from dpa4_flows.campaigns.kind import CampaignKind
 from dpa4_flows.campaigns.measured import relaxed
-from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, Relaxation, judge_relaxation
+from dpa4_flows.campaigns.relaxed import AT_REST, DOUBTS, RELAX, Relaxation, judge_relaxation
 from dpa4_flows.campaigns.sanity import SANITY, InputDocument, SanitySection, check
 from dpa4_flows.campaigns.sections import Limits, Section
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
@@ -141,6 +141,10 @@ DELITHIATE = Stage(
 )
 
 
+CHARGED = "_charged"
+"""Behind the codes of what is said of the host without the working ion."""
+
+
 class ChargedSection(Section):
     """How the host without the working ion relaxes."""
 
@@ -154,7 +158,7 @@ def charged_host(case: Case) -> Crystal:
 
 def judge_charged(case: Case) -> Finding:
     """Whether a host relaxed; its volume is judged with the electrode."""
-    return judge_relaxation(case, "saddle_charged")
+    return judge_relaxation(case, CHARGED)
 
 
 RELAX_CHARGED = Stage(
@@ -164,9 +168,8 @@ RELAX_CHARGED = Stage(
     quantities=RelaxationDocument,
     settings=ChargedSection,
     reasons={
-        "saddle_charged": ReasonKind(
-            "charged: not a minimum", "the charged host is a saddle point: its energy is too high", disqualifies=True
-        ),
+        f"{code}{CHARGED}": dataclasses.replace(kind, badge=f"charged: {kind.badge}", phrase=f"charged: {kind.phrase}")
+        for code, kind in DOUBTS.items()
     },
     needs=("delithiate",),
     computes=Relaxation(of="charged hosts", crystal=charged_host, own=("check_minimum",)),

@@ -158,8 +158,10 @@ def known_results(rows: Sequence[Row], snapshot: Snapshot) -> list[KnownResult]:
             continue
         values, row = min(found, key=lambda pair: _or_infinity(pair[0].get("energy_above_hull")))
         voltage = float(values["average_voltage"])
-        code = code_verdict(known, voltage, snapshot.model.get("sha256"))
-        results.append(KnownResult(known, row.candidate_id, voltage, code, experiment_verdict(known, voltage)))
+        code, agrees = code_verdict(known, voltage, snapshot.model.get("sha256")), experiment_verdict(known, voltage)
+        if "average_voltage" in row.voided:
+            code = agrees = Verdict("a flag voids it", None)
+        results.append(KnownResult(known, row.candidate_id, voltage, code, agrees))
     return results
 
 
@@ -188,9 +190,12 @@ def _values(row: Row) -> dict[str, Any]:
     return row.values() | (electrode.values if electrode else {})
 
 
-def _points(rows: Sequence[Row], *names: str) -> list[tuple[Row, dict[str, Any]]]:
+def _points(rows: Sequence[Row], *names: str) -> tuple[list[tuple[Row, dict[str, Any]]], str]:
+    """Rows that have all values, with them, and words on those that a flag leaves out."""
     pairs = [(row, _values(row)) for row in rows]
-    return [(row, values) for row, values in pairs if all(values.get(name) is not None for name in names)]
+    found = [(row, values) for row, values in pairs if all(values.get(name) is not None for name in names)]
+    good = [(row, values) for row, values in found if not set(names) & set(row.voided)]
+    return good, _left_out(len(found), len(good))
 
 
 def _or_infinity(value: Any) -> float:
@@ -205,11 +210,14 @@ def _rank_words(row: Row) -> str:
     return f"rank {row.ranked.rank}" if row.ranked else row.outcome.status
 
 
-def _symbol(row: Row, *names: str) -> str:
-    """A cross for who left, an open circle where a flag voids one of the values that are drawn."""
-    if row.outcome.left:
-        return "x-thin-open"
-    return "circle-open" if set(names) & set(row.voided) else "circle"
+def _symbol(row: Row) -> str:
+    """A cross for who left."""
+    return "x-thin-open" if row.outcome.left else "circle"
+
+
+def _left_out(n: int, n_drawn: int) -> str:
+    """How many candidates have a value that a flag voids, so that they are not drawn."""
+    return f" {n - n_drawn} of {n} are not drawn: a flag voids their values." if n > n_drawn else ""
 
 
 _IN_WINDOW, _OF_ALL = ("usable_capacity", "usable_voltage"), ("capacity_grav", "average_voltage")
@@ -222,8 +230,9 @@ def _used(row: Row, values: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _voltage_capacity(rows: Sequence[Row]) -> FigureBlock | None:
-    found = ((row, _values(row)) for row in rows)
-    points = [(row, v) for row, v in found if all(v.get(name) is not None for name in _used(row, v))]
+    pairs = ((row, _values(row)) for row in rows)
+    found = [(row, v) for row, v in pairs if all(v.get(name) is not None for name in _used(row, v))]
+    points = [(row, v) for row, v in found if not set(_used(row, v)) & set(row.voided)]
     if not points:
         return None
     drawn = [_used(*point) for point in points]
@@ -272,7 +281,7 @@ def _voltage_capacity(rows: Sequence[Row]) -> FigureBlock | None:
     caption = (
         "Dotted lines: equal specific energy of the active material. Circles: what the window of voltages can use; "
         "diamonds: full removal of the ion, where nothing else is known. 0 K, ±0.25 V. Crosses were rejected at some "
-        "stage, a flag voids voltage or capacity of open symbols, grey ones have an unknown distance to the hull."
+        f"stage, grey ones have an unknown distance to the hull.{_left_out(len(found), len(points))}"
     )
     return FigureBlock("voltage-capacity", "Energy density", caption, figure, wide=True)
 
@@ -302,7 +311,7 @@ def _add_iso_energies(
 
 
 def _map_symbol(row: Row, names: tuple[str, str]) -> str:
-    symbol = _symbol(row, *names)
+    symbol = _symbol(row)
     return symbol if names == _IN_WINDOW else symbol.replace("circle", "diamond")
 
 
@@ -314,7 +323,7 @@ def _energy_hover(row: Row, values: Mapping[str, Any], capacity: float, voltage:
 
 
 def _charged_stability(rows: Sequence[Row]) -> FigureBlock | None:
-    points = _points(rows, "energy_above_hull", "energy_above_hull_charged")
+    points, left_out = _points(rows, "energy_above_hull", "energy_above_hull_charged")
     if not points:
         return None
     x = [float(v["energy_above_hull"]) for _, v in points]
@@ -337,7 +346,7 @@ def _charged_stability(rows: Sequence[Row]) -> FigureBlock | None:
         textfont={"size": 10.5},
         marker={
             "size": 10,
-            "symbol": [_symbol(row, "energy_above_hull", "energy_above_hull_charged") for row, _ in points],
+            "symbol": [_symbol(row) for row, _ in points],
             "color": [PALETTE[4] if row.outcome.left else PALETTE[0] for row, _ in points],
             "line": {"width": [2 if row.outcome.left else 0.6 for row, _ in points]},
         },
@@ -350,25 +359,17 @@ def _charged_stability(rows: Sequence[Row]) -> FigureBlock | None:
     if second is not None:
         figure.add_hline(second, line=line)
     drawn = "" if first is None and second is None else " Dashed: the limits of this campaign."
-    caption = "Bottom left is best: stable with and without the working ion. Crosses were rejected, in open circles "
-    caption += f"a flag voids one of the distances.{drawn}"
+    caption = "Bottom left is best: low with and without the working ion. Crosses were rejected."
+    caption += f"{drawn}{left_out}"
     return FigureBlock("charged-stability", "Stability, discharged and charged", caption, figure)
 
 
 def _volume_change(rows: Sequence[Row]) -> FigureBlock | None:
-    electrodes = [(row, row.stage("electrode")) for row in rows]
-    points = [
-        (
-            row,
-            float(stage.values["volume_change_percent"] or 0.0),
-            "volume_change_percent" not in row.voided,
-        )
-        for row, stage in electrodes
-        if stage is not None and stage.values.get("volume_change_percent") is not None
-    ][:_MAX_VOLUME_BARS]
+    found, left_out = _points(rows, "volume_change_percent")
+    points = [(row, float(values["volume_change_percent"])) for row, values in found][:_MAX_VOLUME_BARS]
     if not points:
         return None
-    points.sort(key=lambda point: (not point[2], abs(point[1])))
+    points.sort(key=lambda point: abs(point[1]))
     figure = base_figure(
         height=110 + 19 * len(points),
         barmode="overlay",
@@ -381,34 +382,21 @@ def _volume_change(rows: Sequence[Row]) -> FigureBlock | None:
         yaxis={
             "autorange": "reversed",
             "tickvals": list(range(len(points))),
-            "ticktext": [plot_text(formula_text(row.formula)) for row, _, _ in points],
+            "ticktext": [plot_text(formula_text(row.formula)) for row, _ in points],
             "automargin": True,
             "tickfont": {"size": 10.5},
             "showgrid": False,
         },
     )
-    for reliable, name, colour in (
-        (True, "reliable", PALETTE[0]),
-        (False, "void: see its flags", PALETTE[5]),
-    ):
-        chosen = [(i, point) for i, point in enumerate(points) if point[2] is reliable]
-        if chosen:
-            figure.add_bar(
-                orientation="h",
-                name=name,
-                x=[point[1] for _, point in chosen],
-                y=[i for i, _ in chosen],
-                marker={
-                    "color": colour,
-                    "pattern": {"shape": "" if reliable else "/", "size": 6, "fillmode": "overlay"},
-                },
-                customdata=[_name(point[0]) for _, point in chosen],
-                hovertemplate="%{customdata}<br>%{x:.1f} %<extra></extra>",
-            )
-    caption = (
-        "Relative to the discharged volume. Hatched: a flag voids the value, mostly since the charged host fell apart "
-        "along its stacking axis, where the model has no dispersion; do not quote these."
+    figure.add_bar(
+        orientation="h",
+        x=[change for _, change in points],
+        y=list(range(len(points))),
+        marker={"color": PALETTE[0]},
+        customdata=[_name(row) for row, _ in points],
+        hovertemplate="%{customdata}<br>%{x:.1f} %<extra></extra>",
     )
+    caption = f"Relative to the discharged volume.{left_out}"
     return FigureBlock("volume-change", "Volume change on charging", caption, figure)
 
 

@@ -59,18 +59,21 @@ class Relaxation(Measured):
         )
 
 
-def judge_relaxation(case: Case, saddle: str = "saddle") -> Finding:
+def judge_relaxation(case: Case, suffix: str = "") -> Finding:
     """What a relaxation found.
 
     Args:
         case: the candidate.
-        saddle: code of the reason for an end on a saddle point.
+        suffix: of the codes of its doubts.
     """
     document = case.calculation
-    sentence = "the relaxation ended on a saddle point that it could not leave: a lower structure is near"
     return Finding(
         case.id,
-        [Reason(code=saddle, sentence=sentence)] if document.minimum == "saddle" else [],
+        [
+            doubt.model_copy(update={"code": f"{doubt.code}{suffix}"})
+            for doubt in document.doubts
+            if doubt.code in DOUBTS
+        ],
         values=document,
         sentences={
             "volume_change_percent": "the volume changed by {value:+.1f} % on relaxation (more than {limit:g} %): the "
@@ -82,6 +85,18 @@ def judge_relaxation(case: Case, saddle: str = "saddle") -> Finding:
     )
 
 
+DOUBTS = {
+    "dissociated": ReasonKind("fell apart", "it fell into pieces, or into layers or chains"),
+    "close_contact": ReasonKind("atoms too close", "two of its atoms are closer than bonds are"),
+    "saddle": ReasonKind(
+        "not a minimum", "the relaxed structure is a saddle point: its energy is too high", disqualifies=True
+    ),
+    "vacuum_kept": ReasonKind(
+        "vacuum in the cell", "its cell holds a vacuum: what is said per atom is that of a slab, chain or molecule"
+    ),
+}
+"""Doubts of any relaxation, by their codes in `FLAG_SENTENCES`; of the volume limits decide."""
+
 RELAX = Stage(
     name="relax",
     title="Relaxation",
@@ -89,9 +104,7 @@ RELAX = Stage(
     quantities=RelaxationDocument,
     criteria={"volume_change_percent": Limits(max=30.0, otherwise="flag")},
     reasons={
-        "saddle": ReasonKind(
-            "not a minimum", "the relaxed structure is a saddle point: its energy is too high", disqualifies=True
-        ),
+        **DOUBTS,
         "input_far_off": ReasonKind(
             "input cell far off", "the volume changed much on relaxation: the input was guessed"
         ),

@@ -161,6 +161,11 @@ class Stage:
     caveats: tuple[str, ...] = ()
 
     @property
+    def shown(self) -> Property[Any] | None:
+        """The property whose figures and caveats stand for it in a report."""
+        return None if self.computes is None else self.computes.shown
+
+    @property
     def of_each(self) -> Computation | None:
         """What it computes of each candidate by itself."""
         return self.computes if self.computes is not None and self.computes.judges else None

@@ -36,7 +36,6 @@ from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.run_output import interruptible
 from dpa4_flows.cli.targets import a_file, a_folder
 from dpa4_flows.compute.relaxed import Relaxed
-from dpa4_flows.documents.reasons import remarks
 from dpa4_flows.properties.answers import Question
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.registry import canonical, closest, property_class, property_names
@@ -312,21 +311,11 @@ def finish(results: Results[Any], *, as_json: bool) -> None:
         print_json(results.rows())
     else:
         results.print(out)
-    for label, text in _notes(results):
-        warn(label, text)
+    for remark in results.remarks:
+        warn("mind", remark.words)
     failed = results.failed
     for failure in failed:
         warn("failed", failure.words, "bold red")
     for name in results.unconverged:
         warn("not converged", f"{name}: the relaxation ran out of steps; raise --max-steps", "bold yellow")
     end(len({failure.name for failure in failed}), len(results), unfinished=bool(results.unconverged))
-
-
-def _notes(results: Results[Any]) -> Iterator[tuple[str, str]]:
-    """What to know of the inputs and the numbers."""
-    for one in results.answers:
-        for text in one.subject.warnings:
-            yield "mind", f"{one.subject.name}: {text}"
-        for name, document in one.documents.items():
-            for words in remarks(document):
-                yield "mind", f"{one.subject.name}, {name.replace('_', ' ')}: {words}"

@@ -20,7 +20,7 @@ _COLUMNS = (
     *("name", "formula", "chemsys", "energy_above_hull", "formation_energy_per_atom", "distance_to_competing"),
     *("verdict", "verdict_reason", "completeness", "decomposition", "n_competing", "energy_per_atom"),
     *("energy_per_atom_corrected", "correction_per_atom", "level_of_theory", "correction", "competing_energies"),
-    *("model", "code_version", "warnings", "error"),
+    *("minimum", "model", "code_version", "warnings", "error"),
 )
 
 
@@ -63,7 +63,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         line = dict(row)
         if "verdict" in row:
             line |= {"verdict": row["verdict"]["code"], "verdict_reason": row["verdict"]["reason"]}
-            line["completeness"] = row["completeness"]["sentence"]
+            line |= {"completeness": row["completeness"]["sentence"], "minimum": row["relaxation"]["minimum"]}
         lines.append({name: _cell(line.get(name)) for name in columns})
     write_csv(path, lines, columns)
 
@@ -71,7 +71,8 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def write_plot(
     path: Path, summary: Summary, frame: str, further: Sequence[FigureBlock] = (), caveats: Sequence[str] = ()
 ) -> list[Path]:
-    """Write the hulls, ``further`` figures and ``caveats`` to one HTML page, or the hulls to a PNG for each system.
+    """Write the hulls, ``further`` figures and ``caveats`` to one HTML page, or hulls and ``caveats`` to a PNG for each
+    system.
 
     Returns the files.
 
@@ -84,7 +85,7 @@ def write_plot(
     written = []
     for name in drawn:
         file = path if len(drawn) == 1 else path.with_stem(f"{path.stem}-{name}")
-        write_hull_png(file, name, summary[name], frame)
+        write_hull_png(file, name, summary[name], frame, caveats)
         written.append(file)
     return written
 

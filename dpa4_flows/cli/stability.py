@@ -121,8 +121,10 @@ def stability(
     """Energy above the hull, elastic tensor and phonons of structures, with a verdict and reasons.
 
     Three questions: would it turn into other phases (hull), does a strain lower its energy (Born criteria of the
-    elastic tensor), does a displacement of its atoms (imaginary phonons)? Strains and phonons are those of the
-    structure with the symmetry of the file. Competing phases are those of the library, as in dpa4 hull.
+    elastic tensor), does a displacement of its atoms (imaginary phonons)? Phonons, and strains beside them, are those
+    of the structure with the symmetry of the file, which they judge; with --no-phonons a structure on a saddle point
+    goes down first. The table shows the space group before and after. Competing phases are those of the library, as in
+    dpa4 hull, whose relaxations leave saddle points, too.
 
     For example:
 

@@ -16,6 +16,7 @@ from dpa4_flows.documents.stability import StabilityDocument, StabilitySet
 from dpa4_flows.plots.words import right
 from dpa4_flows.structure_files import Computed
 
+_SPACE_GROUPS = ("space_group_before", "space_group")
 _STYLES = {"stable": "green", "metastable": "yellow", "undecided": "yellow", "unstable": "bold red"}
 
 
@@ -53,7 +54,7 @@ def print_answers(rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_row(
             escape(row["name"]),
             row["formula"],
-            row["relaxed"]["space_group"],
+            " → ".join(dict.fromkeys(row["relaxed"][name] for name in _SPACE_GROUPS)),
             f"[{style}]{escape(words)}[/]",
             *cells,
         )
@@ -105,6 +106,9 @@ def structures_to_write(
         made = document.relaxed.provenance
         origin = {"model": made.model_name, "code_version": made.code_version}
         facts: dict[str, Any] = {"verdict": document.verdict, "converged": document.relaxed.converged, **origin}
+        facts |= {name: getattr(document.relaxed, name) for name in (*_SPACE_GROUPS, "minimum")}
+        if document.warnings:
+            facts["warnings"] = "; ".join(document.warnings)
         if document.hull is not None:
             facts["hull"] = document.hull.reason
         structure = structure_of_fields(document.relaxed.structure)

@@ -20,6 +20,7 @@ from dpa4_core.relax import RelaxResult
 from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.documents.provenance import provenance
+from dpa4_flows.documents.reasons import of_flags
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.site_conversion import with_written_masses
@@ -230,6 +231,7 @@ def relaxation_document(
             "converged": bool(result.converged),
             "reason": result.reason,
             "minimum": result.minimum,
+            "doubts": of_flags(result.flags),
         }
     return document.model_copy(update=values)
 

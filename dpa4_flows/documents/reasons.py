@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from dpa4_core.verdicts import FLAG_SENTENCES
+
 NOTE = "note"
 """Code of a reason that nothing follows from, such as a sentence of a table that was written without codes."""
 
@@ -56,15 +58,26 @@ class ReasonKind:
     disqualifies: bool = False
 
 
+def of_flags(flags: Iterable[str]) -> list[Reason]:
+    """What the flags of a relaxation say."""
+    return [Reason(code=flag, sentence=FLAG_SENTENCES[flag]) for flag in flags]
+
+
 def voided(reasons: Iterable[Reason]) -> list[str]:
     """Names of the values that mean nothing, each once."""
     return list(dict.fromkeys(name for reason in reasons for name in reason.voids))
 
 
-def remarks(document: Any, *fields: str) -> list[str]:
-    """What a document says of its own numbers, sentences: its doubts, and its warnings; or ``fields`` of it only."""
-    found = [one for name in fields or ("warnings", "doubts") for one in getattr(document, name, ())]
-    return [one if isinstance(one, str) else one.sentence for one in found]
+def remarks(document: BaseModel) -> list[str]:
+    """What a document says of its own numbers, sentences: its reasons, in whatever field, its warnings, its caveat."""
+    found: list[Any] = []
+    for name in type(document).model_fields:
+        value = getattr(document, name)
+        if isinstance(value, list):
+            found += [one for one in value if isinstance(one, Reason) or name == "warnings"]
+        elif name == "caveat" and value:
+            found.append(value)
+    return list(dict.fromkeys(one if isinstance(one, str) else one.sentence for one in found))
 
 
 def decisive(reasons: Sequence[Reason]) -> list[Reason]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from dpa4_core.verdicts import ErrorCode, Minimum, code_of_earlier_version
 from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, hull_verdict, not_recorded
 from dpa4_flows.documents.quantities import Unit, shown
-from dpa4_flows.documents.reasons import Reason, voided, with_reliability_as_reasons
+from dpa4_flows.documents.reasons import Reason, of_flags, voided, with_reliability_as_reasons
 
 Status = Literal["passed", "failed", "flagged", "error"]
 """`flagged` goes on with a warning, `failed` was rejected by a criterion, `error` could not be computed."""
@@ -113,9 +113,15 @@ class RelaxationDocument(Document):
     n_steps: int = shown("Optimiser steps", digits=0, detail=True, priority=42, default=0)
     converged: bool = Field(False, description="Whether fmax fell below the threshold")
     reason: str = Field("", description="Why the relaxation ended")
-    minimum: Minimum = Field(
-        "not_checked",
+    minimum: Minimum = shown(
+        "Minimum",
+        default="not_checked",
         description="Whether no way down was found around the end: verified, likely, saddle or not_checked",
+        detail=True,
+        priority=44,
+    )
+    doubts: list[Reason] = Field(
+        default_factory=list, description="What deserves a look, also where it converged: flags of `RelaxResult`"
     )
     error: str | None = Field(None, description="One sentence if the structure could not be computed")
     error_code: ErrorCode | None = Field(None, description="The same for logic")
@@ -124,9 +130,11 @@ class RelaxationDocument(Document):
     @model_validator(mode="before")
     @classmethod
     def _of_earlier_version(cls, data: Any) -> Any:
-        """Documents that were stored before errors had a code."""
+        """Documents that were stored before errors had a code, or before there were doubts."""
         if isinstance(data, dict) and data.get("error") and "error_code" not in data:
             return {**data, "error_code": code_of_earlier_version(data["error"])}
+        if isinstance(data, dict) and data.get("minimum") == "saddle" and "doubts" not in data:
+            return {**data, "doubts": of_flags(["saddle"])}
         return data
 
 

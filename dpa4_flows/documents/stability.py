@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from dpa4_core.verdicts import Minimum
 from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.schemas import AnswerDocument, Document, HullDocument, Provenance
@@ -35,6 +36,7 @@ class RelaxedPart(Document):
     volume_change_percent: float | None = Field(None, description="Volume change on relaxation, %")
     space_group_before: str = Field(description="Of the input, Hermann-Mauguin symbol")
     space_group: str = Field(description="After relaxation, Hermann-Mauguin symbol")
+    minimum: Minimum = Field("not_checked", description="Whether a way down was looked for; phonons look for it, too")
     provenance: Provenance
 
 

@@ -4,12 +4,16 @@ document. The model may be the output of a training job in the same flow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.filters import FrechetCellFilter
 from atomate2.forcefields.jobs import ForceFieldRelaxMaker, ForceFieldStaticMaker, forcefield_job
 from atomate2.forcefields.md import ForceFieldMDMaker
 from atomate2.forcefields.schemas import ForceFieldMoleculeTaskDocument, ForceFieldTaskDocument
@@ -18,10 +22,13 @@ from pydantic import Field
 from pymatgen.core import Molecule, Structure
 
 from dpa4_core.calculator import DPA4Calculator
+from dpa4_core.data.structures import to_system
 from dpa4_core.relax import relax
+from dpa4_core.relax.projection import allowed_strains, held_vacuum
 from dpa4_core.verdicts import Minimum
 from dpa4_core.version import code_version
 from dpa4_flows.documents.provenance import provenance
+from dpa4_flows.documents.reasons import Reason, of_flags
 from dpa4_flows.documents.schemas import Provenance
 from dpa4_flows.makers.inherited import refuse_changed
 from dpa4_flows.makers.model_reference import ModelField, takes_model
@@ -45,6 +52,7 @@ class DPA4TaskDocument(ForceFieldTaskDocument):
 
     dpa4: Provenance = Field(description="Model, settings and code behind this document")
     minimum: Minimum = Field("not_checked", description="Whether no way down was found around the end")
+    doubts: list[Reason] = Field(default_factory=list, description="What deserves a look, also where it converged")
 
 
 class DPA4MoleculeTaskDocument(ForceFieldMoleculeTaskDocument):
@@ -52,9 +60,24 @@ class DPA4MoleculeTaskDocument(ForceFieldMoleculeTaskDocument):
 
     dpa4: Provenance = Field(description="Model, settings and code behind this document")
     minimum: Minimum = Field("not_checked", description="Whether no way down was found around the end")
+    doubts: list[Reason] = Field(default_factory=list, description="What deserves a look, also where it converged")
 
 
 TaskDocument = DPA4TaskDocument | DPA4MoleculeTaskDocument
+
+
+class VacuumHeld(FrechetCellFilter):
+    """ASE's filter of a cell, whose lattice vectors across a vacuum stay as in `dpa4_core.relax`."""
+
+    def __init__(self, atoms: Atoms, **options: Any) -> None:
+        super().__init__(atoms, **options)
+        self._strains = allowed_strains(to_system(atoms), "volume" if options.get("constant_volume") else "full")
+
+    def get_forces(self, *args: Any, **options: Any) -> np.ndarray:
+        forces: np.ndarray = super().get_forces(*args, **options)
+        if self._strains is not None:
+            forces[-3:] = (self._strains @ forces[-3:].ravel()).reshape(3, 3)
+        return forces
 
 
 @dataclass
@@ -78,13 +101,15 @@ class _DPA4Mixin:
         """Name of the model, which atomate2 stores as ``forcefield_name``."""
         return self.model.info().name
 
-    def _stamp(self, document: Any, settings: dict[str, Any], minimum: Minimum = "not_checked") -> TaskDocument:
+    def _stamp(
+        self, document: Any, settings: dict[str, Any], minimum: Minimum = "not_checked", flags: Sequence[str] = ()
+    ) -> TaskDocument:
         """``document`` with provenance, and an entry that says where its energy comes from."""
         info = self.model.info()
         molecule = isinstance(document, ForceFieldMoleculeTaskDocument)
         fields = {name: getattr(document, name) for name in type(document).model_fields}
         fields["forcefield_version"] = code_version()
-        fields["minimum"] = minimum
+        fields |= {"minimum": minimum, "doubts": of_flags(flags)}
         fields["dpa4"] = provenance(info, {**settings, "dtype": self.model.dtype})
         if molecule:
             fields["molecule"] = document.output.mol_or_struct  # atomate2 0.1.5 leaves it empty
@@ -129,12 +154,19 @@ class _RelaxMixin(_DPA4Mixin):
             "optimizer_kwargs",
         )
         settings = {name: getattr(self, name) for name in names}
-        stamped = [self._stamp(document, settings, minimum) for document, minimum in map(self._lowest, documents)]
+        stamped = [self._stamp(lowest, settings, *known) for lowest, *known in map(self._lowest, documents)]
         return stamped if several else stamped[0]
 
-    def _lowest(self, document: Any) -> tuple[Any, Minimum]:
-        """The document, or that of what lies below it, and what is known about its end."""
-        return document, "not_checked"
+    def run_ase(self, mol_or_struct: Structure | Molecule, prev_dir: str | Path | None = None) -> Any:
+        """What ASE finds; the cell is held across a vacuum unless ``relax_kwargs`` name another ``cell_filter``."""
+        held = copy(self)
+        held.relax_kwargs = {"cell_filter": VacuumHeld, **self.relax_kwargs}
+        compute: Any = ForceFieldRelaxMaker.run_ase
+        return compute(held, mol_or_struct, prev_dir)
+
+    def _lowest(self, document: Any) -> tuple[Any, Minimum, Sequence[str]]:
+        """The document, or that of what lies below it; what is known about its end, and flags of `RelaxResult`."""
+        return document, "not_checked", ()
 
 
 @dataclass
@@ -153,12 +185,14 @@ class DPA4RelaxMaker(_RelaxMixin, ForceFieldRelaxMaker):
     name: str = "DPA4 relax"
     check_minimum: bool = True
 
-    def _lowest(self, document: Any) -> tuple[Any, Minimum]:
-        if not (self.check_minimum and document.is_force_converged):
-            return document, "not_checked"
+    def _lowest(self, document: Any) -> tuple[Any, Minimum, Sequence[str]]:
         reached = (
             document.output.mol_or_struct if hasattr(document.output, "mol_or_struct") else document.output.structure
         )
+        if not (self.check_minimum and document.is_force_converged):
+            moves = (self.relax_cell or self.relax_shape) and "cell_filter" not in self.relax_kwargs
+            kept = moves and held_vacuum(to_system(reached), "full").any()
+            return document, "not_checked", ("vacuum_kept",) if kept else ()
         (result,) = relax(
             [reached],
             self.model.load(),
@@ -170,11 +204,11 @@ class DPA4RelaxMaker(_RelaxMixin, ForceFieldRelaxMaker):
             symprec=self.symprec or 0.01,
         )
         if result.n_steps == 0 or not result.converged:
-            return document, result.minimum
+            return document, result.minimum, result.flags
         compute: Any = ForceFieldRelaxMaker.make
         lower = compute.original(self, result.structure)
         lower.input = document.input
-        return lower, result.minimum
+        return lower, result.minimum, result.flags
 
 
 def tight_relax_maker(relax_cell: bool = True) -> DPA4RelaxMaker:

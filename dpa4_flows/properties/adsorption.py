@@ -33,7 +33,7 @@ from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet, AdsorptionSite, SkippedTerminations
 from dpa4_flows.properties.limits import check_counts
 from dpa4_flows.properties.on_slabs import SlabSettings
-from dpa4_flows.properties.part import had_room, held
+from dpa4_flows.properties.part import BASIN, had_room, held
 from dpa4_flows.properties.vibrations import Which, free_energies
 
 _FIRST_STEPS, _FIRST_STEPS_OF_MOLECULES = 4, 10
@@ -109,6 +109,7 @@ class Adsorption(SlabSettings[AdsorptionDocument]):
         "platinum by 0.35 eV, where the experiment finds it on top.",
         "Gas energies are from a table of the level of theory, corrections of free energies from one of common values "
         "(each ±0.05 eV).",
+        BASIN,
     )
 
     adsorbates: tuple[Adsorbate, ...] = (Adsorbate.named("H"),)

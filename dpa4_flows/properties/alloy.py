@@ -19,7 +19,7 @@ from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.limits import check_counts
-from dpa4_flows.properties.part import had_room, whole_crystal
+from dpa4_flows.properties.part import BASIN, had_room, whole_crystal
 from dpa4_flows.site_conversion import structure_fields
 
 NOTHING_TO_REPLACE = "nothing_to_replace"
@@ -116,6 +116,7 @@ class Alloy(Property[AlloyDocument]):
     document: ClassVar[type[Document]] = AlloyDocument
     starts_from_rest: ClassVar[bool] = True
     figures: ClassVar[str] = "dpa4_flows.report.figures_orderings:alloys"
+    caveats: ClassVar[tuple[str, ...]] = (BASIN,)
 
     substitute: str = ""
     fractions: tuple[float, ...] = (0.25, 0.5, 0.75)

@@ -18,6 +18,7 @@ from dpa4_core.data.structures import StructureError
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError, Property
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.documents.reasons import remarks
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.at_rest import AT_REST, AtRest, Unread
@@ -214,6 +215,15 @@ class Answer:
         """Of what the numbers are about: an ordered cell has less of an element than its parent."""
         found = (self.documents.get(name) for name in STRUCTURES)
         return next((one.formula for one in found if one is not None and one.structure), self.subject.formula)
+
+    @property
+    def remarks(self) -> list[tuple[str, str]]:
+        """What its file and its documents say against its numbers: name of the document, empty for the file, and
+        sentence.
+        """
+        found = [("", sentence) for sentence in self.subject.warnings]
+        there = [(name, document) for name, document in self.documents.items() if document is not None]
+        return found + [(name, sentence) for name, document in there for sentence in remarks(document)]
 
     def errors(self, names: Iterable[str]) -> dict[str, str]:
         """Sentences by name of the document; one for all where the structure could not be read or relaxed."""

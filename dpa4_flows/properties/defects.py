@@ -40,7 +40,7 @@ from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.properties.chemical_potentials import ReservoirDocument, Reservoirs
 from dpa4_flows.properties.limits import check_positive
-from dpa4_flows.properties.part import had_room, whole_crystal
+from dpa4_flows.properties.part import BASIN, had_room, whole_crystal
 
 NATIVE = ("vacancy", "antisite", "interstitial")
 _VOLUME_STRAIN = 0.01  # of the cells that give the bulk modulus
@@ -197,6 +197,7 @@ class Defects(DefectSettings[DefectsDocument]):
         "Defects are neutral only: there are no charge states, no transition levels and no doping levels. In "
         "semiconductors and insulators charged states of the same defects mostly lie lower, so that energies are upper "
         "bounds and concentrations lower ones; use them to compare dopants and to find what distorts or dissolves.",
+        BASIN,
     )
 
     temperature_k: float = 1000.0

@@ -108,5 +108,6 @@ def _view(temperatures: list[float], places: list[HullDocument]) -> GibbsDocumen
         products=[] if after is None else sorted(after.decomposition),
         formation_energies=[place.formation_energy_per_atom for place in places],
         energies_above_hull=[place.energy_above_hull for place in places],
+        verdict=places[0].verdict.code,
         caveat=caveat(places[0].verdict, places[0].completeness),
     )

@@ -210,7 +210,7 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
         frame.correction = at_temperature(scheme, competing.temperature)
     found = HullSet(documents=[], errors=[], frame=frame, summary={})
     found.warnings += scheme_warnings(info.level_of_theory, info.corrections, scheme, info.zeros, info.dispersion)
-    rivals, systems = standing.rivals, found.completeness
+    rivals, systems, said = standing.rivals, found.completeness, []
     for i, crystal in enumerate(together(subject)):
         position = positions.get(i)
         problem = standing.reasons[i] if position is None else hull_problem(position)
@@ -222,6 +222,7 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
             if system not in systems:
                 systems[system] = hull_completeness(system, position.competing, without_energy=missing, survey=survey)
         if position is not None and completeness is not None and problem is None:
+            doubts = [doubt.sentence for doubt in standing.documents[i].doubts]
             warnings = [
                 *standing.warnings[i],
                 *system_warnings(position.chemsys.split("-"), info.level_of_theory, scheme),
@@ -229,7 +230,8 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
             ]
             document = hull_document(position, frame, origin, completeness)
             document.competing_energies = rivals.computed_by
-            document.warnings = list(dict.fromkeys(warnings))
+            document.warnings = list(dict.fromkeys([*doubts, *warnings]))
+            said += [*(f"{crystal.name or position.formula}: {text}" for text in doubts), *warnings]
         if position is None:
             nowhere = HullResult("", crystal.structure.composition.reduced_formula, "", 0.0, 0.0)
             found.places.append(Place(nowhere, error=str(problem), error_code=problem.code if problem else None))
@@ -238,7 +240,6 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
         found.documents.append(document)
         found.errors.append(None if problem is None else str(problem))
         found.error_codes.append(None if problem is None else problem.code)
-    said = [text for document in found.documents if document is not None for text in document.warnings]
     found.warnings = list(dict.fromkeys([*rivals.notes, *found.warnings, *said]))
     found.completeness = dict(sorted(systems.items()))
     verdicts = {

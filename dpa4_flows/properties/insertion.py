@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from pymatgen.core import Structure
 
@@ -25,7 +25,7 @@ from dpa4_flows.compute.plan import Ask, Crystal, PlanError, Property, Steps
 from dpa4_flows.compute.relaxed import PUSHED, Relaxed
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, RelaxationDocument
-from dpa4_flows.properties.part import whole_crystal
+from dpa4_flows.properties.part import BASIN, whole_crystal
 from dpa4_flows.reference.bundled_phases import bundled_relaxations
 from dpa4_flows.reference.library import bundled_elements
 from dpa4_flows.site_conversion import free_crystal
@@ -64,6 +64,8 @@ class Insertion(Property[D]):
         check_charged: let what has lost ions go down from a saddle; by default it stays in the basin in which the ions
             leave it.
     """
+
+    caveats: ClassVar[tuple[str, ...]] = (BASIN,)
 
     working_ion: str = "Li"
     relaxation: Relaxed = PUSHED
@@ -151,9 +153,12 @@ class Insertion(Property[D]):
             ("unusual_oxidation", bound.unusual),
         ):
             flags |= {} if sentence is None else {code: sentence}
-        for code, document in (("saddle", discharged), ("saddle_charged", charged)):
-            if document.minimum == "saddle":
-                flags[code] = f"{document.formula} rests on a saddle that it could not leave: a lower form is near"
+        for suffix, document in (("", discharged), ("_charged", charged)):
+            flags |= {
+                f"{doubt.code}{suffix}": f"{document.formula}: {doubt.sentence}"
+                for doubt in document.doubts
+                if doubt.code != "large_volume_change"  # a number of its own
+            }
         reasons = [Reason(code=code, sentence=sentence) for code, sentence in flags.items()]
         return Ends(full, empty, discharged.energy, charged.energy, metal, found, reasons)
 

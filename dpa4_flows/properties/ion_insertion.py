@@ -30,7 +30,7 @@ from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.properties.insertion import Insertion, at_rest, lowest
 from dpa4_flows.properties.limits import check_counts, check_positive, check_voltages
-from dpa4_flows.properties.part import had_room, whole_crystal
+from dpa4_flows.properties.part import BASIN, had_room, whole_crystal
 from dpa4_flows.properties.voltage_profile import OrderingOnProfile, VoltageProfile, VoltageProfileDocument, conclude
 from dpa4_flows.site_conversion import free_crystal
 
@@ -104,6 +104,7 @@ class IonInsertion(Insertion[IonInsertionDocument]):
     caveats: ClassVar[tuple[str, ...]] = (
         "Insertion follows one way into a host at 0 K: ions go in where the energy is lowest at each step, in a small "
         "cell. Another order of filling may be lower, and other phases may form before it is full.",
+        BASIN,
     )
 
     min_length: float = 4.0

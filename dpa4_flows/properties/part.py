@@ -20,6 +20,9 @@ from dpa4_flows.site_conversion import crystal_problem
 
 P = TypeVar("P", bound=StabilityPart)
 
+BASIN = "Cells keep to the basin in which their relaxation begins: no way down is looked for where it ends."
+"""Caveat of properties whose own relaxations are not checked."""
+
 
 class StabilityProperty(Property[P]):
     """Base of properties whose document is a `StabilityPart`; one without an answer has the verdict "unknown"."""

@@ -12,6 +12,7 @@ from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import HullCompleteness
+from dpa4_flows.analysis.hull_warnings import scheme_warnings, system_warnings
 from dpa4_flows.analysis.pourbaix import (
     TEMPERATURE,
     ReferencedIon,
@@ -117,7 +118,7 @@ class Pourbaix(Competing[PourbaixDocument]):
         diagram = pourbaix_diagram(phase, solids, self.concentration)
         found = aqueous_stability(phase, diagram, ph=self.ph, potential=self.potential)
         system = chemical_system(whole_crystal(crystal))
-        rivals = standing.rivals
+        rivals, info = standing.rivals, standing.info
         survey = rivals.surveys.get(joined(system, *further))
         in_water = joined(system, "H-O")
         return PourbaixDocument(
@@ -132,7 +133,13 @@ class Pourbaix(Competing[PourbaixDocument]):
             concentration=self.concentration,
             solid=str(phase.entry_id),
             species=[entry.as_dict() for entry in solids],
-            warnings=list(rivals.notes),
+            warnings=[
+                *rivals.notes,
+                *(doubt.sentence for doubt in standing.documents[0].doubts),
+                *standing.warnings[0],
+                *scheme_warnings(info.level_of_theory, info.corrections, standing.scheme, info.zeros, info.dispersion),
+                *system_warnings(in_water.split("-"), info.level_of_theory, standing.scheme),
+            ],
             provenance=self.origin(crystal),
         )
 

@@ -37,7 +37,7 @@ class Stability(Property[Any]):
     """Place on the hull, elastic tensor and phonons of a crystal, and what follows from them; each part may be None.
 
     Of one crystal it gives a `StabilityDocument`; of several, which may stand against each other on the hull, the
-    `StabilitySet` of all. Strains and phonons are those of the crystal with the symmetry that it has.
+    `StabilitySet` of all. Phonons, and strains beside them, are those of the crystal with the symmetry that it has.
 
     Attributes:
         relaxation: that strains and phonons start from. Beside phonons it looks for no way down: they judge the
@@ -136,6 +136,10 @@ class Stability(Property[Any]):
             fmax = self.relaxation.fmax
             remarks.append(f"the relaxation ended at {document.fmax:.3g} eV/Å, not at {fmax:g}: raise max_steps")
         assert document.energy_per_atom is not None and document.fmax is not None
+        remarks += [doubt.sentence for doubt in document.doubts]
+        before, after = space_group(start), space_group(whole_crystal(at_rest))
+        if before != after:
+            remarks.append(f"it relaxed from {before} to {after}: strains and phonons are those of {after}")
         change = None if document.volume is None else 100 * (document.volume / start.volume - 1)
         return _answered(
             StabilityDocument(
@@ -149,8 +153,9 @@ class Stability(Property[Any]):
                     fmax=document.fmax,
                     converged=document.converged,
                     volume_change_percent=change,
-                    space_group_before=space_group(start),
-                    space_group=space_group(whole_crystal(at_rest)),
+                    space_group_before=before,
+                    space_group=after,
+                    minimum=document.minimum,
                     provenance=document.provenance,
                 ),
                 elastic=elastic,

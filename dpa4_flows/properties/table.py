@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 _MAX_ROWS = 50  # in a terminal and a notebook
 _MAX_TABLES = 5  # of single structures
+_MAX_REMARKS = 20
+_NAMED = 3  # structures of one remark
 
 
 class Failure(NamedTuple):
@@ -45,10 +47,39 @@ class Failure(NamedTuple):
     @property
     def words(self) -> str:
         """One line; sentences of readers name the entry themselves."""
-        if self.name in self.error:
-            return self.error
-        what = {"": "", RELAXED: ", relaxation"}.get(self.document, f", {self.document.replace('_', ' ')}")
-        return f"{self.name}{what}: {self.error}"
+        return self.error if self.name in self.error else f"{self.name}{_of(self.document)}: {self.error}"
+
+
+class Remark(NamedTuple):
+    """What is to be known before numbers of structures are quoted.
+
+    Attributes:
+        names: of the structures.
+        document: what the numbers are in; empty for what the file made doubtful.
+        sentence: what.
+    """
+
+    names: tuple[str, ...]
+    document: str
+    sentence: str
+
+    @property
+    def words(self) -> str:
+        """One line."""
+        more = len(self.names) - _NAMED
+        named = ", ".join(self.names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        return f"{named}{_of(self.document)}: {self.sentence}"
+
+
+def _of(document: str) -> str:
+    return {"": "", RELAXED: ", relaxation"}.get(document, f", {document.replace('_', ' ')}")
+
+
+def listed(remarks: Sequence[Remark]) -> list[str]:
+    """Remarks as lines for people, the first of them."""
+    left = len(remarks) - _MAX_REMARKS
+    more = [f"{left:,} more such sentences are in the answers"] if left > 0 else []
+    return [*(remark.words for remark in remarks[:_MAX_REMARKS]), *more]
 
 
 class Results(Sequence[T], Generic[T]):
@@ -111,6 +142,15 @@ class Results(Sequence[T], Generic[T]):
         ]
 
     @property
+    def remarks(self) -> list[Remark]:
+        """What files and documents say against the numbers, each sentence once with all whom it concerns."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for answer in self.answers:
+            for said in answer.remarks:
+                found.setdefault(said, []).append(answer.subject.name)
+        return [Remark(tuple(names), *said) for said, names in found.items()]
+
+    @property
     def unconverged(self) -> list[str]:
         """Names of the structures whose relaxation ran out of steps."""
         return [
@@ -166,7 +206,9 @@ class Results(Sequence[T], Generic[T]):
         origins = (getattr(answer.documents[name], "provenance", None) for name in self.question.names)
         origin = next(filter(None, origins), None)
         made = {} if origin is None else {"model": origin.model_name, "code_version": origin.code_version}
-        return row | made | {"error": "; ".join(dict.fromkeys(answer.errors(self.question.kinds).values())) or None}
+        said = dict.fromkeys(sentence for _, sentence in answer.remarks)
+        errors = dict.fromkeys(answer.errors(self.question.kinds).values())
+        return row | made | {"warnings": "; ".join(said) or None, "error": "; ".join(errors) or None}
 
     def _with_units(self) -> list[dict[str, Scalar]]:
         """The flat rows under heads that tell units, for spreadsheets."""
@@ -280,8 +322,7 @@ class Results(Sequence[T], Generic[T]):
         console = Console(width=120, no_color=True, force_terminal=False)
         with console.capture() as capture:
             self.print(console)
-        failed = [f"failed: {failure.words}" for failure in self.failed]
-        return "\n".join(filter(None, [capture.get().rstrip(), *failed[:_MAX_ROWS]]))
+        return "\n".join(filter(None, [capture.get().rstrip(), *self._below()]))
 
     def _repr_html_(self) -> str:
         several = len(self.question.names) > 1
@@ -290,9 +331,13 @@ class Results(Sequence[T], Generic[T]):
             title = f"<h4>{html.escape(results.question.names[0].replace('_', ' '))}</h4>" if several else ""
             parts.append(title + html_table(results))
         more = len(self) - _MAX_ROWS
-        below = [f"and {more} more"] if more > 0 else []
-        below += [f"failed: {html.escape(failure.words)}" for failure in self.failed[:_MAX_ROWS]]
-        return f"<div>{''.join(parts)}{''.join(f'<p>{line}</p>' for line in below)}</div>"
+        below = [*([f"and {more} more"] if more > 0 else []), *self._below()]
+        return f"<div>{''.join(parts)}{''.join(f'<p>{html.escape(line)}</p>' for line in below)}</div>"
+
+    def _below(self) -> list[str]:
+        """What stands below the tables."""
+        failed = [f"failed: {failure.words}" for failure in self.failed[:_MAX_ROWS]]
+        return [*failed, *(f"mind: {words}" for words in listed(self.remarks))]
 
 
 def html_table(results: Results[Any]) -> str:

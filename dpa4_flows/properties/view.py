@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 from pymatgen.entries.computed_entries import ComputedEntry
 
-from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict
+from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, VerdictCode
 from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
 from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError, Property
@@ -25,6 +25,7 @@ class View(Document):
 
     error: str | None = Field(None, description="Why there is none, one sentence")
     error_code: str | None = Field(None, description="The same for logic")
+    verdict: VerdictCode | None = Field(None, description="On the crystal: stable, above_hull or unknown")
     caveat: str | None = Field(None, description="What stands behind it, where no survey of phases does")
     warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
     provenance: Provenance | None = None
@@ -124,7 +125,8 @@ class StandingView(Viewed, Competing[Any]):
                 fields = {"error": str(problem), "error_code": problem.code}
             except (ThermodynamicsError, FrameError) as problem:
                 fields = {"error": str(problem), "error_code": "not_comparable"}
-            views.append({"caveat": caveat(document.verdict, document.completeness), **fields})
+            said = {"verdict": document.verdict.code, "caveat": caveat(document.verdict, document.completeness)}
+            views.append({**said, **fields})
         notes = [*placed.warnings, *self._remarks(crystal, standing)]
         return self.document_of(crystal, self.several(documents=views, warnings=notes, provenance=self.origin(crystal)))
 

@@ -43,7 +43,7 @@ from dpa4_flows.documents.schemas import AnswerDocument, Document, RelaxationDoc
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.insertion import Ends, Insertion, at_rest
 from dpa4_flows.properties.limits import check_counts, check_voltages
-from dpa4_flows.properties.part import had_room, whole_crystal
+from dpa4_flows.properties.part import BASIN, had_room, whole_crystal
 from dpa4_flows.site_conversion import free_crystal
 
 _VOLTAGE_VOID = ("saddle", "saddle_charged", "across_u_seam")
@@ -221,6 +221,7 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
     caveats: ClassVar[tuple[str, ...]] = (
         "Voltage profiles are those of 0 K, of the orderings that were tried, in small cells: steps of real electrodes "
         "are rounded by entropy, and an ordering that was not tried adds steps.",
+        BASIN,
     )
 
     formula_units: int = 4

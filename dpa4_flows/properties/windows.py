@@ -76,7 +76,7 @@ class WindowDocument(View):
     reduction_products: list[str] = Field(default_factory=list, description="Formulas just below the window")
     oxidation_products: list[str] = Field(default_factory=list, description="Formulas just above the window")
     energy_above_hull: Annotated[float | None, Unit("eV/atom")] = Field(
-        None, description="eV/atom; above 0 it is the window of the equilibrium"
+        None, description="eV/atom; above 0 it is the window of the equilibrium; null where nothing is known of it"
     )
     equilibrium: dict[str, float] = Field(default_factory=dict, description="Phases there, by atomic fraction")
     steps: list[WindowStepDocument] = Field(default_factory=list, description="From 0 V upwards")
@@ -128,6 +128,7 @@ class ElectrochemicalWindows(HullView):
         found = electrochemical_window(phase, others, ion=self.working_ion)
         return {
             **asdict(found),
+            "energy_above_hull": None if document.verdict.code == "unknown" else found.energy_above_hull,
             "width": None if found.upper is None else found.upper - found.lower,
             "reduction_energy": found.energy_at(0.0),
             "oxidation_energy": found.energy_at(self.cathode_voltage),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dpa4_flows.analysis.hull_warnings import without_dispersion
 from dpa4_flows.analysis.levels import COBALT, DPA4_NEO_SHA256, SCHEME_ERRORS
-from dpa4_flows.documents.reasons import remarks
-from dpa4_flows.properties.table import Results
+from dpa4_flows.properties.table import Results, listed
 
-_MOST = 20  # sentences on single crystals that a page repeats
+if TYPE_CHECKING:  # properties need no campaigns
+    from dpa4_flows.campaigns.snapshot import Snapshot
 
 GENERAL = (
     "All energies are at 0 K without zero-point motion and entropy.",
@@ -43,6 +43,14 @@ def model_caveats(model: Mapping[str, Any], corrections: Collection[str]) -> lis
     return [*sentences, *theory_caveats(theory, str(model.get("dispersion", ""))), *GENERAL]
 
 
+def campaign_caveats(snapshot: Snapshot) -> list[str]:
+    """What to know of all numbers of a campaign: of its model, its stages, and the properties that they compute."""
+    stages = snapshot.funnel.stages
+    found = [sentence for stage in stages for sentence in stage.caveats]
+    found += [sentence for stage in stages if stage.shown is not None for sentence in stage.shown.caveats]
+    return list(dict.fromkeys([*model_caveats(snapshot.model, snapshot.corrections), *found]))
+
+
 def theory_caveats(level_of_theory: str, dispersion: str) -> list[str]:
     """What any number of this level of theory lacks; ``dispersion`` names that in the energies, "" is none."""
     sentences = []
@@ -71,19 +79,7 @@ def property_caveats(results: Results[Any]) -> list[str]:
     origins = filter(None, (getattr(document, "provenance", None) for document in documents))
     for level in dict.fromkeys((origin.level_of_theory, origin.dispersion) for origin in origins):
         found += theory_caveats(*level)
-    return [*dict.fromkeys(found), *_doubts(results)]
-
-
-def _doubts(results: Results[Any]) -> list[str]:
-    """What documents say against their own numbers."""
-    found = [
-        f"{one.subject.name}, {name.replace('_', ' ')}: {doubt}"
-        for one in results.answers
-        for name, document in one.documents.items()
-        for doubt in remarks(document, "doubts")
-    ]
-    left = len(found) - _MOST
-    return [*found[:_MOST], *([f"{left:,} more such sentences are in the answers."] if left > 0 else [])]
+    return [*dict.fromkeys(found), *listed(results.remarks)]
 
 
 def _corrections_caveat(scheme: str, model: Mapping[str, Any]) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any
 
-from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.plots.figure import PALETTE, Block, Column, FigureBlock, TableBlock, base_figure, numbers, plot_text
 from dpa4_flows.plots.words import first_of
 from dpa4_flows.properties.air import AirDocument
@@ -28,7 +27,7 @@ def windows(documents: Mapping[str, WindowDocument]) -> list[Block]:
         {
             "name": name,
             "formula": one.formula,
-            "verdict": {"code": "stable" if on_hull(one.energy_above_hull or 0.0) else "above_hull"},
+            "verdict": {"code": one.verdict or "unknown"},
             "window": one.model_dump(),
         }
         for name, one in islice(found.items(), _ROWS)

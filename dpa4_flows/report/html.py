@@ -22,7 +22,7 @@ from dpa4_flows.documents.schemas import Document
 from dpa4_flows.plots.figure import Block, FigureBlock
 from dpa4_flows.plots.words import formula_html
 from dpa4_flows.report import sections
-from dpa4_flows.report.caveats import model_caveats
+from dpa4_flows.report.caveats import campaign_caveats
 from dpa4_flows.report.figures import funnel_figure, score_figure
 from dpa4_flows.report.figures_hull import MAX_FIGURES, hull_figures
 from dpa4_flows.report.page import render_page, script_json
@@ -61,7 +61,7 @@ def render(snapshot: Snapshot) -> str:
         summary=sections.summary(snapshot, alive),
         tiles=sections.tiles(snapshot),
         model=sections.model_card(snapshot),
-        caveats=_caveats(snapshot),
+        caveats=campaign_caveats(snapshot),
         theory=sections.theory(snapshot),
         funnel=sections.funnel(snapshot),
         ranking=sections.ranking(snapshot, alive),
@@ -86,7 +86,7 @@ def _blocks_of_stages(snapshot: Snapshot, rows: Sequence[Row]) -> list[Block]:
     """What the properties of the stages of the campaign draw, and the stages themselves."""
     blocks: list[Block] = []
     for stage in snapshot.funnel.stages:
-        if (shown := _shown(stage)) is not None and shown.figures:
+        if (shown := stage.shown) is not None and shown.figures:
             found = StageDocuments.of(snapshot.table, stage, shown, rows)
             drawn = _function(shown.figures)(found) if found else []
             blocks += [replace(block, name=f"{stage.name}-{block.name}") for block in drawn]
@@ -95,20 +95,9 @@ def _blocks_of_stages(snapshot: Snapshot, rows: Sequence[Row]) -> list[Block]:
     return blocks
 
 
-def _shown(stage: Stage) -> Property[Any] | None:
-    return None if stage.computes is None else stage.computes.shown
-
-
 def _function(path: str) -> Any:
     module, _, function = path.partition(":")
     return getattr(importlib.import_module(module), function)
-
-
-def _caveats(snapshot: Snapshot) -> list[str]:
-    found = [sentence for stage in snapshot.funnel.stages for sentence in stage.caveats]
-    shown = filter(None, map(_shown, snapshot.funnel.stages))
-    found += [sentence for one in shown for sentence in one.caveats]
-    return list(dict.fromkeys([*model_caveats(snapshot.model, snapshot.corrections), *found]))
 
 
 @dataclass(frozen=True)

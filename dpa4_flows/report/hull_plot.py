@@ -27,7 +27,7 @@ SHOW_UNSTABLE = 0.3
 """eV/atom above the hull: phases further up are not drawn."""
 
 _MAX_SOLID = 4  # elements of a composition that fits into space
-_TITLE_WIDTH = 100
+_TITLE_WIDTH, _LINE = 100, 130  # characters
 _WORDS = "Distances in eV/atom; diamonds are the structures asked about, open ones those of which nothing is known. "
 
 
@@ -66,7 +66,7 @@ def hulls_of(documents: Mapping[str, HullPlace]) -> list[FigureBlock]:
     return hulls({name: system for place in documents.values() for name, system in place.system.items()})
 
 
-def write_hull_png(path: Path, name: str, system: Mapping[str, Any], frame: str) -> None:
+def write_hull_png(path: Path, name: str, system: Mapping[str, Any], frame: str, caveats: Sequence[str] = ()) -> None:
     """Draw the hull of two, three or four elements.
 
     Args:
@@ -74,6 +74,7 @@ def write_hull_png(path: Path, name: str, system: Mapping[str, Any], frame: str)
         name: the chemical system.
         system: its part of the summary.
         frame: level of theory and corrections, in words.
+        caveats: what to know before the numbers are quoted.
 
     Raises:
         ValueError: five elements or more.
@@ -92,10 +93,9 @@ def write_hull_png(path: Path, name: str, system: Mapping[str, Any], frame: str)
     else:
         axes.set_axis_off()
         axes.set_aspect("equal")
-    lines = [f"{'–'.join(elements)}", textwrap.fill(frame, _TITLE_WIDTH)]
-    if caveat := hull_caveat(name, system):
-        lines.append(textwrap.fill(caveat, _TITLE_WIDTH))
-    axes.set_title("\n".join(lines), fontsize=8)
+    axes.set_title("\n".join(("–".join(elements), textwrap.fill(frame, _TITLE_WIDTH))), fontsize=8)
+    if said := list(dict.fromkeys(filter(None, (hull_caveat(name, system), *caveats)))):
+        figure.supxlabel("\n".join(textwrap.fill(one, _LINE) for one in said), fontsize=7, x=0.01, ha="left")
     with replacing(path) as part:
         figure.savefig(part, dpi=160, format="png")
 

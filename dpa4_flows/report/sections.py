@@ -51,6 +51,8 @@ def summary(snapshot: Snapshot, alive: Sequence[Row]) -> Markup:
     values = best.values()
     names = [name for name in value_names(snapshot, [best]) if name not in best.voided][:_SUMMARY_VALUES]
     shown = [_in_words(name, values[name], snapshot) for name in names]
+    if "energy_above_hull" in names and on_hull(values["energy_above_hull"]) and (said := best.stage("hull")):
+        shown[names.index("energy_above_hull")] = str(said.values.get("decomposition") or "on the hull of its phases")
     if warnings := len(found.best.flags):
         shown.append(f"{warnings} warning{'s' if warnings > 1 else ''}, see its flags")
     text = Markup("{} Best: <strong>{}</strong> ({}).").format(lead, formula_html(best.formula), ", ".join(shown))
@@ -58,8 +60,6 @@ def summary(snapshot: Snapshot, alive: Sequence[Row]) -> Markup:
 
 
 def _in_words(name: str, value: Any, snapshot: Snapshot) -> str:
-    if name == "energy_above_hull" and value is not None and on_hull(value):
-        return "on the convex hull"
     declared = snapshot.funnel.quantity(name)
     label = declared.label
     label = label[0].lower() + label[1:] if label[1:2].islower() else label

@@ -19,6 +19,7 @@ from ase.io.extxyz import write_extxyz as write_ase_extxyz
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.campaigns.snapshot import Row, Snapshot
 from dpa4_flows.documents.schemas import RelaxationDocument, StageResult
+from dpa4_flows.report.caveats import campaign_caveats
 
 _SLICE = 200
 
@@ -62,6 +63,7 @@ def write_json(snapshot: Snapshot, stream: TextIO) -> None:
     names = ("state", "campaign", "engine", "code_version", "started", "finished")
     facts = {"model": snapshot.model, "corrections": snapshot.corrections}
     facts |= {name: snapshot.meta[name] for name in names if name in snapshot.meta}
+    facts["caveats"] = campaign_caveats(snapshot)
     stream.write(json.dumps(facts, ensure_ascii=False, indent=1).removesuffix("\n}"))
     stream.write(',\n "candidates": [')
     separator = "\n"

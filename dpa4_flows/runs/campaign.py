@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from dpa4_flows.campaigns.snapshot import Snapshot, take_snapshot
 from dpa4_flows.engines import Engine as RunningEngine
 from dpa4_flows.engines import EngineError, FireWorks, engine_of
 from dpa4_flows.engines.fireworks import WAITING
+from dpa4_flows.report.caveats import campaign_caveats
 from dpa4_flows.report.structures import rows_with_frames
 from dpa4_flows.runs.run import ROWS, How, Note, Outcome, Part, Run, RunStatus, RunStructure
 from dpa4_flows.store.table import ResultsError, ResultsTable
@@ -171,6 +173,16 @@ class CampaignRun(Run):
                 "status": row.outcome.status,
                 "reasons": [reason.model_dump() for reason in row.reasons],
             }
+
+    def to_dataframe(self) -> Any:
+        found = super().to_dataframe()
+        if len(found):
+            found["reasons"] = [" | ".join(reason["sentence"] for reason in one) for one in found["reasons"]]
+        return found
+
+    def _repr_html_(self) -> str:
+        said = (f"<p>mind: {html.escape(text)}</p>" for text in campaign_caveats(self._snapshot))
+        return super()._repr_html_() + "".join(said)
 
     def report(self, path: Path) -> None:
         reports.write_report(open_run(self.folder), path)

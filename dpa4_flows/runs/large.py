@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from dpa4_core.data.flat_rows import flat_atoms
+from dpa4_core.verdicts import FLAG_SENTENCES
 from dpa4_flows.large.claims import file_time, read_workers
 from dpa4_flows.large.export import SUMMARY_COLUMNS, WRITERS, export_run
 from dpa4_flows.large.folder import COMMANDS, RunFolder, is_run_folder, open_folder, prepare_folder
@@ -111,7 +112,8 @@ class LargeRun(Run):
                 role=role,
                 atoms=None if failed else flat_atoms(row),
                 survives=verdict == "fine",
-                reasons=row["error"] or " ".join(row["flags"] or []),
+                reasons=row["error"]
+                or "; ".join([*(FLAG_SENTENCES[flag] for flag in row["flags"] or []), *(row.get("warnings") or [])]),
             )
 
     @property

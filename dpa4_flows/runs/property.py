@@ -223,7 +223,7 @@ class PropertyRun(Run):
                 {"energy_ev": found.energy},
                 atoms=None if found.error is not None or found.structure is None else as_atoms(found.structure),
                 survives=verdict == "fine",
-                reasons="; ".join(dict.fromkeys(errors.values())),
+                reasons="; ".join(dict.fromkeys([*errors.values(), *(sentence for _, sentence in one.remarks)])),
             )
             for name in results.question.names:
                 yield from further_structures(one, name, verdict)

@@ -187,6 +187,9 @@ def test_command_tells_energies_products_and_shifts(oxide: Path) -> None:
     assert row["completeness"]["grade"] == "no_competitor"  # among solids, nothing but elements and the oxide itself
     caveat = "ZnO: no known competitor, no known compound, no survey of phases in H-O-Zn"
     assert any(text.startswith(caveat) for text in data["warnings"]) and caveat in page
+    other = json.loads(dpa4(*command, "--corrections", "MP2020", "--plot", "water.html", "--json").stdout)["warnings"]
+    asked = next(text for text in other if text.startswith("corrections MP2020 were asked for"))
+    assert asked in Path("water.html").read_text()
     table = dpa4(*command)
     assert table.exit_code == 0, table.output
     bundled = json.loads(dpa4("pourbaix", oxide, *FAST, "--ph", "0", "--potential", "1", "--json").stdout)

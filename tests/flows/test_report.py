@@ -658,7 +658,7 @@ def test_headline_names_the_best_without_a_disqualifying_flag(complete: ResultsT
     assert "None of them is without a disqualifying flag" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_unknown_scores_are_intervals_and_void_values_are_marked_everywhere(tmp_path: Path) -> None:
+def test_unknown_scores_are_intervals_and_void_values_leave_plots(tmp_path: Path) -> None:
     table = example_table(tmp_path / "results.sqlite")
     first, *others = table.ranking()
     flag = because("far_below_competitors", "it lies far below")
@@ -675,7 +675,7 @@ def test_unknown_scores_are_intervals_and_void_values_are_marked_everywhere(tmp_
     assert best["voided"] == ["energy_above_hull"] and best["reasons"][0]["code"] == "far_below_competitors"
     figures = figures_of(table)
     [charged] = figures["charged-stability"].data
-    assert charged.marker.symbol.count("circle-open") == sum(bool(r.voided) for r in table.ranking())
+    assert not any(first.candidate_id in words for words in charged.customdata)
     grey = [t for t in figures["voltage-capacity"].data if t.mode == "markers+text" and isinstance(t.marker.color, str)]
     assert [trace.x for trace in grey] == [(first.values["capacity_grav"],)]
 
@@ -1002,11 +1002,9 @@ def test_bands_of_the_flow_join_every_candidate_to_its_end(complete: ResultsTabl
         assert len(node.x) == len(node.y) == len(node.customdata) == max(*link.target, *link.source) + 1
 
 
-def test_unreliable_volume_changes_are_hatched(complete: ResultsTable) -> None:
-    figures = figures_of(complete)
-    hatched = [trace for trace in figures["volume-change"].data if trace.marker.pattern.shape == "/"]
-    assert len(hatched) == 1
-    assert sorted(hatched[0].x) == sorted(e[5] for e in ELECTRODES if not e[6])
+def test_unreliable_volume_changes_are_not_drawn(complete: ResultsTable) -> None:
+    [bars] = figures_of(complete)["volume-change"].data
+    assert sorted(bars.x) == sorted(e[5] for e in ELECTRODES if e[6])
 
 
 def test_iso_energy_lines_are_products_of_voltage_and_capacity(complete: ResultsTable) -> None:

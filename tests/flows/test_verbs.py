@@ -480,7 +480,8 @@ def test_a_campaign_runs_from_python_and_shows_its_ranking(tmp_path: Path) -> No
     run = d4.screen(write_campaign(tmp_path), folder=tmp_path / "run")
     assert run.status().state == "complete" and run.page.is_file()
     assert set(run.to_dataframe()["status"]) >= {"ranked", "rejected"}
-    assert "LiCoO2" in run._repr_html_()
+    shown = run._repr_html_()
+    assert "LiCoO2" in shown and "mind: All energies are at 0 K" in shown and "sentence" not in shown
 
 
 PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
