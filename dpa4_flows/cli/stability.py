@@ -187,8 +187,8 @@ def _finish(rows: Sequence[dict[str, Any]], notes: Sequence[str], missing: Seque
         warn("incomplete", text)
     for row in rows:
         for text in row.get("warnings", []):
-            if text not in notes:
-                warn("mind", f"{row['name']}: {text}")
+            if not {text, words := f"{row['name']}: {text}"} & set(notes):
+                warn("mind", words)
         for part in ("hull", "elastic", "phonons"):
             error = (row.get(part) or {}).get("error")
             if error is not None:

@@ -154,7 +154,8 @@ class _RelaxMixin(_DPA4Mixin):
             "optimizer_kwargs",
         )
         settings = {name: getattr(self, name) for name in names}
-        stamped = [self._stamp(lowest, settings, *known) for lowest, *known in map(self._lowest, documents)]
+        found = [self._lowest(document) for document in documents]
+        stamped = [self._stamp(lowest, settings, minimum, flags) for lowest, minimum, flags in found]
         return stamped if several else stamped[0]
 
     def run_ase(self, mol_or_struct: Structure | Molecule, prev_dir: str | Path | None = None) -> Any:

@@ -30,8 +30,8 @@ from dpa4_flows.properties.oxygen_release import OxygenReleaseDocument
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.windows import WindowDocument
 from dpa4_flows.report.properties import write_properties_report
-from dpa4_flows.runs.kinds import open_run
 from dpa4_flows.runs.export import export
+from dpa4_flows.runs.kinds import open_run
 
 VACUUM = FLAG_SENTENCES["vacuum_kept"]
 SAID = Reason(code="of_the_numbers", sentence="they are doubtful")
