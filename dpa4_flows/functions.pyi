@@ -365,7 +365,7 @@ def stability(
     """Place on the hull, elastic tensor and phonons of a crystal, and what follows from them; each part may be None.
 
     Of one crystal it gives a `StabilityDocument`; of several, which may stand against each other on the hull, the
-    `StabilitySet` of all. Strains and phonons are those of the crystal with the symmetry that it has.
+    `StabilitySet` of all. Phonons, and strains beside them, are those of the crystal with the symmetry that it has.
 
     Attributes:
         relaxation: that strains and phonons start from. Beside phonons it looks for no way down: they judge the
