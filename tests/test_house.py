@@ -124,3 +124,18 @@ def test_files_are_locked_and_read_by_the_core_alone() -> None:
             taken |= {name for name in names if name.endswith((".from_file", ".from_str"))}
             found += [f"{path}:{node.lineno}: {name}" for name in taken]
     assert not found, "use dpa4_core.data.readers and dpa4_core.locks"
+
+
+def test_quantities_and_options_are_declared_in_one_way() -> None:
+    """``shown(...)`` beside the field of a document, ``option(...)`` and ``flag(...)`` in a group of options."""
+    found = []
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            made = isinstance(node, ast.Call) and ast.unparse(node.func) == "Quantity"
+            if made and not path.endswith("documents/quantities.py"):
+                found.append(f"{path}:{node.lineno}: Quantity")
+            fields = node.body if isinstance(node, ast.ClassDef) and "/cli/" in path else []
+            for field in fields:
+                if isinstance(field, ast.AnnAssign) and "typer.Option" in ast.unparse(field.annotation):
+                    found.append(f"{path}:{field.lineno}: typer.Option")
+    assert not found

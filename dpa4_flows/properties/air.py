@@ -15,7 +15,7 @@ from dpa4_flows.analysis.contacts import conducting, share_a_compound
 from dpa4_flows.analysis.gases import hydroxide_raised, unreduced, with_gases
 from dpa4_flows.analysis.thermodynamics import check_temperature, whole_hull
 from dpa4_flows.analysis.titration import reaction_words, titrate
-from dpa4_flows.documents.quantities import Quantity, Unit, shown
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, HullDocument
 from dpa4_flows.properties.competition import Standing, joined
@@ -46,11 +46,9 @@ class AirReaction(Document):
     competing: str = Field("", description="The same in words")
 
 
-def _energy(label: str, note: str, priority: int) -> Quantity:
-    unknown = ("air_unknown",)
-    return Quantity(
-        label, "eV/f.u.", 2, note, error=0.2, goal="max", scale=(-2.0, 0.0), voided_by=unknown, priority=priority
-    )
+def _energy(label: str, note: str, priority: int) -> Any:
+    how: dict[str, Any] = {"error": 0.2, "goal": "max", "scale": (-2.0, 0.0), "voided_by": ("air_unknown",)}
+    return shown(label, "eV/f.u.", 2, note, priority=priority, **how)
 
 
 class AirDocument(View):
@@ -58,16 +56,10 @@ class AirDocument(View):
 
     formula: str | None = Field(None, description="Reduced formula")
     temperature_k: float | None = Field(None, description="K")
-    hydrolysis_energy: Annotated[
-        float | None, _energy("With water", "300 K, in as much water vapour as it takes", 30)
-    ] = Field(None, description="Gibbs energy of the reaction with water, eV per formula unit")
+    hydrolysis_energy: float | None = _energy("With water", "300 K, in as much water vapour as it takes", 30)
     hydrolysis: str = shown("In water vapour", priority=45, default="", description="That reaction in words")
-    carbonation_energy: Annotated[float | None, _energy("With CO₂", "300 K, dry carbon dioxide of air", 31)] = Field(
-        None, description="The same with carbon dioxide, eV per formula unit"
-    )
-    oxidation_energy_o2: Annotated[
-        float | None, _energy("With O₂", "300 K; slow where it needs heat, as with sulfides", 32)
-    ] = Field(None, description="The same with oxygen, eV per formula unit")
+    carbonation_energy: float | None = _energy("With CO₂", "300 K, dry carbon dioxide of air", 31)
+    oxidation_energy_o2: float | None = _energy("With O₂", "300 K; slow where it needs heat, as with sulfides", 32)
     reactions: list[AirReaction] = Field(default_factory=list, description="With each gas alone")
     energy_above_hull: Annotated[float | None, Unit("eV/atom")] = Field(
         None, description="eV/atom; a reaction sets it free, too"

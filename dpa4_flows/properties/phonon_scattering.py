@@ -19,7 +19,7 @@ from dpa4_flows.analysis.oxidation import guess_oxidation_states
 from dpa4_flows.analysis.phonon_scattering import LatticeConductivity, ScatteringCalculation, scattering_cutoff
 from dpa4_flows.analysis.phonons import DynamicalStability, dynamical_stability
 from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError
-from dpa4_flows.documents.quantities import Quantity, Unit, shown
+from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
@@ -52,7 +52,7 @@ class ScatteringRow(Document):
 
 
 def _along(axis: str) -> Any:
-    return Quantity(f"κ {axis}", "W/(m K)", 1, "lattice, 300 K, in the axes of the crystal", detail=True)
+    return shown(f"κ {axis}", "W/(m K)", 1, "lattice, 300 K, in the axes of the crystal", detail=True)
 
 
 class PhononScatteringDocument(AnswerDocument):
@@ -62,9 +62,9 @@ class PhononScatteringDocument(AnswerDocument):
     conductivity_w_mk: float | None = shown(
         "κ of phonons", "W/(m K)", 1, "lattice, 300 K, three-phonon and isotope scattering", priority=11, goal="max"
     )
-    xx_w_mk: Annotated[float | None, _along("xx")] = Field(None, description="300 K, W/(m K)")
-    yy_w_mk: Annotated[float | None, _along("yy")] = Field(None, description="300 K, W/(m K)")
-    zz_w_mk: Annotated[float | None, _along("zz")] = Field(None, description="300 K, W/(m K)")
+    xx_w_mk: float | None = _along("xx")
+    yy_w_mk: float | None = _along("yy")
+    zz_w_mk: float | None = _along("zz")
     anisotropy: float | None = shown("Anisotropy of κ", "", 2, "largest over smallest principal value", detail=True)
     half_path_nm: float | None = shown(
         "Half mean free path", "nm", 0, "modes below it carry half of the heat", detail=True
