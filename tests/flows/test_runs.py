@@ -180,7 +180,7 @@ def test_what_is_no_run_is_one_sentence(tmp_path: Path) -> None:
 def stop_halfway(kind: str, place: Path) -> None:
     """Begin a run of a kind and stop it as Ctrl-C or a queue would."""
     command, _ = COMMANDS[kind](place)
-    after = {"property": 12, "campaign": 50, "large": 8, "dynamics": 12}
+    after = {"property": 6, "campaign": 50, "large": 8, "dynamics": 12}
     compute, log, calls = MorsePotential.compute, Trainer._log_train, iter(range(10**6))
 
     def interrupted(self: MorsePotential, graph: Any) -> Any:
