@@ -2,9 +2,10 @@
 
 Every mode runs in a process of its own that holds the same network and sees the same batches of liquid water; steps
 are interleaved (one of each mode, again and again), so that a change in the load of the machine meets all of them.
-The labels are random numbers: they cost the same as real ones. For the reference the interpreter of an environment
-with deepmd-kit and its PyTorch backend is needed; it gets our weights as an official checkpoint, the same frames and
-the same terms of the loss, and its first gradient must agree with ours.
+"plain" is eager with all derivatives by autograd, as on a GPU. The labels are random numbers: they cost the same as
+real ones. For the reference the interpreter of an environment with deepmd-kit and its PyTorch backend is needed; it
+gets our weights as an official checkpoint, the same frames and the same terms of the loss, and its first gradient must
+agree with ours.
 
 Printed per mode: seconds per step (median and fastest), the ratio to our eager float32, atoms per second, peak memory
 (of the process on the CPU, of the allocator on a GPU), share of padding, seconds of the first step (compilation), and
@@ -32,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-MODES = ("eager", "compiled", "bf16", "compiled+bf16", "reference")
+MODES = ("eager", "plain", "compiled", "bf16", "compiled+bf16", "reference")
 DENSITY = 0.0334  # water molecules per Å³ at 300 K
 STRESS_SCALE = 0.01  # eV/Å³
 
@@ -83,12 +84,13 @@ def serve_ours(arguments: argparse.Namespace, mode: str, answer: Any) -> None:
     from dpa4_core.data.system import System
     from dpa4_core.memory import keep_freed_memory
     from dpa4_core.model.checkpoint import read_model
+    from dpa4_core.nn.edges import PLAIN
+    from dpa4_core.train import step as steps
     from dpa4_core.train.config import OptimizerConfig
     from dpa4_core.train.loader import BatchMaker, Padding
     from dpa4_core.train.loss import LossConfig
     from dpa4_core.train.optimizer import HybridMuon, parameter_groups
     from dpa4_core.train.routing import official
-    from dpa4_core.train.step import Step
     from dpa4_core.train.store import LabelledFrame, build_store
 
     torch.set_num_threads(arguments.threads)
@@ -114,7 +116,9 @@ def serve_ours(arguments: argparse.Namespace, mode: str, answer: Any) -> None:
         most = int(np.sort(store.arrays["n_edges"])[-per_step:].sum())
         padding = Padding(3 * arguments.molecules * per_step + 1, int(1.02 * most) + 1, per_step + 1)
         maker = BatchMaker(store, model.config, torch.float32, padding=padding if compiled else None)
-        step = Step(model, LossConfig(), compiled=compiled, mixed_precision=mixed)
+        if mode == "plain":
+            steps.trained_strategy = lambda *_: PLAIN
+        step = steps.Step(model, LossConfig(), compiled=compiled, mixed_precision=mixed)
         groups = parameter_groups(model.named_parameters(), lambda name: official(name, model.config))
         optimizer = HybridMuon(groups, OptimizerConfig(), lr=5e-4)
         for number, _line in enumerate(sys.stdin):

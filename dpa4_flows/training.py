@@ -259,11 +259,12 @@ def worse_sentences(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> li
         weight = {"energy": "energy", "force": "forces", "stress": "virial"}[entry["quantity"]]
         if weight != "forces" and config["loss"].get("balance"):
             weight = "balance"
+        change = " → ".join(_told_apart(entry["before"] * factor, entry["after"] * factor))
         sentences.append(
-            f"fine-tuning made the {word} worse on the validation frames, at best {digits(entry['before'] * factor)} → "
-            f"{digits(entry['after'] * factor)} {unit} (step {entry['step']}), so the file holds the base with shifted "
-            f"offsets; lower the learning rate ({_lower_rate(config)}) or raise loss.{weight} (now "
-            f"{config['loss'][weight]:g}), and begin again in another folder"
+            f"fine-tuning made the {word} worse on the validation frames, at best {change} {unit} "
+            f"(step {entry['step']}), so the file holds the base with shifted offsets; lower the learning rate "
+            f"({_lower_rate(config)}) or raise loss.{weight} (now {config['loss'][weight]:g}), and begin again in "
+            "another folder"
         )
     return sentences + _forgets(metrics, config)
 
@@ -313,6 +314,13 @@ def digits(value: float | None) -> str:
     if value == 0 or 1e-3 <= abs(value) < 1e6:
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return f"{value:.2e}"
+
+
+def _told_apart(before: float, after: float) -> tuple[str, str]:
+    """Both in the usual digits, or in as many as it takes to see a difference."""
+    usual = digits(before), digits(after)
+    longer = ((f"{before:.{n}g}", f"{after:.{n}g}") for n in range(4, 17))
+    return next((pair for pair in (usual, *longer) if pair[0] != pair[1]), usual)
 
 
 def _absolute(sources: tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:

@@ -16,7 +16,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.train.config import TrainConfig
 from dpa4_flows.report.figures_training import MAX_POINTS, MAX_WORST, curve_figures, parity_figures
 from dpa4_flows.report.training import render, write_training_report
-from dpa4_flows.training import TrainingRun, digits, measure, read_run, ready, run_training
+from dpa4_flows.training import TrainingRun, digits, measure, read_run, ready, run_training, worse_sentences
 
 EVIL = "<script>alert(1)</script>"
 
@@ -154,6 +154,12 @@ def test_doubts_left_out_frames_and_skipped_steps_are_shown(folder: Path) -> Non
         assert words in text, words
     assert "force 250 →" in text and "Before training, MAE" in text
     assert EVIL not in page
+
+
+def test_what_became_a_little_worse_is_told_in_digits_that_differ(folder: Path) -> None:
+    entry = {"code": "worse_than_base", "quantity": "energy", "step": 9, "before": 0.29251, "after": 0.29258}
+    (sentence,) = worse_sentences({"warnings": [entry]}, read_run(folder).start["config"])
+    assert "at best 292.5 → 292.6 meV/atom" in sentence
 
 
 def test_what_became_worse_than_the_base_stands_in_the_colour_of_a_warning(folder: Path) -> None:
