@@ -147,6 +147,7 @@ class SummaryBuilder:
                     f"(limit {self.max_force:g})",
                 )
             self._force_check.add(frame)
+        self._counts["property"] += bool(frame.properties)
         if frame.stress is not None:
             self._counts["stress"] += 1
             self._stress_check.add(frame)
@@ -250,7 +251,8 @@ class SummaryBuilder:
         found = []
         counts = self._counts
         if counts["frames"] and not counts["energy"] + counts["forces"] + counts["stress"]:
-            found.append("no frame has an energy, forces or a stress; check what the labels are called")
+            if not counts["property"]:  # of which a head may be trained
+                found.append("no frame has an energy, forces or a stress; check what the labels are called")
         elif counts["energy"] < counts["frames"]:
             found.append(f"{counts['frames'] - counts['energy']} of {counts['frames']} frames have no energy")
         for (label, key), times in self._look_alikes.most_common(MAX_LOOK_ALIKES):

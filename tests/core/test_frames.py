@@ -183,6 +183,8 @@ def test_doubts_about_the_whole_set_are_told() -> None:
     assert any("exactly the same energy" in warning for warning in summarise(same).warnings)
     bare = [dataclasses.replace(frame, energy=None) for frame in frames]
     assert "no frame has an energy" in summarise(bare).warnings[0]
+    gaps = [dataclasses.replace(frame, properties={"band_gap": 1.1}) for frame in bare]
+    assert not summarise(gaps).warnings, "a property may be all that is trained"
     assert "1 of 13 frames have no energy" in summarise([bare[0], *_sizes(lambda n: -3.0 * n)]).warnings[0]
     again = [*_sizes(lambda n: -3.0 * n), dataclasses.replace(frames[0], energy=5.0)]
     assert any("repeated structures differ in energy" in warning for warning in summarise(again).warnings)
