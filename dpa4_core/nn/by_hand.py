@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from dpa4_core.nn.edges import EdgeStrategy
+from dpa4_core.nn.edges import ProductStrategy
 from dpa4_core.nn.messages import Messages
 from dpa4_core.nn.tiling import EDGES_PER_TILE, Tiling, buffer
 
@@ -87,7 +87,7 @@ class AtNeighbour:
         return torch.index_select(x, 0, src, out=buffer("gathered", (len(src), *x.shape[1:]), x))
 
 
-class ByHand(EdgeStrategy):
+class ByHand(ProductStrategy):
     """For edges sorted by centre.
 
     A derivative that is differentiated again takes the gates of the mixing stack for constants, as forces do.
@@ -101,12 +101,6 @@ class ByHand(EdgeStrategy):
 
     def outer(self, left: Tensor, right: Tensor, dst: Tensor, n_atoms: int) -> Tensor:
         return collect(left[:, None], right[:, None], self._centre, n_atoms)
-
-    def by_degree(self, left: Tensor, right: Tensor, degrees: Tensor, dst: Tensor, n_atoms: int) -> Tensor:
-        # every row of ``left`` with every degree is more than is needed, but one product
-        everything = self.outer(left, right.flatten(1), dst, n_atoms)
-        rows = torch.arange(len(degrees), device=degrees.device)
-        return everything.view(n_atoms, len(rows), *right.shape[1:])[:, rows, degrees]
 
     def messages(self, messages: Messages, *tensors: Tensor) -> Tensor:
         return _Messages(**vars(messages), centre=self._centre)(*tensors)

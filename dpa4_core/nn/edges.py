@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from dpa4_core.nn.messages import Messages
@@ -33,6 +34,16 @@ class EdgeStrategy:
     def on_nodes(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         """``function(*tensors)``, whose rows, one for each atom, do not depend on each other."""
         return function(*tensors)
+
+
+class ProductStrategy(EdgeStrategy):
+    """Where `outer` is one product for each centre, and what else can be is a part of it."""
+
+    def by_degree(self, left: Tensor, right: Tensor, degrees: Tensor, dst: Tensor, n_atoms: int) -> Tensor:
+        # every row of ``left`` with every degree is more than is needed, but one product
+        everything = self.outer(left, right.flatten(1), dst, n_atoms)
+        rows = torch.arange(len(degrees), device=degrees.device)
+        return everything.view(n_atoms, len(rows), *right.shape[1:])[:, rows, degrees]
 
 
 PLAIN = EdgeStrategy()

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from dpa4_core.nn.chunked import chunked
-from dpa4_core.nn.edges import EdgeStrategy
+from dpa4_core.nn.edges import ProductStrategy
 from dpa4_core.nn.messages import Messages
 from dpa4_core.nn.tiled import tiled_messages
 from dpa4_core.nn.tiling import Tiling
 
 
-class Tiled(EdgeStrategy):
+class Tiled(ProductStrategy):
     """All intermediates are kept for the derivative.
 
     Args:
@@ -33,12 +33,6 @@ class Tiled(EdgeStrategy):
     def outer(self, left: Tensor, right: Tensor, dst: Tensor, n_atoms: int) -> Tensor:
         out: Tensor = _OuterSum.apply(left, right, n_atoms, self.tiling)
         return out
-
-    def by_degree(self, left: Tensor, right: Tensor, degrees: Tensor, dst: Tensor, n_atoms: int) -> Tensor:
-        # every row of ``left`` with every degree is more than is needed, but one product
-        everything = self.outer(left, right.flatten(1), dst, n_atoms)
-        rows = torch.arange(len(degrees), device=degrees.device)
-        return everything.view(n_atoms, len(rows), *right.shape[1:])[:, rows, degrees]
 
     def messages(self, messages: Messages, *tensors: Tensor) -> Tensor:
         return tiled_messages(messages, self.tiling, self.keep, *tensors)

@@ -13,9 +13,10 @@ TESTS = Path(__file__).parents[1]
 
 @pytest.mark.slow
 @pytest.mark.network
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("way", ["full", "lora", "replay"])
 def test_fine_tuning_makes_every_error_smaller_and_forgets_little(neo_path, way, tmp_path, monkeypatch):
-    """A minute each; `benchmarks/fine_tuning.py` does the same with larger sets."""
+    """Two minutes of a core each; `benchmarks/fine_tuning.py` does the same with larger sets."""
     spec = importlib.util.spec_from_file_location("fine_tuning", TESTS.parent / "benchmarks" / "fine_tuning.py")
     benchmark = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "fine_tuning", benchmark)  # its dataclasses look for their module there
