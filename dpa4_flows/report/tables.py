@@ -96,7 +96,7 @@ def print_funnel(table: ResultsTable, console: Console, limit: int | None = 200)
     console.print(grid)
     left = snapshot.left
     if not left:
-        console.print("No candidate has left so far." if not snapshot.complete else "No candidate left.")
+        console.print("No candidate has left." if snapshot.complete else "No candidate has left so far.")
         return
     heads = ("candidate", "formula", "left at", "verdict", Column("reason", ratio=3))
     gone = _grid(f"Who left and why ({len(left)})", *heads)
