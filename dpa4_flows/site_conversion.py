@@ -14,7 +14,7 @@ from pymatgen.core import Composition, Element, Lattice, Molecule, Species, Stru
 from dpa4_core.data.isotopes import ISOTOPE_MASSES
 from dpa4_core.data.site_data import OXIDATION_STATES, fixed_along_lattice
 from dpa4_core.data.structures import StructureError, to_system
-from dpa4_core.data.system import axis_names, complete_cell
+from dpa4_core.data.system import array_problem, axis_names, complete_cell, extent_problem
 
 _COLUMNS = {"initial_magmoms": "magmom", "initial_charges": "charge"}
 _ELSEWHERE = ("numbers", "positions", OXIDATION_STATES)
@@ -27,11 +27,20 @@ def as_pymatgen(structure: Any) -> Structure | Molecule:
         structure: ase.Atoms, or a pymatgen object, which is given back as it is.
 
     Raises:
-        StructureError: as `to_system`.
+        StructureError: as `to_system`; or its cell has no volume, or is not of numbers.
     """
-    if not isinstance(structure, Atoms):
+    is_ours = isinstance(structure, Atoms)
+    try:
+        system = to_system(structure)
+    except StructureError:
+        if is_ours:
+            raise
+        return structure  # with shared sites, which some properties are about
+    if (problem := array_problem(system) or extent_problem(system)) is not None:
+        raise StructureError(problem)
+    if not is_ours:
         return structure
-    atoms, system = structure, to_system(structure)
+    atoms = structure
     properties = {
         _COLUMNS.get(name, name): [_or_none(value) for value in column.tolist()]
         for name, column in atoms.arrays.items()

@@ -126,7 +126,7 @@ def check_system(
         symbols = ", ".join(symbol(z) for z in unknown)
         are = "element {} is" if len(unknown) == 1 else "elements {} are"
         return f"{are.format(symbols)} not in this potential ({len(known)} elements); choose one that covers it"
-    if problem := _extent_problem(system):
+    if problem := extent_problem(system):
         return problem
     return _overlap_problem(system, min_distance_ratio)
 
@@ -161,7 +161,8 @@ def symbol(number: int) -> str:
     return chemical_symbols[number] if 0 < number < len(chemical_symbols) else f"Z={number}"
 
 
-def _extent_problem(system: System) -> str | None:
+def extent_problem(system: System) -> str | None:
+    """What is wrong with its cell, or where it has none with how far its atoms reach; None if nothing."""
     if not system.periodic:
         extent = float(np.ptp(system.positions, axis=0).max())
         if extent > MAX_LENGTH:

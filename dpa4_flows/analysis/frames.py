@@ -7,6 +7,7 @@ The two differ by electronvolts per metal atom, so only corrected energies may b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ U_VALUES: dict[str, float] = {
 
 _U_ANIONS = ("O", "F")
 _FULL_ANION_FRACTION = 0.25  # of the O, F and U-metal atoms; an O adsorbed on a slab of 16 Ni has 0.06, Fe2O3 0.6
+_PLUS_U = re.compile(r"(?<!no )(?<!without )\+\s?u\b")
 _NOT_PBE = ("scan", "pbesol", "b97", "b3lyp", "hse", "ccsd", "lda")
 
 
@@ -62,8 +64,8 @@ def u_state(composition: Composition) -> UState:
 
 
 def applies_u(level_of_theory: str) -> bool:
-    """Whether a level of theory says that it follows the Materials Project +U policy."""
-    return "+u" in level_of_theory.lower()
+    """Whether a level of theory says that it follows the Materials Project +U policy, and not that it has no +U."""
+    return _PLUS_U.search(level_of_theory.lower()) is not None
 
 
 def corrected_with_u(level_of_theory: str) -> bool:

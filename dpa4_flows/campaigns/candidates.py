@@ -10,6 +10,7 @@ from pymatgen.core import Structure
 from dpa4_core.data.bounded import storable
 from dpa4_core.data.identifiers import identifier
 from dpa4_core.data.readers import NamedStructure, read_structures
+from dpa4_core.data.structures import StructureError
 from dpa4_flows.campaigns.sections import ConfigError
 from dpa4_flows.documents.calculations import plain_structure
 from dpa4_flows.documents.schemas import Candidate
@@ -47,7 +48,10 @@ def _candidate(named: NamedStructure, file: Path, disordered: bool) -> Candidate
     if disordered and named.is_disordered:
         error = None
     if error is None:
-        structure = as_pymatgen(structure)
+        try:
+            structure = as_pymatgen(structure)
+        except StructureError as problem:
+            structure, error = None, f"{named.name}: {problem}"
     if error is None and not isinstance(structure, Structure):
         error = f"{named.name} is not periodic; a campaign needs crystals"
     formula = labels.get("formula")

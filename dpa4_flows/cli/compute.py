@@ -96,9 +96,12 @@ class ComputeCommand(TyperCommand):
         own.first, own.name = name, name
         example = f"For example:\n\n  dpa4 {name} {escape(kind.example)}"
         own.help = "\n\n".join([escape(words.strip().replace("`", "")), _MORE, example])
-        own.params = [copy.copy(one) if one.name == "what" else one for one in self.params]
-        (what,) = (one for one in own.params if one.name == "what")
-        what.metavar, what.help = "FILES...", f"Further properties may come first. {KINDS_OF_FILES}."  # type: ignore[attr-defined]
+        own.params = [copy.copy(one) for one in self.params]
+        for one in own.params:
+            if one.name == "what":
+                one.metavar, one.help = "FILES", f"{KINDS_OF_FILES}; further properties may come first."  # type: ignore[attr-defined]
+            elif not kind.starts_from_rest and {*one.opts, *one.secondary_opts} & (_RESTING | {"--as-given"}):
+                one.hidden = True  # type: ignore[attr-defined]  # nothing relaxes before
         return own
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from dpa4_flows.cli.console import print_json, say
 from dpa4_flows.cli.options import OUTPUT, AsJson, RetryErrors
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.run_output import interruptible, present, show_status
-from dpa4_flows.cli.targets import a_file, a_file_or_folder
+from dpa4_flows.cli.targets import a_file, a_file_or_folder, a_folder
 from dpa4_flows.runs import How
 from dpa4_flows.runs.export import StructureFormat
 from dpa4_flows.runs.export import export as export_results
@@ -62,6 +62,7 @@ def resume(
       dpa4 resume runs/battery
     """
     found = open_run(run, launchpad)
+    a_folder(run if run.is_dir() else run.parent)
     how = How(ConsoleWatch(quiet=as_json), retry_errors)
     with interruptible(f"dpa4 resume {run}"):
         outcome = found.resume(how)

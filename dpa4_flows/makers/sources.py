@@ -10,6 +10,7 @@ from pathlib import Path
 from pymatgen.core import Molecule, Structure
 
 from dpa4_core.data.readers import iter_entries
+from dpa4_core.data.structures import StructureError
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.site_conversion import as_pymatgen
 
@@ -44,5 +45,8 @@ def structures_of_files(
             continue
         for text in named.warnings:
             logger.warning("%s: %s", entry.source, text)
-        structures.append(as_pymatgen(named.structure))
+        try:
+            structures.append(as_pymatgen(named.structure))
+        except StructureError as problem:
+            errors.append(f"{entry.source}: {problem}")
     return structures, errors

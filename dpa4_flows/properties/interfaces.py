@@ -309,7 +309,7 @@ class Coatings(Contacts):
     """
 
     name: ClassVar[str] = "coating"
-    example: ClassVar[str] = "Li3PO4.cif --electrolyte Li6PS5Cl.cif --against LiCoO2"
+    example: ClassVar[str] = "Li3PO4.cif --electrolyte Li6PS5Cl --against LiCoO2"
     document: ClassVar[type[CoatingDocument]] = CoatingDocument
     several: ClassVar[type[CoatingSet]] = CoatingSet
 

@@ -189,7 +189,10 @@ def as_crystal(structure: Any) -> Structure:
     Raises:
         LibraryError: it is no crystal.
     """
-    crystal = as_pymatgen(structure)
+    try:
+        crystal = as_pymatgen(structure)
+    except StructureError as error:
+        raise LibraryError(str(error)) from error
     if not isinstance(crystal, Structure):
         raise LibraryError("a molecule has no place on the hull of crystals; give it a periodic cell")
     if problem := crystal_problem(crystal):

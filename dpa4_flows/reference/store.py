@@ -410,8 +410,15 @@ def _path(model: ModelRef, relaxation: Relaxed, folder: str | Path | None) -> Pa
 
 
 def library_folder(folder: str | Path | None = None) -> Path:
-    """Folder of the library: the given one, else ``references`` in the cache of the program."""
-    return cache_dir() / "references" if folder is None else Path(folder).expanduser()
+    """Folder of the library: the given one, else ``references`` in the cache of the program.
+
+    Raises:
+        DPA4Error: it is a file.
+    """
+    place = cache_dir() / "references" if folder is None else Path(folder).expanduser()
+    if place.is_file():
+        raise DPA4Error(f"{place} is a file, and a library is a folder; give another name")
+    return place
 
 
 def canonical_system(chemical_system: str) -> str:

@@ -12,7 +12,7 @@ from pymatgen.core import Lattice, Structure
 
 from dpa4_core.data.readers import iter_structures
 from dpa4_core.data.structures import to_system
-from dpa4_core.data.system import symbol
+from dpa4_core.data.system import array_problem, symbol
 from dpa4_core.errors import DPA4Error
 from dpa4_core.md.files import Paths
 from dpa4_core.md.settings import TRAJECTORY_SUFFIXES, MDSettings
@@ -64,8 +64,8 @@ def diffusion_in(
     files = [file for one in given for file in _files(Path(one).expanduser())]
     if len(reading.temperatures) not in (0, 1, len(files)):
         raise DPA4Error(
-            f"there are {len(files)} trajectories and {len(reading.temperatures)} temperatures: give one for each, or "
-            "one for all"
+            f"{len(reading.temperatures)} temperatures are given, and the number of trajectories is {len(files)}: give "
+            "one for each, or one for all"
         )
     groups: dict[str, list[tuple[Structure, DiffusionDocument]]] = {}
     for place, file in enumerate(files):
@@ -122,7 +122,7 @@ def _run(file: Path, reading: TrajectoryReading, temperature: float | None) -> t
 
 
 def _settings(file: Path) -> tuple[MDSettings | None, ModelInfo]:
-    """What a run of ours says beside its trajectory."""
+    """What a run of ours says beside its trajectory; of another file there nothing is known."""
     nothing = ModelInfo(name="trajectory")
     if file.suffix.lower() not in TRAJECTORY_SUFFIXES:
         return None, nothing
@@ -134,8 +134,8 @@ def _settings(file: Path) -> tuple[MDSettings | None, ModelInfo]:
         model = content["model"]
         info = ModelInfo(name=model["name"], sha256=model["sha256"], level_of_theory=model["level_of_theory"])
         return MDSettings(**content["settings"]), info
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DPA4Error(f"{summary} beside the trajectory is no summary of a run ({error}); move it away") from error
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, nothing
 
 
 def _positions(file: Path) -> tuple[Structure, np.ndarray]:
@@ -149,6 +149,8 @@ def _positions(file: Path) -> tuple[Structure, np.ndarray]:
         if entry.structure is None:
             raise DPA4Error(f"{file}, frame {place}: {entry.error}")
         system = to_system(entry.structure)
+        if problem := array_problem(system):
+            raise DPA4Error(f"{file}, frame {place}: {problem}")
         if not system.pbc.all():
             raise DPA4Error(f"{file}, frame {place} is not periodic along all axes; ions are followed through crystals")
         if numbers is not None and not np.array_equal(numbers, system.numbers):

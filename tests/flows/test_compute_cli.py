@@ -12,6 +12,10 @@ from typer.testing import CliRunner, Result
 
 import dpa4_flows as d4
 from dpa4_flows.cli import app
+from dpa4_flows.cli.app import Dpa4Group
+from dpa4_flows.cli.compute import _assigned, settings_given
+from dpa4_flows.properties.answers import Question
+from dpa4_flows.properties.registry import property_class, property_names
 
 MORSE = ("-m", "dpa4_core.testing:MorsePotential")
 
@@ -141,3 +145,35 @@ def test_what_stability_is_made_of_is_found_in_the_folder_of_its_parts(crystals:
     assert status["n_done"] == status["n_total"] == 1
     again = dpa4("resume", folder)
     assert "nothing was computed" in again.stdout
+
+
+FLAT = 'Lattice="4 0 0 0 4 0 4 4 0" Properties=species:S:1:pos:R:3 pbc="T T T"'
+
+
+@pytest.mark.parametrize("command", [("static",), ("elastic",), ("relax", "-o", "out.extxyz"), ("hull", "--no-mp")])
+def test_a_cell_without_volume_fails_alone_with_one_sentence(command, crystals: Path, monkeypatch) -> None:
+    monkeypatch.chdir(crystals)
+    (crystals / "flat.extxyz").write_text(f"1\n{FLAT}\nMg 0 0 0\n")
+    library = ("--library", crystals / "library") if command[0] == "hull" else ()
+    done = dpa4(command[0], "tight.cif", "flat.extxyz", *command[1:], *library, *MORSE)
+    assert done.exit_code == 3 and "tight" in done.stdout, done.output
+    (failed,) = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert "flat" in failed and "the cell is singular or too small" in failed and "give three independent" in failed
+
+
+def test_a_property_as_a_command_has_help_of_its_own_with_an_example_that_works(tmp_path: Path, monkeypatch) -> None:
+    """All examples: what they set exists, and its value is one that the property takes."""
+    for name in property_names():
+        if name not in Dpa4Group.commands_by_name:
+            kind = property_class(name)
+            line = list(_assigned(kind.example.split(), [name], {"-o", "--report"}))
+            given = [line[i + 1] for i, word in enumerate(line) if word == "--set"]
+            files = [word for word in line if word.endswith((".cif", ".json"))]
+            assert files and files[0] == line[0], name
+            assert not [word for word in line if word.startswith("--") and word not in ("--set", "--report")], name
+            Question.of([name], settings_given(given))
+    told = dpa4("window", "--help").stdout
+    assert "window [OPTIONS] [FILES]..." in told and "dpa4 window Li6PS5Cl.cif" in told
+    assert told.index("Electrochemical windows of one crystal or several") < told.index("For example")
+    assert "Properties of the structures in files" not in told and "window.cathode_voltage" in told
+    assert "--as-given" not in told and "--as-given" in dpa4("elastic", "--help").stdout

@@ -4,7 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from pymatgen.core import Composition
 
+from dpa4_core.model.registry import REGISTRY
+from dpa4_flows.analysis.frames import applies_u, seam_problem
 from dpa4_flows.analysis.hull_warnings import system_warnings
 from dpa4_flows.analysis.levels import COBALT, DPA4_NEO_SHA256, OTHER_VOLTAGE_ERROR, SCHEME_ERRORS, VOLTAGE_ERRORS
 
@@ -41,3 +44,12 @@ def test_cobalt_is_decided_once() -> None:
     assert any(COBALT in w for w in system_warnings(["Co", "Li", "O"], PBE_U, "OMat24"))
     for elements, scheme in ((["Co", "Ni"], "OMat24"), (["Ni", "O"], "OMat24"), (["Co", "O"], "MP2020")):
         assert not any(COBALT in w for w in system_warnings(elements, PBE_U, scheme))
+
+
+def test_a_model_that_says_that_it_has_no_plus_u_is_none_with_it() -> None:
+    """Or the models that are named for oxygen on nickel would refuse it as well."""
+    for entry in REGISTRY.values():
+        assert applies_u(entry.level_of_theory) == ("MatPES" not in entry.level_of_theory), entry.name
+        refused = seam_problem(Composition("Ni16"), {"O": 1}, entry.level_of_theory)
+        assert (refused is None) == ("MatPES" in entry.level_of_theory), entry.name
+    assert applies_u("PBE + U") and applies_u(PBE_U) and not applies_u("PBE without +U")
