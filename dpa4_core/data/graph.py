@@ -89,6 +89,23 @@ class Graph:
             charge_spin=None if self.charge_spin is None else self.charge_spin[systems],
         )
 
+    def select(self, systems: Tensor) -> Graph:
+        """The systems where the mask [n_systems] holds."""
+        atoms = systems[self.system_idx]
+        number, edges = torch.cumsum(atoms, 0) - 1, atoms[self.dst]
+        return Graph(
+            positions=self.positions[atoms],
+            cell=self.cell[systems],
+            pbc=self.pbc[systems],
+            atomic_numbers=self.atomic_numbers[atoms],
+            system_idx=(torch.cumsum(systems, 0) - 1)[self.system_idx[atoms]],
+            src=number[self.src[edges]],
+            dst=number[self.dst[edges]],
+            shift=self.shift[edges],
+            n_systems=int(systems.sum()),
+            charge_spin=None if self.charge_spin is None else self.charge_spin[systems],
+        )
+
     def edge_vectors(self) -> Tensor:
         """Vectors from centre to neighbour, [n_edges, 3] float64, Å."""
         image = torch.einsum("ei,eij->ej", self.shift, self.cell[self.system_idx[self.dst]])

@@ -57,7 +57,7 @@ class SkinList:
     def leave(self, keep: Tensor) -> None:
         """Remove the systems where ``keep`` [n_systems] does not hold."""
         atoms = keep[self._nodes.system_idx]
-        self.latest = _selected(self.latest, atoms, keep)
+        self.latest = self.latest.select(keep)
         self._old_positions, self._old_cell = self._old_positions[atoms], self._old_cell[keep]
         number, stay = torch.cumsum(atoms, 0) - 1, atoms[self._dst]
         self._src, self._dst, self._shift = number[self._src[stay]], number[self._dst[stay]], self._shift[stay]
@@ -110,23 +110,6 @@ class SkinList:
     def _take(self, systems: list[System]) -> None:
         self._systems = systems
         self._nodes = graph_without_edges(systems).to(self._nodes.device)
-
-
-def _selected(graph: Graph, atoms: Tensor, systems: Tensor) -> Graph:
-    """The atoms and systems of ``graph`` where the masks [n_atoms] and [n_systems] hold, with their edges."""
-    number, edges = torch.cumsum(atoms, 0) - 1, atoms[graph.dst]
-    return Graph(
-        positions=graph.positions[atoms],
-        cell=graph.cell[systems],
-        pbc=graph.pbc[systems],
-        atomic_numbers=graph.atomic_numbers[atoms],
-        system_idx=(torch.cumsum(systems, 0) - 1)[graph.system_idx[atoms]],
-        src=number[graph.src[edges]],
-        dst=number[graph.dst[edges]],
-        shift=graph.shift[edges],
-        n_systems=int(systems.sum()),
-        charge_spin=None if graph.charge_spin is None else graph.charge_spin[systems],
-    )
 
 
 def _moved(systems: list[System], nodes: Graph, places: np.ndarray) -> list[System]:

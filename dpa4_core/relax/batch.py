@@ -13,7 +13,7 @@ from torch import Tensor
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.skin_list import SkinList
 from dpa4_core.data.structures import System
-from dpa4_core.potential import Members, PotentialLike
+from dpa4_core.potential import Members, Output, PotentialLike
 from dpa4_core.relax.cell_filter import (
     DeformedSystems,
     GeneralisedForces,
@@ -25,7 +25,7 @@ from dpa4_core.relax.cell_filter import (
 from dpa4_core.relax.chain import Coupling
 from dpa4_core.relax.dynamics import Drive, Phase, at_start
 from dpa4_core.relax.limits import MAX_FORCE, Limits
-from dpa4_core.relax.method import Point
+from dpa4_core.relax.method import Bands, Point
 from dpa4_core.relax.optimizer import optimizer_init, optimizer_step
 from dpa4_core.relax.preconditioner import Preconditioner, preconditioner
 from dpa4_core.relax.projection import Projection
@@ -33,6 +33,10 @@ from dpa4_core.relax.springs import SpringOptions, springs
 from dpa4_core.relax.state import Found, Motion, Snapshot, Statistics, Task
 
 SPRINGS = SpringOptions()
+
+REST = 0.5
+"""Of ``fmax``; an image of a band with smaller forces stays where it is, which costs no force call, until those of its
+neighbours' moves turn its tangent so that its forces are larger."""
 
 SKIN = 0.8
 """Å; the edges within it are dropped before every force call, so it costs the network nothing.
@@ -86,7 +90,7 @@ class Batch:
         state, system_idx = self._state, self._system_idx
         at = geometry(state.systems, system_idx)
         graph = self._neighbours.graph(at.positions, at.cell)
-        out = self.potential.compute(graph)
+        out = self._computed(graph)
 
         moves = state.systems.cell_moves
         squares = out.forces.square().sum(1)
@@ -101,10 +105,14 @@ class Batch:
             state.systems, at, forces, stress, system_idx, volume=volume, pressure=self._pressure
         )
         slope = GeneralisedForces(self._projection.atoms(slope.forces), self._projection.cells(slope.cell_forces))
-        residual, climbing = slope.forces, state.climbing
+        residual, climbing, turned = slope.forces, state.climbing, state.turned
+        tangent, shift = state.tangent, state.shift
         if self._coupling is not None:
             coupled = self._coupling.forces(at.positions, slope.forces, out.energy, state.fixed, climbing)
             slope, residual, climbing = slope._replace(forces=coupled.forces), coupled.residual, coupled.climbing
+            tangent, shift = coupled.tangent, coupled.shift
+            assert self._bands is not None
+            turned = self._bands.largest((climbing != state.climbing).double()) > 0
 
         dynamics, temperature = state.dynamics, torch.zeros_like(volume)
         if self._drive is not None:
@@ -126,15 +134,17 @@ class Batch:
         )
         max_force = _segment_max(squares, system_idx, torch.zeros_like(volume)).sqrt()
         better = good & (max_force <= MAX_FORCE) & (now.enthalpy < state.best.enthalpy)
-        if self._task_idx is not None:
-            sound = (good & (max_force <= MAX_FORCE)).double()
-            together = torch.ones_like(sound).scatter_reduce(0, self._task_idx, sound, "amin") > 0
-            better = torch.where(self._in_band, together[self._task_idx], better)
+        if self._bands is not None:
+            ill = (~good | (max_force > MAX_FORCE)).double()
+            better = torch.where(self._bands.images, self._bands.largest(ill) == 0, better)
         self._motion = dataclasses.replace(
             state,
-            n_calls=state.n_calls + 1,
+            n_calls=state.n_calls + (~state.resting).long(),
             n_lonely=n_lonely,
             climbing=climbing,
+            turned=turned,
+            tangent=tangent,
+            shift=shift,
             forces=slope.forces,
             cell_forces=slope.cell_forces,
             dynamics=dynamics,
@@ -157,6 +167,35 @@ class Batch:
         )
         starts = np.concatenate([[0], np.cumsum(self._n_systems)[:-1]])
         return Statistics(*np.maximum.reduceat(torch.stack(statistics).cpu().numpy(), starts, axis=1))
+
+    def _computed(self, graph: Graph) -> Output:
+        """What the potential says; of images of bands that rest, what it said when they had come there."""
+        state = self._state
+        if not bool(state.resting.any()):
+            return self.potential.compute(graph)
+        moved = ~state.resting
+        new, atoms = self.potential.compute(graph.select(moved)), moved[self._system_idx]
+        now, fresh = state.now, new.each()
+
+        def whole(old: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
+            out = old.clone()
+            out[mask] = rows
+            return out
+
+        nothing = torch.full_like(now.energy, torch.nan)
+        members = Members(
+            whole(now.member_energy, fresh.energy, moved),
+            whole(now.member_forces, fresh.forces, atoms),
+            whole(now.member_stress, fresh.stress, moved),
+        )
+        return Output(
+            energy=whole(now.energy, new.energy, moved),
+            forces=whole(now.forces, new.forces, atoms),
+            stress=whole(now.stress, new.stress, moved),
+            members=members,
+            atom_energies=nothing[self._system_idx],
+            virial=nothing[:, None, None].expand(-1, 3, 3),
+        )
 
     def step(self) -> None:
         """Move every system by the forces of the last force call: by one step of its optimiser, or in time."""
@@ -185,8 +224,15 @@ class Batch:
         systems = state.systems
         cell = systems.log_deformation * systems.n_atoms[:, None, None]
         at = Point(systems.positions, cell, state.forces, state.cell_forces, state.now.enthalpy)
-        move = optimizer_step(state.optimizer, at, self._springs, system_idx, systems.n_atoms, self._task_idx)
+        bands = None
+        if self._bands is not None:
+            bands = self._bands._replace(
+                turned=state.turned, climbs=state.climbing == 2, tangent=state.tangent, shift=state.shift
+            )
+        move = optimizer_step(state.optimizer, at, self._springs, system_idx, systems.n_atoms, bands)
         displacements = self._projection.atoms(move.displacements)
+        resting = state.now.fmax < self._rest_below
+        displacements = torch.where(resting[system_idx, None], 0.0, displacements)
         strain = self._projection.cells(move.cell_displacements) / systems.n_atoms[:, None, None]
         log_deformation = systems.log_deformation + strain
         if self._any_fixed:
@@ -196,6 +242,7 @@ class Batch:
         self._motion = dataclasses.replace(
             state,
             n_steps=state.n_steps + 1,
+            resting=resting,
             systems=dataclasses.replace(systems, positions=positions, log_deformation=log_deformation),
             optimizer=move.state,
         )
@@ -257,15 +304,19 @@ class Batch:
         self._projection = Projection([task.freedom for task in rows], counts.tolist(), self.device)
         self.limits = Limits.of(tasks)
         self._pressure = self._tensor(np.array([task.moves.pressure for task in rows], dtype=np.float64))
-        self._coupling, self._task_idx = None, None
+        self._coupling, self._bands = None, None
         courses = [task.course for task in rows]
         systems = [system for task in tasks for system in task.systems]
         self._drive = Drive(courses, systems, self.device) if any(courses) else None
         chains = [task.chain for task in tasks]
         if any(chains):
             self._coupling = Coupling(chains, counts.tolist(), self.device)
-            self._task_idx = self._tensor(np.repeat(np.arange(len(tasks)), self._n_systems))
-            self._in_band = self._tensor(np.repeat([chain is not None for chain in chains], self._n_systems))
+            places = np.repeat(np.arange(len(tasks)), self._n_systems)
+            images = np.array([task.chain is not None for task in rows])
+            nothing = torch.empty(0)
+            self._bands = Bands(self._tensor(places), self._tensor(images), nothing, nothing, nothing, nothing)
+        below = [REST * task.moves.fmax if task.chain and task.moves.optimizer != "fire" else 0.0 for task in rows]
+        self._rest_below = self._tensor(np.array(below, dtype=np.float64))
         self._any_fixed = any(bool(task.system.fixed.any()) for task in tasks)
 
     def _springs(self) -> Preconditioner:
@@ -305,7 +356,11 @@ class Batch:
             n_steps=self._tensor(np.array([task.n_steps for task in tasks], dtype=np.int64)),
             n_calls=self._tensor(np.array([task.n_calls for task in tasks], dtype=np.int64)),
             n_lonely=torch.full((n_systems,), -1, dtype=torch.int64, device=self.device),
-            climbing=torch.zeros(n_systems, dtype=torch.bool, device=self.device),
+            climbing=torch.zeros(n_systems, dtype=torch.int64, device=self.device),
+            turned=torch.zeros(n_systems, dtype=torch.bool, device=self.device),
+            resting=torch.zeros(n_systems, dtype=torch.bool, device=self.device),
+            tangent=zeros,
+            shift=torch.zeros(n_systems, dtype=torch.float64, device=self.device),
             strain=self._tensor(np.stack([np.zeros((3, 3)) if task.strain is None else task.strain for task in tasks])),
             systems=DeformedSystems(
                 positions=positions,

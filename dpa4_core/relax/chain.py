@@ -22,6 +22,9 @@ from dpa4_core.data.structures import System
 CLIMB_BELOW = 0.5
 """eV/Å; a band climbs from when its perpendicular forces are below, so that its highest image is near the saddle."""
 
+UNEVEN = 0.1
+"""Of the way from neighbour to neighbour, by which an image may be off its middle before it is shifted."""
+
 
 @dataclass(frozen=True, eq=False)
 class Chain:
@@ -47,18 +50,22 @@ class Chain:
 
 
 class ChainForces(NamedTuple):
-    """Forces [n_atoms, 3] in all systems of a batch, eV/Å.
+    """Forces [n_atoms, 3] in all systems of a batch, eV/Å, and where the paths lead.
 
     Attributes:
         forces: that move the atoms.
         residual: that vanish on the path of lowest energy: without springs. The same outside of bands.
-        climbing: [n_systems] whether the band of each image climbs.
+        climbing: [n_systems] 2 for an image that climbs, 1 for the others of its band, 0 where none climbs.
+        tangent: [n_atoms, 3] unit vectors along the paths; zero outside of bands.
+        shift: [n_systems] Å along the tangent that would bring it close enough to the middle between its neighbours.
 
     """
 
     forces: Tensor
     residual: Tensor
     climbing: Tensor
+    tangent: Tensor
+    shift: Tensor
 
 
 class Coupling:
@@ -126,7 +133,7 @@ class Coupling:
             forces: [n_atoms, 3] eV/Å, zero on fixed coordinates.
             energy: [n_systems] eV.
             fixed: [n_atoms, 3] bool.
-            climbing: [n_systems] bool, whether the band of each image climbed before.
+            climbing: [n_systems] as it was at the last force call.
 
         """
         everywhere, energies = torch.cat((positions, self._ends)), torch.cat((energy, self._end_energies))
@@ -139,15 +146,20 @@ class Coupling:
         along = self._sum(force * tangent)[self._image, None] * tangent
         perpendicular = force - along
         quiet = self._of_band(self._sum_max(perpendicular), "amax") < CLIMB_BELOW
-        climbs = climbing[self._rows] | (self._climb & quiet)
+        climbs = (climbing[self._rows] > 0) | (self._climb & quiet)
         top = self._is_highest(now) & (now > before) & (now > after) & climbs
-        pull = self._spring * (self._sum(ahead * ahead).sqrt() - self._sum(back * back).sqrt())
+        to_next, to_last = self._sum(ahead * ahead).sqrt(), self._sum(back * back).sqrt()
+        apart = to_next - to_last
+        pull = self._spring * apart
+        uneven = (apart.abs() - UNEVEN * (to_next + to_last)).clamp(min=0.0)
         residual = perpendicular - torch.where(top[self._image, None], along, 0.0)
         moving = residual + torch.where(top, 0.0, pull)[self._image, None] * tangent
         return ChainForces(
             forces.index_copy(0, self._atoms, moving),
             forces.index_copy(0, self._atoms, residual),
-            climbing.index_copy(0, self._rows, climbs),
+            climbing.index_copy(0, self._rows, climbs.long() + top.long()),
+            torch.zeros_like(forces).index_copy(0, self._atoms, tangent),
+            torch.zeros_like(energy).index_copy(0, self._rows, apart.sign() * uneven / 2),
         )
 
     def _tangent(self, back: Tensor, ahead: Tensor, now: Tensor, before: Tensor, after: Tensor) -> Tensor:

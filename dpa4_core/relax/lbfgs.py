@@ -8,14 +8,13 @@ what it taught about the curvature.
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from dpa4_core.relax.batch_state import BatchState
-from dpa4_core.relax.method import Point, Step, Systems
+from dpa4_core.relax.method import Bands, Point, Step, Systems
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,11 @@ class LbfgsOptions:
         careful: the smallest fraction of the longest step that this leaves.
         shrink: of a step that was taken back, the length that is tried next.
         energy_noise: eV per atom by which an energy may rise without the step being taken back.
+        growth: of the length of the forces on a band, above which a step is taken back: they are no gradient of an
+            energy that would tell.
         max_uphill: steps in a row that are taken back before the system is given up.
+        max_idle: steps in a row after which the forces on a band have not become smaller than ever before; then it is
+            given up.
 
     """
 
@@ -42,7 +45,9 @@ class LbfgsOptions:
     careful: float = 0.125
     shrink: float = 0.4
     energy_noise: float = 1e-5
+    growth: float = 2.0
     max_uphill: int = 3
+    max_idle: int = 12
 
 
 OPTIONS = LbfgsOptions()
@@ -62,6 +67,8 @@ class LbfgsState(BatchState, per_atom=("steps", "changes", "positions", "forces"
         energy: [n_systems] there; infinite before the first step.
         radius: [n_systems] longest displacement that is allowed now, as a fraction of the longest of all.
         n_uphill: [n_systems] steps that were taken back since the last one that was not.
+        least: [n_systems] length of the smallest forces on a band so far, eV/Å.
+        n_idle: [n_systems] steps of a band since.
 
     """
 
@@ -77,6 +84,8 @@ class LbfgsState(BatchState, per_atom=("steps", "changes", "positions", "forces"
     energy: Tensor
     radius: Tensor
     n_uphill: Tensor
+    least: Tensor
+    n_idle: Tensor
 
 
 def lbfgs_init(n_atoms: int, n_systems: int, device: torch.device, *, options: LbfgsOptions = OPTIONS) -> LbfgsState:
@@ -98,51 +107,98 @@ def lbfgs_init(n_atoms: int, n_systems: int, device: torch.device, *, options: L
         energy=cells.new_full((n_systems,), torch.inf),
         radius=cells.new_ones(n_systems),
         n_uphill=torch.zeros(n_systems, dtype=torch.int64, device=device),
+        least=cells.new_full((n_systems,), torch.inf),
+        n_idle=torch.zeros(n_systems, dtype=torch.int64, device=device),
     )
 
 
 def lbfgs_step(state: LbfgsState, at: Point, systems: Systems, *, options: LbfgsOptions = OPTIONS) -> Step[LbfgsState]:
     """Advance every system by one step; one that is lost begins to learn anew."""
-    system_idx, n_atoms = systems.system_idx, systems.n_atoms
-    uphill = at.energy > state.energy + options.energy_noise * n_atoms
+    system_idx, n_atoms, bands = systems.system_idx, systems.n_atoms, systems.bands
+
+    def length(step: Tensor, cell_step: Tensor) -> Tensor:  # in units of the longest step that is ever allowed
+        strain = (cell_step / n_atoms[:, None, None]).abs().amax((1, 2))
+        return systems.largest(step, strain / options.strain_per_step) / systems.max_step
+
+    made = length(at.positions - state.positions, at.cell - state.cell)
+    rise = options.energy_noise * n_atoms
+    grown = torch.zeros_like(n_atoms, dtype=torch.bool)
+    if bands is not None:
+        state, at, rise, grown = _of_bands(state, at, systems, rise, options)
+    uphill = at.energy > state.energy + rise
     state = _remember(state, at, systems)
     n_uphill = torch.where(uphill, state.n_uphill + 1, 0)
     before = Point(state.positions, state.cell, state.forces, state.cell_forces, state.energy)
     base = at.replace_where(before, uphill, system_idx)
     step, cell_step = _quasi_newton(state, base, systems)
-
-    def length(step: Tensor, cell_step: Tensor) -> Tensor:  # in units of the longest step that is ever allowed
-        squares = torch.zeros_like(n_atoms).scatter_reduce(0, system_idx, step.square().sum(1), "amax")
-        strain = (cell_step / n_atoms[:, None, None]).abs().amax((1, 2))
-        return torch.maximum(squares.sqrt(), strain / options.strain_per_step) / systems.max_step
-
-    failed = length(at.positions - base.positions, at.cell - base.cell)
-    largest = (
-        base.cell_forces.square().sum(2).amax(1).scatter_reduce(0, system_idx, base.forces.square().sum(1), "amax")
-    )
-    longest = (largest.sqrt() / options.steep).clamp(options.careful, 1.0)
-    radius = torch.where(uphill, options.shrink * failed, torch.minimum(2 * state.radius, longest))
+    if bands is not None:
+        step = torch.where(bands.images[system_idx, None], _spaced(step, bands, systems), step)
+    largest = systems.largest(base.forces, torch.linalg.vector_norm(base.cell_forces, dim=2).amax(1))
+    longest = (largest / options.steep).clamp(options.careful, 1.0)
+    if bands is not None:
+        longest = torch.where(bands.images, torch.where(grown, 0.5 * made, 1.0), longest)
+    radius = torch.where(uphill, options.shrink * made, torch.minimum(2 * state.radius, longest))
     wanted = length(step, cell_step)
     scale = torch.where(wanted > radius, radius / wanted, 1.0)
     step, cell_step = scale[system_idx, None] * step, scale[:, None, None] * cell_step
 
-    lost = n_uphill >= options.max_uphill
-    state = dataclasses.replace(
+    lost = (n_uphill >= options.max_uphill) | (state.n_idle >= options.max_idle)
+    if bands is not None:
+        base = base._replace(energy=torch.where(bands.images, torch.minimum(base.energy, state.energy), base.energy))
+    state = replace(
         state,
         inverse=torch.where(lost[:, None], 0.0, state.inverse),
         **base._asdict(),
         radius=radius,
         n_uphill=torch.where(lost, 0, n_uphill),
+        n_idle=torch.where(lost, 0, state.n_idle),
     )
     return Step(state, base.positions - at.positions + step, base.cell - at.cell + cell_step, lost, base)
+
+
+def _of_bands(
+    state: LbfgsState, at: Point, systems: Systems, rise: Tensor, options: LbfgsOptions
+) -> tuple[LbfgsState, Point, Tensor, Tensor]:
+    """What takes the place of energies where there are none.
+
+    The forces that vanish on the path have no potential. Their length says whether a step was a good one.
+    """
+    bands = systems.bands
+    assert bands is not None
+    along = systems.dot_each(at.forces, at.cell_forces, bands.tangent, at.cell_forces)
+    along = torch.where(bands.images & ~bands.climbs, along, 0.0)
+    forces = at.forces - along[systems.system_idx, None] * bands.tangent
+    size = systems.dot(forces, at.cell_forces, forces, at.cell_forces).sqrt()
+    state = replace(
+        state,
+        energy=torch.where(bands.turned, torch.inf, state.energy),
+        least=torch.minimum(state.least, size),
+        n_idle=torch.where(bands.images & (size >= state.least), state.n_idle + 1, 0),
+    )
+    at = at._replace(forces=forces, energy=torch.where(bands.images, size, at.energy))
+    before = systems.dot(state.forces, state.cell_forces, state.forces, state.cell_forces).sqrt()
+    grown = torch.isfinite(state.energy) & (size > before)
+    return state, at, torch.where(bands.images, (options.growth - 1) * state.energy, rise), grown
+
+
+def _spaced(step: Tensor, bands: Bands, systems: Systems) -> Tensor:
+    """The step with its part along the path such that images keep their distances; those that climb go as they want."""
+    nothing = step.new_zeros(len(systems.n_atoms), 3, 3)
+    along = systems.dot_each(step, nothing, bands.tangent, nothing)
+    change = torch.where(bands.climbs, 0.0, bands.shift - along)
+    return step + change[systems.system_idx, None] * bands.tangent
 
 
 def _remember(state: LbfgsState, at: Point, systems: Systems) -> LbfgsState:
     """Put the last step and what it changed in front of the history, if the curvature along it is positive."""
     step, cell_step = at.positions - state.positions, at.cell - state.cell
     change, cell_change = state.forces - at.forces, state.cell_forces - at.cell_forces
-    curvature = systems.dot(step, cell_step, change, cell_change)
-    size = systems.dot(step, cell_step, step, cell_step) * systems.dot(change, cell_change, change, cell_change)
+    if systems.bands is not None:
+        step, change = _without_wrong_way(step, change, systems)
+    curvature = systems.dot_each(step, cell_step, change, cell_change)
+    size = systems.dot_each(step, cell_step, step, cell_step) * systems.dot_each(
+        change, cell_change, change, cell_change
+    )
     good = torch.isfinite(state.energy) & (curvature > 1e-2 * size.sqrt()) & (size > 0)
 
     def push(history: Tensor, latest: Tensor, mask: Tensor) -> Tensor:
@@ -150,7 +206,7 @@ def _remember(state: LbfgsState, at: Point, systems: Systems) -> LbfgsState:
         return torch.where(mask.view(-1, *(1,) * (history.dim() - 1)), moved, history)
 
     atoms = good[systems.system_idx]
-    return dataclasses.replace(
+    return replace(
         state,
         steps=push(state.steps, step, atoms),
         changes=push(state.changes, change, atoms),
@@ -158,6 +214,21 @@ def _remember(state: LbfgsState, at: Point, systems: Systems) -> LbfgsState:
         cell_changes=push(state.cell_changes, cell_change, good),
         inverse=push(state.inverse, torch.where(good, 1 / curvature, 0.0), good),
     )
+
+
+def _without_wrong_way(step: Tensor, change: Tensor, systems: Systems) -> tuple[Tensor, Tensor]:
+    """Without the part along the path, but where the image climbs and has come to the top of the barrier.
+
+    Below, the force along the path that drives it uphill grows on its way, and the method would turn it round.
+    """
+    bands = systems.bands
+    assert bands is not None
+    nothing = step.new_zeros(len(systems.n_atoms), 3, 3)
+    gone = systems.dot_each(step, nothing, bands.tangent, nothing)
+    changed = systems.dot_each(change, nothing, bands.tangent, nothing)
+    drop = bands.images & ~(bands.climbs & (gone * changed > 0))
+    out = torch.where(drop[systems.system_idx, None], bands.tangent, 0.0)
+    return step - gone[systems.system_idx, None] * out, change - changed[systems.system_idx, None] * out
 
 
 def _quasi_newton(state: LbfgsState, base: Point, systems: Systems) -> tuple[Tensor, Tensor]:
@@ -168,19 +239,19 @@ def _quasi_newton(state: LbfgsState, base: Point, systems: Systems) -> tuple[Ten
     memory = range(state.inverse.shape[1])
     for k in memory:
         s, s_cell = state.steps[:, k], state.cell_steps[:, k]
-        weight = state.inverse[:, k] * systems.dot(s, s_cell, direction, cell_direction)
+        weight = state.inverse[:, k] * systems.dot_each(s, s_cell, direction, cell_direction)
         weights.append(weight)
         direction = direction - weight[system_idx, None] * state.changes[:, k]
         cell_direction = cell_direction - weight[:, None, None] * state.cell_changes[:, k]
     y, y_cell = state.changes[:, 0], state.cell_changes[:, 0]
     known = state.inverse[:, 0] > 0
-    guess = systems.dot(y, y_cell, *springs.solve(y, y_cell)) * state.inverse[:, 0]
+    guess = systems.dot_each(y, y_cell, *springs.solve(y, y_cell)) * state.inverse[:, 0]
     scale = torch.where(known, 1 / guess, 1.0).clamp(0.2, 5.0)
     direction, cell_direction = springs.solve(direction, cell_direction)
     direction, cell_direction = scale[system_idx, None] * direction, scale[:, None, None] * cell_direction
     for k in reversed(memory):
         y, y_cell = state.changes[:, k], state.cell_changes[:, k]
-        weight = weights[k] - state.inverse[:, k] * systems.dot(y, y_cell, direction, cell_direction)
+        weight = weights[k] - state.inverse[:, k] * systems.dot_each(y, y_cell, direction, cell_direction)
         direction = direction + weight[system_idx, None] * state.steps[:, k]
         cell_direction = cell_direction + weight[:, None, None] * state.cell_steps[:, k]
     return direction, cell_direction

@@ -30,6 +30,36 @@ class Point(NamedTuple):
         return Point(*(torch.where(*three) for three in zip(masks, other, self, strict=True)))
 
 
+class Bands(NamedTuple):
+    """Which systems of a batch move as one.
+
+    Attributes:
+        task_idx: [n_systems] the images of a band have the same, any other system has its own.
+        images: [n_systems] bool, which systems are images of bands.
+        turned: [n_systems] bool, images of bands whose forces are of another kind than at the last step, since another
+            image climbs.
+        climbs: [n_systems] bool, which images climb.
+        tangent: [n_atoms, 3] unit vectors along the paths; zero elsewhere.
+        shift: [n_systems] Å along the tangent that would bring it close enough to the middle between its neighbours.
+
+    """
+
+    task_idx: Tensor
+    images: Tensor
+    turned: Tensor
+    climbs: Tensor
+    tangent: Tensor
+    shift: Tensor
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Of [n_systems] over all images of a band."""
+        return torch.zeros_like(values).index_add(0, self.task_idx, values)[self.task_idx]
+
+    def largest(self, values: Tensor) -> Tensor:
+        """Of [n_systems], not below zero, of all images of a band."""
+        return torch.zeros_like(values).scatter_reduce(0, self.task_idx, values, "amax")[self.task_idx]
+
+
 class Systems(NamedTuple):
     """What else a step depends on.
 
@@ -38,7 +68,7 @@ class Systems(NamedTuple):
         n_atoms: [n_systems] float64.
         max_step: [n_systems] longest step, Å.
         springs: how stiff the systems are where they are; made when asked for.
-        task_idx: [n_systems] the images of a band, which move as one, have the same; None if each system has its own.
+        bands: which of them move as one; None if there is none.
 
     """
 
@@ -46,14 +76,21 @@ class Systems(NamedTuple):
     n_atoms: Tensor
     max_step: Tensor
     springs: Callable[[], Preconditioner]
-    task_idx: Tensor | None = None
+    bands: Bands | None = None
 
     def dot(self, a: Tensor, a_cell: Tensor, b: Tensor, b_cell: Tensor) -> Tensor:
         """Scalar products of vectors of all coordinates, [n_systems]; those of a band over all its images."""
-        products = (a_cell * b_cell).sum((1, 2)).index_add(0, self.system_idx, (a * b).sum(1))
-        if self.task_idx is None:
-            return products
-        return torch.zeros_like(products).index_add(0, self.task_idx, products)[self.task_idx]
+        products = self.dot_each(a, a_cell, b, b_cell)
+        return products if self.bands is None else self.bands.sum(products)
+
+    def dot_each(self, a: Tensor, a_cell: Tensor, b: Tensor, b_cell: Tensor) -> Tensor:
+        """The same of each image by itself."""
+        return (a_cell * b_cell).sum((1, 2)).index_add(0, self.system_idx, (a * b).sum(1))
+
+    def largest(self, vectors: Tensor, of_cell: Tensor) -> Tensor:
+        """The longest of vectors [n_atoms, 3] in each system, or in a band, not below ``of_cell`` [n_systems]."""
+        squares = of_cell.square().scatter_reduce(0, self.system_idx, vectors.square().sum(1), "amax")
+        return (squares if self.bands is None else self.bands.largest(squares)).sqrt()
 
 
 class Step(NamedTuple, Generic[State]):

@@ -14,7 +14,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.relax.batch_state import BatchState
 from dpa4_core.relax.fire import fire_init, fire_step
 from dpa4_core.relax.lbfgs import lbfgs_init, lbfgs_step
-from dpa4_core.relax.method import Method, Point, Step, Systems
+from dpa4_core.relax.method import Bands, Method, Point, Step, Systems
 from dpa4_core.relax.preconditioner import Preconditioner
 
 OptimizerName = Literal["auto", "lbfgs", "fire"]
@@ -97,17 +97,17 @@ def optimizer_step(
     springs: Callable[[], Preconditioner],
     system_idx: Tensor,
     n_atoms: Tensor,
-    task_idx: Tensor | None = None,
+    bands: Bands | None = None,
 ) -> Move:
     """Advance every system by one step of its method.
 
     Args:
         state: of the last step.
         at: the last force call.
-        springs, system_idx, n_atoms, task_idx: see `Systems`.
+        springs, system_idx, n_atoms, bands: see `Systems`.
 
     """
-    systems = Systems(system_idx, n_atoms, state.max_step, springs, task_idx)
+    systems = Systems(system_idx, n_atoms, state.max_step, springs, bands)
     method, states, start = state.method, list(state.states), at
     displacements, cell_displacements = at.positions, at.cell  # of no meaning: some method moves every system
     last: Step[Any] | None = None

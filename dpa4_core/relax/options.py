@@ -85,7 +85,9 @@ class BandOptions:
         max_steps: of the optimiser.
         climb: whether the highest image climbs to the saddle point.
         spring: eV/Å², between neighbouring images.
-        max_step: Å, the longest displacement in a step, of all atoms of all images together.
+        max_step: Å, the longest displacement of an atom in a step ("fire": of all atoms of all images together).
+        optimizer: "auto", L-BFGS that hands over to FIRE where the forces grow repeatedly; "fire" makes the steps of
+            ASE's ``FIRE`` on its ``NEB``; "lbfgs" never hands over.
         min_distance_ratio: atoms closer than this fraction of the sum of covalent radii are an error.
 
     Raises:
@@ -99,6 +101,7 @@ class BandOptions:
     spring: float = 1.0
     max_step: float = 0.2
     min_distance_ratio: float = MIN_DISTANCE_RATIO
+    optimizer: OptimizerName = "auto"
 
     def __post_init__(self) -> None:
         self.moves  # noqa: B018 - checks them
@@ -107,13 +110,13 @@ class BandOptions:
 
     @property
     def moves(self) -> RelaxOptions:
-        """How the images move. The forces on a band are no gradient of an energy: only FIRE goes without one."""
+        """How the images move."""
         return RelaxOptions(
             fmax=self.fmax,
             max_steps=self.max_steps,
             relax_cell=False,
             min_distance_ratio=self.min_distance_ratio,
-            optimizer="fire",
+            optimizer=self.optimizer,
             max_step=self.max_step,
             check_minimum=False,
         )

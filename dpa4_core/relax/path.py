@@ -22,7 +22,7 @@ from dpa4_core.data.neighbours import build_graph
 from dpa4_core.data.structures import StructureError, System, from_system, to_system
 from dpa4_core.relax.chain import Chain, Coupling
 from dpa4_core.relax.fire import fire_init, fire_step
-from dpa4_core.relax.method import Point, Systems
+from dpa4_core.relax.method import Bands, Point, Systems
 from dpa4_core.relax.preconditioner import Preconditioner
 
 SAME_CELL = 0.02
@@ -161,12 +161,14 @@ def _idpp(line: list[System], weights: NDArray[np.float64]) -> list[System]:
     positions = torch.from_numpy(np.concatenate([system.positions for system in moving]))
     nothing = torch.zeros(n, 3, 3, dtype=torch.float64)
     longest = torch.full((n,), IDPP_STEP, dtype=torch.float64)
-    systems = Systems(image, torch.full_like(longest, n_atoms), longest, _no_springs, torch.zeros(n, dtype=torch.int64))
+    every = torch.ones(n, dtype=torch.bool)
+    bands = Bands(torch.zeros(n, dtype=torch.int64), every, ~every, ~every, positions, longest)
+    systems = Systems(image, torch.full_like(longest, n_atoms), longest, _no_springs, bands)
     state = fire_init(n_atoms * n, n, positions.device)
     for _ in range(IDPP_STEPS):
         energy, forces = _of_distances(positions.view(n, n_atoms, 3), targets, src, dst, shift)
         forces = torch.where(fixed, 0.0, forces.reshape(-1, 3))
-        pulled = band.forces(positions, forces, energy, fixed, torch.zeros(n, dtype=torch.bool))
+        pulled = band.forces(positions, forces, energy, fixed, torch.zeros(n, dtype=torch.int64))
         if float(pulled.residual.square().sum(1).amax().sqrt()) < IDPP_FMAX:
             break
         step = fire_step(state, Point(positions, nothing, pulled.forces, nothing, energy), systems)

@@ -110,7 +110,7 @@ class Snapshot(BatchState, per_atom=("positions", "forces", "member_forces")):
 
 
 @dataclass(frozen=True)
-class Motion(BatchState, per_atom=("forces", "fixed")):
+class Motion(BatchState, per_atom=("forces", "fixed", "tangent")):
     """Everything that is carried from step to step.
 
     Attributes:
@@ -124,7 +124,10 @@ class Motion(BatchState, per_atom=("forces", "fixed")):
         n_steps: [n_systems] steps made.
         n_calls: [n_systems] force calls made.
         n_lonely: [n_systems] atoms without neighbours at the first force call.
-        climbing: [n_systems] bool, whether the band of an image climbs.
+        climbing: [n_systems] 2 for an image that climbs, 1 for the others of its band, 0 where none climbs.
+        resting: [n_systems] bool, images of a band that stayed where they were in the last step.
+        turned: [n_systems] bool, bands in which that has changed with the last force call.
+        tangent, shift: see `ChainForces`.
         strain: [n_systems, 3, 3] logarithm of the deformation before the reference cell.
         dynamics: velocities and thermostats of structures in motion.
 
@@ -141,6 +144,10 @@ class Motion(BatchState, per_atom=("forces", "fixed")):
     n_calls: Tensor
     n_lonely: Tensor
     climbing: Tensor
+    turned: Tensor
+    tangent: Tensor
+    shift: Tensor
+    resting: Tensor
     strain: Tensor
     dynamics: DynamicsState
 

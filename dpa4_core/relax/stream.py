@@ -146,7 +146,9 @@ class InFlight:
         batch.leave(going)
         if not alone:
             again = zip(tasks, found, strict=True)
-            self._waiting.give_back([dataclasses.replace(task, n_calls=one[0].n_calls) for task, one in again])
+            self._waiting.give_back(
+                [dataclasses.replace(task, n_calls=sum(it.n_calls for it in one) // len(one)) for task, one in again]
+            )
             return
         failure = Verdict.failure(f"out of memory for {n_atoms} atoms on {batch.device}", "out_of_memory")
         (task,) = tasks

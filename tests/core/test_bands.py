@@ -53,7 +53,7 @@ def band_between(ends: tuple[Any, Any], n_images: int = 3, **options: Any) -> dp
 
 @pytest.mark.parametrize("climb", [False, True])
 def test_a_band_makes_the_steps_of_ase(ends: tuple[Any, Any], climb: bool) -> None:
-    band = band_between(ends, max_steps=12, fmax=1e-3, climb=climb)
+    band = band_between(ends, max_steps=12, fmax=1e-3, climb=climb, optimizer="fire")
     for image in band.images:
         image.positions[5] = band.images[0].positions[5]
         image.set_constraint(FixAtoms([5]))
@@ -66,6 +66,27 @@ def test_a_band_makes_the_steps_of_ase(ends: tuple[Any, Any], climb: bool) -> No
     for ours, theirs in zip(found.images, images, strict=True):
         np.testing.assert_allclose(ours.positions, theirs.positions, atol=1e-9)
     np.testing.assert_allclose(found.energies[1:-1], [image.get_potential_energy() for image in images[1:-1]])
+
+
+class Counting(MorsePotential):
+    """Counts structures."""
+
+    n_structures = 0
+
+    def compute(self, graph: Any) -> Any:
+        self.n_structures += graph.n_systems
+        return super().compute(graph)
+
+
+@pytest.mark.parametrize("climb", [False, True])
+def test_a_band_comes_to_the_barrier_of_fire_with_half_of_the_force_calls(ends: tuple[Any, Any], climb: bool) -> None:
+    counting = Counting()
+    slow = run({"band": band_between(ends, 5, climb=climb, optimizer="fire", fmax=0.02)})["band"]
+    fast = run({"band": band_between(ends, 5, climb=climb, fmax=0.02)}, counting)["band"]
+    assert fast.converged and slow.converged and max(fast.fmax, slow.fmax) < 0.02
+    assert fast.barrier == pytest.approx(slow.barrier, abs=1e-3)
+    assert fast.n_force_calls == counting.n_structures < 0.5 * slow.n_force_calls
+    assert fast.n_force_calls < 5 * (fast.n_steps + 1)  # images that rest are not computed
 
 
 def test_the_climbing_image_is_the_saddle_that_symmetry_holds(ends: tuple[Any, Any]) -> None:
