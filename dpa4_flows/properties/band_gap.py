@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 from pymatgen.core import Structure
@@ -25,7 +25,7 @@ from dpa4_flows.analysis.band_gaps import (
 )
 from dpa4_flows.compute.plan import Crystal, Crystals, Plan, Property
 from dpa4_flows.documents.provenance import NO_MODEL, provenance
-from dpa4_flows.documents.quantities import Unit, shown
+from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document, Provenance
 from dpa4_flows.model_ref import ModelRef
@@ -59,8 +59,13 @@ class BandGapDocument(AnswerDocument):
         priority=10,
         description="Estimate of the measured gap, eV; null where nothing is known",
     )
-    band_gap_std: Annotated[float | None, Unit("eV")] = Field(
-        None, description="Standard deviation of the estimate, eV"
+    band_gap_std: float | None = shown(
+        "Error of the gap",
+        "eV",
+        2,
+        "standard deviation of the estimate",
+        detail=True,
+        description="Standard deviation of the estimate, eV",
     )
     source: str | None = shown("Gap from", priority=11, description="Of the estimate")
     stated_gap: float | None = shown("Gap as stated", "eV", 2, "at its own level of theory", detail=True)

@@ -106,7 +106,8 @@ def test_a_gap_beyond_its_limit_by_more_than_its_error_rejects_and_an_unknown_on
         crystals[name].properties = {"band_gap": gap, "band_gap_level": level}
     stages = ["sanity", "relax", "gap"]
     file = written(tmp_path, crystals, {"relax": {}}, stages=stages, application="photovoltaic")
-    assert dpa4("screen", file, "--out", tmp_path / "run").exit_code == 0
+    done = dpa4("screen", file, "--out", tmp_path / "run")
+    assert done.exit_code == 0 and "1.40 ± 0.10" in done.stdout, "no gap without its error"
     found = open_run(tmp_path / "run").stage("gap")
     said = {name: (verdict.status, [reason.code for reason in verdict.reasons]) for name, verdict in found.items()}
     assert said == {
