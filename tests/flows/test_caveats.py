@@ -40,8 +40,9 @@ LOOSE = Relaxed(fmax=0.05, check_minimum=False)
 
 @pytest.fixture
 def sheet() -> Structure:
-    """A layer of MgO in a box that is periodic along all axes, strained in its plane."""
-    return Structure(Lattice.tetragonal(3.1, 14.0), ["Mg", "O"], [[0, 0, 0.1], [0.5, 0.5, 0.1]])
+    """Two layers of MgO in a box that is periodic along all axes, strained in their plane and across it."""
+    places = [[0, 0, 0.1], [0.5, 0.5, 0.1], [0, 0, 0.28], [0.5, 0.5, 0.28]]
+    return Structure(Lattice.tetragonal(3.1, 14.0), ["Mg", "O", "O", "Mg"], places)
 
 
 @pytest.fixture
