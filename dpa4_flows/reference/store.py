@@ -52,6 +52,7 @@ from dpa4_flows.reference.proposed import PROTOTYPE, proposals_version, proposed
 from dpa4_flows.reference.proposed import SOURCE as PROTOTYPES
 from dpa4_flows.reference.sources import PhaseSource
 from dpa4_flows.reference.table import Answer, PhaseRow, ReferenceTable, usable_problem
+from dpa4_flows.store.table import ResultsError
 
 _ENTRY_VERSION = 2  # raise it when corrections change, so that stored entries are made anew
 
@@ -413,11 +414,11 @@ def library_folder(folder: str | Path | None = None) -> Path:
     """Folder of the library: the given one, else ``references`` in the cache of the program.
 
     Raises:
-        DPA4Error: it is a file.
+        ResultsError: it is a file.
     """
     place = cache_dir() / "references" if folder is None else Path(folder).expanduser()
     if place.is_file():
-        raise DPA4Error(f"{place} is a file, and a library is a folder; give another name")
+        raise ResultsError(f"{place} is a file, and a library is a folder; give another name")
     return place
 
 

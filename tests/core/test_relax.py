@@ -166,8 +166,8 @@ def test_batching_does_not_change_results() -> None:
 def test_waiting_structures_enter_when_others_leave() -> None:
     structures = [oxide(seed) for seed in range(4)] + [copper(seed) for seed in range(4)]
     potential = Recorder()
-    results = relax(structures, potential, fmax=0.1, max_atoms_per_batch=17)
-    assert max(potential.atoms_per_call) <= 17
+    results = relax(structures, potential, fmax=0.1, max_atoms_per_batch=20)
+    assert max(potential.atoms_per_call) <= 20
     # Two oxides at a time; as soon as one leaves the next one or several metals take its place.
     n_calls = sum(result.n_force_calls for result in results)
     assert n_calls == sum(result.n_steps + 1 + result.n_check_calls for result in results)
