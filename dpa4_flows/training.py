@@ -257,8 +257,6 @@ def worse_sentences(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> li
             continue
         word, factor, unit = words[entry["quantity"]]
         weight = {"energy": "energy", "force": "forces", "stress": "virial"}[entry["quantity"]]
-        if weight != "forces" and config["loss"].get("balance"):
-            weight = "balance"
         change = " → ".join(_told_apart(entry["before"] * factor, entry["after"] * factor))
         sentences.append(
             f"fine-tuning made the {word} worse on the validation frames, at best {change} {unit} "

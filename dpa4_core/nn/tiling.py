@@ -1,4 +1,4 @@
-"""How inference on a CPU cuts edges into tiles, and the memory that it uses again from call to call."""
+"""How a CPU cuts edges into tiles, and the memory that it uses again from call to call."""
 
 from __future__ import annotations
 

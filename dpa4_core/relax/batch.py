@@ -26,7 +26,7 @@ from dpa4_core.relax.chain import Coupling
 from dpa4_core.relax.dynamics import Drive, Phase, at_start
 from dpa4_core.relax.limits import MAX_FORCE, Limits
 from dpa4_core.relax.method import Bands, Point
-from dpa4_core.relax.optimizer import optimizer_init, optimizer_step
+from dpa4_core.relax.optimizer import LBFGS, ROWS, optimizer_init, optimizer_step
 from dpa4_core.relax.preconditioner import Preconditioner, preconditioner
 from dpa4_core.relax.projection import Projection
 from dpa4_core.relax.springs import SpringOptions, springs
@@ -35,8 +35,8 @@ from dpa4_core.relax.state import Found, Motion, Snapshot, Statistics, Task
 SPRINGS = SpringOptions()
 
 REST = 0.5
-"""Of ``fmax``; an image of a band with smaller forces stays where it is, which costs no force call, until those of its
-neighbours' moves turn its tangent so that its forces are larger."""
+"""Of ``fmax``; an image of a band with smaller forces stays where it is, which costs no force call, until moves of its
+neighbours have turned its tangent so that its forces are larger."""
 
 SKIN = 0.8
 """Å; the edges within it are dropped before every force call, so it costs the network nothing.
@@ -171,7 +171,7 @@ class Batch:
     def _computed(self, graph: Graph) -> Output:
         """What the potential says; of images of bands that rest, what it said when they had come there."""
         state = self._state
-        if not bool(state.resting.any()):
+        if self._bands is None or not bool(state.resting.any()):
             return self.potential.compute(graph)
         moved = ~state.resting
         new, atoms = self.potential.compute(graph.select(moved)), moved[self._system_idx]
@@ -226,12 +226,14 @@ class Batch:
         at = Point(systems.positions, cell, state.forces, state.cell_forces, state.now.enthalpy)
         bands = None
         if self._bands is not None:
+            # an image that rests does not hold up the others
+            shift = torch.where(state.now.fmax < self._rest_below, 0.0, state.shift)
             bands = self._bands._replace(
-                turned=state.turned, climbs=state.climbing == 2, tangent=state.tangent, shift=state.shift
+                turned=state.turned, climbs=state.climbing == 2, tangent=state.tangent, shift=shift
             )
         move = optimizer_step(state.optimizer, at, self._springs, system_idx, systems.n_atoms, bands)
         displacements = self._projection.atoms(move.displacements)
-        resting = state.now.fmax < self._rest_below
+        resting = (state.now.fmax < self._rest_below) & (move.state.method == ROWS.index(LBFGS))
         displacements = torch.where(resting[system_idx, None], 0.0, displacements)
         strain = self._projection.cells(move.cell_displacements) / systems.n_atoms[:, None, None]
         log_deformation = systems.log_deformation + strain

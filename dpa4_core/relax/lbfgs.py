@@ -67,7 +67,7 @@ class LbfgsState(BatchState, per_atom=("steps", "changes", "positions", "forces"
         energy: [n_systems] there; infinite before the first step.
         radius: [n_systems] longest displacement that is allowed now, as a fraction of the longest of all.
         n_uphill: [n_systems] steps that were taken back since the last one that was not.
-        least: [n_systems] length of the smallest forces on a band so far, eV/Å.
+        least: [n_systems] length of the smallest forces on a band since another image climbs, eV/Å.
         n_idle: [n_systems] steps of a band since.
 
     """
@@ -172,8 +172,8 @@ def _of_bands(
     state = replace(
         state,
         energy=torch.where(bands.turned, torch.inf, state.energy),
-        least=torch.minimum(state.least, size),
-        n_idle=torch.where(bands.images & (size >= state.least), state.n_idle + 1, 0),
+        least=torch.where(bands.turned, size, torch.minimum(state.least, size)),
+        n_idle=torch.where(bands.images & ~bands.turned & (size >= state.least), state.n_idle + 1, 0),
     )
     at = at._replace(forces=forces, energy=torch.where(bands.images, size, at.energy))
     before = systems.dot(state.forces, state.cell_forces, state.forces, state.cell_forces).sqrt()

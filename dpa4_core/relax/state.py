@@ -126,7 +126,7 @@ class Motion(BatchState, per_atom=("forces", "fixed", "tangent")):
         n_lonely: [n_systems] atoms without neighbours at the first force call.
         climbing: [n_systems] 2 for an image that climbs, 1 for the others of its band, 0 where none climbs.
         resting: [n_systems] bool, images of a band that stayed where they were in the last step.
-        turned: [n_systems] bool, bands in which that has changed with the last force call.
+        turned: [n_systems] bool, bands in which ``climbing`` has changed with the last force call.
         tangent, shift: see `ChainForces`.
         strain: [n_systems, 3, 3] logarithm of the deformation before the reference cell.
         dynamics: velocities and thermostats of structures in motion.

@@ -277,6 +277,8 @@ class TrainConfig:
         used = ("property",) if self.property is not None else ("energy", "forces", "virial")
         if not any(getattr(self.loss, name) for name in used):
             raise TrainConfigError(f"the loss has no term: loss.{' and loss.'.join(used)} are zero")
+        if self.property is not None and self.loss.final_energy:
+            raise TrainConfigError("loss.final_energy is about energies; leave it out with [property]")
         if self.property is not None and self.finetune.max_forgetting:
             raise TrainConfigError("finetune.max_forgetting is about energies; leave it out with [property]")
         if self.property is not None and self.committee.members:
@@ -292,8 +294,6 @@ class TrainConfig:
             if getattr(self.optimizer, name) is None:
                 changed = dataclasses.replace(self.optimizer, **{name: getattr(self.recipe(), name)})
                 object.__setattr__(self, "optimizer", changed)
-        if self.loss.balance is None:
-            object.__setattr__(self, "loss", dataclasses.replace(self.loss, balance=self.recipe().balance))
         if self.preset is not None and self.preset not in PRESETS:
             raise TrainConfigError(f"unknown preset {self.preset!r}; choose from {', '.join(PRESETS)}")
 

@@ -8,7 +8,6 @@ labelled in the step, on all processes, so that how a step is cut into batches d
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -33,8 +32,6 @@ class LossConfig:
         delta: eV/atom and eV/Å.
         final_energy: weight of the energy at the end of the decay of the learning rate, which it approaches as the rate
             falls; 0: that of the beginning.
-        balance: of "mae" from a base: the weights of energy and virial are raised until at the errors of the base
-            their terms are at least this share of that of the forces; 0: never. None: what the recipe of a run says.
     """
 
     energy: float = 20.0
@@ -44,7 +41,6 @@ class LossConfig:
     kind: Literal["mae", "mse", "huber"] = "mae"
     delta: float = 0.01
     final_energy: float = 0.0
-    balance: float | None = None
 
     def __post_init__(self) -> None:
         weights = (self.energy, self.forces, self.virial, self.property)
@@ -54,29 +50,10 @@ class LossConfig:
             raise DPA4Error(f"delta must be positive, not {self.delta}")
         if self.final_energy and not self.energy:
             raise DPA4Error("loss.final_energy is what loss.energy becomes, which is 0; give both")
-        if (self.balance or 0.0) < 0:
-            raise DPA4Error(f"loss.balance must not be negative, got {self.balance}")
 
     def energy_factor(self, fallen: float) -> float:
         """On the weight of the energy, where the learning rate has fallen by this share of its decay."""
         return 1.0 + fallen * (self.final_energy / self.energy - 1.0) if self.final_energy else 1.0
-
-    def balanced(self, energy: float, force: float, virial: float) -> LossConfig:
-        """With weights raised as ``balance`` says, at these values of the terms without their weights.
-
-        Args:
-            energy: mean absolute error, eV/atom.
-            force: mean norm of the error, eV/Å.
-            virial: mean absolute error of a component, eV/atom.
-        """
-        if not self.balance or self.kind != "mae":
-            return self
-        least = self.balance * self.forces * force
-
-        def raised(weight: float, error: float) -> float:
-            return max(weight, least / error) if weight and error else weight
-
-        return dataclasses.replace(self, energy=raised(self.energy, energy), virial=raised(self.virial, virial))
 
 
 class Labels(NamedTuple):

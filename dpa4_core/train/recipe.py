@@ -14,7 +14,6 @@ class Recipe:
             `dpa4_core.train.probe`.
         vector_rate: learning rate of vectors and scalars over that of the matrices.
         row_rate: the same of the rows of the elements.
-        balance: least share of the terms of energies and virials in the loss, see `dpa4_core.train.loss.LossConfig`.
         frames: of a batch, at least, in the median; one alone has no say in what is common to all.
         epochs: passes over the frames.
         min_steps: of the run, however few the frames are.
@@ -23,7 +22,6 @@ class Recipe:
     lr: float
     vector_rate: float
     row_rate: float
-    balance: float
     frames: int
     epochs: float
     min_steps: int
@@ -33,7 +31,6 @@ NEW = Recipe(
     lr=5e-4,  # published for networks of this size (arXiv 2606.02419)
     vector_rate=1.0,
     row_rate=1.0,
-    balance=0.0,
     frames=1,  # small data sets need many small steps
     epochs=100.0,
     min_steps=1,
@@ -50,7 +47,6 @@ ALL_WEIGHTS = Recipe(
     # the rows of an element in the two species tables, 40 numbers, change nothing that does not hold the element: what
     # they take over, the matrices of all elements need not learn, see docs/training.md
     row_rate=10.0,
-    balance=0.0,
     frames=4,
     epochs=20.0,
     min_steps=300,  # 60 frames of 16 atoms come down by a factor of two in 100 steps, and ten minutes allow some 500
@@ -62,15 +58,13 @@ ADAPTERS = Recipe(
     lr=5e-5,
     vector_rate=0.05,
     row_rate=10.0,
-    balance=0.0,
     frames=4,
     epochs=20.0,
     min_steps=300,
 )
 
-# the head is new
-PROPERTY_ON_BASE = Recipe(lr=1e-4, vector_rate=1.0, row_rate=1.0, balance=0.0, frames=1, epochs=20.0, min_steps=1)
-PROPERTY_ON_ADAPTERS = Recipe(lr=5e-4, vector_rate=1.0, row_rate=1.0, balance=0.0, frames=1, epochs=20.0, min_steps=1)
+PROPERTY_ON_BASE = Recipe(lr=1e-4, vector_rate=1.0, row_rate=1.0, frames=1, epochs=20.0, min_steps=1)  # the head is new
+PROPERTY_ON_ADAPTERS = Recipe(lr=5e-4, vector_rate=1.0, row_rate=1.0, frames=1, epochs=20.0, min_steps=1)
 
 
 def recipe(*, base: bool, adapters: bool, head: bool) -> Recipe:

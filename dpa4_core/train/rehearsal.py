@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -17,10 +16,8 @@ from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.dataset import Dataset
 from dpa4_core.train.feed import Work
 from dpa4_core.train.judge import Judge
-from dpa4_core.train.loss import LossConfig
 from dpa4_core.train.optimizer import HybridMuon
 from dpa4_core.train.probe import Answers, Trials
-from dpa4_core.train.standing import FLOORS
 from dpa4_core.train.step import Step
 
 _FRAMES, _ATOMS = 12, 300
@@ -53,33 +50,6 @@ class Rehearsal:
         coming = self.work()
         gradients = self._gradients(next(coming))
         coming.close()
-        chosen, labels = self._sample()
-
-        def take(rate: float) -> None:
-            for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                parameter.grad = gradient
-            optimizer = self.new_optimizer()
-            optimizer.set_lr(rate)
-            optimizer.step()
-
-        return Trials(self.parameters, take, lambda: self.judge.answers(chosen), labels)
-
-    def balanced(self, loss: LossConfig) -> LossConfig:
-        """``loss`` with the weights that fit the errors of the present weights on some frames."""
-        chosen, labels = self._sample()
-        said, arrays = self.judge.answers(chosen), self.data.store.arrays
-        volume = np.abs(np.linalg.det(arrays["cell"][chosen])) / arrays["n_atoms"][chosen]
-        errors = (
-            np.abs(labels.energy - said.energy),
-            np.linalg.norm(labels.force - said.force, axis=1),
-            np.abs(labels.stress - said.stress) * volume[:, None, None],
-        )
-        energy, force, virial = (float(np.mean(x[np.isfinite(x)])) if np.isfinite(x).any() else 0.0 for x in errors)
-        floor = FLOORS["energy"]  # of both, which are in eV/atom
-        return loss.balanced(max(energy, floor) if energy else 0.0, force, max(virial, floor) if virial else 0.0)
-
-    def _sample(self) -> tuple[NDArray[np.int64], Answers]:
-        """Some training frames and their labels."""
         arrays, first = self.data.store.arrays, self.data.store.first
         chosen = np.random.default_rng(self.config.run.seed).permutation(self.data.train)[:_FRAMES]
         chosen = chosen[: max(int(np.searchsorted(np.cumsum(arrays["n_atoms"][chosen]), _ATOMS)), 2)]
@@ -90,7 +60,15 @@ class Rehearsal:
             np.where(known, forces, np.nan),
             np.where(arrays["pbc"][chosen].all(1)[:, None, None], arrays["stress"][chosen], np.nan),
         )
-        return chosen, labels
+
+        def take(rate: float) -> None:
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                parameter.grad = gradient
+            optimizer = self.new_optimizer()
+            optimizer.set_lr(rate)
+            optimizer.step()
+
+        return Trials(self.parameters, take, lambda: self.judge.answers(chosen), labels)
 
     def seconds_per_step(self) -> float:
         """Of the second step; the first one fills caches."""

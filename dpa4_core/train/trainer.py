@@ -38,7 +38,7 @@ from dpa4_core.train.feed import Work, feed, planned_steps
 from dpa4_core.train.judge import Judge
 from dpa4_core.train.loader import BatchMaker
 from dpa4_core.train.log import RunLog
-from dpa4_core.train.loss import SUMS, Errors, LossConfig
+from dpa4_core.train.loss import SUMS, Errors
 from dpa4_core.train.meter import Meter
 from dpa4_core.train.network import sample_frames
 from dpa4_core.train.optimizer import HybridMuon, parameter_groups
@@ -239,8 +239,6 @@ class Trainer:
     def _start(self, beginning: Beginning) -> None:
         """Before the first step: data and configuration are sound, so nothing of an earlier run is needed."""
         self.others = self._others()
-        if self._from_base:
-            self._balance()
         found = self._find_rate() if self._from_base else None
         about = beginning.about(self.config, self.processes.device, self.processes.size) | {"learning_rate": found}
         self.schedule = Schedule(self.config.schedule, planned_steps(self.config, self.data, self.budget))
@@ -257,20 +255,6 @@ class Trainer:
         self._record("start", **about, end=self.schedule.end)
         if self._from_base:
             self._validate()  # what the base model knows already
-
-    def _balance(self) -> None:
-        """Settle the weights of the terms of the loss by the errors of the base, and say what they are."""
-        loss = self.config.loss
-        found = self._rehearsal.balanced(loss) if self.processes.is_first else loss
-        energy, virial = self.processes.of_first([found.energy, found.virial])
-        self.step_function.config = replace(loss, energy=energy, virial=virial)
-        raised = [
-            f"{name} {now:.3g} in place of {before:g}"
-            for name, now, before in (("energy", energy, loss.energy), ("virial", virial, loss.virial))
-            if now > before
-        ]
-        if raised:
-            self.network.notes["weights of the loss"] = f"{', '.join(raised)}, so that the forces do not drown it"
 
     def _find_rate(self) -> dict[str, Any] | None:
         """Settle the learning rate by trial steps of the first process, and say what they did."""
@@ -307,8 +291,6 @@ class Trainer:
             self.config = self.config.with_rate(values["config"]["schedule"]["lr"])
         if values.get("others") is not None:
             self.others = self._others(values["others"], stored.tensors.get("others/products"))
-        if values.get("loss") is not None:  # older versions stored none
-            self.step_function.config = build(LossConfig, values["loss"], str(self.checkpoint))
         self.counters = build(Counters, values["counters"], str(self.checkpoint))
         self.clock.add(self.counters.seconds)
         self.schedule = Schedule.from_state(self.config.schedule, values["schedule"])
@@ -586,7 +568,6 @@ class Trainer:
             "info": self.network.info.to_dict(),
             "notes": self.network.notes,
             "shift": self.network.shift,
-            "loss": dataclasses.asdict(self.step_function.config),
             "others": None if self.others is None else self.others.before,
             "cutoff": self.network.backbone.config.cutoff,
             "data": self.data.store.key,

@@ -36,5 +36,5 @@ def a_folder(path: Path | None) -> Path | None:
 def a_file_or_folder(path: Path | None) -> Path | None:
     """Structures in a file, or in a folder for any number of them."""
     if path is not None:
-        (check_folder if is_run_target(path) and path.suffix != ".parquet" else check_file)(path)
+        (check_folder if is_run_target(path) and path.suffix.lower() != ".parquet" else check_file)(path)
     return path

@@ -98,6 +98,7 @@ class Epitaxy(Property[EpitaxyDocument]):
     name: ClassVar[str] = "epitaxy"
     example: ClassVar[str] = "GaN.cif --substrates sapphire,silicon_carbide_4h"
     document: ClassVar[type[Document]] = EpitaxyDocument
+    version: ClassVar[int] = 2
     starts_from_rest: ClassVar[bool] = True
 
     substrates: tuple[str, ...] = ()

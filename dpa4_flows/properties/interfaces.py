@@ -324,6 +324,10 @@ class Coatings(Contacts):
     def located(self) -> Self:
         return replace(super().located(), electrolyte=self.electrolyte and _located(self.electrolyte))
 
+    def settings(self, model: ModelRef) -> dict[str, Any]:
+        electrolyte, *against = self.named
+        return {**super().settings(model), "electrolyte": electrolyte, "against": against}
+
     def also(self) -> Sequence[str]:
         electrolyte, *electrodes = self.others
         return [joined(electrolyte.system, one.system, self.working_ion) for one in electrodes]

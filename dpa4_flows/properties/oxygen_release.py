@@ -150,5 +150,5 @@ def _flags(formula: str, first: Release, energy: float, pressure: float) -> list
     )
     if first.high != ROOM:
         later = f"{T_RANGE[1]:g} K or more" if first.high is None else f"{first.high:.0f} K"
-        sentence += f", unless energies and entropies are off by more than their error, which allows {later}"
+        sentence += f"; within the error of energies and entropies it may begin as late as {later}"
     return [Reason(code="releases_oxygen_at_room_temperature", sentence=sentence)]

@@ -104,6 +104,7 @@ class ElectrochemicalWindows(HullView):
     name: ClassVar[str] = "window"
     example: ClassVar[str] = "Li6PS5Cl.cif LiCl.cif --report windows.html"
     document: ClassVar[type[WindowDocument]] = WindowDocument
+    version: ClassVar[int] = 2
     several: ClassVar[type[WindowSet]] = WindowSet
     without_survey: ClassVar[str] = "windows may be too wide"
 

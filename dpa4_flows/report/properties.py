@@ -101,8 +101,10 @@ def _facts(results: Results[Any], model: ModelRef | None) -> list[tuple[str, str
     question = results.question
     settings = {name: plain_settings(one) for name, one in question.kinds.items()}
     if model is None:
-        first = next(iter(results.answers[0].documents.values()))
-        return flatten(first.provenance.settings)
+        documents = (document for one in results.answers for document in one.documents.values())
+        origins = filter(None, (getattr(document, "provenance", None) for document in documents))
+        origin = next(origins, None)
+        return [] if origin is None else flatten(origin.settings)
     codes = ", ".join(codes_of(document for one in results.answers for document in one.documents.values()))
     origin = {"model": model.title, "checksum": model.sha256, "dtype": model.dtype, "dpa4-flows": codes}
     return flatten({**origin, **settings})

@@ -380,7 +380,9 @@ class ResultsTable:
         try:
             return {key: kind.model_validate_json(text) for key, text in found.items()}
         except ValidationError as error:
-            made = {json.loads(text).get("provenance", {}).get("code_version", "unknown") for text in found.values()}
+            made = {
+                (json.loads(text).get("provenance") or {}).get("code_version", "unknown") for text in found.values()
+            }
             raise ResultsError(
                 f"{self.path} holds answers ({kind.__name__}) that dpa4-flows {code_version()} cannot read; they were "
                 f"made by {', '.join(sorted(made))}: use that version, or compute in a new folder"

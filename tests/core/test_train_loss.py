@@ -335,16 +335,6 @@ def test_charge_and_spin_reach_the_network(tmp_path):
     assert float(sums[0]) == pytest.approx(np.abs(deviation).sum(), rel=1e-10)
 
 
-def test_terms_that_the_forces_would_drown_weigh_more():
-    """E and W have to make up 0.5 of the term of the forces, 20 · 0.1: so E is raised to 100, W is enough."""
-    found = LossConfig(balance=0.5).balanced(0.01, 0.1, 0.3)
-    assert (found.energy, found.forces, found.virial) == (pytest.approx(100.0), 20.0, 5.0)
-    for same in (LossConfig(balance=0.0), LossConfig(balance=0.5, kind="mse")):
-        assert same.balanced(0.01, 0.1, 0.3) == same
-    for kept in (LossConfig(energy=0.0, balance=0.5), LossConfig(balance=0.5)):  # without weight, without labels
-        assert kept.balanced(0.01 if not kept.energy else 0.0, 0.1, 0.3) == kept
-
-
 def test_the_weight_of_the_energy_grows_to_its_final_one():
     config = LossConfig(energy=20.0, final_energy=400.0)
     assert [config.energy_factor(fallen) for fallen in (0.0, 0.5, 1.0)] == [1.0, 10.5, 20.0]
