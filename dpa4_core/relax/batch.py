@@ -224,16 +224,16 @@ class Batch:
         systems = state.systems
         cell = systems.log_deformation * systems.n_atoms[:, None, None]
         at = Point(systems.positions, cell, state.forces, state.cell_forces, state.now.enthalpy)
-        bands = None
+        quiet, bands = state.now.fmax < self._rest_below, None
         if self._bands is not None:
             # an image that rests does not hold up the others
-            shift = torch.where(state.now.fmax < self._rest_below, 0.0, state.shift)
+            shift = torch.where(quiet, 0.0, state.shift)
             bands = self._bands._replace(
                 turned=state.turned, climbs=state.climbing == 2, tangent=state.tangent, shift=shift
             )
         move = optimizer_step(state.optimizer, at, self._springs, system_idx, systems.n_atoms, bands)
         displacements = self._projection.atoms(move.displacements)
-        resting = (state.now.fmax < self._rest_below) & (move.state.method == ROWS.index(LBFGS))
+        resting = quiet & (move.state.method == ROWS.index(LBFGS))
         displacements = torch.where(resting[system_idx, None], 0.0, displacements)
         strain = self._projection.cells(move.cell_displacements) / systems.n_atoms[:, None, None]
         log_deformation = systems.log_deformation + strain

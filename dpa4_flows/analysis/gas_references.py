@@ -7,6 +7,7 @@ while its surfaces are right. So these are numbers of the level of theory, and n
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 
 from dpa4_flows.analysis.frames import is_pbe, is_r2scan
 
@@ -46,8 +47,25 @@ GAS_MOTION: Mapping[str, tuple[float, float, float]] = {
 in equilibrium with the liquid: M. W. Chase, NIST-JANAF Thermochemical Tables (1998), and zero-point energies of the
 NIST Computational Chemistry Comparison and Benchmark Database, release 22."""
 
-REFERENCES: Mapping[str, str] = {"H": "1/2 H2", "O": "H2O - H2", "C": "CO + H2 - H2O", "N": "1/2 N2", "S": "H2S - H2"}
+REFERENCES: Mapping[str, Mapping[str, float]] = {
+    "H": {"H2": 0.5},
+    "O": {"H2O": 1, "H2": -1},
+    "C": {"CO": 1, "H2": 1, "H2O": -1},
+    "N": {"N2": 0.5},
+    "S": {"H2S": 1, "H2": -1},
+}
 """What an atom of an adsorbate is compared with; so CO is with CO, OH with H2O - 1/2 H2, NH2 with 1/2 N2 + H2."""
+
+
+def reference_words(symbol: str) -> str:
+    """The reference of an element as one reads it: ``"H2O - H2"``."""
+    first, *others = REFERENCES[symbol].items()
+    more = (f" {'+' if n > 0 else '-'} {_molecules(molecule, abs(n))}" for molecule, n in others)
+    return _molecules(*first) + "".join(more)
+
+
+def _molecules(molecule: str, n: float) -> str:
+    return molecule if n == 1 else f"{Fraction(n)} {molecule}"
 
 
 def element_references(level_of_theory: str) -> dict[str, float]:
@@ -59,18 +77,9 @@ def element_references(level_of_theory: str) -> dict[str, float]:
     return _by_element(gas)
 
 
-_MOLECULES: Mapping[str, Mapping[str, float]] = {
-    "H": {"H2": 0.5},
-    "O": {"H2O": 1, "H2": -1},
-    "C": {"CO": 1, "H2": 1, "H2O": -1},
-    "N": {"N2": 0.5},
-    "S": {"H2S": 1, "H2": -1},
-}  # the same as `REFERENCES`, to calculate with
-
-
 def _by_element(gas: Mapping[str, float]) -> dict[str, float]:
     """A number of molecules, by the atoms of `REFERENCES` whose molecules have one."""
-    known = {symbol: parts for symbol, parts in _MOLECULES.items() if set(parts) <= set(gas)}
+    known = {symbol: parts for symbol, parts in REFERENCES.items() if set(parts) <= set(gas)}
     return {symbol: sum(n * gas[molecule] for molecule, n in parts.items()) for symbol, parts in known.items()}
 
 

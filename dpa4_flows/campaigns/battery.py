@@ -40,6 +40,7 @@ from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
+from dpa4_flows.properties.insertion import CHARGED
 
 # ---- sanity: ion and redox metal
 
@@ -139,10 +140,6 @@ DELITHIATE = Stage(
         "unreliable.",
     ),
 )
-
-
-CHARGED = "_charged"
-"""Behind the codes of what is said of the host without the working ion."""
 
 
 class ChargedSection(Section):

@@ -23,6 +23,7 @@ from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason, ReasonKind, voided
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.properties.hull import Place
+from dpa4_flows.properties.insertion import CHARGED
 from dpa4_flows.properties.oxygen_release import ROOM, OxygenRelease, OxygenReleaseDocument
 
 
@@ -110,7 +111,7 @@ def charged_finding(host: Crystal, place: Place, *, reliable: bool = True) -> Fi
         host,
         place,
         values=ChargedHullValues,
-        suffix="_charged",
+        suffix=CHARGED,
         what=what,
         unknown="charged_hull_unknown",
         further=[Reason(code=code, sentence=sentence) for code, sentence in codes],

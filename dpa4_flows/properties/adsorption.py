@@ -23,7 +23,7 @@ from dpa4_flows.analysis.anomalies import (
     surface_change,
 )
 from dpa4_flows.analysis.frames import SEAM, seam_problem
-from dpa4_flows.analysis.gas_references import REFERENCES, adsorption_energy, element_references
+from dpa4_flows.analysis.gas_references import REFERENCES, adsorption_energy, element_references, reference_words
 from dpa4_flows.analysis.sites import Site, Surface, distinct
 from dpa4_flows.analysis.slabs import below_middle
 from dpa4_flows.analysis.surface import Cut
@@ -256,7 +256,7 @@ class Adsorption(SlabSettings[AdsorptionDocument]):
         missing = [symbol for symbol in needed if symbol not in known]
         if missing:
             level = level or "a model that does not state its level of theory"
-            wanted = ", ".join(f"{symbol} = {REFERENCES[symbol]}" for symbol in missing if symbol in REFERENCES)
+            wanted = ", ".join(f"{symbol} = {reference_words(symbol)}" for symbol in missing if symbol in REFERENCES)
             how = f": {wanted} from molecules computed with the same functional" if wanted else ""
             words = f"no gas energies of {', '.join(missing)} are known for {level}"
             raise PlanError(f"{words}; give them as references, eV per atom{how}", "no_reference")

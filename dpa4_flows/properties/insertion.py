@@ -30,6 +30,9 @@ from dpa4_flows.reference.bundled_phases import bundled_relaxations
 from dpa4_flows.reference.library import bundled_elements
 from dpa4_flows.site_conversion import free_crystal
 
+CHARGED = "_charged"
+"""Behind names and codes of what is said of the host without the ion."""
+
 D = TypeVar("D", bound=AnswerDocument)
 
 
@@ -153,7 +156,7 @@ class Insertion(Property[D]):
             ("unusual_oxidation", bound.unusual),
         ):
             flags |= {} if sentence is None else {code: sentence}
-        for suffix, document in (("", discharged), ("_charged", charged)):
+        for suffix, document in (("", discharged), (CHARGED, charged)):
             flags |= {
                 f"{doubt.code}{suffix}": f"{document.formula}: {doubt.sentence}"
                 for doubt in document.doubts

@@ -11,9 +11,17 @@ import numpy as np
 from dpa4_flows.analysis.reactions import Reaction
 from dpa4_flows.documents.activity import ActivityDocument
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionSite
-from dpa4_flows.plots.figure import PALETTE, UNKNOWN_COLOUR, FigureBlock, add_line, add_points, base_figure, plot_text
+from dpa4_flows.plots.figure import (
+    CURVES,
+    PALETTE,
+    UNKNOWN_COLOUR,
+    FigureBlock,
+    add_line,
+    add_points,
+    base_figure,
+    plot_text,
+)
 
-_CRYSTALS = 12  # in one figure
 _WIDTH = 0.7  # of an adsorbate, in which its crystals stand side by side
 _SYMBOLS = {
     "on_top": "circle",
@@ -30,7 +38,7 @@ _LOST = "x-open"
 def site_energies(documents: Mapping[str, AdsorptionDocument]) -> list[FigureBlock]:
     """Adsorption energies on all sites of all facets by adsorbate; the symbol is the kind of site at the end."""
     with_sites = ((name, _drawn(document)) for name, document in documents.items() if document.n_sites)
-    shown = list(islice(with_sites, _CRYSTALS))
+    shown = list(islice(with_sites, CURVES))
     names = list(dict.fromkeys(site.adsorbate for _, sites in shown for _, site in sites))
     figure = base_figure(
         xaxis={"tickvals": list(range(len(names))), "ticktext": names, "showgrid": False},
@@ -57,8 +65,8 @@ def site_energies(documents: Mapping[str, AdsorptionDocument]) -> list[FigureBlo
         "of hcp on their tip; squares: hollows of four; stars: beside an unsaturated atom; crosses: no longer the "
         "adsorbate on this surface."
     )
-    if len(documents) > _CRYSTALS:
-        caption += f" The first {_CRYSTALS} crystals with sites."
+    if len(documents) > CURVES:
+        caption += f" The first {CURVES} crystals with sites."
     return [FigureBlock("site-energies", "Adsorption energies by site", caption, figure)] if names else []
 
 
