@@ -140,8 +140,9 @@ class DisorderedCell:
 
     def swapped(self, arrangement: Arrangement, random: np.random.Generator) -> Arrangement:
         """The arrangement after two different occupants of one pool have changed places."""
-        sizes = np.array([len(pool.sites) for pool in self.pools], dtype=float)
-        pool = self.pools[random.choice(len(self.pools), p=sizes / sizes.sum())]
+        mixed = [pool for pool in self.pools if len(pool.counts) > 1]  # rounding may leave one occupant in the others
+        sizes = np.array([len(pool.sites) for pool in mixed], dtype=float)
+        pool = mixed[random.choice(len(mixed), p=sizes / sizes.sum())]
         first = random.choice(pool.sites)
         second = random.choice(pool.sites[arrangement[pool.sites] != arrangement[first]])
         moved = arrangement.copy()

@@ -8,6 +8,7 @@ the library is one of the same model and settings.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from dpa4_core.data.plain_fields import structure_of_fields
@@ -15,11 +16,13 @@ from dpa4_flows.analysis.completeness import Survey
 from dpa4_flows.campaigns.context import Screening
 from dpa4_flows.campaigns.sections import CACHE, NONE
 from dpa4_flows.compute.plan import Crystal
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.calculations import plain_structure
+from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.store import ReferenceStore
 from dpa4_flows.reference.table import PhaseRow, ReferenceTable
-from dpa4_flows.store.table import ResultsError, ResultsTable
+from dpa4_flows.store.table import ResultsError, ResultsTable, TableRef
 
 REFERENCES = "references"
 """Fact of a run: the phases that stand on its hulls, for the report."""
@@ -46,8 +49,13 @@ def campaign_library(run: Screening, *, make: bool = True) -> tuple[ReferenceSto
 
 
 def run_library(run: Screening) -> ReferenceStore:
-    """The phases that compete in a run as a library of their own."""
-    return ReferenceStore(ReferenceTable.in_run(run.open()), run.model, run.relaxed, run.model.info())
+    """The phases that compete in a run as a library of their own; one object for all candidates, as `for_model` has."""
+    return _library(run.ref, run.model, run.relaxed)
+
+
+@lru_cache(maxsize=2)
+def _library(table: TableRef, model: ModelRef, relaxation: Relaxed) -> ReferenceStore:
+    return ReferenceStore(ReferenceTable.in_run(table.open()), model, relaxation, model.info())
 
 
 def keyed(run: Screening, phases: Iterable[ReferencePhase]) -> dict[str, ReferencePhase]:

@@ -144,6 +144,10 @@ def prepare_run(
     refit = folder / REFIT_FILE
     corrections, notes = choose_corrections(campaign, info, refit if stored_inputs and refit.is_file() else None)
     models = {name: one.resolve() for name, one in further_models(campaign).items()}
+    for stage in campaign.funnel.stages:
+        if stage.shown is not None:
+            named = getattr(getattr(campaign, stage.name, None), "model", None)
+            stage.shown.check_model(model if named is None else models[named])
     run = Screening(str(path), model, campaign, corrections, shared_table=shared, models=models)
     library, remarks = campaign_library(run)
     notes += remarks

@@ -227,7 +227,6 @@ HEAT = Stage(
     title="Heat conductivity",
     quantities=HeatConductivityDocument,
     reasons={
-        "born_unstable": ReasonKind("shears away", "a strain lowers the energy"),
         "imaginary_modes": _ANHARMONIC["imaginary_modes"],
         "no_phonons": ReasonKind("no phonons", "the Grüneisen parameter is that of the Poisson ratio"),
     },

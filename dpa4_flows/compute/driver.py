@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
 
-_LOOK_S = 0.1  # between two looks at what happens elsewhere, where nothing is computed meanwhile
+_LOOK_S = 0.1  # between two looks at what happens elsewhere
 _AT_ONCE = 100  # asks that are looked up together, and documents that wait for the caller
 
 OUT_OF_MEMORY: ErrorCode = "out_of_memory"
@@ -200,6 +200,7 @@ class _Loop:
         self._known: dict[int, bool] = {}  # whether processes before have left calculations, by store
         self._got: dict[str, _Running] = {}  # results since the last look, by name
         self._until: dict[str, tuple[_Running, Until]] = {}  # what plans wait for that is not computed here
+        self._looked = -_LOOK_S  # when, at these
         self._exhausted = False
         self._number = 0
 
@@ -223,10 +224,12 @@ class _Loop:
 
     def _advance(self) -> None:
         """Give answers to the plans that have all of theirs, and begin others as long as the batch has room."""
-        for name, (plan, until) in list(self._until.items()):
-            if until.so_far():
-                del self._until[name]
-                self._answer(plan, name, True)
+        if self._until and time.monotonic() - self._looked >= _LOOK_S:
+            for name, (plan, until) in list(self._until.items()):
+                if until.so_far():
+                    del self._until[name]
+                    self._answer(plan, name, True)
+            self._looked = time.monotonic()
         while len(self._out) < _AT_ONCE:
             if self._ready:
                 self._send(self._ready.popleft())
@@ -330,8 +333,7 @@ class _Loop:
         return replace(plan.ask.crystal, model=plan.model, info=plan.model.info())
 
     def _generator(self, plan: _Running) -> Plan[Any]:
-        if not plan.ask.property.takes_heads and plan.model.head() is not None:
-            plan.model.load()  # which says that it is no potential
+        plan.ask.property.check_model(plan.model)
         return plan.ask.property.plan(self._crystal(plan))
 
     def _want(self, plan: _Running, requests: Mapping[str, Request]) -> None:
@@ -363,8 +365,8 @@ class _Loop:
             new[plan.wanted[name]] = request  # equal requests of one plan are one
         known = self._kept(plan.store, new) if new and plan.stored_as is not None else {}
         for wanted, request in new.items():
-            if wanted in known:
-                plan.answers[wanted] = part_of_text(known[wanted], request)
+            if wanted in known and (part := part_of_text(known[wanted], request)) is not None:
+                plan.answers[wanted] = part
                 continue
             self._wanted_by.setdefault(wanted, []).append(plan)
             if wanted not in self._requests:

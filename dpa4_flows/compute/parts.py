@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import logging
 from typing import Any
 
 import numpy as np
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.digests import digest
+from dpa4_core.errors import words_of
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import (
     Band,
@@ -27,6 +29,8 @@ from dpa4_core.relax import (
 )
 from dpa4_flows.documents.calculations import calculation_key, input_hash, plain_structure
 from dpa4_flows.model_ref import ModelRef
+
+logger = logging.getLogger(__name__)
 
 _ARRAYS = ("forces", "stress", "atom_energies", "member_energies", "forces_std", "stress_std")
 
@@ -60,9 +64,16 @@ def text_of_part(result: Result) -> str:
     return json.dumps({name: _plain(value) for name, value in fields.items()})
 
 
-def part_of_text(text: str, request: Request) -> Result:
-    """What `text_of_part` wrote of the result of ``request``."""
-    fields = json.loads(text)
+def part_of_text(text: str, request: Request) -> Result | None:
+    """What `text_of_part` wrote of the result of ``request``; None of a text that is torn or of another version."""
+    try:
+        return _read_part(json.loads(text), request)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        logger.warning("a calculation that was kept cannot be read and is made anew: %s", words_of(error))
+        return None
+
+
+def _read_part(fields: dict[str, Any], request: Request) -> Result:
     if isinstance(request, Dynamics):
         return DynamicsResult(**_read(fields) | {"end": fields["end"] and Phase(**_read(fields["end"]))})
     for name in _ARRAYS:

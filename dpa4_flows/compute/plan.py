@@ -154,6 +154,15 @@ class Property(MSONable, ABC, Generic[D]):
             DPA4Error: a setting makes no sense, or an optional package is missing.
         """
 
+    def check_model(self, model: ModelRef) -> None:
+        """Refuse, before anything is computed, a model that no crystal can be computed with.
+
+        Raises:
+            DPA4Error: a property model, whose value is no energy.
+        """
+        if not self.takes_heads and model.head() is not None:
+            model.load()  # which says that it is no potential
+
     def admit(self, crystal: Crystal) -> None:
         """Refuse a crystal that has no document whatever it relaxes to, before its relaxation is paid for.
 

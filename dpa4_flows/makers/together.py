@@ -15,11 +15,11 @@ from jobflow import job
 from pymatgen.core import Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_flows.compute.driver import Retry, compute
+from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.makers.model_reference import takes_model
-from dpa4_flows.makers.property import PropertyMaker
+from dpa4_flows.makers.property import PropertyMaker, retry_of
 from dpa4_flows.makers.table_reference import takes_table
 from dpa4_flows.store.table import TableRef, open_for_job
 
@@ -49,7 +49,7 @@ class TogetherMaker(PropertyMaker[D]):
         results = None if table is None else open_for_job(table, shared=self.shared_table)
         crystals = [Crystal(structure_of_fields(s) if isinstance(s, dict) else s) for s in structures or []]
         ask: Ask[Any] = Ask(self.property, Crystals(tuple(crystals)))
-        budget, retry = self.max_atoms_per_batch, Retry(self.retry_errors)
+        budget, retry = self.max_atoms_per_batch, retry_of(results, errors=self.retry_errors)
         ((_, document),) = compute([(0, ask)], self.model, results, max_atoms_per_batch=budget, retry=retry)
         found: Document = document
         return found

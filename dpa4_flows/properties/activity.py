@@ -132,8 +132,9 @@ class Activity(Property[ActivityDocument]):
     def settings(self, model: ModelRef) -> dict[str, Any]:
         if self.reroute is None:
             return super().settings(model)
-        sha256 = self.reroute.model.sha256 or self.reroute.model.info().sha256
-        return super().settings(model) | {"reroute": {"sha256": sha256, "references": self.reroute.references}}
+        other = self.reroute.model
+        named = {"sha256": other.sha256 or other.info().sha256, "dtype": other.dtype}
+        return super().settings(model) | {"reroute": {**named, "references": self.reroute.references}}
 
     def _needed(self) -> list[str]:
         reaction = reaction_of(self.reaction)

@@ -104,6 +104,10 @@ class BandGap(Property[BandGapDocument]):
         key = super().key(crystal, model)
         return f"{key} {digest(stated)[:16]}" if stated else key
 
+    def check_model(self, model: ModelRef) -> None:
+        if (head := model.head()) is not None:
+            _quality(head, model)
+
     def origin(self, crystal: Crystal | Crystals) -> Provenance:
         """Without a property model no model stands behind the document."""
         if crystal.model.head() is None:

@@ -31,15 +31,11 @@ class HeatConductivityDocument(AnswerDocument):
         "W/(m K)",
         1,
         f"lattice, 300 K; {_MODEL}",
-        voided_by=("born_unstable", "imaginary_modes"),
+        voided_by=("imaginary_modes",),
         priority=12,
     )
-    clarke_w_mk: float | None = shown(
-        "Clarke limit", "W/(m K)", 2, "smallest that a lattice can have", voided_by=("born_unstable",), detail=True
-    )
-    cahill_w_mk: float | None = shown(
-        "Cahill limit", "W/(m K)", 2, "of a disordered lattice", voided_by=("born_unstable",), detail=True
-    )
+    clarke_w_mk: float | None = shown("Clarke limit", "W/(m K)", 2, "smallest that a lattice can have", detail=True)
+    cahill_w_mk: float | None = shown("Cahill limit", "W/(m K)", 2, "of a disordered lattice", detail=True)
     phonons_w_mk: float | None = shown(
         "κ of phonons", "W/(m K)", 1, "lattice, 300 K, three-phonon and isotope scattering", priority=11
     )
@@ -101,9 +97,7 @@ class HeatConductivity(Property[HeatConductivityDocument]):
         tensor = found["elastic"]
         if tensor.error is not None:
             raise PlanError(tensor.error, tensor.error_code or "not_computed")
-        doubts, converged = [], tensor.converged
-        if tensor.verdict == "unstable":
-            doubts.append(Reason(code="born_unstable", sentence=tensor.reason))
+        doubts, converged = list[Reason](), tensor.converged
         gruneisen = self._of_phonons(found, doubts)
         converged = converged and (gruneisen is None or found["phonons"].converged)
         scattering: PhononScatteringDocument | None = found.get("phonon_scattering")
@@ -120,7 +114,7 @@ class HeatConductivity(Property[HeatConductivityDocument]):
             tensor.debye_temperature_k,
         )
         if any(value is None or value <= 0 for value in moduli[:3] + moduli[4:]):
-            raise PlanError("the elastic tensor has no positive moduli", "no_moduli")
+            raise PlanError(f"the elastic tensor has no positive moduli: {tensor.reason}", "no_moduli")
         bulk, shear, young, poisson, debye = (float(value) for value in moduli)
         if gruneisen is None:
             gruneisen = gruneisen_of_poisson(poisson)

@@ -401,7 +401,7 @@ class ResultsTable:
     def parts(self, keys: Iterable[str]) -> dict[str, str]:
         """Calculations of plans by key; see `store.protocol.Store`."""
         found: dict[str, str | bytes] = self._select("parts", "key", list(keys))
-        return {key: one if isinstance(one, str) else zlib.decompress(one).decode() for key, one in found.items()}
+        return {key: one if isinstance(one, str) else _unpacked(one) for key, one in found.items()}
 
     def put_parts(self, owner: str, parts: Mapping[str, str]) -> None:
         """Store calculations, packed, that the plan ``owner`` has got."""
@@ -512,3 +512,11 @@ class ResultsTable:
                 query = f"SELECT {key_column}, {column} FROM {table} WHERE {only}{key_column} IN ({marks})"  # noqa: S608
                 found.update(connection.execute(query, (*bound, *part)).fetchall())
         return found
+
+
+def _unpacked(packed: bytes) -> str:
+    """The text of a calculation; an empty one of bytes that are torn, which nobody can read either."""
+    try:
+        return zlib.decompress(packed).decode()
+    except (UnicodeDecodeError, zlib.error):
+        return ""

@@ -18,7 +18,7 @@ from dpa4_flows.compute.plan import Ask, Crystal, PlanError
 from dpa4_flows.documents.activity import ActivityDocument
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet, AdsorptionSite
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.activity import Activity, shares_of
+from dpa4_flows.properties.activity import Activity, Reroute, shares_of
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.settings import plain_settings, with_settings
 from dpa4_flows.properties.surface import EquilibriumShape, SurfaceDocument, SurfaceEnergies, Termination
@@ -37,6 +37,11 @@ al. 2004); OOH by scaling, and an O that limits nothing."""
 
 
 # ---- numbers -------------------------------------------------------------------------------------------------------
+
+
+def test_the_precision_of_another_model_is_part_of_the_key():
+    others = (Reroute(replace(TOY, dtype=dtype)) for dtype in ("float32", "float64"))
+    assert len({Activity(reroute=other).key(Crystal(COPPER), TOY) for other in others}) == 2
 
 
 @pytest.mark.parametrize("reaction", REACTIONS.values(), ids=REACTIONS)

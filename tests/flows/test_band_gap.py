@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pymatgen.core import Composition, Structure
+from test_semiconductor import written
 from toy_campaign import MORSE, rocksalt
 from typer.testing import CliRunner
 
@@ -19,6 +20,8 @@ from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.property import PropertyConfig, PropertyModel, write_property_model
 from dpa4_flows.analysis.band_gaps import composition_gap, measured_gap, shockley_queisser_percent
+from dpa4_flows.campaigns.config import load_campaign
+from dpa4_flows.campaigns.run import prepare_run
 from dpa4_flows.cli import app
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal
@@ -100,6 +103,20 @@ def test_a_property_model_is_no_potential(tmp_path: Path) -> None:
     iron = Structure(np.eye(3) * 2.8, ["Fe"], [[0, 0, 0]])
     (foreign,) = answers(iron, model=model)
     assert foreign.band_gap is None and [reason.code for reason in foreign.doubts] == ["gap_not_computed"]
+
+
+def test_a_model_that_a_stage_cannot_use_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    head(tmp_path / "unproven.dpa4", 1.0, dataclasses.replace(INFO, training={}))
+    head(tmp_path / "gap.dpa4", 1.0)
+    for model, stage, words in (
+        ("unproven.dpa4", "gap", "how far its gaps are off"),
+        ("gap.dpa4", "finite_temperature", "holds a property model"),
+    ):
+        stages = ["sanity", "relax", "gap", "at_rest", "phonons", "modes", "finite_temperature"]
+        file = written(tmp_path, {"MgO": rocksalt("Mg")}, {stage: {"model": model}}, stages=stages)
+        with pytest.raises(DPA4Error, match=words):
+            prepare_run(load_campaign(file), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
 
 def test_the_command_reads_what_rows_state_and_names_no_model_that_did_not_compute(tmp_path: Path) -> None:

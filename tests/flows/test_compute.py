@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
+import zlib
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,8 +17,9 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.potential import Output
 from dpa4_core.relax import Relax, RelaxOptions, Static
 from dpa4_core.testing import MorsePotential
+from dpa4_flows.compute import driver
 from dpa4_flows.compute.driver import Counts, Retry, compute
-from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property, checked
+from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property, Until, checked
 from dpa4_flows.compute.relaxed import Energy, Relaxed
 from dpa4_flows.documents.schemas import Document, Provenance, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
@@ -213,6 +217,42 @@ def test_a_killed_loop_finds_what_it_had(tmp_path, recorder):
     assert counts.n_requests < 0.75 * all_counts.n_requests
     for i, document in found.items():
         np.testing.assert_allclose(document.c_ij_gpa, expected[i].c_ij_gpa, atol=1e-6)
+
+
+def test_what_is_torn_or_of_another_version_counts_as_absent(tmp_path, recorder):
+    table = ResultsTable(tmp_path / "results.sqlite")
+    recorder.kill_after = 3
+    with pytest.raises(KeyboardInterrupt):
+        dict(compute(asks(Compressed(), [fcc(push=1), fcc(push=2), fcc(push=3)]), RECORDED, table))
+    recorder.kill_after = None
+    expected = dict(compute(asks(Compressed(), [fcc(), fcc(4.3), fcc(4.6)]), RECORDED, table))
+    for torn in (b"not packed", zlib.compress(b'{"energy": 1.0, "of_tomorrow": 2}'), zlib.compress(b"[[1")):
+        with sqlite3.connect(table.path) as connection:
+            assert connection.execute("UPDATE parts SET document = ?", (torn,)).rowcount > 3
+            connection.execute("DELETE FROM documents")
+        again = dict(compute(asks(Compressed(), [fcc(), fcc(4.3), fcc(4.6)]), RECORDED, table))
+        assert [again[i].cost for i in range(3)] == pytest.approx([expected[i].cost for i in range(3)], abs=1e-9)
+
+
+def test_what_happens_elsewhere_is_looked_at_now_and_then_while_others_compute(recorder):
+    began, looks = time.monotonic(), []
+
+    def so_far() -> bool:
+        looks.append(len(recorder.atoms))
+        return len(recorder.atoms) >= 12
+
+    @dataclass(frozen=True)
+    class Waits(Compressed):
+        name: ClassVar[str] = "waits"
+
+        def plan(self, crystal: Crystal) -> Plan[CompressedDocument]:
+            yield {"elsewhere": Until(so_far)}
+            return (yield from super().plan(crystal))
+
+    others = [(i, Ask(Compressed(0.001 * i), Crystal(fcc(push=i, n=2)))) for i in range(1, 8)]
+    found = dict(compute([(0, Ask(Waits(), Crystal(fcc()))), *others], RECORDED, max_atoms_per_batch=4))
+    assert found[0].error is None and looks[-1] >= 12
+    assert len(looks) <= (time.monotonic() - began) / driver._LOOK_S + 1
 
 
 def test_a_plan_may_ask_another_model_and_a_killed_loop_finds_what_both_had(tmp_path, recorder):

@@ -89,6 +89,16 @@ def test_sites_of_other_shares_keep_their_own_atoms() -> None:
             assert {cell.labels[i] for i in arrangement[pool.sites]} in ({"Al", "Cu"}, {"Mg", "Zn"})
 
 
+def test_an_occupant_that_rounding_left_alone_stays_where_it_is() -> None:
+    cell = disordered_cell(mixed(*[{"Li": 0.98, "Mg": 0.02}] * 2, *[{"Ni": 0.5, "Mn": 0.5}] * 2), max_atoms=8)
+    assert sorted(len(pool.counts) for pool in cell.pools) == [1, 2], "no cell so small has a magnesium"
+    random = np.random.default_rng(0)
+    now = cell.shuffled(random)
+    for _ in range(20):
+        before, now = now, cell.swapped(now, random)
+        assert sorted(now) == sorted(before) and (now != before).sum() == 2
+
+
 def test_electrostatic_energies_are_those_of_a_sum_for_each_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orderings, "_SWAPS", 100)
     cell = disordered_cell(HALF, max_atoms=24)

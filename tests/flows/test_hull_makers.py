@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from pymatgen.core import Lattice, Molecule, Structure
 import dpa4_flows
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.compute.driver import Counts, compute
-from dpa4_flows.compute.plan import Ask, Crystal, Crystals
+from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.named import BatchRelaxMaker, ConvexHullMaker
+from dpa4_flows.makers.property import RETRY_SINCE
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.chemical_potentials import ChemicalPotentials
 from dpa4_flows.properties.hull import Hull, HullSet
@@ -204,6 +206,17 @@ def test_one_that_is_no_crystal_fails_alone() -> None:
     cold = Hull(MAKER.property, library=None, prototypes=False, temperature=77.0)
     ((_, nothing),) = compute([(0, Ask(cold, subject))], MAKER.model)
     assert nothing.error_code == "not_comparable" and "temperature 77 K is outside" in (nothing.error or "")
+
+
+def test_failures_before_the_time_that_a_table_names_are_computed_again(library: str, table: ResultsTable) -> None:
+    crystal, model, asked = binary("Mg", "O", 4.4), MAKER.model, MAKER.property
+    failed = asked.failed(Crystal(crystal, model=model, info=model.info()), PlanError("the disk was full", "crashed"))
+    maker = alone(model, library)
+    for since, error in ((None, "the disk was full"), ((datetime.now(UTC) + timedelta(hours=1)).isoformat(), None)):
+        table.put_calculations([failed])
+        table.set_meta(RETRY_SINCE, since)
+        found = maker.make.original(maker, [crystal], str(table.path))
+        assert found.errors == [error]
 
 
 def alone(model: ModelRef, *files: str) -> ConvexHullMaker:
