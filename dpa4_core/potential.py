@@ -178,6 +178,11 @@ def species_table(config: DPA4Config) -> Tensor:
     return lookup
 
 
+def known_elements(config: DPA4Config, info: ModelInfo) -> frozenset[int]:
+    """Atomic numbers that training has seen, as far as that is known; else those that the network has a row for."""
+    return frozenset(info.elements or config.atomic_numbers)
+
+
 def species_in(table: Tensor, graph: Graph, name: str) -> Tensor:
     """Positions in the type map of the atoms of ``graph``, [n_atoms]; ``table`` is that of model ``name``.
 
@@ -243,7 +248,7 @@ class Potential(Shareable[Output]):
         self.cutoff = model.config.cutoff
         self.dtype = model.dtype
         # a species row that training never saw holds noise: such elements are refused, not guessed
-        self.elements = frozenset(self.info.elements or model.config.atomic_numbers)
+        self.elements = known_elements(model.config, self.info)
         self._species_of = species_table(model.config).to(self.device)
 
     def compute_alone(self, graph: Graph) -> Output:

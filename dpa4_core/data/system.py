@@ -170,6 +170,8 @@ def extent_problem(system: System) -> str | None:
         return None
     longest = float(np.linalg.norm(system.cell, axis=1).max())
     farthest = float(np.abs(system.positions).max())
+    if not system.pbc.all():
+        farthest = max(farthest, float(np.ptp(system.positions, axis=0).max()))
     if max(longest, farthest) > MAX_LENGTH:
         what = "a lattice vector is" if longest > MAX_LENGTH else "a position is"
         return f"{what} {max(longest, farthest):.3g} Å long (limit {MAX_LENGTH:g}); check that the file is in Å"

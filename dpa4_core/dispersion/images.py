@@ -70,12 +70,15 @@ _FULL = [0, 5, 4, 5, 1, 3, 4, 3, 2]  # of xx, yy, zz, yz, xz, xy
 
 
 class _Crystal(NamedTuple):
-    """A system on the host: its place, its first atom, the number of its atoms and its lattice vectors [t, 3]."""
+    """A system on the host: its place, its first atom, the number of its atoms, its lattice vectors [t, 3], and whether
+    it repeats along all axes.
+    """
 
     place: int
     start: int
     n_atoms: int
     lattice: NDArray[np.float64]
+    periodic: bool
 
     @property
     def n_pairs(self) -> int:
@@ -98,7 +101,8 @@ def image_pairs(graph: Graph, cutoff: float) -> Iterator[Pairs]:
             vector = graph.positions[second] - graph.positions[first]
             cells = (vector @ dual[systems].transpose(1, 2)).round()
             vector = vector - cells @ repeats[systems]
-            if table.shape[1] == 1 and len(group) == 1:  # a cell so large that many pairs are out of reach
+            # many atoms out of reach of each other: of a crystal they belong to what is taken for uniform
+            if table.shape[1] == 1 and len(group) == 1 and not group[0].periodic:
                 near = (vector.square().sum(2) <= cutoff**2)[0]
                 first, second, weight, vector = first[:, near], second[:, near], weight[:, near], vector[:, near]
             yield Pairs(systems, first, second, weight, vector, table)
@@ -106,10 +110,10 @@ def image_pairs(graph: Graph, cutoff: float) -> Iterator[Pairs]:
 
 def _crystals(graph: Graph, repeats: Tensor, dual: Tensor, cutoff: float) -> list[_Crystal]:
     counts = torch.bincount(graph.system_idx, minlength=graph.n_systems).tolist()
-    rows, duals = repeats.cpu().numpy(), dual.cpu().numpy()
+    rows, duals, pbc = repeats.cpu().numpy(), dual.cpu().numpy(), graph.pbc.cpu().numpy()
     starts = itertools.accumulate(counts, initial=0)
     return [
-        _Crystal(place, start, count, _lattice_vectors(rows[place], duals[place], cutoff))
+        _Crystal(place, start, count, _lattice_vectors(rows[place], duals[place], cutoff), bool(pbc[place].all()))
         for place, (start, count) in enumerate(zip(starts, counts, strict=False))
         if count
     ]

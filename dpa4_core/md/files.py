@@ -166,13 +166,13 @@ class _ASEFrames:
             there = _count(path)
             if there < n_frames:
                 raise DPA4Error(f"{path} has {there} frames, its restart file says {n_frames}; use overwrite")
-        self._surplus = there - n_frames
+        self._surplus = [read_frame(path, place).info["step"] for place in range(n_frames, there)]
         self._stream = Trajectory(path, mode="a")
 
     def write(self, atoms: Atoms) -> None:
-        if self._surplus:
-            self._surplus -= 1
-            return
+        while self._surplus and self._surplus[0] <= atoms.info["step"]:
+            if self._surplus.pop(0) == atoms.info["step"]:
+                return
         self._stream.write(with_states_in_info(atoms))
 
     def size(self) -> int:

@@ -26,6 +26,7 @@ from typing import Any
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import replacing, write_json
+from dpa4_core.locks import locked
 from dpa4_core.model.info import ModelInfo
 
 HUB = os.environ.get("DPA4_HUB", "https://huggingface.co")
@@ -311,4 +312,5 @@ def sha256_of(path: Path) -> str:
 
 
 def _record(name: str, checksum: str) -> None:
-    write_json(cache_dir() / "checksums.json", known_checksums() | {name: checksum}, sort_keys=True)
+    with locked(cache_dir() / "checksums.json.lock", "a checksum is being written", wait_s=60.0):
+        write_json(cache_dir() / "checksums.json", known_checksums() | {name: checksum}, sort_keys=True)

@@ -81,7 +81,7 @@ def relax(
         keep_symmetry: keep the space group of the start, made exact first; crystals without fixed atoms.
         symprec: Å within which the symmetry of the start holds.
         check_minimum: look for a way down from where forces vanish, and go it; with ``keep_symmetry`` say only that
-            there is one. Costs up to eight force calls; see `RelaxResult.minimum`.
+            there is one. Costs up to sixteen force calls for each search; see `RelaxResult.minimum`.
 
     Returns:
         One result per structure, in the order of ``structures``.

@@ -54,7 +54,7 @@ def band_path(start: Any, end: Any, n_images: int = 5, *, in_order: bool = False
     if n_images < 1:
         raise StructureError(f"a band has at least one image between its ends, not {n_images}")
     first, last = to_system(start), to_system(end if in_order else matched_end(start, end))
-    if problem := _unlike(first, last) or _moved(first, last):
+    if problem := _unlike(first, last) or _in_another_order(first, last) or _moved(first, last):
         raise StructureError(problem)
     weights = np.linspace(0, 1, n_images + 2)
     line = [
@@ -85,15 +85,17 @@ def continuous(images: Sequence[System]) -> tuple[System, ...]:
     """
     out = [images[0]]
     for place, image in enumerate(images[1:], start=1):
-        if problem := _unlike(images[0], image) or (
-            "its atoms are in another order" if (images[0].numbers != image.numbers).any() else None
-        ):
+        if problem := _unlike(images[0], image) or _in_another_order(images[0], image):
             raise StructureError(f"image {place} of the band does not belong to the first one: {problem}")
         steps = _shortest(image.positions - out[-1].positions, images[0])
         out.append(dataclasses.replace(images[0], positions=out[-1].positions + steps))
     if (moved := _moved(out[0], out[-1])) is not None:
         raise StructureError(moved)
     return tuple(out)
+
+
+def _in_another_order(first: System, last: System) -> str | None:
+    return "its atoms are in another order" if (first.numbers != last.numbers).any() else None
 
 
 def _matched(first: System, last: System) -> System:

@@ -97,6 +97,12 @@ def begin(config: TrainConfig, processes: Processes, notify: Notify, *, restart:
     values = stored.values if stored is not None else None
     if values is not None:
         check_same(config, values["config"], folder)
+        limit = values["config"]["run"]["max_time"]
+        if values["counters"].get("share", 0.0) >= 1 and not 0 < config.run.max_time <= limit:
+            raise DPA4Error(
+                f"the run in {folder} ended with its time, {limit:g} minutes, over which its learning rate fell; for a "
+                f"longer one start again with --restart, or train on into another folder from base = '{folder / MODEL}'"
+            )
     cutoff = values["cutoff"] if values is not None else networks.cutoff_of(config)
     data = _prepare(config, processes, notify, cutoff, values["data"] if values is not None else None)
     if stored is not None:

@@ -58,8 +58,8 @@ def choose_budget(
         small_enough = int(n_atoms.sum()) // (MIN_STEPS_PER_EPOCH * parts)
         small_enough = max(small_enough, config.recipe().frames * int(np.median(n_atoms)) // parts)
         cap = ATOMS_CPU if device.type == "cpu" else ATOMS_GPU
-        fits = int(0.5 * free_memory(device) / bytes_per_edge(network) / max(per_atom, 1.0))
-        atoms = max(min(small_enough, cap, fits), 1)
+        fits = 0.5 * free_memory(device) / bytes_per_edge(network) / max(per_atom, 1.0)  # inf where it is unknown
+        atoms = max(int(min(small_enough, cap, fits)), 1)
         if batch.oversize != "drop":
             atoms = max(atoms, min(int(n_atoms.max()), cap))
     else:

@@ -19,7 +19,7 @@ class Clock:
 
     Args:
         limit: seconds for the run, 0 for no limit.
-        save_every: seconds between checkpoints.
+        save_every: seconds between checkpoints, 0 for none by time.
         now: seconds since whenever; by default that of the wall, or of the processor for a measurement on a busy
             machine.
 
@@ -70,7 +70,7 @@ class Clock:
 
     def save_is_due(self) -> bool:
         """Whether the last checkpoint is too old."""
-        return self.now() - self._last_save > self.save_every
+        return bool(self.save_every) and self.now() - self._last_save > self.save_every
 
     def saved(self) -> None:
         """A checkpoint was written."""

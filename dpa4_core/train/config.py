@@ -166,7 +166,7 @@ class RunConfig:
         log_every: steps between records of the log.
         validate_every: steps between validations; 0: ten times per run.
         save_every: steps between checkpoints; 0: with every validation.
-        save_minutes: minutes after which a checkpoint is written in any case.
+        save_minutes: minutes after which a checkpoint is written in any case; 0 for none by time.
         patience: validations without improvement after which the decay of the learning rate starts; 0: never.
         max_time: minutes of wall time; the decay starts early enough to end with them. 0: no limit.
         offsets: energies per element (eV, by symbol) to keep instead of fitting; "isolated": those of the free atoms
@@ -281,6 +281,8 @@ class TrainConfig:
             raise TrainConfigError("loss.final_energy is about energies; leave it out with [property]")
         if self.property is not None and self.finetune.max_forgetting:
             raise TrainConfigError("finetune.max_forgetting is about energies; leave it out with [property]")
+        if self.property is not None and self.finetune.replay_own:
+            raise TrainConfigError("finetune.replay_own is about energies; leave it out with [property]")
         if self.property is not None and self.committee.members:
             raise TrainConfigError("a committee predicts energies; leave out [property]")
         if self.base is not None and self.run.offsets:

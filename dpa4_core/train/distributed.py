@@ -94,7 +94,7 @@ def join(device: str) -> Processes:
     Raises:
         DPA4Error: no such device.
     """
-    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, size = _rank(), int(os.environ.get("WORLD_SIZE", "1"))
     n_gpus = torch.cuda.device_count()
     kind = ("cuda" if n_gpus else "cpu") if device == "auto" else device
     if kind.startswith("cuda") and not n_gpus:
@@ -109,3 +109,12 @@ def join(device: str) -> Processes:
         # the others wait for the first one to read the data, which may take hours
         dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=timedelta(days=2))
     return Processes(rank, size, place)
+
+
+def is_first_process() -> bool:
+    """Whether this is the first of the processes, before they have joined."""
+    return _rank() == 0
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))

@@ -33,6 +33,12 @@ class Judge:
         self.maker, self.step, self.processes = maker, step, processes
         self.budget = dataclasses.replace(budget, parts=1)
 
+    def weighs(self, frames: Indices) -> bool:
+        """Whether the loss says something about ``frames``."""
+        config, counts = self.step.config, self.maker.counts(frames)
+        weights = (config.property, 0, 0) if self.maker.target else (config.energy, config.forces, config.virial)
+        return bool(np.dot(weights, counts))
+
     def errors(self, frames: Indices) -> tuple[Errors, float]:
         """Errors on ``frames`` and the loss that they give."""
         device = self.processes.device
@@ -59,7 +65,7 @@ class Judge:
         return float(found.mean()) if len(found) else 0.0
 
     def answers(self, frames: Indices) -> Answers:
-        """What the network says about ``frames`` in order, by this process alone."""
+        """What the network says about ``frames`` in order, by this process alone; no stress where an axis is open."""
         energies, forces, stresses = [], [], []
         for frame in frames:
             batch = self.maker.make(frame[None]).to(self.processes.device)
@@ -68,7 +74,8 @@ class Judge:
             energies.append(float(energy[0]) / n_atoms)
             forces.append(force[:n_atoms].cpu().numpy().astype(np.float64))
             stress = -0.5 * (virial[0] + virial[0].mT) / batch.labels.volume[0]
-            stresses.append(stress.cpu().numpy().astype(np.float64))
+            crystal = self.maker.store.arrays["pbc"][frame].all()  # along an open axis there is no volume
+            stresses.append(np.where(crystal, stress.cpu().numpy().astype(np.float64), np.nan))
         return Answers(np.array(energies), np.concatenate(forces), np.array(stresses))
 
     def _batches(self, frames: Indices) -> Iterator[tuple[Indices, Batch]]:

@@ -296,6 +296,7 @@ def sample_frames(store: FrameStore, frames: NDArray[np.int64], max_atoms: int, 
     while True:
         lengths, axes = np.linalg.eigh(share[within].T @ share[within])
         left = np.linalg.norm(share @ axes[:, lengths < _INDEPENDENT * lengths[-1]], axis=1)
+        left[within] = 0.0  # one that is drawn tells no more if it is drawn again
         if left.max() ** 2 < _INDEPENDENT:
             return np.sort(order[within])
         within[left.argmax()] = True

@@ -26,7 +26,7 @@ from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.nn.segment import segment_sum
 from dpa4_core.potential import conditioning_of, species_in, species_table, strategy_for
 from dpa4_core.train.forgetting import TOLERABLE, other_systems
-from dpa4_core.train.step import trained_strategy
+from dpa4_core.train.step import full_precision, trained_strategy
 
 _TOGETHER = 40
 """Crystals of a batch: some 200 atoms."""
@@ -176,8 +176,9 @@ class Others:
         graph = graph.to(model.out_bias.device)
         species, conditioning = species_in(self._species, graph, "the model"), conditioning_of(model.config, graph)
         chosen = trained_strategy if torch.is_grad_enabled() else strategy_for
-        strategy = chosen(model, graph.dst, graph.n_atoms)
-        atoms = model(graph.edge_vectors(), graph.src, graph.dst, species, conditioning, strategy=strategy)
+        with full_precision(model):
+            strategy = chosen(model, graph.dst, graph.n_atoms)
+            atoms = model(graph.edge_vectors(), graph.src, graph.dst, species, conditioning, strategy=strategy)
         return segment_sum(atoms.double(), graph.system_idx, graph.n_systems) / graph.system_idx.bincount()
 
 

@@ -141,9 +141,9 @@ class Trials:
         change = now.energy - self._before.energy
         together = float(np.median(change))
         among = float(np.mean(np.abs(change - together)))
-        force, stress = (
-            float(np.mean(np.abs(getattr(now, n) - getattr(self._before, n)))) for n in ("force", "stress")
-        )
+        force = float(np.mean(np.abs(now.force - self._before.force)))
+        moved = np.abs(now.stress - self._before.stress)
+        stress = float(np.nanmean(moved)) if np.isfinite(moved).any() else 0.0
         return Move(rate, among, together, force, stress)
 
     def find(self, most: float) -> Probe:

@@ -86,7 +86,7 @@ class Rehearsal:
         for parameter in self.parameters:
             parameter.grad = None
         for batch in work.batches:
-            self.step(batch.to(device), work.counts.to(device))[0].backward()
+            self.step.learn(batch.to(device), work.counts.to(device))
         clip_gradients(self.parameters, self.config.run.clip)
         return [parameter.grad for parameter in self.parameters]
 

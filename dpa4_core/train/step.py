@@ -6,7 +6,8 @@ the inner gradient a plain function, which `torch.compile` takes whole; batches 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -88,18 +89,22 @@ class Step:
         Raises:
             DPA4Error: the batch does not fit into memory, or cannot be compiled.
         """
-        try:
+        with _told(batch):
             return self._run(*batch[:7], batch.labels, counts)
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise _too_large(batch) from error
-            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):  # slow to import for its names
-                reason = str(error).strip().splitlines()[-1]
-                raise DPA4Error(f"the step could not be compiled ({reason}); train with run.compile = false") from error
-            raise
+
+    def learn(self, batch: Batch, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, with the derivative added to the gradients of the weights; the loss has none any more.
+
+        Raises:
+            DPA4Error: as a call.
+        """
+        loss, sums = self(batch, counts)
+        with _told(batch):
+            loss.backward()
+        return loss.detach(), sums
 
     def evaluate(self, batch: Batch, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """The same without a derivative of the weights; never compiled."""
+        """The same without a derivative of the weights; never compiled, in the precision that models are used in."""
         edge_vec, energies, gradient = self._energies(batch, derivatives=True)
         with torch.no_grad():
             return energy_loss(
@@ -116,7 +121,7 @@ class Step:
 
     def answers(self, batch: Batch, *, derivatives: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """Energies [n_systems] float64 eV, forces [n_atoms, 3] eV/Å and virials [n_systems, 3, 3] eV, the latter two
-        zeros if not asked for; never compiled.
+        zeros if not asked for; as `evaluate`.
         """
         edge_vec, energies, gradient = self._energies(batch, derivatives=derivatives)
         n_systems, n_atoms = batch.labels.energy.shape[0], energies.shape[0]
@@ -129,7 +134,7 @@ class Step:
         """Edge vectors, energies [n_atoms] and ∂ΣE/∂v [n_edges, 3], zeros if not asked for, as a potential has them."""
         edge_vec = batch.edge_vec.detach().requires_grad_(derivatives)
         gradient = torch.zeros_like(edge_vec)
-        try:
+        with _told(batch), full_precision(self._backbone):
             strategy = strategy_for(self._backbone, batch.dst, len(batch.species))
             with torch.set_grad_enabled(derivatives):
                 energies = self.model(
@@ -137,10 +142,6 @@ class Step:
                 )
             if derivatives:
                 (gradient,) = torch.autograd.grad(energies.sum(), edge_vec)
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise _too_large(batch) from error
-            raise
         return edge_vec, energies, gradient
 
     def _compute(
@@ -174,12 +175,32 @@ def trained_strategy(model: DPA4, dst: Tensor, n_atoms: int) -> EdgeStrategy:
     return PLAIN if plain else ByHand(cut(dst, n_atoms))
 
 
-def _too_large(batch: Batch) -> DPA4Error:
-    atoms, edges, _ = batch.n_real
-    return DPA4Error(
-        f"out of memory in a batch of {atoms} atoms and {edges} edges; lower batch.max_atoms and batch.max_edges (and "
-        "raise batch.accumulate to keep the step as large)"
-    )
+@contextmanager
+def full_precision(model: DPA4) -> Iterator[None]:
+    """The interaction blocks in the precision of the weights, as whoever loads the model runs them."""
+    before, model.block_precision = model.block_precision, None
+    try:
+        yield
+    finally:
+        model.block_precision = before
+
+
+@contextmanager
+def _told(batch: Batch) -> Iterator[None]:
+    """Say what to do about a batch that does not fit into memory, or cannot be compiled."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            atoms, edges, _ = batch.n_real
+            raise DPA4Error(
+                f"out of memory in a batch of {atoms} atoms and {edges} edges; lower batch.max_atoms and "
+                "batch.max_edges (and raise batch.accumulate to keep the step as large)"
+            ) from error
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):  # slow to import for its names
+            reason = str(error).strip().splitlines()[-1]
+            raise DPA4Error(f"the step could not be compiled ({reason}); train with run.compile = false") from error
+        raise
 
 
 def _gradient(energies_of: Callable[[Tensor], Tensor], edge_vec: Tensor) -> tuple[Tensor, Tensor]:
@@ -205,8 +226,8 @@ class PropertyStep(Step):
     """Loss of a property head: the deviation of its value in units of its spread over the training frames."""
 
     def evaluate(self, batch: Batch, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """The same without a derivative of the weights; never compiled."""
-        with torch.no_grad():
+        """The same without a derivative of the weights; never compiled, in the precision that models are used in."""
+        with torch.no_grad(), _told(batch), full_precision(self._backbone):
             return self._compute(*batch[:7], batch.labels, counts)
 
     def _compute(

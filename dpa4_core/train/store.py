@@ -210,10 +210,9 @@ def share_store(store: Path, place: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
         try:
             shutil.copytree(store, part, copy_function=os.link)
+            part.rename(place)
         except (OSError, shutil.Error):  # no links here: the run reads its data itself
             shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.rename(place)
 
 
 def _chunks(frames: Iterable[LabelledFrame]) -> Iterator[list[LabelledFrame]]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dpa4_core.errors import DPA4Error
 from dpa4_core.memory import keep_freed_memory
 from dpa4_core.model.property import PropertyModel
-from dpa4_core.potential import DTYPES, Potential
+from dpa4_core.potential import DTYPES, known_elements
 from dpa4_core.strict import build
 from dpa4_core.train import checkpoint
 from dpa4_core.train.begin import MODEL, Beginning, Notify, begin
@@ -31,7 +31,7 @@ from dpa4_core.train.clock import Clock, stop_signals
 from dpa4_core.train.committee import join_members
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.train.counters import Counters
-from dpa4_core.train.distributed import Processes, join
+from dpa4_core.train.distributed import Processes, is_first_process, join
 from dpa4_core.train.ema import EMA
 from dpa4_core.train.export import write_trained
 from dpa4_core.train.feed import Work, feed, planned_steps
@@ -60,7 +60,7 @@ _VALIDATIONS = 10
 _HALVINGS = 3
 """Of what a run changed, where it ended worse than its base: to an eighth."""
 
-_TURNS, _SURE = 4, 0.7
+_TURNS, _SURE = 6, 0.7
 """Ways back from the end of a run, at most, and the part of what other crystals may change by at which they end: they
 are seen to change by 0.7 to 1.2 of what is measured in the end."""
 
@@ -117,13 +117,14 @@ def train(config: TrainConfig, *, notify: Notify | None = None, restart: bool = 
     processes = join(config.run.device)
     if processes.device.type == "cpu":
         keep_freed_memory()
-    trainer = None
+    trainer, precision = None, torch.get_float32_matmul_precision()
     try:
         trainer = Trainer(config, processes, notify or (lambda record: None), restart=restart)
         return trainer.run()
     finally:
         if trainer is not None:
             trainer.log.path = None
+        torch.set_float32_matmul_precision(precision)  # what comes after in this process is no training
         processes.close()
 
 
@@ -154,7 +155,7 @@ def train_members(
     runs, n_steps = config.members(), 0
     for k, member in enumerate(runs, start=1):
         heard({"kind": "member", "member": k, "of": len(runs), "folder": member.output})
-        if k > 1:
+        if k > 1 and is_first_process():  # the others wait for it before they open the store
             share_store(Path(runs[0].output) / STORE, Path(member.output) / STORE)
         result = train_one(member, notify=notify, restart=restart)
         n_steps += result.step
@@ -233,8 +234,9 @@ class Trainer:
         """Crystals that hold the run to what the base says about them; what is known of them, of a stored run."""
         if not (self._levels and self.processes.is_first):
             return None
-        known = Potential(self.network.backbone, self.network.info).elements
-        return Others(self.network.backbone, known, self.data.trained, before, products)
+        backbone, info = self.network.backbone, self.network.info
+        known = known_elements(backbone.config, info)
+        return Others(backbone, known, self.data.trained, before, products)
 
     def _new_optimizer(self) -> HybridMuon:
         network = self.network.backbone.config
@@ -251,6 +253,11 @@ class Trainer:
             raise DPA4Error(
                 "finetune.max_forgetting chooses among validations, and no frames are set aside for one; give "
                 "--validation FILE or raise data.validation_fraction"
+            )
+        if len(self.data.validation) and not self.judge.weighs(self.data.validation):
+            raise DPA4Error(
+                f"none of the {len(self.data.validation)} validation frames has a label that the loss weighs, so none "
+                "could tell a better model; give such frames, or train without (data.validation_fraction = 0)"
             )
         self.processes.wait()
         if self.processes.is_first:
@@ -375,9 +382,8 @@ class Trainer:
         weighed[0] /= self.step_function.config.energy_factor(self.schedule.fallen(self._place))
         sums = torch.zeros(len(SUMS) + 1, dtype=torch.float64, device=device)
         for batch in item.batches:
-            loss, errors = self.step_function(batch.to(device), weighed)
-            loss.backward()
-            sums += torch.cat([errors, loss.detach().double()[None]])
+            loss, errors = self.step_function.learn(batch.to(device), weighed)
+            sums += torch.cat([errors, loss.double()[None]])
             self.meter.count(atoms=batch.n_real[0], edges=batch.n_real[1], padded=len(batch.src))
         # a loss that is not finite reaches every process through the sum
         energy = sums[SUMS.index("energy")]
@@ -452,13 +458,14 @@ class Trainer:
         if self.counters.base_errors:
             beside = standing(values, self.counters.base_errors)
             metric, worse = beside.score, beside.worse
-        improved = not worse and self.counters.improved(metric)
         told: dict[str, Any] = dict(values)
-        if improved and self.counters.step and self.config.finetune.max_forgetting:
-            told["forgotten"] = self._forgotten()
-            if told["forgotten"] > self.config.finetune.max_forgetting:
-                improved, worse = False, [OTHERS]
-        self.counters = self.counters.validated(metric, values, improved=improved)
+        narrow = self._levels and not self.counters.step  # any model that is better is preferred to the base
+        if self._levels and self.counters.step and not worse and self.counters.improved(metric, narrow=False):
+            limit, told["forgotten"] = self.config.finetune.max_forgetting, self._forgotten()
+            narrow = told["forgotten"] > (limit or TOLERABLE)
+            worse = [OTHERS] if narrow and limit else []
+        improved = not worse and self.counters.improved(metric, narrow=narrow)
+        self.counters = self.counters.validated(metric, values, improved=improved, narrow=narrow)
         if improved and self.processes.is_first:
             self._write_model(values)
         told |= {"worse": worse} if worse else {}
@@ -522,14 +529,20 @@ class Trainer:
         """
         self.network.backbone.out_bias.add_(level)
 
+    @cached_property
+    def _level_frames(self) -> NDArray[np.int64]:
+        """Training frames that tell the level."""
+        store, train = self.data.store, self.data.train
+        labelled = train[np.isfinite(store.arrays["energy"][train])]
+        return sample_frames(store, labelled, _LEVEL_ATOMS, self.config.run.seed) if len(labelled) else labelled
+
     def _find_level(self) -> None:
         """The level at which the averaged weights are right about the training frames in the mean."""
-        labelled = self.data.train[np.isfinite(self.data.store.arrays["energy"][self.data.train])]
-        if not (self._levels and self.counters.step and len(labelled)):
+        if not (self._levels and self.counters.step and len(self._level_frames)):
             return
         self._level = 0.0
         with self._averaged():
-            self._level = self.judge.level(sample_frames(self.data.store, labelled, _LEVEL_ATOMS, self.config.run.seed))
+            self._level = self.judge.level(self._level_frames)
 
     def _write_model(self, errors: dict[str, float]) -> None:
         """The averaged weights as a model file."""

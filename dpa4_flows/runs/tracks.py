@@ -101,15 +101,9 @@ def _run(file: Path, reading: TrajectoryReading, temperature: float | None) -> t
         lacking = "how much time lies between two frames" if interval is None else "how warm it is"
         flag = "interval-fs" if interval is None else "temperature-k"
         raise DPA4Error(f"{file} does not say {lacking}: give --{flag}")
-    start, positions = _positions(file)
+    start, positions = _positions(file, settings.every if settings is not None else 1)
     if reading.working_ion not in {site.specie.symbol for site in start}:
         raise DPA4Error(f"{file} holds no {reading.working_ion}; name the ion that diffuses as --working-ion")
-    if (
-        settings is not None
-        and settings.n_steps % settings.every
-        and len(positions) > settings.n_steps // settings.every + 1
-    ):
-        positions = positions[:-1]  # the last step is kept whenever it comes
     positions = positions[round(1000 * reading.skip_ps / interval) :]
     asked = DiffusionAt(working_ion=reading.working_ion, temperature_k=temperature)
     origin = provenance(info, {"calculation": "diffusion in a trajectory", "file": file.name, **vars(reading)})
@@ -138,8 +132,11 @@ def _settings(file: Path) -> tuple[MDSettings | None, ModelInfo]:
         return None, nothing
 
 
-def _positions(file: Path) -> tuple[Structure, np.ndarray]:
+def _positions(file: Path, every: int) -> tuple[Structure, np.ndarray]:
     """The first frame, and all of them, [n_frames, n_atoms, 3] Å, not folded back into the mean cell.
+
+    The last step of a run of ours is kept whenever it comes, also where the run was prolonged: what is not at a
+    multiple of ``every`` is left out.
 
     Raises:
         DPA4Error: a frame that cannot be read, that is no crystal, or that has other atoms.
@@ -148,6 +145,8 @@ def _positions(file: Path) -> tuple[Structure, np.ndarray]:
     for place, entry in enumerate(iter_structures(file)):
         if entry.structure is None:
             raise DPA4Error(f"{file}, frame {place}: {entry.error}")
+        if entry.structure.info.get("step", 0) % every:
+            continue
         system = to_system(entry.structure)
         if problem := array_problem(system):
             raise DPA4Error(f"{file}, frame {place}: {problem}")

@@ -141,7 +141,7 @@ def test_the_end_of_a_run_takes_back_until_others_change_by_no_more_than_is_tole
     train(config)
     assert asked[0] == (LEFT, True) and asked[1] == (LEFT, True)  # at half of the run and at its end
     assert [above for above, _ in asked[2:]] == pytest.approx([0.7 * TOLERABLE] * len(asked[2:])) and len(asked) > 2
-    assert all(again for _, again in asked[:-1]) and (len(asked) == 5 or not asked[-1][1])
+    assert all(again for _, again in asked[:-1]) and (len(asked) == 7 or not asked[-1][1])
 
 
 def test_a_run_measures_what_it_forgets_and_reminds_itself_with_labels_of_the_base(broad, tmp_path):
