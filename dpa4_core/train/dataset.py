@@ -254,7 +254,7 @@ def _weighted(frame: Frame) -> Frame:
 def _problem(frame: Frame, config: TrainConfig) -> str | None:
     if wrong := [weight for weight in frame.weights if not 0 <= weight < np.inf]:
         return f"a weight of {wrong[0]:g}; weights in the loss (config_weight) are numbers from 0 upwards"
-    if not any(frame.weights):
+    if not any(frame.weights[:1] if config.property is not None else frame.weights):  # energy: what is one value
         return "its weight in the loss is 0"
     if config.property is not None:
         if config.property.name not in frame.properties:

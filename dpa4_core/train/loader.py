@@ -68,11 +68,9 @@ class BatchMaker:
     ) -> None:
         self.store, self.config, self.dtype, self.padding = store, config, dtype, padding
         self.target, arrays = target, store.arrays
-        weighed = arrays["weight"] > 0  # what has no weight is not there
-        self._energy = np.where(weighed[:, 0], arrays["target"] if target else arrays["energy"], np.nan)
-        self._has_forces = arrays["has_forces"] & weighed[:, 1] & (not target)
-        has_stress = ~np.isnan(arrays["stress"][:, 0, 0]) & arrays["pbc"].all(1)
-        self._has_stress = has_stress & weighed[:, 2] & (not target)
+        self._energy = arrays["target"] if target else arrays["energy"]
+        self._has_forces = arrays["has_forces"] & (not target)
+        self._has_stress = ~np.isnan(arrays["stress"][:, 0, 0]) & arrays["pbc"].all(1) & (not target)
         self._species_of = species_table(config).numpy()
         self._cache: dict[int, Edges] = {}
         self._room = cache_gib * 2**30

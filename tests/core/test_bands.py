@@ -166,6 +166,12 @@ def test_atoms_are_matched_across_the_cell() -> None:
     assert all((image.numbers == start.numbers).all() for image in images)
 
 
+def test_ends_with_atoms_in_another_order_are_no_band_in_order() -> None:
+    start = bulk("NaCl", "rocksalt", a=5.6)
+    with pytest.raises(dpa4.StructureError, match="in another order"):
+        dpa4.band_path(start, start[::-1], 1, in_order=True)
+
+
 def test_the_path_leads_around_atoms() -> None:
     """Two atoms that swap ends with a third in the middle of the straight line."""
     start = Atoms("CO", [[0.0, 0.0, 0.0], [1.5, 0.02, 0.0]], cell=[9, 9, 9], pbc=True)

@@ -115,6 +115,13 @@ def test_parts_of_any_size_give_the_same_sums(monkeypatch: pytest.MonkeyPatch) -
         np.testing.assert_allclose(one, other, atol=1e-12)
 
 
+def test_a_cell_of_two_cutoffs_has_the_energy_of_its_parts() -> None:
+    reach = dataclasses.replace(SHORT, tail=True)
+    part = bulk("Ar", "sc", a=0.55 * reach.cutoff)
+    whole = part * (4, 4, 4)
+    assert computed(whole, reach=reach).energy[0] == pytest.approx(64 * float(computed(part, reach=reach).energy[0]))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_the_same_sums() -> None:

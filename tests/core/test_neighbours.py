@@ -19,7 +19,7 @@ from dpa4_core.data.batching import pack
 from dpa4_core.data.graph import UNSPECIFIED_CHARGE_SPIN, Graph
 from dpa4_core.data.neighbours import MIN_EDGE_LENGTH, build_graph
 from dpa4_core.data.structures import StructureError, to_system
-from dpa4_core.data.system import complete_cell
+from dpa4_core.data.system import complete_cell, extent_problem
 
 
 def _frames() -> dict[str, Atoms]:
@@ -133,11 +133,14 @@ def test_charge_and_spin_are_carried_where_one_system_has_them() -> None:
     [
         Atoms("H2", positions=[[0, 0, 0], [0, 0, 1e7]]),
         Atoms("H", cell=[4, 4, 1e8], pbc=True),
+        Atoms("H2", positions=[[0, 0, -6000], [0, 0, 6000]], cell=[4, 4, 4], pbc=[True, True, False]),
     ],
 )
 def test_systems_that_would_crash_the_search_are_refused(atoms: Atoms) -> None:
+    """Each one alone, before it meets others in a batch."""
     with pytest.raises(StructureError, match="longer than"):
         build_graph([to_system(atoms)], 6.0)
+    assert extent_problem(to_system(atoms)) is not None
 
 
 def _batched(device: str, cutoff: float) -> tuple[list[Atoms], Graph]:

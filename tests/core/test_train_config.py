@@ -130,6 +130,8 @@ def test_values_of_the_wrong_kind_are_refused(assignment, match):
 def test_a_base_fixes_the_network():
     refused(["base=dpa4-neo", "preset=neo"], "base fixes the network")
     refused(["base=dpa4-neo", "model.channels=8"], "base fixes the network")
+    gap = ["base=dpa4-neo", 'property.name="gap"', 'property.unit="eV"', 'property.kind="intensive"']
+    refused([*gap, "finetune.replay_own=true"], "replay_own is about energies")
 
 
 def test_what_is_missing_is_named():

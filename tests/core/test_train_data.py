@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import ase.io
 import numpy as np
@@ -35,6 +36,7 @@ from dpa4_core.train import store as store_module
 from dpa4_core.train.dataset import prepare
 from dpa4_core.train.distributed import Processes
 from dpa4_core.train.feed import frames_of
+from dpa4_core.train.network import sample_frames
 from dpa4_core.train.store import open_store
 from dpa4_core.train.trainer import Trainer, train
 
@@ -435,6 +437,41 @@ def test_frames_have_weights_of_their_own(tmp_path):
     assert "its weight in the loss is 0" in none and "odd.extxyz" in wrong and "a weight of -1; weights" in wrong
     with pytest.raises(DPA4Error, match="no frame of .*odd.extxyz has 'weight'"):
         prepared(configured(str(tmp_path / "odd.extxyz"), tmp_path, data__keys={"weight": "weight"}), tmp_path / "none")
+
+
+def test_a_choice_of_frames_ends_where_hardly_anything_is_left_to_be_told():
+    """One large cell with a vacancy among stoichiometric ones: a combination of no others, by a millionth."""
+    counts = np.vstack([np.ones((200, 2)), [[256.0, 255.0]]])
+    store = SimpleNamespace(
+        elements=(8, 12), composition=lambda elements: counts, arrays={"n_atoms": counts.sum(axis=1).astype(int)}
+    )
+    chosen = sample_frames(store, np.arange(201), 100, 0)
+    assert 0 < len(chosen) <= 201 and len(set(chosen.tolist())) == len(chosen)
+
+
+def test_validation_frames_without_a_label_that_counts_are_refused(tmp_path):
+    frames = toy_frames(9, kinds=(0,))
+    held = [atoms.copy() for atoms in frames[:3]]
+    for atoms, labelled_one in zip(held, frames, strict=False):
+        atoms.rattle(0.05, seed=5)
+        atoms.calc = SinglePointCalculator(atoms, energy=labelled_one.get_potential_energy())
+    held = write(tmp_path, held, "held")
+    config = configured(write(tmp_path, frames), tmp_path / "run", data__validation=held, loss__energy=0.0)
+    with pytest.raises(DPA4Error, match="none of the 3 validation frames has a label that the loss weighs"):
+        recorded(config)
+
+
+def test_a_property_of_weight_zero_does_not_count(tmp_path):
+    frames = toy_frames(4, kinds=(0,))
+    errors = []
+    for weight, n in ((1.0, 2), (0.0, 4)):
+        for number, atoms in enumerate(frames):
+            atoms.info = {"gap": 1.0 + number, "config_energy_weight": weight if number >= 2 else 1.0}
+        head = {"name": "gap", "unit": "eV", "kind": "intensive"}
+        changes = {"data__validation_fraction": 0.0, "run__steps": 1, "run__log_every": 1, "batch__max_atoms": 100}
+        config = configured(write(tmp_path, frames[:n], f"{n}"), tmp_path / f"run {n}", property=head, **changes)
+        errors.append(of_kind(recorded(config)[1], "train")[0]["property_mae"])
+    assert errors[0] == errors[1] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

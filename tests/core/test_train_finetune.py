@@ -136,6 +136,16 @@ def test_the_learning_rate_is_what_the_errors_of_the_base_allow(tmp_path):
     assert ladder[-1].force > 20 * ladder[0].force
 
 
+def test_what_has_no_stress_does_not_lower_the_learning_rate_found(tmp_path):
+    base, free = base_file(tmp_path), {"schedule__lr": None, "run__steps": 1, "data__validation_fraction": 0.0}
+    frames = {"crystals": (0,), "mixed": (0, 1)}
+    moves = {}
+    for name, kinds in frames.items():
+        path = write(tmp_path, toy_frames(12, kinds=kinds), name)
+        moves[name] = found(recorded(finetuned(path, tmp_path / f"run {name}", base, **free))[1])["moves"][0]["stress"]
+    assert 0 < moves["mixed"] < 5 * moves["crystals"]
+
+
 def test_energies_that_move_together_are_no_error(tmp_path):
     """The offsets of all elements, also of those that no frame holds, follow what steps do to every energy."""
     base = base_file(tmp_path, elements=("O", "Mg", "Ca"))

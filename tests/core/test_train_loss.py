@@ -369,6 +369,11 @@ def test_running_out_of_memory_names_the_batch(tmp_path, monkeypatch):
     def greedy(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
+    words = f"{batch.n_real[0]} atoms and {batch.n_real[1]} edges.*lower batch.max_atoms"
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.Tensor, "backward", greedy)  # where most of the memory goes
+        with pytest.raises(DPA4Error, match=words):
+            step.learn(batch, torch.ones(3))
     monkeypatch.setattr(step, "_run", greedy)
-    with pytest.raises(DPA4Error, match=f"{batch.n_real[0]} atoms and {batch.n_real[1]} edges.*lower batch.max_atoms"):
+    with pytest.raises(DPA4Error, match=words):
         step(batch, torch.ones(3))

@@ -1,5 +1,6 @@
 """How a run behaves: bad frames, early stop, time limits, validation, and that it learns."""
 
+import dataclasses
 import itertools
 import math
 from types import SimpleNamespace
@@ -179,6 +180,10 @@ def test_a_time_limit_ends_the_run_in_time_with_a_decayed_learning_rate(tmp_path
     assert falling == sorted(falling, reverse=True)
     validated = [record["step"] for record in of_kind(records, "validation")]
     assert validated[-1] == result.step and 8 <= len(validated) <= 10  # on the run that happens, not the planned one
+    longer = dataclasses.replace(config, run=dataclasses.replace(config.run, max_time=2.0))
+    with pytest.raises(dpa4.DPA4Error, match="ended with its time, 0.666667 minutes.*--restart"):
+        train(longer)
+    assert train(config).step == result.step  # nothing to do
 
 
 def test_a_run_that_ends_before_its_time_limit_does_not_notice_it(tmp_path):
@@ -208,11 +213,16 @@ def test_the_model_is_the_best_one_by_validation(tmp_path, monkeypatch):
     assert any(not torch.equal(live[name], value) for name, value in model.state_dict().items())
 
 
-def test_errors_of_the_best_validation_are_those_of_the_model_file(tmp_path):
+@pytest.mark.parametrize("mixed_precision", ["none", "bf16"])
+def test_errors_of_the_best_validation_are_those_of_the_model_file(tmp_path, mixed_precision):
     """Computed once more by the public functions, from the file and with labels in the user's units."""
     frames, held = toy_frames(24), toy_frames(9, 77)
     config = configured(
-        write(tmp_path, frames), tmp_path / "run", data__validation=write(tmp_path, held, "held"), run__validate_every=4
+        write(tmp_path, frames),
+        tmp_path / "run",
+        data__validation=write(tmp_path, held, "held"),
+        run__validate_every=4,
+        run__mixed_precision=mixed_precision,
     )
     result = train(config)
     predictions = dpa4.predict(held, dpa4.load(result.model, dtype="float64"))

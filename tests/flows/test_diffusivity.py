@@ -348,6 +348,14 @@ def test_a_run_of_ours_says_its_times_and_temperatures_itself(tmp_path: Path) ->
     run = found.runs[0]
     assert run.temperature_k == 300.0 and run.time_ps == pytest.approx(0.368) and run.refused.code == "too_few_hops"
     assert found.provenance.model_name == "MorsePotential"
+    # a last step between the others, and a run that was prolonged beyond it
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for steps in (41, 92):
+        longer = replace(settings, time_ps=0.004 * steps, every=2)
+        md(atoms, MorsePotential(cutoff=4.0), longer, output=parts / "run.traj")
+    [found] = dpa4_flows.diffusion_in(parts)
+    assert found.runs[0].time_ps == pytest.approx(0.368)
     nobody = dpa4_flows.TrajectoryReading(working_ion="Na")
     with pytest.raises(DPA4Error, match="holds no Na"):
         dpa4_flows.diffusion_in(tmp_path / "run.traj", nobody)
