@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "threads": set(),
     "data": {"units", "errors", "memory", "files", "data"},
     "nn": {"units", "threads", "nn"},
-    "model": {"units", "errors", "files", "strict", "nn", "model"},
+    "model": {"units", "errors", "files", "locks", "strict", "nn", "model"},
     "compiled": {"errors", "memory", "model"},
     "uncertainty": {"strict"},
     "share_worker": {"data", "memory"},
