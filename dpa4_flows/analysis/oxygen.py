@@ -7,8 +7,9 @@ with the corrected energies E and g the measured free energy of oxygen by atom. 
 solid elements the measured one at 300 K. Energies of O2 are those of the corrected hull: schemes are fitted to
 measured enthalpies of oxides at 298 K, and no molecule of the model comes in (L. Wang, T. Maxisch, G. Ceder, Chem.
 Mater. 19, 543 (2007)). At each temperature the hull of all phases tells what is there at equilibrium; a step is where
-that changes and O2 leaves. ΔG is off by `hypot(n ENERGY_ERROR, T ENTROPY_ERROR)` for n atoms of the oxide by O2, which
-is what the first temperature is uncertain by; `docs/stability.md` has where both come from.
+that changes and O2 leaves. ΔG is off by `hypot(n ENERGY_ERROR, T ENTROPY_ERROR)` for n atoms of the oxide by O2, and
+with a metal of `BOUND_TOO_STRONGLY` it may be lower by `TOO_STRONG` besides: that is what the first temperature is
+uncertain by. `docs/stability.md` has where the numbers come from.
 """
 
 from __future__ import annotations
@@ -28,11 +29,15 @@ from dpa4_flows.analysis.titration import Titration, pure, titrate
 
 AIR = 0.21
 """bar, of O2."""
-ENERGY_ERROR = 0.02
-"""eV per atom of the oxide, of the energy of a release: root mean square of the measured ones of
-`benchmarks/oxygen_entropies.py --model dpa4-neo` but for CuO, which has no +U and is off by 0.1."""
-ENTROPY_ERROR = 47.0 / (Avogadro * electron_volt)
-"""eV/K per O2, of the entropies of solids by volume: root mean square of the nine there."""
+ENERGY_ERROR = 0.025
+"""eV per atom of the oxide, of the energy of a release: root mean square of measured ones in which an oxide of a metal
+with +U turns into a lower one (`benchmarks/oxygen_entropies.py --energies MP2020`)."""
+BOUND_TOO_STRONGLY = frozenset(("Cu", "Ru", "Rh", "Pd", "Ag", "Re", "Os", "Ir", "Pt", "Au", "Hg"))
+"""Late metals that no +U is for: PBE binds their oxygen about right, and the correction of oxides comes on top."""
+TOO_STRONG = 1.2
+"""eV per O2, root mean square of their releases there; all of them come too late."""
+ENTROPY_ERROR = 55.0 / (Avogadro * electron_volt)
+"""eV/K per O2, of the entropies of solids by volume: root mean square there."""
 _PER_VOLUME, _PER_UNIT = (s / (Avogadro * electron_volt) for s in (1.360, 15.0))  # eV/K by Å³, and by formula unit
 _GRID = range(int(T_RANGE[0]), int(T_RANGE[1]) + 1, 100)  # K, between which steps are looked for
 _SHARP = 1.0  # K, within which a step is located
@@ -79,13 +84,16 @@ def oxygen_releases(
         found = [_at(entry, temperature) for entry in (oxide, *others)]
         return titrate(whole_hull(oxide.composition, found), found[0], "O", out=True)
 
+    too_strong = TOO_STRONG if BOUND_TOO_STRONGLY & oxide.composition.get_el_amt_dict().keys() else 0.0
+
     def lost(errors: float, temperature: float) -> Release:
         """What has left if ΔG were larger by so many standard errors."""
+        one_sided = too_strong if errors < 0 else 0.0
         gas = Boltzmann / electron_volt * temperature * math.log(pressure) / 2  # eV per atom from the gas at 1 bar
 
         def leaves(one: Titration) -> bool:
             n_atoms = 2 * oxide.composition.reduced_composition.num_atoms / (one.end - one.start)
-            error = math.hypot(n_atoms * ENERGY_ERROR, temperature * ENTROPY_ERROR)
+            error = math.hypot(n_atoms * ENERGY_ERROR, temperature * ENTROPY_ERROR, one_sided)
             return one.potential - errors * error / 2 >= gas
 
         run = [*takewhile(leaves, reactions(temperature))]

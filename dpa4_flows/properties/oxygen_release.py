@@ -9,7 +9,15 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.analysis.oxygen import AIR, Release, oxygen_releases, release_energy, with_oxygen
+from dpa4_flows.analysis.oxygen import (
+    AIR,
+    BOUND_TOO_STRONGLY,
+    TOO_STRONG,
+    Release,
+    oxygen_releases,
+    release_energy,
+    with_oxygen,
+)
 from dpa4_flows.analysis.thermodynamics import T_RANGE
 from dpa4_flows.analysis.titration import reaction_words
 from dpa4_flows.compute.plan import PlanError
@@ -85,7 +93,7 @@ class OxygenRelease(HullView):
     name: ClassVar[str] = "oxygen_release"
     example: ClassVar[str] = "CoO2.cif --pressure 0.21"
     document: ClassVar[type[OxygenReleaseDocument]] = OxygenReleaseDocument
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     several: ClassVar[type[OxygenReleaseSet]] = OxygenReleaseSet
     figures: ClassVar[str] = "dpa4_flows.report.figures_thermodynamics:oxygen_losses"
     caveats: ClassVar[tuple[str, ...]] = (
@@ -126,7 +134,7 @@ class OxygenRelease(HullView):
             "pressure": self.pressure,
             "energy_above_hull": document.energy_above_hull,
             "steps": [OxygenStep(**one._asdict()) for one in steps],
-            "flags": _flags(formula, first, energy, self.pressure),
+            "flags": [*_flags(formula, first, energy, self.pressure), *_too_strong(phase)],
         }
 
 
@@ -152,3 +160,14 @@ def _flags(formula: str, first: Release, energy: float, pressure: float) -> list
         later = f"{T_RANGE[1]:g} K or more" if first.high is None else f"{first.high:.0f} K"
         sentence += f"; within the error of energies and entropies it may begin as late as {later}"
     return [Reason(code="releases_oxygen_at_room_temperature", sentence=sentence)]
+
+
+def _too_strong(phase: Any) -> list[Reason]:
+    metals = sorted(BOUND_TOO_STRONGLY & phase.composition.get_el_amt_dict().keys())
+    if not metals:
+        return []
+    sentence = (
+        f"the correction of oxides binds oxygen to {' and '.join(metals)} too strongly, by some {TOO_STRONG:g} eV per "
+        "O2 in measured oxides of such metals: it may leave hundreds of kelvin earlier, not later"
+    )
+    return [Reason(code="oxygen_bound_too_strongly", sentence=sentence)]

@@ -146,14 +146,15 @@ def test_loss_of_oxygen_goes_along_the_profile_of_pymatgen(entries: list[Compute
         assert set(step.formulas) == products
 
 
-MEASURED = {  # enthalpies of formation at 298 K, kJ/mol (NIST-JANAF, Kubaschewski), and volumes, Å³ per formula unit
-    "CoO": (-237.9, 19.4),
+# enthalpies of formation at 298 K, kJ/mol, and volumes, Å³ per formula unit: `benchmarks/oxygen_entropies.py` has whose
+MEASURED = {
+    "CoO": (-237.7, 19.3),
     "Co3O4": (-910.0, 66.0),
-    "MnO2": (-520.0, 28.7),
-    "Mn2O3": (-959.0, 52.1),
-    "Mn3O4": (-1387.8, 78.4),
-    "BaO2": (-634.3, 56.5),
-    "BaO": (-548.1, 42.5),
+    "MnO2": (-520.9, 27.6),
+    "Mn2O3": (-958.1, 52.1),
+    "Mn3O4": (-1387.4, 78.0),
+    "BaO2": (-634.3, 52.1),
+    "BaO": (-548.1, 44.2),
 }
 
 
@@ -166,14 +167,14 @@ def solid(formula: str, up: float = 0.0, volume: float = 20.0, enthalpy: float =
 
 
 @pytest.mark.parametrize(
-    ("oxide", "left", "kelvin"),  # in air: F. A. Kröger and others; textbook values
-    [("Co3O4", "CoO", 1200), ("BaO2", "BaO", 1000), ("MnO2", "Mn2O3", 800), ("Mn2O3", "Mn3O4", 1200)],
+    ("oxide", "left", "kelvin"),  # in air, by measured free energies: the same place
+    [("Co3O4", "CoO", 1171), ("BaO2", "BaO", 990), ("MnO2", "Mn2O3", 694), ("Mn2O3", "Mn3O4", 1137)],
 )
 def test_oxides_give_off_oxygen_where_it_is_measured(oxide: str, left: str, kelvin: float) -> None:
     """From measured enthalpies, so that the Gibbs energies of solids and gas are what is tested."""
     metal = Composition(oxide).elements[0].symbol
     found = view(OxygenRelease(), solid(oxide), [solid(left), solid(metal), solid("O")])
-    assert found.products == [left] and found.temperature == pytest.approx(kelvin, abs=220)
+    assert found.products == [left] and found.temperature == pytest.approx(kelvin, abs=265)
     assert found.steps[-1].temperature is None or found.steps[-1].temperature > found.temperature
 
 
@@ -206,6 +207,19 @@ def test_what_lies_above_the_hull_gives_off_oxygen_earlier_by_that_energy() -> N
     bars, lost, kept = figure.figure.data
     assert max(lost.y) == pytest.approx(0.5) and max(kept.y) == 0
     assert bars.x[0] + bars.error_x.array[0] == pytest.approx(high)
+
+
+def test_oxygen_beside_late_metals_may_leave_far_earlier_and_not_later() -> None:
+    """By 1.2 eV of the 2.0 eV per O2 that it costs, which the correction of oxides has too much for palladium."""
+    found = {}
+    for metal in ("Mg", "Pd"):
+        oxide, left = (solid(f"{metal}{n}", 0.0, 27.0, h * 96.485) for n, h in (("O2", -4.0), ("O", -3.0)))
+        found[metal] = view(OxygenRelease(), oxide, [solid(metal), solid("O"), left])
+    usual, late = found["Mg"], found["Pd"]
+    assert usual.temperature == pytest.approx(late.temperature) and usual.flags == []
+    assert late.steps[0].high == usual.steps[0].high and late.steps[0].low < 0.6 * usual.temperature
+    assert late.temperature_std == pytest.approx(late.temperature - late.steps[0].low)
+    assert [flag.code for flag in late.flags] == ["oxygen_bound_too_strongly"] and " Pd " in late.flags[0].sentence
 
 
 def test_a_few_atoms_too_many_carry_nothing_of_what_all_are_above_the_hull() -> None:
