@@ -15,7 +15,7 @@ from dpa4_flows.campaigns.ion import ion_of
 from dpa4_flows.campaigns.measured import Measured, finding, relaxed, section_of
 from dpa4_flows.campaigns.sections import Limits, Section
 from dpa4_flows.campaigns.stage import Finding, Stage
-from dpa4_flows.compute.plan import NO_NUMBER, Property
+from dpa4_flows.compute.plan import Property
 from dpa4_flows.documents.quantities import quantities
 from dpa4_flows.documents.reasons import Reason, ReasonKind, voided
 from dpa4_flows.properties.voltage_profile import VoltageProfile, VoltageProfileDocument
@@ -39,7 +39,7 @@ class MetalOfRun:
         forms: of the metal.
     """
 
-    forms: tuple[Structure, ...] = field(default=(), metadata=NO_NUMBER)
+    forms: tuple[Structure, ...] = ()
 
     def metal(self) -> Iterable[Structure]:
         return self.forms

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-from dpa4_flows.campaigns.battery_profile import MetalOfRun, Profiles
+from dpa4_flows.campaigns.battery_profile import MetalOfRun, Profiles, RunProfile
 from dpa4_flows.campaigns.config import Campaign
 from dpa4_flows.campaigns.context import Case
 from dpa4_flows.campaigns.ion import ion_of
@@ -21,11 +21,14 @@ from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.properties.conversion import Conversion
 from dpa4_flows.properties.ion_insertion import IonInsertion
+from dpa4_flows.properties.voltage_profile import VoltageProfile
 
 
 @dataclass(frozen=True)
 class RunInsertion(MetalOfRun, IonInsertion):
     """Insertion in a campaign."""
+
+    removal: ClassVar[type[VoltageProfile]] = RunProfile
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field, model_validator
 
+from dpa4_flows.campaigns.config import Campaign
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.measured import Measured, finding
 from dpa4_flows.campaigns.relaxed import at_rest
-from dpa4_flows.campaigns.sections import HullSection, Limits, Section
+from dpa4_flows.campaigns.rivals import COMPETITION, Stored
+from dpa4_flows.campaigns.sections import Limits, Section
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import Property
 from dpa4_flows.documents.reasons import ReasonKind
@@ -43,7 +45,7 @@ class ServiceSection(Section):
         """The property with these settings."""
         names = ("min_length", "min_thickness", "max_atoms", "fmax", "max_steps")
         slabs: dict[str, Any] = {"facets": facets, **{name: getattr(self, name) for name in names}}
-        return InRun(
+        return Service(
             self.ph,
             (self.potential[0], self.potential[1]),
             water if self.water else None,
@@ -58,10 +60,10 @@ class ServiceSection(Section):
 
 
 @dataclass(frozen=True)
-class InRun(Service):
-    """The same in a campaign, whose competing phases are decided: so its documents are stored."""
+class RunPourbaix(Pourbaix, Stored):
+    """Stability in water in a campaign."""
 
-    anew: ClassVar[bool] = False
+    prototypes: bool = False  # of hydrogen and oxygen with every metal there are very many
 
 
 @dataclass(frozen=True)
@@ -74,21 +76,16 @@ class AtWork(Measured):
 
     @property
     def tables(self) -> Mapping[str, type[Section]]:
-        return {"": ServiceSection}
+        return {"": ServiceSection, **COMPETITION}
 
     def settled(self, scene: Scene) -> Property[Any]:
-        rivals = scene.run.campaign.competition or HullSection()
-        water = Pourbaix(
-            relaxation=scene.run.relaxed,
-            corrections=rivals.corrections,
-            library=None,
-            files=tuple(rivals.competing),
-            bundled=rivals.bundled,
-            prototypes=False,  # of hydrogen and oxygen with every metal there are very many
-        )
         section = scene.settings
         assert isinstance(section, ServiceSection)
-        return section.asked(water)
+        return section.asked(RunPourbaix.of_scene(scene))
+
+    def further_systems(self, campaign: Campaign, table: Section) -> Iterable[str]:
+        assert isinstance(table, ServiceSection)
+        return RunPourbaix().further() if table.water else ()
 
     def of_case(self, case: Case) -> Property[Any]:
         found, asked = case.document(AdsorptionDocument), self.settled(case.scene)

@@ -6,7 +6,6 @@ they find. Paths in it are relative to the file.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from functools import cache, partial
@@ -21,17 +20,19 @@ from dpa4_core.strict import meant, read_toml
 from dpa4_flows.campaigns.funnel import Funnel
 from dpa4_flows.campaigns.kind import CampaignKind, find_kind
 from dpa4_flows.campaigns.sections import (
-    REFIT_SUFFIXES,
     CampaignSection,
     ConfigError,
     EngineSection,
     HullSection,
+    InputFile,
     Limits,
     ModelSection,
     ObjectiveSection,
     Section,
+    files_in,
 )
 from dpa4_flows.campaigns.stage import Stage
+from dpa4_flows.compute.files import content_digest
 from dpa4_flows.documents.quantities import Quantity, is_number, quantities
 
 DEFAULT_KIND = "battery"
@@ -206,12 +207,21 @@ def _objective(declared: Quantity, value: Any) -> Any:
 
 
 def input_checksums(campaign: Campaign) -> dict[str, list[str]]:
-    """SHA-256 of the files that a campaign names; a correction scheme without a file by its name."""
-    found = {"candidates": [_file_sha256(p) for p in campaign.campaign.candidates]}
-    if campaign.competition is not None:
-        scheme = campaign.competition.corrections
-        found["corrections"] = [_file_sha256(scheme) if scheme.endswith(REFIT_SUFFIXES) else scheme]
-        found["competing"] = [_file_sha256(p) for p in campaign.competition.competing]
+    """SHA-256 of the files that a campaign names, by ``table.key``; what is named beside files by its name."""
+    return {
+        place: [content_digest(one) if isinstance(one, InputFile) else one for one in named]
+        for place, named in named_files(campaign).items()
+    }
+
+
+def named_files(campaign: Campaign) -> dict[str, list[str]]:
+    """What the keys of a campaign hold that name files, by ``table.key``."""
+    found = {}
+    for name in type(campaign).model_fields:
+        table = getattr(campaign, name)
+        for key in type(table).model_fields:
+            if files_in(value := getattr(table, key)):
+                found[f"{name}.{key}"] = list(value) if isinstance(value, list | tuple) else [value]
     return found
 
 
@@ -241,21 +251,12 @@ def campaign_hash(
         if "model" in table:
             table["model"] = models.get(table["model"])
     settings["model"] = {"dtype": campaign.model.dtype}
-    settings["campaign"]["candidates"] = inputs["candidates"]
+    for place in named_files(campaign):
+        table, _, key = place.partition(".")
+        settings[table][key] = None  # wherever they lie
     if campaign.competition is not None:
-        settings["hull"] |= {"library": []} | {name: found for name, found in inputs.items() if name != "candidates"}
-    return digest(settings, model_sha256, code_version)
-
-
-def _file_sha256(path: str) -> str:
-    """Checksum of a file, or of all files of a folder by name."""
-    target = Path(path)
-    files = sorted(p for p in target.rglob("*") if p.is_file()) if target.is_dir() else [target]
-    sha = hashlib.sha256()
-    for file in files:
-        sha.update(file.name.encode())
-        sha.update(file.read_bytes())
-    return sha.hexdigest()
+        settings["hull"]["library"] = None
+    return digest(settings, dict(inputs), model_sha256, code_version)
 
 
 def _sentence(error: ValidationError, schema: type[Section], kind: CampaignKind) -> str:

@@ -9,11 +9,9 @@ stages that a file may add.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from pydantic import Field, ValidationInfo, create_model, field_validator
+from pydantic import Field
 
 from dpa4_flows.analysis.electrode import redox_bound
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
@@ -27,7 +25,7 @@ from dpa4_flows.campaigns.measured import Measured, finding
 from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, at_rest
 from dpa4_flows.campaigns.rivals import AgainstPhases, Stored
 from dpa4_flows.campaigns.sanity import SANITY, SanitySection, check
-from dpa4_flows.campaigns.sections import Limits, Section, checked_path
+from dpa4_flows.campaigns.sections import Limits
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.stability import ElasticPart
@@ -35,7 +33,6 @@ from dpa4_flows.properties.air import Air, AirDocument
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.interfaces import InterfaceDocument, Interfaces
 from dpa4_flows.properties.windows import ElectrochemicalWindows, WindowDocument
-from dpa4_flows.reference.crystals import formula_of
 
 # ---- sanity: an ion, and nothing that carries electrons
 
@@ -103,22 +100,6 @@ class RunAir(Air, Stored):
     """Reactions with air in a campaign."""
 
 
-@dataclass(frozen=True)
-class BesideElectrodes(AgainstPhases):
-    """Interfaces, whose electrodes may be files beside that of the campaign."""
-
-    @property
-    def tables(self) -> Mapping[str, type[Section]]:
-        found = super().tables
-        located: Any = {"paths": field_validator("against")(_located)}
-        return {**found, "": create_model("Electrodes", __base__=found[""], __validators__=located)}
-
-
-def _located(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-    """Files of electrodes with absolute paths; formulas as they are."""
-    return tuple(name if formula_of(name) is not None else str(checked_path(name, info, "file")) for name in names)
-
-
 WINDOW = Stage(
     name="window",
     title="Electrochemical window",
@@ -138,7 +119,7 @@ INTERFACE = Stage(
         "interphase_conducts": ReasonKind("interphase conducts", "a product beside an electrode conducts electrons"),
     },
     needs=("relax",),
-    computes=BesideElectrodes(RunInterfaces(), of="phases with the electrodes"),
+    computes=AgainstPhases(RunInterfaces(), of="phases with the electrodes"),
 )
 AIR = Stage(
     name="air",

@@ -6,13 +6,16 @@ import dataclasses
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_origin
 
-from pydantic import Field, create_model, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, create_model, model_validator
 
 from dpa4_flows.campaigns.context import Case, Scene
-from dpa4_flows.campaigns.sections import ModelName, Section, part_of
+from dpa4_flows.campaigns.sections import ModelName, Section, files_in, input_file, part_of
 from dpa4_flows.campaigns.stage import Computation, Finding
+from dpa4_flows.compute.files import NamedFiles, files_of
 from dpa4_flows.compute.plan import Ask, Crystal, Property
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
@@ -144,13 +147,21 @@ def section_of(measured: Property[Any], without: Collection[str] = ()) -> type[S
         kind = types[item.name]
         if get_origin(kind) is tuple:  # TOML has lists
             kind = Annotated[kind, Field(strict=False)]
+        if (files := files_of(item)) is not None:
+            kind = Annotated[kind, AfterValidator(partial(_located, files))]
         if item.name not in without:
             fields[item.name] = (kind, getattr(measured, item.name))
 
     def refuse(table: Section) -> Section:
         given = {name: getattr(table, name) for name in fields if name != "model"}
-        dataclasses.replace(measured, **given).check()
+        if all(Path(one).exists() for value in given.values() for one in files_in(value)):  # a worker may have none
+            dataclasses.replace(measured, **given).check()
         return table
 
     checked: Any = {"settings_make_sense": model_validator(mode="after")(refuse)}
     return create_model(f"Table_{measured.name}", __base__=Section, __validators__=checked, **fields)
+
+
+def _located(files: NamedFiles, value: Any, info: ValidationInfo) -> Any:
+    """A setting with the files that it names, which must exist while a campaign file is read."""
+    return files.each(lambda name: input_file(name, info), value)

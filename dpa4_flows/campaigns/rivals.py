@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.digests import digest
@@ -26,6 +26,8 @@ from dpa4_flows.reference.entries import chemical_system
 
 _OF_THE_RUN = ("model", "working_ion", *(item.name for item in dataclasses.fields(Competing)))
 """Keys that no table of such a stage has."""
+COMPETITION: Mapping[str, type[Section]] = {"hull": HullSection, "relax": RelaxSection}
+"""Tables of a campaign that say which phases compete in it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Stored(OfRun):
 
     phases: str = ""
 
+    @classmethod
+    def of_scene(cls, scene: Scene, **settings: Any) -> Self:
+        """With the settings of the campaign and the phases that compete in it, and other settings."""
+        return cls.of_run(scene.run, phases=scene.shared(_phases), **settings)
+
     def settings(self, model: ModelRef) -> dict[str, Any]:
         return {**Property.settings(self, model), **super().settings(model)}
 
@@ -54,7 +61,7 @@ class AgainstPhases(Measured):
     @property
     def tables(self) -> Mapping[str, type[Section]]:
         own = section_of(self.measures, without=(*_OF_THE_RUN, "run", "phases"))
-        return {"": own, "hull": HullSection, "relax": RelaxSection}
+        return {"": own, **COMPETITION}
 
     def settled(self, scene: Scene) -> Property[Any]:
         run, settings = scene.run, self._of_table(scene.run.campaign, scene.settings)

@@ -1,12 +1,13 @@
 """Run folders: one campaign with one model, prepared, found again, continued.
 
-A run folder holds ``campaign.toml`` as it was run, ``results.sqlite``, ``jobs/`` and the reports. Calculations are kept
-whatever changes in the campaign; verdicts belong to exactly one campaign, model and version of the code.
+A run folder holds ``campaign.toml`` as it was run, ``results.sqlite``, ``jobs/``, ``inputs/`` (copies of files that
+stages read) and the reports. Calculations are kept whatever changes in the campaign; verdicts belong to exactly one
+campaign, model and version of the code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from dpa4_flows.analysis.completeness import PROTOTYPE, Survey
 from dpa4_flows.analysis.hull_warnings import scheme_warnings, without_dispersion
 from dpa4_flows.analysis.schemes import REFIT, find_scheme
 from dpa4_flows.campaigns.candidates import read_candidates
-from dpa4_flows.campaigns.config import Campaign, campaign_hash, campaign_of, input_checksums
+from dpa4_flows.campaigns.config import Campaign, campaign_hash, campaign_of, input_checksums, named_files
 from dpa4_flows.campaigns.context import REFIT_FILE, Screening
 from dpa4_flows.campaigns.library import (
     REFERENCES,
@@ -36,7 +37,7 @@ from dpa4_flows.campaigns.library import (
     put_phases,
     run_library,
 )
-from dpa4_flows.campaigns.sections import ConfigError, Section
+from dpa4_flows.campaigns.sections import ConfigError, InputFile, Section
 from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.makers.property import RETRY_SINCE
 from dpa4_flows.model_ref import ModelRef
@@ -52,6 +53,9 @@ TABLE_FILE = "results.sqlite"
 CAMPAIGN_COPY = "campaign.toml"
 JOBS_FOLDER = "jobs"
 LOCK_FILE = "run.lock"
+INPUTS_FOLDER = "inputs"
+_STORED = ("campaign.candidates", "hull.competing", "hull.corrections")
+"""Keys whose files a run takes into its table, or beside it."""
 
 Engine = Literal["local", "fireworks"]
 
@@ -167,7 +171,7 @@ def prepare_run(
         for file in table_files(folder):
             file.unlink(missing_ok=True)
     table = ResultsTable(path, shared=shared)
-    run = replace(run, run_id=table.run_id)
+    run = replace(run, run_id=table.run_id, campaign=_with_copies(campaign, folder, inputs))
     finished = table.get_meta("campaign_hash") == identity and table.get_meta("state") == "complete"
     if retry_errors:
         finished = False
@@ -194,6 +198,27 @@ def prepare_run(
             if campaign_file.resolve() != target:
                 write_bytes(target, campaign_file.read_bytes())
     return prepared
+
+
+def _with_copies(campaign: Campaign, folder: Path, inputs: Mapping[str, list[str]]) -> Campaign:
+    """The campaign with copies, in its folder, of the files that stages read: jobs on other machines see these, and a
+    run that goes on does not meet another content.
+    """
+    for place, names in named_files(campaign).items():
+        if place in _STORED or place not in inputs:
+            continue
+        copies = list(names)
+        for i, (name, checksum) in enumerate(zip(names, inputs[place], strict=True)):
+            if isinstance(name, InputFile):
+                copies[i] = InputFile(folder / INPUTS_FOLDER / checksum[:12] / Path(name).name)
+                if not Path(copies[i]).is_file():
+                    write_bytes(Path(copies[i]), Path(name).read_bytes())
+        table, _, key = place.partition(".")
+        own: Section = getattr(campaign, table)
+        value = getattr(own, key)
+        told = type(value)(copies) if isinstance(value, list | tuple) else copies[0]
+        campaign = campaign.model_copy(update={table: own.model_copy(update={key: told})})
+    return campaign
 
 
 def finish_run(prepared: PreparedRun) -> list[str]:

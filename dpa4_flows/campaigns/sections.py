@@ -38,6 +38,17 @@ def part_of(table: Section, kind: type[Section]) -> dict[str, Any]:
     return {name: getattr(table, name) for name in kind.model_fields}
 
 
+class InputFile(str):
+    """Absolute path of a file that a campaign reads: what is in it decides about results, and not where it lies."""
+
+    __slots__ = ()
+
+
+def files_in(value: Any) -> list[InputFile]:
+    """Those that the value of a key names."""
+    return [one for one in (value if isinstance(value, list | tuple) else (value,)) if isinstance(one, InputFile)]
+
+
 def checked_path(value: str, info: ValidationInfo, what: str) -> Path:
     """Absolute path, which must exist while a campaign file is read.
 
@@ -52,9 +63,9 @@ def checked_path(value: str, info: ValidationInfo, what: str) -> Path:
     return path
 
 
-def _existing_file(value: str, info: ValidationInfo) -> str:
-    """Absolute path of a structure file; relative to the folder of the campaign file."""
-    return str(checked_path(value, info, "file"))
+def input_file(value: str, info: ValidationInfo, what: str = "file") -> InputFile:
+    """Absolute path of a file; relative to the folder of the campaign file."""
+    return InputFile(checked_path(value, info, what))
 
 
 def _model_name(value: str, info: ValidationInfo) -> str:
@@ -86,7 +97,7 @@ def _correction_scheme(value: str, info: ValidationInfo) -> str:
     if value in (*SCHEMES, "auto") or value.startswith(REFIT):
         return value
     if value.endswith(REFIT_SUFFIXES):
-        return str(checked_path(value, info, "correction scheme"))
+        return input_file(value, info, "correction scheme")
     raise ValueError(
         f"{value!r} is not allowed; expected 'auto', {', '.join(map(repr, SCHEMES))} or the .yaml file of a refit"
     )
@@ -101,7 +112,7 @@ def _library(value: str, info: ValidationInfo) -> str:
 
 
 ModelName = Annotated[str, AfterValidator(_further_model)]
-StructureFile = Annotated[str, AfterValidator(_existing_file)]
+StructureFile = Annotated[str, AfterValidator(input_file)]
 
 
 class Limits(Section):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from dpa4_flows.analysis.frames import SEAM
+from dpa4_flows.campaigns.config import Campaign
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.measured import Measured, finding, section_of
-from dpa4_flows.campaigns.sections import HullSection, Limits, Section, part_of
+from dpa4_flows.campaigns.rivals import COMPETITION, Stored
+from dpa4_flows.campaigns.sections import Limits, Section, part_of
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import Crystal, Property
 from dpa4_flows.documents.defects import DefectsDocument
@@ -23,10 +25,8 @@ _GO_ON = (SEAM, "no_supercell", "no_defect", "implausible_energy")
 
 
 @dataclass(frozen=True)
-class InRun(Defects):
-    """The same in a campaign, whose competing phases are decided: so its documents are stored."""
-
-    anew: ClassVar[bool] = False
+class RunReservoirs(Reservoirs, Stored):
+    """Chemical potentials in a campaign."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,13 @@ class WithDefects(Measured):
 
     @property
     def tables(self) -> Mapping[str, type[Section]]:
-        return {"": _TABLE}
+        return {"": _TABLE, **COMPETITION}
 
     def settled(self, scene: Scene) -> Property[Any]:
-        rivals = scene.run.campaign.competition or HullSection()
-        region = Reservoirs(
-            relaxation=scene.run.relaxed,
-            corrections=scene.run.scheme(),
-            library=None,
-            files=tuple(rivals.competing),
-            bundled=rivals.bundled,
-        )
-        return InRun(**part_of(scene.settings, _TABLE), region=region)
+        return Defects(**part_of(scene.settings, _TABLE), region=RunReservoirs.of_scene(scene))
+
+    def further_systems(self, campaign: Campaign, table: Section) -> Iterable[str]:
+        return Defects(**part_of(table, _TABLE)).foreign
 
     def failed(self, case: Case) -> Finding | None:
         code = getattr(case.found, "error_code", None)

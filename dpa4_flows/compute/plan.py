@@ -34,7 +34,8 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import BandResult, DynamicsResult, RelaxResult
 from dpa4_core.relax import Request as Calculation
-from dpa4_flows.documents.calculations import relaxation_key
+from dpa4_flows.compute.files import files_of
+from dpa4_flows.documents.calculations import input_hash, relaxation_key
 from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.schemas import Document, Provenance, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
@@ -99,7 +100,7 @@ class Property(MSONable, ABC, Generic[D]):
 
     They are the keys of a TOML table, the options of a command and the fields of a Maker, and they decide, with
     structure and model, under which key the document is stored: a field that changes no number says ``field(...,
-    metadata=NO_NUMBER)``.
+    metadata=NO_NUMBER)``, one that names a file ``metadata=names_files()``.
 
     Class attributes:
         name: of the property, also in keys.
@@ -175,10 +176,15 @@ class Property(MSONable, ABC, Generic[D]):
         return None
 
     def located(self) -> Self:
-        """With absolute paths, which hold in the folder of a job; here those of the properties among its settings."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        inner = {name: value.located() for name, value in values.items() if isinstance(value, Property)}
-        return dataclasses.replace(self, **inner)
+        """With absolute paths, which hold in the folder of a job, also of the properties among its settings."""
+        changes: dict[str, Any] = {}
+        for one in dataclasses.fields(self):
+            value, files = getattr(self, one.name), files_of(one)
+            if isinstance(value, Property):
+                changes[one.name] = value.located()
+            elif files is not None:
+                changes[one.name] = files.located(value)
+        return dataclasses.replace(self, **changes)
 
     @abstractmethod
     def plan(self, crystal: Crystal) -> Plan[D]:
@@ -211,8 +217,7 @@ class Property(MSONable, ABC, Generic[D]):
 
     def settings(self, model: ModelRef) -> dict[str, Any]:
         """Every setting that changes the numbers."""
-        numbers = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.metadata != NO_NUMBER}
-        return {"calculation": self.name, **numbers, "dtype": model.dtype}
+        return {"calculation": self.name, **_numbers(self), "dtype": model.dtype}
 
     def key(self, crystal: Crystal, model: ModelRef) -> str | None:
         """Key under which the document is stored; None for one that is made anew each time."""
@@ -314,13 +319,24 @@ def checked(result: R, what: str = "a calculation") -> R:
     return result
 
 
+def _numbers(settings: Property[Any]) -> dict[str, Any]:
+    """Fields that change numbers; of a file its content."""
+    found = {}
+    for one in dataclasses.fields(settings):
+        if one.metadata != NO_NUMBER:
+            value, files = getattr(settings, one.name), files_of(one)
+            found[one.name] = _plain(value if files is None else files.each(files.content, value))
+    return found
+
+
 def _plain(value: Any) -> Any:
     """Settings as JSON has them: 1 and 1.0 are the same where a field is a float."""
     if isinstance(value, tuple | list):
         return [_plain(one) for one in value]
     if isinstance(value, Property):
-        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.metadata != NO_NUMBER}
-        return {"calculation": value.name, **fields}
+        return {"calculation": value.name, **_numbers(value)}
+    if isinstance(value, Structure | Molecule):
+        return input_hash(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     return value

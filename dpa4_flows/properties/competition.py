@@ -5,7 +5,7 @@ or energies of the Materials Project. Hulls and all that is read from them begin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -17,6 +17,7 @@ from dpa4_flows.analysis.completeness import HullCompleteness, Survey
 from dpa4_flows.analysis.corrections import CorrectedEntry
 from dpa4_flows.analysis.frames import FrameError, zero_problem
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError, gibbs_entries
+from dpa4_flows.compute.files import names_files
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError, Property, Steps
 from dpa4_flows.compute.relaxed import PUSHED, Energy, Relaxed
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
@@ -130,7 +131,7 @@ class Competing(Property[D]):
     temperature: float | None = None
     candidates_compete: bool = True
     library: str | None = CACHE
-    files: tuple[str, ...] = ()
+    files: tuple[str, ...] = field(default=(), metadata=names_files())
     bundled: bool = True
     prototypes: bool = True
     materials_project: Literal["never", "if possible", "always", "energies"] = "never"
@@ -147,7 +148,7 @@ class Competing(Property[D]):
     def located(self) -> Self:
         """With absolute paths, which hold in the folder of a job."""
         library = self.library if self.library in (None, CACHE) else str(Path(self.library or "").absolute())
-        return replace(self, library=library, files=tuple(str(Path(file).absolute()) for file in self.files))
+        return replace(super().located(), library=library)
 
     def settings(self, model: ModelRef) -> dict[str, Any]:
         at = {} if self.temperature is None else {"temperature": self.temperature}

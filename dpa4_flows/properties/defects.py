@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -38,6 +38,7 @@ from dpa4_flows.documents.calculations import RATTLE, rattled
 from dpa4_flows.documents.defects import DefectCell, DefectCellsDocument, DefectRow, DefectsDocument, GrowthConditions
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
+from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.chemical_potentials import ReservoirDocument, Reservoirs
 from dpa4_flows.properties.limits import check_positive
 from dpa4_flows.properties.part import BASIN, had_room, whole_crystal
@@ -97,6 +98,11 @@ class DefectSettings(Property[D]):
             if name != "all" and not _is_pair(name):
                 raise DPA4Error(f"{name!r} is no pair of defects: write two with a plus, as v_Si+P_Si, or all")
 
+    @property
+    def foreign(self) -> set[str]:
+        """Elements that are named; those that a crystal holds itself are none there."""
+        return {*self.dopants, *(symbol for name in self.complexes for symbol in _dopants_of(name))}
+
     def options(self) -> RelaxOptions:
         """How supercells relax: from starts that are off symmetry, so that no further way down is looked for."""
         return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
@@ -119,8 +125,7 @@ class DefectSettings(Property[D]):
             host = host_cell(whole_crystal(crystal), self.min_length, self.max_atoms)
         except ValueError as error:
             raise PlanError(str(error), "no_supercell") from error
-        foreign = {*self.dopants, *(symbol for name in self.complexes for symbol in _dopants_of(name))}
-        found = point_defects(host, self.kinds, sorted(foreign), self.complexes, self.max_holes)
+        found = point_defects(host, self.kinds, sorted(self.foreign), self.complexes, self.max_holes)
         wanted = [one for one in found if one.kind != "substitution" or {*one.added} & {*self.dopants}]
         if not wanted:
             words = f"{crystal.structure.composition.reduced_formula} has no defect of the kinds that were asked for"
@@ -191,7 +196,6 @@ class Defects(DefectSettings[DefectsDocument]):
     name: ClassVar[str] = "defects"
     example: ClassVar[str] = "Si.cif --dopants P,As -o run"
     document: ClassVar[type[Document]] = DefectsDocument
-    anew: ClassVar[bool] = True  # what competes may change; the supercells are stored
     figures: ClassVar[str] = "dpa4_flows.report.figures_defects:defect_figures"
     caveats: ClassVar[tuple[str, ...]] = (
         "Defects are neutral only: there are no charge states, no transition levels and no doping levels. In "
@@ -208,16 +212,16 @@ class Defects(DefectSettings[DefectsDocument]):
         check_positive(self, "temperature_k")
         self.region.check()
 
-    def located(self) -> Self:
-        return dataclasses.replace(self, region=self.region.located())
+    def key(self, crystal: Crystal, model: ModelRef) -> str | None:
+        """None where what competes may change; the supercells are stored."""
+        return None if self.region.anew else super().key(crystal, model)
 
     def plan(self, crystal: Crystal) -> Plan[DefectsDocument]:
         self.check()
         own = {site.specie.symbol for site in whole_crystal(crystal)}
         shared = {one.name: getattr(self, one.name) for one in dataclasses.fields(DefectCells)}
         wanted: dict[str, Ask[Any]] = {"cells": Ask(DefectCells(**shared), crystal)}
-        named = {*self.dopants, *(symbol for name in self.complexes for symbol in _dopants_of(name))}
-        foreign = sorted(named - own)
+        foreign = sorted(self.foreign - own)
         # one dopant at a time, since phases of two dopants limit neither where both are dilute
         elements = foreign or ([""] if len(own) > 1 else [])
         regions = {one: dataclasses.replace(self.region, dopant=one) for one in elements}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from pymatgen.core import Structure
 
@@ -14,6 +14,7 @@ from dpa4_flows.analysis.anomalies import energy_problem
 from dpa4_flows.analysis.dissolution import dissolved, whole_potential
 from dpa4_flows.analysis.pourbaix import ReferencedIon
 from dpa4_flows.analysis.segregation import surface_atoms
+from dpa4_flows.compute.files import names_files
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Steps, checked
 from dpa4_flows.compute.relaxed import PUSHED
 from dpa4_flows.documents.reasons import Reason
@@ -40,11 +41,7 @@ class Dissolution(OnSlabs[DissolutionDocument]):
     document: ClassVar[type[Document]] = DissolutionDocument
 
     ph: float = 0.0
-    ions: str = ""
-
-    def located(self) -> Self:
-        """With absolute paths, which hold in the folder of a job."""
-        return replace(self, ions=self.ions and str(Path(self.ions).absolute()))
+    ions: str = field(default="", metadata=names_files())
 
     def admit(self, crystal: Crystal) -> None:
         _metals(crystal, self._ions())

@@ -5,9 +5,9 @@ polar modes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,9 @@ from pymatgen.core import Composition
 from dpa4_core.errors import DPA4Error
 from dpa4_core.strict import build, read_toml
 from dpa4_flows.analysis.force_constants import PhononCalculation
+from dpa4_flows.compute.files import names_files
 from dpa4_flows.compute.plan import PlanError, Property
 from dpa4_flows.documents.schemas import Document
-from dpa4_flows.model_ref import ModelRef
 
 D = TypeVar("D", bound=Document)
 
@@ -66,12 +66,6 @@ class FieldResponses:
         tables = {name: build(FieldResponse, table, f"{path}, {name}") for name, table in data.items()}
         return cls(path, {_formula(name, path): response for name, response in tables.items()})
 
-    @property
-    def settings(self) -> dict[str, Any] | None:
-        """What the file says, in place of its name."""
-        plain = {formula: asdict(response) for formula, response in self.found.items()}
-        return plain.get("", plain) or None
-
     def put_into(self, calculation: PhononCalculation) -> bool:
         """Let the polar modes of a crystal feel their field, if the file has its response; whether it has.
 
@@ -88,6 +82,16 @@ class FieldResponses:
         except ValueError as error:
             raise PlanError(f"{self.path}: {error}", "no_charge") from error
         return True
+
+
+def _said(path: str) -> dict[str, Any]:
+    """What a file says, for keys."""
+    plain = {formula: asdict(response) for formula, response in FieldResponses.read(path).found.items()}
+    return plain.get("", plain)
+
+
+NAMES_RESPONSES = names_files(_said)
+"""Metadata of a field that names such a file."""
 
 
 def _formula(name: str, path: str) -> str:
@@ -113,13 +117,3 @@ class PolarProperty(Property[D]):
         DPA4Error: the file cannot be used.
         """
         return FieldResponses.read(self.field_response)
-
-    def settings(self, model: ModelRef) -> dict[str, Any]:
-        """With what the file says in place of its name."""
-        return super().settings(model) | {"field_response": self.responses.settings}
-
-    def located(self) -> Self:
-        if self.field_response is None:
-            return super().located()
-        changes: Any = {"field_response": str(Path(self.field_response).resolve())}
-        return replace(super().located(), **changes)

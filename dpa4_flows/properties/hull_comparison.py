@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from pymatgen.entries.computed_entries import ComputedStructureEntry
@@ -22,6 +22,7 @@ from dpa4_flows.analysis.hull_comparison import (
     compare_hulls,
     distinct_crystals,
 )
+from dpa4_flows.compute.files import names_files
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Plan, PlanError, Property
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.quantities import Unit, shown
@@ -89,7 +90,7 @@ class HullComparison(Property[Any]):
     document: ClassVar[type[PhaseComparison]] = PhaseComparison
     anew: ClassVar[bool] = True  # the file may change
 
-    entries: str = ""
+    entries: str = field(default="", metadata=names_files())
     relaxation: Relaxed = field(default_factory=Relaxed)
     corrections: tuple[str, ...] = ("auto",)
     thresholds: tuple[float, ...] = (0.0, 0.05)
@@ -98,10 +99,6 @@ class HullComparison(Property[Any]):
     @property
     def together(self) -> bool:
         return True
-
-    def located(self) -> Self:
-        """With an absolute path, which holds in the folder of a job."""
-        return self if not self.entries else replace(self, entries=str(Path(self.entries).absolute()))
 
     def settings(self, model: ModelRef) -> dict[str, Any]:
         return self.relaxation.settings(model)

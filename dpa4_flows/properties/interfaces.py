@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 from pymatgen.core import Composition, Structure
@@ -17,6 +17,7 @@ from dpa4_flows.analysis.contacts import Contact, conducting, contact, share_a_c
 from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.thermodynamics import check_corrected
 from dpa4_flows.analysis.windows import electrochemical_window
+from dpa4_flows.compute.files import names_files
 from dpa4_flows.compute.plan import Crystal, PlanError
 from dpa4_flows.documents.calculations import input_hash
 from dpa4_flows.documents.quantities import Unit, shown
@@ -132,7 +133,7 @@ class Other(NamedTuple):
     """A phase beside the crystal, by formula one of those that compete, or by file.
 
     Attributes:
-        name: as given.
+        name: as given, a file without its folder.
         composition: of it.
         structure: of a file.
     """
@@ -171,7 +172,16 @@ def _read(name: str, changed: int) -> Other:
     if found[0].error is not None:
         raise DPA4Error(f"{name}: {found[0].error}")
     structure = as_crystal(found[0].structure)
-    return Other(name, structure.composition.element_composition, structure)
+    return Other(Path(name).name, structure.composition.element_composition, structure)
+
+
+def _phase_of(name: str) -> str:
+    """What counts in keys: a crystal of a file, or a formula."""
+    structure = other_phase(name).structure
+    return name if structure is None else input_hash(structure)
+
+
+_NAMES = names_files(_phase_of, unless=is_material)
 
 
 @dataclass(frozen=True)
@@ -194,7 +204,7 @@ class Contacts(StandingView):
         "interphase that lets neither ions nor electrons through ends them, and one that conducts electrons does not.",
     )
 
-    against: tuple[str, ...] = ()
+    against: tuple[str, ...] = field(default=(), metadata=_NAMES)
     working_ion: str = "Li"
     voltage: float | None = None
     prototypes: bool = False  # of a crystal with each of several electrodes there are very many
@@ -223,12 +233,8 @@ class Contacts(StandingView):
         """
         return tuple(map(other_phase, self.named))
 
-    def located(self) -> Self:
-        return replace(super().located(), against=tuple(map(_located, self.against)))
-
     def settings(self, model: ModelRef) -> dict[str, Any]:
-        files = [input_hash(other.structure) for other in self.others if other.structure is not None]
-        return {**super().settings(model), "against": self.named, "crystals": files}
+        return {**super().settings(model), "against": [_phase_of(name) for name in self.named]}
 
     def further(self) -> Sequence[str]:
         return [self.working_ion, *(joined(other.system, self.working_ion) for other in self.others)]
@@ -313,20 +319,13 @@ class Coatings(Contacts):
     document: ClassVar[type[CoatingDocument]] = CoatingDocument
     several: ClassVar[type[CoatingSet]] = CoatingSet
 
-    electrolyte: str = ""
+    electrolyte: str = field(default="", metadata=_NAMES)
 
     @property
     def named(self) -> tuple[str, ...]:
         cathode, electrolyte = _USUAL.get(self.working_ion, ("", ""))
         found = self.electrolyte or electrolyte, *(self.against or (cathode,))
         return found if all(found) else ()
-
-    def located(self) -> Self:
-        return replace(super().located(), electrolyte=self.electrolyte and _located(self.electrolyte))
-
-    def settings(self, model: ModelRef) -> dict[str, Any]:
-        electrolyte, *against = self.named
-        return {**super().settings(model), "electrolyte": electrolyte, "against": against}
 
     def also(self) -> Sequence[str]:
         electrolyte, *electrodes = self.others
@@ -355,10 +354,6 @@ class Coatings(Contacts):
             "ion": self.working_ion,
             **_of_hull(document),
         }
-
-
-def _located(name: str) -> str:
-    return name if is_material(name) else str(Path(name).expanduser().absolute())
 
 
 def _of_hull(document: HullDocument) -> dict[str, Any]:

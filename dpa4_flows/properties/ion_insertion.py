@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
@@ -106,6 +106,9 @@ class IonInsertion(Insertion[IonInsertionDocument]):
         "cell. Another order of filling may be lower, and other phases may form before it is full.",
         BASIN,
     )
+
+    removal: ClassVar[type[VoltageProfile]] = VoltageProfile
+    """The profile of what leaves a host that came with ions, with the settings that both have."""
 
     min_length: float = 4.0
     n_steps: int = 4
@@ -338,20 +341,9 @@ class IonInsertion(Insertion[IonInsertionDocument]):
 
     def _both_ways(self, document: IonInsertionDocument, full: Structure) -> Steps[IonInsertionDocument]:
         """The profile of the filled host down to the empty one, where the host came with ions that can leave."""
-        given = {
-            name: getattr(self, name)
-            for name in (
-                "working_ion",
-                "relaxation",
-                "check_charged",
-                "n_steps",
-                "n_relaxed",
-                "max_atoms",
-                "v_min",
-                "v_max",
-            )
-        }
-        found = (yield {"profile": Ask(VoltageProfile(**given), Crystal(full))})["profile"]
+        shared = {one.name for one in fields(self)} & {one.name for one in fields(self.removal)}
+        asked = self.removal(**{name: getattr(self, name) for name in shared})
+        found = (yield {"profile": Ask(asked, Crystal(full))})["profile"]
         if found.error is not None:
             words = f"what leaves the host is not in it: {found.error}"
             document.doubts.append(Reason(code="removal_missing", sentence=words))

@@ -15,7 +15,7 @@ from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
-from dpa4_flows.properties.field_response import PolarProperty
+from dpa4_flows.properties.field_response import NAMES_RESPONSES, PolarProperty
 from dpa4_flows.properties.limits import check_positive
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.properties.phonons import LOOSE_FMAX, not_at_rest, requests, set_forces, supercells
@@ -88,7 +88,7 @@ class PhononBands(PolarProperty[PhononBandsDocument]):
     displacement: float = DISPLACEMENT
     mesh_length: float = 30.0
     temperatures_k: tuple[float, ...] = (0.0, 300.0, 600.0)
-    field_response: str | None = None
+    field_response: str | None = field(default=None, metadata=NAMES_RESPONSES)
     max_supercell_atoms: int = field(default=1000, metadata=NO_NUMBER)
 
     def check(self) -> None:

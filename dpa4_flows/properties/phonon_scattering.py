@@ -23,7 +23,7 @@ from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
-from dpa4_flows.properties.field_response import PolarProperty
+from dpa4_flows.properties.field_response import NAMES_RESPONSES, PolarProperty
 from dpa4_flows.properties.limits import check_positive
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.properties.phonons import LOOSE_FMAX, forces_of, not_at_rest, requests, set_forces, supercells
@@ -124,7 +124,7 @@ class PhononScattering(PolarProperty[PhononScatteringDocument]):
     excess: float = 8.0
     mesh_length: float = 48.0
     isotopes: bool = True
-    field_response: str | None = None
+    field_response: str | None = field(default=None, metadata=NAMES_RESPONSES)
     max_supercell_atoms: int = field(default=1000, metadata=NO_NUMBER)
 
     def check(self) -> None:

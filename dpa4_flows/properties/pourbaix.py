@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
@@ -23,6 +23,7 @@ from dpa4_flows.analysis.pourbaix import (
     reference_shifts,
 )
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
+from dpa4_flows.compute.files import names_files
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError
 from dpa4_flows.documents.quantities import Unit
 from dpa4_flows.documents.schemas import AnswerDocument
@@ -70,7 +71,7 @@ class Pourbaix(Competing[PourbaixDocument]):
     figures: ClassVar[str] = "dpa4_flows.report.pourbaix_plot:diagrams"
 
     temperature: float | None = TEMPERATURE
-    ions: str = ""
+    ions: str = field(default="", metadata=names_files())
     ph: tuple[float, ...] = (0.0, 7.0, 14.0)
     potential: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
     concentration: float = 1e-6
@@ -92,8 +93,9 @@ class Pourbaix(Competing[PourbaixDocument]):
         """
         return read_ions(Path(self.ions) if self.ions else BUNDLED)
 
-    def located(self) -> Self:
-        return replace(super().located(), ions=self.ions and str(Path(self.ions).absolute()))
+    def further(self) -> set[str]:
+        """Chemical systems of which phases with the elements of a crystal compete, or are the reference of an ion."""
+        return {"-".join(sorted({"H", "O"} | ion.reference_elements - {ion.element})) for ion in self.known_ions()}
 
     def plan(self, crystal: Crystal) -> Plan[PourbaixDocument]:
         composition = whole_crystal(crystal).composition.element_composition

@@ -13,6 +13,7 @@ from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.service import DissolutionDocument, SegregationDocument, ServiceDocument
+from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.dissolution import Dissolution
 from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument
 from dpa4_flows.properties.segregation import Segregation
@@ -38,7 +39,6 @@ class Service(Property[ServiceDocument]):
     name: ClassVar[str] = "service"
     example: ClassVar[str] = "Pt3Ni.cif --ph 1"
     document: ClassVar[type[Document]] = ServiceDocument
-    anew: ClassVar[bool] = True  # what competes in water may change; the other parts are stored
     starts_from_rest: ClassVar[bool] = True
 
     ph: float = 0.0
@@ -66,6 +66,10 @@ class Service(Property[ServiceDocument]):
             ions = self.dissolution.ions or (self.pourbaix.ions if self.pourbaix else "")
             parts["dissolution"] = replace(self.dissolution, ph=self.ph, ions=ions)
         return parts
+
+    def key(self, crystal: Crystal, model: ModelRef) -> str | None:
+        """None where what competes in water may change; the other parts are stored."""
+        return None if self.pourbaix is not None and self.pourbaix.anew else super().key(crystal, model)
 
     def plan(self, crystal: Crystal) -> Plan[ServiceDocument]:
         answers = yield {name: Ask(part, crystal) for name, part in self._parts().items()}
