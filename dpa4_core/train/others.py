@@ -114,7 +114,7 @@ class Others:
 
         Returns:
             eV/atom, median of what then is left of the change of a crystal without trained elements, the crystal itself
-            left out of the fit: 0.7 to 1.2 of what `forgetting` measures.
+            left out of the fit: 0.6 to 1.2 of what `forgetting` measures.
         """
         moved = self._moved()
         if moved is None:

@@ -62,7 +62,7 @@ _HALVINGS = 3
 
 _TURNS, _SURE = 6, 0.7
 """Ways back from the end of a run, at most, and the part of what other crystals may change by at which they end: they
-are seen to change by 0.7 to 1.2 of what is measured in the end."""
+are seen to change by 0.6 to 1.2 of what is measured in the end."""
 
 _LEVEL_ATOMS = 1000
 """Atoms in the training frames by which the level of the energies is found, energies only: seconds on a CPU."""
