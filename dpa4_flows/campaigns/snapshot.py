@@ -284,7 +284,7 @@ def take_snapshot(table: ResultsTable) -> Snapshot:
         corrections = _corrections(connection) or [name for name in [meta.get("corrections")] if name]
         funnel = _funnel(meta.get("campaign"))
         names = order_stages({s: sum(c.values()) for s, c in counts.items()}, meta.get("stages") or funnel.names)
-        reasons = count_reasons(_reasons(connection), names)
+        reasons = count_reasons(_reasons(connection), names, funnel)
     ranking = {row.candidate_id: row for row in table.ranking()}
     outcomes, links = _follow(heads, verdicts, names, ranking, complete=meta.get("state") == "complete")
     return Snapshot(
@@ -353,12 +353,11 @@ def _units(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
     return {(stage, name): unit for stage, name, unit in rows}
 
 
-def _reasons(connection: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
+def _reasons(connection: sqlite3.Connection) -> Iterator[tuple[str, list[Reason]]]:
     for stage, text in connection.execute(
         "SELECT stage, json_extract(document, '$.reasons') FROM stages WHERE status IN ('failed', 'error')"
     ):
-        reasons = [Reason.model_validate(reason) for reason in _json(text) or []]
-        yield stage, [reason.sentence for reason in decisive(reasons)]
+        yield stage, decisive([Reason.model_validate(reason) for reason in _json(text) or []])
 
 
 def _each_once(reasons: Iterable[Reason]) -> list[Reason]:

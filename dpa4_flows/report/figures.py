@@ -171,7 +171,7 @@ def score_figure(snapshot: Snapshot, rows: Sequence[Row]) -> FigureBlock | None:
 
 def _main_reasons(snapshot: Snapshot, stage: str, limit: int = 3) -> str:
     reasons = [r for r in snapshot.reasons if r.stage == stage]
-    lines = [f"{r.number} × {plot_text(r.example if r.number == 1 else r.reason)[:90]}" for r in reasons[:limit]]
+    lines = [f"{r.number} × {plot_text(r.reason)[:90]}" for r in reasons[:limit]]
     if len(reasons) > limit:
         lines.append(f"and {len(reasons) - limit} other reasons")
     return "<br>".join(lines) or "left"

@@ -169,7 +169,7 @@ def funnel(snapshot: Snapshot) -> list[dict[str, Any]]:
                 "count": stage,
                 "shares": shares,
                 "waiting": waiting,
-                "reasons": [(r.number, r.example if r.number == 1 else r.reason) for r in reasons[:_REASONS_PER_STAGE]],
+                "reasons": [(r.number, r.reason) for r in reasons[:_REASONS_PER_STAGE]],
                 "more": len(reasons) - _REASONS_PER_STAGE,
             }
         )

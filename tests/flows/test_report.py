@@ -25,7 +25,7 @@ from dpa4_flows.analysis.levels import COBALT, DPA4_NEO_SHA256, VOLTAGE_ERRORS
 from dpa4_flows.campaigns.battery import BATTERY
 from dpa4_flows.campaigns.battery_figures import charged_figures, electrode_figures, known_results
 from dpa4_flows.campaigns.battery_known import KNOWN_VOLTAGES
-from dpa4_flows.campaigns.reason_counts import reason_pattern
+from dpa4_flows.campaigns.reason_counts import NO_REASON, count_reasons
 from dpa4_flows.campaigns.snapshot import order_stages, provenance_of, take_snapshot
 from dpa4_flows.documents.quantities import plain_quantity
 from dpa4_flows.documents.reasons import Reason
@@ -572,11 +572,16 @@ def test_stage_order_of_unknown_campaigns_is_declared_or_follows_the_numbers() -
     assert order_stages({"hull": 5, "sanity": 5, "extra": 1}, FUNNEL.names) == ["sanity", "hull", "extra"]
 
 
-def test_reasons_that_differ_in_numbers_and_formulas_count_together(complete: ResultsTable) -> None:
-    hull = [r for r in take_snapshot(complete).reasons if r.stage == "hull"]
-    assert [r.number for r in hull] == [3]
-    assert hull[0].reason == "… eV/atom above the hull"
-    assert reason_pattern("Li2O lies -0.5 eV/atom above (3 %); as 2 O2") == "… lies … eV/atom above (… %)"
+def test_candidates_that_left_for_one_cause_count_together_whatever_the_sentence_says() -> None:
+    left = [because("duplicate", f"same structure as LiFeO-{name}") for name in "ab"]
+    alone = because("no_voltage", "no voltage: it has no ion")
+    bare = Reason(sentence="of a table of before")
+    told = [("duplicates", [left[0]]), ("duplicates", [left[1], left[0]]), ("electrode", [alone])]
+    told += [("electrode", [bare]), ("electrode", [])]
+    found = count_reasons(told, ["duplicates", "electrode"], FUNNEL)
+    assert [(one.stage, one.number) for one in found] == [("duplicates", 2), *3 * [("electrode", 1)]]
+    assert found[0].reason == FUNNEL.reasons["duplicate"].phrase
+    assert {one.reason for one in found[1:]} == {alone.sentence, bare.sentence, NO_REASON}
 
 
 def test_calculations_of_former_settings_are_not_counted(tmp_path: Path) -> None:
