@@ -200,15 +200,17 @@ class RunElectrode(MetalOfRun, Electrode):
         return cls(ion_of(run.campaign), run.relaxed, run.campaign.relax_charged.check_minimum, metal_forms(scene))
 
 
-def judge_electrodes(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
+def judge_electrodes(scene: Scene, cases: Iterable[Case]) -> Iterable[Finding]:
     """Voltages by the property; what it asks for, the stages before have relaxed.
 
     Limits on full removal do not decide about a candidate whose profile says what of it can be used.
     """
-    judged = decided_by_profile(scene)
     asked = scene.shared(RunElectrode.of_scene)
-    subjects = {case.id: relaxed(case) for case in cases}
-    keys = {case.id: [case.calculations[stage].key for stage in ELECTRODE.needs] for case in cases}
+    subjects, keys = {}, {}
+    for case in cases:
+        subjects[case.id] = relaxed(case)
+        keys[case.id] = [case.calculations[stage].key for stage in ELECTRODE.needs]
+    judged = decided_by_profile(scene, subjects)
     asks = ((name, Ask(asked, crystal)) for name, crystal in subjects.items())
     for name, document in compute(asks, scene.run.model, scene.table):
         found = electrode_finding(name, document, keys[name])
@@ -255,6 +257,7 @@ ELECTRODE = Stage(
     name="electrode",
     title="Electrode properties",
     over_all=judge_electrodes,
+    by_formula=True,  # it compares none
     quantities=ElectrodeDocument,
     settings=RoleSection,
     criteria={

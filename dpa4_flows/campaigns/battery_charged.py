@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -65,28 +65,30 @@ class ChargedHullValues(Document):
     )
 
 
-def judge_charged_hull(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
+def judge_charged_hull(scene: Scene, cases: Iterable[Case]) -> Iterable[Finding]:
     """Distance of the charged hosts to the hull.
 
     Every reliable host competes, also one whose voltage does not please: a criterion must not move a hull.
     """
-    hosts, aside = charged_hosts(scene, cases)
+    hosts, aside, n = charged_hosts(scene, cases)
     found = places(scene, hosts, aside=aside)
-    for i, place in enumerate(found[: len(cases)]):
+    for i, place in enumerate(found[:n]):
         yield charged_finding(hosts[i], place, reliable=i not in aside)
 
 
-def charged_hosts(scene: Scene, cases: Sequence[Case]) -> tuple[list[Crystal], set[int]]:
-    """Hosts without the ion, those of the cases first, and positions of those that stand against no other."""
+def charged_hosts(scene: Scene, cases: Iterable[Case]) -> tuple[list[Crystal], set[int], int]:
+    """Hosts without the ion, those of the cases first, positions of those that stand against no other, and how many the
+    cases are.
+    """
     name = "energy_above_hull_charged"
     electrodes = scene.table.stage("electrode")
-    judged = [case.id for case in cases]
+    hosts = [relaxed(case, "relax_charged") for case in cases]
+    judged = {host.name for host in hosts}
     reliable = {i for i, found in electrodes.items() if found.document and name not in voided(found.reasons)}
     if "electrode" not in scene.funnel.names:
-        reliable = set(judged)
-    others = scene.cases(sorted(reliable - set(judged)))
-    hosts = [relaxed(case, "relax_charged") for case in (*cases, *others)]
-    return hosts, {i for i, host in enumerate(hosts) if host.name not in reliable}
+        reliable = judged
+    hosts += [relaxed(case, "relax_charged") for case in scene.cases(sorted(reliable - judged))]
+    return hosts, {i for i, host in enumerate(hosts) if host.name not in reliable}, len(judged)
 
 
 def charged_finding(host: Crystal, place: Place, *, reliable: bool = True) -> Finding:
@@ -202,15 +204,15 @@ class RunOxygen(OfRun, OxygenRelease):
     """Release of oxygen in a campaign."""
 
 
-def judge_oxygen(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
+def judge_oxygen(scene: Scene, cases: Iterable[Case]) -> Iterable[Finding]:
     """When the charged hosts give off oxygen; one that has none passes without numbers."""
-    if not cases:
+    hosts, aside, n = charged_hosts(scene, cases)
+    if not n:
         return
-    hosts, aside = charged_hosts(scene, cases)
     asked = RunOxygen.of_run(scene.run, pressure=scene.settings.pressure)
     subject = Crystals(tuple(hosts), frozenset(aside))
     ((_, found),) = compute([("", Ask(asked, subject))], scene.run.model, scene.table)
-    for i, document in enumerate(found.documents[: len(cases)]):
+    for i, document in enumerate(found.documents[:n]):
         said = document.model_copy(update={"provenance": found.provenance})
         yield oxygen_finding(hosts[i], said, reliable=i not in aside)
 

@@ -94,9 +94,9 @@ class Profiles(Measured):
         )
 
 
-def decided_by_profile(scene: Scene) -> set[str]:
-    """Candidates whose profile says what can be used of them, and no flag voids it."""
-    verdicts = scene.table.stage(PROFILE.name) if PROFILE.name in scene.funnel.names else {}
+def decided_by_profile(scene: Scene, ids: Iterable[str]) -> set[str]:
+    """Those of some candidates whose profile says what can be used of them, and no flag voids it."""
+    verdicts = scene.table.stage(PROFILE.name, ids) if PROFILE.name in scene.funnel.names else {}
     return {
         name
         for name, one in verdicts.items()

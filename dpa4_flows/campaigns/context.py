@@ -30,7 +30,8 @@ from dpa4_flows.store.table import ResultsError, ResultsTable, TableRef
 REFIT_FILE = "corrections.yaml"
 """Copy of the refit that a campaign names, in its run folder."""
 
-_SLICE = 500
+SLICE = 500
+"""Candidates that are read together, with their documents."""
 _STATUS = ("passed", "flagged", "failed", "error")  # the worst of the reasons decides
 
 T = TypeVar("T")
@@ -182,8 +183,8 @@ class Scene:
             ResultsError: a calculation is not there although its job has ended.
         """
         everybody, needs = list(ids), self.stage.needs if needs is None else needs
-        for start in range(0, len(everybody), _SLICE):
-            part = everybody[start : start + _SLICE]
+        for start in range(0, len(everybody), SLICE):
+            part = everybody[start : start + SLICE]
             candidates = self._ordered(self.table.candidates(part))
             verdicts = {name: self.table.stage(name, part) for name in needs}
             cases = [Case(self, c, {n: found[c.candidate_id] for n, found in verdicts.items()}) for c in candidates]
@@ -229,14 +230,37 @@ class Scene:
         if over_all is None:
             yield from map(self.judged, self.cases(self.ids()))
             return
-        usable = []
-        for case in self.cases(self.ids()):
-            failed = None if computes is None else computes.failed(case)
-            if failed is None:
-                usable.append(case)
-            else:
-                yield self.verdict(failed)
-        yield from map(self.verdict, over_all(self, usable))
+        without: list[StageResult] = []
+
+        def usable(part: list[str]) -> Iterator[Case]:  # read as they are asked for: the stage keeps what it needs
+            for case in self.cases(part):
+                failed = None if computes is None else computes.failed(case)
+                if failed is None:
+                    yield case
+                else:
+                    without.append(self.verdict(failed))
+
+        for part in self._apart():
+            yield from map(self.verdict, over_all(self, usable(part)))
+        yield from without
+
+    def _apart(self) -> Iterator[list[str]]:
+        """Candidates that are judged together: all, or as many as are read together and have no equal elsewhere."""
+        ids, formulas = self.ids(), self.table.formulas()
+        if not self.stage.by_formula or self.funnel.orders:  # a cell may be ordered to another formula
+            yield ids
+            return
+        alike: dict[str, list[str]] = {}
+        for i in ids:
+            alike.setdefault(formulas[i], []).append(i)
+        part: list[str] = []
+        for group in alike.values():
+            part += group
+            if len(part) >= SLICE:
+                yield part
+                part = []
+        if part:
+            yield part
 
     def unreadable(self) -> Iterator[StageResult]:
         """Verdicts of the first stage on candidates that are none."""

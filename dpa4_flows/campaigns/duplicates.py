@@ -45,7 +45,7 @@ class RelaxedDuplicateDocument(DuplicateDocument):
     )
 
 
-def find_duplicates(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
+def find_duplicates(scene: Scene, cases: Iterable[Case]) -> Iterable[Finding]:
     """The first of equal structures stands for all of them."""
     for i, other in group_duplicates({case.id: case.structure for case in cases}).items():
         sentence = f"same structure as {other}, which stands for both"
@@ -53,7 +53,7 @@ def find_duplicates(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
         yield Finding(i, reasons, values=DuplicateDocument(duplicate_of=other) if reasons else None)
 
 
-def find_relaxed_duplicates(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
+def find_relaxed_duplicates(scene: Scene, cases: Iterable[Case]) -> Iterable[Finding]:
     """Of candidates that relaxed to one minimum the lowest stands for all."""
     documents = {case.id: case.calculations["relax"] for case in cases}
     window = scene.settings.window
@@ -82,6 +82,7 @@ DUPLICATES = Stage(
     name="duplicates",
     title="Duplicates",
     over_all=find_duplicates,
+    by_formula=True,
     quantities=DuplicateDocument,
     reasons=REASONS,
 )
@@ -90,6 +91,7 @@ RELAXED_DUPLICATES = Stage(
     name="relaxed_duplicates",
     title="Duplicates, relaxed",
     over_all=find_relaxed_duplicates,
+    by_formula=True,
     quantities=RelaxedDuplicateDocument,
     settings=DuplicateSection,
     reasons=REASONS,

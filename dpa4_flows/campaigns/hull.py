@@ -223,7 +223,7 @@ def products_text(formula: str, decomposition: Mapping[str, float]) -> str:
     )
 
 
-def judge_hull(scene: Scene, cases: list[Case]) -> Iterable[Finding]:
+def judge_hull(scene: Scene, cases: Iterable[Case]) -> Iterable[Finding]:
     """Distance of the relaxed candidates, which compete with each other, too."""
     crystals = [relaxed(case) for case in cases]
     yield from map(hull_finding, crystals, places(scene, crystals))

@@ -136,6 +136,7 @@ class Stage:
         title: for people.
         judge: what it finds out about one candidate, which does not depend on others; by default what was computed.
         over_all: instead, about all that came so far at once.
+        by_formula: whether ``over_all`` compares those of one formula at most, so that not all need to be in memory.
         quantities: document whose quantities are its values; limits on each of them are keys of its table.
         criteria: limits where a campaign file names none.
         settings: what else its table holds.
@@ -150,7 +151,8 @@ class Stage:
     name: str
     title: str
     judge: Callable[[Case], Finding] | None = None
-    over_all: Callable[[Scene, list[Case]], Iterable[Finding]] | None = None
+    over_all: Callable[[Scene, Iterator[Case]], Iterable[Finding]] | None = None
+    by_formula: bool = False
     quantities: type[BaseModel] | None = None
     criteria: Mapping[str, Limits] = field(default_factory=dict)
     settings: type[Section] = Section

@@ -259,7 +259,7 @@ def _submit(prepared: PreparedRun, engine: RunningEngine, how: How) -> list[int 
         ids = engine.submit(flow, tags=[f"dpa4:{name}"], metadata={"results": run.table})
         table.set_meta("fireworks", ids)
         return ids
-    n = len(table.candidates())
+    n = len(table.sizes())
     how.watch.remark(
         f"{name}: {n} candidate{'' if n == 1 else 's'}, model {run.model.title}, corrections {run.corrections}, "
         f"in {prepared.folder}"

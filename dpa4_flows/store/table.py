@@ -341,6 +341,10 @@ class ResultsTable:
         n_atoms = "COALESCE(json_array_length(document, '$.structure.sites'), 0)"
         return dict(self._rows(f"SELECT candidate_id, {n_atoms} FROM candidates ORDER BY position"))  # noqa: S608
 
+    def formulas(self) -> dict[str, str]:
+        """Reduced formulas of all candidates by id, in input order; names of those that have none."""
+        return dict(self._rows("SELECT candidate_id, formula FROM candidates ORDER BY position"))
+
     # ---- calculations ----------------------------------------------------------------------------------------------
 
     def put_calculations(self, documents: Iterable[RelaxationDocument]) -> None:

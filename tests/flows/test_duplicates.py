@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
+from toy_campaign import scene
 
 from dpa4_flows.analysis import duplicates
 from dpa4_flows.analysis.duplicates import group_duplicates, relaxed_duplicates
+from dpa4_flows.campaigns import context
 from dpa4_flows.documents.schemas import Provenance, RelaxationDocument
+from dpa4_flows.store.table import ResultsTable
 
 DATA = Path(__file__).parents[1] / "data"
 pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib in pymatgen
@@ -179,3 +182,15 @@ def test_what_did_not_converge_is_nobodys_duplicate(compounds):
     assert relaxed_duplicates(documents) == {"good": "good", "stopped": "stopped", "failed": "failed"}
     with pytest.raises(ValueError, match="2 models"):
         relaxed_duplicates({**documents, "other": relaxed(rutile, -8.0, model="b" * 64)})
+
+
+def test_candidates_of_one_formula_are_judged_together_and_others_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    formulas = {"a": "MgO", "b": "CaO", "c": "MgO", "d": "SrO", "e": "CaO"}
+    monkeypatch.setattr(ResultsTable, "formulas", lambda _: formulas)
+    monkeypatch.setattr(context.Scene, "ids", lambda _: list(formulas))
+    monkeypatch.setattr(context, "SLICE", 2)
+    for stage, parts in (("duplicates", [["a", "c"], ["b", "e"], ["d"]]), ("hull", [list(formulas)])):
+        assert list(scene(stage)._apart()) == parts
