@@ -112,7 +112,7 @@ class Measured(Computation):
         if not self.adds:
             return 0, 0
         settled, cases = self.settled(scene), [Case(scene, candidate, {}) for candidate in scene.table.candidates(ids)]
-        costs = [settled.cost(as_given(case)) for case in cases]
+        costs = [settled.cost_if_any(as_given(case)) for case in cases]
         known = [cost for cost in costs if cost is not None]
         return None if len(known) < len(costs) else (sum(n for n, _ in known), sum(atoms for _, atoms in known))
 

@@ -19,7 +19,7 @@ from typer.core import TyperCommand
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.strict import override
-from dpa4_flows.cli.console import end, out, print_json, warn
+from dpa4_flows.cli.console import end, out, print_json, say, warn
 from dpa4_flows.cli.lists import parts
 from dpa4_flows.cli.options import (
     KINDS_OF_FILES,
@@ -36,7 +36,7 @@ from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.run_output import interruptible
 from dpa4_flows.cli.targets import a_file, a_folder
 from dpa4_flows.compute.relaxed import Relaxed
-from dpa4_flows.properties.answers import Question
+from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.registry import canonical, closest, property_class, property_names
 from dpa4_flows.properties.settings import settings_of, summary
@@ -216,6 +216,10 @@ def compute(
     model: Model = "dpa4-neo",
     machine: BatchMachine,
     retry_errors: RetryErrors = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check everything, say what it would take; compute nothing."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Properties of the structures in files: energies, relaxations, elastic tensors, phonons, surfaces, ...
@@ -249,6 +253,9 @@ def compute(
     subjects = question.subjects(read_crystals(files))
     if plot is not None:
         check_format(plot)
+    if dry_run:
+        foresee(question, subjects, as_json=as_json)
+        return
     machine.use_threads()
     how = How(ConsoleWatch(quiet=as_json), retry_errors)
     with nullcontext() if output is None else interruptible(f"dpa4 resume {output}"):
@@ -306,6 +313,23 @@ def show_properties(names: Sequence[str]) -> None:
 def _plain(default: Any) -> str:
     """A default as one writes it behind ``--set``."""
     return "" if default is None else default if isinstance(default, str) else json.dumps(default)
+
+
+def foresee(question: Question, subjects: Sequence[Subject], *, as_json: bool) -> None:
+    """What a dry run found out."""
+    found = list(question.foreseen(subjects))
+    if as_json:
+        print_json([one._asdict() for one in found])
+        return
+    table = Table("structure", "property", "calculations", "atoms in them", title="To compute", title_justify="left")
+    for one in found:
+        n, atoms = ("?", "?") if one.cost is None else (f"{one.cost[0]:,}", f"{one.cost[1]:,}")
+        table.add_row(*map(escape, (one.name, one.property, n, atoms)))
+    out.print(table)
+    say("relaxations before them are not counted, nor is what a calculation takes: of dynamics each is one force call")
+    for one in found:
+        if one.refused:
+            warn("mind", f"{one.name}, {one.property}: {one.refused}")
 
 
 def finish(results: Results[Any], *, as_json: bool) -> None:

@@ -172,8 +172,19 @@ class Property(MSONable, ABC, Generic[D]):
         """
 
     def cost(self, crystal: Crystal) -> tuple[int, int] | None:
-        """Calculations of its plan and their atoms, for a dry run; None where only the plan itself can tell."""
+        """Calculations of its plan and their atoms, for a dry run; None where only the plan itself can tell.
+
+        Raises:
+            PlanError: none, since the crystal is refused.
+        """
         return None
+
+    def cost_if_any(self, crystal: Crystal) -> tuple[int, int] | None:
+        """The same, nothing of a crystal that is refused."""
+        try:
+            return self.cost(crystal)
+        except PlanError:
+            return 0, 0
 
     def located(self) -> Self:
         """With absolute paths, which hold in the folder of a job, also of the properties among its settings."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymatgen.core import Molecule, Structure
 
@@ -66,6 +66,22 @@ class Subject:
     @property
     def formula(self) -> str | None:
         return None if self.structure is None else self.structure.composition.reduced_formula
+
+
+class Foreseen(NamedTuple):
+    """What a property of a structure takes.
+
+    Attributes:
+        name: of the structure.
+        property: name of the property.
+        cost: calculations and the atoms in them; None where only the plan itself can tell.
+        refused: why it takes none.
+    """
+
+    name: str
+    property: str
+    cost: tuple[int, int] | None
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,6 +145,23 @@ class Question:
     def names(self) -> list[str]:
         """Of the properties, as they are asked for by name."""
         return [canonical(property_.name) for property_ in self.properties]
+
+    def foreseen(self, subjects: Iterable[Subject]) -> Iterator[Foreseen]:
+        """What each property of each structure takes, as far as the structures given tell, which are not relaxed yet.
+
+        A structure that has no document, or needs a larger cell than the settings allow, takes no calculation.
+        """
+        for subject in subjects:
+            for name, property_ in zip(self.names, self.properties, strict=True):
+                if not isinstance(subject.structure, Structure):
+                    yield Foreseen(subject.name, name, (0, 0), subject.error or "no crystal")
+                    continue
+                crystal = Crystal(subject.structure, name=subject.name)
+                try:
+                    property_.admit(crystal)
+                    yield Foreseen(subject.name, name, property_.cost(crystal))
+                except PlanError as error:
+                    yield Foreseen(subject.name, name, (0, 0), str(error))
 
     def subjects(self, read: Iterable[NamedStructure]) -> list[Subject]:
         """What was read, as it can be asked about."""

@@ -108,10 +108,7 @@ class DefectSettings(Property[D]):
         return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:
-        try:
-            host, found = self.made(crystal)
-        except PlanError:
-            return 0, 0
+        host, found = self.made(crystal)
         n_atoms = sum(len(defect.structure) for defect in found)
         return (self.n_starts + 1) * len(found) + 3, (self.n_starts + 1) * n_atoms + len(host.perfect)
 

@@ -180,10 +180,7 @@ class Diffusivity(InMotion[DiffusivityDocument]):
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:
         """Every step is a calculation."""
-        try:
-            n_atoms = len(self._start(crystal))
-        except PlanError:
-            return 0, 0
+        n_atoms = len(self._start(crystal))
         n_calls = (sum(self._steps) + 1) * len(self.temperatures)
         return n_calls, n_calls * n_atoms
 

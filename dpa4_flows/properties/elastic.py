@@ -58,10 +58,7 @@ class Elastic(StabilityProperty[ElasticPart]):
         return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False, check_minimum=False)
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:
-        try:
-            cell = self._cell(crystal)
-        except PlanError:
-            return 0, 0
+        cell = self._cell(crystal)
         n = 1 + len({one.first for one in alike_by_symmetry(cell, elastic_deformations(self.strains))})
         return n, n * len(cell)
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from dpa4_core.errors import DPA4Error
 from dpa4_core.md.settings import MDSettings
 from dpa4_flows.analysis.finite_temperature import MELTS, SETTLED, SHORTEST_PS, STABLE, lindemann
-from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError, Property
+from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, Property
 from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
@@ -84,10 +84,7 @@ class FiniteTemperature(Property[FiniteTemperatureDocument]):
             )
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:
-        try:
-            n_atoms = len(supercell(crystal, self.min_length, self.max_atoms))
-        except PlanError:
-            return 0, 0
+        n_atoms = len(supercell(crystal, self.min_length, self.max_atoms))
         return sum(self._steps) + 1, (sum(self._steps) + 1) * n_atoms
 
     @property

@@ -85,7 +85,7 @@ class HeatConductivity(Property[HeatConductivityDocument]):
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:
         expansion = (self.quasi_harmonic,) if self.gruneisen == "phonons" else ()
-        costs = [part.cost(crystal) or (0, 0) for part in (self.elastic, *expansion, *self.parts)]
+        costs = [part.cost_if_any(crystal) or (0, 0) for part in (self.elastic, *expansion, *self.parts)]
         return sum(n for n, _ in costs), sum(n for _, n in costs)
 
     def plan(self, crystal: Crystal) -> Plan[HeatConductivityDocument]:

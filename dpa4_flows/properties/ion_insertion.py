@@ -127,11 +127,8 @@ class IonInsertion(Insertion[IonInsertionDocument]):
 
     def cost(self, crystal: Crystal) -> tuple[int, int] | None:
         """The relaxations, at most; energies of places come to about as much again."""
-        try:
-            cell = self._cell(crystal)
-            numbers = self._numbers(cell)
-        except PlanError:
-            return 0, 0
+        cell = self._cell(crystal)
+        numbers = self._numbers(cell)
         return 1 + self.n_relaxed * len(numbers), len(cell) + sum(self.n_relaxed * (len(cell) + n) for n in numbers)
 
     def plan(self, crystal: Crystal) -> Plan[IonInsertionDocument]:

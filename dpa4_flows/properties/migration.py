@@ -136,10 +136,7 @@ class Migration(OnPaths[MigrationDocument]):
 
     def cost(self, crystal: Crystal) -> tuple[int, int] | None:
         """As if a band were needed wherever the way back is not the way there; else one end and the middle twice."""
-        try:
-            ways = self._ways(crystal)
-        except PlanError:
-            return 0, 0
+        ways = self._ways(crystal)
         n_relaxed = sum(3 if way.kind.both_ways and self.symmetric else 2 + self.n_images for way in ways.computed)
         return n_relaxed, n_relaxed * (len(ways.supercell) - 1)
 

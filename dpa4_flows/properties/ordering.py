@@ -169,10 +169,7 @@ class Ordering(Property[OrderingDocument]):
         return RelaxOptions(**{"fmax": self.fmax, "max_steps": self.max_steps} | changes)
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:
-        try:
-            size = len(self.cell_of(crystal).cell)
-        except PlanError:  # its document says why
-            return 0, 0
+        size = len(self.cell_of(crystal).cell)
         n = self.n_candidates + self.replicas * self.steps * len(self.temperatures_k) + self.n_relaxed
         return n, n * size
 

@@ -139,11 +139,8 @@ class PhononScattering(PolarProperty[PhononScatteringDocument]):
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:
         self.check()
-        try:
-            second = self._second(crystal)
-            third = self._third(second)
-        except PlanError:
-            return 0, 0
+        second = self._second(crystal)
+        third = self._third(second)
         n_second, n_third = len(second.displaced), len(third.displaced)
         return 1 + n_second + n_third, len(second.primitive) + n_second * second.n_atoms + n_third * third.n_atoms
 

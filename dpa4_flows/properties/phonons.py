@@ -118,10 +118,7 @@ class Phonons(StabilityProperty[PhononPart]):
         require_extra("phonons", "a calculation of phonons")
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:
-        try:
-            made = supercells(whole_crystal(crystal), self.min_length, self.displacement, self.max_supercell_atoms)
-        except PlanError:
-            return 0, 0
+        made = supercells(whole_crystal(crystal), self.min_length, self.displacement, self.max_supercell_atoms)
         return 1 + len(made.displaced), len(made.primitive) + len(made.displaced) * made.n_atoms
 
     def plan(self, crystal: Crystal) -> Plan[PhononPart]:

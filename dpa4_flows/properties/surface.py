@@ -156,10 +156,7 @@ class SurfaceEnergies(Property[SurfaceDocument]):
         return RelaxOptions(fmax=self.fmax, max_steps=self.max_steps, relax_cell=False)
 
     def cost(self, crystal: Crystal) -> tuple[int, int]:
-        try:
-            found = self._cuts(crystal).slabs
-        except PlanError:
-            return 0, 0
+        found = self._cuts(crystal).slabs
         return len(found), sum(len(cut.slab) for cut in found)
 
     def plan(self, crystal: Crystal) -> Plan[SurfaceDocument]:

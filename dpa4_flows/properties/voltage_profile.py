@@ -251,12 +251,9 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
 
     def cost(self, crystal: Crystal) -> tuple[int, int] | None:
         """Crystal, host and orderings; the metal is known, or small."""
-        try:
-            full = free_crystal(whole_crystal(crystal))[0]
-            n_ends = len(full) + len(self.host(full).structure)
-            cells = self._cells(full)
-        except PlanError:
-            return 0, 0
+        full = free_crystal(whole_crystal(crystal))[0]
+        n_ends = len(full) + len(self.host(full).structure)
+        cells = self._cells(full)
         numbers = [
             (min(self.n_relaxed, cell.n_arrangements), len(cell.structure(next(cell.every())))) for cell, _ in cells
         ]

@@ -62,6 +62,20 @@ def test_the_name_of_a_property_is_a_command(crystals: Path) -> None:
     assert "equation_of_state.form" in dpa4("equation-of-state", "--help").stdout
 
 
+def test_a_dry_run_counts_what_would_be_computed_and_computes_nothing(crystals: Path, tmp_path: Path) -> None:
+    """Four trajectories of 90 steps of one atom, and the start of each; the other crystal needs a larger cell."""
+    Structure(9.0 * np.eye(3), ["Mg"] * 9, np.linspace(0, 1, 27).reshape(9, 3)).to(str(crystals / "large.cif"))
+    short = ["--time-ps", "0.16", "--equilibration-ps", "0.02", "--interval-fs", "2", "--min-length", "2"]
+    asked = ["diffusivity", crystals, "--working-ion", "Mg", *short, "--max-atoms", "8", "-o", tmp_path / "run"]
+    result = dpa4(*asked, "--dry-run", "--json", "-m", "nowhere:Potential")
+    assert result.exit_code == 0, result.output
+    found = {one["name"]: one for one in json.loads(result.stdout)}
+    assert found["tight"]["cost"][0] == 4 * 91 and found["tight"]["refused"] == ""
+    assert found["large"]["cost"] == [0, 0] and "more than 8" in found["large"]["refused"]
+    shown = dpa4(*asked, "--dry-run")
+    assert "364" in shown.stdout and "more than 8" in shown.stderr and not (tmp_path / "run").exists()
+
+
 def test_one_bad_file_harms_nobody_and_is_listed(crystals: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.cif"
     bad.write_text("data_x\n")
