@@ -43,7 +43,7 @@ from dpa4_core.train.loss import SUMS, Errors
 from dpa4_core.train.meter import Meter
 from dpa4_core.train.network import sample_frames
 from dpa4_core.train.optimizer import HybridMuon, parameter_groups
-from dpa4_core.train.others import LEFT, Others
+from dpa4_core.train.others import Others
 from dpa4_core.train.probe import Trials
 from dpa4_core.train.rehearsal import Estimate, Rehearsal
 from dpa4_core.train.routing import official
@@ -59,10 +59,6 @@ _VALIDATIONS = 10
 
 _HALVINGS = 3
 """Of what a run changed, where it ended worse than its base: to an eighth."""
-
-_TURNS, _SURE = 6, 0.7
-"""Ways back from the end of a run, at most, and the part of what other crystals may change by at which they end: they
-are seen to change by 0.6 to 1.2 of what is measured in the end."""
 
 _LEVEL_ATOMS = 1000
 """Atoms in the training frames by which the level of the energies is found, energies only: seconds on a CPU."""
@@ -471,7 +467,7 @@ class Trainer:
         told |= {"worse": worse} if worse else {}
         told |= {"share": self._share} if self._share < 1 else {}
         self._record("validation", step=self.counters.step, metric=metric, improved=improved, **told)
-        self.clock.reserve = (self.clock.now() - began) * (1 + (_HALVINGS if worse else 0)) + _TURNS * taking_s
+        self.clock.reserve = (self.clock.now() - began) * (1 + (_HALVINGS if worse else 0)) + taking_s
         patience = self.config.run.patience if self._place < self.schedule.end else 0
         if patience and self.counters.bad_validations >= patience and not self.schedule.decaying(self._place):
             self.schedule.start_decay(int(self._place))
@@ -488,22 +484,17 @@ class Trainer:
         self._share = 1.0
 
     def _take_back(self) -> None:
-        """Change the weights such that other crystals come back to what the base says about them; at the end of the run
-        as often as it takes, since no further step learns anew what the way back unlearns.
-        """
-        limit = self.config.finetune.max_forgetting or TOLERABLE
-        turns = _TURNS if self._place >= self.schedule.end else 1
-        for above in (LEFT, *[max(_SURE * limit, LEFT)] * (turns - 1)):
-            way = None
-            if self.others is not None and self.counters.step:
-                with self._averaged():
-                    way = self.others.way_back(self.parameters, above)
-            if not self.processes.of_first([float(way is not None)])[0]:
-                return
-            back = [self.processes.sum(p) for p in way or [torch.zeros_like(p) for p in self.parameters]]
-            torch._foreach_add_([p.detach() for p in self.parameters], back)
-            if self.ema is not None:
-                torch._foreach_add_(list(self.ema.averages.values()), back)
+        """Change the weights such that other crystals come back to what the base says about them."""
+        way = None
+        if self.others is not None and self.counters.step:
+            with self._averaged():
+                way = self.others.way_back(self.parameters)
+        if not self.processes.of_first([float(way is not None)])[0]:
+            return
+        back = [self.processes.sum(p) for p in way or [torch.zeros_like(p) for p in self.parameters]]
+        torch._foreach_add_([p.detach() for p in self.parameters], back)
+        if self.ema is not None:
+            torch._foreach_add_(list(self.ema.averages.values()), back)
 
     def _forgotten(self) -> float:
         """Median change of other crystals, eV/atom, once their elements are held."""

@@ -13,8 +13,8 @@ from toy_training import base_file, configured, of_kind, recorded, toy_frames, w
 import dpa4_core as dpa4
 from dpa4_core.model.checkpoint import read_model, write_model
 from dpa4_core.train.distributed import Processes
-from dpa4_core.train.forgetting import REPLAY, TOLERABLE, forgetting, other_systems
-from dpa4_core.train.others import LEFT, Others
+from dpa4_core.train.forgetting import REPLAY, forgetting, other_systems
+from dpa4_core.train.others import Others
 from dpa4_core.train.outcome import assess
 from dpa4_core.train.trainer import Trainer, train
 
@@ -125,23 +125,6 @@ def test_the_weights_take_back_what_offsets_cannot_say(broad):
         left[share] = others.hold()
     assert 0.9 * left[0] > left[1] > left[2] and left[-1] > left[0] > 1e-3, left
     assert max(float(step.abs().max()) for step in way) < 1e-2
-
-
-def test_the_end_of_a_run_takes_back_until_others_change_by_no_more_than_is_tolerable(broad, tmp_path, monkeypatch):
-    asked, way_back = [], Others.way_back
-
-    def counted(self, parameters, above):
-        way = way_back(self, parameters, above)
-        asked.append((above, way is not None))
-        return way
-
-    monkeypatch.setattr(Others, "way_back", counted)
-    common = {"preset": None, "model": None, "base": str(broad), "run__steps": 4, "run__validate_every": 2}
-    config = configured(write(tmp_path, toy_frames(12)), tmp_path / "run", schedule__lr=1e-2, **common)
-    train(config)
-    assert asked[0] == (LEFT, True) and asked[1] == (LEFT, True)  # at half of the run and at its end
-    assert [above for above, _ in asked[2:]] == pytest.approx([0.7 * TOLERABLE] * len(asked[2:])) and len(asked) > 2
-    assert all(again for _, again in asked[:-1]) and (len(asked) == 7 or not asked[-1][1])
 
 
 def test_a_run_measures_what_it_forgets_and_reminds_itself_with_labels_of_the_base(broad, tmp_path):
