@@ -29,6 +29,7 @@ _REFUSALS = {
     errno.ENAMETOOLONG: "its name is too long; give a shorter one",
     errno.EIO: "the disk reports a fault; use another one",
 }
+_ELSEWHERE = (errno.EROFS, errno.EACCES, errno.EPERM)
 _ABANDONED_S = 3600.0  # a file that nobody has written to for so long is of a process that was killed
 _KEPT_OF_NAME = 60  # characters: at most 240 bytes, so that what is added still fits into a name
 
@@ -75,7 +76,7 @@ def check_file(path: Path, *, make_folders: bool = True) -> None:
     Raises:
         WriteError: it is a folder or no file, its folder is not there, or nothing can be written there.
     """
-    with _refused(path):
+    with refused(path):
         _refuse_no_file(path)
         parent = Path(os.path.realpath(path)).parent
         if not make_folders and not parent.exists():
@@ -89,7 +90,7 @@ def check_folder(path: Path) -> None:
     Raises:
         WriteError: it is a file, or nothing can be written there.
     """
-    with _refused(path):
+    with refused(path):
         if path.exists() and not path.is_dir():
             raise WriteError(f"{path} is a file; give a folder")
         _try_in(Path(os.path.realpath(path)), path)
@@ -107,13 +108,15 @@ def _try_in(folder: Path, path: Path) -> None:
 
 
 @contextmanager
-def _refused(path: Path) -> Iterator[None]:
-    """Every refusal of the file system in one sentence about ``path``."""
+def refused(path: Path) -> Iterator[None]:
+    """Every refusal of the file system in one sentence about ``path``; who goes on in a folder needs its content."""
     try:
         yield
     except OSError as error:
-        others = "it takes no files there; give another place"
-        raise WriteError(f"{path} cannot be written: {_REFUSALS.get(error.errno or 0, others)}") from error
+        why = _REFUSALS.get(error.errno or 0, "it takes no files there; give another place")
+        if error.errno in _ELSEWHERE and path.is_dir() and any(path.iterdir()):
+            why = "you may not write there; copy the folder to a place where you may, and go on there"
+        raise WriteError(f"{path} cannot be written: {why}") from error
 
 
 def _refuse_no_file(path: Path) -> None:

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import refused
 
 _POLL_S = 0.1
 _PATIENCE_S = 0.5  # `holder` has the lock for a moment, which must not refuse anybody
@@ -69,6 +70,7 @@ def locked(
 
     Raises:
         LockedError: another process holds it, or still holds it after ``wait_s``.
+        WriteError: nothing can be written into its folder.
     """
     descriptor = _acquire(path, words, wait_s, report)
     _held.add(descriptor)
@@ -117,7 +119,7 @@ def locked_names(path: Path, names: Iterable[str], *, wait: bool) -> Iterator[li
     """
     path = path.absolute()
     if path not in _named:  # one descriptor for all blocks: closing any of a file would end all its locks
-        _named[path] = os.open(path, os.O_RDWR | os.O_CREAT, 0o666), Counter()
+        _named[path] = _opened(path), Counter()
         _held.add(_named[path][0])
     descriptor, holders = _named[path]
     places: list[int] = []
@@ -149,12 +151,22 @@ def locked_names(path: Path, names: Iterable[str], *, wait: bool) -> Iterator[li
                 os.close(descriptor)
 
 
+def _opened(path: Path) -> int:
+    """A descriptor of the lock file, which is made.
+
+    Raises:
+        WriteError: nothing can be written into its folder.
+    """
+    with refused(path.parent):
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+
+
 def _acquire(path: Path, words: str, wait_s: float, report: Callable[[str], None]) -> int:
     """A descriptor that holds the lock of the file that is at ``path`` at the end."""
     started = time.monotonic()
     told = started + min(1.0, _REPORT_S) - _REPORT_S  # the first sentence after a second
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = _opened(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(descriptor, path):

@@ -48,6 +48,7 @@ class ChemicalPotentialRegion:
         limits: lowest and highest Δμ by element, eV.
         zeros: what Δμ counts from in the uncorrected energies of the phase, eV/atom: the element, less the correction
             of such an atom in the phase. Slabs of the phase would be corrected alike: a surface energy needs neither.
+        stable: formation energies of the phases on the hull of its elements, eV/atom by formula.
     """
 
     formula: str
@@ -55,6 +56,7 @@ class ChemicalPotentialRegion:
     coexisting: tuple[tuple[str, ...], ...]
     limits: dict[str, tuple[float, float]]
     zeros: dict[str, float]
+    stable: dict[str, float]
 
 
 class DopantLimit(NamedTuple):
@@ -151,7 +153,18 @@ def chemical_potential_region(
         coexisting=tuple(tuple(sorted(names)) for names in coexisting),
         limits={s: (float(v.min()), float(v.max())) for s, v in zip(hull.symbols, values.T, strict=True)},
         zeros={s: float(zero) - corrected[s] for s, zero in zip(hull.symbols, hull.references, strict=True)},
+        stable=_formation_energies(hull),
     )
+
+
+def _formation_energies(hull: SystemHull) -> dict[str, float]:
+    """Of the phases on a hull, eV/atom by formula."""
+    found = {}
+    for entry in {id(one): one for facet in hull.facets for one in facet}.values():
+        fractions = entry.composition.fractional_composition.get_el_amt_dict()
+        parts = sum(fractions.get(s, 0.0) * zero for s, zero in zip(hull.symbols, hull.references, strict=True))
+        found[entry.composition.reduced_formula] = float(entry.energy_per_atom - parts)
+    return dict(sorted(found.items()))
 
 
 def gibbs_entries(entries: Sequence[ComputedStructureEntry], temperature: float) -> list[GibbsComputedStructureEntry]:

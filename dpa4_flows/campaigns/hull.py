@@ -19,10 +19,11 @@ from dpa4_flows.campaigns.sections import HullSection, Limits, RelaxSection, Sec
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import NO_NUMBER, Ask, Crystal, Crystals
+from dpa4_flows.documents.hull import HullValues, products_text, words_of
 from dpa4_flows.documents.quantities import STD
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.properties.competition import Competing, systems_of
-from dpa4_flows.properties.hull import Hull, HullValues, Place
+from dpa4_flows.properties.hull import Hull, Place
 from dpa4_flows.reference.entries import chemical_system
 from dpa4_flows.reference.store import ReferenceStore
 
@@ -192,7 +193,7 @@ def hull_finding(
         "formation_energy_per_atom": position.formation_energy_per_atom,
         "distance_to_competing": below,
     }
-    words = {"decomposition": products if verdict.code == "above_hull" else verdict.sentence}
+    words = {"decomposition": words_of(verdict, position.formula, position.decomposition)}
     deviations = {name.removesuffix(STD): number for name, number in position.deviations().items()}
     named = {
         **{f"{name}{suffix}": number for name, number in numbers.items()},
@@ -211,15 +212,6 @@ def hull_finding(
         },
         keys=keys,
         provenance=origin,
-    )
-
-
-def products_text(formula: str, decomposition: Mapping[str, float]) -> str:
-    """What a phase turns into, in words; fractions count atoms, not formula units."""
-    if list(decomposition) == [formula]:
-        return f"another structure of {formula}"
-    return (
-        " + ".join(f"{100 * fraction:.0f} % {product}" for product, fraction in decomposition.items()) + " (by atoms)"
     )
 
 

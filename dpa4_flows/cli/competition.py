@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,12 +11,18 @@ import typer
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.cli.lists import SEVERAL
-from dpa4_flows.cli.options import Corrections, option
+from dpa4_flows.cli.options import BatchMachine, Corrections, option
+from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.relaxing import LibraryRelaxations, library_name
-from dpa4_flows.properties.competition import CACHE
+from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.answers import Question
+from dpa4_flows.properties.competition import CACHE, Competing
+from dpa4_flows.properties.table import Results
+from dpa4_flows.reference.crystals import read_crystals
+from dpa4_flows.reference.entries import correction_scheme
 from dpa4_flows.reference.gather import AskProject
-from dpa4_flows.reference.library import LibraryError, as_crystal
-from dpa4_flows.structure_files import Computed
+from dpa4_flows.runs.property import compute
+from dpa4_flows.runs.run import How
 
 MP = "mp"
 
@@ -52,6 +58,13 @@ class Competition:
                 raise DPA4Error(f"there is no file {kind} to stand against; --against takes cache, mp, or a file")
         return kinds
 
+    @property
+    def words(self) -> str:
+        """What competes."""
+        names = {CACHE: "the library", MP: "energies of the Materials Project"}
+        listed = ", ".join(names.get(kind, kind) for kind in self.kinds)
+        return listed if self.kinds == [MP] else f"{listed}, relaxed by the same model"
+
     def settings(self, relaxing: LibraryRelaxations) -> dict[str, Any]:
         """The same as fields of a property that compares, see `properties.competition`."""
         kinds = self.kinds
@@ -69,18 +82,29 @@ def ask_project(mp: bool | None) -> AskProject:
     return "if possible" if mp is None else "always" if mp else "never"
 
 
-def against_words(kinds: Sequence[str], computed_by: str) -> str:
-    """What the structures stand against, in words."""
-    if kinds == [CACHE]:
-        return "the library, relaxed by the same model"
-    return computed_by if kinds == [MP] else f"{', '.join(kinds)}, relaxed by the same model"
+def answered(
+    properties: Sequence[Competing[Any]],
+    files: Sequence[Path],
+    competition: Competition,
+    relaxing: LibraryRelaxations,
+    machine: BatchMachine,
+    model: ModelRef,
+    quiet: bool,
+) -> tuple[Results[Any], str]:
+    """Properties of the structures in files, whose relaxations the library keeps beside those of what competes.
 
-
-def crystal(entry: Computed) -> Computed:
-    """The input as a pymatgen structure; a molecule fails alone."""
-    if entry.error is not None:
-        return entry
-    try:
-        return replace(entry, structure=as_crystal(entry.structure))
-    except LibraryError as error:
-        return replace(entry, structure=None, error=str(error))
+    Returns:
+        What came out, and in words whose energies these are.
+    """
+    question = Question(properties, None)
+    question.check()
+    subjects = question.subjects(read_crystals(files))
+    machine.use_threads()
+    store = relaxing.store(model)
+    scheme = correction_scheme(store.info, competition.corrections)
+    how = How(ConsoleWatch(quiet=quiet))
+    results = compute(question, subjects, store.model, store.table, how, machine.max_atoms_per_batch)
+    return (
+        results,
+        f"{store.info.name}: {store.info.level_of_theory}; corrections {scheme}; against {competition.words}",
+    )

@@ -20,6 +20,7 @@ from typer.core import TyperCommand
 from dpa4_core.errors import DPA4Error
 from dpa4_core.strict import override
 from dpa4_flows.cli.console import end, out, print_json, say, warn
+from dpa4_flows.cli.console import remark as say_aside
 from dpa4_flows.cli.lists import parts
 from dpa4_flows.cli.options import (
     KINDS_OF_FILES,
@@ -332,17 +333,25 @@ def foresee(question: Question, subjects: Sequence[Subject], *, as_json: bool) -
             warn("mind", f"{one.name}, {one.property}: {one.refused}")
 
 
-def finish(results: Results[Any], *, as_json: bool) -> None:
-    """Show what came out; exit with 3 if something failed or did not converge, with 1 if everything failed."""
+def finish(results: Results[Any], *, as_json: bool, hints: Sequence[str] = ()) -> None:
+    """Show what came out; exit with 3 if something failed or did not converge, with 1 if everything failed.
+
+    Args:
+        results: what was computed.
+        as_json: for machines.
+        hints: what would make the answers better; they go to stderr.
+    """
     if as_json:
         print_json(results.rows())
     else:
         results.print(out)
     for remark in results.remarks:
         warn("mind", remark.words)
-    failed = results.failed
-    for failure in failed:
-        warn("failed", failure.words, "bold red")
+    for hint in hints:
+        say_aside(hint)
+    for words in results.failures:
+        warn("failed", words, "bold red")
     for name in results.unconverged:
         warn("not converged", f"{name}: the relaxation ran out of steps; raise --max-steps", "bold yellow")
-    end(len({failure.name for failure in failed}), len(results), unfinished=bool(results.unconverged))
+    unfinished = bool(results.failed or results.unconverged)
+    end(sum(one.is_empty for one in results.answers), len(results), unfinished=unfinished)

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from dpa4_core.errors import DPA4Error
-from dpa4_core.files import write_json
-from dpa4_flows.cli.competition import AskMP, ask_project, crystal
-from dpa4_flows.cli.computing import documents_of, table_in
-from dpa4_flows.cli.console import finish, print_json, say, warn
-from dpa4_flows.cli.hull_output import incomplete_words
+from dpa4_flows.cli.competition import AskMP, ask_project
+from dpa4_flows.cli.compute import finish
+from dpa4_flows.cli.console import say
 from dpa4_flows.cli.lists import SEVERAL
 from dpa4_flows.cli.options import OUTPUT, AsJson, BatchMachine, Corrections, Files, Model, flag, grouped, option
+from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.relaxing import Library, Rattle, library_name
-from dpa4_flows.cli.stability_output import print_answers, result_rows, structures_to_write
-from dpa4_flows.cli.structures import read_inputs
+from dpa4_flows.cli.run_output import interruptible
 from dpa4_flows.cli.targets import a_folder
-from dpa4_flows.compute.plan import Ask, Crystal, Crystals
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.calculations import RATTLE
-from dpa4_flows.documents.provenance import origin_row
-from dpa4_flows.documents.stability import StabilitySet
 from dpa4_flows.extras import require_extra
+from dpa4_flows.properties.answers import Question
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.phonons import TEMPERATURES, Phonons
 from dpa4_flows.properties.stability import Stability
-from dpa4_flows.structure_files import Computed, write_structures
+from dpa4_flows.reference.crystals import read_crystals
+from dpa4_flows.runs.property import compute_in
+from dpa4_flows.runs.run import How
 
-TABLE = "stability.sqlite"
-"""Results table in the folder of `dpa4 stability`."""
-ANSWERS = "stability.json"
 FOLLOW_STEPS = 3
 
 app = typer.Typer()
@@ -47,7 +42,7 @@ class Answers:
 
     output: Path | None = option(
         None,
-        "Keep everything here and find it again: answers (JSON), structures, force constants for phonopy.",
+        "Keep everything here and find it again: answers (JSON, CSV), structures, force constants for phonopy.",
         *OUTPUT,
         metavar="DIR",
         callback=a_folder,
@@ -135,64 +130,14 @@ def stability(
       dpa4 stability BaTiO3-cubic.cif --no-hull --follow-modes -o batio3
     """
     asked.check()
-    inputs = [crystal(entry) for entry in read_inputs(files)]
+    question = Question([asked.property(fmax, max_steps, hull.property())], None)
+    question.check()
+    subjects = question.subjects(read_crystals(files))
     machine.use_threads()
-    computes = machine.model(model).resolve()
-    what, output = asked.property(fmax, max_steps, hull.property()), asked.output
-    good = [i for i, entry in enumerate(inputs) if entry.error is None]
-    crystals = Crystals(tuple(Crystal(inputs[i].structure, inputs[i].name) for i in good))
-    with table_in(output, TABLE) as table:
-        found: StabilitySet = documents_of({"": Ask(what, crystals)}, computes, table, machine, quiet=as_json)[""]
-    rows = result_rows(inputs, good, found)
-    notes = list(dict.fromkeys(found.warnings))
-    info = computes.info()
-    answer = {
-        **origin_row(info),
-        "settings": what.settings(computes),
-        "structures": rows,
-        "warnings": notes,
-    }
-    written = [] if output is None else _write(output, answer, inputs, good, found.documents)
-    if as_json:
-        print_json(answer)
-    else:
+    computes, how = machine.model(model), How(ConsoleWatch(quiet=as_json))
+    with nullcontext() if asked.output is None else interruptible(f"dpa4 resume {asked.output}"):
+        results = compute_in(asked.output, question, subjects, computes, how, machine.max_atoms_per_batch)
+    if not as_json:
+        info = computes.resolve().info()
         say(f"{info.name}: {info.level_of_theory}")
-        print_answers(rows)
-        for file in written:
-            say(f"wrote {file}")
-    _finish(rows, notes, incomplete_words(found.completeness))
-
-
-def _write(
-    folder: Path, answer: dict[str, Any], inputs: Sequence[Computed], good: Sequence[int], documents: Sequence[Any]
-) -> list[Path]:
-    """Answers and structures; each file whole or not at all."""
-    path = folder / ANSWERS
-    write_json(path, answer, default=str)
-    written = [path]
-    for name, structures in structures_to_write(inputs, good, documents).items():
-        if structures:
-            for note in write_structures(folder / name, structures).notes:
-                warn("mind", note)
-            written.append(folder / name)
-    return written
-
-
-def _finish(rows: Sequence[dict[str, Any]], notes: Sequence[str], missing: Sequence[str]) -> None:
-    """Warnings and failures on stderr; 3 if something has no answer, 1 if nothing has."""
-    for note in notes:
-        warn("mind", note)
-    incomplete = False
-    for text in missing:
-        warn("incomplete", text)
-    for row in rows:
-        for text in row.get("warnings", []):
-            if not {text, words := f"{row['name']}: {text}"} & set(notes):
-                warn("mind", words)
-        for part in ("hull", "elastic", "phonons"):
-            error = (row.get(part) or {}).get("error")
-            if error is not None:
-                warn("failed", f"{row['name']}, {part}: {error}", "bold red")
-                incomplete = True
-        incomplete = incomplete or row.get("relaxed", {"converged": True})["converged"] is False
-    finish(((row["name"], row["error"]) for row in rows), unfinished=incomplete)
+    finish(results, as_json=as_json)

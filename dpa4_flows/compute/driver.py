@@ -384,8 +384,8 @@ class _Loop:
         asked = plan.ask.property
         failed = getattr(document, "failed", False)
         versions = {**plan.versions, asked.name: asked.version}
+        document = marked(document, versions)
         if plan.stored_as is not None:
-            document = marked(document, versions)
             if failed or mended(asked, document):
                 self._tried.add(plan.name)
             if self._keep_failures or asked.keeps_failures or not failed:

@@ -256,11 +256,18 @@ def versions_of(document: Document) -> dict[str, int]:
 
 
 def marked(document: D, versions: Mapping[str, int]) -> D:
-    """The document with the versions that it rests on; what rests on nothing but its own first one needs no mark."""
-    origin = getattr(document, "provenance", None)
-    if origin is None or (len(versions) == 1 and set(versions.values()) == {1}):
+    """The document, or those in it, with the versions that it rests on; what rests on nothing but its own first one
+    needs no mark.
+    """
+    if len(versions) == 1 and set(versions.values()) == {1}:
         return document
-    return document.model_copy(update={"provenance": origin.model_copy(update={"versions": dict(versions)})})
+    origin = getattr(document, "provenance", None)
+    if origin is not None:
+        return document.model_copy(update={"provenance": origin.model_copy(update={"versions": dict(versions)})})
+    several = getattr(document, "documents", None)
+    if several is None:
+        return document
+    return document.model_copy(update={"documents": [one and marked(one, versions) for one in several]})
 
 
 def mended(property_: Property[Any], document: Document) -> dict[str, int]:

@@ -9,11 +9,11 @@ of a value that a committee computed is in the field of its name with ``_std`` b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from operator import le
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -108,6 +108,22 @@ class Unit:
     """
 
     name: str = ""
+
+
+class Listing(NamedTuple):
+    """What one document lists, as a table of its own below those of numbers.
+
+    Attributes:
+        title: a word or two.
+        heads: of the columns.
+        rows: cells as text.
+        note: a line below it.
+    """
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
 
 
 STD = "_std"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dpa4_core.verdicts import ErrorCode, Minimum, code_of_earlier_version
 from dpa4_flows.analysis.completeness import HullCompleteness, HullVerdict, hull_verdict, not_recorded
-from dpa4_flows.documents.quantities import Unit, shown
+from dpa4_flows.documents.quantities import Listing, Unit, shown
 from dpa4_flows.documents.reasons import Reason, of_flags, voided, with_reliability_as_reasons
 
 Status = Literal["passed", "failed", "flagged", "error"]
@@ -31,6 +31,11 @@ class Document(BaseModel):
     def further(self) -> Mapping[str, dict[str, Any]]:
         """Structures in it beside the one that it is about, as pymatgen dictionaries by a name for each."""
         return {}
+
+    @property
+    def listings(self) -> Sequence[Listing]:
+        """Tables of what no row of numbers can say; lists whose entries declare quantities are tables anyway."""
+        return ()
 
 
 class EnergyFrame(Document):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dpa4_core.verdicts import Minimum
 from dpa4_flows.analysis.completeness import HullCompleteness
-from dpa4_flows.documents.quantities import Unit, shown
+from dpa4_flows.documents.hull import HullValues
+from dpa4_flows.documents.quantities import Listing, Unit, shown
 from dpa4_flows.documents.schemas import AnswerDocument, Document, HullDocument, Provenance
 
 PartVerdict = Literal["stable", "metastable", "marginal", "unstable", "unknown", "not asked"]
@@ -30,17 +31,17 @@ class RelaxedPart(Document):
     """The structure that everything else is about."""
 
     structure: dict[str, Any] = Field(description="Relaxed structure as a pymatgen dictionary")
-    energy_per_atom: float = Field(description="Uncorrected energy, eV/atom")
-    fmax: float = Field(description="Largest generalised force, eV/Å")
+    energy_per_atom: Annotated[float, Unit("eV/atom")] = Field(description="Uncorrected energy, eV/atom")
+    fmax: Annotated[float, Unit("eV/Å")] = Field(description="Largest generalised force, eV/Å")
     converged: bool
     volume_change_percent: float | None = Field(None, description="Volume change on relaxation, %")
     space_group_before: str = Field(description="Of the input, Hermann-Mauguin symbol")
-    space_group: str = Field(description="After relaxation, Hermann-Mauguin symbol")
+    space_group: str = shown("Space group", default=..., description="After relaxation, Hermann-Mauguin symbol")
     minimum: Minimum = Field("not_checked", description="Whether a way down was looked for; phonons look for it, too")
     provenance: Provenance
 
 
-class HullPart(StabilityPart):
+class HullPart(HullValues, StabilityPart):
     """Against decomposition into other phases."""
 
     document: HullDocument | None = Field(None, description="Energy above hull and what it rests on")
@@ -55,10 +56,10 @@ class ElasticPart(StabilityPart):
     failed_criteria: list[str] = Field(default_factory=list, description="Born criteria that do not hold")
     k_voigt_gpa: float | None = Field(None, description="Bulk modulus, Voigt, GPa")
     k_reuss_gpa: float | None = Field(None, description="Bulk modulus, Reuss, GPa")
-    k_vrh_gpa: float | None = shown("Bulk modulus", "GPa", 1, "Voigt-Reuss-Hill")
+    k_vrh_gpa: float | None = shown("Bulk modulus", "GPa", 1, "Voigt-Reuss-Hill", short="K")
     g_voigt_gpa: float | None = Field(None, description="Shear modulus, Voigt, GPa")
     g_reuss_gpa: float | None = Field(None, description="Shear modulus, Reuss, GPa")
-    g_vrh_gpa: float | None = shown("Shear modulus", "GPa", 1, "Voigt-Reuss-Hill")
+    g_vrh_gpa: float | None = shown("Shear modulus", "GPa", 1, "Voigt-Reuss-Hill", short="G")
     e_vrh_gpa: float | None = shown("Young's modulus", "GPa", 1, "of a polycrystal without texture")
     poisson_ratio: float | None = shown("Poisson ratio", "", 3)
     universal_anisotropy: float | None = shown(
@@ -90,6 +91,7 @@ class PhononPart(StabilityPart):
         "THz",
         2,
         "imaginary ones negative",
+        short="f min",
         description="Lowest frequency away from Γ, and of optical modes at Γ, THz",
     )
     f_min_near_gamma_thz: float | None = Field(None, description="Lowest of waves twice the supercell or longer, THz")
@@ -149,9 +151,8 @@ class StabilityDocument(AnswerDocument):
     """Is it stable? Against other phases, against strain, against displacements; each part only if it was asked for."""
 
     formula: str = Field(description="Reduced formula")
-    verdict: OverallVerdict = shown(
-        "Verdict", priority=10, default=..., description="The worst part counts; undecided where one was not asked"
-    )
+    verdict: OverallVerdict = Field(description="The worst part counts; undecided where one was not asked")
+    answer: str | None = shown("Verdict", priority=10, description="The same in words, and what stands behind it")
     verdicts: dict[str, PartVerdict] = Field(
         default_factory=dict, description="Of hull, elastic and phonons; 'not asked' where a part was left out"
     )
@@ -163,10 +164,41 @@ class StabilityDocument(AnswerDocument):
     phonons: PhononPart | None = None
     followed: FollowedPart | None = Field(None, description="Only where phonons are unstable")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_version(cls, data: Any) -> Any:
+        return {"answer": data.get("verdict"), **data} if isinstance(data, dict) else data
+
     @property
     def failed(self) -> bool:
         parts = (self.hull, self.elastic, self.phonons, self.followed)
         return super().failed or any(part.failed for part in parts if part is not None)
+
+    @property
+    def structure(self) -> dict[str, Any] | None:
+        """What strains and phonons are of."""
+        return None if self.relaxed is None else self.relaxed.structure
+
+    @property
+    def energy(self) -> float | None:
+        """Of its cell, uncorrected, eV."""
+        return None if self.relaxed is None else self.relaxed.energy_per_atom * len(self.relaxed.structure["sites"])
+
+    @property
+    def converged(self) -> bool:
+        return self.relaxed is None or self.relaxed.converged
+
+    @property
+    def further(self) -> dict[str, dict[str, Any]]:
+        """Structures for an export: the lower one at the end of imaginary modes."""
+        lower = None if self.followed is None else self.followed.structure
+        return {} if lower is None else {"lower": lower}
+
+    @property
+    def listings(self) -> list[Listing]:
+        parts = {"hull": self.hull, "elastic": self.elastic, "phonons": self.phonons, "along the mode": self.followed}
+        rows = [[name, str(part.verdict), part.reason] for name, part in parts.items() if part is not None]
+        return [Listing("verdict", ("part", "verdict", "why"), rows)] if rows else []
 
 
 class StabilitySet(Document):

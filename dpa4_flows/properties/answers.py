@@ -22,6 +22,7 @@ from dpa4_flows.documents.reasons import remarks
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.at_rest import AT_REST, AtRest, Unread
+from dpa4_flows.properties.columns import parts
 from dpa4_flows.properties.registry import canonical, property_class
 from dpa4_flows.properties.settings import with_settings
 from dpa4_flows.site_conversion import as_pymatgen, free_crystal
@@ -29,7 +30,7 @@ from dpa4_flows.store.protocol import Store
 
 RELAXED = "relaxed"
 """Name of the relaxation that properties start from, among the documents of a structure."""
-STRUCTURES = (RELAXED, "relax", "static", "ordering")
+STRUCTURES = (RELAXED, "relax", "static", "ordering", "stability")
 """Documents that hold the structure that the others are about, the first that is there."""
 ALL = -1
 """In place of the number of a structure: all of them together."""
@@ -251,36 +252,41 @@ class Answer:
 
     @property
     def remarks(self) -> list[tuple[str, str]]:
-        """What its file and its documents say against its numbers: name of the document, empty for the file, and
-        sentence.
+        """What its file and its documents say against its numbers: name of the document that says so first, empty for
+        the file, and sentence.
         """
-        found = [("", sentence) for sentence in self.subject.warnings]
-        there = [(name, document) for name, document in self.documents.items() if document is not None]
-        return found + [(name, sentence) for name, document in there for sentence in remarks(document)]
+        found = dict.fromkeys(self.subject.warnings, "")
+        for name, document in self.documents.items():
+            found = dict.fromkeys(() if document is None else remarks(document), name) | found
+        return [(name, sentence) for sentence, name in found.items()]
 
     def errors(self, names: Iterable[str]) -> dict[str, str]:
         """Sentences by name of the document; one for all where the structure could not be read or relaxed."""
         if self.subject.error is not None:
             return {"": self.subject.error}
-        failed = {
-            name: document.error
-            for name in names
-            if (document := self.documents[name]) is not None and document.error is not None
-        }
+        failed: dict[str, str] = {}
+        for name in names:
+            document = self.documents[name]
+            inner = parts(type(document)) if document is not None and document.error is None else {}
+            found = {name: document} | {f"{name}, {part}": getattr(document, part) for part in inner}
+            failed |= {key: one.error for key, one in found.items() if getattr(one, "error", None) is not None}
         return {RELAXED: failed[RELAXED]} if RELAXED in failed else failed
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all came out."""
+        there = [one for name, one in self.documents.items() if one is not None and name != RELAXED]
+        return all(one.error is not None for one in there)
+
     def row(self) -> dict[str, Any]:
-        """Plain JSON types: the documents with what they are about."""
-        return {
-            "name": self.subject.name,
-            "formula": self.formula,
-            "warnings": list(self.subject.warnings),
-            "error": self.subject.error,
-            **{
-                name: None if document is None else document.model_dump(mode="json")
-                for name, document in self.documents.items()
-            },
-        }
+        """Plain JSON types: the documents with what they are about. Parts of a document stand beside it under the names
+        that they have when they are asked for alone.
+        """
+        there = {name: one for name, one in self.documents.items() if one is not None}
+        documents = {name: one.model_dump(mode="json") for name, one in there.items()}
+        inner = {part: documents[name][part] for name, one in there.items() for part in parts(type(one))}
+        about = {"name": self.subject.name, "formula": self.formula, "warnings": list(self.subject.warnings)}
+        return {**about, "error": self.subject.error, **inner, **dict.fromkeys(self.documents), **documents}
 
 
 def gathered(

@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from pydantic import Field
+from pymatgen.core import Element
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from dpa4_flows.analysis.completeness import on_hull
-from dpa4_flows.analysis.thermodynamics import chemical_potential_region, dopant_limit
+from dpa4_flows.analysis.thermodynamics import ChemicalPotentialRegion, chemical_potential_region, dopant_limit
 from dpa4_flows.compute.plan import PlanError
+from dpa4_flows.documents.quantities import Listing, shown
 from dpa4_flows.documents.schemas import Document, HullDocument
 from dpa4_flows.properties.view import HullView, View, ViewSet
 
@@ -28,6 +30,21 @@ class RegionDocument(View):
     zeros: dict[str, float] = Field(
         default_factory=dict, description="What they count from in the uncorrected energies of the phase, eV/atom"
     )
+    stable: dict[str, float] = Field(
+        default_factory=dict, description="Formation energies of the stable phases of its elements, eV/atom by formula"
+    )
+    ranges: str | None = shown("Chemical potentials", "eV", note="from the elements, lowest to highest of each")
+
+    @property
+    def listings(self) -> list[Listing]:
+        """Corners of the region, the elements from the most metallic on."""
+        symbols = sorted(self.limits, key=lambda symbol: Element(symbol).X)
+        rows = [
+            [*(f"{corner[symbol] + 0.0:.3f}" for symbol in symbols), ", ".join(phases)]
+            for corner, phases in zip(self.corners, self.coexisting, strict=True)
+        ]
+        heads = [*(f"Δμ({symbol}), eV" for symbol in symbols), "in equilibrium with"]
+        return [Listing("corners of the region of chemical potentials, from the elements", heads, rows)] if rows else []
 
     def potentials(self, rich: str = "", poor: str = "") -> dict[str, float]:
         """In the uncorrected energies of the phase, as surfaces take them, eV/atom by element: in the middle of the
@@ -74,6 +91,7 @@ class ChemicalPotentials(HullView):
     example: ClassVar[str] = "LiCoO2.cif"
     document: ClassVar[type[RegionDocument]] = RegionDocument
     several: ClassVar[type[ViewSet]] = RegionSet
+    figures: ClassVar[str] = "dpa4_flows.report.figures_thermodynamics:regions"
 
     def view(self, phase: ComputedEntry, others: Sequence[ComputedEntry], document: HullDocument) -> dict[str, Any]:
         above = document.energy_above_hull or 0.0
@@ -83,7 +101,12 @@ class ChemicalPotentials(HullView):
         if len(phase.composition.elements) == 1:
             sentence = "an element sets a chemical potential of its own; regions are for compounds"
             raise PlanError(sentence, "is_element")
-        return asdict(chemical_potential_region(document.formula, [phase, *others]))
+        return _fields(chemical_potential_region(document.formula, [phase, *others]))
+
+
+def _fields(region: ChemicalPotentialRegion) -> dict[str, Any]:
+    ranges = (f"{symbol} {low:.2f} to {high + 0.0:.2f}" for symbol, (low, high) in region.limits.items())
+    return {**asdict(region), "ranges": ", ".join(ranges)}
 
 
 @dataclass(frozen=True)
@@ -111,7 +134,7 @@ class Reservoirs(ChemicalPotentials):
         region = chemical_potential_region(document.formula, entries, metastable=True)
         limits = [dopant_limit(corner, self.dopant, entries) for corner in region.corners if self.dopant]
         return {
-            **asdict(region),
+            **_fields(region),
             "energy_above_hull": document.energy_above_hull or 0.0,
             "dopant": [limit._asdict() for limit in limits],
         }

@@ -16,7 +16,7 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.completeness import HullCompleteness, Survey
 from dpa4_flows.analysis.corrections import CorrectedEntry
 from dpa4_flows.analysis.frames import FrameError, zero_problem
-from dpa4_flows.analysis.thermodynamics import ThermodynamicsError, gibbs_entries
+from dpa4_flows.analysis.thermodynamics import ThermodynamicsError, check_temperature, gibbs_entries
 from dpa4_flows.compute.files import names_files
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError, Property, Steps
 from dpa4_flows.compute.relaxed import PUSHED, Energy, Relaxed
@@ -139,6 +139,10 @@ class Competing(Property[D]):
     @property
     def together(self) -> bool:
         return True
+
+    def check(self) -> None:
+        if self.temperature is not None:
+            check_temperature(self.temperature)
 
     @property
     def calculation(self) -> Relaxed | Energy:

@@ -86,6 +86,7 @@ class Conversion(HullView):
     min_voltage: float = 0.0
 
     def check(self) -> None:
+        super().check()
         ion_charge(self.working_ion)
         if self.min_voltage < 0:
             raise DPA4Error(f"min_voltage {self.min_voltage:g} V is below the metal itself; it is at least 0")

@@ -91,7 +91,7 @@ class GibbsEnergies(Viewed):
                 views.append(GibbsDocument(error=missing.errors[number], error_code=missing.error_codes[number]))
             else:
                 views.append(_view(temperatures, documents))
-        warnings = list(dict.fromkeys(text for one in found for text in one.warnings))
+        warnings = list(dict.fromkeys(text for one in found for text in one.notes))
         return self.document_of(crystal, GibbsSet(documents=views, warnings=warnings, provenance=self.origin(crystal)))
 
 
@@ -102,6 +102,7 @@ def _view(temperatures: list[float], places: list[HullDocument]) -> GibbsDocumen
     after = places[n_stable] if 0 < n_stable < len(places) else None
     return GibbsDocument(
         formula=places[0].formula,
+        warnings=list(dict.fromkeys(text for place in places for text in place.warnings)),
         temperatures=temperatures,
         formation=places[0].formation_energy_per_atom,
         stable_to=temperatures[n_stable - 1] if n_stable else None,

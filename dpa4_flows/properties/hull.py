@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from dpa4_flows.analysis.completeness import HullCompleteness, hull_completeness, hull_verdict, on_hull
+from dpa4_flows.analysis.completeness import HullCompleteness, hull_completeness, hull_verdict
 from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
 from dpa4_flows.analysis.hull_spread import place_spreads
 from dpa4_flows.analysis.hull_warnings import scheme_warnings, system_warnings
 from dpa4_flows.analysis.thermodynamics import at_temperature
 from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError
+from dpa4_flows.documents.hull import HullValues, missing_from, values_of
 from dpa4_flows.documents.provenance import energy_frame, provenance
-from dpa4_flows.documents.quantities import STD, shown
+from dpa4_flows.documents.quantities import Unit
 from dpa4_flows.documents.schemas import AnswerDocument, Document, EnergyFrame, HullDocument, Provenance
 from dpa4_flows.properties.competition import Competing, Standing, together
 
@@ -52,6 +53,7 @@ class HullSet(Document):
     error: str | None = Field(None, description="Why there are no hulls at all")
     error_code: str | None = Field(None, description="The same for logic")
     warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
+    notes: list[str] = Field(default_factory=list, description="Those of the warnings that hold for all structures")
     frame: EnergyFrame
     completeness: dict[str, HullCompleteness] = Field(
         default_factory=dict, description="What competes in each chemical system, without the structures themselves"
@@ -59,81 +61,31 @@ class HullSet(Document):
     summary: dict[str, Any] = Field(description="Phases of each chemical system, see analysis.hull.hull_summary")
     places: list[Any] = Field(default_factory=list, exclude=True, description="A `Place` each; not written to files")
 
-
-_UNKNOWN = ("no_known_competitor", "far_below_competitors", "not_recorded")
-"""Codes of reasons for which nothing is known of a distance."""
-
-
-_SPREAD = "of the members of a committee, each of which places all phases by its own energies"
-
-
-class HullValues(Document):
-    """What a hull says of one phase, in numbers and words for a table; the distance also where it means nothing."""
-
-    energy_above_hull: float | None = shown(
-        "E above hull",
-        "eV/atom",
-        3,
-        "0 K, no entropy; a lower bound: a competing phase that is missing can only raise it",
-        short="E hull",
-        goal="min",
-        within=on_hull,
-        scale=(0.0, 0.05),  # 90 % of the known metastable compounds lie within 0.067
-        voided_by=("saddle", "element_missing", *_UNKNOWN),
-        too_high="above_limit",
-        priority=13,
-    )
-    energy_above_hull_std: float | None = shown(
-        "Deviation of E above hull", "eV/atom", 3, _SPREAD, goal="min", detail=True
-    )
-    formation_energy_per_atom: float | None = shown(
-        "Formation energy",
-        "eV/atom",
-        3,
-        "from the elements, corrected, 0 K",
-        short="E form",
-        error=0.1,
-        goal="min",
-        scale=(-3.0, 0.0),  # phosphates reach −2.6
-        voided_by=("saddle", "element_missing"),
-        priority=18,
-    )
-    formation_energy_per_atom_std: float | None = shown(
-        "Deviation of the formation energy", "eV/atom", 3, _SPREAD, goal="min", detail=True
-    )
-    distance_to_competing: float | None = shown(
-        "Distance to competing phases",
-        "eV/atom",
-        3,
-        "signed: negative means below all known phases",
-        detail=True,
-        priority=31,
-    )
-    distance_to_competing_std: float | None = shown(
-        "Deviation of the distance to competing phases", "eV/atom", 3, _SPREAD, goal="min", detail=True
-    )
-    decomposition: str = shown("Decomposes into", priority=43, default="")
-    n_competing: int = shown(
-        "Competing phases",
-        digits=0,
-        note="phases of the chemical system that made the hull",
-        short="phases",
-        priority=19,
-        default=0,
-    )
+    def said_of(self, document: HullDocument) -> list[str]:
+        """What to know before the numbers of one structure are quoted."""
+        missing = missing_from(self.completeness[document.chemsys])
+        return list(dict.fromkeys([*self.notes, *document.warnings, *missing]))
 
 
 class HullPlace(HullValues, AnswerDocument):
     """Where one structure lies with respect to the hull of its chemical system; no distance where nothing is known."""
 
-    verdict: str | None = shown(
-        "Verdict", priority=10, description="Stable, above the hull, or unknown, and why, in words"
-    )
+    verdict: str | None = Field(None, description="Stable, above the hull, or unknown, and why, in words")
+    chemsys: str | None = Field(None, description="Chemical system, elements joined by dashes")
+    energy_per_atom_corrected: Annotated[float | None, Unit("eV/atom")] = Field(None, description="eV/atom")
+    correction_per_atom: Annotated[float | None, Unit("eV/atom")] = Field(None, description="Of its energy, eV/atom")
+    level_of_theory: str | None = Field(None, description="Functional and +U policy of its energy")
+    correction: str | None = Field(None, description="Scheme of the corrections")
+    competing_energies: str | None = Field(None, description="Who computed the competing phases")
     document: HullDocument | None = Field(None, description="All that is known of the place")
     system: dict[str, Any] = Field(
-        default_factory=dict, exclude=True, description="Hull of its chemical system, to draw it; not written to files"
+        default_factory=dict, exclude=True, description="Hull of its chemical system, to draw it; one for many places"
     )
     warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
+
+
+_PLAIN = ("chemsys", "energy_per_atom_corrected", "correction_per_atom", "competing_energies")
+"""Fields that a place has from its document as they are."""
 
 
 @dataclass(frozen=True)
@@ -171,18 +123,16 @@ class Hull(Competing[Any]):
         document = found.documents[number]
         if document is None:
             why = {"error": found.errors[number], "error_code": found.error_codes[number]}
-            return HullPlace(**why, warnings=found.warnings, provenance=self.origin(subject))
+            return HullPlace(**why, warnings=found.notes, provenance=self.origin(subject))
         return HullPlace(
-            energy_above_hull=document.energy_above_hull,
-            formation_energy_per_atom=document.formation_energy_per_atom,
-            distance_to_competing=document.distance_to_competing,
-            **{name: getattr(document, name) for name in HullDocument.model_fields if name.endswith(STD)},
-            n_competing=document.n_competing,
-            decomposition=" + ".join(f"{share:.2f} {formula}" for formula, share in document.decomposition.items()),
+            **values_of(document),
+            **{name: getattr(document, name) for name in _PLAIN},
+            level_of_theory=document.frame.level_of_theory,
+            correction=document.frame.correction,
             verdict=document.verdict.sentence,
             document=document,
             system={document.chemsys: found.summary[document.chemsys]},
-            warnings=found.warnings,
+            warnings=found.said_of(document),
             provenance=document.provenance,
         )
 
@@ -208,8 +158,8 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
     frame = energy_frame(info, scheme)
     if competing.temperature is not None:
         frame.correction = at_temperature(scheme, competing.temperature)
-    found = HullSet(documents=[], errors=[], frame=frame, summary={})
-    found.warnings += scheme_warnings(info.level_of_theory, info.corrections, scheme, info.zeros, info.dispersion)
+    found = HullSet(documents=[], errors=[], frame=frame, summary={}, notes=[*standing.rivals.notes])
+    found.notes += scheme_warnings(info.level_of_theory, info.corrections, scheme, info.zeros, info.dispersion)
     rivals, systems, said = standing.rivals, found.completeness, []
     for i, crystal in enumerate(together(subject)):
         position = positions.get(i)
@@ -240,7 +190,7 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
         found.documents.append(document)
         found.errors.append(None if problem is None else str(problem))
         found.error_codes.append(None if problem is None else problem.code)
-    found.warnings = list(dict.fromkeys([*rivals.notes, *found.warnings, *said]))
+    found.warnings = list(dict.fromkeys([*found.notes, *said]))
     found.completeness = dict(sorted(systems.items()))
     verdicts = {
         str(phases[i].entry_id): document.verdict for i, document in enumerate(found.documents) if document is not None

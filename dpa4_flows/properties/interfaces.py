@@ -210,6 +210,7 @@ class Contacts(StandingView):
     prototypes: bool = False  # of a crystal with each of several electrodes there are very many
 
     def check(self) -> None:
+        super().check()
         ion_charge(self.working_ion)
         if not self.others:
             raise DPA4Error(

@@ -25,7 +25,7 @@ from dpa4_flows.analysis.pourbaix import (
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
 from dpa4_flows.compute.files import names_files
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError
-from dpa4_flows.documents.quantities import Unit
+from dpa4_flows.documents.quantities import Listing, Unit, shown
 from dpa4_flows.documents.schemas import AnswerDocument
 from dpa4_flows.properties.competition import Competing, joined
 from dpa4_flows.properties.limits import check_positive
@@ -38,6 +38,12 @@ class PourbaixDocument(AnswerDocument):
     """How far a solid is from the stable species in water."""
 
     formula: str = Field(description="Reduced formula")
+    lowest_energy: float | None = shown(
+        "E in water, lowest", "eV/atom", 2, "above the stable species, at the best pH and potential", goal="min"
+    )
+    highest_energy: float | None = shown(
+        "E in water, highest", "eV/atom", 2, "above the stable species, at the worst pH and potential", goal="min"
+    )
     ph: list[float] = Field(default_factory=list, description="pH")
     potential: list[float] = Field(default_factory=list, description="V against the standard hydrogen electrode")
     decomposition_energy: list[list[float]] = Field(
@@ -53,6 +59,34 @@ class PourbaixDocument(AnswerDocument):
     solid: str = Field("", description="Name of the solid among the species")
     species: list[dict[str, Any]] = Field(default_factory=list, description="Solids and ions (pymatgen), to draw it")
     warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
+
+    @property
+    def listings(self) -> list[Listing]:
+        """The map over potential and pH: energy and stable species."""
+        if self.completeness is None:
+            return []
+        compares, lowest = self.completeness.compares, "lowest"
+        if self.completeness.grade != "surveyed":
+            lowest += " of what is known"
+        rows = [
+            [f"{volt:g}", *(_cell(*at, compares=compares) for at in zip(energies, products, strict=True))]
+            for volt, energies, products in zip(self.potential, self.decomposition_energy, self.products, strict=True)
+        ]
+        shifts = ", ".join(f"{solid} {shift:+.2f} eV" for solid, shift in self.reference_shifts.items())
+        title = f"eV/atom above the species that is {lowest}, ions {self.concentration:g} mol/L"
+        note = f"reference solids, model minus measured, per formula: {shifts}"
+        return [Listing(title, ("V (SHE)", *(f"pH {x:g}" for x in self.ph)), rows, note)]
+
+
+def _cell(energy: float, product: str, *, compares: bool) -> str:
+    """Where the solid itself is the lowest nothing is known of it without another solid."""
+    if energy < _SHOWN_AS_ZERO and not compares:
+        return f"unknown: {product}"
+    return f"{energy + 0.0:.2f} {product}"
+
+
+_SHOWN_AS_ZERO = 0.005
+"""eV/atom: what the table shows as 0.00."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +118,7 @@ class Pourbaix(Competing[PourbaixDocument]):
         check_positive(self, "concentration")
         if self.temperature != TEMPERATURE:
             raise DPA4Error(f"ions are measured at 298 K: a Pourbaix diagram is one of {TEMPERATURE:g} K")
+        self.known_ions()  # refused before anything is computed
 
     def known_ions(self) -> list[ReferencedIon]:
         """What the file of ions holds.
@@ -123,7 +158,10 @@ class Pourbaix(Competing[PourbaixDocument]):
         rivals, info = standing.rivals, standing.info
         survey = rivals.surveys.get(joined(system, *further))
         in_water = joined(system, "H-O")
+        completeness = rivals.references.completeness(in_water, survey, formula=found.formula)
         return PourbaixDocument(
+            lowest_energy=float(found.decomposition_energy.min()),
+            highest_energy=float(found.decomposition_energy.max()),
             formula=found.formula,
             ph=list(found.ph),
             potential=list(found.potential),
@@ -131,7 +169,7 @@ class Pourbaix(Competing[PourbaixDocument]):
             products=[list(row) for row in found.products],
             reference_shifts=dict(reference_shifts(entries, ions)),
             sources=sorted({ion.source for ion in ions}),
-            completeness=rivals.references.completeness(in_water, survey, formula=found.formula),
+            completeness=completeness,
             concentration=self.concentration,
             solid=str(phase.entry_id),
             species=[entry.as_dict() for entry in solids],
@@ -141,9 +179,18 @@ class Pourbaix(Competing[PourbaixDocument]):
                 *standing.warnings[0],
                 *scheme_warnings(info.level_of_theory, info.corrections, standing.scheme, info.zeros, info.dispersion),
                 *system_warnings(in_water.split("-"), info.level_of_theory, standing.scheme),
+                *_missing(found.formula, completeness),
             ],
             provenance=self.origin(crystal),
         )
+
+
+def _missing(formula: str, completeness: HullCompleteness) -> list[str]:
+    """What is missing among the solids that a structure stands against."""
+    if completeness.grade == "surveyed":
+        return []
+    words = completeness.sentence if completeness.compares else f"no known competitor, {completeness.sentence}"
+    return [f"{formula}: {words}; energies above the stable species are lower bounds", *completeness.without_energy]
 
 
 def diagram_of(document: PourbaixDocument) -> tuple[PourbaixEntry, PourbaixDiagram]:

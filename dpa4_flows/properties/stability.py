@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.stability import NOT_ASKED, PARTS, Part, hull_part, overall_verdict, space_group
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Plan, PlanError, Property
 from dpa4_flows.compute.relaxed import TIGHT_FMAX, Relaxed
+from dpa4_flows.documents.hull import products_text, values_of
 from dpa4_flows.documents.schemas import HullDocument, Provenance, RelaxationDocument
 from dpa4_flows.documents.stability import (
     ElasticPart,
@@ -111,8 +113,11 @@ class Stability(Property[Any]):
         documents = [answers[str(i)] for i in range(len(crystals.crystals))]
         if places is None:
             return StabilitySet(documents=documents)
-        placed = map(_with_hull, documents, places.documents, places.errors)
-        return StabilitySet(documents=list(placed), warnings=places.warnings, completeness=places.completeness)
+        placed = [
+            _with_hull(document, place, error, [] if place is None else places.said_of(place))
+            for document, place, error in zip(documents, places.documents, places.errors, strict=True)
+        ]
+        return StabilitySet(documents=placed, warnings=places.warnings, completeness=places.completeness)
 
     def _parts(self, crystal: Crystal) -> Plan[StabilityDocument]:
         start, remarks = free_crystal(whole_crystal(crystal))
@@ -166,13 +171,15 @@ class Stability(Property[Any]):
         )
 
 
-def _with_hull(document: StabilityDocument, place: HullDocument | None, error: str | None) -> StabilityDocument:
-    """``document`` with its place on the hull, or with the sentence that says why there is none."""
+def _with_hull(
+    document: StabilityDocument, place: HullDocument | None, error: str | None, said: Sequence[str]
+) -> StabilityDocument:
+    """``document`` with its place on the hull and what is said of that, or with why there is none."""
     if document.relaxed is None:
         return document
     part = _hull_part(place, error, document.relaxed.provenance)
     lower = _lower_on_hull(place, document.relaxed)
-    warnings = list(dict.fromkeys([*document.warnings, *part.warnings, *lower]))
+    warnings = list(dict.fromkeys([*document.warnings, *said, *lower]))
     return _answered(document.model_copy(update={"hull": part, "warnings": warnings}))
 
 
@@ -187,8 +194,18 @@ def _answered(document: StabilityDocument) -> StabilityDocument:
     if document.followed is not None:
         reasons.append(f"along the mode: {document.followed.reason}")
     warnings = [*document.warnings, *(text for part in parts.values() for text in part.warnings)]
-    facts = {"verdict": overall_verdict(verdicts), "verdicts": verdicts, "reasons": reasons}
+    verdict = overall_verdict(verdicts)
+    facts = {"verdict": verdict, "verdicts": verdicts, "reasons": reasons, "answer": _words(verdict, parts, verdicts)}
     return document.model_copy(update={**facts, "warnings": list(dict.fromkeys(warnings))})
+
+
+def _words(verdict: str, parts: Mapping[str, StabilityPart], verdicts: Mapping[str, Part]) -> str:
+    """The verdict; stable names what it is measured against unless that was surveyed."""
+    hull = parts.get("hull")
+    if verdict == "stable" and isinstance(hull, HullPart) and hull.document is not None:
+        return verdict if hull.document.verdict.reason == "surveyed" else hull.document.verdict.sentence
+    left = [name for name, part in verdicts.items() if part == NOT_ASKED]
+    return f"{verdict}, {' and '.join(left)} not asked" if verdict == "undecided" and left else verdict
 
 
 def _lower_on_hull(place: HullDocument | None, relaxed: RelaxedPart) -> list[str]:
@@ -209,9 +226,7 @@ def _hull_part(place: HullDocument | None, error: str | None, origin: Provenance
     if place is None:
         sentence = error or "no place on the hull"
         return HullPart(verdict="unknown", reason=sentence, error=sentence, converged=False, provenance=origin)
-    products = " + ".join(f"{share:.2f} {formula}" for formula, share in place.decomposition.items())
-    if set(place.decomposition) == {place.formula}:
-        products = f"another form of {place.formula}"
+    products = products_text(place.formula, place.decomposition)
     verdict, reason = hull_part(place.verdict, place.completeness, place.energy_above_hull, products)
     return HullPart(
         verdict=verdict,
@@ -220,4 +235,5 @@ def _hull_part(place: HullDocument | None, error: str | None, origin: Provenance
         warnings=place.warnings,
         provenance=place.provenance,
         document=place,
+        **values_of(place),
     )

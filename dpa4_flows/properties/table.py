@@ -16,17 +16,19 @@ from rich.table import Table
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_csv, write_json
-from dpa4_flows.documents.quantities import STD
+from dpa4_flows.documents.quantities import STD, Listing
 from dpa4_flows.plots.figure import Block, FigureBlock, TableBlock
-from dpa4_flows.plots.words import format_value
 from dpa4_flows.properties.answers import RELAXED, STRUCTURES, Answer, Question
-from dpa4_flows.properties.columns import Column, Scalar, columns, file_head, scalar_fields, scalars, tables
+from dpa4_flows.properties.columns import Column, Scalar, columns, file_head, listings, scalar_fields, scalars
 from dpa4_flows.structure_files import Computed, write_structures
 
 T = TypeVar("T")
 
 _MAX_ROWS = 50  # in a terminal and a notebook
-_MAX_TABLES = 5  # of single structures
+_MAX_TABLES = 20  # of single structures
+_NARROW = 24  # characters into which words are not wrapped
+_RELAXATIONS = (RELAXED, "relax", "stability")
+"""Documents that say whether the structure came to rest."""
 _MAX_REMARKS = 20
 _NAMED = 3  # structures of one remark
 
@@ -142,6 +144,17 @@ class Results(Sequence[T], Generic[T]):
         ]
 
     @property
+    def failures(self) -> list[str]:
+        """The same as lines for people, each sentence once with all whom it concerns."""
+        found: dict[tuple[str, str], list[Failure]] = {}
+        for one in self.failed:
+            found.setdefault((one.document, one.error), []).append(one)
+        return [
+            some[0].words if len(some) == 1 else Remark(tuple(one.name for one in some), *said).words
+            for said, some in found.items()
+        ]
+
+    @property
     def remarks(self) -> list[Remark]:
         """What files and documents say against the numbers, each sentence once with all whom it concerns."""
         found: dict[tuple[str, str], list[str]] = {}
@@ -156,7 +169,7 @@ class Results(Sequence[T], Generic[T]):
         return [
             answer.subject.name
             for answer in self.answers
-            for name in (RELAXED, "relax")
+            for name in _RELAXATIONS
             if name in self.question.kinds
             and (document := answer.documents[name]) is not None
             and document.error is None
@@ -181,7 +194,8 @@ class Results(Sequence[T], Generic[T]):
         return [
             column
             for column in found
-            if not column.field.endswith(STD) or any(column.value(a.documents) is not None for a in self.answers)
+            if not (column.of_part or column.field.endswith(STD))
+            or any(column.value(a.documents) is not None for a in self.answers)
         ]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -242,13 +256,29 @@ class Results(Sequence[T], Generic[T]):
         return path
 
     def write(self, folder: str | Path) -> list[Path]:
-        """Write answers (JSON, CSV) and structures (extended XYZ) into a folder."""
+        """Write answers (JSON, CSV) and structures (extended XYZ) into a folder, those within documents in a file of
+        their own.
+        """
         folder = Path(folder).expanduser()
-        return [self.to(folder / name) for name in ("answers.json", "answers.csv", "structures.extxyz")]
+        written = [self.to(folder / name) for name in ("answers.json", "answers.csv", "structures.extxyz")]
+        if further := self.further():
+            write_structures(folder / "further.extxyz", further)
+            written.append(folder / "further.extxyz")
+        return written
 
     def structures(self) -> list[Computed]:
         """The structures that the numbers are about: relaxed where they were relaxed."""
         return [_computed(answer, self.question.kinds, self._record(answer)) for answer in self.answers]
+
+    def further(self) -> list[Computed]:
+        """Structures within the documents: supercells with defects, images of a path, the end of an imaginary mode."""
+        return [
+            Computed(f"{answer.subject.name} {label}", structure_of_fields(fields), {"of": answer.subject.name})
+            for answer in self.answers
+            for document in (answer.documents[name] for name in self.question.names)
+            if document is not None
+            for label, fields in document.further.items()
+        ]
 
     def figures(self) -> list[Block]:
         """Blocks of a page: plotly figures (``.figure``), pictures and tables of the properties, and of their parts."""
@@ -290,14 +320,10 @@ class Results(Sequence[T], Generic[T]):
             table = Table("name", "formula", title=title, title_justify="left")
             good = [answer for answer in results.answers if answer.subject.error is None]
             shown = good[:limit]
-            room = console.width - sum(_width([head, *cells]) for head, cells in _first_columns(shown)) - 1
             lines = [[answer.subject.name, answer.formula or ""] for answer in shown]
-            for column in results.columns:
-                cells = [column.text(answer.documents) for answer in shown]
-                room -= _width([column.head, *cells])
-                if room < 0:
-                    break
-                table.add_column(escape(column.head), justify="right")
+            room = console.width - sum(map(_width, zip(("name", "formula"), *lines, strict=True))) - 1
+            for head, cells, words, width in _fitting(results.columns, shown, room):
+                table.add_column(escape(head), justify="left" if words else "right", max_width=width)
                 for line, cell in zip(lines, cells, strict=True):
                     line.append(cell)
             for line in lines:
@@ -306,12 +332,10 @@ class Results(Sequence[T], Generic[T]):
                 console.print(table)
             if len(good) > len(shown):
                 console.print(f"and {len(good) - len(shown)} more", highlight=False)
-            for answer in shown[:_MAX_TABLES]:
-                document = answer.documents[results.question.names[0]]
-                for name, (heads, rows) in ({} if document is None else tables(document)).items():
-                    console.print(_rows_table(f"{answer.subject.name}: {name.replace('_', ' ')}", heads, rows))
-                    if len(rows) > _MAX_ROWS:
-                        console.print(f"and {len(rows) - _MAX_ROWS} more", highlight=False)
+            listed = [one for one in shown if one.documents[results.question.names[0]] is not None]
+            for answer in listed[:_MAX_TABLES]:
+                for listing in listings(answer.documents[results.question.names[0]]):
+                    _print_listing(console, answer.subject.name, listing)
 
     def _each(self) -> list[Results[Any]]:
         """The results of each property."""
@@ -336,7 +360,7 @@ class Results(Sequence[T], Generic[T]):
 
     def _below(self) -> list[str]:
         """What stands below the tables."""
-        failed = [f"failed: {failure.words}" for failure in self.failed[:_MAX_ROWS]]
+        failed = [f"failed: {words}" for words in self.failures[:_MAX_ROWS]]
         return [*failed, *(f"mind: {words}" for words in listed(self.remarks))]
 
 
@@ -359,22 +383,53 @@ def html_table(results: Results[Any]) -> str:
     )
 
 
-def _rows_table(title: str, heads: Sequence[Column], rows: Sequence[Any]) -> Table:
-    """What a document lists, one line for each; columns without any value are left out."""
-    table = Table(title=escape(title), title_justify="left")
-    known = [one for one in heads if any(getattr(row, one.field) is not None for row in rows)]
-    for number, one in enumerate(known):
-        table.add_column(escape(one.head), justify="right" if number else "left")
-    for row in rows[:_MAX_ROWS]:
-        table.add_row(*(escape(format_value(one.quantity, getattr(row, one.field))) for one in known))
-    return table
+class _Shown(NamedTuple):
+    """A column of a table in a terminal; ``width`` is where its words are wrapped."""
+
+    head: str
+    cells: list[str]
+    words: bool
+    width: int | None = None
 
 
-def _first_columns(answers: Sequence[Answer]) -> list[tuple[str, list[str]]]:
-    return [
-        ("name", [answer.subject.name for answer in answers]),
-        ("formula", [answer.formula or "" for answer in answers]),
-    ]
+def _fitting(columns: Sequence[Column], answers: Sequence[Answer], room: int) -> list[_Shown]:
+    """The columns for which there is room, under short heads where long ones take too much of it; words are wrapped."""
+    found: list[_Shown] = []
+    for short in (False, True):
+        found, left = [], room
+        for column in columns:
+            quantity, values = column.quantity, [column.value(answer.documents) for answer in answers]
+            label = quantity.short if short and quantity.short else quantity.label
+            head = "\n".join(filter(None, (label, quantity.unit)))
+            one = _Shown(head, [column.text(a.documents) for a in answers], any(isinstance(v, str) for v in values))
+            width = _width([*head.split("\n"), *one.cells])
+            if width > left:
+                if one.words and left >= _NARROW:
+                    found.append(one._replace(width=left - 3))
+                break
+            found.append(one)
+            left -= width
+        if len(found) >= sum(not column.quantity.detail for column in columns):
+            break
+    return found
+
+
+def _print_listing(console: Console, name: str, listing: Listing) -> None:
+    table = Table(title=escape(f"{name}: {listing.title}"), title_justify="left")
+    for number, head in enumerate(listing.heads):
+        cells = [row[number] for row in listing.rows]
+        table.add_column(escape(head), justify="right" if number and all(map(_is_number, cells)) else "left")
+    for row in listing.rows[:_MAX_ROWS]:
+        table.add_row(*map(escape, row))
+    console.print(table)
+    if len(listing.rows) > _MAX_ROWS:
+        console.print(f"and {len(listing.rows) - _MAX_ROWS} more", highlight=False)
+    if listing.note:
+        console.print(escape(listing.note), highlight=False, soft_wrap=True)
+
+
+def _is_number(cell: str) -> bool:
+    return not any(character.isalpha() for character in cell.split(" ± ")[0].replace("e", ""))
 
 
 def _width(cells: Sequence[str]) -> int:

@@ -21,7 +21,7 @@ from dpa4_flows.properties.hull import place
 
 
 class View(Document):
-    """Base of what is read off a hull for one structure; alone it has warnings and provenance, else its set has."""
+    """Base of what is read off a hull for one structure; alone it has a provenance, else its set has."""
 
     error: str | None = Field(None, description="Why there is none, one sentence")
     error_code: str | None = Field(None, description="The same for logic")
@@ -35,7 +35,7 @@ class ViewSet(AnswerDocument):
     """Base of what is read off a hull for some structures, one `View` each in ``documents``."""
 
     documents: list[Any]
-    warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
+    warnings: list[str] = Field(default_factory=list, description="What holds for all of them; each has its own, too")
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,10 @@ class Viewed(Property[Any]):
         return self.document_of(crystal, self.several(documents=views, **fields, provenance=self.origin(crystal)))
 
     def each(self, crystals: Crystals, found: ViewSet) -> list[Any]:
-        common = {"warnings": found.warnings, "provenance": found.provenance}
-        return [view.model_copy(update=common) for view in found.documents]
+        return [
+            view.model_copy(update={"warnings": [*found.warnings, *view.warnings], "provenance": found.provenance})
+            for view in found.documents
+        ]
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,10 @@ class StandingView(Viewed, Competing[Any]):
                 fields = {"error": str(problem), "error_code": problem.code}
             except (ThermodynamicsError, FrameError) as problem:
                 fields = {"error": str(problem), "error_code": "not_comparable"}
-            said = {"verdict": document.verdict.code, "caveat": caveat(document.verdict, document.completeness)}
+            said: dict[str, Any] = {"verdict": document.verdict.code, "warnings": document.warnings}
+            said["caveat"] = caveat(document.verdict, document.completeness)
             views.append({**said, **fields})
-        notes = [*placed.warnings, *self._remarks(crystal, standing)]
+        notes = [*placed.notes, *self._remarks(crystal, standing)]
         return self.document_of(crystal, self.several(documents=views, warnings=notes, provenance=self.origin(crystal)))
 
     def _remarks(self, subject: Crystal | Crystals, standing: Standing) -> list[str]:

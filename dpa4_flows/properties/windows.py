@@ -13,7 +13,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.analysis.windows import ElectrochemicalWindow, electrochemical_window
-from dpa4_flows.documents.quantities import Unit, shown
+from dpa4_flows.documents.quantities import Listing, Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, HullDocument
 from dpa4_flows.properties.view import HullView, View, ViewSet
@@ -85,6 +85,20 @@ class WindowDocument(View):
     )
     doubts: list[Reason] = Field(default_factory=list, description="What is the matter with it")
 
+    @property
+    def listings(self) -> list[Listing]:
+        """What it turns into, by voltage."""
+        rows = [
+            [
+                f"above {step.start:.2f}" if step.end is None else f"{step.start:.2f} to {step.end:.2f}",
+                f"{step.taken:+.2f}" if step.taken else "0",
+                " + ".join(step.products),
+            ]
+            for step in self.steps
+        ]
+        heads = ("V", f"{self.ion} taken up per f.u.", "turns into")
+        return [Listing(f"products by voltage against {self.ion}", heads, rows)] if rows else []
+
 
 class WindowSet(ViewSet):
     """Electrochemical windows of some structures."""
@@ -118,6 +132,7 @@ class ElectrochemicalWindows(HullView):
     cathode_voltage: float = 4.0
 
     def check(self) -> None:
+        super().check()
         ion_charge(self.working_ion)
         if self.cathode_voltage < 0:
             raise DPA4Error(f"cathode_voltage {self.cathode_voltage:g} V is below the metal itself; it is at least 0")

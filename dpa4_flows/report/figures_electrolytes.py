@@ -23,15 +23,6 @@ def windows(documents: Mapping[str, WindowDocument]) -> list[Block]:
     if not found:
         return []
     ions = " or ".join(sorted({one.ion for one in found.values() if one.ion}))
-    rows = [
-        {
-            "name": name,
-            "formula": one.formula,
-            "verdict": {"code": one.verdict or "unknown"},
-            "window": one.model_dump(),
-        }
-        for name, one in islice(found.items(), _ROWS)
-    ]
     end = max(one.steps[-1].start for one in found.values()) + _BEYOND
     figure = base_figure(
         xaxis={"title": f"V against {ions}", "range": [0, end]},
@@ -45,18 +36,14 @@ def windows(documents: Mapping[str, WindowDocument]) -> list[Block]:
         f"At equilibrium with {ions} at that voltage, which goes in or out; {ions} itself is left out.",
         [Column("Crystal"), Column("Voltage", "V"), *numbers("Ions taken up (per f.u.)"), Column("Turns into")],
         [
-            [
-                name,
-                f"{step.start:.2f} to {step.end:.2f}" if step.end is not None else f"above {step.start:.2f}",
-                f"{step.taken:+.2f}" if step.taken else "0",
-                " + ".join(step.products),
-            ]
+            [name, *row]
             for name, one in islice(found.items(), _ROWS)
-            for step in one.steps
+            for listing in one.listings
+            for row in listing.rows
         ],
     )
     curves = line_figure("decomposition-energy", "Decomposition energy against voltage", caption, figure, lines)
-    return [window_figure(rows, ions), *curves, table]
+    return [window_figure(dict(islice(found.items(), _ROWS)), ions), *curves, table]
 
 
 def _curve(one: WindowDocument, end: float) -> Sequence[tuple[float, float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.plots.figure import FigureBlock
 from dpa4_flows.plots.pages import write_page
 from dpa4_flows.properties.hull import HullPlace
+from dpa4_flows.properties.table import Results
+from dpa4_flows.report.caveats import property_caveats
 from dpa4_flows.report.figures_hull import hull_caveat, hull_figures, system_elements
 
 Summary = Mapping[str, Mapping[str, Any]]
@@ -36,22 +38,36 @@ def can_draw(system: Mapping[str, Any]) -> bool:
     return not system.get("missing") and len({e for phase in system["phases"] for e in phase["x"]}) > 1
 
 
-def write_hull_html(
-    path: Path, summary: Summary, frame: str, further: Sequence[FigureBlock] = (), caveats: Sequence[str] = ()
-) -> list[str]:
-    """Write the hulls of all systems and ``further`` figures; gives the names of what was drawn.
+def write_hulls(path: Path, results: Results[Any], words: str) -> list[Path]:
+    """Write all figures of results with hulls among them as one HTML page, or a PNG for each hull; gives the files.
 
     Args:
         path: file to write.
-        summary: from `hull_summary`.
-        frame: level of theory and corrections, in words.
-        further: figures below the hulls.
-        caveats: what to know before the numbers are quoted.
+        results: what was computed.
+        words: whose energies these are.
+
+    Raises:
+        ValueError: a system of five elements or more as PNG.
     """
-    blocks, drawn = hulls(summary), [name for name, system in summary.items() if can_draw(system)]
-    title = "Hull of " + ", ".join(drawn) if drawn else "No hull"
-    write_page(path, title, [*blocks, *further], _WORDS + frame, caveats)
-    return [*drawn, *(block.name for block in further)]
+    caveats = property_caveats(results)
+    drawn = {name: system for name, system in _systems(results["hull"]).items() if can_draw(system)}
+    if path.suffix.lower() == ".html":
+        blocks = [block for block in results.figures() if isinstance(block, FigureBlock)]
+        title = "Hull of " + ", ".join(drawn) if drawn else "No hull"
+        if blocks:
+            write_page(path, title, blocks, _WORDS + words, caveats)
+        return [path] if blocks else []
+    written = []
+    for name, system in drawn.items():
+        file = path if len(drawn) == 1 else path.with_stem(f"{path.stem}-{name}")
+        write_hull_png(file, name, system, words, caveats)
+        written.append(file)
+    return written
+
+
+def _systems(places: Iterable[HullPlace]) -> dict[str, Any]:
+    """The hulls on which structures were placed."""
+    return {name: system for place in places for name, system in place.system.items()}
 
 
 def hulls(summary: Summary) -> list[FigureBlock]:
@@ -63,7 +79,7 @@ def hulls(summary: Summary) -> list[FigureBlock]:
 
 def hulls_of(documents: Mapping[str, HullPlace]) -> list[FigureBlock]:
     """The hulls on which some structures were placed."""
-    return hulls({name: system for place in documents.values() for name, system in place.system.items()})
+    return hulls(_systems(documents.values()))
 
 
 def write_hull_png(path: Path, name: str, system: Mapping[str, Any], frame: str, caveats: Sequence[str] = ()) -> None:

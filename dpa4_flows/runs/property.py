@@ -6,9 +6,10 @@ question about other structures may be asked in the same folder: it finds what w
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +30,7 @@ from dpa4_flows.compute.plan import mended
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.calculations import plain_structure
 from dpa4_flows.documents.provenance import codes_of
-from dpa4_flows.documents.schemas import Candidate
+from dpa4_flows.documents.schemas import Candidate, Document
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.answers import RELAXED, Answer, Question, Subject, gathered, parts_of, stored_answers
 from dpa4_flows.properties.registry import property_class
@@ -43,10 +44,14 @@ from dpa4_flows.store.table import ResultsTable
 TABLE_FILE = "results.sqlite"
 LOCK_FILE = "run.lock"
 FORMAT_VERSION = 1
+_EARLIER = ("stability.sqlite", "stability.json", "relaxed.extxyz", "lower.extxyz", "force_constants")
+"""What `dpa4 stability` of earlier versions left in its folder: a results table, and what was written from it."""
 
 _KIND = "property"
 _NOT_STORED = "documents not stored"
 """Meta entry: failures of the last run, which the next one tries again, and documents that are made anew each time."""
+_SHARED = "shared by documents"
+"""Meta entry: values of these that are the same for many, such as the hull of a chemical system, by checksum."""
 
 
 class PropertyRun(Run):
@@ -74,6 +79,8 @@ class PropertyRun(Run):
         """
         if not cls.is_in(folder):
             _refuse_others(folder)
+            if (folder / _EARLIER[0]).exists():
+                (folder / _EARLIER[0]).rename(folder / TABLE_FILE)
         run = cls(folder)
         table = ResultsTable(folder / TABLE_FILE)
         table.put_candidates([_candidate(subject, number) for number, subject in enumerate(subjects)])
@@ -109,13 +116,15 @@ class PropertyRun(Run):
             subjects = _subjects(table)
             results = compute(question, subjects, model, table, how, max_atoms_per_batch, counts)
             stored = stored_answers(question, subjects, model, table)
+            shared: dict[str, Any] = {}
             not_stored = {
-                f"{number} {name}": document.model_dump(mode="json")
+                f"{number} {name}": _kept(document, shared)
                 for number, (one, there) in enumerate(zip(results.answers, stored, strict=True))
                 for name, document in one.documents.items()
                 if there.documents[name] is None
             }
             table.set_meta(_NOT_STORED, not_stored)
+            table.set_meta(_SHARED, shared)
             results.write(self.folder)
         return results
 
@@ -151,11 +160,12 @@ class PropertyRun(Run):
         table = ResultsTable(self.folder / TABLE_FILE, read_only=True)
         subjects = _subjects(table)
         answers = stored_answers(question, subjects, model, table)
-        for key, document in table.get_meta(_NOT_STORED, {}).items():
+        shared = table.get_meta(_SHARED, {})
+        for key, fields in table.get_meta(_NOT_STORED, {}).items():
             number, _, name = key.partition(" ")
             found = answers[int(number)].documents
             if found[name] is None:
-                found[name] = question.kinds[name].document.model_validate(document)
+                found[name] = _found(question.kinds[name].document, fields, shared)
         return Results(question, answers, _parts(question, subjects, model, table))
 
     def status(self) -> RunStatus:
@@ -174,7 +184,7 @@ class PropertyRun(Run):
         }
         notes = [Note("failed", f.words, "bold red") for f in results.failed]
         notes += [Note("not converged", name, "bold yellow") for name in results.unconverged]
-        older = self._older(results)
+        older = _older(results)
         notes += [
             Note(
                 "mended", f"{n} of {len(results)} answers about {name.replace('_', ' ')} are from before it was mended"
@@ -187,17 +197,6 @@ class PropertyRun(Run):
         codes = codes_of(document for one in results.answers for document in one.documents.values())
         next_step = steps.get(state, "")
         return RunStatus(state, "structures", n_done, len(results), None, facts, tuple(notes), next_step, codes)
-
-    def _older(self, results: Results[Any]) -> Counter[str]:
-        """How many stored documents of each property are from before its science was mended."""
-        anew = ResultsTable(self.folder / TABLE_FILE, read_only=True).get_meta(_NOT_STORED, {})
-        return Counter(
-            name
-            for number, one in enumerate(results.answers)
-            for name, property_ in results.question.kinds.items()
-            if (document := one.documents[name]) is not None and f"{number} {name}" not in anew
-            if mended(property_, document)
-        )
 
     def show(self, console: Console, *, everyone: bool = False) -> None:
         results = self.results()
@@ -264,10 +263,12 @@ def compute(
     question.check()
     counts, done, limit, store = counts or Counts(), 0, max_atoms_per_batch, MemoryStore() if store is None else store
     total = sum(1 for _ in question.asks(subjects))
+    at_once = any(one.together for one in question.kinds.values())  # then answers come at the end, all together
 
     def part() -> list[Part]:
         words = f"{counts.n_force_calls:,} force calls" if counts.n_force_calls else ""
-        return [Part("compute", done, total, f"{done:,}/{total:,}", words, finished=done >= total)]
+        n_done, n_all = (counts.n_requests, counts.n_asked) if at_once and counts.n_asked else (done, total)
+        return [Part("compute", n_done, n_all, f"{n_done:,}/{n_all:,}", words, finished=done >= total)]
 
     def counted() -> Iterator[tuple[tuple[int, str], Any]]:
         nonlocal done
@@ -302,10 +303,40 @@ def compute_in(
     return run.compute(how, max_atoms_per_batch=max_atoms_per_batch)
 
 
+def _older(results: Results[Any]) -> Counter[str]:
+    """How many documents of each property are from before its science, or that of what it rests on, was mended."""
+    return Counter(
+        name
+        for one in results.answers
+        for name, property_ in results.question.kinds.items()
+        if (document := one.documents[name]) is not None and mended(property_, document)
+    )
+
+
+def _kept(document: Document, shared: dict[str, Any]) -> dict[str, Any]:
+    """A document as a folder keeps it: what files leave out, since it is the same for many, stands in ``shared``."""
+    fields = document.model_dump(mode="json")
+    for name in _left_out(type(document)):
+        value = getattr(document, name)
+        fields[name] = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+        shared[fields[name]] = value
+    return fields
+
+
+def _found(kind: type[Document], fields: dict[str, Any], shared: Mapping[str, Any]) -> Document:
+    """The same back; folders of before have no shared values."""
+    there = {name: shared[fields[name]] for name in _left_out(kind) if name in fields}
+    return kind.model_validate(fields | there)
+
+
+def _left_out(kind: type[Document]) -> list[str]:
+    return [name for name, field in kind.model_fields.items() if field.exclude]
+
+
 def _refuse_others(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise DPA4Error(f"{folder} is a file; give a folder")
-    ours = (TABLE_FILE, LOCK_FILE)  # of a process that was killed while it began
+    ours = (TABLE_FILE, LOCK_FILE, *_EARLIER)  # of a process that was killed while it began
     others = [path.name for path in folder.iterdir() if not path.name.startswith(ours)] if folder.exists() else []
     if others:
         raise DPA4Error(f"{folder} holds other files ({others[0]}); give the name of a new folder")

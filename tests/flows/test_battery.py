@@ -29,7 +29,6 @@ from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.context import Scene, Screening, scene_of
 from dpa4_flows.campaigns.flow import CampaignMaker, judge, rank
-from dpa4_flows.campaigns.hull import products_text
 from dpa4_flows.campaigns.library import put_phases
 from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run, stored_campaign
@@ -37,6 +36,7 @@ from dpa4_flows.campaigns.sections import ConfigError
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.documents.calculations import rattled
+from dpa4_flows.documents.hull import products_text
 from dpa4_flows.documents.reasons import Reason, voided
 from dpa4_flows.documents.schemas import Candidate, StageResult, Status
 from dpa4_flows.engines import run_local

@@ -60,10 +60,16 @@ def dpa4(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200", "TERM": "dumb"})
 
 
-def answer(*arguments: object, exit_code: int = 0) -> dict[str, Any]:
+def answer(*arguments: object, exit_code: int = 0) -> Any:
     result = dpa4(*arguments, "--json")
     assert result.exit_code == exit_code, result.output
     return json.loads(result.stdout)
+
+
+def places(*arguments: object, exit_code: int = 0) -> list[dict[str, Any]]:
+    """Of the structures that have one."""
+    rows = [row["hull"] for row in answer("hull", *arguments, exit_code=exit_code)]
+    return [row["document"] for row in rows if row["error"] is None]
 
 
 def refused(*arguments: object) -> str:
@@ -157,28 +163,27 @@ def test_export(tmp_path: Path) -> None:
 
 
 def test_hull_of_a_file(lithium_cobaltate: Path) -> None:
-    found = answer("hull", lithium_cobaltate, *FAST)
-    (row,) = found["structures"]
-    assert row["chemsys"] == "Co-Li-O" and row["error"] is None
+    ((place,),) = ([row["hull"] for row in answer("hull", lithium_cobaltate, *FAST)],)
+    row = place["document"]
+    assert row["chemsys"] == place["chemsys"] == "Co-Li-O" and place["error"] is None
     assert row["completeness"]["grade"] == "surveyed" and row["completeness"]["without_energy"] == []
     assert row["n_competing"] > 10
     assert row["energy_above_hull"] >= 0 > row["formation_energy_per_atom"]
     assert sum(row["decomposition"].values()) == pytest.approx(1)
-    assert row["relaxation"]["converged"]
-    assert row["correction"] == found["corrections"] == "none"
+    assert row["frame"]["correction"] == place["correction"] == "none"
     assert row["competing_energies"] == "the same model"
     table = dpa4("hull", lithium_cobaltate, *FAST)
     assert table.exit_code == 0
-    assert f"{row['formation_energy_per_atom']:.3f}" in table.stdout
+    assert f"{row['formation_energy_per_atom']:.3f}".replace("-", "−") in table.stdout
     assert "corrections none" in table.stdout
 
 
 def test_unrelaxed_structure_lies_higher(lithium_cobaltate: Path) -> None:
-    (relaxed,) = answer("hull", lithium_cobaltate, *FAST)["structures"]
+    (relaxed,) = places(lithium_cobaltate, *FAST)
     stretched = layered("Co")
     stretched.apply_strain(0.05)
     stretched.to(filename="stretched.cif")
-    (static,) = answer("hull", "stretched.cif", "--no-relax", *FAST)["structures"]
+    (static,) = places("stretched.cif", "--no-relax", *FAST)
     assert static["energy_above_hull"] > relaxed["energy_above_hull"] + 0.01
     assert static["n_competing"] == relaxed["n_competing"]
 
@@ -187,8 +192,9 @@ def test_system_that_was_not_built_is_built_and_called_incomplete() -> None:
     rocksalt("Mg").to(filename="MgO.cif")
     result = dpa4("hull", "MgO.cif", *FAST)
     assert result.exit_code == 0, result.output
-    assert "incomplete: no known compound, no survey of phases in Mg-O; distances are lower bounds" in result.stderr
-    (row,) = answer("hull", "MgO.cif", *FAST)["structures"]
+    assert "MgO, hull: no known compound, no survey of phases in Mg-O; distances are lower bounds" in result.stderr
+    assert "dpa4 reference build SYSTEM" in result.stderr
+    (row,) = places("MgO.cif", *FAST)
     assert row["completeness"]["grade"] == "no_competitor"
     assert row["n_competing"] >= 2
 
@@ -196,14 +202,14 @@ def test_system_that_was_not_built_is_built_and_called_incomplete() -> None:
 def test_files_compete_for_this_hull_only(lithium_cobaltate: Path) -> None:
     better = layered("Co")
     write_phases(Path("mine.json"), {"layered": better})
-    (row,) = answer("hull", lithium_cobaltate, "--against", "mine.json", *FAST)["structures"]
+    (row,) = places(lithium_cobaltate, "--against", "mine.json", *FAST)
     assert row["distance_to_competing"] == pytest.approx(0, abs=2e-3)
     assert row["energy_above_hull"] is None  # nothing but a form of its own competes
     (library,) = json.loads(dpa4("reference", "list", "--json").stdout)
     assert library["systems"][0]["n_phases"] > row["n_competing"] - 1
     assert "layered" not in {p["entry_id"] for p in exported()}
     better.to(filename="POSCAR")  # any format of structures
-    (again,) = answer("hull", lithium_cobaltate, "--against", "POSCAR", *FAST)["structures"]
+    (again,) = places(lithium_cobaltate, "--against", "POSCAR", *FAST)
     assert again["n_competing"] == row["n_competing"]
 
 
@@ -218,8 +224,8 @@ def test_structures_compete_unless_they_stand_alone() -> None:
     squeezed = Structure(Lattice.cubic(2.7), ["Li", "O"], [[0.0] * 3, [0.5] * 3])
     squeezed.to(filename="b.cif")
     antifluorite().to(filename="c.cif")
-    together = answer("hull", "a.cif", "b.cif", "c.cif", *FAST)["structures"]
-    alone = answer("hull", "a.cif", "b.cif", "c.cif", "--alone", *FAST)["structures"]
+    together = places("a.cif", "b.cif", "c.cif", *FAST)
+    alone = places("a.cif", "b.cif", "c.cif", "--alone", *FAST)
     for one, other in zip(together, alone, strict=True):
         assert one["energy_above_hull"] >= other["energy_above_hull"] - 1e-9
         assert one["distance_to_competing"] == pytest.approx(other["distance_to_competing"])
@@ -232,12 +238,13 @@ def test_files_are_written_and_readable(lithium_cobaltate: Path) -> None:
     assert result.exit_code == 0, result.output
     with Path("hull.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    expected = answer("hull", *files, *FAST)["structures"]
+    expected = [row["hull"] for row in answer("hull", *files, *FAST)]
     assert [row["name"] for row in rows] == ["LiCoO2", "Li2O"]
     for row, other in zip(rows, expected, strict=True):
-        assert float(row["energy_above_hull"]) == pytest.approx(other["energy_above_hull"], abs=1e-6)
-        assert row["level_of_theory"] and row["verdict"] == other["verdict"]["code"]
-        assert row["completeness"] == other["completeness"]["sentence"] and "phases.json" in row["completeness"]
+        assert float(row["energy_above_hull (eV/atom)"]) == pytest.approx(other["energy_above_hull"], abs=1e-6)
+        assert row["level_of_theory"] and row["verdict"] == other["verdict"] and row["chemsys"] == other["chemsys"]
+        assert row["decomposition"] == other["decomposition"]
+    assert "phases.json" in rows[0]["verdict"]  # who surveyed it
     page = Path("hull.html").read_text()
     assert page.count("<figure>") == 2
     assert "src=" not in page.replace('src="data:', "")[-20000:]
@@ -264,10 +271,10 @@ def test_exit_codes_and_sentences(lithium_cobaltate: Path) -> None:
     write("water.xyz", Atoms("OHH", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]))
     some = dpa4("hull", lithium_cobaltate, "LiXe.cif", "water.xyz", *FAST)
     assert some.exit_code == 3
-    assert "failed: LiXe: element Xe" in some.stderr
-    assert "a molecule has no place on the hull" in some.stderr
-    rows = answer("hull", lithium_cobaltate, "LiXe.cif", "water.xyz", *FAST, exit_code=3)["structures"]
-    assert [row["error"] is None for row in rows] == [True, False, False]
+    assert "failed: LiXe, hull: element Xe" in some.stderr
+    assert "failed: water, hull: a molecule has no such property" in some.stderr
+    rows = answer("hull", lithium_cobaltate, "LiXe.cif", "water.xyz", *FAST, exit_code=3)
+    assert [row["hull"]["error"] is None for row in rows] == [True, False, False]
     assert dpa4("hull", "LiXe.cif", *FAST).exit_code == 1
     assert dpa4("hull", "water.xyz", *FAST).exit_code == 1
     assert "there is no file gone.cif" in refused("hull", "gone.cif", *FAST)
@@ -308,10 +315,9 @@ def test_energies_of_the_materials_project_fit_models_of_its_scale_only(monkeypa
     antifluorite().to(filename="Li2O.cif")
     fitting = ("-m", "toy_potentials:MPtrjMorse", "--fmax", "0.05", "--threads", "1")
     other = ("-m", "toy_potentials:OMatMorse", "--fmax", "0.05", "--threads", "1")
-    found = answer("hull", "Li2O.cif", "--against", "mp", *fitting)
-    (row,) = found["structures"]
-    assert found["against"] == row["competing_energies"] == "Materials Project 2026.04.13"
-    assert row["n_competing"] == 2 and row["correction"] == "MP2020"
+    (row,) = places("Li2O.cif", "--against", "mp", *fitting)
+    assert row["competing_energies"] == "Materials Project 2026.04.13"
+    assert row["n_competing"] == 2 and row["frame"]["correction"] == "MP2020"
     expected = row["energy_per_atom_corrected"] - (2 * -1.9 - 4.9) / 3
     assert row["formation_energy_per_atom"] == pytest.approx(expected)
     assert row["corrections"] == {"oxide": pytest.approx(-0.687)}
@@ -325,13 +331,13 @@ def test_energies_of_the_materials_project_fit_models_of_its_scale_only(monkeypa
 
 def test_unsafe_frames_are_told(lithium_cobaltate: Path) -> None:
     model = ("-m", "toy_potentials:OMatMorse", "--fmax", "0.05", "--threads", "1")
-    (row,) = answer("hull", lithium_cobaltate, *model)["structures"]
-    assert row["correction"] == "OMat24"
+    (row,) = places(lithium_cobaltate, *model)
+    assert row["frame"]["correction"] == "OMat24"
     assert row["corrections"].keys() == {"oxide", "Co +U"}
-    found = answer("hull", lithium_cobaltate, "--corrections", "none", *model)
-    assert any("uncorrected distances are wrong by several 0.1 eV/atom" in text for text in found["warnings"])
-    found = answer("hull", lithium_cobaltate, "--corrections", "MP2020", *model)
-    [said] = [text for text in found["warnings"] if text.startswith("corrections MP2020 were asked for")]
+    [found] = answer("hull", lithium_cobaltate, "--corrections", "none", *model)
+    assert any("uncorrected distances are wrong by several 0.1 eV/atom" in text for text in found["hull"]["warnings"])
+    [found] = answer("hull", lithium_cobaltate, "--corrections", "MP2020", *model)
+    [said] = [text for text in found["hull"]["warnings"] if text.startswith("corrections MP2020 were asked for")]
     assert "levels-of-theory.md" in said  # which prefers MP2020 for cobalt
 
 
@@ -344,8 +350,8 @@ def test_window_is_shown_and_drawn() -> None:
     stretched = antifluorite()
     stretched.apply_strain(0.05)
     stretched.to(filename="Li2O.cif")
-    (row,) = answer("hull", "Li2O.cif", "--no-relax", "--window", "Li", *FAST)["structures"]
-    window = row["window"]
+    (found,) = answer("hull", "Li2O.cif", "--no-relax", "--window", "Li", *FAST)
+    window, row = found["window"], found["hull"]["document"]
     assert window["error"] is None and window["ion"] == "Li"
     assert window["energy_above_hull"] == pytest.approx(row["energy_above_hull"])
     assert row["energy_above_hull"] > 0.1  # so the window is that of the products
@@ -353,8 +359,8 @@ def test_window_is_shown_and_drawn() -> None:
     assert window["oxidation_products"] and window["upper"] >= window["lower"] >= 0
     shown = dpa4("hull", "Li2O.cif", "--no-relax", "--window", "Li", "--plot", "hull.html", *FAST)
     assert shown.exit_code == 0, shown.output
-    assert "Stability against a reservoir of Li" in shown.stdout
-    assert f"Li2O (as {' + '.join(row['decomposition'])})" in shown.stdout
+    assert "products by voltage against Li" in shown.stdout
+    assert f"that of {' + '.join(row['decomposition'])} is given" in shown.stderr
     assert f"{window['upper']:.2f}" in shown.stdout
     assert "Electrochemical windows against Li" in Path("hull.html").read_text()
     drawn = dpa4("hull", "Li2O.cif", "--no-relax", "--window", "Li", "--plot", "hull.png", *FAST)
@@ -366,8 +372,8 @@ def test_window_brings_the_phases_of_the_ion() -> None:
     rocksalt("Mg").to(filename="MgO.cif")
     result = dpa4("hull", "MgO.cif", "--window", "Li", "--json", *FAST)
     assert result.exit_code == 0, result.output
-    (row,) = json.loads(result.stdout)["structures"]
-    assert row["chemsys"] == "Mg-O"
+    (row,) = json.loads(result.stdout)
+    assert row["hull"]["chemsys"] == "Mg-O"
     assert row["window"]["upper"] is None  # it has no lithium to give
     assert "no survey of phases in Li-Mg-O: windows may be too wide" in result.stderr
     assert row["window"]["caveat"].startswith("unknown: no known competitor")
@@ -380,7 +386,7 @@ def test_region_of_chemical_potentials_has_the_formation_energy_at_each_corner()
     peroxide.structure.to(filename="Li2O2.cif")
     Structure(Lattice.cubic(2.7), ["Li", "O"], [[0.0] * 3, [0.5] * 3]).to(filename="LiO.cif")
     command = ("hull", "Li2O.cif", "Li2O2.cif", "LiO.cif", "--chempots", *FAST)
-    rows = answer(*command)["structures"]
+    rows = answer(*command, exit_code=3)  # there is none of what is above the hull
     (low, *_), (high, *_) = (
         [row for row in rows if (row["chempots"]["error"] is None) is stable] for stable in (True, False)
     )
@@ -389,29 +395,26 @@ def test_region_of_chemical_potentials_has_the_formation_energy_at_each_corner()
     assert region["error"] is None and region["formula"] == low["formula"]
     for corner in region["corners"]:
         mean = sum(fractions[symbol] * potential for symbol, potential in corner.items())
-        assert mean == pytest.approx(low["formation_energy_per_atom"], abs=1e-3)
+        assert mean == pytest.approx(low["hull"]["formation_energy_per_atom"], abs=1e-3)
         assert max(corner.values()) < 1e-9
     result = dpa4(*command, "--plot", "hull.html")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 3, result.output
     assert "Δμ(Li)" in result.stdout
     assert f"Chemical potentials of {low['formula']}" in Path("hull.html").read_text()
 
 
 def test_oxygen_leaves_oxides_at_temperature(lithium_cobaltate: Path) -> None:
     cold, warm, hot = (
-        answer("hull", lithium_cobaltate, *OMAT, *more)
-        for more in ((), ("--temperature", "300"), ("--temperature", "1500"))
+        places(lithium_cobaltate, *OMAT, *more)[0] for more in ((), ("--temperature", "300"), ("--temperature", "1500"))
     )
-    energies = [found["structures"][0]["formation_energy_per_atom"] for found in (cold, warm, hot)]
+    energies = [found["formation_energy_per_atom"] for found in (cold, warm, hot)]
     assert energies[0] < energies[1] < energies[2] - 0.1
-    assert [found["temperature"] for found in (cold, warm, hot)] == [None, 300.0, 1500.0]
-    assert hot["structures"][0]["correction"] == "OMat24, Gibbs 1500 K"
-    assert (
-        hot["structures"][0]["n_competing"] < cold["structures"][0]["n_competing"]
-    )  # one form of each element is left
+    assert [found["provenance"]["settings"].get("temperature") for found in (cold, warm, hot)] == [None, 300.0, 1500.0]
+    assert hot["frame"]["correction"] == "OMat24, Gibbs 1500 K"
+    assert hot["n_competing"] < cold["n_competing"]  # one form of each element is left
     assert "temperature 77 K is outside" in refused("hull", lithium_cobaltate, "--temperature", "77", *OMAT)
-    uncorrected = refused("hull", lithium_cobaltate, "--temperature", "900", "--corrections", "none", *OMAT)
-    assert "need corrections before they mean anything" in uncorrected
+    uncorrected = dpa4("hull", lithium_cobaltate, "--temperature", "900", "--corrections", "none", *OMAT)
+    assert uncorrected.exit_code == 1 and "need corrections before they mean anything" in uncorrected.stderr
 
 
 def test_gibbs_energies_are_those_of_hulls_at_each_temperature(lithium_cobaltate: Path) -> None:
@@ -419,7 +422,7 @@ def test_gibbs_energies_are_those_of_hulls_at_each_temperature(lithium_cobaltate
     (row,) = answer("gibbs", lithium_cobaltate, "--temperatures", "[1500, 300]", *fast)
     found = row["gibbs"]
     assert found["temperatures"] == [300.0, 1500.0] and found["formation"] == found["formation_energies"][0]
-    (hot,) = answer("hull", lithium_cobaltate, "--temperature", "1500", *OMAT)["structures"]
+    (hot,) = places(lithium_cobaltate, "--temperature", "1500", *OMAT)
     assert found["formation_energies"][1] == pytest.approx(hot["formation_energy_per_atom"], abs=1e-6)
     assert found["energies_above_hull"][1] == pytest.approx(hot["energy_above_hull"], abs=1e-6)
     assert refused("gibbs", lithium_cobaltate, "--temperatures", "77", *fast).endswith("for which G was fitted")
@@ -429,6 +432,6 @@ def test_gibbs_energies_are_those_of_hulls_at_each_temperature(lithium_cobaltate
 def test_higher_form_of_an_element_has_no_gibbs_energy(lithium_cobaltate: Path) -> None:
     Structure(Lattice.cubic(2.2), ["Li"], [[0.0] * 3]).to(filename="Li.cif")
     rows = answer("hull", "Li.cif", lithium_cobaltate, "--temperature", "500", "--no-relax", *OMAT, exit_code=3)
-    error = rows["structures"][0]["error"]
+    error = rows[0]["hull"]["error"]
     assert error is not None and "has no Gibbs energy" in error
-    assert rows["structures"][1]["error"] is None
+    assert rows[1]["hull"]["error"] is None

@@ -39,7 +39,7 @@ from dpa4_flows.large.folder import Task, prepare_folder
 from dpa4_flows.large.worker import RunWorker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.alloy import AlloyDocument
-from dpa4_flows.properties.columns import _IN_NAMES, file_head, scalar_fields
+from dpa4_flows.properties.columns import _IN_NAMES, file_head, home_of, scalar_fields
 from dpa4_flows.properties.registry import property_class, property_names
 from dpa4_flows.reference.catalogue import export_entries
 from dpa4_flows.reference.entries_file import read_entries
@@ -382,8 +382,9 @@ def test_every_number_in_a_table_file_tells_its_unit() -> None:
         for name in property_names()
         for kind in [property_class(name).document]
         for field in scalar_fields(kind)
-        if float in get_args(kind.model_fields[field].annotation) or kind.model_fields[field].annotation is float
-        if unit_of(kind, field) is None and not field.endswith(tuple(f"_{unit}" for unit in _IN_NAMES))
+        for inner, own in [home_of(kind, field)]
+        if float in get_args(inner.model_fields[own].annotation) or inner.model_fields[own].annotation is float
+        if unit_of(inner, own) is None and not field.endswith(tuple(f"_{unit}" for unit in _IN_NAMES))
     ]
     assert not silent
     assert file_head(AlloyDocument, "bowing_a") == "bowing_a (Å)" and file_head(AlloyDocument, "misfit") == "misfit"

@@ -174,8 +174,8 @@ def test_command_tells_energies_products_and_shifts(oxide: Path) -> None:
     command = ("pourbaix", oxide, "--ions", "zinc.toml", *FAST)
     result = dpa4(*command, "--ph", "0", "--ph", "12", "--potential", "1", "--plot", "water.html", "--json")
     assert result.exit_code == 0, result.output
-    data = json.loads(result.stdout)
-    (row,) = data["structures"]
+    (found,) = json.loads(result.stdout)
+    row = found["pourbaix"]
     ((acid, base),) = row["decomposition_energy"]
     assert base == 0
     assert acid == pytest.approx(8.77 * 0.0591, abs=3e-3)  # as measured, with a toy that misses ZnO by 2 eV
@@ -186,16 +186,16 @@ def test_command_tells_energies_products_and_shifts(oxide: Path) -> None:
     assert "Stability in water" in page and "Zn[+2]" in page
     assert row["completeness"]["grade"] == "no_competitor"  # among solids, nothing but elements and the oxide itself
     caveat = "ZnO: no known competitor, no known compound, no survey of phases in H-O-Zn"
-    assert any(text.startswith(caveat) for text in data["warnings"]) and caveat in page
-    other = json.loads(dpa4(*command, "--corrections", "MP2020", "--plot", "water.html", "--json").stdout)["warnings"]
+    assert any(text.startswith(caveat) for text in row["warnings"]) and caveat in page
+    other = json.loads(dpa4(*command, "--corrections", "MP2020", "--plot", "water.html", "--json").stdout)
+    other = other[0]["pourbaix"]["warnings"]
     asked = next(text for text in other if text.startswith("corrections MP2020 were asked for"))
     assert asked in Path("water.html").read_text()
     table = dpa4(*command)
     assert table.exit_code == 0, table.output
     bundled = json.loads(dpa4("pourbaix", oxide, *FAST, "--ph", "0", "--potential", "1", "--json").stdout)
-    assert bundled["structures"][0]["decomposition_energy"][0][0] == pytest.approx(
-        acid, abs=2e-3
-    )  # the file is optional
+    [[without]] = bundled[0]["pourbaix"]["decomposition_energy"]
+    assert without == pytest.approx(acid, abs=2e-3)  # the file is optional
     assert "unknown: ZnO(s)" in dpa4(*command, "--ph", "12", "--potential", "1").stdout
     assert "pH 14" in table.stdout and "model minus measured" in table.stdout
 
@@ -211,7 +211,7 @@ def test_maker_and_property_answer_as_the_command(oxide: Path, tmp_path: Path) -
     output = run_local(flow, tmp_path / "jobs")[flow.output.uuid][1].output
     (document,) = output.documents
     result = dpa4("pourbaix", oxide, "--ions", "zinc.toml", *FAST, "--ph", 0, "--ph", 12, "--potential", 1, "--json")
-    (row,) = json.loads(result.stdout)["structures"]
+    row = json.loads(result.stdout)[0]["pourbaix"]
     assert document["decomposition_energy"] == [pytest.approx(line) for line in row["decomposition_energy"]]
     assert document["products"] == row["products"] and output.n_failed == 0
     stored = PourbaixDocument.model_validate(document)

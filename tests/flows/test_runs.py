@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,6 +22,7 @@ from toy_labels import FLAGS, write_toy
 from typer.testing import CliRunner, Result
 
 import dpa4_flows
+from dpa4_core.errors import DPA4Error
 from dpa4_core.testing import MorsePotential
 from dpa4_core.train.trainer import Trainer
 from dpa4_flows.cli import app
@@ -151,6 +154,26 @@ def test_every_kind_answers_where_nothing_may_be_written(
     run = dpa4_flows.open_run(read_only)
     assert list(run.to_dataframe()) and str(read_only) in run._repr_html_()
     assert content(read_only) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_resuming_where_nothing_may_be_written_is_one_sentence_with_a_remedy(
+    kind: str, finished: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, opened = finished[kind], os.open
+
+    def forbidden(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", forbidden)
+    said = refused("resume", folder)
+    assert f"{folder} cannot be written: you may not write there; copy the folder" in said and "lock" not in said
+    if kind in ("property", "campaign"):
+        with pytest.raises(DPA4Error, match="copy the folder") as error:
+            open_run(folder).resume(How())
+        assert "lock" not in str(error.value)
 
 
 def test_a_campaign_that_stopped_is_read_where_nothing_may_be_written(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from dpa4_flows import extras
 from dpa4_flows.cli import app
-from dpa4_flows.makers.named import BatchElasticMaker, BatchPhononMaker
+from dpa4_flows.compute.flight import SafeFlight
 
 pytest.importorskip("phonopy")
 
@@ -62,30 +62,35 @@ def refused(*arguments: object) -> str:
 
 
 def answers(folder: str) -> list[dict[str, Any]]:
-    return json.loads(Path(folder, "stability.json").read_text())["structures"]
+    return [row["stability"] for row in json.loads(Path(folder, "answers.json").read_text())]
 
 
 def test_verdict_reasons_and_files(magnesia: str, salt: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ("stability", magnesia, salt, "--no-hull", "--follow-modes", "-T", "300", "-o", "out", *FAST)
     shown = dpa4(*arguments)
     assert shown.exit_code == 0, shown.output
-    assert "MgO: undecided, hull not asked" in shown.stdout and "CsCl: unstable" in shown.stdout
-    assert "along the mode: Pm-3m →" in shown.stdout
+    assert "undecided, hull not asked" in shown.stdout and "CsCl: verdict" in shown.stdout
+    assert "along the mode" in shown.stdout and "Pm-3m →" in shown.stdout
+    assert all(head in shown.stdout for head in ("K", "f min", "Space group"))
     assert "imaginary mode of -" in shown.stdout and "Born" not in shown.stderr
     stable, unstable = answers("out")
     assert stable["elastic"]["k_vrh_gpa"] > 0 and stable["hull"] is None
     assert [row["temperature_k"] for row in stable["phonons"]["thermal"]] == [300]
-    assert "along_mode" not in json.dumps(unstable)
-    (lower,) = ase.io.read("out/lower.extxyz", index=":")
-    assert lower.info["name"] == "CsCl" and len(lower) == unstable["followed"]["steps"][-1]["n_atoms"]
-    assert len(ase.io.read("out/relaxed.extxyz", index=":")) == 2
+    (lower,) = ase.io.read("out/further.extxyz", index=":")
+    assert lower.info["name"] == "CsCl lower" and len(lower) == unstable["followed"]["steps"][-1]["n_atoms"]
+    relaxed = ase.io.read("out/structures.extxyz", index=":")
+    assert len(relaxed) == 2 and relaxed[0].info["phonons.f_min_thz"] == stable["phonons"]["f_min_thz"]
+    assert json.loads(dpa4("status", "out", "--json").stdout)["state"] == "complete"  # a run like any other
     assert len(list(Path("out/force_constants").glob("*.phonopy.yaml"))) >= 3  # also of the lower structures
 
     def forbidden(*_: object) -> None:
         raise AssertionError("everything is in the folder")
 
-    monkeypatch.setattr(BatchElasticMaker, "_compute", forbidden)
-    monkeypatch.setattr(BatchPhononMaker, "_compute", forbidden)
+    Path("earlier").mkdir()
+    Path("out/results.sqlite").rename("earlier/stability.sqlite")  # as earlier versions left it
+    Path("earlier/stability.json").write_text("{}")
+    arguments = ("earlier" if one == "out" else one for one in arguments)
+    monkeypatch.setattr(SafeFlight, "put", forbidden)
     again = dpa4(*arguments)
     assert again.exit_code == 0 and again.stdout == shown.stdout
 
@@ -93,12 +98,14 @@ def test_verdict_reasons_and_files(magnesia: str, salt: str, monkeypatch: pytest
 def test_hull_is_that_of_the_library(magnesia: str) -> None:
     shown = dpa4("stability", magnesia, "--no-elastic", "--no-phonons", "--no-mp", "--json", *FAST)
     assert shown.exit_code == 0, shown.output
-    (row,) = json.loads(shown.stdout)["structures"]
+    (found,) = json.loads(shown.stdout)
+    row = found["stability"]
+    assert found["hull"] == row["hull"]  # a part stands where it does when it is asked for alone
     place = row["hull"]["document"]
     assert row["verdict"] == "undecided" and row["verdicts"]["hull"] == "unknown"
     assert place["energy_above_hull"] is None and place["distance_to_competing"] < 0
     assert row["reasons"][0].startswith("hull: unknown, unknown: no known competitor")
-    assert "incomplete: no known compound, no survey of phases in Mg-O" in shown.stderr
+    assert "mind: MgO, stability: no known compound, no survey of phases in Mg-O" in shown.stderr
     (library,) = json.loads(dpa4("reference", "list", "--json").stdout)
     assert library["systems"][0]["chemical_system"] == "Mg-O"
 
@@ -108,8 +115,8 @@ def test_broken_structures_do_not_stop_the_others(magnesia: str) -> None:
     ase.io.write("water.xyz", Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]))
     some = dpa4("stability", magnesia, "xenon.cif", "water.xyz", "gone.cif", "--no-hull", "--no-phonons", *FAST)
     assert some.exit_code == 3
-    assert "MgO: undecided, hull and phonons not asked" in some.stdout
-    assert "failed: xenon: element Xe" in some.stderr and "a molecule has no place" in some.stderr
+    assert "undecided, hull and phonons not asked" in some.stdout
+    assert "failed: xenon, stability: element Xe" in some.stderr and "a molecule has no such property" in some.stderr
     assert "gone.cif" in some.stderr
     assert dpa4("stability", "xenon.cif", "--no-hull", "--no-phonons", *FAST).exit_code == 1
 
@@ -117,8 +124,8 @@ def test_broken_structures_do_not_stop_the_others(magnesia: str) -> None:
 def test_part_that_fails_is_told(magnesia: str) -> None:
     some = dpa4("stability", magnesia, "--no-hull", "--no-elastic", "-m", MORSE, "--min-length", "40")
     assert some.exit_code == 3
-    assert "failed: MgO, phonons: images 40 Å apart need a supercell of" in some.stderr
-    assert "MgO: undecided" in some.stdout
+    assert "failed: MgO, stability, phonons: images 40 Å apart need a supercell of" in some.stderr
+    assert "undecided" in some.stdout
 
 
 def test_what_makes_no_sense_is_refused(magnesia: str, monkeypatch: pytest.MonkeyPatch) -> None:

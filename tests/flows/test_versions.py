@@ -17,10 +17,13 @@ from dpa4_core.version import code_version
 from dpa4_flows.cli import app
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, Property, checked, mended, versions_of
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.equation_of_state import EquationOfState
+from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.registry import property_class, property_names
+from dpa4_flows.properties.windows import ElectrochemicalWindows
 from dpa4_flows.store.table import ResultsError, ResultsTable
 
 MORSE = ModelRef("dpa4_core.testing:MorsePotential")
@@ -165,6 +168,24 @@ def test_a_folder_tells_what_was_mended_since_and_resume_computes_it_anew(tmp_pa
     assert "mended" not in dpa4("status", run).output
     answers = json.loads((run / "answers.json").read_text())
     assert answers[0]["equation_of_state"]["provenance"]["versions"]["equation_of_state"] == 2
+
+
+@pytest.mark.parametrize("mended_one", [Hull, ElectrochemicalWindows, Relaxed])
+def test_answers_that_are_made_anew_each_time_tell_what_was_mended_since(mended_one, tmp_path, monkeypatch) -> None:
+    """A hull, what is read off it, and the relaxation that both rest on."""
+    monkeypatch.chdir(tmp_path)
+    Structure(2.7 * np.eye(3), ["Li", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]).to(filename="LiO.cif")
+    own = [f"--set={name}.{one}" for name in ("hull", "window") for one in ("library=", "bundled=false")]
+    fast = [f"--set={name}.relaxation.{one}" for name in ("hull", "window") for one in ("fmax=0.1", "rattle=0.0")]
+    flags = (*own, *fast, "--prototypes=false", "-m", MORSE.name, "-o", "run")
+    assert dpa4("compute", "hull", "window", "LiO.cif", *flags).exit_code in (0, 3)
+    assert "mended" not in dpa4("status", "run").output
+    monkeypatch.setattr(mended_one, "version", 7)
+    told = dpa4("status", "run").stderr
+    assert ("answers about hull" in told) is (mended_one is not ElectrochemicalWindows)
+    assert ("answers about window" in told) is (mended_one is not Hull)
+    assert dpa4("resume", "run").exit_code in (0, 3)
+    assert "mended" not in dpa4("status", "run").output
 
 
 @pytest.mark.parametrize(
