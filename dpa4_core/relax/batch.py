@@ -25,7 +25,7 @@ from dpa4_core.relax.cell_filter import (
 from dpa4_core.relax.chain import Coupling
 from dpa4_core.relax.dynamics import Drive, Phase, at_start
 from dpa4_core.relax.limits import MAX_FORCE, Limits
-from dpa4_core.relax.method import Bands, Point
+from dpa4_core.relax.method import Bands, Paths, Point
 from dpa4_core.relax.optimizer import LBFGS, ROWS, optimizer_init, optimizer_step
 from dpa4_core.relax.preconditioner import Preconditioner, preconditioner
 from dpa4_core.relax.projection import Projection
@@ -224,14 +224,10 @@ class Batch:
         systems = state.systems
         cell = systems.log_deformation * systems.n_atoms[:, None, None]
         at = Point(systems.positions, cell, state.forces, state.cell_forces, state.now.enthalpy)
-        quiet, bands = state.now.fmax < self._rest_below, None
-        if self._bands is not None:
-            # an image that rests does not hold up the others
-            shift = torch.where(quiet, 0.0, state.shift)
-            bands = self._bands._replace(
-                turned=state.turned, climbs=state.climbing == 2, tangent=state.tangent, shift=shift
-            )
-        move = optimizer_step(state.optimizer, at, self._springs, system_idx, systems.n_atoms, bands)
+        quiet, bands = state.now.fmax < self._rest_below, self._bands
+        shift = torch.where(quiet, 0.0, state.shift)  # an image that rests does not hold up the others
+        paths = None if bands is None else Paths(state.turned, state.climbing == 2, state.tangent, shift)
+        move = optimizer_step(state.optimizer, at, self._springs, system_idx, systems.n_atoms, bands, paths)
         displacements = self._projection.atoms(move.displacements)
         resting = quiet & (move.state.method == ROWS.index(LBFGS))
         displacements = torch.where(resting[system_idx, None], 0.0, displacements)
@@ -315,8 +311,7 @@ class Batch:
             self._coupling = Coupling(chains, counts.tolist(), self.device)
             places = np.repeat(np.arange(len(tasks)), self._n_systems)
             images = np.array([task.chain is not None for task in rows])
-            nothing = torch.empty(0)
-            self._bands = Bands(self._tensor(places), self._tensor(images), nothing, nothing, nothing, nothing)
+            self._bands = Bands(self._tensor(places), self._tensor(images))
         below = [REST * task.moves.fmax if task.chain and task.moves.optimizer != "fire" else 0.0 for task in rows]
         self._rest_below = self._tensor(np.array(below, dtype=np.float64))
         self._any_fixed = any(bool(task.system.fixed.any()) for task in tasks)

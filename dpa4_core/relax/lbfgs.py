@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dpa4_core.relax.batch_state import BatchState
-from dpa4_core.relax.method import Bands, Point, Step, Systems
+from dpa4_core.relax.method import Point, Step, Systems
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def lbfgs_step(state: LbfgsState, at: Point, systems: Systems, *, options: Lbfgs
     base = at.replace_where(before, uphill, system_idx)
     step, cell_step = _quasi_newton(state, base, systems)
     if bands is not None:
-        step = torch.where(bands.images[system_idx, None], _spaced(step, bands, systems), step)
+        step = torch.where(bands.images[system_idx, None], _spaced(step, systems), step)
     largest = systems.largest(base.forces, torch.linalg.vector_norm(base.cell_forces, dim=2).amax(1))
     longest = (largest / options.steep).clamp(options.careful, 1.0)
     if bands is not None:
@@ -163,17 +163,17 @@ def _of_bands(
 
     The forces that vanish on the path have no potential. Their length says whether a step was a good one.
     """
-    bands = systems.bands
-    assert bands is not None
-    along = systems.dot_each(at.forces, at.cell_forces, bands.tangent, at.cell_forces)
-    along = torch.where(bands.images & ~bands.climbs, along, 0.0)
-    forces = at.forces - along[systems.system_idx, None] * bands.tangent
+    bands, paths = systems.bands, systems.paths
+    assert bands is not None and paths is not None
+    along = systems.dot_each(at.forces, at.cell_forces, paths.tangent, at.cell_forces)
+    along = torch.where(bands.images & ~paths.climbs, along, 0.0)
+    forces = at.forces - along[systems.system_idx, None] * paths.tangent
     size = systems.dot(forces, at.cell_forces, forces, at.cell_forces).sqrt()
     state = replace(
         state,
-        energy=torch.where(bands.turned, torch.inf, state.energy),
-        least=torch.where(bands.turned, size, torch.minimum(state.least, size)),
-        n_idle=torch.where(bands.images & ~bands.turned & (size >= state.least), state.n_idle + 1, 0),
+        energy=torch.where(paths.turned, torch.inf, state.energy),
+        least=torch.where(paths.turned, size, torch.minimum(state.least, size)),
+        n_idle=torch.where(bands.images & ~paths.turned & (size >= state.least), state.n_idle + 1, 0),
     )
     at = at._replace(forces=forces, energy=torch.where(bands.images, size, at.energy))
     before = systems.dot(state.forces, state.cell_forces, state.forces, state.cell_forces).sqrt()
@@ -181,12 +181,13 @@ def _of_bands(
     return state, at, torch.where(bands.images, (options.growth - 1) * state.energy, rise), grown
 
 
-def _spaced(step: Tensor, bands: Bands, systems: Systems) -> Tensor:
+def _spaced(step: Tensor, systems: Systems) -> Tensor:
     """The step with its part along the path such that images keep their distances; those that climb go as they want."""
-    nothing = step.new_zeros(len(systems.n_atoms), 3, 3)
-    along = systems.dot_each(step, nothing, bands.tangent, nothing)
-    change = torch.where(bands.climbs, 0.0, bands.shift - along)
-    return step + change[systems.system_idx, None] * bands.tangent
+    paths, nothing = systems.paths, step.new_zeros(len(systems.n_atoms), 3, 3)
+    assert paths is not None
+    along = systems.dot_each(step, nothing, paths.tangent, nothing)
+    change = torch.where(paths.climbs, 0.0, paths.shift - along)
+    return step + change[systems.system_idx, None] * paths.tangent
 
 
 def _remember(state: LbfgsState, at: Point, systems: Systems) -> LbfgsState:
@@ -221,13 +222,13 @@ def _without_wrong_way(step: Tensor, change: Tensor, systems: Systems) -> tuple[
 
     Below, the force along the path that drives it uphill grows on its way, and the method would turn it round.
     """
-    bands = systems.bands
-    assert bands is not None
+    bands, paths = systems.bands, systems.paths
+    assert bands is not None and paths is not None
     nothing = step.new_zeros(len(systems.n_atoms), 3, 3)
-    gone = systems.dot_each(step, nothing, bands.tangent, nothing)
-    changed = systems.dot_each(change, nothing, bands.tangent, nothing)
-    drop = bands.images & ~(bands.climbs & (gone * changed > 0))
-    out = torch.where(drop[systems.system_idx, None], bands.tangent, 0.0)
+    gone = systems.dot_each(step, nothing, paths.tangent, nothing)
+    changed = systems.dot_each(change, nothing, paths.tangent, nothing)
+    drop = bands.images & ~(paths.climbs & (gone * changed > 0))
+    out = torch.where(drop[systems.system_idx, None], paths.tangent, 0.0)
     return step - gone[systems.system_idx, None] * out, change - changed[systems.system_idx, None] * out
 
 

@@ -36,20 +36,10 @@ class Bands(NamedTuple):
     Attributes:
         task_idx: [n_systems] the images of a band have the same, any other system has its own.
         images: [n_systems] bool, which systems are images of bands.
-        turned: [n_systems] bool, images of bands whose forces are of another kind than at the last step, since another
-            image climbs.
-        climbs: [n_systems] bool, which images climb.
-        tangent: [n_atoms, 3] unit vectors along the paths; zero elsewhere.
-        shift: [n_systems] Å along the tangent that would bring it close enough to the middle between its neighbours.
-
     """
 
     task_idx: Tensor
     images: Tensor
-    turned: Tensor
-    climbs: Tensor
-    tangent: Tensor
-    shift: Tensor
 
     def sum(self, values: Tensor) -> Tensor:
         """Of [n_systems] over all images of a band."""
@@ -58,6 +48,23 @@ class Bands(NamedTuple):
     def largest(self, values: Tensor) -> Tensor:
         """Of [n_systems], not below zero, of all images of a band."""
         return torch.zeros_like(values).scatter_reduce(0, self.task_idx, values, "amax")[self.task_idx]
+
+
+class Paths(NamedTuple):
+    """Where the images of bands are on their paths, at one step.
+
+    Attributes:
+        turned: [n_systems] bool, images of bands whose forces are of another kind than at the last step, since another
+            image climbs.
+        climbs: [n_systems] bool, which images climb.
+        tangent: [n_atoms, 3] unit vectors along the paths; zero elsewhere.
+        shift: [n_systems] Å along the tangent that would bring it close enough to the middle between its neighbours.
+    """
+
+    turned: Tensor
+    climbs: Tensor
+    tangent: Tensor
+    shift: Tensor
 
 
 class Systems(NamedTuple):
@@ -69,7 +76,7 @@ class Systems(NamedTuple):
         max_step: [n_systems] longest step, Å.
         springs: how stiff the systems are where they are; made when asked for.
         bands: which of them move as one; None if there is none.
-
+        paths: where these are; None if there is none, or the method asks for no path.
     """
 
     system_idx: Tensor
@@ -77,6 +84,7 @@ class Systems(NamedTuple):
     max_step: Tensor
     springs: Callable[[], Preconditioner]
     bands: Bands | None = None
+    paths: Paths | None = None
 
     def dot(self, a: Tensor, a_cell: Tensor, b: Tensor, b_cell: Tensor) -> Tensor:
         """Scalar products of vectors of all coordinates, [n_systems]; those of a band over all its images."""

@@ -14,7 +14,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.relax.batch_state import BatchState
 from dpa4_core.relax.fire import fire_init, fire_step
 from dpa4_core.relax.lbfgs import lbfgs_init, lbfgs_step
-from dpa4_core.relax.method import Bands, Method, Point, Step, Systems
+from dpa4_core.relax.method import Bands, Method, Paths, Point, Step, Systems
 from dpa4_core.relax.preconditioner import Preconditioner
 
 OptimizerName = Literal["auto", "lbfgs", "fire"]
@@ -98,16 +98,17 @@ def optimizer_step(
     system_idx: Tensor,
     n_atoms: Tensor,
     bands: Bands | None = None,
+    paths: Paths | None = None,
 ) -> Move:
     """Advance every system by one step of its method.
 
     Args:
         state: of the last step.
         at: the last force call.
-        springs, system_idx, n_atoms, bands: see `Systems`.
+        springs, system_idx, n_atoms, bands, paths: see `Systems`.
 
     """
-    systems = Systems(system_idx, n_atoms, state.max_step, springs, bands)
+    systems = Systems(system_idx, n_atoms, state.max_step, springs, bands, paths)
     method, states, start = state.method, list(state.states), at
     displacements, cell_displacements = at.positions, at.cell  # of no meaning: some method moves every system
     last: Step[Any] | None = None

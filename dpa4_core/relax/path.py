@@ -163,8 +163,7 @@ def _idpp(line: list[System], weights: NDArray[np.float64]) -> list[System]:
     positions = torch.from_numpy(np.concatenate([system.positions for system in moving]))
     nothing = torch.zeros(n, 3, 3, dtype=torch.float64)
     longest = torch.full((n,), IDPP_STEP, dtype=torch.float64)
-    every = torch.ones(n, dtype=torch.bool)
-    bands = Bands(torch.zeros(n, dtype=torch.int64), every, ~every, ~every, positions, longest)
+    bands = Bands(torch.zeros(n, dtype=torch.int64), torch.ones(n, dtype=torch.bool))
     systems = Systems(image, torch.full_like(longest, n_atoms), longest, _no_springs, bands)
     state = fire_init(n_atoms * n, n, positions.device)
     for _ in range(IDPP_STEPS):
