@@ -22,7 +22,6 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -109,6 +108,10 @@ def n_processes() -> int:
     return int(stated)
 
 
+def _pickled(potential: Shareable[Any]) -> bytes:
+    return pickle.dumps(potential, protocol=pickle.HIGHEST_PROTOCOL)
+
+
 def even_shares(costs: Tensor, n: int) -> list[int]:
     """Ends of at most ``n`` runs of neighbouring systems, whose ``costs`` [n_systems] are positive and add up alike."""
     total = torch.cumsum(costs.double(), 0)
@@ -147,10 +150,13 @@ class _Worker:
             self._said_hello = True
         return self._said_hello
 
-    def send(self, numbers: Mapping[Shareable[Any], int], potential: Shareable[Out], graph: Graph) -> None:
-        """Let it compute ``graph`` by a potential; it forgets those that are not among ``numbers``."""
-        number = numbers[potential]
-        order = Order(number, None if number in self._known else potential, arrays_of(graph), tuple(numbers.values()))
+    def knows(self, number: int) -> bool:
+        """Whether a potential was sent to it."""
+        return number in self._known
+
+    def send(self, number: int, packed: bytes | None, graph: Graph, kept: tuple[int, ...]) -> None:
+        """Let it compute ``graph`` by a potential, which is ``packed`` the first time; see `Order`."""
+        order = Order(number, packed, arrays_of(graph), kept)
         try:
             write(order, self._stdin)
         except OSError as error:
@@ -184,6 +190,7 @@ class _Crew:
         self._started = False
         self._spent = 0.0
         self._numbers: weakref.WeakKeyDictionary[Shareable[Any], int] = weakref.WeakKeyDictionary()
+        self._packed: weakref.WeakKeyDictionary[Shareable[Any], bytes] = weakref.WeakKeyDictionary()
         self._unsendable: weakref.WeakSet[Shareable[Any]] = weakref.WeakSet()
         self._next = itertools.count()
 
@@ -215,7 +222,7 @@ class _Crew:
         """Whether other processes can read it; a hook or a counter that hangs on it may forbid that."""
         if potential not in self._numbers and potential not in self._unsendable:
             try:
-                pickle.dumps(potential, protocol=pickle.HIGHEST_PROTOCOL)
+                self._packed[potential] = _pickled(potential)
             except (pickle.PicklingError, AttributeError, TypeError) as problem:
                 logger.info("a potential cannot be sent to other processes (%s) and computes alone", problem)
                 self._unsendable.add(potential)
@@ -238,17 +245,22 @@ class _Crew:
         Raises:
             _LostError: a process has ended meanwhile.
         """
-        busy = ready[: len(ends) - 1]
+        busy, number, kept = ready[: len(ends) - 1], self._numbers[potential], tuple(self._numbers.values())
+        if potential not in self._packed and not all(worker.knows(number) for worker in busy):
+            self._packed[potential] = _pickled(potential)  # for processes that were started anew
         try:
             with one_thread():  # the other cores are busy
                 for worker, first, last in zip(busy, ends, ends[1:], strict=False):
-                    worker.send(self._numbers, potential, graph.part(first, last))
+                    packed = None if worker.knows(number) else self._packed[potential]
+                    worker.send(number, packed, graph.part(first, last), kept)
                 outputs = [result_of(potential, graph.part(0, ends[0]))]
                 outputs += [worker.receive() for worker in busy]  # all of them, before an error of one is raised
         except BaseException:  # by the user, too: an answer that nobody read would be taken for the next one
             self.end()
             self._started, self._spent = False, 0.0
             raise
+        if all(worker.knows(number) for worker in self._workers):
+            self._packed.pop(potential, None)
         for output in outputs:
             if isinstance(output, Exception):
                 raise output

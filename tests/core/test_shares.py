@@ -82,11 +82,11 @@ def test_what_is_shared_is_what_one_process_computes_and_an_error_is_raised_as_i
 ):
     worker = started(crew, potentials[0])
     sent, real = [], type(worker).send
-    monkeypatch.setattr(type(worker), "send", lambda self, *order: sent.append(order[1]) or real(self, *order))
+    monkeypatch.setattr(type(worker), "send", lambda self, *order: sent.append(order[0]) or real(self, *order))
     for potential in potentials:
         graph = graph_of(potential)
         shared = potential.compute(graph)
-        assert sent[-1] is potential and len(shared.energy) == 5
+        assert sent[-1] == crew._numbers[potential] and len(shared.energy) == 5
         alone = potential.compute_alone(graph)
         for name, one, other in zip(shared._fields[:5], shared, alone, strict=False):
             assert torch.allclose(one, other, rtol=1e-5, atol=1e-7), name
@@ -127,6 +127,16 @@ def test_what_other_processes_cannot_read_computes_alone(crew, potentials):
     assert single in crew._unsendable and crew._workers[0].is_ready()  # which others go on using
 
 
+def test_a_potential_is_packed_once_however_often_it_is_sent(crew, potentials, monkeypatch):
+    packed, pickled = [], shares._pickled
+    monkeypatch.setattr(shares, "_pickled", lambda one: packed.append(one) or pickled(one))
+    single = copy.copy(potentials[0])
+    started(crew, single)
+    for _ in range(2):
+        single.compute(graph_of(single))
+    assert packed == [single] and single not in crew._packed  # nor are its weights kept twice
+
+
 def test_an_answer_that_nobody_read_is_not_taken_for_the_next_one(crew, potentials, monkeypatch):
     potential = potentials[0]
     worker = started(crew, potential)
@@ -158,7 +168,9 @@ class _Broken(io.BytesIO):
 
 def test_a_process_whose_parent_dies_in_the_middle_of_a_message_ends_without_a_word(potentials):
     graph = share_worker.arrays_of(graph_of(potentials[0]))
-    message = pickle.dumps(share_worker.Order(0, potentials[0], graph, (0,)), protocol=pickle.HIGHEST_PROTOCOL)
+    message = pickle.dumps(
+        share_worker.Order(0, pickle.dumps(potentials[0]), graph, (0,)), protocol=pickle.HIGHEST_PROTOCOL
+    )
     for end in (0, 1, 9, 20, len(message) // 2, len(message) - 1, len(message)):
         share_worker.serve(io.BytesIO(message[:end]), io.BytesIO())
     share_worker.serve(io.BytesIO(message), _Broken())
