@@ -36,7 +36,9 @@ class RelaxedPart(Document):
     converged: bool
     volume_change_percent: float | None = Field(None, description="Volume change on relaxation, %")
     space_group_before: str = Field(description="Of the input, Hermann-Mauguin symbol")
-    space_group: str = shown("Space group", default=..., description="After relaxation, Hermann-Mauguin symbol")
+    space_group: str = shown(
+        "Space group", default=..., detail=True, description="After relaxation, Hermann-Mauguin symbol"
+    )
     minimum: Minimum = Field("not_checked", description="Whether a way down was looked for; phonons look for it, too")
     provenance: Provenance
 

@@ -45,7 +45,7 @@ class Column(NamedTuple):
     def value(self, documents: Mapping[str, Any]) -> Scalar:
         """The value of one row."""
         document = documents.get(self.document)
-        return None if document is None or document.error is not None else _value(document, self.field)
+        return None if getattr(document, "error", None) is not None else _value(document, self.field)
 
     def text(self, documents: Mapping[str, Any]) -> str:
         """The same as it is shown, without the unit."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from dpa4_flows.analysis.completeness import HullCompleteness, hull_completeness, hull_verdict
+from dpa4_flows.analysis.completeness import HullCompleteness, VerdictCode, hull_completeness, hull_verdict
 from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
 from dpa4_flows.analysis.hull_spread import place_spreads
 from dpa4_flows.analysis.hull_warnings import scheme_warnings, system_warnings
@@ -71,6 +71,7 @@ class HullPlace(HullValues, AnswerDocument):
     """Where one structure lies with respect to the hull of its chemical system; no distance where nothing is known."""
 
     verdict: str | None = Field(None, description="Stable, above the hull, or unknown, and why, in words")
+    verdict_code: VerdictCode | None = Field(None, description="The same for programs")
     chemsys: str | None = Field(None, description="Chemical system, elements joined by dashes")
     energy_per_atom_corrected: Annotated[float | None, Unit("eV/atom")] = Field(None, description="eV/atom")
     correction_per_atom: Annotated[float | None, Unit("eV/atom")] = Field(None, description="Of its energy, eV/atom")
@@ -130,6 +131,7 @@ class Hull(Competing[Any]):
             level_of_theory=document.frame.level_of_theory,
             correction=document.frame.correction,
             verdict=document.verdict.sentence,
+            verdict_code=document.verdict.code,
             document=document,
             system={document.chemsys: found.summary[document.chemsys]},
             warnings=found.said_of(document),

@@ -52,6 +52,7 @@ class Stability(Property[Any]):
 
     name: ClassVar[str] = "stability"
     document: ClassVar[type[StabilityDocument]] = StabilityDocument
+    figures: ClassVar[str] = "dpa4_flows.report.figures_properties:verdicts"
 
     relaxation: Relaxed = field(default_factory=lambda: Relaxed(fmax=TIGHT_FMAX, max_steps=1000))
     elastic: Elastic | None = field(default_factory=Elastic)

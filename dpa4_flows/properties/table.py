@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 _MAX_ROWS = 50  # in a terminal and a notebook
 _MAX_TABLES = 20  # of single structures
-_NARROW = 24  # characters into which words are not wrapped
+_NARROW = 27  # characters of a column in which words are wrapped
 _RELAXATIONS = (RELAXED, "relax", "stability")
 """Documents that say whether the structure came to rest."""
 _MAX_REMARKS = 20
@@ -389,11 +389,11 @@ class _Shown(NamedTuple):
     head: str
     cells: list[str]
     words: bool
-    width: int | None = None
+    width: int = 0
 
 
 def _fitting(columns: Sequence[Column], answers: Sequence[Answer], room: int) -> list[_Shown]:
-    """The columns for which there is room, under short heads where long ones take too much of it; words are wrapped."""
+    """The columns for which there is room; where there is little, heads are short and words wrapped."""
     found: list[_Shown] = []
     for short in (False, True):
         found, left = [], room
@@ -403,11 +403,12 @@ def _fitting(columns: Sequence[Column], answers: Sequence[Answer], room: int) ->
             head = "\n".join(filter(None, (label, quantity.unit)))
             one = _Shown(head, [column.text(a.documents) for a in answers], any(isinstance(v, str) for v in values))
             width = _width([*head.split("\n"), *one.cells])
-            if width > left:
-                if one.words and left >= _NARROW:
-                    found.append(one._replace(width=left - 3))
+            if one.words and short and column is not columns[-1]:
+                width = min(width, _NARROW)
+            if width > left and not (one.words and left >= _NARROW):
                 break
-            found.append(one)
+            width = min(width, left)
+            found.append(one._replace(width=width - 3))
             left -= width
         if len(found) >= sum(not column.quantity.detail for column in columns):
             break

@@ -8,8 +8,18 @@ import numpy as np
 
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.equation_of_state import birch_murnaghan, vinet
-from dpa4_flows.documents.stability import PhononPart
-from dpa4_flows.plots.figure import PALETTE, FigureBlock, add_line, add_points, base_figure, captioned, coloured
+from dpa4_flows.documents.stability import PhononPart, StabilityDocument
+from dpa4_flows.plots.figure import (
+    PALETTE,
+    Column,
+    FigureBlock,
+    TableBlock,
+    add_line,
+    add_points,
+    base_figure,
+    captioned,
+    coloured,
+)
 from dpa4_flows.properties.equation_of_state import EquationOfStateDocument
 
 _FORMS = {"birch-murnaghan": birch_murnaghan, "vinet": vinet}
@@ -31,6 +41,16 @@ def equations_of_state(documents: Mapping[str, EquationOfStateDocument]) -> list
         add_points(figure, x, y, colour, name, legendgroup=name, showlegend=False)
     caption = captioned("", len(found))
     return [FigureBlock("equation-of-state", "Equation of state", caption, figure)] if found else []
+
+
+def verdicts(documents: Mapping[str, StabilityDocument]) -> list[TableBlock]:
+    """Why each crystal is stable or not, by parts."""
+    listed = [(name, listing) for name, document in documents.items() for listing in document.listings]
+    if not listed:
+        return []
+    heads = [Column("structure"), *map(Column, listed[0][1].heads)]
+    rows = [[name, *row] for name, listing in listed for row in listing.rows]
+    return [TableBlock("verdicts", "Verdicts", "", heads, rows)]
 
 
 def heat_capacities(documents: Mapping[str, PhononPart]) -> list[FigureBlock]:

@@ -79,12 +79,16 @@ def _tables(results: Results[Any]) -> Iterator[TableBlock]:
             for one in results.answers[:_SHOWN]
         ]
         heads = [Column("structure"), Column("formula")]
-        heads += [Column(column.quantity.label, column.quantity.unit, number=True) for column in columns]
+        heads += [Column(c.quantity.label, c.quantity.unit, number=not _has_words(results, c)) for c in columns]
         yield TableBlock(name, name.replace("_", " ").capitalize(), "", heads, rows, note)
     if results.failed:
         rows = [[name, document.replace("_", " ") or "–", error] for name, document, error in results.failed[:_SHOWN]]
         heads = [*map(Column, ("structure", "property", "what happened"))]
         yield TableBlock("failed", "Not computed", "", heads, rows)
+
+
+def _has_words(results: Results[Any], column: QuantityColumn) -> bool:
+    return any(isinstance(column.value(one.documents), str) for one in results.answers)
 
 
 def _distribution(results: Results[Any], column: QuantityColumn) -> FigureBlock | None:

@@ -240,8 +240,8 @@ def test_survey_that_a_file_tells_of_counts_wherever_the_file_competes(tmp_path:
     assert document.completeness.survey == survey
 
     rocksalt("Mg").to(filename="MgO.cif")
-    (row,) = json.loads(dpa4("hull", "MgO.cif", "--against", export, "--json", *FAST).stdout)["structures"]
-    assert row["completeness"]["survey"] == survey.model_dump()
+    (row,) = json.loads(dpa4("hull", "MgO.cif", "--against", export, "--json", *FAST).stdout)
+    assert row["hull"]["document"]["completeness"]["survey"] == survey.model_dump()
 
 
 # ---- every place that hands out the word
@@ -254,14 +254,14 @@ def test_command_calls_a_phase_without_competitors_unknown_everywhere() -> None:
     assert "unknown: no known competitor" in shown.stdout and "stable" not in shown.stdout
     with Path("hull.csv").open(newline="") as stream:
         (line,) = csv.DictReader(stream)
-    assert line["verdict"] == "unknown" and line["energy_above_hull"] == ""
-    assert float(line["distance_to_competing"]) < -FAR_BELOW
+    assert line["verdict_code"] == "unknown" and line["energy_above_hull (eV/atom)"] == ""
+    assert float(line["distance_to_competing (eV/atom)"]) < -FAR_BELOW
     page = Path("hull.html").read_text()
     assert "whether MgO is stable is unknown" in page and "Before quoting these numbers" in page
-    found = json.loads(dpa4("hull", "MgO.cif", "--no-mp", "--json", *FAST).stdout)
-    (row,) = found["structures"]
-    assert row["energy_above_hull"] is None and row["verdict"]["reason"] == "no_known_competitor"
-    assert found["completeness"]["Mg-O"]["n_known"] == 0
+    (row,) = json.loads(dpa4("hull", "MgO.cif", "--no-mp", "--json", *FAST).stdout)
+    place = row["hull"]["document"]
+    assert place["energy_above_hull"] is None and place["verdict"]["reason"] == "no_known_competitor"
+    assert place["completeness"]["n_known"] == 0
 
 
 def test_command_names_what_stable_is_measured_against() -> None:
@@ -272,7 +272,7 @@ def test_command_names_what_stable_is_measured_against() -> None:
     built = dpa4("reference", "build", "Mg-O", "--from", "phases.json", "--survey", "--no-mp", *FAST)
     assert built.exit_code == 0, built.output
     surveyed = dpa4("hull", "MgO.cif", "--no-mp", *FAST)
-    assert "survey: file phases.json" in surveyed.stdout and "incomplete" not in surveyed.stderr
+    assert "survey: file phases.json" in surveyed.stdout and "lower bounds" not in surveyed.stderr
 
 
 def test_maker_and_stability_call_it_unknown(tmp_path: Path) -> None:
