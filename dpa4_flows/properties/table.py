@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 _MAX_ROWS = 50  # in a terminal and a notebook
 _MAX_TABLES = 20  # of single structures
-_NARROW = 27  # characters of a column in which words are wrapped
+_NARROW = 30  # characters of a column in which words are wrapped
 _RELAXATIONS = (RELAXED, "relax", "stability")
 """Documents that say whether the structure came to rest."""
 _MAX_REMARKS = 20
