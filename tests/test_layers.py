@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "memory": set(),
     "files": {"errors"},
     "strict": {"errors"},
-    "locks": {"errors"},
+    "locks": {"errors", "files"},
     "lazy": set(),
     "digests": set(),
     "threads": set(),
