@@ -101,11 +101,6 @@ class HullVerdict(_Value):
     sentence: str = Field(description="The same for readers; names what stable is measured against")
     documented: bool = Field(description="Whether known compounds stand behind the distance, so that it may rank")
 
-    @property
-    def certain(self) -> bool:
-        """Stable against all phases that a survey of the system named."""
-        return self.code == "stable" and self.reason == "surveyed"
-
 
 @dataclass(frozen=True)
 class Tally:

@@ -279,11 +279,6 @@ def _with(
     return replace(entry, numbers=numbers, **values)
 
 
-def input_rows(inputs: Sequence[Computed]) -> list[dict[str, Any]]:
-    """A row of plain types for each input, to which a command adds what it finds."""
-    return [{"name": e.name, "formula": None, "warnings": list(e.warnings), "error": e.error} for e in inputs]
-
-
 def warn_of_inputs(inputs: Sequence[Computed | NamedStructure]) -> None:
     """What the files made doubtful, on stderr; what failed has its reason already."""
     for entry in inputs:

@@ -186,6 +186,8 @@ def test_answers_that_are_made_anew_each_time_tell_what_was_mended_since(mended_
     assert ("answers about window" in told) is (mended_one is not Hull)
     assert dpa4("resume", "run").exit_code in (0, 3)
     assert "mended" not in dpa4("status", "run").output
+    assert dpa4("report", "run", "-o", "page.html").exit_code == 0
+    assert "Hull of Li-O" in Path("page.html").read_text()  # drawn from what the folder keeps, once for all structures
 
 
 @pytest.mark.parametrize(
