@@ -89,7 +89,7 @@ class Air(StandingView):
     name: ClassVar[str] = "air"
     example: ClassVar[str] = "Li2S.cif Li3PS4.cif --water 1e-4"
     document: ClassVar[type[AirDocument]] = AirDocument
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     several: ClassVar[type[AirSet]] = AirSet
     figures: ClassVar[str] = "dpa4_flows.report.figures_electrolytes:air_reactions"
     caveats: ClassVar[tuple[str, ...]] = (
@@ -147,10 +147,13 @@ class Air(StandingView):
         completeness = standing.rivals.completeness(system, formula=own.reduced_formula)
         told: dict[str, Any] = {"gas": gas, "pressure": self.pressures[gas]}
         told |= {"grade": completeness.grade, "competing": completeness.sentence}
-        if not share_a_compound(own, Composition(gas), others):
+        salt = gas != "O2" and "H" not in own and not conducting([own.reduced_formula])
+        # a carbide of sodium says nothing of its carbonate, which is what a salt would turn into
+        known = unreduced([phase, *others], gas) if salt else others
+        if not share_a_compound(own, Composition(gas), known):
             return AirReaction(**told)
         entries = with_gases([phase, *others], system.split("-"), self.temperature, self.pressures, self.evolved)
-        if gas != "O2" and "H" not in own and not conducting([own.reduced_formula]):
+        if salt:
             entries = unreduced(entries, gas)
         steps = titrate(whole_hull(Composition(dict.fromkeys(system.split("-"), 1)), entries), phase, gas)
         energy = sum(step.potential * (step.end - step.start) for step in steps)
@@ -166,7 +169,8 @@ def _doubts(formula: str, reactions: Sequence[AirReaction]) -> list[Reason]:
     for one in reactions:
         if one.energy is None:
             sentence = (
-                f"what {_GASES[one.gas]} does to {formula} is unknown: no compound of both is known; {one.competing}"
+                f"what {_GASES[one.gas]} does to {formula} is unknown: no compound that it could turn into is known; "
+                f"{one.competing}"
             )
             found.append(Reason(code="air_unknown", sentence=sentence))
         elif one.energy and abs(one.energy) < _UNCERTAIN:

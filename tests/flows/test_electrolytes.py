@@ -299,6 +299,8 @@ def test_a_sulfide_gives_off_hydrogen_sulfide_and_an_oxide_takes_up_carbon_dioxi
     assert hydroxide.hydrolysis_energy == 0.0 and hydroxide.hydrolysis == ""
     salt = read(Air(), simple("MgCl2", -2.0), AIR)
     assert salt.hydrolysis_energy is None and {one.code for one in salt.doubts} == {"air_unknown"}
+    carbide = read(Air(), simple("MgCl2", -2.0), [*AIR, simple("MgC2", 0.1)])
+    assert carbide.carbonation_energy is None, "a carbide says nothing of a carbonate"
     reduced = [*AIR, simple("Li2SO4", -13.7 / 7), simple("LiH", -0.36)]
     again = read(Air(), of(AIR, "Li2S"), reduced)
     assert again.hydrolysis_energy == pytest.approx(sulfide.hydrolysis_energy), "no sulfide reduces water"
