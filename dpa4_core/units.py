@@ -19,6 +19,15 @@ KJ_PER_MOL_TO_EV = 1 / 96.48533212331
 COULOMB_EV_ANGSTROM = 14.3996
 """e²/(4πε₀) in eV Å, to the digits that the ZBL term of the published checkpoints was trained with."""
 
+BOLTZMANN_EV_K = 8.617333262e-5
+"""Boltzmann's constant in eV/K."""
+
+FARADAY = 96485.33212
+"""Charge of a mole of electrons in C/mol: 1 eV per particle in J/mol, too."""
+
+ANGSTROM3_TO_CM3_MOL = 0.602214076
+"""1 Å³ per formula unit in cm³/mol."""
+
 BOHR_ANGSTROM = 0.5291772109
 """Bohr radius in Å."""
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Composition, Element
 
+from dpa4_core.units import BOLTZMANN_EV_K
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
 
 Array = NDArray[np.float64]
@@ -173,7 +174,6 @@ def composition_gap(composition: Composition) -> Gap | None:
 
 _SUN_K, _CELL_K = 5778.0, 300.0
 _SUN_SHARE = 2.165e-5  # of the hemisphere
-_KB_EV = 8.617333262e-5
 
 
 def shockley_queisser_percent(gap: float) -> float:
@@ -189,12 +189,12 @@ def shockley_queisser_percent(gap: float) -> float:
     above = np.linspace(gap, gap + 12.0, 4000)
 
     def photons(grid: Array, kelvin: float) -> Array:
-        fading = np.exp(-grid / (_KB_EV * kelvin))
+        fading = np.exp(-grid / (BOLTZMANN_EV_K * kelvin))
         return np.asarray(grid**2 * fading / (1 - fading))
 
     shone = _SUN_SHARE * np.trapezoid(energies * photons(energies, _SUN_K), energies)
     absorbed = _SUN_SHARE * np.trapezoid(photons(above, _SUN_K), above)
     emitted = np.trapezoid(photons(above, _CELL_K), above)
     volts = np.linspace(0.0, gap, 2000)
-    power = volts * (absorbed - emitted * np.expm1(volts / (_KB_EV * _CELL_K)))
+    power = volts * (absorbed - emitted * np.expm1(volts / (BOLTZMANN_EV_K * _CELL_K)))
     return float(100 * power.max() / shone)

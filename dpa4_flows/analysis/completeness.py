@@ -83,9 +83,9 @@ class HullCompleteness(_Value):
     def competitors(self) -> str:
         """``12 known compounds + 3 prototypes``."""
         if "-" not in self.chemsys:
-            return f"{_count(self.n_forms, 'known form')} of {self.chemsys}"
-        known = _count(self.n_known, "known compound")
-        return known if not self.n_prototypes else f"{known} + {_count(self.n_prototypes, 'prototype')}"
+            return f"{plural(self.n_forms, 'known form')} of {self.chemsys}"
+        known = plural(self.n_known, "known compound")
+        return known if not self.n_prototypes else f"{known} + {plural(self.n_prototypes, 'prototype')}"
 
     @property
     def compares(self) -> bool:
@@ -208,7 +208,7 @@ def hull_verdict(
         )
     words = f"stable against {completeness.competitors}, {_surveyor(completeness)}"
     if completeness.without_energy:
-        words += f", {_count(len(completeness.without_energy), 'known phase')} without an energy"
+        words += f", {plural(len(completeness.without_energy), 'known phase')} without an energy"
     grade = completeness.grade
     assert grade in ("surveyed", "incomplete", "unsurveyed")  # every other one has a reason for doubt
     return HullVerdict(code="stable", reason=grade, sentence=words, documented=True)
@@ -244,12 +244,12 @@ def _grade(found: HullCompleteness) -> Grade:
 def _sentence(found: HullCompleteness) -> str:
     words = found.competitors if found.compares or "-" not in found.chemsys else "no known compound"
     if found.n_forms and "-" in found.chemsys:
-        words += f" besides {_count(found.n_forms, 'form')} of its own"
+        words += f" besides {plural(found.n_forms, 'form')} of its own"
     words += f", {_surveyor(found, in_system=True)}"
     if found.missing_elements:
         words += f", no reference for {', '.join(found.missing_elements)}"
     if found.without_energy:
-        words += f", {_count(len(found.without_energy), 'known phase')} without an energy"
+        words += f", {plural(len(found.without_energy), 'known phase')} without an energy"
     return words
 
 
@@ -259,5 +259,5 @@ def _surveyor(found: HullCompleteness, *, in_system: bool = False) -> str:
     return f"no survey of phases in {found.chemsys}" if in_system else "no survey"
 
 
-def _count(number: int, noun: str) -> str:
+def plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -18,11 +18,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import spglib
-from ase.units import kB
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 from scipy.spatial import Voronoi, cKDTree
 
+from dpa4_core.units import BOLTZMANN_EV_K
+from dpa4_flows.analysis.completeness import plural
 from dpa4_flows.analysis.facets import SYMPREC, operations, standard_cells
 from dpa4_flows.analysis.supercells import best_supercell
 
@@ -264,7 +265,7 @@ def rearrangement(host: Host, defect: Defect, end: Structure) -> str | None:
     if (empty, between) == (defect.n_empty, defect.n_between):
         return None
     return (
-        f"{_count(empty, 'lattice site')} without an atom and {_count(between, 'atom')} between sites, where "
+        f"{plural(empty, 'lattice site')} without an atom and {plural(between, 'atom')} between sites, where "
         f"{defect.n_empty} and {defect.n_between} were made"
     )
 
@@ -288,7 +289,7 @@ def concentration_cm3(energy: float, density: float, temperature: float) -> floa
     """N exp(-E/kT) in cm⁻³, of ``density`` places per Å³; None where the energy is not positive, since the law is that
     of few defects.
     """
-    return 1e24 * density * math.exp(-energy / (kB * temperature)) if energy > 0 else None
+    return 1e24 * density * math.exp(-energy / (BOLTZMANN_EV_K * temperature)) if energy > 0 else None
 
 
 def relaxation_volume(stress: Array, before: Array, volume: float, bulk_modulus: float) -> float:
@@ -433,7 +434,3 @@ def _shortest(structure: Structure, one: int, other: int) -> Array:
     vector = structure[other].frac_coords - structure[one].frac_coords
     image = structure.lattice.get_distance_and_image(structure[one].frac_coords, structure[other].frac_coords)[1]
     return np.asarray(structure.lattice.get_cartesian_coords(vector + image))
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"

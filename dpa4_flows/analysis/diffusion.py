@@ -18,11 +18,12 @@ from pymatgen.core import Lattice
 from scipy import stats
 from scipy.constants import Boltzmann, elementary_charge
 
+from dpa4_core.units import BOLTZMANN_EV_K
+
 Array = NDArray[np.float64]
 
 CM2_PER_S = 1e-4
 """Of 1 Å²/ps."""
-K_B_EV = Boltzmann / elementary_charge
 
 N_BLOCKS = 5
 """Parts of a trajectory whose slopes give the error; the longest lag is half a part, so that parts are independent."""
@@ -224,7 +225,7 @@ class Arrhenius:
 
     def at(self, temperature_k: float) -> tuple[float, float]:
         """Logarithm of the diffusivity and its standard error."""
-        row = np.array([1.0, -1 / (K_B_EV * temperature_k)])
+        row = np.array([1.0, -1 / (BOLTZMANN_EV_K * temperature_k)])
         value = self.ln_prefactor + row[1] * self.activation_energy
         return float(value), float(np.sqrt(row @ self.covariance @ row))
 
@@ -278,7 +279,7 @@ def conductivity(density: float, charge: float, diffusivity: float, temperature_
 
 def hopping_diffusivity(length: float, barrier: float, frequency_thz: float, temperature_k: float) -> float:
     """Of a particle that hops alone, length² ν exp(−E/kT), in cm²/s; ``length`` in Å, ``barrier`` in eV."""
-    return CM2_PER_S * length**2 * frequency_thz * math.exp(-barrier / (K_B_EV * temperature_k))
+    return CM2_PER_S * length**2 * frequency_thz * math.exp(-barrier / (BOLTZMANN_EV_K * temperature_k))
 
 
 def _logarithms(
@@ -287,7 +288,7 @@ def _logarithms(
     """1/kT in 1/eV, ln D and the weights of the latter."""
     found = np.asarray(values, dtype=np.float64)
     relative = np.asarray(errors, dtype=np.float64) / found
-    x: Array = 1 / (K_B_EV * np.asarray(temperatures_k, dtype=np.float64))
+    x: Array = 1 / (BOLTZMANN_EV_K * np.asarray(temperatures_k, dtype=np.float64))
     return x, np.log(found), relative**-2
 
 

@@ -23,11 +23,11 @@ from pymatgen.core import Structure
 from pymatgen.core.tensors import SquareTensor
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.isotopic_symmetry import density_g_cm3
 
 Array = NDArray[np.float64]
 
-GPA_PER_EV_A3 = 160.2176634
 STRAINS = (-0.01, -0.005, 0.005, 0.01)
 """Magnitudes of each of the six strains; in shear the Voigt component, twice the off-diagonal element."""
 SYMPREC = 0.01
@@ -181,10 +181,12 @@ def fit_elastic_tensor(
     strains = [Strain.from_deformation(deformation) for deformation in deformations]
     # stress and strain of the same kind: Piola-Kirchhoff's second and Green's
     of_cells = [
-        Stress(GPA_PER_EV_A3 * np.asarray(s)).piola_kirchoff_2(Deformation(d))
+        Stress(EV_PER_ANGSTROM3_TO_GPA * np.asarray(s)).piola_kirchoff_2(Deformation(d))
         for s, d in zip(stresses, deformations, strict=True)
     ]
-    rest = Stress(GPA_PER_EV_A3 * np.asarray(np.zeros((3, 3)) if equilibrium_stress is None else equilibrium_stress))
+    rest = Stress(
+        EV_PER_ANGSTROM3_TO_GPA * np.asarray(np.zeros((3, 3)) if equilibrium_stress is None else equilibrium_stress)
+    )
     fitted = ElasticTensor.from_independent_strains(strains, of_cells, eq_stress=rest, vasp=False)
     symmetric = fitted.fit_to_structure(structure, symprec=SYMPREC)
     system = SpacegroupAnalyzer(structure, symprec=SYMPREC).get_crystal_system()

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Composition, Structure
 
+from dpa4_core.units import ANGSTROM3_TO_CM3_MOL, FARADAY
 from dpa4_flows.analysis.frames import u_state
 from dpa4_flows.analysis.host_matching import HostMatch, in_cell_like, match_hosts
 from dpa4_flows.analysis.ions import ion_charge
@@ -61,8 +62,7 @@ _SMALL_DISPLACEMENT = 0.1  # Å; no other setting of the cell would be looked fo
 
 UNRELIABLE_CHANGE_PERCENT = 10.0  # of the length or of the axial ratio (c/a) on removing the ion
 
-MAH_PER_G = 96485.33212 / 3.6  # one mole of electrons per gram, mAh
-_CM3_PER_ANGSTROM3_MOL = 0.602214076  # one Å³ per formula unit, cm³/mol
+MAH_PER_G = FARADAY / 3.6  # one mole of electrons per gram, mAh
 
 
 class ElectrodeError(ValueError):
@@ -191,7 +191,7 @@ def electrode_properties(
     reaction_energy = energy_discharged - units * energy_charged - n_ions * energy_per_ion_metal
     voltage = -reaction_energy / (n_ions * charge)
     capacity_grav = n_ions * charge * MAH_PER_G / float(discharged.composition.weight)
-    capacity_vol = n_ions * charge * MAH_PER_G / (float(discharged.volume) * _CM3_PER_ANGSTROM3_MOL)
+    capacity_vol = n_ions * charge * MAH_PER_G / (float(discharged.volume) * ANGSTROM3_TO_CM3_MOL)
     volume_change = 100.0 * (units * float(charged.volume) / float(discharged.volume) - 1.0)
     match = _match(discharged, charged, working_ion)
     stretches = _stretches(discharged, charged, units, match)

@@ -18,13 +18,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
-from scipy.constants import e as ELEMENTARY_CHARGE
 from scipy.optimize import least_squares
+
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 
 Array = NDArray[np.float64]
 Form = Literal["birch-murnaghan", "vinet"]
 
-GPA_PER_EV_A3 = ELEMENTARY_CHARGE * 1e21
 STRAINS = (-0.06, -0.04, -0.02, 0.0, 0.02, 0.04, 0.06)
 """Of the volume: the range of K. Lejaeghere et al., Science 351, aad3000 (2016)."""
 GOOD_RESIDUAL = 5e-4
@@ -117,7 +117,7 @@ def fit_equation_of_state(
     if minimum is None:
         return EquationOfState(form, None, None, None, None, residual, doubts)
     volume, energy, modulus, derivative = map(float, minimum)
-    return EquationOfState(form, volume, energy, modulus * GPA_PER_EV_A3, derivative, residual, doubts)
+    return EquationOfState(form, volume, energy, modulus * EV_PER_ANGSTROM3_TO_GPA, derivative, residual, doubts)
 
 
 def birch_murnaghan(volume: Array, v0: float, e0: float, b0: float, b1: float) -> Array:

@@ -14,9 +14,9 @@ from functools import cache
 
 from pymatgen.core import Composition, Element
 from pymatgen.entries.computed_entries import G_GASES, ComputedEntry
-from scipy.constants import Boltzmann, electron_volt
 from scipy.interpolate import CubicSpline
 
+from dpa4_core.units import BOLTZMANN_EV_K
 from dpa4_flows.analysis.thermodynamics import check_temperature
 
 ELEMENTS = ("H2", "N2", "O2", "F2", "Cl2")
@@ -50,7 +50,7 @@ def gas_potential(formula: str, temperature: float, pressure: float = 1.0) -> fl
     """
     check_temperature(temperature)
     standard = 0.0 if formula in ELEMENTS else float(_formation(formula)(temperature))
-    return standard + Boltzmann / electron_volt * temperature * math.log(pressure)
+    return standard + BOLTZMANN_EV_K * temperature * math.log(pressure)
 
 
 def with_gases(

@@ -133,15 +133,15 @@ def phase_positions(
     phases = competing if isinstance(competing, CompetingPhases) else CompetingPhases(competing)
     check_frames([*candidates, *phases.sample, *rivals])
     others = [*candidates, *rivals] if candidates_compete else rivals
-    rival_phases = _by_elements(entry for entry in others if _converged(entry))
+    rival_phases = _by_elements(entry for entry in others if is_converged(entry))
     by_system: dict[frozenset[str], list[int]] = {}
     for index, entry in enumerate(candidates):
-        by_system.setdefault(_elements(entry), []).append(index)
+        by_system.setdefault(elements_of(entry), []).append(index)
 
     results: dict[int, HullResult] = {}
     for system, indices in by_system.items():
         hull = phases.hull(system)
-        good = [candidates[i] for i in indices if _converged(candidates[i])]
+        good = [candidates[i] for i in indices if is_converged(candidates[i])]
         energies = hull.energies(good)
         joint, with_rivals = hull, energies
         if beside := _within(system, rival_phases):
@@ -150,7 +150,7 @@ def phase_positions(
         positions = iter(zip(good, energies, with_rivals, strict=True))
         for index in indices:
             entry = candidates[index]
-            values = next(positions) if _converged(entry) else (entry, None, None)
+            values = next(positions) if is_converged(entry) else (entry, None, None)
             results[index] = _result(hull, joint, *values)
     return [results[index] for index in range(len(candidates))]
 
@@ -180,8 +180,8 @@ def hull_summary(
         candidates together.
     """
     check_frames([*candidates, *competing])
-    competitors = _by_elements(entry for entry in competing if _converged(entry))
-    others = _by_elements(entry for entry in candidates if _converged(entry))
+    competitors = _by_elements(entry for entry in competing if is_converged(entry))
+    others = _by_elements(entry for entry in candidates if is_converged(entry))
     summary: dict[str, dict[str, Any]] = {}
     for chemsys in chemical_systems:
         system = frozenset(chemsys.split("-"))
@@ -223,7 +223,7 @@ class CompetingPhases:
     def __init__(self, entries: Sequence[ComputedEntry]) -> None:
         check_frames(entries)
         self.sample = list(entries[:1])  # stands for all of them when frames are compared
-        self._phases = _by_elements(entry for entry in entries if _converged(entry))
+        self._phases = _by_elements(entry for entry in entries if is_converged(entry))
         self._hulls: dict[frozenset[str], SystemHull] = {}
 
     def hull(self, system: frozenset[str]) -> SystemHull:
@@ -377,7 +377,7 @@ def _result(
     """Result of one entry; ``hull`` is that of the competing phases, ``joint`` the one with rivals."""
     formula = entry.composition.reduced_formula
     error = None
-    if not _converged(entry):
+    if not is_converged(entry):
         error = f"the relaxation of {formula} did not converge; unconverged energies do not enter a hull"
     elif competing_energy is None:
         error = f"{formula} cannot be decomposed: no reference for {', '.join(hull.missing)}"
@@ -390,7 +390,7 @@ def _result(
         energy_per_atom_corrected=float(entry.energy_per_atom),
         correction_per_atom=float(entry.correction_per_atom),
         corrections=corrections_of(entry),
-        formation_energy_per_atom=None if not _converged(entry) else hull.formation_energy(entry),
+        formation_energy_per_atom=None if not is_converged(entry) else hull.formation_energy(entry),
         energy_above_hull=above,
         distance_to_competing=distance,
         # products of the same hull as the distance; an entry on it gets what it competes with
@@ -435,18 +435,18 @@ def check_frames(entries: Sequence[ComputedEntry]) -> None:
     check_same_frame(given)
 
 
-def _converged(entry: ComputedEntry) -> bool:
+def is_converged(entry: ComputedEntry) -> bool:
     return bool(entry.data.get("converged", True))
 
 
-def _elements(entry: ComputedEntry) -> frozenset[str]:
+def elements_of(entry: ComputedEntry) -> frozenset[str]:
     return frozenset(element.symbol for element in entry.composition.elements)
 
 
 def _by_elements(entries: Iterable[ComputedEntry]) -> dict[frozenset[str], list[ComputedEntry]]:
     groups: dict[frozenset[str], list[ComputedEntry]] = {}
     for entry in entries:
-        groups.setdefault(_elements(entry), []).append(entry)
+        groups.setdefault(elements_of(entry), []).append(entry)
     return groups
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.entries.computed_entries import ComputedEntry
 
-from dpa4_flows.analysis.hull import PlaceSpread, SystemHull
+from dpa4_flows.analysis.hull import PlaceSpread, SystemHull, elements_of, is_converged
 
 DEVIATIONS = "member_deviations"
 """In the data of an entry: energy by each member less that of the entry, eV/atom. Corrections are the same for all."""
@@ -30,12 +30,11 @@ def place_spreads(
     by_system: dict[frozenset[str], list[int]] = {}
     for index, entry in enumerate(candidates):
         if entry.data.get("converged", True):
-            by_system.setdefault(_elements(entry), []).append(index)
+            by_system.setdefault(elements_of(entry), []).append(index)
     out: list[PlaceSpread | None] = [None] * len(candidates)
     for system, indices in by_system.items():
         alone, beside = (
-            [e for e in entries if e.data.get("converged", True) and _elements(e) <= system]
-            for entries in (competing, rivals)
+            [e for e in entries if is_converged(e) and elements_of(e) <= system] for entries in (competing, rivals)
         )
         members = {len(e.data.get(DEVIATIONS) or ()) for e in (*(candidates[i] for i in indices), *alone, *beside)}
         if len(members) == 1 and members != {0}:
@@ -79,7 +78,3 @@ def _above(energy: float, hull: SystemHull, entry: ComputedEntry) -> float:
 def _energies(entries: Sequence[ComputedEntry], k: int) -> NDArray[np.float64]:
     """By member ``k``, eV/atom."""
     return np.array([entry.energy_per_atom + entry.data[DEVIATIONS][k] for entry in entries])
-
-
-def _elements(entry: ComputedEntry) -> frozenset[str]:
-    return frozenset(element.symbol for element in entry.composition.elements)

@@ -21,9 +21,9 @@ from itertools import pairwise, takewhile
 from typing import NamedTuple
 
 from pymatgen.entries.computed_entries import G_ELEMS, ComputedEntry, ComputedStructureEntry
-from scipy.constants import Avogadro, Boltzmann, electron_volt
 from scipy.interpolate import CubicSpline
 
+from dpa4_core.units import BOLTZMANN_EV_K, FARADAY
 from dpa4_flows.analysis.thermodynamics import T_RANGE, check_corrected, whole_hull
 from dpa4_flows.analysis.titration import Titration, pure, titrate
 
@@ -36,9 +36,9 @@ BOUND_TOO_STRONGLY = frozenset(("Cu", "Ru", "Rh", "Pd", "Ag", "Re", "Os", "Ir", 
 """Late metals that no +U is for: PBE binds their oxygen about right, and the correction of oxides comes on top."""
 TOO_STRONG = 1.2
 """eV per O2, root mean square of their releases there; all of them come too late."""
-ENTROPY_ERROR = 55.0 / (Avogadro * electron_volt)
+ENTROPY_ERROR = 55.0 / FARADAY
 """eV/K per O2, of the entropies of solids by volume: root mean square there."""
-_PER_VOLUME, _PER_UNIT = (s / (Avogadro * electron_volt) for s in (1.360, 15.0))  # eV/K by Å³, and by formula unit
+_PER_VOLUME, _PER_UNIT = (s / FARADAY for s in (1.360, 15.0))  # eV/K by Å³, and by formula unit
 _GRID = range(int(T_RANGE[0]), int(T_RANGE[1]) + 1, 100)  # K, between which steps are looked for
 _SHARP = 1.0  # K, within which a step is located
 _NOTHING = 1e-6  # O2 per formula unit
@@ -89,7 +89,7 @@ def oxygen_releases(
     def lost(errors: float, temperature: float) -> Release:
         """What has left if ΔG were larger by so many standard errors."""
         one_sided = too_strong if errors < 0 else 0.0
-        gas = Boltzmann / electron_volt * temperature * math.log(pressure) / 2  # eV per atom from the gas at 1 bar
+        gas = BOLTZMANN_EV_K * temperature * math.log(pressure) / 2  # eV per atom from the gas at 1 bar
 
         def leaves(one: Titration) -> bool:
             n_atoms = 2 * oxide.composition.reduced_composition.num_atoms / (one.end - one.start)

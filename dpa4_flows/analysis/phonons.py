@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dpa4_core.units import BOLTZMANN_EV_K, FARADAY
+
 Array = NDArray[np.float64]
 
 NOISE_THZ = 0.1
@@ -22,8 +24,6 @@ IMAGINARY_THZ = 0.3
 """Imaginary frequencies beyond are an instability, also near Γ."""
 
 _EV_PER_THZ = 4.135667696e-3  # h
-_K_B_EV = 8.617333262e-5
-_J_MOL_PER_EV = 96485.33212
 _STILL_THZ = 1e-3  # translations of the whole crystal
 
 Verdict = Literal["stable", "marginal", "unstable", "unknown"]
@@ -184,18 +184,18 @@ def thermal_properties(mesh: PhononBands, temperatures_k: Sequence[float]) -> li
     for temperature in temperatures_k:
         free, entropy, capacity = energy / 2, np.zeros_like(energy), np.zeros_like(energy)
         if temperature > 0:
-            kt = _K_B_EV * temperature
+            kt = BOLTZMANN_EV_K * temperature
             x = np.minimum(energy / kt, 500.0)  # exp(500) is finite, and such a mode is frozen
             occupation = 1 / np.expm1(x)
             free = energy / 2 + kt * np.log1p(-np.exp(-x))
-            entropy = _K_B_EV * (x * occupation - np.log1p(-np.exp(-x)))
-            capacity = _K_B_EV * x**2 * occupation * (occupation + 1)
+            entropy = BOLTZMANN_EV_K * (x * occupation - np.log1p(-np.exp(-x)))
+            capacity = BOLTZMANN_EV_K * x**2 * occupation * (occupation + 1)
         found.append(
             ThermalProperties(
                 temperature_k=float(temperature),
                 free_energy_ev_per_atom=float((share * free).sum()),
-                entropy_j_mol_k=float(_J_MOL_PER_EV * (share * entropy).sum()),
-                heat_capacity_j_mol_k=float(_J_MOL_PER_EV * (share * capacity).sum()),
+                entropy_j_mol_k=float(FARADAY * (share * entropy).sum()),
+                heat_capacity_j_mol_k=float(FARADAY * (share * capacity).sum()),
             )
         )
     return found

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA, FARADAY
 from dpa4_flows.analysis.equation_of_state import Form, fit_equation_of_state
 from dpa4_flows.analysis.phonons import NOISE_THZ, PhononBands, thermal_properties
 
@@ -23,7 +23,6 @@ Array = NDArray[np.float64]
 
 STEP_K = 10.0
 """K between the temperatures whose differences give the expansion."""
-_J_MOL_PER_EV = 96485.33212
 _POLYNOMIAL = 2
 """Degree of heat capacity against volume, which is nearly straight over some percent."""
 
@@ -119,7 +118,7 @@ def _row(temperature: float, at: list[float], volumes: Array, capacities: Array,
     volume, gibbs, modulus, expansion = at
     c_v, entropy = (float(np.polyval(np.polyfit(volumes, y, _POLYNOMIAL), volume)) for y in (capacities, entropies))
     # α B V of one atom, J/K per mole
-    pressing = expansion * modulus / EV_PER_ANGSTROM3_TO_GPA * volume * _J_MOL_PER_EV
+    pressing = expansion * modulus / EV_PER_ANGSTROM3_TO_GPA * volume * FARADAY
     return AtTemperature(
         temperature_k=float(temperature),
         volume=volume,

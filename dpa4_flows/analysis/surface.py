@@ -17,14 +17,14 @@ from typing import Literal
 
 import numpy as np
 from pymatgen.core import Structure
-from scipy.constants import e as ELEMENTARY_CHARGE
 
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.facets import Miller, chosen_facets, facet_name, oriented_unit_cell, standard_cells
 from dpa4_flows.analysis.planes import Planes
 from dpa4_flows.analysis.slabs import cut_slab, halved_slabs, turned_over
 from dpa4_flows.documents.surfaces import SkippedTerminations
 
-J_M2_PER_EV_A2 = ELEMENTARY_CHARGE * 1e20
+J_M2_PER_EV_A2 = EV_PER_ANGSTROM3_TO_GPA / 10
 DIPOLE = 0.05
 """e Å per surface cell, below which formal charges are balanced."""
 

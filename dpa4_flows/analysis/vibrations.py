@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Structure
 
 from dpa4_core.data.structures import to_system
+from dpa4_core.units import BOLTZMANN_EV_K
 
 Array = NDArray[np.float64]
 Move = tuple[int, int, int]
@@ -25,7 +26,7 @@ Move = tuple[int, int, int]
 
 STEP = 0.01
 """Å, of the displacements."""
-KT = 8.617333262e-5 * 298.15
+KT = BOLTZMANN_EV_K * 298.15
 """eV."""
 LOWEST = 0.0062
 """eV, 50 cm⁻¹: modes below it move freely rather than vibrate, and harmonic entropy knows no bound."""

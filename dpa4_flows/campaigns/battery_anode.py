@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pymatgen.core import Composition
 
+from dpa4_core.units import ANGSTROM3_TO_CM3_MOL
 from dpa4_flows.campaigns.battery_uptake import CONVERSION, DOUBTS, INSERTION
 from dpa4_flows.campaigns.context import Case
 from dpa4_flows.campaigns.disorder import DISORDER
@@ -40,7 +41,6 @@ Mechanism = Literal["insertion", "conversion", "alloying"]
 
 _ANIONS = frozenset(("H", "N", "O", "F", "S", "Cl", "Se", "Br", "Te", "I"))
 """Elements that the ion makes a salt with; who holds none of them forms alloys."""
-_CM3_PER_A3_MOL = 0.602214076
 _VOID = ("saddle", "across_u_seam")
 
 
@@ -168,7 +168,7 @@ def _insertion(one: IonInsertionDocument, ion: str) -> AnodeDocument | None:
         average_voltage=one.usable_voltage,
         last_step=used[0].voltage,
         capacity_grav=charge / mass,
-        capacity_vol=charge / (after * _CM3_PER_A3_MOL),
+        capacity_vol=charge / (after * ANGSTROM3_TO_CM3_MOL),
         volume_change_percent=100 * (after / before - 1),
         reaction=f"{used[-1].formula_to} to {used[0].formula_from}",
     )
@@ -179,7 +179,7 @@ def _conversion(one: ConversionDocument, case: Case) -> AnodeDocument | None:
     if one.voltage is None or one.capacity is None or one.last_voltage is None:
         return None
     crystal = case.relaxed("relax")
-    per_gram = float(crystal.volume) * _CM3_PER_A3_MOL / float(crystal.composition.weight)  # cm³, empty
+    per_gram = float(crystal.volume) * ANGSTROM3_TO_CM3_MOL / float(crystal.composition.weight)  # cm³, empty
     grown = None if one.expansion_percent is None else per_gram * (1 + one.expansion_percent / 100)
     return AnodeDocument(
         mechanism="conversion" if _ANIONS & set(crystal.symbol_set) else "alloying",

@@ -17,6 +17,7 @@ from pymatgen.core import Structure
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import Relax, RelaxOptions, RelaxResult, Static
+from dpa4_core.units import BOLTZMANN_EV_K
 from dpa4_flows.analysis.orderings import (
     SHARE_TOLERANCE,
     Arrangement,
@@ -38,7 +39,6 @@ from dpa4_flows.properties.limits import check_counts
 from dpa4_flows.properties.part import had_room, whole_crystal
 from dpa4_flows.site_conversion import structure_fields
 
-_BOLTZMANN = 8.617333262e-5  # eV/K
 _SETTLED = 0.5
 """Of the swaps that were tried: a search whose last gain is older has stopped finding lower cells."""
 
@@ -265,7 +265,7 @@ class Ordering(Property[OrderingDocument]):
                 for i, after in enumerate(proposed):
                     n_swaps += 1
                     change = search.energy(after) - search.energy(states[i])
-                    if change <= 0 or random.random() < math.exp(-change / (_BOLTZMANN * temperature)):
+                    if change <= 0 or random.random() < math.exp(-change / (BOLTZMANN_EV_K * temperature)):
                         states[i] = after
                 quiet = 0 if min(search.energies.values()) < lowest else quiet + 1
                 if quiet == self.patience:

@@ -101,12 +101,6 @@ def cache_dir() -> Path:
     return registry.cache_dir() / "materials_project"
 
 
-def cached_queries(cache: Path | None = None) -> list[CachedQuery]:
-    """Every readable answer in a cache, by endpoint, version and name; only headers are read."""
-    found = (_header(path) for path in sorted((cache or cache_dir()).glob("*/*/*.json.gz")))
-    return [header for header in found if header is not None]
-
-
 class ResponseCache:
     """Answers of one endpoint below ``root``; processes may read and write it at the same time."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dpa4_flows.analysis.diffusion import K_B_EV
+from dpa4_core.units import BOLTZMANN_EV_K
 from dpa4_flows.documents.diffusion import DiffusionDocument, DiffusivityDocument
 from dpa4_flows.plots.figure import (
     Block,
@@ -53,7 +53,7 @@ def _arrhenius(known: Mapping[str, DiffusivityDocument]) -> FigureBlock:
         if document.activation_energy is None or document.ln_prefactor is None:
             continue
         inverse = np.linspace(1000 / runs[-1].temperature_k, 1000 / 300, 30)
-        curve = np.exp(document.ln_prefactor - document.activation_energy * inverse / (1000 * K_B_EV))
+        curve = np.exp(document.ln_prefactor - document.activation_energy * inverse / (1000 * BOLTZMANN_EV_K))
         std = document.activation_energy_std or 0.0
         words = f"{name}: {document.activation_energy:.3f} ± {std:.3f} eV{_conductivity(document)}"
         add_line(figure, inverse, curve, colour, words, dash="dot", legendgroup=name, hoverinfo="skip")

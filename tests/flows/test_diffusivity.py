@@ -25,9 +25,9 @@ from dpa4_core.md import MDSettings, md
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
+from dpa4_core.units import BOLTZMANN_EV_K
 from dpa4_flows.analysis.diffusion import (
     CM2_PER_S,
-    K_B_EV,
     Track,
     arrhenius,
     conductivity,
@@ -125,7 +125,7 @@ TEMPERATURES = (600.0, 800.0, 1000.0, 1200.0)
 
 
 def law(temperature: float, energy: float = 0.3) -> float:
-    return float(1e-3 * np.exp(-energy / (K_B_EV * temperature)))
+    return float(1e-3 * np.exp(-energy / (BOLTZMANN_EV_K * temperature)))
 
 
 def test_an_activation_energy_is_within_its_error_and_an_extrapolation_too() -> None:
@@ -247,7 +247,7 @@ def test_free_ions_diffuse_as_einstein_says_and_a_killed_run_goes_on(
     assert Interrupted.n_calls == 2 * 81  # the last two of four pieces
     assert counts.n_requests == 6
     for run in found.runs:
-        expected = K_B_EV * run.temperature_k * 9648.533 / 6.94 / 10.0 * CM2_PER_S
+        expected = BOLTZMANN_EV_K * run.temperature_k * 9648.533 / 6.94 / 10.0 * CM2_PER_S
         assert run.diffusivity == pytest.approx(expected, abs=3 * run.diffusivity_std + 0.1 * expected), (
             run.temperature_k
         )

@@ -8,9 +8,9 @@ from pymatgen.analysis.elasticity import ElasticTensor
 from pymatgen.core import Lattice, Structure
 from scipy.spatial.transform import Rotation
 
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.elasticity import (
     CRITERIA,
-    GPA_PER_EV_A3,
     alike_by_symmetry,
     debye_temperature,
     elastic_deformations,
@@ -49,7 +49,7 @@ def stresses_of(
     for f in deformations:
         green = (f.T @ f - np.eye(3)) / 2
         second = np.einsum("ijkl,kl", c, green) + rest
-        found.append(f @ second @ f.T / np.linalg.det(f) / GPA_PER_EV_A3)
+        found.append(f @ second @ f.T / np.linalg.det(f) / EV_PER_ANGSTROM3_TO_GPA)
     return found
 
 
@@ -108,7 +108,7 @@ def test_stress_left_by_the_relaxation_is_not_elasticity():
     rest = 0.05 * np.eye(3)  # GPa
     deformations = elastic_deformations()
     stresses = stresses_of(expected, deformations, rest)
-    found = fit_elastic_tensor(crystal, deformations, stresses, rest / GPA_PER_EV_A3)
+    found = fit_elastic_tensor(crystal, deformations, stresses, rest / EV_PER_ANGSTROM3_TO_GPA)
     np.testing.assert_allclose(found.c_ij_gpa, expected, atol=0.1)
     assert found.nonlinearity < 1e-3
 

@@ -9,9 +9,9 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 import dpa4_core as dpa4
 from dpa4_core.testing.morse import MorsePotential
+from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.analysis.elasticity import elastic_deformations, fit_elastic_tensor, structure_under
 from dpa4_flows.analysis.equation_of_state import (
-    GPA_PER_EV_A3,
     STRAINS,
     birch_murnaghan,
     fit_equation_of_state,
@@ -26,7 +26,7 @@ FORMS = {"birch-murnaghan": birch_murnaghan, "vinet": vinet}
 
 
 def energies(form: str = "birch-murnaghan", volumes: np.ndarray = VOLUMES) -> np.ndarray:
-    return FORMS[form](volumes, V0, E0, B0_GPA / GPA_PER_EV_A3, B1)
+    return FORMS[form](volumes, V0, E0, B0_GPA / EV_PER_ANGSTROM3_TO_GPA, B1)
 
 
 def codes(volumes: np.ndarray, values: np.ndarray) -> list[str]:
@@ -49,7 +49,7 @@ def test_parameters_of_a_form_are_found_again_in_any_order(form):
 def test_bulk_modulus_and_its_derivative_are_what_pressure_says(form):
     pressure = -np.gradient(energies(form, v := np.linspace(0.98, 1.02, 4001) * V0), v)
     modulus = -v * np.gradient(pressure, v)
-    assert modulus[2000] * GPA_PER_EV_A3 == pytest.approx(B0_GPA, rel=1e-4)
+    assert modulus[2000] * EV_PER_ANGSTROM3_TO_GPA == pytest.approx(B0_GPA, rel=1e-4)
     assert np.gradient(modulus[5:-5], pressure[5:-5])[1995] == pytest.approx(B1, rel=1e-2)
 
 

@@ -22,7 +22,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.reference import mp_http, mp_server
 from dpa4_flows.reference.crystals import read_crystals
 from dpa4_flows.reference.materials_project import MaterialsProject, MaterialsProjectError
-from dpa4_flows.reference.mp_cache import Query, ResponseCache, cache_dir, cached_queries
+from dpa4_flows.reference.mp_cache import Query, ResponseCache, _header, cache_dir
 
 OK = (200, {}, None)
 
@@ -72,6 +72,12 @@ def client(server, **options):
 
 def files():
     return sorted(cache_dir().rglob("*.json.gz"))
+
+
+def answers(folder=None):
+    """Headers of the readable answers in a cache."""
+    found = (_header(path) for path in sorted((folder or cache_dir()).glob("*/*/*.json.gz")))
+    return [header for header in found if header is not None]
 
 
 def failure(server, **options):
@@ -250,11 +256,11 @@ def test_an_answer_never_mixes_versions(server):
 def test_an_old_answer_is_confirmed_by_a_heartbeat_or_replaced(server):
     client(server).phases("Li-O")
     age(days=40)
-    fetched = [query.fetched for query in cached_queries()]
+    fetched = [query.fetched for query in answers()]
     n_asked = len(server.asked)
     client(server, max_age_days=30).phases("Li-O")
     assert [path for path, _ in server.asked[n_asked:]] == ["/heartbeat"]
-    assert [query.fetched for query in cached_queries()] == fetched
+    assert [query.fetched for query in answers()] == fetched
     client(server, max_age_days=30).phases("Li-O")
     assert len(server.asked) == n_asked + 1
     age(days=40)
@@ -493,7 +499,7 @@ def test_a_killed_writer_harms_nobody(tmp_path):
         os.sched_yield()
     writer.end_by(signal.SIGKILL)
     assert len(cache.load(Query("Li", "R2SCAN"), "1")[1]) == 500
-    assert len(cached_queries(tmp_path)) == 1
+    assert len(answers(tmp_path)) == 1
 
 
 def test_two_writers_and_a_reader_never_meet_a_broken_answer(tmp_path):
@@ -521,12 +527,12 @@ def test_two_writers_and_a_reader_never_meet_a_broken_answer(tmp_path):
     assert len(list((tmp_path / "here" / "1").iterdir())) == 1
 
 
-def test_the_cache_lists_what_it_holds(server, tmp_path):
-    assert cached_queries() == []
+def test_answers_are_kept_apart_by_question_and_by_cache(server, tmp_path):
+    assert answers() == []
     client(server).phases("Li-O")
     client(server, cache=tmp_path / "own").entries("Co")
-    assert [str(item.query) for item in cached_queries(tmp_path / "own")] == ["Co (GGA_GGA+U, all)"]
-    listed = cached_queries()
+    assert [str(item.query) for item in answers(tmp_path / "own")] == ["Co (GGA_GGA+U, all)"]
+    listed = answers()
     assert [item.query.chemsys for item in listed] == ["Li-O", "Li", "O"]
     assert {item.endpoint for item in listed} == {server.endpoint}
     assert {item.database_version for item in listed} == {"2026.04.13"}
