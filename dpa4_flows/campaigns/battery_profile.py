@@ -6,23 +6,21 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from pymatgen.core import Structure
 
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.ion import ion_of
-from dpa4_flows.campaigns.measured import Measured, finding, relaxed, section_of
+from dpa4_flows.campaigns.measured import LOST, Measured, relaxed, section_of
 from dpa4_flows.campaigns.sections import Limits, Section
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import Property
 from dpa4_flows.documents.quantities import quantities
-from dpa4_flows.documents.reasons import Reason, ReasonKind, voided
+from dpa4_flows.documents.reasons import ReasonKind, voided
 from dpa4_flows.properties.voltage_profile import VoltageProfile, VoltageProfileDocument
 
 _OF_THE_RUN = ("working_ion", "relaxation", "check_charged", "forms")
-_BROKEN = ("not_computed", "out_of_memory")
-"""Codes of crystals that another run may have; whoever has no profile for another reason goes on with a flag."""
 
 
 def metal_forms(scene: Scene) -> tuple[Structure, ...]:
@@ -52,15 +50,11 @@ class RunProfile(MetalOfRun, VoltageProfile):
 
 @dataclass(frozen=True)
 class Profiles(Measured):
-    """Profiles of the ion of the campaign, with the relaxations of the run.
+    """Profiles of the ion of the campaign, with the relaxations of the run."""
 
-    Attributes:
-        nothing: code of the reason where there is none.
-    """
-
+    without: ClassVar[Mapping[str, str | None]] = {**LOST, "": "no_profile"}
     measures: Property[Any] = field(default_factory=partial(RunProfile, n_steps=2, n_relaxed=2))
     of: str = "orderings of ions"
-    nothing: str = "no_profile"
     crystal: Any = relaxed
 
     @property
@@ -78,12 +72,6 @@ class Profiles(Measured):
             check_charged=charged is not None and charged.check_minimum,
             forms=scene.shared(metal_forms),
         )
-
-    def failed(self, case: Case) -> Finding | None:
-        found: Any = case.found
-        if found.error is None or found.error_code in _BROKEN:
-            return super().failed(case)
-        return finding(case, [Reason(code=self.nothing, sentence=found.error)], answered=False)
 
     def judged(self, case: Case) -> Finding:
         """What can be used, unless it is doubtful: then nothing is decided here."""

@@ -3,7 +3,7 @@ long as it stays the same crystal, or in equilibrium."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from dpa4_flows.campaigns.battery_profile import MetalOfRun, Profiles, RunProfil
 from dpa4_flows.campaigns.config import Campaign
 from dpa4_flows.campaigns.context import Case
 from dpa4_flows.campaigns.ion import ion_of
-from dpa4_flows.campaigns.measured import Measured, finding
+from dpa4_flows.campaigns.measured import LOST, finding
 from dpa4_flows.campaigns.rivals import AgainstPhases, Stored
 from dpa4_flows.campaigns.sections import Section
 from dpa4_flows.campaigns.stage import Finding, Stage
@@ -35,9 +35,9 @@ class RunInsertion(MetalOfRun, IonInsertion):
 class Insertions(Profiles):
     """Insertion of the ion of the campaign, with the relaxations of the run."""
 
+    without: ClassVar[Mapping[str, str | None]] = {**LOST, "": "no_ion_goes_in"}
     measures: Property[Any] = field(default_factory=RunInsertion)
     of: str = "hosts with ions"
-    nothing: str = "no_ion_goes_in"
 
     def further_systems(self, campaign: Campaign, table: Section) -> Iterable[str]:
         return [ion_of(campaign)]
@@ -95,15 +95,12 @@ class RunConversion(Conversion, Stored):
 class Conversions(AgainstPhases):
     """What the hull says that a candidate turns into; one that turns into nothing goes on."""
 
+    without: ClassVar[Mapping[str, str | None]] = {
+        "takes_up_no_ion": "takes_up_no_ion",
+        **dict.fromkeys(("no_host", "not_comparable"), "no_conversion"),
+    }
     measures: Property[Any] = field(default_factory=RunConversion)
     of: str = "phases with the ion"
-
-    def failed(self, case: Case) -> Finding | None:
-        found: Any = case.found
-        if found.error_code not in ("takes_up_no_ion", "no_host", "not_comparable"):
-            return Measured.failed(self, case)
-        code = "takes_up_no_ion" if found.error_code == "takes_up_no_ion" else "no_conversion"
-        return finding(case, [Reason(code=code, sentence=found.error)], answered=False)
 
     def judged(self, case: Case) -> Finding:
         caveat = getattr(case.found, "caveat", None)

@@ -28,7 +28,7 @@ from dpa4_flows.campaigns.disorder import DISORDER
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL
 from dpa4_flows.campaigns.kind import CampaignKind
-from dpa4_flows.campaigns.measured import Measured, as_given, finding, section_of
+from dpa4_flows.campaigns.measured import LOST, Measured, as_given, finding, section_of
 from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, at_rest
 from dpa4_flows.campaigns.sanity import SANITY
 from dpa4_flows.campaigns.sections import Limits, ModelName, Section, part_of
@@ -40,9 +40,6 @@ from dpa4_flows.documents.surfaces import AdsorptionDocument, SkippedTermination
 from dpa4_flows.properties.activity import Activity, Reroute
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
-
-_LOST = ("not_computed", "out_of_memory", "crashed", "analysis_failed")
-"""Codes of errors that are no finding about the crystal."""
 
 
 def _reaction(name: str) -> str:
@@ -130,17 +127,11 @@ class Surfaces(Measured):
     """Surface energies; a candidate without any goes on, since its sites can be computed all the same."""
 
     reasons: ClassVar[Mapping[str, ReasonKind]] = {}
+    without: ClassVar[Mapping[str, str | None]] = {"": "no_surface_energy"}
 
     @property
     def tables(self) -> Mapping[str, type[Section]]:
         return {"": SurfaceSection}
-
-    def failed(self, case: Case) -> Finding | None:
-        error = super().failed(case)
-        if error is None:
-            return None
-        sentence = f"surface energies are not known: {error.reasons[0].sentence}"
-        return dataclasses.replace(error, reasons=[Reason(code="no_surface_energy", sentence=sentence)])
 
 
 def judge_surface(case: Case) -> Finding:
@@ -194,6 +185,8 @@ SURFACE = Stage(
 class Sites(Measured):
     """What adsorbs on the facets that the equilibrium shape shows, from the table of this stage and ``[reaction]``."""
 
+    # whether a refusal is the end, the activity says, for which there may be another model
+    without: ClassVar[Mapping[str, str | None]] = {**LOST, SEAM: SEAM, "": "no_facet_left"}
     measures: Property[Any] = dataclasses.field(default_factory=Adsorption)
     of: str = "sites of adsorbates"
     crystal: Any = at_rest
@@ -219,19 +212,12 @@ class Sites(Measured):
                 n, n_atoms = n + calculations, n_atoms + atoms
         return n, n_atoms
 
-    def failed(self, case: Case) -> Finding | None:
-        """Whether a refusal is the end, the activity says, for which there may be another model."""
-        document = case.document(AdsorptionDocument)
-        if document.error is None or document.error_code in _LOST:
-            return super().failed(case)
-        code = SEAM if document.error_code == SEAM else "no_facet_left"
-        return finding(case, [Reason(code=code, sentence=document.error)], answered=False)
-
 
 @dataclass(frozen=True)
 class OfReaction(Sites):
     """The activity that follows from these sites."""
 
+    without: ClassVar[Mapping[str, str | None]] = {**LOST, SEAM: "seam_refused", "": "nothing_adsorbs"}
     measures: Property[Any] = dataclasses.field(default_factory=Activity)
     of: str = "activities"
     adds: bool = False
@@ -245,15 +231,6 @@ class OfReaction(Sites):
 
     def of_case(self, case: Case) -> Property[Any]:
         return _activity(case.scene, facets_of(case))
-
-    def failed(self, case: Case) -> Finding | None:
-        document = case.document(ActivityDocument)
-        if document.error is None or document.error_code in _LOST:
-            return Measured.failed(self, case)
-        reasons = [Reason(code="nothing_adsorbs", sentence=f"no activity for {document.reaction}: {document.error}")]
-        if document.error_code == SEAM:
-            reasons = [Reason(code="seam_refused", sentence=document.error)]
-        return finding(case, reasons, answered=False)
 
 
 def _activity(scene: Scene, facets: Sequence[str] = ()) -> Activity:

@@ -21,6 +21,9 @@ from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.store.table import ResultsTable
 
+LOST = dict.fromkeys(("not_computed", "out_of_memory", "crashed", "analysis_failed"), "not_computed")
+"""What becomes of errors that are no finding about the crystal."""
+
 
 def as_given(case: Case) -> Crystal:
     """The structure of a candidate as it was read."""
@@ -54,6 +57,10 @@ class Measured(Computation):
     """A property of one crystal for each candidate. The fields of the property are keys of the table of the stage, and
     so is ``model``, where another one than that of the campaign computes it.
 
+    Class attributes:
+        without: codes of the reasons by those of errors of the document, "" for all others; None is a candidate that
+            goes on without numbers and without a reason.
+
     Attributes:
         measures: what is computed, with the settings where a campaign file names none.
         of: of what, in words.
@@ -66,6 +73,7 @@ class Measured(Computation):
     reasons: ClassVar[Mapping[str, ReasonKind]] = {
         "not_computed": ReasonKind("not computed", "a calculation failed", status="error")
     }
+    without: ClassVar[Mapping[str, str | None]] = {}
     measures: Property[Any]
     of: str = "candidates"
     crystal: Callable[[Case], Crystal] = as_given
@@ -127,7 +135,8 @@ class Measured(Computation):
         error = getattr(case.found, "error", None)
         if error is None:
             return None
-        return finding(case, [Reason(code="not_computed", sentence=error)], answered=False)
+        code = self.without.get(getattr(case.found, "error_code", None) or "", self.without.get("", "not_computed"))
+        return finding(case, [] if code is None else [Reason(code=code, sentence=error)], answered=False)
 
     def judged(self, case: Case) -> Finding:
         """What the property found, with its doubts; limits are those of the campaign. The document is in the table."""

@@ -12,9 +12,9 @@ property model, of the candidate's file, or a guess: a model of energies has non
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
@@ -304,9 +304,7 @@ FINITE_TEMPERATURE = Stage(
 class Alloys(Measured):
     """Alloys of the candidates that hold the element which is replaced; others pass without numbers."""
 
-    def failed(self, case: Case) -> Finding | None:
-        nothing = getattr(case.found, "error_code", None) == NOTHING_TO_REPLACE
-        return finding(case, [], answered=False) if nothing else super().failed(case)
+    without: ClassVar[Mapping[str, str | None]] = {NOTHING_TO_REPLACE: None}
 
 
 ALLOY = Stage(

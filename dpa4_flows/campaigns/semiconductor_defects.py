@@ -15,13 +15,11 @@ from dpa4_flows.campaigns.sections import Limits, Section, part_of
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import Crystal, Property
 from dpa4_flows.documents.defects import DefectsDocument
-from dpa4_flows.documents.reasons import Reason, ReasonKind
+from dpa4_flows.documents.reasons import ReasonKind
 from dpa4_flows.properties.chemical_potentials import Reservoirs
 from dpa4_flows.properties.defects import Defects
 
 _TABLE = section_of(Defects(), without=("model", "region"))
-_GO_ON = (SEAM, "no_supercell", "no_defect", "implausible_energy")
-"""Codes of crystals without an answer that stay in the campaign with a flag: nothing is wrong with the crystal."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,10 @@ class RunReservoirs(Reservoirs, Stored):
 class WithDefects(Measured):
     """Defects at the chemical potentials of the phases that compete in the run."""
 
+    # who stays with a flag: nothing is wrong with the crystal
+    without: ClassVar[Mapping[str, str | None]] = {
+        code: code for code in (SEAM, "no_supercell", "no_defect", "implausible_energy")
+    }
     measures: Property[Any] = field(default_factory=Defects)
     of: str = "defects in supercells"
 
@@ -45,12 +47,6 @@ class WithDefects(Measured):
 
     def further_systems(self, campaign: Campaign, table: Section) -> Iterable[str]:
         return Defects(**part_of(table, _TABLE)).foreign
-
-    def failed(self, case: Case) -> Finding | None:
-        code = getattr(case.found, "error_code", None)
-        if code not in _GO_ON:
-            return super().failed(case)
-        return finding(case, [Reason(code=code, sentence=str(getattr(case.found, "error", "")))], answered=False)
 
 
 _REASONS = {
