@@ -31,7 +31,7 @@ U_VALUES: dict[str, float] = {
 
 _U_ANIONS = ("O", "F")
 _FULL_ANION_FRACTION = 0.25  # of the O, F and U-metal atoms; an O adsorbed on a slab of 16 Ni has 0.06, Fe2O3 0.6
-_PLUS_U = re.compile(r"(?<!no )(?<!without )\+\s?u\b")
+_PLUS_U = re.compile(r"(\b(?:no|not|without)\s+)?(?:\b[\w-]+\s?)?\+\s?u\b")
 _NOT_PBE = ("scan", "pbesol", "b97", "b3lyp", "hse", "ccsd", "lda")
 
 
@@ -65,7 +65,7 @@ def u_state(composition: Composition) -> UState:
 
 def applies_u(level_of_theory: str) -> bool:
     """Whether a level of theory says that it follows the Materials Project +U policy, and not that it has no +U."""
-    return _PLUS_U.search(level_of_theory.lower()) is not None
+    return any(denied is None for denied in (found[1] for found in _PLUS_U.finditer(level_of_theory.lower())))
 
 
 def corrected_with_u(level_of_theory: str) -> bool:
@@ -77,6 +77,11 @@ def is_pbe(level_of_theory: str) -> bool:
     """Whether a level of theory is PBE with or without +U, or not stated."""
     text = level_of_theory.lower()
     return not any(name in text for name in _NOT_PBE) and ("pbe" in text or not is_stated(text))
+
+
+def is_known_pbe(level_of_theory: str) -> bool:
+    """Whether the level is stated to be PBE; of a toy nothing is known."""
+    return is_pbe(level_of_theory) and "pbe" in level_of_theory.lower()
 
 
 def is_r2scan(level_of_theory: str) -> bool:

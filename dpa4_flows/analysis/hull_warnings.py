@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from dpa4_flows.analysis.frames import U_VALUES, applies_u, is_pbe
+from dpa4_flows.analysis.frames import U_VALUES, applies_u, is_known_pbe, is_pbe
 from dpa4_flows.analysis.levels import COBALT, needs_cobalt_decision
 
 _U_ANIONS = frozenset({"O", "F"})
@@ -44,7 +44,7 @@ def scheme_warnings(
             f"corrections {scheme} were asked for, {fitting} was fitted to the calculations that this model learned "
             "from; docs/levels-of-theory.md says when to prefer which"
         ]
-    if scheme == "none" and _is_known_pbe(level_of_theory):
+    if scheme == "none" and is_known_pbe(level_of_theory):
         return [
             "energies are uncorrected: PBE misplaces oxides, halides and nitrides against their elements by up to "
             "1 eV/atom, so that only decompositions into similar compounds can be trusted"
@@ -63,7 +63,7 @@ def system_warnings(elements: Collection[str], level_of_theory: str, scheme: str
     symbols = set(elements)
     name = "-".join(sorted(symbols))
     metals, anions = sorted(symbols & set(U_VALUES)), sorted(symbols & _U_ANIONS)
-    if not _is_known_pbe(level_of_theory) or not anions:
+    if not is_known_pbe(level_of_theory) or not anions:
         return []
     found = []
     if metals and scheme == "none" and applies_u(level_of_theory):
@@ -91,8 +91,3 @@ def materials_project_mismatch(model: str, level_of_theory: str, corrections: st
         "checkpoints trained on MPtrj with MP2020 corrections share: use --against cache, where the same model "
         "relaxes the competing phases"
     )
-
-
-def _is_known_pbe(level_of_theory: str) -> bool:
-    """Whether the level is stated to be PBE; of a toy nothing is known."""
-    return is_pbe(level_of_theory) and "pbe" in level_of_theory.lower()

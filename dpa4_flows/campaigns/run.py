@@ -89,8 +89,11 @@ def model_of(campaign: Campaign) -> ModelRef:
 
 
 def further_models(campaign: Campaign) -> dict[str, ModelRef]:
-    """The same of the models that its stages name for themselves, by name."""
-    return {name: replace(model_of(campaign), name=name, sha256=None) for name in campaign.further_models}
+    """The same of the models that its stages name for themselves, by name: as they were published, since dispersion is
+    that of the level of theory of the campaign's model.
+    """
+    own = replace(model_of(campaign), sha256=None, dispersion=None)
+    return {name: replace(own, name=name) for name in campaign.further_models}
 
 
 def choose_corrections(campaign: Campaign, info: ModelInfo, stored_refit: Path | None = None) -> tuple[str, list[str]]:

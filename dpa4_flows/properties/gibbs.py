@@ -27,7 +27,7 @@ class GibbsDocument(View):
         "Stable to",
         "K",
         0,
-        "the highest of the temperatures; then it decomposes",
+        "the highest of the temperatures; then it decomposes, or nothing is known, as its caveat says",
         goal="max",
         description="K: on the hull at this temperature and all below; null if never, or nothing is known",
     )
@@ -96,10 +96,14 @@ class GibbsEnergies(Viewed):
 
 
 def _view(temperatures: list[float], places: list[HullDocument]) -> GibbsDocument:
-    """What places on the hulls of rising temperatures say together."""
-    lasts = [place.energy_above_hull is not None and on_hull(place.energy_above_hull) for place in places]
-    n_stable = lasts.index(False) if False in lasts else len(places)
+    """What places on the hulls of rising temperatures say together; where a distance is unknown, so is what follows."""
+    above = [place.energy_above_hull for place in places]
+    n_stable = next((i for i, energy in enumerate(above) if energy is None or not on_hull(energy)), len(places))
     after = places[n_stable] if 0 < n_stable < len(places) else None
+    said = caveat(places[0].verdict, places[0].completeness)
+    if after is not None and after.energy_above_hull is None:
+        unknown = f"above {temperatures[n_stable - 1]:g} K {after.verdict.sentence}"
+        said, after = "; ".join(filter(None, (said, unknown))), None
     return GibbsDocument(
         formula=places[0].formula,
         warnings=list(dict.fromkeys(text for place in places for text in place.warnings)),
@@ -108,7 +112,7 @@ def _view(temperatures: list[float], places: list[HullDocument]) -> GibbsDocumen
         stable_to=temperatures[n_stable - 1] if n_stable else None,
         products=[] if after is None else sorted(after.decomposition),
         formation_energies=[place.formation_energy_per_atom for place in places],
-        energies_above_hull=[place.energy_above_hull for place in places],
+        energies_above_hull=above,
         verdict=places[0].verdict.code,
-        caveat=caveat(places[0].verdict, places[0].completeness),
+        caveat=said,
     )

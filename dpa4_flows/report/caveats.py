@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dpa4_flows.analysis.frames import applies_u, is_known_pbe
 from dpa4_flows.analysis.hull_warnings import without_dispersion
 from dpa4_flows.analysis.levels import COBALT, DPA4_NEO_SHA256, SCHEME_ERRORS
 from dpa4_flows.properties.table import Results, listed
@@ -38,8 +39,7 @@ def model_caveats(model: Mapping[str, Any], corrections: Collection[str]) -> lis
         corrections: correction schemes found in the energy frames of the run.
     """
     theory = str(model.get("level_of_theory", ""))
-    with_u = "PBE+U" in theory
-    sentences = [_corrections_caveat(name, model) for name in sorted(corrections)] if with_u else []
+    sentences = [_corrections_caveat(name, model) for name in sorted(corrections)] if applies_u(theory) else []
     return [*sentences, *theory_caveats(theory, str(model.get("dispersion", ""))), *GENERAL]
 
 
@@ -56,9 +56,9 @@ def theory_caveats(level_of_theory: str, dispersion: str) -> list[str]:
     sentences = []
     if dispersion:
         sentences.append(f"Dispersion was added to the model ({dispersion}): numbers without it do not compare.")
-    elif "PBE" in level_of_theory:
+    elif is_known_pbe(level_of_theory):
         sentences.append("The model has no dispersion: layers and molecules that it alone holds are bound too weakly.")
-    if "PBE+U" in level_of_theory:
+    if applies_u(level_of_theory):
         sentences.append(
             "Energies are PBE+U where O or F meets V, Cr, Mn, Fe, Co, Ni, Mo or W, and PBE elsewhere. "
             "They are never compared with Materials Project energies: every competing phase was computed"

@@ -21,7 +21,7 @@ from dpa4_flows.bundled import bundled_campaigns
 from dpa4_flows.campaigns.catalyst import facets_of
 from dpa4_flows.campaigns.catalyst_known import known_results
 from dpa4_flows.campaigns.config import ConfigError, campaign_of, load_campaign
-from dpa4_flows.campaigns.run import open_run
+from dpa4_flows.campaigns.run import further_models, model_of, open_run
 from dpa4_flows.campaigns.snapshot import Row, Snapshot, take_snapshot
 from dpa4_flows.cli import app
 from dpa4_flows.compute.plan import Crystal
@@ -232,6 +232,13 @@ def test_adsorbates_beside_are_of_another_level_and_meet_no_others(tmp_path: Pat
 def test_what_makes_no_sense_is_refused_when_the_file_is_read(tables: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         campaign_of({"campaign": {"name": "x", "kind": "catalyst", "candidates": ["x"]}, **tables})
+
+
+def test_a_model_of_a_stage_has_no_dispersion_that_was_fitted_to_that_of_the_campaign() -> None:
+    tables = {"model": {"dispersion": "d3bj-pbe"}, "reroute": {"model": "dpa4-neo-matpes-r2scan"}}
+    campaign = campaign_of({"campaign": {"name": "x", "kind": "catalyst", "candidates": ["x"]}, **tables})
+    assert model_of(campaign).dispersion == "d3bj-pbe"
+    assert [one.dispersion for one in further_models(campaign).values()] == [None]
 
 
 def test_of_several_terminations_the_one_that_appears_gets_sites() -> None:

@@ -40,6 +40,7 @@ from dpa4_flows.documents.schemas import HullDocument
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.named import BatchRelaxMaker, ConvexHullMaker, StabilityMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.gibbs import _view
 from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.stability import Stability
 from dpa4_flows.reference.catalogue import export_entries
@@ -335,3 +336,22 @@ def test_dry_run_counts_what_competes_in_each_system(tmp_path: Path) -> None:
     plan = json.loads(dpa4("screen", write_campaign(tmp_path / "campaign"), "--dry-run", "--json").stdout)
     assert plan["completeness"].keys() == plan["chemical_systems"].keys()
     assert all(found["survey"] is None for found in plan["completeness"].values())
+
+
+def test_who_is_stable_to_where_nothing_is_known_turns_into_nothing() -> None:
+    def place(distance: float) -> HullDocument:
+        completeness = graded(survey=SURVEY)
+        verdict = hull_verdict(max(distance, 0.0), distance, completeness)
+        above = None if verdict.code == "unknown" else max(distance, 0.0)
+        fields = {"formula": "NaFeO2", "formation_energy_per_atom": -1.0, "decomposition": {"Fe2O3": 0.5, "Na2O": 0.5}}
+        return HullDocument.model_construct(
+            energy_above_hull=above, verdict=verdict, completeness=completeness, **fields
+        )
+
+    temperatures = [300.0, 600.0, 900.0]
+    lost = _view(temperatures, [place(-0.01), place(-2 * FAR_BELOW), place(0.1)])
+    assert (lost.stable_to, lost.products, lost.energies_above_hull[1]) == (300.0, [], None)
+    assert lost.caveat is not None and lost.caveat.startswith("above 300 K unknown: ")
+    decomposed = _view(temperatures, [place(-0.01), place(-0.01), place(0.1)])
+    assert (decomposed.stable_to, decomposed.products) == (600.0, ["Fe2O3", "Na2O"])
+    assert not decomposed.caveat

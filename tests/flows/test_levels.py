@@ -10,6 +10,7 @@ from dpa4_core.model.registry import REGISTRY
 from dpa4_flows.analysis.frames import applies_u, seam_problem
 from dpa4_flows.analysis.hull_warnings import system_warnings
 from dpa4_flows.analysis.levels import COBALT, DPA4_NEO_SHA256, OTHER_VOLTAGE_ERROR, SCHEME_ERRORS, VOLTAGE_ERRORS
+from dpa4_flows.report.caveats import theory_caveats
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "levels-of-theory.md").read_text(encoding="utf-8")
@@ -52,4 +53,8 @@ def test_a_model_that_says_that_it_has_no_plus_u_is_none_with_it() -> None:
         assert applies_u(entry.level_of_theory) == ("MatPES" not in entry.level_of_theory), entry.name
         refused = seam_problem(Composition("Ni16"), {"O": 1}, entry.level_of_theory)
         assert (refused is None) == ("MatPES" in entry.level_of_theory), entry.name
-    assert applies_u("PBE + U") and applies_u(PBE_U) and not applies_u("PBE without +U")
+    assert applies_u("PBE + U") and applies_u(PBE_U) and applies_u("PBE+U (no +U for sulfides)")
+    for level in ("PBE without +U", "PBE (no PBE+U)", "PBE, not PBE + U", "PBE"):
+        assert not applies_u(level)
+        assert not any("PBE+U" in sentence for sentence in theory_caveats(level, "")), "caveats read it the same way"
+    assert theory_caveats("PBE + U", "") == theory_caveats("PBE+U", "") and len(theory_caveats("PBE+U", "")) == 3
