@@ -21,7 +21,6 @@ from dpa4_flows.analysis.gas_references import carbon_error
 from dpa4_flows.analysis.platinum import FACET, PLATINUM, from_top, platinum
 from dpa4_flows.analysis.reactions import OOH_ABOVE_OH, SCALING_SPREAD, Reaction, reaction_of
 from dpa4_flows.analysis.selectivity import POISONS, beside_hydrogen, poisoning
-from dpa4_flows.compute.driver import OUT_OF_MEMORY
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property, Steps
 from dpa4_flows.compute.relaxed import PUSHED, Relaxed
 from dpa4_flows.documents.activity import ActivityDocument, ActivityFacet, ActivityStep
@@ -31,6 +30,7 @@ from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.limits import check_counts
+from dpa4_flows.properties.part import had_room
 from dpa4_flows.properties.surface import SurfaceDocument, SurfaceEnergies
 
 _OF_THE_BEST = (
@@ -164,11 +164,10 @@ class Activity(Property[ActivityDocument]):
         sites: AdsorptionDocument = (yield {"sites": Ask(adsorption, crystal)})["sites"]
         if sites.error is not None:
             raise PlanError(sites.error, sites.error_code or "not_computed")
-        shape: SurfaceDocument | None = None
+        shape = None
         if self.weighted:
             shape = (yield {"shape": Ask(self.surface, crystal)})["shape"]
-            if shape is not None and shape.error_code == OUT_OF_MEMORY:
-                raise PlanError(str(shape.error), OUT_OF_MEMORY)
+            had_room([shape])
         reference, problem = yield from self._reference()
         document = self._document(crystal, sites, shape, reference)
         if problem:

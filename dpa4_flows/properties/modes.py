@@ -16,7 +16,7 @@ from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.documents.stability import FollowedMode, FollowedPart, PhononPart
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.limits import check_counts
-from dpa4_flows.properties.part import StabilityProperty, whole_crystal
+from dpa4_flows.properties.part import StabilityProperty, had_room, whole_crystal
 from dpa4_flows.properties.phonons import Phonons
 
 MIN_GAIN_EV = 1e-4
@@ -39,6 +39,7 @@ class FollowedModes(StabilityProperty[FollowedPart]):
     name: ClassVar[str] = "follow modes"
     example: ClassVar[str] = "BaTiO3.cif --max-follow-steps 2"
     document: ClassVar[type[FollowedPart]] = FollowedPart
+    version: ClassVar[int] = 2
 
     relaxation: Relaxed = field(default_factory=lambda: Relaxed(fmax=TIGHT_FMAX, max_steps=1000, check_minimum=False))
     phonons: Phonons = field(default_factory=Phonons)
@@ -64,37 +65,51 @@ class FollowedModes(StabilityProperty[FollowedPart]):
     def plan(self, crystal: Crystal) -> Plan[FollowedPart]:
         structure, start = whole_crystal(crystal), crystal.relaxed
         if start is None:
-            found = yield {"relaxed": Ask(self.relaxation, crystal)}
-            start = found["relaxed"]
+            start = (yield {"relaxed": Ask(self.relaxation, crystal)})["relaxed"]
+            if start.error is not None:
+                raise PlanError(start.error, start.error_code or "not_computed")
             structure = structure_of_fields(start.structure or {})
         now, energy = structure, start.energy_per_atom or 0.0
-        first = energy
         phonons: PhononPart = yield from self._phonons(now)
-        steps: list[FollowedMode] = []
+        if phonons.error is not None:
+            raise PlanError(phonons.error, phonons.error_code or "not_computed")
+        first, steps, ended = (phonons, energy), list[FollowedMode](), ""
         while phonons.verdict == "unstable" and phonons.along_mode and len(steps) < self.max_follow_steps:
             tried = [structure_of_fields(fields) for fields in phonons.along_mode]
             relaxed = yield {str(i): Ask(self.relaxation, Crystal(one)) for i, one in enumerate(tried)}
-            lower = _lowest([d for d in relaxed.values() if d.error is None], energy - MIN_GAIN_EV)
+            had_room(relaxed.values())
+            good = [d for d in relaxed.values() if d.error is None]
+            lower = _lowest(good, energy - MIN_GAIN_EV)
             if lower is None:
+                ended = f"no structure lower by {1000 * MIN_GAIN_EV:g} meV/atom was found along the mode"
+                if not good:
+                    ended = f"no displaced cell could be relaxed: {next(iter(relaxed.values())).error}"
                 break
             below, document = lower
             further = yield from self._phonons(below)
             steps.append(_step((now, energy, phonons), below, document, len(tried), further))
             now, energy, phonons = below, steps[-1].energy_per_atom, further
-        return self._document(crystal, structure, first, steps)
+        return self._document(crystal, structure, first, steps, ended)
 
     def _phonons(self, structure: Structure) -> Plan[Any]:
         found = yield {"phonons": Ask(self.phonons, Crystal(structure))}
+        had_room(found.values())
         return found["phonons"]
 
     def _document(
-        self, crystal: Crystal, structure: Structure, energy: float, steps: list[FollowedMode]
+        self,
+        crystal: Crystal,
+        structure: Structure,
+        first: tuple[PhononPart, float],
+        steps: list[FollowedMode],
+        ended: str,
     ) -> FollowedPart:
+        phonons, energy = first
         before = space_group(structure)
         common: dict[str, Any] = {"space_group_before": before, "provenance": self.origin(crystal)}
         if not steps:
-            sentence = f"no structure lower by {1000 * MIN_GAIN_EV:g} meV/atom was found along the imaginary mode"
-            return FollowedPart(verdict="unknown", reason=sentence, converged=True, space_group=before, **common)
+            told = {"verdict": phonons.verdict, "reason": "; ".join(filter(None, (phonons.reason, ended)))}
+            return FollowedPart(**told, converged=phonons.converged, space_group=before, **common)
         last = steps[-1]
         gain = energy - last.energy_per_atom
         way = " → ".join([before, *(step.space_group for step in steps)])
@@ -102,7 +117,7 @@ class FollowedModes(StabilityProperty[FollowedPart]):
         left = "no imaginary mode is left" if last.phonons.verdict == "stable" else last.phonons.reason
         return FollowedPart(
             verdict=last.phonons.verdict,
-            reason=f"{words}; there: {left}",
+            reason="; ".join(filter(None, (words, f"there: {left}", ended))),
             converged=all(step.converged for step in steps),
             steps=steps,
             energy_gain_ev_per_atom=gain,

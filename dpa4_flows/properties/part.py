@@ -14,7 +14,7 @@ from dpa4_flows.analysis.surface import Cuts, cuts
 from dpa4_flows.compute.driver import OUT_OF_MEMORY
 from dpa4_flows.compute.plan import Crystal, PlanError, Property
 from dpa4_flows.documents.calculations import RATTLE, rattled
-from dpa4_flows.documents.schemas import RelaxationDocument
+from dpa4_flows.documents.schemas import AnswerDocument, RelaxationDocument
 from dpa4_flows.documents.stability import StabilityPart
 from dpa4_flows.site_conversion import crystal_problem
 
@@ -33,7 +33,9 @@ class StabilityProperty(Property[P]):
         return {"verdict": "unknown", "reason": str(error), "converged": False}
 
 
-def had_room(results: Iterable[RelaxResult | Prediction | DynamicsResult | RelaxationDocument]) -> None:
+def had_room(
+    results: Iterable[RelaxResult | Prediction | DynamicsResult | RelaxationDocument | AnswerDocument],
+) -> None:
     """For properties that go on without some of their calculations: a larger machine has those that lacked memory, so
     that a document without them must not be kept.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +19,15 @@ from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows import extras
 from dpa4_flows.analysis.completeness import HullCompleteness, Tally, hull_completeness, hull_verdict
 from dpa4_flows.analysis.stability import hull_part, overall_verdict
-from dpa4_flows.compute.plan import Crystal
+from dpa4_flows.compute.plan import Crystal, PlanError
 from dpa4_flows.compute.relaxed import Relaxed
-from dpa4_flows.documents.stability import ElasticPart, StabilityDocument, StabilitySet
+from dpa4_flows.documents.schemas import RelaxationDocument
+from dpa4_flows.documents.stability import ElasticPart, FollowedPart, PhononPart, StabilityDocument, StabilitySet
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.named import BatchElasticMaker, BatchPhononMaker, StabilityMaker
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.hull import Hull
+from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.properties.stability import Stability
 
@@ -242,3 +245,53 @@ def test_distance_to_the_hull_has_words() -> None:
     assert part(0.0, alone)[0] == "unknown"
     assert part(0.045, alone)[0] == "unknown"  # above the elements: perhaps far above what is not known
     assert part(0.2, alone)[0] == "unstable"
+
+
+# ---- modes that lead nowhere, without a calculation
+
+
+def way_of(phonons: PhononPart, *ends: RelaxationDocument, start: RelaxationDocument | None = None) -> FollowedPart:
+    """What is said of a crystal with these phonons whose displaced cells end so."""
+    crystal = rocksalt("Mg")
+    plan = FollowedModes().plan(Crystal(crystal, relaxed=None if start else ending(energy_per_atom=-1.0)))
+    next(plan)
+    answers: list[dict[str, Any]] = [{"relaxed": start}] if start else []
+    answers += [{"phonons": phonons}, {str(i): end for i, end in enumerate(ends)}]
+    with pytest.raises(StopIteration) as finished:
+        for found in answers:
+            plan.send(found)
+    return finished.value.value
+
+
+def ending(**fields: Any) -> RelaxationDocument:
+    return RelaxationDocument.model_construct(structure=rocksalt("Mg").as_dict(), **fields)
+
+
+def phonons_of(verdict: str) -> PhononPart:
+    along = [rocksalt("Mg").as_dict()] * 2 if verdict == "unstable" else []
+    return PhononPart.model_construct(verdict=verdict, reason=f"it is {verdict}", along_mode=along, converged=True)
+
+
+def test_who_has_no_imaginary_mode_has_the_verdict_of_its_phonons() -> None:
+    for verdict in ("stable", "marginal"):
+        found = way_of(phonons_of(verdict))
+        assert (found.verdict, found.reason, found.steps) == (verdict, f"it is {verdict}", [])
+
+
+def test_an_imaginary_mode_along_which_nothing_lower_is_found_stays_imaginary() -> None:
+    higher = way_of(phonons_of("unstable"), *[ending(energy_per_atom=-1.0, converged=True)] * 2)
+    assert higher.verdict == "unstable" and higher.reason.endswith("was found along the mode")
+    lost = ending(error="it exploded", error_code="exploded")
+    failed = way_of(phonons_of("unstable"), lost, lost)
+    assert failed.verdict == "unstable" and failed.reason.endswith("no displaced cell could be relaxed: it exploded")
+
+
+def test_a_mode_is_not_judged_where_a_calculation_lacked_memory_or_its_start_failed() -> None:
+    full = ending(error="out of memory: 9 GB", error_code="out_of_memory")
+    good = ending(energy_per_atom=-1.0, converged=True)
+    with pytest.raises(PlanError, match="out of memory") as caught:
+        way_of(phonons_of("unstable"), good, full)
+    assert caught.value.code == "out_of_memory"
+    with pytest.raises(PlanError, match="it exploded") as caught:
+        way_of(phonons_of("stable"), start=ending(error="it exploded", error_code="exploded"))
+    assert caught.value.code == "exploded"
