@@ -98,7 +98,8 @@ class ServiceDocument(AnswerDocument):
         "Decomposition in water",
         "eV/atom",
         2,
-        "largest in the window of potentials; up to 0.2 it may last, above 0.5 it dissolves; films are not seen",
+        "largest in the window of potentials, ions 1e-6 mol/L; up to 0.2 it may last, above 0.5 it dissolves; films "
+        "are not seen",
         goal="min",
         scale=(0.0, 0.5),
     )
@@ -108,7 +109,7 @@ class ServiceDocument(AnswerDocument):
     )
     segregating: str | None = shown("Comes up", note="element of this exchange")
     dissolution_potential: float | None = shown(
-        "Dissolution potential", "V", 2, "SHE, 1 mol/L; of a flat terrace", error=0.2, goal="max"
+        "Dissolution potential", "V", 2, "SHE, ions 1 mol/L; of a flat terrace", error=0.2, goal="max"
     )
     dissolving: str | None = shown("Leaves first", note="element of this atom")
     whole_potential: Annotated[float | None, Unit("V")] = Field(
@@ -118,7 +119,8 @@ class ServiceDocument(AnswerDocument):
         "Margin to dissolution",
         "V",
         2,
-        "of the first atoms of terraces, or of the crystal as a whole, to the upper end of the window",
+        "of the first atoms of terraces, or of the crystal as a whole, to the upper end of the window; ions 1 mol/L: "
+        "at 1e-6 an ion of charge 2 leaves 0.18 V earlier",
         error=0.2,
         goal="max",
         scale=(-0.5, 0.5),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 from pymatgen.core import Structure
 
 from dpa4_core.relax import Relax, RelaxResult, Static
@@ -39,6 +40,7 @@ class Dissolution(OnSlabs[DissolutionDocument]):
     name: ClassVar[str] = "dissolution"
     example: ClassVar[str] = "Pt3Ni.cif --ph 1"
     document: ClassVar[type[Document]] = DissolutionDocument
+    version: ClassVar[int] = 2
 
     ph: float = 0.0
     ions: str = field(default="", metadata=names_files())
@@ -62,7 +64,8 @@ class Dissolution(OnSlabs[DissolutionDocument]):
             if slab.wide[int(atom)].specie.symbol in metals
         ]
         starts = [_without(slab.relaxed.structure, atom) for slab, atom in asked]
-        removed = {str(i): Relax(held(start), self.options()) for i, start in enumerate(starts)}
+        changed = [held(start, np.delete(slab.still, atom)) for start, (slab, atom) in zip(starts, asked, strict=True)]
+        removed = {str(i): Relax(one, self.options()) for i, one in enumerate(changed)}
         answers = yield {"crystal": Static(structure), **removed}
         ends: list[RelaxResult] = [answers[name] for name in removed]
         had_room(ends)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pymatgen.core import Structure
 
 from dpa4_core.predict import Prediction
@@ -75,9 +77,11 @@ def slabs_of(
         raise PlanError(str(reason), "not_cut") from reason
 
 
-def held(slab: Structure) -> Structure:
-    """The slab with its lower half fixed and the rest pushed off exact symmetry."""
-    free = [[not still] * 3 for still in below_middle(slab).tolist()]
+def held(slab: Structure, still: NDArray[np.bool_] | None = None) -> Structure:
+    """The slab with its lower half fixed, or the atoms ``still`` of one that was changed, whose energy is compared with
+    that of the slab before; the rest is pushed off exact symmetry.
+    """
+    free = [[not one] * 3 for one in (below_middle(slab) if still is None else still).tolist()]
     pushed = rattled(slab.copy(site_properties={"selective_dynamics": free}), RATTLE)
     assert isinstance(pushed, Structure), "a slab is no molecule"
     return pushed

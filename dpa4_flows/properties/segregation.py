@@ -24,6 +24,7 @@ class Segregation(OnSlabs[SegregationDocument]):
     name: ClassVar[str] = "segregation"
     example: ClassVar[str] = "Pt3Ni.cif"
     document: ClassVar[type[Document]] = SegregationDocument
+    version: ClassVar[int] = 2
 
     def admit(self, crystal: Crystal) -> None:
         _check_alloy(whole_crystal(crystal))
@@ -33,7 +34,8 @@ class Segregation(OnSlabs[SegregationDocument]):
         slabs, skipped = yield from self.relaxed_slabs(crystal)
         asked = [(slab, exchange) for slab in slabs for exchange in exchanges(slab.wide)]
         starts = [exchanged(slab.relaxed.structure, exchange) for slab, exchange in asked]
-        answers = yield {str(i): Relax(held(start), self.options()) for i, start in enumerate(starts)}
+        changed = [held(start, slab.still) for start, (slab, _) in zip(starts, asked, strict=True)]
+        answers = yield {str(i): Relax(one, self.options()) for i, one in enumerate(changed)}
         ends: list[RelaxResult] = list(answers.values())
         had_room(ends)
         found = [

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from dpa4_core.errors import DPA4Error
+from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.analysis.dissolution import PER_PH
-from dpa4_flows.compute.driver import OUT_OF_MEMORY
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.service import DissolutionDocument, SegregationDocument, ServiceDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.dissolution import Dissolution
+from dpa4_flows.properties.part import had_room
 from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument
 from dpa4_flows.properties.segregation import Segregation
 
@@ -39,6 +40,7 @@ class Service(Property[ServiceDocument]):
     name: ClassVar[str] = "service"
     example: ClassVar[str] = "Pt3Ni.cif --ph 1"
     document: ClassVar[type[Document]] = ServiceDocument
+    version: ClassVar[int] = 2
     starts_from_rest: ClassVar[bool] = True
 
     ph: float = 0.0
@@ -73,9 +75,7 @@ class Service(Property[ServiceDocument]):
 
     def plan(self, crystal: Crystal) -> Plan[ServiceDocument]:
         answers = yield {name: Ask(part, crystal) for name, part in self._parts().items()}
-        lacking = [one for one in answers.values() if one.error_code == OUT_OF_MEMORY]
-        if lacking:
-            raise PlanError(str(lacking[0].error), OUT_OF_MEMORY)
+        had_room(answers.values())
         if answers and all(one.error is not None and one.error_code not in NOT_ASKED for one in answers.values()):
             first = next(iter(answers.values()))
             raise PlanError(str(first.error), first.error_code or "not_computed")
@@ -89,7 +89,15 @@ class Service(Property[ServiceDocument]):
         water: PourbaixDocument | None = answers.get("pourbaix")
         if water is not None and water.error is None:
             worst, products = max(zip(water.decomposition_energy, water.products, strict=True))
-            document.decomposition_energy, document.products = worst[0], products[0]
+            solids = water.completeness
+            if solids is not None and not solids.compares and on_hull(worst[0]):
+                words = f"nothing is known that it could turn into but ions, {solids.sentence}"
+                document.warnings.append(Reason(code="no_solid_competes", sentence=words))
+            else:
+                document.decomposition_energy, document.products = worst[0], products[0]
+                if solids is not None and solids.grade != "surveyed":
+                    words = f"its energy above the stable species in water is a lower bound: {solids.sentence}"
+                    document.warnings.append(Reason(code="incomplete_hull", sentence=words))
         swaps: SegregationDocument | None = answers.get("segregation")
         if swaps is not None:
             document.segregation_energy, document.segregating = swaps.segregation_energy, swaps.segregating
@@ -106,5 +114,6 @@ def _told(name: str, answer: Any) -> Iterator[Reason]:
     """What a part has to say."""
     if answer.error is not None and answer.error_code not in NOT_ASKED:
         yield Reason(code=f"no_{name}", sentence=f"{name}: {answer.error}")
-    for warning in answer.warnings:
-        yield warning if isinstance(warning, Reason) else Reason(code="incomplete_hull", sentence=warning)
+    yield from (one for one in answer.warnings if isinstance(one, Reason))
+    if sentences := [one for one in answer.warnings if isinstance(one, str)]:
+        yield Reason(code=f"{name}_doubtful", sentence="; ".join(sentences))

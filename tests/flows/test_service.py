@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,19 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 import dpa4_core as dpa4
 from dpa4_core.errors import DPA4Error
+from dpa4_core.relax import Relax
+from dpa4_flows.analysis.completeness import Survey, Tally, hull_completeness
 from dpa4_flows.analysis.dissolution import dissolved, whole_potential
 from dpa4_flows.analysis.segregation import exchanged, exchanges, surface_atoms
 from dpa4_flows.analysis.slabs import below_middle, widened
 from dpa4_flows.analysis.surface import cuts
+from dpa4_flows.campaigns.catalyst_service import SERVICE
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.at_rest import AtRest
 from dpa4_flows.properties.dissolution import Dissolution
-from dpa4_flows.properties.pourbaix import Pourbaix
+from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument
 from dpa4_flows.properties.segregation import Segregation
 from dpa4_flows.properties.service import Service
 from dpa4_flows.reference.ions import BUNDLED, read_ions
@@ -116,6 +120,30 @@ def test_segregation_is_the_energy_of_the_exchange_and_names_who_comes_up() -> N
     assert all((energy < 0) == (up == "Pt") for (up, _), energy in energies.items()), "the larger atom comes up"
 
 
+@pytest.mark.parametrize("wanted", [Dissolution(**THIN), Segregation(**THIN)])
+def test_a_changed_slab_keeps_the_atoms_fixed_that_the_clean_one_had_fixed(wanted: Any) -> None:
+    """One atom makes the top layer of the smallest cell: without it the middle of the slab lies elsewhere."""
+    plan = wanted.plan(Crystal(PLATINUM if wanted.name == "dissolution" else ALLOY, info=TOY.info()))
+    step, clean = next(plan), None
+    while True:
+        slabs = {name: one.structure for name, one in step.items() if isinstance(one, Relax)}
+        if slabs and clean is not None:
+            break
+        if slabs:
+            ((name, clean),) = slabs.items()
+            step = plan.send({name: SimpleNamespace(structure=clean, error=None, error_code=None)})
+        else:
+            step = plan.send({name: SimpleNamespace(energy_per_atom=-1.0) for name in step})
+    assert slabs and still(clean)
+    assert all(still(changed) == still(clean) for changed in slabs.values())
+
+
+def still(slab: Structure) -> list[str]:
+    """Atoms that are fixed."""
+    free = slab.site_properties["selective_dynamics"]
+    return [site.specie.symbol for site, one in zip(slab, free, strict=True) if not any(one)]
+
+
 def test_what_cannot_segregate_or_dissolve_says_why_with_a_code() -> None:
     pure, oxide = documents(Segregation(**THIN), PLATINUM, OXIDE)
     assert pure.error_code == "one_element" and "nothing to exchange" in pure.error
@@ -150,9 +178,10 @@ def test_service_puts_parts_together_and_goes_on_without_one(monkeypatch: pytest
     alloy, pure = documents(AtRest(wanted), ALLOY, PLATINUM)
     for found in (alloy, pure):
         assert found.error is None
-        assert found.decomposition_energy is not None and found.products
         top = 1.2 - 4.0 * 0.05916  # against the standard hydrogen electrode
         assert found.margin == pytest.approx(min(found.dissolution_potential, found.whole_potential) - top, abs=1e-6)
+    assert alloy.decomposition_energy is not None and alloy.products
+    assert pure.decomposition_energy is None and "no_solid_competes" in {reason.code for reason in pure.warnings}
     assert alloy.segregating in ("Pt", "Ni")
     assert pure.segregation_energy is None and not any("segregation" in reason.code for reason in pure.warnings)
     without = ModelRef("dpa4_core.testing:MorsePotential")  # no corrections of its level of theory are known
@@ -162,6 +191,34 @@ def test_service_puts_parts_together_and_goes_on_without_one(monkeypatch: pytest
     )
     assert found.error is None and found.decomposition_energy is None
     assert [reason.code for reason in found.warnings if reason.code.startswith("no_")] == ["no_pourbaix"]
+
+
+def test_energies_in_water_say_what_they_rest_on() -> None:
+    """A 0 beside no other solid is no stability, a 0 beside unsurveyed ones a lower bound, and no warning is lost."""
+
+    def served(energy: float, tally: Tally, survey: Survey | None = None) -> Any:
+        completeness = hull_completeness("H-Ni-O", tally, survey=survey, formula="NiO")
+        water = PourbaixDocument.model_construct(
+            error_code=None, completeness=completeness, warnings=["no spin", "uncorrected"]
+        )
+        water.decomposition_energy, water.products = [[0.0], [energy]], [["NiO"], ["Ni[2+]"]]
+        plan = Service(segregation=None, dissolution=None).plan(Crystal(OXIDE))
+        next(plan)
+        with pytest.raises(StopIteration) as finished:
+            plan.send({"pourbaix": water})
+        found = finished.value.value
+        (doubt,) = [one.sentence for one in found.warnings if one.code == "pourbaix_doubtful"]
+        assert "no spin" in doubt and "uncorrected" in doubt
+        return found.decomposition_energy, [one.code for one in found.warnings if one.code != "pourbaix_doubtful"]
+
+    elements = {"H": 1, "Ni": 1, "O": 1}
+    alone, among = Tally(elements, {"NiO": 1}), Tally(elements, {"NiO": 1, "NiO2": 1})
+    survey = Survey(source="Materials Project", version="2026.04.13", date="2026-11-29")
+    assert served(0.0, alone) == (None, ["no_solid_competes"])
+    assert served(0.7, alone) == (0.7, ["incomplete_hull"])
+    assert served(0.0, among) == (0.0, ["incomplete_hull"])
+    assert served(0.0, among, survey) == (0.0, [])
+    assert {"no_solid_competes", "pourbaix_doubtful", "incomplete_hull"} <= SERVICE.reasons.keys()
 
 
 @pytest.mark.network
