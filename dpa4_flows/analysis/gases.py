@@ -23,11 +23,6 @@ ELEMENTS = ("H2", "N2", "O2", "F2", "Cl2")
 COMPOUNDS = ("H2O", "CO2", "CO", "H2S", "SO2", "NH3", "PH3", "HF", "HCl", "HBr", "CH4", "SiF4", "BF3", "BCl3", "PF5")
 
 _OUT_OF_REACH = 20.0  # eV/atom
-HYDROXIDE = 0.23
-"""eV per hydrogen atom, by which solids with O-H are too low: median of 0.31, 0.22, 0.12, 0.15, 0.24 and 0.43 of LiOH,
-NaOH, CsOH, Mg(OH)2, Ca(OH)2 and Fe(OH)2 with DPA4-Neo and OMat24 against enthalpies of formation of M. W. Chase,
-NIST-JANAF Thermochemical Tables (1998). Correction schemes have nothing for them, and two thirds is motion at rest,
-which energies lack: some 0.28 eV of O-H, and 0.13 of half a molecule of hydrogen."""
 
 
 @cache
@@ -80,15 +75,6 @@ def with_gases(
         for formula in known
     ]
     return [*(entry for entry in entries if entry.composition.reduced_formula not in molecules), *gases]
-
-
-def hydroxide_raised(entry: ComputedEntry) -> ComputedEntry:
-    """A hydroxide by `HYDROXIDE` higher; others, and energies that no model computed, as they are."""
-    held = entry.composition.get_el_amt_dict()
-    if not entry.data.get("frame") or not {"H", "O"} <= held.keys() or {"C", "N"} & held.keys():
-        return entry
-    energy = entry.energy + HYDROXIDE * held["H"]
-    return ComputedEntry(entry.composition, energy, data=dict(entry.data), entry_id=entry.entry_id)
 
 
 def unreduced(entries: Sequence[ComputedEntry], gas: str) -> list[ComputedEntry]:

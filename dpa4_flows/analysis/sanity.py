@@ -9,6 +9,7 @@ from ase.data import covalent_radii
 from pymatgen.core import Structure
 
 from dpa4_core.data.structures import StructureError, System, check_system, to_system
+from dpa4_flows.documents.reasons import Reason
 
 MIN_RADIUS = 0.75
 """Å; lower limit of the atomic radii in volumes, since H, N, O and F keep more distance than they bond."""
@@ -27,8 +28,8 @@ def check_candidate(
     max_atoms: int = 200,
     min_distance_ratio: float = 0.5,
     volume_ratio: tuple[float, float] = VOLUME_RATIO,
-) -> list[str]:
-    """Why a candidate cannot or should not be computed, one sentence each; empty if it can.
+) -> list[Reason]:
+    """Why a candidate cannot or should not be computed; empty if it can.
 
     Args:
         structure: candidate, periodic.
@@ -40,15 +41,17 @@ def check_candidate(
     try:
         system = to_system(structure)
     except StructureError as error:
-        return [str(error)]
+        return [Reason(code="not_sane", sentence=str(error))]
     reasons = []
     geometry = check_system(system, frozenset(supported_elements), min_distance_ratio=min_distance_ratio)
     if geometry is not None:
-        reasons.append(geometry)
-    else:
-        reasons += _volume_reasons(system, volume_ratio)
+        code = "not_sane" if {*system.numbers.tolist()} <= {*supported_elements} else "unknown_element"
+        reasons.append(Reason(code=code, sentence=geometry))
+    elif volume := _volume_reason(system, volume_ratio):
+        reasons.append(volume)
     if system.n_atoms > max_atoms:
-        reasons.append(f"{system.n_atoms} atoms in the cell; this campaign admits {max_atoms}")
+        words = f"{system.n_atoms} atoms in the cell; this campaign admits {max_atoms}"
+        reasons.append(Reason(code="too_many_atoms", sentence=words))
     return reasons
 
 
@@ -70,13 +73,14 @@ def _filling(system: System) -> tuple[float, float]:
     return abs(float(np.linalg.det(system.cell))) / spheres, spheres
 
 
-def _volume_reasons(system: System, volume_ratio: tuple[float, float]) -> list[str]:
+def _volume_reason(system: System, volume_ratio: tuple[float, float]) -> Reason | None:
     if not system.pbc.all():
-        return ["it is not periodic along all axes; this campaign needs crystals"]
+        return Reason(code="not_sane", sentence="it is not periodic along all axes; this campaign needs crystals")
     ratio, spheres = _filling(system)
     low, high = volume_ratio
     if low <= ratio <= high:
-        return []
+        return None
     per_atom = ratio * spheres / system.n_atoms
     expected = f"{low * spheres / system.n_atoms:.1f} to {high * spheres / system.n_atoms:.0f}"
-    return [f"the volume of {per_atom:.1f} Å³ per atom is implausible; {expected} is expected for its elements"]
+    words = f"the volume of {per_atom:.1f} Å³ per atom is implausible; {expected} is expected for its elements"
+    return Reason(code="implausible_volume", sentence=words)

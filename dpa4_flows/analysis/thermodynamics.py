@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from pymatgen.core import Composition
+from pymatgen.core import Composition, Structure
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry, GibbsComputedStructureEntry
 
 from dpa4_flows.analysis.completeness import on_hull
@@ -29,6 +29,14 @@ _SAME = 1e-6  # eV; corners of coplanar facets differ by rounding
 _CORRECTED = frozenset(("O", "F", "Cl", "Br", "I", "S", "Se", "Te", "N", "H"))  # anions that every scheme corrects
 SAME_FORM = 1e-3
 """eV/atom, within which two relaxations of an element are its lowest form."""
+HYDROXIDE = 0.23
+"""eV per hydrogen atom, by which solids with O-H are too low: median of 0.31, 0.22, 0.12, 0.15, 0.24 and 0.43 of LiOH,
+NaOH, CsOH, Mg(OH)2, Ca(OH)2 and Fe(OH)2 with DPA4-Neo and OMat24 against enthalpies of formation of M. W. Chase,
+NIST-JANAF Thermochemical Tables (1998). Correction schemes have nothing for them, and two thirds is motion at rest,
+which energies lack: some 0.28 eV of O-H, and 0.13 of half a molecule of hydrogen."""
+OH_BOND = 1.2
+"""Å: hydroxides, water in crystals and acids have 0.95 to 1.1, hydrogen bonds 1.4 and more; a hydride of an oxide, such
+as LaHO, has none."""
 T_RANGE = (300.0, 2000.0)
 """K, of the descriptor of Gibbs energies."""
 
@@ -172,6 +180,7 @@ def gibbs_entries(entries: Sequence[ComputedStructureEntry], temperature: float)
 
     Formation energy and volume go into the descriptor of C. Bartel et al., Nat. Commun. 9, 4168 (2018), fitted to
     measured G(T) (about 0.05 eV/atom); of the elements, and of gases such as CO2 and H2O, the measured values are used.
+    Solids that a model computed are raised by `HYDROXIDE` for each hydrogen atom on an oxygen.
     Only differences between solids mean something: polymorphs differ by their formation energy and volume alone.
 
     Args:
@@ -204,15 +213,16 @@ def gibbs_entries(entries: Sequence[ComputedStructureEntry], temperature: float)
             continue
         if len(amounts) == 1 and entry.energy_per_atom > lowest[next(iter(amounts))].energy_per_atom + SAME_FORM:
             continue
-        elements = sum(amount * lowest[symbol].energy_per_atom for symbol, amount in amounts.items())
+        formation = entry.energy - sum(amount * lowest[symbol].energy_per_atom for symbol, amount in amounts.items())
         data = dict(entry.data)
         if data.get("frame") is not None:
+            formation += HYDROXIDE * _hydrogen_on_oxygen(entry.structure)
             frame = dict(data["frame"])
             data["frame"] = {**frame, "correction": at_temperature(frame["correction"], temperature)}
         found.append(
             GibbsComputedStructureEntry(
                 entry.structure,
-                formation_enthalpy_per_atom=(entry.energy - elements) / entry.composition.num_atoms,
+                formation_enthalpy_per_atom=formation / entry.composition.num_atoms,
                 temp=int(temperature) if temperature % 1 == 0 else temperature,  # pymatgen's tables have no 300.0
                 parameters=dict(entry.parameters),
                 data=data,
@@ -220,6 +230,15 @@ def gibbs_entries(entries: Sequence[ComputedStructureEntry], temperature: float)
             )
         )
     return found
+
+
+def _hydrogen_on_oxygen(structure: Structure) -> int:
+    """Hydrogen atoms of a cell that are bound to an oxygen."""
+    symbols = np.array([site.specie.symbol for site in structure])
+    if not {"H", "O"} <= {*symbols}:
+        return 0
+    centres, neighbours, _, _ = structure.get_neighbor_list(OH_BOND)
+    return len({*centres[(symbols[centres] == "H") & (symbols[neighbours] == "O")]})
 
 
 def check_temperature(temperature: float) -> None:

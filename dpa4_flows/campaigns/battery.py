@@ -19,6 +19,7 @@ from pydantic import Field
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.electrode import ElectrodeError, redox_bound, remove_ions
+from dpa4_flows.analysis.ions import STANDARD_POTENTIALS
 from dpa4_flows.campaigns.battery_charged import CHARGED_HULL, OXYGEN
 from dpa4_flows.campaigns.battery_migration import MIGRATION
 from dpa4_flows.campaigns.battery_profile import PROFILE, MetalOfRun, decided_by_profile, metal_forms
@@ -31,7 +32,7 @@ from dpa4_flows.campaigns.ion import IonSection, ion_of
 from dpa4_flows.campaigns.kind import CampaignKind
 from dpa4_flows.campaigns.measured import relaxed
 from dpa4_flows.campaigns.relaxed import AT_REST, DOUBTS, RELAX, Relaxation, judge_relaxation
-from dpa4_flows.campaigns.sanity import SANITY, InputDocument, SanitySection, check
+from dpa4_flows.campaigns.sanity import SANITY, InputDocument, SanitySection, check, is_refused
 from dpa4_flows.campaigns.sections import Limits, Section
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
 from dpa4_flows.compute.driver import compute
@@ -41,6 +42,7 @@ from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
 from dpa4_flows.properties.insertion import CHARGED
+from dpa4_flows.properties.voltage_profile import WINDOW, VoltageProfile
 
 # ---- sanity: ion and redox metal
 
@@ -67,7 +69,7 @@ def judge_input(case: Case) -> Finding:
     """Whether a candidate can and should be computed: also ion and redox metal."""
     finding = check(case, _no_host)
     structure, ion = case.structure, ion_of(case.scene.run.campaign)
-    if any(reason.code == "not_sane" for reason in finding.reasons):
+    if is_refused(finding):
         return finding
     bound = redox_bound(structure.composition, ion)
     if case.settings.require_redox_metal and bound.reason:
@@ -253,6 +255,19 @@ def kind_of_role(data: Mapping[str, Any]) -> str:
     return "anode" if isinstance(table, Mapping) and table.get("role") == "anode" else "battery"
 
 
+def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of today; where a file names no limits of voltage, those of lithium against the metal of its ion."""
+    tables = upgrade(data)
+    section, table = tables.get("campaign"), tables.get(ELECTRODE.name, {})
+    if not isinstance(section, Mapping) or not isinstance(table, Mapping) or "average_voltage" in table:
+        return tables
+    ion, judged = section.get("working_ion", "Li"), ELECTRODE.name in (section.get("stages") or ELECTRODE.name)
+    if judged and ion != "Li" and ion in [*STANDARD_POTENTIALS]:
+        low, high = (round(limit, 2) for limit in VoltageProfile(working_ion=ion).window)
+        tables[ELECTRODE.name] = {**table, "average_voltage": {"min": low, "max": high}}
+    return tables
+
+
 ELECTRODE = Stage(
     name="electrode",
     title="Electrode properties",
@@ -261,7 +276,7 @@ ELECTRODE = Stage(
     quantities=ElectrodeDocument,
     settings=RoleSection,
     criteria={
-        "average_voltage": Limits(min=2.5, max=4.5),
+        "average_voltage": Limits(min=WINDOW[0], max=WINDOW[1]),
         "capacity_grav": Limits(min=100.0),
         "volume_change_percent": Limits(max=10.0, otherwise="flag"),
     },
@@ -318,5 +333,5 @@ BATTERY = CampaignKind(
     instead={"energy_grav": "usable_energy"},
     section=IonSection,
     variant=kind_of_role,
-    upgrade=upgrade,
+    upgrade=upgraded,
 )

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field
 from pymatgen.core import Composition
 
@@ -155,13 +156,15 @@ def _finding(case: Case, found: AnodeDocument, reasons: Sequence[Reason], **more
 def _insertion(one: IonInsertionDocument, ion: str) -> AnodeDocument | None:
     """What the window can use of an insertion, per mass of the empty host; None if that is nothing."""
     used = [plateau for plateau in one.plateaus if plateau.in_window]
-    if one.usable_voltage is None or not one.usable_capacity or not used:
+    if one.usable_voltage is None or not one.usable_capacity or one.contents_in_window is None:
         return None
     full, empty = Composition(one.formula), Composition(one.charged_formula)
     others = [sum(n for symbol, n in c.get_el_amt_dict().items() if symbol != ion) for c in (full, empty)]
     mass = float(empty.weight) * others[0] / others[1]  # of the host in a formula unit of the full compound
     volumes = {row.content: row.volume for row in reversed(one.orderings) if row.left_out is None and row.volume}
-    before, after = volumes[used[-1].content_to], volumes[used[0].content_from]
+    corners = [one.plateaus[-1].content_to, *(plateau.content_from for plateau in reversed(one.plateaus))]
+    after, before = np.interp(one.contents_in_window, corners, [volumes[content] for content in corners]).tolist()
+    ends = [Composition({**full.get_el_amt_dict(), ion: full[ion] * content}) for content in one.contents_in_window]
     charge = one.usable_capacity * float(full.weight)  # mAh per mole of the full compound
     return AnodeDocument(
         mechanism="insertion",
@@ -170,7 +173,7 @@ def _insertion(one: IonInsertionDocument, ion: str) -> AnodeDocument | None:
         capacity_grav=charge / mass,
         capacity_vol=charge / (after * ANGSTROM3_TO_CM3_MOL),
         volume_change_percent=100 * (after / before - 1),
-        reaction=f"{used[-1].formula_to} to {used[0].formula_from}",
+        reaction=" to ".join(formula.reduced_formula for formula in reversed(ends)),
     )
 
 

@@ -14,11 +14,14 @@ from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document
 
-NOT_SANE = "not_sane"
-INPUT_DOUBTFUL = "input_doubtful"
+NOT_WANTED, INPUT_DOUBTFUL = "not_wanted", "input_doubtful"
 
 REASONS = {
-    NOT_SANE: ReasonKind("not computable", "the structure cannot or should not be computed", status="failed"),
+    "not_sane": ReasonKind("not computable", "the structure cannot be computed", status="failed"),
+    "unknown_element": ReasonKind("unknown element", "the model knows nothing of an element", status="failed"),
+    "implausible_volume": ReasonKind("implausible volume", "the volume does not fit the elements", status="failed"),
+    "too_many_atoms": ReasonKind("too large", "the cell has more atoms than the campaign admits", status="failed"),
+    NOT_WANTED: ReasonKind("not wanted", "its elements are none for this campaign", status="failed"),
     INPUT_DOUBTFUL: ReasonKind("input doubtful", "something in its file is doubtful"),
 }
 
@@ -52,16 +55,19 @@ def check(case: Case, *further: Callable[[Case], list[str]]) -> Finding:
         max_atoms=limits.max_atoms,
         min_distance_ratio=limits.min_distance_ratio,
     )
-    refused += [sentence for function in further for sentence in function(case)]
-    codes = [(NOT_SANE, sentence) for sentence in refused]
-    if not refused:
-        codes = [(INPUT_DOUBTFUL, sentence) for sentence in case.candidate.warnings]
+    refused += [Reason(code=NOT_WANTED, sentence=words) for function in further for words in function(case)]
+    doubts = [Reason(code=INPUT_DOUBTFUL, sentence=words) for words in case.candidate.warnings]
     return Finding(
         case.id,
-        [Reason(code=code, sentence=sentence) for code, sentence in codes],
+        refused or doubts,
         values=InputDocument(n_atoms=len(structure)),
         limits={"n_atoms": limits.max_atoms, "min_distance_ratio": limits.min_distance_ratio},
     )
+
+
+def is_refused(found: Finding) -> bool:
+    """Whether a candidate leaves here, so that nothing further is asked."""
+    return any(REASONS[reason.code].status == "failed" for reason in found.reasons)
 
 
 def _elements(scene: Scene) -> frozenset[int]:

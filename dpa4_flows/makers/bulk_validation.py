@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,25 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.supercells import shortest_vector
-from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
-from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.stability import PhononPart, StabilityDocument
-from dpa4_flows.makers.validation import Tolerance, ValidationDocument, ValidationRow, compared, mean
+from dpa4_flows.makers.validation import (
+    Key,
+    Tolerance,
+    ValidationDocument,
+    ValidationRow,
+    compared,
+    errors,
+    mean,
+    validation,
+)
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.stability import Stability
 from dpa4_flows.store.table import ResultsTable
 
 _FILE = Path(__file__).parents[1] / "data" / "bulk_solids.json"
+_SOLID = "solid"
 _ASE_PROTOTYPES = ("diamond", "zincblende", "rocksalt", "fcc", "bcc")
 TEMPERATURE_K = 300.0
 REFERENCE_CELLS = 4
@@ -90,7 +98,7 @@ class BulkSolid:
     def crystal(self) -> Crystal:
         return Crystal(self.structure, name=self.formula)
 
-    @functools.cached_property
+    @cached_property
     def structure(self) -> Structure:
         """Primitive cell to start from."""
         start, elements, prototype = self.facts["start"], self.facts["elements"], self.facts["prototype"]
@@ -123,9 +131,9 @@ def bulk_solids(names: Sequence[str] | None = None, *, quick: bool = False) -> l
 
 def bulk_asks(
     property_: Stability, solids: Sequence[BulkSolid], min_length: float | None = None
-) -> dict[str, Ask[StabilityDocument]]:
+) -> dict[Key, Ask[Any]]:
     """What the table compares of each solid; arguments as of `bulk_document`."""
-    asks = {}
+    asks: dict[Key, Ask[Any]] = {}
     for solid in solids:
         elastic = property_.elastic if solid.elastic else None
         phonons = property_.phonons if solid.phonons else None
@@ -133,14 +141,14 @@ def bulk_asks(
             phonons = replace(phonons, min_length=min_length or solid.reference_length)
         if elastic is not None or phonons is not None:
             asked = replace(property_, elastic=elastic, phonons=phonons, hull=None)
-            asks[solid.formula] = Ask(asked, solid.crystal)
+            asks[_SOLID, solid.formula] = Ask(asked, solid.crystal)
     return asks
 
 
-def bulk_failures(found: Mapping[str, StabilityDocument]) -> dict[str, str]:
-    """Sentences for solids, or parts of them, without an answer."""
-    failures = {}
-    for formula, document in found.items():
+def bulk_failures(found: Mapping[Key, Any]) -> dict[str, str]:
+    """Sentences for what has no answer, and for parts of solids without one."""
+    failures = errors({key: one for key, one in found.items() if key[0] != _SOLID})
+    for formula, document in ((name, one) for (what, name), one in found.items() if what == _SOLID):
         for name in ("elastic", "phonons"):
             part = getattr(document, name)
             if part is not None and part.error is not None:
@@ -150,11 +158,11 @@ def bulk_failures(found: Mapping[str, StabilityDocument]) -> dict[str, str]:
     return failures
 
 
-def bulk_rows(solids: Sequence[BulkSolid], found: Mapping[str, StabilityDocument]) -> list[ValidationRow]:
+def bulk_rows(solids: Sequence[BulkSolid], found: Mapping[Key, Any]) -> Iterator[ValidationRow]:
     """The numbers of the solids that have an answer."""
-    return [
-        row for solid in solids if (one := found.get(solid.formula)) and one.error is None for row in _rows(solid, one)
-    ]
+    for solid in solids:
+        if (one := found.get((_SOLID, solid.formula))) and one.error is None:
+            yield from _rows(solid, one)
 
 
 def bulk_document(
@@ -164,8 +172,7 @@ def bulk_document(
     solids: Sequence[BulkSolid],
     *,
     min_length: float | None = None,
-    max_atoms_per_batch: int | None = None,
-    counts: Counts | None = None,
+    **how: Any,
 ) -> BulkDocument:
     """Compute what the table lacks and compare.
 
@@ -175,19 +182,11 @@ def bulk_document(
         property_: settings; what is None in it is left out, and so is the hull.
         solids: from `bulk_solids`.
         min_length: Å, of the supercells of phonons; None for those of the references.
-        max_atoms_per_batch: atoms computed at the same time; None leaves it to the device.
-        counts: told what is done.
+        how: further arguments of `validation`.
     """
-    asks = bulk_asks(property_, solids, min_length)
-    found = dict(compute(asks.items(), model, table, max_atoms_per_batch=max_atoms_per_batch, counts=counts))
-    rows = bulk_rows(solids, found)
-    return BulkDocument(
-        rows=rows,
-        errors=_errors(rows),
-        failures=bulk_failures(found),
-        n_passed=sum(row.passed for row in rows),
-        provenance=provenance(model, property_.settings(model)),
-    )
+    asks, rows = bulk_asks(property_, solids, min_length), partial(bulk_rows, solids)
+    done = validation(asks, rows, model, table, failures=bulk_failures, **how)
+    return BulkDocument(**dict(done), errors=_errors(done.rows))
 
 
 def lattice_constant(document: StabilityDocument) -> float:

@@ -20,7 +20,6 @@ from dpa4_flows.makers.validation import (
     ValidationRow,
     against_pbe,
     compared,
-    errors,
     order,
     references,
     source_of,
@@ -65,10 +64,7 @@ def semiconductor_document(
     against_pbe(model)
     facts = references("semiconductor_references")
     solids = bulk_solids(facts["solids"]["quick" if quick else "all"])
-    asks: dict[Key, Ask[Any]] = {
-        ("solid", formula): ask
-        for formula, ask in bulk_asks(Stability(phonons=Phonons(temperatures_k=(TEMPERATURE_K,))), solids).items()
-    }
+    asks = bulk_asks(Stability(phonons=Phonons(temperatures_k=(TEMPERATURE_K,))), solids)
     asks.update(_form_asks(facts["polymorphs"]))
     if not quick:
         film = facts["epitaxy"]
@@ -82,22 +78,14 @@ def semiconductor_document(
                 asks["scattering", solid.formula] = Ask(AtRest(SCATTERS), solid.crystal)
 
     def rows(found: Mapping[Key, Any]) -> Iterator[ValidationRow]:
-        of_solids = bulk_rows(solids, _solids(found))
+        of_solids = bulk_rows(solids, found)
         yield from (row for row in of_solids if row.quantity in facts["solids"]["quantities"])
         yield from _form_rows(facts["polymorphs"], found)
         yield from () if quick else _film_rows(facts["epitaxy"], found)
         yield from _heat_rows(facts["conductivities"], found)
         yield from () if quick else _defect_rows(facts["defects"], found)
 
-    return validation(asks, rows, model, table, failures=_failures, **how)
-
-
-def _solids(found: Mapping[Key, Any]) -> dict[str, Any]:
-    return {formula: one for (what, formula), one in found.items() if what == "solid"}
-
-
-def _failures(found: Mapping[Key, Any]) -> dict[str, str]:
-    return bulk_failures(_solids(found)) | errors({key: one for key, one in found.items() if key[0] != "solid"})
+    return validation(asks, rows, model, table, failures=bulk_failures, **how)
 
 
 _FORMS = ("zincblende", "wurtzite")

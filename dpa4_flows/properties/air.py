@@ -12,7 +12,7 @@ from pymatgen.entries.computed_entries import ComputedEntry
 
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.contacts import conducting, share_a_compound
-from dpa4_flows.analysis.gases import hydroxide_raised, unreduced, with_gases
+from dpa4_flows.analysis.gases import unreduced, with_gases
 from dpa4_flows.analysis.thermodynamics import check_temperature, whole_hull
 from dpa4_flows.analysis.titration import reaction_words, titrate
 from dpa4_flows.documents.quantities import Unit, shown
@@ -123,7 +123,7 @@ class Air(StandingView):
     def read(
         self, standing: Standing, position: int, document: HullDocument, beside: Sequence[ComputedEntry]
     ) -> dict[str, Any]:
-        phase, *others = map(hydroxide_raised, (standing.candidates[position], *standing.all_but(position)))
+        phase, others = standing.candidates[position], standing.all_but(position)
         reactions = [self._reaction(standing, phase, others, gas) for gas in _GASES]
         water, carbonate, oxide = reactions
         return {

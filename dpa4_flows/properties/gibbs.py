@@ -62,6 +62,7 @@ class GibbsEnergies(Viewed):
     example: ClassVar[str] = "LiCoO2.cif --temperatures 300,900,1500"
     document: ClassVar[type[GibbsDocument]] = GibbsDocument
     several: ClassVar[type[GibbsSet]] = GibbsSet
+    version: ClassVar[int] = 2
     anew: ClassVar[bool] = True  # what competes may change
 
     temperatures: tuple[float, ...] = (300.0, 600.0, 900.0, 1200.0, 1500.0)

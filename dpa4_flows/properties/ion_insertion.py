@@ -100,6 +100,7 @@ class IonInsertion(Insertion[IonInsertionDocument]):
     name: ClassVar[str] = "ion_insertion"
     example: ClassVar[str] = "FePO4.cif --n-steps 3"
     document: ClassVar[type[Document]] = IonInsertionDocument
+    version: ClassVar[int] = 2
     figures: ClassVar[str] = VoltageProfile.figures
     caveats: ClassVar[tuple[str, ...]] = (
         "Insertion follows one way into a host at 0 K: ions go in where the energy is lowest at each step, in a small "

@@ -102,6 +102,7 @@ class Pourbaix(Competing[PourbaixDocument]):
 
     name: ClassVar[str] = "pourbaix"
     document: ClassVar[type[PourbaixDocument]] = PourbaixDocument
+    version: ClassVar[int] = 2
     figures: ClassVar[str] = "dpa4_flows.report.pourbaix_plot:diagrams"
 
     temperature: float | None = TEMPERATURE

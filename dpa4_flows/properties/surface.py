@@ -25,7 +25,7 @@ from dpa4_flows.documents.surfaces import SkippedTerminations
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.chemical_potentials import ChemicalPotentials, RegionDocument
 from dpa4_flows.properties.limits import check_positive
-from dpa4_flows.properties.part import BASIN, had_room, slabs_of
+from dpa4_flows.properties.part import had_room, slabs_of
 
 STRAINED_GPA = 0.5
 """Of any component of the stress on the crystal; beyond it a slab relaxes more than its surface."""
@@ -115,7 +115,6 @@ class SurfaceEnergies(Property[SurfaceDocument]):
     caveats: ClassVar[tuple[str, ...]] = (
         "Surfaces are clean, at 0 K and in their smallest cell: reconstructions of larger ones are not found, and what "
         "covers a surface in service changes its shape. PBE itself lies 15 to 60 % below experiment for Au, Ag and Pt.",
-        BASIN,
     )
 
     max_index: int = 1

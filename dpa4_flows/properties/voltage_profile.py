@@ -172,6 +172,9 @@ class VoltageProfileDocument(AnswerDocument):
         voided_by=(*_VOLTAGE_VOID, "unreliable_vdw"),
         priority=32,
     )
+    contents_in_window: tuple[float, float] | None = Field(
+        None, description="Share of the ions at the lower and the upper end of what the window can use; null if nothing"
+    )
     plateaus: list[PlateauDocument] = Field(default_factory=list, description="From full to empty: the voltage rises")
     orderings: list[OrderingOnProfile] = Field(default_factory=list, description="All that were relaxed, ends too")
     n_formula_units: Annotated[float | None, Unit()] = Field(None, description="Of the cells of the orderings")
@@ -217,6 +220,7 @@ class VoltageProfile(Insertion[VoltageProfileDocument]):
     name: ClassVar[str] = "voltage_profile"
     example: ClassVar[str] = "LiCoO2.cif --v-min 2.5 --v-max 4.3"
     document: ClassVar[type[Document]] = VoltageProfileDocument
+    version: ClassVar[int] = 2
     figures: ClassVar[str] = "dpa4_flows.report.figures_voltage:profiles"
     caveats: ClassVar[tuple[str, ...]] = (
         "Voltage profiles are those of 0 K, of the orderings that were tried, in small cells: steps of real electrodes "
@@ -448,6 +452,7 @@ def conclude(
         ends = [usable[0].content_from, usable[-1].content_to]
         first, last = np.interp(ends, known[:, 0], known[:, 1]).tolist()
         document.volume_change_percent_in_window = 100 * (last / first - 1)
+        document.contents_in_window = ends[0], ends[1]
         used = [rested[i] for i in corners if ends[1] - _SAME <= states[i].content <= ends[0] + _SAME]
         moved = host_displacement(used[0], used[-1], document.working_ion) if len(used) > 1 else None
         if moved is not None and moved > TOPOTACTIC_LIMIT and not keeps_bonds(used[0], used[-1], document.working_ion):

@@ -71,6 +71,21 @@ def test_a_role_decides_stages_and_survives_being_stored() -> None:
         campaign_of({**sections, "electrode": {"role": "anode"}, "charged_hull": {}})
 
 
+def test_limits_of_voltage_are_those_of_the_same_electrolyte_against_the_metal_of_the_ion() -> None:
+    def limits(ion: str, **tables: Any) -> tuple[float, float]:
+        found = campaign_of({"campaign": {"name": "x", "candidates": ["x"], "working_ion": ion}, **tables}).electrode
+        return found.average_voltage.min, found.average_voltage.max
+
+    assert [limits(ion) for ion in ("Li", "Na", "Mg")] == [(2.5, 4.5), (2.17, 4.17), (1.83, 3.83)]
+    assert limits("Mg", electrode={"average_voltage": {"min": 1.0, "max": 3.0}}) == (1.0, 3.0)
+    assert (
+        "electrode"
+        not in campaign_of(
+            {"campaign": {"name": "x", "candidates": ["x"], "working_ion": "Mg", "stages": ["sanity", "relax"]}}
+        ).to_dict()
+    )
+
+
 def test_the_bundled_anodes_can_be_read() -> None:
     campaign = load_campaign(bundled_campaigns()["battery"] / "anode.toml")
     assert campaign.funnel.names[-1] == "electrode" and campaign.campaign.working_ion == "Li"
@@ -104,6 +119,7 @@ def test_a_host_counts_by_its_own_mass_and_the_window() -> None:
         plateaus=plateaus,
         usable_capacity=3 * 26801.48 / 493.8,
         usable_voltage=1.5,
+        contents_in_window=(0.6, 0.0),
         orderings=[OrderingOnProfile(formula="", content=c, degeneracy=1, volume=v) for c, v in volumes.items()],
         provenance=provenance(ModelRef(MORSE), {}),
     )
@@ -112,6 +128,10 @@ def test_a_host_counts_by_its_own_mass_and_the_window() -> None:
     assert found.volume_change_percent == pytest.approx(100 / 149) and found.last_step == 1.5
     assert found.reaction == "Li4Ti5O12 to Li7Ti5O12"
     assert found.capacity_vol == pytest.approx(3 * 26801.48 / (150 * 0.602214), rel=2e-3)
+    cut = document.model_copy(update={"contents_in_window": (0.6, 0.3), "usable_capacity": 1.5 * 26801.48 / 493.8})
+    half = _insertion(cut, "Li")
+    assert half is not None and half.volume_change_percent == pytest.approx(100 * (150 / 149.5 - 1)), "the part used"
+    assert half.reaction == "Li5.5Ti5O12 to Li7Ti5O12"
 
 
 def test_a_toy_campaign_ranks_what_inserts_and_what_converts(tmp_path: Path) -> None:

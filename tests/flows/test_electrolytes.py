@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.analysis.contacts import conducting, contact
-from dpa4_flows.analysis.gases import HYDROXIDE, gas_potential, with_gases
+from dpa4_flows.analysis.gases import gas_potential, with_gases
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
 from dpa4_flows.analysis.windows import electrochemical_window
 from dpa4_flows.campaigns.run import open_run
@@ -308,10 +308,6 @@ def test_a_sulfide_gives_off_hydrogen_sulfide_and_an_oxide_takes_up_carbon_dioxi
     assert set(metal.reactions[0].products) == {"LiHO", "H2"}
     dry = read(Air(water=1e-12), of(AIR, "Li2S"), AIR)
     assert dry.hydrolysis_energy == 0.0, "in a dry room it lasts"
-    frame = {"model_sha256": "a" * 64, "level_of_theory": "PBE", "correction": "OMat24, Gibbs 300 K"}
-    computed = [simple(e.composition.reduced_formula, e.energy_per_atom, frame=frame) for e in AIR]
-    measured, model = (read(Air(evolved=1e-12), of(one, "Li2S"), one).hydrolysis_energy for one in (AIR, computed))
-    assert model == pytest.approx(measured + 2 * HYDROXIDE), "models lack the motion of hydroxide"
     assert [block.name for block in air_reactions({"Li2S": sulfide})] == ["air", "air-table"]
     with pytest.raises(DPA4Error, match="outside 1e-30"):
         Air(water=0.0).check()
@@ -345,7 +341,7 @@ def test_electrolytes_go_through_their_campaign(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     table = open_run(run)
     left = {i: found.reasons[0].code for i, found in table.stage("sanity").items() if not found.goes_on}
-    assert left == {"LiAl": "charges_unbalanced", "LiCoO2": "redox_metal", "MgO": "not_sane"}
+    assert left == {"LiAl": "charges_unbalanced", "LiCoO2": "redox_metal", "MgO": "not_wanted"}
     window, interface = (table.stage(stage)["Li2O"] for stage in ("window", "interface"))
     assert window.values["width"] > 0 and window.values["lower"] == 0.0
     assert interface.values["worst_contact"].startswith("cathode.cif at 3 V")

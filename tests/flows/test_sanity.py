@@ -19,7 +19,7 @@ SUPPORTED = frozenset(range(1, 95)) - {2, 10, 18, 36, 54, 84, 85, 86, 87, 88}
 
 
 def check(structure, **options):
-    return check_candidate(structure, supported_elements=SUPPORTED, **options)
+    return [reason.sentence for reason in check_candidate(structure, supported_elements=SUPPORTED, **options)]
 
 
 @pytest.fixture

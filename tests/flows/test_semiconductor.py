@@ -77,7 +77,7 @@ def test_crystals_go_from_a_file_to_a_wafer(tmp_path: Path) -> None:
     done = dpa4("screen", file, "--out", run)
     assert done.exit_code == 3, done.output  # the metal has no moduli that conduct
     table = open_run(run)
-    assert [reason.code for reason in table.stage("sanity")["CdO"].reasons] == ["not_sane"]
+    assert [reason.code for reason in table.stage("sanity")["CdO"].reasons] == ["not_wanted"]
     assert "Cd in it" in table.stage("sanity")["CdO"].reasons[0].sentence
     assert [reason.code for reason in table.stage("phonons")["Mg"].reasons] == ["imaginary_modes"]
     (along,) = table.stage("modes")["Mg"].reasons

@@ -20,6 +20,7 @@ from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.hull import phase_positions
 from dpa4_flows.analysis.ions import IonError
 from dpa4_flows.analysis.thermodynamics import (
+    HYDROXIDE,
     ThermodynamicsError,
     chemical_potential_region,
     gibbs_entries,
@@ -239,6 +240,27 @@ def test_heat_takes_oxygen_from_oxides(compounds):
     slope = (values[2] - values[0]) / 1400 * 4  # eV/K per mole of O2, four atoms of NiO pairs
     assert slope == pytest.approx(0.17 / 96.485, rel=0.25)  # Ellingham diagram: 170 J/(mol K)
     assert values[0] < values[1] < values[2] < 0
+
+
+def test_hydrogen_on_oxygen_has_the_motion_that_energies_lack_and_a_hydride_has_not():
+    """Brucite has two O-H of 0.95 Å; LaHO holds both elements and no such bond. What nobody computed is left alone."""
+    cell = Lattice.hexagonal(3.14, 4.77)
+    brucite = Structure.from_spacegroup(
+        "P-3m1", cell, ["Mg", "O", "H"], [[0, 0, 0], [1 / 3, 2 / 3, 0.22], [1 / 3, 2 / 3, 0.43]]
+    )
+    anions = [[0, 0, 0], [0.25, 0.25, 0.25], [0.75, 0.75, 0.75]]
+    hydride = Structure.from_spacegroup("F-43m", Lattice.cubic(5.7), ["La", "H", "O"], anions)
+    elements = [element(symbol) for symbol in ("Mg", "La", "O", "H")]
+
+    def raised(structure):
+        found = []
+        for frame in (FRAME, None):
+            phases = [solid(structure, -1.9, frame), *(solid(e.structure, 0.0, frame) for e in elements)]
+            found.append(gibbs_entries(phases, 300)[0].energy_per_atom)
+        return found[0] - found[1]
+
+    assert raised(brucite) == pytest.approx(HYDROXIDE * 2 / 5)
+    assert raised(hydride) == 0.0
 
 
 def test_temperatures_do_not_meet(compounds):
