@@ -160,20 +160,20 @@ def _insertion(one: IonInsertionDocument, ion: str) -> AnodeDocument | None:
         return None
     full, empty = Composition(one.formula), Composition(one.charged_formula)
     others = [sum(n for symbol, n in c.get_el_amt_dict().items() if symbol != ion) for c in (full, empty)]
-    mass = float(empty.weight) * others[0] / others[1]  # of the host in a formula unit of the full compound
+    host = empty * (others[0] / others[1])  # in a formula unit of the full compound
     volumes = {row.content: row.volume for row in reversed(one.orderings) if row.left_out is None and row.volume}
     corners = [one.plateaus[-1].content_to, *(plateau.content_from for plateau in reversed(one.plateaus))]
     after, before = np.interp(one.contents_in_window, corners, [volumes[content] for content in corners]).tolist()
-    ends = [Composition({**full.get_el_amt_dict(), ion: full[ion] * content}) for content in one.contents_in_window]
+    ends = [host + Composition({ion: (full[ion] - host[ion]) * content}) for content in one.contents_in_window]
     charge = one.usable_capacity * float(full.weight)  # mAh per mole of the full compound
     return AnodeDocument(
         mechanism="insertion",
         average_voltage=one.usable_voltage,
         last_step=used[0].voltage,
-        capacity_grav=charge / mass,
+        capacity_grav=charge / float(host.weight),
         capacity_vol=charge / (after * ANGSTROM3_TO_CM3_MOL),
         volume_change_percent=100 * (after / before - 1),
-        reaction=" to ".join(formula.reduced_formula for formula in reversed(ends)),
+        reaction=" to ".join(end.get_integer_formula_and_factor(max_denominator=20)[0] for end in reversed(ends)),
     )
 
 

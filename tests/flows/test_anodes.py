@@ -131,7 +131,7 @@ def test_a_host_counts_by_its_own_mass_and_the_window() -> None:
     cut = document.model_copy(update={"contents_in_window": (0.6, 0.3), "usable_capacity": 1.5 * 26801.48 / 493.8})
     half = _insertion(cut, "Li")
     assert half is not None and half.volume_change_percent == pytest.approx(100 * (150 / 149.5 - 1)), "the part used"
-    assert half.reaction == "Li5.5Ti5O12 to Li7Ti5O12"
+    assert half.reaction == "Li11Ti10O24 to Li7Ti5O12"
 
 
 def test_a_toy_campaign_ranks_what_inserts_and_what_converts(tmp_path: Path) -> None:
