@@ -259,12 +259,12 @@ def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of today; where a file names no limits of voltage, those of lithium against the metal of its ion."""
     tables = upgrade(data)
     section, table = tables.get("campaign"), tables.get(ELECTRODE.name, {})
-    if not isinstance(section, Mapping) or not isinstance(table, Mapping) or "average_voltage" in table:
+    if not isinstance(section, Mapping) or not isinstance(table, Mapping):
         return tables
     ion, judged = section.get("working_ion", "Li"), ELECTRODE.name in (section.get("stages") or ELECTRODE.name)
     if judged and ion != "Li" and ion in [*STANDARD_POTENTIALS]:
         low, high = (round(limit, 2) for limit in VoltageProfile(working_ion=ion).window)
-        tables[ELECTRODE.name] = {**table, "average_voltage": {"min": low, "max": high}}
+        tables[ELECTRODE.name] = {"average_voltage": {"min": low, "max": high}, **table}
     return tables
 
 

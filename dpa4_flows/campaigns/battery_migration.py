@@ -4,15 +4,14 @@ left of the candidates."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from dpa4_flows.campaigns.context import Scene
 from dpa4_flows.campaigns.ion import ion_of
-from dpa4_flows.campaigns.measured import Measured, section_of
+from dpa4_flows.campaigns.measured import Measured
 from dpa4_flows.campaigns.relaxed import at_rest
-from dpa4_flows.campaigns.sections import Limits, Section
+from dpa4_flows.campaigns.sections import Limits
 from dpa4_flows.campaigns.stage import Stage
 from dpa4_flows.compute.plan import Property
 from dpa4_flows.documents.reasons import ReasonKind
@@ -23,13 +22,10 @@ from dpa4_flows.properties.migration import Migration, MigrationDocument
 class Hops(Measured):
     """Hops of the ion of the campaign."""
 
+    decided: ClassVar[tuple[str, ...]] = ("working_ion",)
     measures: Property[Any] = field(default_factory=Migration)
     of: str = "hops of the ion"
     crystal: Any = at_rest
-
-    @property
-    def tables(self) -> Mapping[str, type[Section]]:
-        return {"": section_of(self.measures, without=("working_ion",))}
 
     def settled(self, scene: Scene) -> Property[Any]:
         settings: Any = super().settled(scene)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
@@ -12,8 +12,8 @@ from pymatgen.core import Structure
 
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.ion import ion_of
-from dpa4_flows.campaigns.measured import LOST, Measured, relaxed, section_of
-from dpa4_flows.campaigns.sections import Limits, Section
+from dpa4_flows.campaigns.measured import LOST, Codes, Measured, relaxed
+from dpa4_flows.campaigns.sections import Limits
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import Property
 from dpa4_flows.documents.quantities import quantities
@@ -52,14 +52,11 @@ class RunProfile(MetalOfRun, VoltageProfile):
 class Profiles(Measured):
     """Profiles of the ion of the campaign, with the relaxations of the run."""
 
-    without: ClassVar[Mapping[str, str | None]] = {**LOST, "": "no_profile"}
+    without: Codes = field(default_factory=lambda: {**LOST, "": "no_profile"})
+    decided: ClassVar[tuple[str, ...]] = ("model", *_OF_THE_RUN)
     measures: Property[Any] = field(default_factory=partial(RunProfile, n_steps=2, n_relaxed=2))
     of: str = "orderings of ions"
     crystal: Any = relaxed
-
-    @property
-    def tables(self) -> Mapping[str, type[Section]]:
-        return {"": section_of(self.measures, without=("model", *_OF_THE_RUN))}
 
     def settled(self, scene: Scene) -> Property[Any]:
         settings: Any = super().settled(scene)

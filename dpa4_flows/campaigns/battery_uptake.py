@@ -3,7 +3,7 @@ long as it stays the same crystal, or in equilibrium."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from dpa4_flows.campaigns.battery_profile import MetalOfRun, Profiles, RunProfil
 from dpa4_flows.campaigns.config import Campaign
 from dpa4_flows.campaigns.context import Case
 from dpa4_flows.campaigns.ion import ion_of
-from dpa4_flows.campaigns.measured import LOST, finding
+from dpa4_flows.campaigns.measured import LOST, Codes, finding
 from dpa4_flows.campaigns.rivals import AgainstPhases, Stored
 from dpa4_flows.campaigns.sections import Section
 from dpa4_flows.campaigns.stage import Finding, Stage
@@ -35,7 +35,7 @@ class RunInsertion(MetalOfRun, IonInsertion):
 class Insertions(Profiles):
     """Insertion of the ion of the campaign, with the relaxations of the run."""
 
-    without: ClassVar[Mapping[str, str | None]] = {**LOST, "": "no_ion_goes_in"}
+    without: Codes = field(default_factory=lambda: {**LOST, "": "no_ion_goes_in"})
     measures: Property[Any] = field(default_factory=RunInsertion)
     of: str = "hosts with ions"
 
@@ -91,14 +91,17 @@ class RunConversion(Conversion, Stored):
     """Conversion in a campaign."""
 
 
+_WITHOUT_CONVERSION = {
+    **dict.fromkeys(("no_host", "not_comparable"), "no_conversion"),
+    "takes_up_no_ion": "takes_up_no_ion",
+}
+
+
 @dataclass(frozen=True)
 class Conversions(AgainstPhases):
     """What the hull says that a candidate turns into; one that turns into nothing goes on."""
 
-    without: ClassVar[Mapping[str, str | None]] = {
-        "takes_up_no_ion": "takes_up_no_ion",
-        **dict.fromkeys(("no_host", "not_comparable"), "no_conversion"),
-    }
+    without: Codes = field(default_factory=lambda: _WITHOUT_CONVERSION)
     measures: Property[Any] = field(default_factory=RunConversion)
     of: str = "phases with the ion"
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -28,7 +28,7 @@ from dpa4_flows.campaigns.disorder import DISORDER
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL
 from dpa4_flows.campaigns.kind import CampaignKind
-from dpa4_flows.campaigns.measured import LOST, Measured, as_given, finding, section_of
+from dpa4_flows.campaigns.measured import LOST, Codes, Measured, as_given, finding, section_of
 from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, at_rest
 from dpa4_flows.campaigns.sanity import SANITY
 from dpa4_flows.campaigns.sections import Limits, ModelName, Section, part_of
@@ -122,18 +122,6 @@ class SurfaceSection(section_of(SurfaceEnergies(), without=("model", "region", "
 _SITES = section_of(Adsorption(), without=("model", "adsorbates", "on_first_facet"))
 
 
-@dataclass(frozen=True)
-class Surfaces(Measured):
-    """Surface energies; a candidate without any goes on, since its sites can be computed all the same."""
-
-    reasons: ClassVar[Mapping[str, ReasonKind]] = {}
-    without: ClassVar[Mapping[str, str | None]] = {"": "no_surface_energy"}
-
-    @property
-    def tables(self) -> Mapping[str, type[Section]]:
-        return {"": SurfaceSection}
-
-
 def judge_surface(case: Case) -> Finding:
     """Surface energies and what has none."""
     document = case.document(SurfaceDocument)
@@ -174,7 +162,13 @@ SURFACE = Stage(
         "strained_crystal": ReasonKind("strained", "a stress is left on the crystal"),
     },
     needs=("at_rest",),
-    computes=Surfaces(SurfaceEnergies(), of="slabs", crystal=at_rest),
+    computes=Measured(
+        SurfaceEnergies(),
+        of="slabs",
+        crystal=at_rest,
+        table=SurfaceSection,
+        without={"": "no_surface_energy"},  # its sites can be computed all the same
+    ),
 )
 
 
@@ -186,8 +180,8 @@ class Sites(Measured):
     """What adsorbs on the facets that the equilibrium shape shows, from the table of this stage and ``[reaction]``."""
 
     # whether a refusal is the end, the activity says, for which there may be another model
-    without: ClassVar[Mapping[str, str | None]] = {**LOST, SEAM: SEAM, "": "no_facet_left"}
-    measures: Property[Any] = dataclasses.field(default_factory=Adsorption)
+    without: Codes = field(default_factory=lambda: {**LOST, SEAM: SEAM, "": "no_facet_left"})
+    measures: Property[Any] = field(default_factory=Adsorption)
     of: str = "sites of adsorbates"
     crystal: Any = at_rest
 
@@ -217,8 +211,8 @@ class Sites(Measured):
 class OfReaction(Sites):
     """The activity that follows from these sites."""
 
-    without: ClassVar[Mapping[str, str | None]] = {**LOST, SEAM: "seam_refused", "": "nothing_adsorbs"}
-    measures: Property[Any] = dataclasses.field(default_factory=Activity)
+    without: Codes = field(default_factory=lambda: {**LOST, SEAM: "seam_refused", "": "nothing_adsorbs"})
+    measures: Property[Any] = field(default_factory=Activity)
     of: str = "activities"
     adds: bool = False
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from dpa4_flows.campaigns.config import Campaign
 from dpa4_flows.campaigns.context import Case, Scene
-from dpa4_flows.campaigns.measured import Measured, finding
+from dpa4_flows.campaigns.measured import Measured, each_once, finding
 from dpa4_flows.campaigns.relaxed import at_rest
 from dpa4_flows.campaigns.rivals import COMPETITION, Stored
 from dpa4_flows.campaigns.sections import Limits, Section
@@ -101,11 +101,7 @@ class AtWork(Measured):
 
 def judge_service(case: Case) -> Finding:
     """What lasts; of several doubts of one kind the first is told."""
-    document = case.document(ServiceDocument)
-    reasons = {reason.code: reason for reason in reversed(document.warnings)}
-    if failed := reasons.pop("not_computed", None):  # of one atom: of a candidate it would be the end
-        reasons["atom_not_computed"] = failed.model_copy(update={"code": "atom_not_computed"})
-    return finding(case, list(reasons.values()))
+    return finding(case, each_once(case.document(ServiceDocument).warnings, "atom_not_computed"))
 
 
 SERVICE = Stage(

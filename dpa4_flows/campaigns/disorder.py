@@ -6,13 +6,12 @@ are not readable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from dpa4_flows.campaigns.context import Case, Scene
-from dpa4_flows.campaigns.measured import Measured, finding, section_of
-from dpa4_flows.campaigns.sections import Section
+from dpa4_flows.campaigns.measured import Measured, finding
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import Ask, Property
 from dpa4_flows.documents.reasons import Reason, ReasonKind
@@ -23,16 +22,13 @@ from dpa4_flows.properties.ordering import Ordering, OrderingDocument
 class OrderedInputs(Measured):
     """Orders the candidates whose sites are shared, and computes nothing of others."""
 
+    decided: ClassVar[tuple[str, ...]] = ("ion", "content")
     measures: Property[Any] = field(default_factory=Ordering)
     gives_structures: ClassVar[bool] = True
 
     @property
     def from_inputs(self) -> bool:
         return False  # a plan of as many calculations as it takes
-
-    @property
-    def tables(self) -> Mapping[str, type[Section]]:
-        return {"": section_of(self.measures, without=("ion", "content"))}
 
     def ask(self, case: Case) -> Ask[Any] | None:
         return super().ask(case) if case.candidate.is_disordered else None

@@ -21,7 +21,7 @@ from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL
 from dpa4_flows.campaigns.ion import IonSection, ion_of
 from dpa4_flows.campaigns.kind import CampaignKind
-from dpa4_flows.campaigns.measured import Measured, finding
+from dpa4_flows.campaigns.measured import Measured, by_verdict
 from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, at_rest
 from dpa4_flows.campaigns.rivals import AgainstPhases, Stored
 from dpa4_flows.campaigns.sanity import SANITY, SanitySection, check, is_refused
@@ -139,18 +139,10 @@ AIR = Stage(
 # ---- stiffness
 
 
-def judge_stiffness(case: Case) -> Finding:
-    """Whether a strain costs energy; how stiff it is the limits judge."""
-    part = case.found
-    assert isinstance(part, ElasticPart)
-    unstable = [Reason(code="born_unstable", sentence=part.reason)] if part.verdict == "unstable" else []
-    return finding(case, unstable)
-
-
 ELASTIC = Stage(
     name="elastic",
     title="Elastic tensor",
-    judge=judge_stiffness,
+    judge=by_verdict(unstable="born_unstable"),  # how stiff it is the limits judge
     quantities=ElasticPart,
     criteria={"g_vrh_gpa": Limits(min=6.8, otherwise="flag")},  # twice that of lithium
     reasons={

@@ -19,8 +19,12 @@ from dpa4_flows.compute.files import NamedFiles, files_of
 from dpa4_flows.compute.plan import Ask, Crystal, Property
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
+from dpa4_flows.documents.stability import StabilityPart
 from dpa4_flows.store.table import ResultsTable
 
+Codes = Mapping[str, str | None]
+"""Codes of the reasons by those of errors, "" for all others; None is a candidate that goes on without numbers and
+without a reason."""
 LOST = dict.fromkeys(("not_computed", "out_of_memory", "crashed", "analysis_failed"), "not_computed")
 """What becomes of errors that are no finding about the crystal."""
 
@@ -47,6 +51,26 @@ def finding(case: Case, reasons: Sequence[Reason], *, answered: bool = True) -> 
     )
 
 
+def each_once(reasons: Sequence[Reason], failed: str) -> list[Reason]:
+    """Of several reasons of one kind the first; that a part was not computed has the code ``failed``, since of a whole
+    candidate it would be the end.
+    """
+    said = {reason.code: reason for reason in reversed(reasons)}
+    if one := said.pop("not_computed", None):
+        said[failed] = one.model_copy(update={"code": failed})
+    return list(said.values())
+
+
+def by_verdict(**codes: str) -> Callable[[Case], Finding]:
+    """A judge that gives the reason of a part of stability under the code of its verdict."""
+
+    def judge(case: Case) -> Finding:
+        part = case.document(StabilityPart)
+        return finding(case, [Reason(code=codes[part.verdict], sentence=part.reason)] if part.verdict in codes else [])
+
+    return judge
+
+
 def relaxed(case: Case, stage: str = "relax") -> Crystal:
     """A candidate as a stage of relaxation left it."""
     return Crystal(case.relaxed(stage), case.id, relaxed=case.calculations[stage])
@@ -58,8 +82,7 @@ class Measured(Computation):
     so is ``model``, where another one than that of the campaign computes it.
 
     Class attributes:
-        without: codes of the reasons by those of errors of the document, "" for all others; None is a candidate that
-            goes on without numbers and without a reason.
+        decided: fields of the property that no table has, since the campaign decides them.
 
     Attributes:
         measures: what is computed, with the settings where a campaign file names none.
@@ -67,18 +90,20 @@ class Measured(Computation):
         adds: whether it computes what no stage before has computed.
         crystal: makes the crystal of a candidate.
         table: of the stage; by default one with all settings.
+        without: what is said of a candidate whose document has an error.
         parts: fields that are properties with a table of their own: its name, and what it holds.
     """
 
     reasons: ClassVar[Mapping[str, ReasonKind]] = {
         "not_computed": ReasonKind("not computed", "a calculation failed", status="error")
     }
-    without: ClassVar[Mapping[str, str | None]] = {}
+    decided: ClassVar[tuple[str, ...]] = ()
     measures: Property[Any]
     of: str = "candidates"
     crystal: Callable[[Case], Crystal] = as_given
     adds: bool = True
     table: type[Section] | None = None
+    without: Codes = field(default_factory=dict)
     parts: Mapping[str, tuple[str, type[Section]]] = field(default_factory=dict)
 
     judges: ClassVar[bool] = True
@@ -93,7 +118,7 @@ class Measured(Computation):
 
     @property
     def tables(self) -> Mapping[str, type[Section]]:
-        return {"": section_of(self.measures) if self.table is None else self.table, **dict(self.parts.values())}
+        return {"": self.table or section_of(self.measures, self.decided), **dict(self.parts.values())}
 
     def settled(self, scene: Scene) -> Property[Any]:
         """The property with the settings of the campaign."""

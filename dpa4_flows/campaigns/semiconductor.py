@@ -12,9 +12,7 @@ property model, of the candidate's file, or a guess: a model of energies has non
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -26,7 +24,7 @@ from dpa4_flows.campaigns.disorder import DISORDER
 from dpa4_flows.campaigns.duplicates import DUPLICATES, RELAXED_DUPLICATES
 from dpa4_flows.campaigns.hull import HULL
 from dpa4_flows.campaigns.kind import CampaignKind
-from dpa4_flows.campaigns.measured import Measured, finding, relaxed, section_of
+from dpa4_flows.campaigns.measured import Measured, by_verdict, finding, relaxed, section_of
 from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, at_rest
 from dpa4_flows.campaigns.sanity import SANITY, check
 from dpa4_flows.campaigns.sections import CampaignSection, Limits, Section
@@ -34,7 +32,7 @@ from dpa4_flows.campaigns.semiconductor_defects import defects_stage
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.plan import Crystal
 from dpa4_flows.documents.reasons import Reason, ReasonKind
-from dpa4_flows.documents.stability import ElasticPart, FollowedPart, PhononPart, StabilityPart
+from dpa4_flows.documents.stability import ElasticPart, FollowedPart, PhononPart
 from dpa4_flows.properties.alloy import NOTHING_TO_REPLACE, Alloy, AlloyDocument
 from dpa4_flows.properties.band_gap import BandGap, BandGapDocument
 from dpa4_flows.properties.elastic import Elastic
@@ -123,16 +121,6 @@ _ELASTIC = section_of(Elastic(), without=("model",))
 _EXPANSION = section_of(QuasiHarmonic(), without=("model",))
 _HEAT = section_of(HeatConductivity(), without=("model", "elastic", "quasi_harmonic", "method", "scattering"))
 _OF_ELASTIC = {"elastic": ("elastic", _ELASTIC)}
-
-
-def by_verdict(**codes: str) -> Callable[[Case], Finding]:
-    """A judge that gives the reason of a part of stability under the code of its verdict."""
-
-    def judge(case: Case) -> Finding:
-        part = case.document(StabilityPart)
-        return finding(case, [Reason(code=codes[part.verdict], sentence=part.reason)] if part.verdict in codes else [])
-
-    return judge
 
 
 PHONONS = Stage(
@@ -300,13 +288,6 @@ FINITE_TEMPERATURE = Stage(
 )
 
 
-@dataclass(frozen=True)
-class Alloys(Measured):
-    """Alloys of the candidates that hold the element which is replaced; others pass without numbers."""
-
-    without: ClassVar[Mapping[str, str | None]] = {NOTHING_TO_REPLACE: None}
-
-
 ALLOY = Stage(
     name="alloy",
     title="Alloy",
@@ -317,7 +298,13 @@ ALLOY = Stage(
         "cell_failed": ReasonKind("a composition failed", "one composition of the alloy has no energy"),
     },
     needs=("at_rest", "modes"),
-    computes=Alloys(Alloy(), of="alloys", crystal=followed, table=section_of(Alloy(), without=("model",))),
+    computes=Measured(
+        Alloy(),
+        of="alloys",
+        crystal=followed,
+        table=section_of(Alloy(), without=("model",)),
+        without={NOTHING_TO_REPLACE: None},  # who does not hold the element which is replaced goes on
+    ),
 )
 
 SEMICONDUCTOR = CampaignKind(

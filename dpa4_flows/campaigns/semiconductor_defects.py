@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from dpa4_flows.analysis.frames import SEAM
 from dpa4_flows.campaigns.config import Campaign
 from dpa4_flows.campaigns.context import Case, Scene
-from dpa4_flows.campaigns.measured import Measured, finding, section_of
+from dpa4_flows.campaigns.measured import Codes, Measured, each_once, finding, section_of
 from dpa4_flows.campaigns.rivals import COMPETITION, Stored
 from dpa4_flows.campaigns.sections import Limits, Section, part_of
 from dpa4_flows.campaigns.stage import Finding, Stage
@@ -32,9 +32,9 @@ class WithDefects(Measured):
     """Defects at the chemical potentials of the phases that compete in the run."""
 
     # who stays with a flag: nothing is wrong with the crystal
-    without: ClassVar[Mapping[str, str | None]] = {
-        code: code for code in (SEAM, "no_supercell", "no_defect", "implausible_energy")
-    }
+    without: Codes = field(
+        default_factory=lambda: {code: code for code in (SEAM, "no_supercell", "no_defect", "implausible_energy")}
+    )
     measures: Property[Any] = field(default_factory=Defects)
     of: str = "defects in supercells"
 
@@ -70,10 +70,8 @@ def judge_defects(case: Case) -> Finding:
     document, and no flaw.
     """
     document = case.document(DefectsDocument)
-    said = {reason.code: reason for reason in reversed([*document.doubts, *document.warnings])}
-    if failed := said.pop("not_computed", None):  # of one defect: of a candidate it would be the end
-        said["defect_failed"] = failed.model_copy(update={"code": "defect_failed"})
-    return finding(case, [reason for code, reason in said.items() if code in _REASONS])
+    said = each_once([*document.doubts, *document.warnings], "defect_failed")
+    return finding(case, [reason for reason in said if reason.code in _REASONS])
 
 
 def defects_stage(crystal: Callable[[Case], Crystal]) -> Stage:

@@ -37,11 +37,12 @@ from dpa4_core.relax import Request as Calculation
 from dpa4_flows.compute.files import files_of
 from dpa4_flows.documents.calculations import input_hash, relaxation_key
 from dpa4_flows.documents.provenance import provenance
-from dpa4_flows.documents.schemas import Document, Provenance, RelaxationDocument
+from dpa4_flows.documents.schemas import AnswerDocument, Document, Provenance, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.store.protocol import Store
 
 D = TypeVar("D", bound=Document)
+A = TypeVar("A", AnswerDocument, RelaxationDocument)
 R = TypeVar("R", RelaxResult, Prediction, BandResult, DynamicsResult)
 T = TypeVar("T")
 
@@ -345,6 +346,17 @@ def _numbers(settings: Property[Any]) -> dict[str, Any]:
             value, files = getattr(settings, one.name), files_of(one)
             found[one.name] = _plain(value if files is None else files.each(files.content, value))
     return found
+
+
+def answered(document: A) -> A:
+    """``document``, if it is an answer.
+
+    Raises:
+        PlanError: with its error, and the code of that.
+    """
+    if document.error is not None:
+        raise PlanError(document.error, document.error_code or "not_computed")
+    return document
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ from dpa4_flows.analysis.gas_references import carbon_error
 from dpa4_flows.analysis.platinum import FACET, PLATINUM, from_top, platinum
 from dpa4_flows.analysis.reactions import OOH_ABOVE_OH, SCALING_SPREAD, Reaction, reaction_of
 from dpa4_flows.analysis.selectivity import POISONS, beside_hydrogen, poisoning
-from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property, Steps
+from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property, Steps, answered
 from dpa4_flows.compute.relaxed import PUSHED, Relaxed
 from dpa4_flows.documents.activity import ActivityDocument, ActivityFacet, ActivityStep
 from dpa4_flows.documents.reasons import Reason
@@ -161,9 +161,7 @@ class Activity(Property[ActivityDocument]):
         refused = [] if self.reroute is None else _across_seam(adsorption.adsorbates, crystal)
         if any(adsorbate.name in self._needed() for adsorbate in refused):
             return (yield from self._by_the_other(crystal))
-        sites: AdsorptionDocument = (yield {"sites": Ask(adsorption, crystal)})["sites"]
-        if sites.error is not None:
-            raise PlanError(sites.error, sites.error_code or "not_computed")
+        sites: AdsorptionDocument = answered((yield {"sites": Ask(adsorption, crystal)})["sites"])
         shape = None
         if self.weighted:
             shape = (yield {"shape": Ask(self.surface, crystal)})["shape"]

@@ -15,6 +15,7 @@ from dpa4_flows.analysis.anomalies import energy_problem
 from dpa4_flows.analysis.dissolution import dissolved, whole_potential
 from dpa4_flows.analysis.pourbaix import ReferencedIon
 from dpa4_flows.analysis.segregation import surface_atoms
+from dpa4_flows.analysis.slabs import below_middle
 from dpa4_flows.compute.files import names_files
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Steps, checked
 from dpa4_flows.compute.relaxed import PUSHED
@@ -64,7 +65,10 @@ class Dissolution(OnSlabs[DissolutionDocument]):
             if slab.wide[int(atom)].specie.symbol in metals
         ]
         starts = [_without(slab.relaxed.structure, atom) for slab, atom in asked]
-        changed = [held(start, np.delete(slab.still, atom)) for start, (slab, atom) in zip(starts, asked, strict=True)]
+        changed = [
+            held(start, np.delete(below_middle(slab.wide), atom))
+            for start, (slab, atom) in zip(starts, asked, strict=True)
+        ]
         removed = {str(i): Relax(one, self.options()) for i, one in enumerate(changed)}
         answers = yield {"crystal": Static(structure), **removed}
         ends: list[RelaxResult] = [answers[name] for name in removed]

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from dpa4_flows.analysis.lattice_conductivity import ROOM_K, cahill, clarke, gruneisen_of_poisson, slack, sound_waves
 from dpa4_flows.analysis.stability import primitive_cell
-from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
+from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property, answered
 from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
@@ -94,9 +94,7 @@ class HeatConductivity(Property[HeatConductivityDocument]):
         if self.gruneisen == "phonons":
             wanted["phonons"] = Ask(self.quasi_harmonic, crystal)
         found = yield wanted | {part.name: Ask(part, crystal) for part in self.parts}
-        tensor = found["elastic"]
-        if tensor.error is not None:
-            raise PlanError(tensor.error, tensor.error_code or "not_computed")
+        tensor = answered(found["elastic"])
         doubts, converged = list[Reason](), tensor.converged
         gruneisen = self._of_phonons(found, doubts)
         converged = converged and (gruneisen is None or found["phonons"].converged)

@@ -10,7 +10,7 @@ from pymatgen.core import Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.stability import primitive_cell, space_group
-from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError
+from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, answered
 from dpa4_flows.compute.relaxed import TIGHT_FMAX, Relaxed
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.documents.stability import FollowedMode, FollowedPart, PhononPart
@@ -65,15 +65,11 @@ class FollowedModes(StabilityProperty[FollowedPart]):
     def plan(self, crystal: Crystal) -> Plan[FollowedPart]:
         structure, start = whole_crystal(crystal), crystal.relaxed
         if start is None:
-            start = (yield {"relaxed": Ask(self.relaxation, crystal)})["relaxed"]
-            if start.error is not None:
-                raise PlanError(start.error, start.error_code or "not_computed")
+            start = answered((yield {"relaxed": Ask(self.relaxation, crystal)})["relaxed"])
             structure = structure_of_fields(start.structure or {})
         now, energy = structure, start.energy_per_atom or 0.0
-        phonons: PhononPart = yield from self._phonons(now)
-        if phonons.error is not None:
-            raise PlanError(phonons.error, phonons.error_code or "not_computed")
-        first, steps, ended = (phonons, energy), list[FollowedMode](), ""
+        phonons: PhononPart = answered((yield from self._phonons(now)))
+        first, steps, ended = (structure, energy, phonons), list[FollowedMode](), ""
         while phonons.verdict == "unstable" and phonons.along_mode and len(steps) < self.max_follow_steps:
             tried = [structure_of_fields(fields) for fields in phonons.along_mode]
             relaxed = yield {str(i): Ask(self.relaxation, Crystal(one)) for i, one in enumerate(tried)}
@@ -89,7 +85,7 @@ class FollowedModes(StabilityProperty[FollowedPart]):
             further = yield from self._phonons(below)
             steps.append(_step((now, energy, phonons), below, document, len(tried), further))
             now, energy, phonons = below, steps[-1].energy_per_atom, further
-        return self._document(crystal, structure, first, steps, ended)
+        return self._document(crystal, first, steps, ended)
 
     def _phonons(self, structure: Structure) -> Plan[Any]:
         found = yield {"phonons": Ask(self.phonons, Crystal(structure))}
@@ -97,14 +93,9 @@ class FollowedModes(StabilityProperty[FollowedPart]):
         return found["phonons"]
 
     def _document(
-        self,
-        crystal: Crystal,
-        structure: Structure,
-        first: tuple[PhononPart, float],
-        steps: list[FollowedMode],
-        ended: str,
+        self, crystal: Crystal, first: tuple[Structure, float, PhononPart], steps: list[FollowedMode], ended: str
     ) -> FollowedPart:
-        phonons, energy = first
+        structure, energy, phonons = first
         before = space_group(structure)
         common: dict[str, Any] = {"space_group_before": before, "provenance": self.origin(crystal)}
         if not steps:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import ClassVar, NamedTuple, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pymatgen.core import Structure
 
 from dpa4_core.errors import DPA4Error
@@ -16,7 +14,7 @@ from dpa4_core.relax import Relax, RelaxOptions, RelaxResult
 from dpa4_flows.analysis.anomalies import surface_change
 from dpa4_flows.analysis.facets import Miller, equivalent_facets, termination_of
 from dpa4_flows.analysis.sites import Surface
-from dpa4_flows.analysis.slabs import below_middle, widened
+from dpa4_flows.analysis.slabs import widened
 from dpa4_flows.analysis.surface import Cut
 from dpa4_flows.compute.plan import Crystal, PlanError, Property, Steps
 from dpa4_flows.documents.reasons import Reason
@@ -55,11 +53,6 @@ class HeldSlab:
     cut: Cut
     wide: Structure
     relaxed: RelaxResult
-
-    @property
-    def still(self) -> NDArray[np.bool_]:
-        """[n_atoms] which of them are fixed."""
-        return below_middle(self.wide)
 
     def clean_doubts(self) -> Iterator[Reason]:
         """What to know of the clean slab, with codes."""

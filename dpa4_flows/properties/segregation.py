@@ -9,6 +9,7 @@ from pymatgen.core import Structure
 
 from dpa4_core.relax import Relax, RelaxResult
 from dpa4_flows.analysis.segregation import Exchange, exchanged, exchanges
+from dpa4_flows.analysis.slabs import below_middle
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
@@ -34,7 +35,7 @@ class Segregation(OnSlabs[SegregationDocument]):
         slabs, skipped = yield from self.relaxed_slabs(crystal)
         asked = [(slab, exchange) for slab in slabs for exchange in exchanges(slab.wide)]
         starts = [exchanged(slab.relaxed.structure, exchange) for slab, exchange in asked]
-        changed = [held(start, slab.still) for start, (slab, _) in zip(starts, asked, strict=True)]
+        changed = [held(start, below_middle(slab.wide)) for start, (slab, _) in zip(starts, asked, strict=True)]
         answers = yield {str(i): Relax(one, self.options()) for i, one in enumerate(changed)}
         ends: list[RelaxResult] = list(answers.values())
         had_room(ends)

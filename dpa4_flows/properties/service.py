@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.analysis.dissolution import PER_PH
-from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property
+from dpa4_flows.compute.plan import Ask, Crystal, Plan, Property, answered
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.service import DissolutionDocument, SegregationDocument, ServiceDocument
@@ -77,8 +77,7 @@ class Service(Property[ServiceDocument]):
         answers = yield {name: Ask(part, crystal) for name, part in self._parts().items()}
         had_room(answers.values())
         if answers and all(one.error is not None and one.error_code not in NOT_ASKED for one in answers.values()):
-            first = next(iter(answers.values()))
-            raise PlanError(str(first.error), first.error_code or "not_computed")
+            answered(next(iter(answers.values())))
         document = ServiceDocument(
             formula=crystal.structure.composition.reduced_formula,
             ph=self.ph,

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.stability import NOT_ASKED, PARTS, Part, hull_part, overall_verdict, space_group
-from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Plan, PlanError, Property
+from dpa4_flows.compute.plan import Ask, Crystal, Crystals, Plan, PlanError, Property, answered
 from dpa4_flows.compute.relaxed import TIGHT_FMAX, Relaxed
 from dpa4_flows.documents.hull import products_text, values_of
 from dpa4_flows.documents.schemas import HullDocument, Provenance, RelaxationDocument
@@ -122,9 +122,7 @@ class Stability(Property[Any]):
 
     def _parts(self, crystal: Crystal) -> Plan[StabilityDocument]:
         start, remarks = free_crystal(whole_crystal(crystal))
-        document: RelaxationDocument = (yield {"relaxed": Ask(self.relaxation, Crystal(start))})["relaxed"]
-        if document.error is not None:
-            raise PlanError(document.error, document.error_code or "not_computed")
+        document: RelaxationDocument = answered((yield {"relaxed": Ask(self.relaxation, Crystal(start))})["relaxed"])
         at_rest = Crystal(structure_of_fields(document.structure or {}), relaxed=document)
         asked: dict[str, Elastic | Phonons] = {}
         if self.elastic is not None:
