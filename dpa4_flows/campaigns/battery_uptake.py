@@ -91,17 +91,14 @@ class RunConversion(Conversion, Stored):
     """Conversion in a campaign."""
 
 
-_WITHOUT_CONVERSION = {
-    **dict.fromkeys(("no_host", "not_comparable"), "no_conversion"),
-    "takes_up_no_ion": "takes_up_no_ion",
-}
+_SAID = {"takes_up_no_ion": "takes_up_no_ion", "no_host": "no_conversion", "not_comparable": "no_conversion"}
 
 
 @dataclass(frozen=True)
 class Conversions(AgainstPhases):
     """What the hull says that a candidate turns into; one that turns into nothing goes on."""
 
-    without: Codes = field(default_factory=lambda: _WITHOUT_CONVERSION)
+    without: Codes = field(default_factory=lambda: _SAID)
     measures: Property[Any] = field(default_factory=RunConversion)
     of: str = "phases with the ion"
 
