@@ -32,7 +32,7 @@ from dpa4_flows.campaigns.ion import IonSection, ion_of
 from dpa4_flows.campaigns.kind import CampaignKind
 from dpa4_flows.campaigns.measured import relaxed
 from dpa4_flows.campaigns.relaxed import AT_REST, DOUBTS, RELAX, Relaxation, judge_relaxation
-from dpa4_flows.campaigns.sanity import SANITY, InputDocument, SanitySection, check, is_refused
+from dpa4_flows.campaigns.sanity import INPUT_DOUBTFUL, SANITY, InputDocument, SanitySection, check
 from dpa4_flows.campaigns.sections import Limits, Section
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
 from dpa4_flows.compute.driver import compute
@@ -69,7 +69,7 @@ def judge_input(case: Case) -> Finding:
     """Whether a candidate can and should be computed: also ion and redox metal."""
     finding = check(case, _no_host)
     structure, ion = case.structure, ion_of(case.scene.run.campaign)
-    if is_refused(finding):
+    if any(reason.code != INPUT_DOUBTFUL for reason in finding.reasons):
         return finding
     bound = redox_bound(structure.composition, ion)
     if case.settings.require_redox_metal and bound.reason:

@@ -162,13 +162,8 @@ SURFACE = Stage(
         "strained_crystal": ReasonKind("strained", "a stress is left on the crystal"),
     },
     needs=("at_rest",),
-    computes=Measured(
-        SurfaceEnergies(),
-        of="slabs",
-        crystal=at_rest,
-        table=SurfaceSection,
-        without={"": "no_surface_energy"},  # its sites can be computed all the same
-    ),
+    # whose sites can be computed all the same
+    computes=Measured(SurfaceEnergies(), "slabs", at_rest, table=SurfaceSection, without={"": "no_surface_energy"}),
 )
 
 

@@ -24,7 +24,7 @@ from dpa4_flows.campaigns.kind import CampaignKind
 from dpa4_flows.campaigns.measured import Measured, by_verdict
 from dpa4_flows.campaigns.relaxed import AT_REST, RELAX, at_rest
 from dpa4_flows.campaigns.rivals import AgainstPhases, Stored
-from dpa4_flows.campaigns.sanity import SANITY, SanitySection, check, is_refused
+from dpa4_flows.campaigns.sanity import INPUT_DOUBTFUL, SANITY, SanitySection, check
 from dpa4_flows.campaigns.sections import Limits
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.documents.reasons import Reason, ReasonKind
@@ -47,7 +47,7 @@ class ElectrolyteSanity(SanitySection):
 def judge_input(case: Case) -> Finding:
     """Whether a candidate can be computed, holds the ion, and has nothing that is sure to carry electrons."""
     found = check(case, _no_ion)
-    if is_refused(found):
+    if any(reason.code != INPUT_DOUBTFUL for reason in found.reasons):
         return found
     composition, ion = case.structure.composition.element_composition, ion_of(case.scene.run.campaign)
     formula = composition.reduced_formula

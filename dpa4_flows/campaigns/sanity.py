@@ -65,11 +65,6 @@ def check(case: Case, *further: Callable[[Case], list[str]]) -> Finding:
     )
 
 
-def is_refused(found: Finding) -> bool:
-    """Whether a candidate leaves here, so that nothing further is asked."""
-    return any(REASONS[reason.code].status == "failed" for reason in found.reasons)
-
-
 def _elements(scene: Scene) -> frozenset[int]:
     return frozenset(scene.elements)
 

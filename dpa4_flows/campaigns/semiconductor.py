@@ -288,6 +288,7 @@ FINITE_TEMPERATURE = Stage(
 )
 
 
+_ALLOY = section_of(Alloy(), without=("model",))
 ALLOY = Stage(
     name="alloy",
     title="Alloy",
@@ -298,13 +299,8 @@ ALLOY = Stage(
         "cell_failed": ReasonKind("a composition failed", "one composition of the alloy has no energy"),
     },
     needs=("at_rest", "modes"),
-    computes=Measured(
-        Alloy(),
-        of="alloys",
-        crystal=followed,
-        table=section_of(Alloy(), without=("model",)),
-        without={NOTHING_TO_REPLACE: None},  # who does not hold the element which is replaced goes on
-    ),
+    # who does not hold the element which is replaced goes on
+    computes=Measured(Alloy(), "alloys", followed, table=_ALLOY, without={NOTHING_TO_REPLACE: None}),
 )
 
 SEMICONDUCTOR = CampaignKind(

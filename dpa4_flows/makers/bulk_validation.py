@@ -78,10 +78,6 @@ class BulkSolid:
     facts: dict[str, Any]
 
     @property
-    def quick(self) -> bool:
-        return bool(self.facts["quick"])
-
-    @property
     def elastic(self) -> bool:
         return self.facts["neo"] is not None
 
@@ -126,7 +122,7 @@ def bulk_solids(names: Sequence[str] | None = None, *, quick: bool = False) -> l
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"{unknown[0]!r} is not in the table; choose from {', '.join(known)}")
         return [known[name] for name in names]
-    return [solid for solid in solids if solid.quick or not quick]
+    return [solid for solid in solids if solid.facts["quick"] or not quick]
 
 
 def bulk_asks(
