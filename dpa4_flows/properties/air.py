@@ -89,7 +89,7 @@ class Air(StandingView):
     name: ClassVar[str] = "air"
     example: ClassVar[str] = "Li2S.cif Li3PS4.cif --water 1e-4"
     document: ClassVar[type[AirDocument]] = AirDocument
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     several: ClassVar[type[AirSet]] = AirSet
     figures: ClassVar[str] = "dpa4_flows.report.figures_electrolytes:air_reactions"
     caveats: ClassVar[tuple[str, ...]] = (
