@@ -11,7 +11,7 @@ from pydantic import Field
 from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.analysis.completeness import HullCompleteness
+from dpa4_flows.analysis.completeness import HullCompleteness, on_hull
 from dpa4_flows.analysis.hull_warnings import scheme_warnings, system_warnings
 from dpa4_flows.analysis.pourbaix import (
     TEMPERATURE,
@@ -161,8 +161,8 @@ class Pourbaix(Competing[PourbaixDocument]):
         in_water = joined(system, "H-O")
         completeness = rivals.references.completeness(in_water, survey, formula=found.formula)
         return PourbaixDocument(
-            lowest_energy=float(found.decomposition_energy.min()),
-            highest_energy=float(found.decomposition_energy.max()),
+            lowest_energy=_known(found.decomposition_energy.min(), completeness),
+            highest_energy=_known(found.decomposition_energy.max(), completeness),
             formula=found.formula,
             ph=list(found.ph),
             potential=list(found.potential),
@@ -184,6 +184,11 @@ class Pourbaix(Competing[PourbaixDocument]):
             ],
             provenance=self.origin(crystal),
         )
+
+
+def _known(energy: float, completeness: HullCompleteness) -> float | None:
+    """None where a solid is the lowest and no other is known, which says nothing."""
+    return float(energy) if completeness.compares or not on_hull(energy) else None
 
 
 def _missing(formula: str, completeness: HullCompleteness) -> list[str]:

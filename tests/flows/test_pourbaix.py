@@ -177,7 +177,8 @@ def test_command_tells_energies_products_and_shifts(oxide: Path) -> None:
     (found,) = json.loads(result.stdout)
     row = found["pourbaix"]
     ((acid, base),) = row["decomposition_energy"]
-    assert base == 0
+    assert base == 0 and row["lowest_energy"] is None, "a 0 against nothing is no number"
+    assert row["highest_energy"] == acid
     assert acid == pytest.approx(8.77 * 0.0591, abs=3e-3)  # as measured, with a toy that misses ZnO by 2 eV
     assert row["products"] == [["Zn[+2]", "ZnO(s)"]]
     assert row["sources"] == ["D. D. Wagman et al., The NBS Tables, J. Phys. Chem. Ref. Data 11, Suppl. 2 (1982)"]
