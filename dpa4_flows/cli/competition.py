@@ -14,6 +14,7 @@ from dpa4_flows.cli.lists import SEVERAL
 from dpa4_flows.cli.options import BatchMachine, Corrections, option
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.relaxing import LibraryRelaxations, library_name
+from dpa4_flows.cli.run_output import interruptible
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.answers import Question
 from dpa4_flows.properties.competition import CACHE, Competing
@@ -21,7 +22,7 @@ from dpa4_flows.properties.table import Results
 from dpa4_flows.reference.crystals import read_crystals
 from dpa4_flows.reference.entries import correction_scheme
 from dpa4_flows.reference.gather import AskProject
-from dpa4_flows.runs.property import compute
+from dpa4_flows.runs.property import compute, compute_in
 from dpa4_flows.runs.run import How
 
 MP = "mp"
@@ -90,20 +91,26 @@ def answered(
     machine: BatchMachine,
     model: ModelRef,
     quiet: bool,
+    output: Path | None = None,
 ) -> tuple[Results[Any], str]:
-    """Properties of the structures in files, whose relaxations the library keeps beside those of what competes.
+    """Properties of the structures in files, whose relaxations a folder keeps, or the library beside those of what
+    competes.
 
     Returns:
         What came out, and in words whose energies these are.
     """
-    question = Question(properties, None)
+    question = Question([one.located() for one in properties], None)
     question.check()
     subjects = question.subjects(read_crystals(files))
     machine.use_threads()
     store = relaxing.store(model)
     scheme = correction_scheme(store.info, competition.corrections)
     how = How(ConsoleWatch(quiet=quiet))
-    results = compute(question, subjects, store.model, store.table, how, machine.max_atoms_per_batch)
+    if output is None:
+        results = compute(question, subjects, store.model, store.table, how, machine.max_atoms_per_batch)
+    else:
+        with interruptible(f"dpa4 resume {output}"):
+            results = compute_in(output, question, subjects, store.model, how, machine.max_atoms_per_batch)
     return (
         results,
         f"{store.info.name}: {store.info.level_of_theory}; corrections {scheme}; against {competition.words}",

@@ -11,9 +11,9 @@ import typer
 from dpa4_flows.cli.competition import Competition, answered
 from dpa4_flows.cli.compute import finish
 from dpa4_flows.cli.console import remark, say, warn
-from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, flag, grouped, option
+from dpa4_flows.cli.options import OUTPUT, AsJson, BatchMachine, Files, Model, flag, grouped, option
 from dpa4_flows.cli.relaxing import LibraryRelaxations
-from dpa4_flows.cli.targets import a_file_beside
+from dpa4_flows.cli.targets import a_file_beside, a_folder
 from dpa4_flows.properties.chemical_potentials import ChemicalPotentials
 from dpa4_flows.properties.competition import CACHE, Competing
 from dpa4_flows.properties.hull import Hull
@@ -58,6 +58,13 @@ class Asked:
 class Outputs:
     """Files to write."""
 
+    output: Path | None = option(
+        None,
+        "Keep everything here, for dpa4 status, resume, report and export.",
+        *OUTPUT,
+        metavar="FOLDER",
+        callback=a_folder,
+    )
     csv_file: Path | None = option(None, "Write a table.", "--csv", metavar="FILE", callback=a_file_beside)
     plot: Path | None = option(
         None, "Draw: .html has hulls, windows and potentials, .png hulls.", metavar="FILE", callback=a_file_beside
@@ -117,7 +124,14 @@ def hull(
     """
     outputs.check()
     results, words = answered(
-        asked.properties(competition, relaxing), files, competition, relaxing, machine, machine.model(model), as_json
+        asked.properties(competition, relaxing),
+        files,
+        competition,
+        relaxing,
+        machine,
+        machine.model(model),
+        as_json,
+        outputs.output,
     )
     written = outputs.write(results, words)
     if not as_json:

@@ -14,7 +14,7 @@ from dpa4_flows.cli.competition import Competition, answered
 from dpa4_flows.cli.compute import finish
 from dpa4_flows.cli.console import say
 from dpa4_flows.cli.lists import SEVERAL
-from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, grouped, option
+from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Kept, Model, grouped, option
 from dpa4_flows.cli.relaxing import LibraryRelaxations
 from dpa4_flows.cli.targets import a_file_beside
 from dpa4_flows.plots.figure import FigureBlock
@@ -57,6 +57,7 @@ def pourbaix(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", callback=a_file_beside, help="Draw the diagrams: .html.")
     ] = None,
+    output: Kept = None,
     model: Model = "dpa4-neo",
     relaxing: LibraryRelaxations,
     machine: BatchMachine,
@@ -76,7 +77,7 @@ def pourbaix(
     """
     _check(plot)
     asked = Pourbaix(**competition.settings(relaxing), **water.settings())
-    results, words = answered([asked], files, competition, relaxing, machine, machine.model(model), as_json)
+    results, words = answered([asked], files, competition, relaxing, machine, machine.model(model), as_json, output)
     figures = [block for block in results.figures() if isinstance(block, FigureBlock)] if plot is not None else []
     if plot is not None and figures:
         write_page(plot, "Stability in water", figures, words, property_caveats(results))

@@ -234,8 +234,9 @@ def test_structures_compete_unless_they_stand_alone() -> None:
 def test_files_are_written_and_readable(lithium_cobaltate: Path) -> None:
     antifluorite().to(filename="Li2O.cif")
     files = (lithium_cobaltate, "Li2O.cif")
-    result = dpa4("hull", *files, "--csv", "hull.csv", "--plot", "hull.html", *FAST)
+    result = dpa4("hull", *files, "--csv", "hull.csv", "--plot", "hull.html", "-o", "run", *FAST)
     assert result.exit_code == 0, result.output
+    assert "Decomposes into" in dpa4("status", "run").stdout and "complete, 2 of 2" in dpa4("status", "run").stdout
     with Path("hull.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     expected = [row["hull"] for row in answer("hull", *files, *FAST)]
