@@ -117,7 +117,7 @@ SERVICE = Stage(
         "no_dissolution": ReasonKind("dissolution unknown", "at which potential it dissolves is not known"),
         "incomplete_hull": ReasonKind("solids missing", "solids may be missing among what competes in water"),
         "no_solid_competes": ReasonKind("nothing competes", "no other solid of its elements is known in water"),
-        "pourbaix_doubtful": ReasonKind("water doubtful", "what to know of the energies of solids in water"),
+        "energies_in_water": ReasonKind("water doubtful", "what to know of the energies of solids in water"),
         "no_ion": ReasonKind("no ion", "no ion of a metal is known"),
         "surface_reconstructed": ReasonKind("surface changed", "a surface changed after an atom of it was exchanged"),
         "incomplete": ReasonKind("not converged", "a slab did not reach fmax: its energy is an upper bound"),

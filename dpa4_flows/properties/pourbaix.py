@@ -26,12 +26,16 @@ from dpa4_flows.analysis.thermodynamics import ThermodynamicsError
 from dpa4_flows.compute.files import names_files
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError
 from dpa4_flows.documents.quantities import Listing, Unit, shown
+from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument
 from dpa4_flows.properties.competition import Competing, joined
 from dpa4_flows.properties.limits import check_positive
 from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.reference.entries import chemical_system
 from dpa4_flows.reference.ions import BUNDLED, read_ions
+
+IN_WATER, ALONE = "energies_in_water", "no_solid_competes"
+"""Codes of what is known of the energies, and of a crystal beside which no other solid is known."""
 
 
 class PourbaixDocument(AnswerDocument):
@@ -58,7 +62,7 @@ class PourbaixDocument(AnswerDocument):
     concentration: Annotated[float, Unit("mol/L")] = Field(description="Of each ion, mol/L")
     solid: str = Field("", description="Name of the solid among the species")
     species: list[dict[str, Any]] = Field(default_factory=list, description="Solids and ions (pymatgen), to draw it")
-    warnings: list[str] = Field(default_factory=list, description="What to know before quoting the numbers")
+    warnings: list[Reason] = Field(default_factory=list, description="What to know before quoting the numbers")
 
     @property
     def listings(self) -> list[Listing]:
@@ -160,6 +164,12 @@ class Pourbaix(Competing[PourbaixDocument]):
         survey = rivals.surveys.get(joined(system, *further))
         in_water = joined(system, "H-O")
         completeness = rivals.references.completeness(in_water, survey, formula=found.formula)
+        said = [
+            *rivals.notes,
+            *standing.warnings[0],
+            *scheme_warnings(info.level_of_theory, info.corrections, standing.scheme, info.zeros, info.dispersion),
+            *system_warnings(in_water.split("-"), info.level_of_theory, standing.scheme),
+        ]
         return PourbaixDocument(
             lowest_energy=_known(found.decomposition_energy.min(), completeness),
             highest_energy=_known(found.decomposition_energy.max(), completeness),
@@ -175,11 +185,8 @@ class Pourbaix(Competing[PourbaixDocument]):
             solid=str(phase.entry_id),
             species=[entry.as_dict() for entry in solids],
             warnings=[
-                *rivals.notes,
-                *(doubt.sentence for doubt in standing.documents[0].doubts),
-                *standing.warnings[0],
-                *scheme_warnings(info.level_of_theory, info.corrections, standing.scheme, info.zeros, info.dispersion),
-                *system_warnings(in_water.split("-"), info.level_of_theory, standing.scheme),
+                *standing.documents[0].doubts,
+                *(Reason(code=IN_WATER, sentence=text) for text in said),
                 *_missing(found.formula, completeness),
             ],
             provenance=self.origin(crystal),
@@ -191,12 +198,15 @@ def _known(energy: float, completeness: HullCompleteness) -> float | None:
     return float(energy) if completeness.compares or not on_hull(energy) else None
 
 
-def _missing(formula: str, completeness: HullCompleteness) -> list[str]:
+def _missing(formula: str, completeness: HullCompleteness) -> list[Reason]:
     """What is missing among the solids that a structure stands against."""
     if completeness.grade == "surveyed":
         return []
-    words = completeness.sentence if completeness.compares else f"no known competitor, {completeness.sentence}"
-    return [f"{formula}: {words}; energies above the stable species are lower bounds", *completeness.without_energy]
+    code, words = "incomplete_hull", completeness.sentence
+    if not completeness.compares:
+        code, words = ALONE, f"no known competitor, {words}"
+    words = f"{formula}: {words}; energies above the stable species are lower bounds"
+    return [Reason(code=code, sentence=text) for text in (words, *completeness.without_energy)]
 
 
 def diagram_of(document: PourbaixDocument) -> tuple[PourbaixEntry, PourbaixDiagram]:

@@ -16,7 +16,7 @@ from dpa4_flows.documents.service import DissolutionDocument, SegregationDocumen
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.dissolution import Dissolution
 from dpa4_flows.properties.part import had_room
-from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument
+from dpa4_flows.properties.pourbaix import ALONE, IN_WATER, Pourbaix, PourbaixDocument
 from dpa4_flows.properties.segregation import Segregation
 
 NOT_ASKED = ("one_element", "no_alloy")
@@ -88,15 +88,8 @@ class Service(Property[ServiceDocument]):
         water: PourbaixDocument | None = answers.get("pourbaix")
         if water is not None and water.error is None:
             worst, products = max(zip(water.decomposition_energy, water.products, strict=True))
-            solids = water.completeness
-            if solids is not None and not solids.compares and on_hull(worst[0]):
-                words = f"nothing is known that it could turn into but ions, {solids.sentence}"
-                document.warnings.append(Reason(code="no_solid_competes", sentence=words))
-            else:
+            if not on_hull(worst[0]) or ALONE not in {reason.code for reason in water.warnings}:
                 document.decomposition_energy, document.products = worst[0], products[0]
-                if solids is not None and solids.grade != "surveyed":
-                    words = f"its energy above the stable species in water is a lower bound: {solids.sentence}"
-                    document.warnings.append(Reason(code="incomplete_hull", sentence=words))
         swaps: SegregationDocument | None = answers.get("segregation")
         if swaps is not None:
             document.segregation_energy, document.segregating = swaps.segregation_energy, swaps.segregating
@@ -113,6 +106,6 @@ def _told(name: str, answer: Any) -> Iterator[Reason]:
     """What a part has to say."""
     if answer.error is not None and answer.error_code not in NOT_ASKED:
         yield Reason(code=f"no_{name}", sentence=f"{name}: {answer.error}")
-    yield from (one for one in answer.warnings if isinstance(one, Reason))
-    if sentences := [one for one in answer.warnings if isinstance(one, str)]:
-        yield Reason(code=f"{name}_doubtful", sentence="; ".join(sentences))
+    yield from (one for one in answer.warnings if one.code != IN_WATER)
+    if sentences := [one.sentence for one in answer.warnings if one.code == IN_WATER]:
+        yield Reason(code=IN_WATER, sentence="; ".join(sentences))

@@ -187,10 +187,11 @@ def test_command_tells_energies_products_and_shifts(oxide: Path) -> None:
     assert "Stability in water" in page and "Zn[+2]" in page
     assert row["completeness"]["grade"] == "no_competitor"  # among solids, nothing but elements and the oxide itself
     caveat = "ZnO: no known competitor, no known compound, no survey of phases in H-O-Zn"
-    assert any(text.startswith(caveat) for text in row["warnings"]) and caveat in page
+    said = [(reason["code"], reason["sentence"]) for reason in row["warnings"]]
+    assert any(code == "no_solid_competes" and text.startswith(caveat) for code, text in said) and caveat in page
     other = json.loads(dpa4(*command, "--corrections", "MP2020", "--plot", "water.html", "--json").stdout)
     other = other[0]["pourbaix"]["warnings"]
-    asked = next(text for text in other if text.startswith("corrections MP2020 were asked for"))
+    asked = next(one["sentence"] for one in other if one["sentence"].startswith("corrections MP2020 were asked for"))
     assert asked in Path("water.html").read_text()
     table = dpa4(*command)
     assert table.exit_code == 0, table.output

@@ -22,10 +22,11 @@ from dpa4_flows.analysis.surface import cuts
 from dpa4_flows.campaigns.catalyst_service import SERVICE
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.at_rest import AtRest
 from dpa4_flows.properties.dissolution import Dissolution
-from dpa4_flows.properties.pourbaix import Pourbaix, PourbaixDocument
+from dpa4_flows.properties.pourbaix import IN_WATER, Pourbaix, PourbaixDocument, _missing
 from dpa4_flows.properties.segregation import Segregation
 from dpa4_flows.properties.service import Service
 from dpa4_flows.reference.ions import BUNDLED, read_ions
@@ -198,27 +199,26 @@ def test_energies_in_water_say_what_they_rest_on() -> None:
 
     def served(energy: float, tally: Tally, survey: Survey | None = None) -> Any:
         completeness = hull_completeness("H-Ni-O", tally, survey=survey, formula="NiO")
-        water = PourbaixDocument.model_construct(
-            error_code=None, completeness=completeness, warnings=["no spin", "uncorrected"]
-        )
+        said = [Reason(code=IN_WATER, sentence=text) for text in ("no spin", "uncorrected")]
+        water = PourbaixDocument.model_construct(error_code=None, warnings=[*said, *_missing("NiO", completeness)])
         water.decomposition_energy, water.products = [[0.0], [energy]], [["NiO"], ["Ni[2+]"]]
         plan = Service(segregation=None, dissolution=None).plan(Crystal(OXIDE))
         next(plan)
         with pytest.raises(StopIteration) as finished:
             plan.send({"pourbaix": water})
         found = finished.value.value
-        (doubt,) = [one.sentence for one in found.warnings if one.code == "pourbaix_doubtful"]
-        assert "no spin" in doubt and "uncorrected" in doubt
-        return found.decomposition_energy, [one.code for one in found.warnings if one.code != "pourbaix_doubtful"]
+        told = {reason.code: reason.sentence for reason in found.warnings}
+        assert told.pop(IN_WATER) == "no spin; uncorrected"
+        return found.decomposition_energy, [*told]
 
     elements = {"H": 1, "Ni": 1, "O": 1}
     alone, among = Tally(elements, {"NiO": 1}), Tally(elements, {"NiO": 1, "NiO2": 1})
     survey = Survey(source="Materials Project", version="2026.04.13", date="2026-11-29")
     assert served(0.0, alone) == (None, ["no_solid_competes"])
-    assert served(0.7, alone) == (0.7, ["incomplete_hull"])
+    assert served(0.7, alone) == (0.7, ["no_solid_competes"])
     assert served(0.0, among) == (0.0, ["incomplete_hull"])
     assert served(0.0, among, survey) == (0.0, [])
-    assert {"no_solid_competes", "pourbaix_doubtful", "incomplete_hull"} <= SERVICE.reasons.keys()
+    assert {"no_solid_competes", "incomplete_hull", IN_WATER} <= SERVICE.reasons.keys()
 
 
 @pytest.mark.network
