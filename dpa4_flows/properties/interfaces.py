@@ -59,7 +59,7 @@ class ContactDocument(Document):
     fraction: float | None = Field(None, description="Of the atoms of the mixture, those of the other phase")
     reaction: str = Field("", description="That reaction, in words")
     products: list[str] = Field(default_factory=list, description="Its products")
-    conducting: list[str] = Field(default_factory=list, description="Those that probably conduct electrons")
+    conducting: list[str] = Field(default_factory=list, description="What probably conducts electrons at the electrode")
     kinks: list[KinkDocument] = Field(default_factory=list, description="Reactions from the crystal to the other phase")
     grade: str = Field("", description="Of what competes in the system of both, see completeness of a hull")
     competing: str = Field("", description="The same in words")
@@ -197,7 +197,7 @@ class Contacts(StandingView):
         prototypes: propose compounds where none is known.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     figures: ClassVar[str] = "dpa4_flows.report.figures_electrolytes:contacts"
     caveats: ClassVar[tuple[str, ...]] = (
         "Reactions of interfaces are those of equilibrium at 0 K, per atom of the mixture that gives off most: an "
@@ -257,7 +257,7 @@ class Contacts(StandingView):
             metal = set(entry.composition.get_el_amt_dict()) == {self.working_ion}
             for voltage in (None,) if self.voltage is None or metal else (None, self.voltage):
                 one = contact(phase, entry, entries, ion=self.working_ion, voltage=voltage)
-                found.append(_document(standing, entries, other, one, of))
+                found.append(_document(standing, entries, other, one, of, plenty=metal))
         return found
 
     def resolved(
@@ -362,9 +362,13 @@ def _of_hull(document: HullDocument) -> dict[str, Any]:
 
 
 def _document(
-    standing: Standing, entries: Sequence[ComputedEntry], other: Other, one: Contact, of: str
+    standing: Standing, entries: Sequence[ComputedEntry], other: Other, one: Contact, of: str, *, plenty: bool
 ) -> ContactDocument:
-    """A contact with what its hull rests on; without numbers where nothing is known that both could turn into."""
+    """A contact with what its hull rests on; without numbers where nothing is known that both could turn into.
+
+    Electrons get through an interphase by every layer of it. Beside the metal of the ion, of which there is ``plenty``,
+    it ends with what no more of the metal changes; elsewhere the reaction that gives off most stands for it.
+    """
     first, second = Composition(one.first), Composition(one.second)
     system = joined(first.chemical_system, second.chemical_system)
     completeness = standing.rivals.completeness(system)
@@ -373,6 +377,8 @@ def _document(
     if completeness.grade == "no_competitor" or not (one.reacts or share_a_compound(first, second, entries)):
         return ContactDocument(**told)
     best, products = one.best, sorted(one.best.products)
+    layer = [kink for kink in one.kinks if 0 < kink.fraction < 1][-1:] if plenty else []
+    told["conducting"] = conducting(sorted((layer or [best])[0].products)) if layer or 0 < best.fraction < 1 else []
     return ContactDocument(
         **told,
         energy=one.energy,
@@ -380,7 +386,6 @@ def _document(
         fraction=best.fraction,
         reaction=best.reaction if one.energy < _SLOW else "",
         products=products,
-        conducting=conducting(products) if 0 < best.fraction < 1 else [],
         kinks=[KinkDocument(**asdict(kink)) for kink in one.kinks],
     )
 

@@ -234,6 +234,19 @@ def test_an_electrolyte_is_told_by_its_worst_contact_and_what_is_unknown_does_no
     assert "interface_unknown" in quantities(InterfaceDocument)["worst_energy"].voided_by
 
 
+def test_an_interphase_conducts_by_what_is_left_of_it_beside_more_metal() -> None:
+    """LiP becomes Li3P, which insulates; Ge becomes Li15Ge4. Both reactions give off less by atom of the mixture."""
+    more = [simple("LiP", -0.9), simple("Ge", 0.0), simple("Li4GeS4", -1.2), simple("Li15Ge4", -0.1)]
+    for formula, products, conducts in (
+        ("Li3PS4", ["Li2S", "LiP"], []),
+        ("Li4GeS4", ["Ge", "Li2S"], ["Li15Ge4"]),
+    ):
+        phases = [*LITHIUM, *more]
+        found = read(Interfaces(against=("Li",)), of(phases, formula), phases)
+        assert found.contacts[0].products == products and found.contacts[0].conducting == conducts
+        assert ("interphase_conducts" in {reason.code for reason in found.doubts}) == bool(conducts)
+
+
 def test_electrodes_are_formulas_that_are_known_or_files(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="no structure of LiNiO2 is known") as unknown:
         read(Interfaces(against=("LiNiO2",)), LITHIUM[6], LITHIUM)
