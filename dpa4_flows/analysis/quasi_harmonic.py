@@ -56,7 +56,7 @@ class AtTemperature:
 class Ended:
     """Why a curve ends: a code and a sentence."""
 
-    code: Literal["beyond_volumes", "no_minimum"]
+    code: Literal["beyond_volumes", "no_volume"]
     sentence: str
 
 
@@ -88,7 +88,7 @@ def quasi_harmonic(
     for i, temperature in enumerate(grid):
         fit = fit_equation_of_state(v.tolist(), (e + free[:, i]).tolist(), form)
         if fit.volume is None or fit.energy is None or fit.bulk_modulus_gpa is None:
-            ended = Ended("no_minimum", f"the free energy has no minimum at {temperature:.0f} K")
+            ended = Ended("no_volume", f"the free energy has no minimum at {temperature:.0f} K")
             break
         if not v[0] <= fit.volume <= v[-1]:
             words = f"at {temperature:.0f} K the volume leaves the range from {v[0]:.2f} to {v[-1]:.2f} Å³/atom"

@@ -24,14 +24,19 @@ class Funnel:
     """Stages in the order in which candidates pass them. One without stages knows nothing and guesses all words.
 
     Raises:
-        ConfigError: a stage is there twice, or without what it needs.
+        ConfigError: a stage is there twice, or without what it needs, or a code decides differently in two stages.
     """
 
     stages: tuple[Stage, ...] = ()
 
     def __post_init__(self) -> None:
         before: list[str] = []
+        told: dict[str, ReasonKind] = {}
         for stage in self.stages:
+            for code, kind in stage.kinds.items():
+                known = told.setdefault(code, kind)
+                if (known.status, known.disqualifies) != (kind.status, kind.disqualifies):
+                    raise ConfigError(f"{stage.name!r} and a stage before it give {code!r} another effect: rename one")
             if stage.name in before:
                 raise ConfigError(f"campaign.stages names {stage.name!r} twice")
             for needed in stage.needs:
@@ -122,7 +127,7 @@ class Funnel:
                 words = f"{declared.label[0].lower()}{declared.label[1:]} {side} its limit"
                 found[code] = ReasonKind(f"{label} {side} limit", words, status="failed")
         for stage in self.stages:
-            found |= {**(stage.computes.reasons if stage.computes else {}), **stage.reasons}
+            found |= stage.kinds
         return found
 
     @cached_property

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, create_model, model_
 from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.sections import ModelName, Section, files_in, input_file, part_of
 from dpa4_flows.campaigns.stage import Computation, Finding
-from dpa4_flows.compute.files import NamedFiles, files_of
+from dpa4_flows.compute.files import NamedFiles
 from dpa4_flows.compute.plan import Ask, Crystal, Property
 from dpa4_flows.documents.reasons import Reason, ReasonKind
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
@@ -181,7 +181,7 @@ def section_of(measured: Property[Any], without: Collection[str] = ()) -> type[S
         kind = types[item.name]
         if get_origin(kind) is tuple:  # TOML has lists
             kind = Annotated[kind, Field(strict=False)]
-        if (files := files_of(item)) is not None:
+        if (files := item.metadata.get("files")) is not None:
             kind = Annotated[kind, AfterValidator(partial(_located, files))]
         if item.name not in without:
             fields[item.name] = (kind, getattr(measured, item.name))

@@ -199,7 +199,7 @@ _ANHARMONIC = {
     "imaginary_modes": ReasonKind("imaginary when strained", "a mode is imaginary at another volume: it is left out"),
     "not_at_rest": ReasonKind("not at rest", "forces were left on undisplaced atoms"),
     "beyond_volumes": ReasonKind("curve ends", "its volume leaves what was computed before the last temperature"),
-    "no_minimum": ReasonKind("no volume", "the free energy has no minimum at some temperature"),
+    "no_volume": ReasonKind("no volume", "the free energy has no minimum at some temperature"),
 }
 
 EXPANSION = Stage(

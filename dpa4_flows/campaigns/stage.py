@@ -168,6 +168,11 @@ class Stage:
         return None if self.computes is None else self.computes.shown
 
     @property
+    def kinds(self) -> dict[str, ReasonKind]:
+        """Kinds of all reasons that it gives, by code."""
+        return {**(self.computes.reasons if self.computes else {}), **self.reasons}
+
+    @property
     def of_each(self) -> Computation | None:
         """What it computes of each candidate by itself."""
         return self.computes if self.computes is not None and self.computes.judges else None

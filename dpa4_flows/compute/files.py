@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +35,6 @@ def content_digest(path: str | Path) -> str:
     return sha.hexdigest()
 
 
-def _digest(name: str) -> str:
-    """The same of a file that many keys are asked for, read again only after it was written."""
-    path = Path(name).expanduser()
-    status = path.stat() if path.is_file() else None
-    return content_digest(path) if status is None else _read(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=64)
-def _read(path: Path, written: int, size: int) -> str:
-    return content_digest(path)
-
-
 def _none(name: str) -> bool:
     return False
 
@@ -61,7 +48,7 @@ class NamedFiles:
         unless: tells names of something else, which stand for themselves.
     """
 
-    content: Callable[[str], Any] = _digest
+    content: Callable[[str], Any] = content_digest
     unless: Callable[[str], bool] = _none
 
     def each(self, change: Callable[[str], Any], value: Any) -> Any:
@@ -75,12 +62,8 @@ class NamedFiles:
         return self.each(lambda name: str(Path(name).expanduser().absolute()), value)
 
 
-def names_files(content: Callable[[str], Any] = _digest, unless: Callable[[str], bool] = _none) -> Mapping[str, Any]:
+def names_files(
+    content: Callable[[str], Any] = content_digest, unless: Callable[[str], bool] = _none
+) -> Mapping[str, Any]:
     """Metadata of a field that names a file, or several: see `NamedFiles`."""
     return {"files": NamedFiles(content, unless)}
-
-
-def files_of(field: Field[Any]) -> NamedFiles | None:
-    """How a field names files, if it does."""
-    found: NamedFiles | None = field.metadata.get("files")
-    return found

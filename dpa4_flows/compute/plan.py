@@ -34,7 +34,6 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import BandResult, DynamicsResult, RelaxResult
 from dpa4_core.relax import Request as Calculation
-from dpa4_flows.compute.files import files_of
 from dpa4_flows.documents.calculations import input_hash, relaxation_key
 from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.schemas import AnswerDocument, Document, Provenance, RelaxationDocument
@@ -191,7 +190,7 @@ class Property(MSONable, ABC, Generic[D]):
         """With absolute paths, which hold in the folder of a job, also of the properties among its settings."""
         changes: dict[str, Any] = {}
         for one in dataclasses.fields(self):
-            value, files = getattr(self, one.name), files_of(one)
+            value, files = getattr(self, one.name), one.metadata.get("files")
             if isinstance(value, Property):
                 changes[one.name] = value.located()
             elif files is not None:
@@ -343,7 +342,7 @@ def _numbers(settings: Property[Any]) -> dict[str, Any]:
     found = {}
     for one in dataclasses.fields(settings):
         if one.metadata != NO_NUMBER:
-            value, files = getattr(settings, one.name), files_of(one)
+            value, files = getattr(settings, one.name), one.metadata.get("files")
             found[one.name] = _plain(value if files is None else files.each(files.content, value))
     return found
 

@@ -91,6 +91,7 @@ class QuasiHarmonic(Property[QuasiHarmonicDocument]):
     name: ClassVar[str] = "quasi_harmonic"
     example: ClassVar[str] = "Si.cif --temperatures-k 300,600,900"
     document: ClassVar[type[Document]] = QuasiHarmonicDocument
+    version: ClassVar[int] = 2  # its codes are no longer those of other stages
     starts_from_rest: ClassVar[bool] = True
     figures: ClassVar[str] = "dpa4_flows.report.figures_phonons:expansions"
 

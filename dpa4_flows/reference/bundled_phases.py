@@ -22,12 +22,13 @@ import pyarrow.parquet as pq
 from pymatgen.core import Element, Lattice, Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_core.digests import digest
 from dpa4_flows.bundled import bundled_compounds
+from dpa4_flows.compute.files import content_digest
 from dpa4_flows.documents.schemas import Provenance, RelaxationDocument
 from dpa4_flows.reference.library import (
     ReferencePhase,
     bundled_elements,
-    files_checksum,
     load_phases,
     select_for_chemsys,
 )
@@ -51,7 +52,8 @@ class BundledPhases:
 
     @cached_property
     def version(self) -> str:
-        return files_checksum([] if self.elements_only else [COMPOUNDS_FILE, *bundled_compounds()])
+        files = [] if self.elements_only else [COMPOUNDS_FILE, *bundled_compounds()]
+        return digest(*map(content_digest, files))[:12]
 
     def phases(self, chemical_system: str) -> list[ReferencePhase]:
         elements = bundled_elements(chemical_system.split("-"))

@@ -6,7 +6,6 @@ to DFT, and every phase of a hull is computed by the model in use.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -142,23 +141,6 @@ def _content(path: Path) -> Any:
         raise LibraryError(f"cannot read the phases in {path}: {words_of(error)}") from error
     except (ValueError, EOFError, zlib.error) as error:
         raise LibraryError(f"{path} is not a JSON file of phases: {reason(error, 'JSON')}") from error
-
-
-def files_checksum(files: Sequence[Path]) -> str:
-    """Twelve digits that change with the content of the files.
-
-    Raises:
-        LibraryError: one cannot be read.
-    """
-    checksum = hashlib.sha256()
-    for path in files:
-        try:
-            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                if not file.is_dir():
-                    checksum.update(file.read_bytes())
-        except OSError as error:
-            raise LibraryError(f"cannot read the phases in {path}: {words_of(error)}") from error
-    return checksum.hexdigest()[:12]
 
 
 def _read(path: Path) -> Iterator[ReferencePhase]:

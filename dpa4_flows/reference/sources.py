@@ -13,12 +13,12 @@ from typing import Any, Protocol
 from pymatgen.core import SETTINGS
 
 from dpa4_flows.analysis.completeness import Survey
+from dpa4_flows.compute.files import content_digest
 from dpa4_flows.reference.bundled_phases import BundledPhases, compounds
 from dpa4_flows.reference.library import (
     MATERIALS_PROJECT,
     ReferencePhase,
     bundled_elements,
-    files_checksum,
     load_phases,
     read_surveys,
     select_for_chemsys,
@@ -78,7 +78,7 @@ class PhaseFile:
 
     @cached_property
     def version(self) -> str:
-        return files_checksum([self.path])
+        return content_digest(self.path)[:12]
 
     @cached_property
     def _phases(self) -> list[ReferencePhase]:

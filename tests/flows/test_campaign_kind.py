@@ -20,12 +20,16 @@ from dpa4_core.data.graph import Graph
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.campaigns.config import load_campaign
+from dpa4_flows.campaigns.funnel import Funnel
+from dpa4_flows.campaigns.kind import find_kind, kind_names
 from dpa4_flows.campaigns.measured import Measured, relaxed
 from dpa4_flows.campaigns.progress import CampaignProgress, share
 from dpa4_flows.campaigns.run import open_run, prepare_run, stored_campaign
+from dpa4_flows.campaigns.sections import ConfigError
 from dpa4_flows.campaigns.stage import Stage
 from dpa4_flows.cli import app
 from dpa4_flows.compute.plan import PlanError
+from dpa4_flows.documents.reasons import ReasonKind
 from dpa4_flows.documents.schemas import StageResult
 from dpa4_flows.documents.stability import StabilityDocument
 from dpa4_flows.properties.elastic import Elastic
@@ -240,3 +244,18 @@ def test_the_stage_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest
     assert [row.candidate_id for row in table.ranking()] == sorted(
         (i for i, value in stiff.items() if value >= 20), key=lambda i: -min(stiff[i], 400.0)
     )
+
+
+def test_a_code_has_one_effect_in_all_stages_of_a_kind() -> None:
+    for name in kind_names():
+        effects: dict[str, set[tuple[str, bool]]] = {}
+        for stage in dict.fromkeys(find_kind(name).every):
+            for code, kind in stage.kinds.items():
+                effects.setdefault(code, set()).add((kind.status, kind.disqualifies))
+        assert [code for code, several in effects.items() if len(several) > 1] == [], name
+    stages = [
+        Stage(one, one, reasons={"torn": ReasonKind("torn", "it is torn", status=status)})
+        for one, status in (("one", "failed"), ("two", "flagged"))
+    ]
+    with pytest.raises(ConfigError, match="'two' and a stage before it give 'torn' another effect"):
+        Funnel(tuple(stages))

@@ -20,7 +20,6 @@ from dpa4_flows.campaigns.catalyst_service import RunPourbaix
 from dpa4_flows.campaigns.config import campaign_hash, load_campaign
 from dpa4_flows.campaigns.context import scene_of
 from dpa4_flows.campaigns.run import prepare_run, stored_campaign
-from dpa4_flows.compute.files import files_of
 from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Property
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.model_ref import ModelRef
@@ -42,7 +41,7 @@ CONTENTS = {
 def test_the_key_of_a_property_holds_what_its_files_say(name: str, tmp_path: Path) -> None:
     kind = property_class(name)
     for field in dataclasses.fields(kind):
-        if files_of(field) is None:
+        if "files" not in field.metadata:
             continue
         contents = CONTENTS.get(field.name, CONTENTS[""])
         if field.name in ("against", "electrolyte"):
@@ -65,7 +64,7 @@ def test_no_property_opens_a_file_that_its_key_does_not_know() -> None:
         fields = {field.name: field for one in kinds for field in dataclasses.fields(one)}
         for name in re.findall(r"(?:Path|open\w*|read\w*)\(self\.(\w+)", inspect.getsource(module)):
             opened += 1
-            known = files_of(fields[name]) is not None or fields[name].metadata == NO_NUMBER
+            known = "files" in fields[name].metadata or fields[name].metadata == NO_NUMBER
             assert known or name == "library", f"{module.__name__}: {name}"
     assert opened >= 5
 
