@@ -77,13 +77,11 @@ def test_crystals_go_from_a_file_to_a_wafer(tmp_path: Path) -> None:
     done = dpa4("screen", file, "--out", run)
     assert done.exit_code == 0, done.output
     table = open_run(run)
-    sheared = table.stage("elastic")["Mg"]
-    assert sheared.status == "failed" and [reason.code for reason in sheared.reasons] == ["born_unstable"]
     assert [reason.code for reason in table.stage("sanity")["CdO"].reasons] == ["not_wanted"]
     assert "Cd in it" in table.stage("sanity")["CdO"].reasons[0].sentence
     assert [reason.code for reason in table.stage("phonons")["Mg"].reasons] == ["imaginary_modes"]
     (along,) = table.stage("modes")["Mg"].reasons
-    assert along.code in ("mode_followed", "no_minimum")
+    assert along.code == "no_minimum" and "Mg" not in table.stage("elastic"), "one step leads to no minimum"
     found = {stage: table.stage(stage)["MgO"] for stage in STAGES}
     assert {verdict.status for verdict in found.values()} <= {"passed", "flagged"}
     assert found["heat"].values["slack_w_mk"] > found["heat"].values["clarke_w_mk"] > 0
