@@ -22,13 +22,17 @@ class LbfgsOptions:
     """Parameters of L-BFGS.
 
     Attributes:
-        memory: steps that are remembered.
+        memory: steps that are remembered, at most.
+        reach: Å, the way of the atom that moves most after which a step is forgotten where the cell stays: an adsorbate
+            that slides to another site is held otherwise there, and what it learned before misleads it.
         strain_per_step: 1/Å, the largest change of a component of the logarithm of the deformation in one step, per
             longest displacement of an atom.
         steep: eV/Å; systems whose largest force is below make shorter steps, in proportion. Long steps along soft
             modes carry a system out of a shallow minimum: of 17 relaxations of CoO2 with the layers of LiCoO2, which
             FIRE keeps layered, 17 stayed so with these numbers, 16 with careful = 0.25, few with long steps.
         careful: the smallest fraction of the longest step that this leaves.
+        held: factor by which steps that are shorter for this reason are longer where the cell stays: no layers come
+            apart there.
         shrink: of a step that was taken back, the length that is tried next.
         energy_noise: eV per atom by which an energy may rise without the step being taken back.
         growth: of the length of the forces on a band, above which a step is taken back: they are no gradient of an
@@ -40,9 +44,11 @@ class LbfgsOptions:
     """
 
     memory: int = 20
+    reach: float = 0.5
     strain_per_step: float = 0.3
     steep: float = 1.0
     careful: float = 0.125
+    held: float = 4.0
     shrink: float = 0.4
     energy_noise: float = 1e-5
     growth: float = 2.0
@@ -62,6 +68,7 @@ class LbfgsState(BatchState, per_atom=("steps", "changes", "positions", "forces"
         changes: [n_atoms, memory, 3] negative changes of the forces.
         cell_steps, cell_changes: [n_systems, memory, 3, 3] the same of the cell.
         inverse: [n_systems, memory] 1 / (step · change); zero where nothing is remembered.
+        since: [n_systems, memory] Å, the way that was made since; zero where it does not matter.
         positions, cell: [n_atoms, 3], [n_systems, 3, 3], where the last accepted step led.
         forces, cell_forces: [n_atoms, 3], [n_systems, 3, 3] there.
         energy: [n_systems] there; infinite before the first step.
@@ -77,6 +84,7 @@ class LbfgsState(BatchState, per_atom=("steps", "changes", "positions", "forces"
     cell_steps: Tensor
     cell_changes: Tensor
     inverse: Tensor
+    since: Tensor
     positions: Tensor
     cell: Tensor
     forces: Tensor
@@ -100,6 +108,7 @@ def lbfgs_init(n_atoms: int, n_systems: int, device: torch.device, *, options: L
         cell_steps=cell_history,
         cell_changes=cell_history,
         inverse=cells.new_zeros(n_systems, options.memory),
+        since=cells.new_zeros(n_systems, options.memory),
         positions=atoms,
         cell=cells,
         forces=atoms,
@@ -126,7 +135,10 @@ def lbfgs_step(state: LbfgsState, at: Point, systems: Systems, *, options: Lbfgs
     if bands is not None:
         state, at, rise, grown = _of_bands(state, at, systems, rise, options)
     uphill = at.energy > state.energy + rise
-    state = _remember(state, at, systems)
+    held = (at.cell_forces == 0).all(2).all(1)
+    far = held if bands is None else held & ~bands.images
+    way = torch.where(far & ~uphill & torch.isfinite(state.energy), made * systems.max_step, 0.0)
+    state = _remember(_forget(state, way, options), at, systems)
     n_uphill = torch.where(uphill, state.n_uphill + 1, 0)
     before = Point(state.positions, state.cell, state.forces, state.cell_forces, state.energy)
     base = at.replace_where(before, uphill, system_idx)
@@ -134,7 +146,8 @@ def lbfgs_step(state: LbfgsState, at: Point, systems: Systems, *, options: Lbfgs
     if bands is not None:
         step = torch.where(bands.images[system_idx, None], _spaced(step, systems), step)
     largest = systems.largest(base.forces, torch.linalg.vector_norm(base.cell_forces, dim=2).amax(1))
-    longest = (largest / options.steep).clamp(options.careful, 1.0)
+    bold = torch.where(held, options.held, 1.0)
+    longest = (bold * largest / options.steep).maximum(bold * options.careful).clamp(max=1.0)
     if bands is not None:
         longest = torch.where(bands.images, torch.where(grown, 0.5 * made, 1.0), longest)
     radius = torch.where(uphill, options.shrink * made, torch.minimum(2 * state.radius, longest))
@@ -190,6 +203,12 @@ def _spaced(step: Tensor, systems: Systems) -> Tensor:
     return step + change[systems.system_idx, None] * paths.tangent
 
 
+def _forget(state: LbfgsState, way: Tensor, options: LbfgsOptions) -> LbfgsState:
+    """Without the steps that lie too far back, after a further ``way`` [n_systems], Å."""
+    since = state.since + way[:, None]
+    return replace(state, since=since, inverse=torch.where(since > options.reach, 0.0, state.inverse))
+
+
 def _remember(state: LbfgsState, at: Point, systems: Systems) -> LbfgsState:
     """Put the last step and what it changed in front of the history, if the curvature along it is positive."""
     step, cell_step = at.positions - state.positions, at.cell - state.cell
@@ -214,6 +233,7 @@ def _remember(state: LbfgsState, at: Point, systems: Systems) -> LbfgsState:
         cell_steps=push(state.cell_steps, cell_step, good),
         cell_changes=push(state.cell_changes, cell_change, good),
         inverse=push(state.inverse, torch.where(good, 1 / curvature, 0.0), good),
+        since=push(state.since, torch.zeros_like(curvature), good),
     )
 
 

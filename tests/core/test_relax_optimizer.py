@@ -83,6 +83,19 @@ def test_springs_multiply_by_the_second_derivative_of_their_energy() -> None:
     torch.testing.assert_close(cell_product, torch.where(batch.cell_moves[:, None, None], cell_gradient, 0.0))
 
 
+def test_a_triple_bond_is_as_stiff_as_its_vibration_says_and_a_single_one_as_before() -> None:
+    def along(symbols: str, length: float) -> float:
+        bond = spring_batch([Atoms(symbols, [[0, 0, 0], [0, 0, length]])])
+        return float(bond.stiffness[0, 2, 2])
+
+    masses = 12.011 * 15.999 / (12.011 + 15.999)
+    vibration = masses * 931.494e6 * (2 * math.pi * 2170 / 1e8) ** 2  # eV/Å², 2170 cm⁻¹ (Huber and Herzberg)
+    assert along("CO", 1.128) == pytest.approx(vibration, rel=0.3)
+    plain = SpringOptions()
+    assert along("CO", 1.43) == pytest.approx(plain.stiffness * math.exp(-plain.decay * (1.43 / 1.42 - 1)))
+    assert along("AlO", 1.5) < plain.stiffness * math.exp(plain.decay * 0.2) < 0.2 * along("CO", 1.128)
+
+
 def test_both_solvers_invert_the_springs() -> None:
     batch = spring_batch(mixed())
     wanted, wanted_cell = random_vector(batch)
@@ -234,6 +247,36 @@ def test_a_step_that_raises_the_energy_is_taken_back_and_tried_shorter() -> None
     np.testing.assert_array_equal(state.positions, start)
     net = float((step + correction).norm())
     assert 0 < net <= LbfgsOptions().shrink * float(step.norm()) * (1 + 1e-9)
+
+
+def on_a_slope(force: float, n_steps: int, *, cell_force: float = 0.0) -> float:
+    """Length of the last step of an atom that a constant force drives away."""
+    zero, one = torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.float64)
+    forces, cell_forces = torch.tensor([[force, 0.0, 0.0]]).double(), torch.full((1, 3, 3), cell_force).double()
+    state, positions, cell, length = fresh(), torch.zeros(1, 3).double(), torch.zeros(1, 3, 3).double(), 0.0
+    for _ in range(n_steps):
+        at = Point(positions, cell, forces, cell_forces, -force * positions[:, 0])
+        state, step, cell_step, *_ = lbfgs_step(state, at, Systems(zero, one, LONGEST * one, UnitSprings))
+        positions, cell, length = positions + step, cell + 1e-3 * cell_step, float(step.norm())
+    return length
+
+
+def test_steps_along_a_gentle_slope_are_longer_where_the_cell_stays() -> None:
+    assert on_a_slope(0.11, 3) == pytest.approx(0.5 * LONGEST)
+    assert on_a_slope(0.11, 3, cell_force=1e-4) == pytest.approx(0.125 * LONGEST)
+
+
+def test_what_was_learned_half_an_angstrom_ago_is_forgotten() -> None:
+    def known(way: float) -> int:
+        state, positions = fresh(), torch.tensor([[0.3, -0.2, 0.1]], dtype=torch.float64)
+        for _ in range(3):
+            state, step = parabola(state, positions)
+            positions = positions + step
+        before = int((state.inverse > 0).sum())
+        state = dataclasses.replace(state, since=state.since + way)
+        return before - int((parabola(state, positions)[0].inverse > 0).sum())
+
+    assert (known(0.0), known(0.5)) == (-1, 1)
 
 
 class Lying(MorsePotential):
