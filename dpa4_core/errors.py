@@ -8,6 +8,11 @@ class DPA4Error(ValueError):
     with 1."""
 
 
+def named(name: str, error: str) -> str:
+    """A sentence with whom it is about before it, unless it begins so, as sentences about a file do."""
+    return error if error.startswith((f"{name}:", f"{name},", f"{name} ")) else f"{name}: {error}"
+
+
 def words_of(error: BaseException) -> str:
     """What an error of another library says, as a phrase on one line, without the names of a programming language."""
     if isinstance(error, MemoryError):

@@ -10,6 +10,7 @@ import csv
 import errno
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -179,6 +180,11 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], heads: Sequen
         writer.writerow(map(csv_cell, heads))
         for row in rows:
             writer.writerow(csv_cell(row.get(head)) for head in heads)
+
+
+def plain_name(name: str) -> str:
+    """A name of a file that every file system takes; ``a/x`` becomes ``a_x``."""
+    return re.sub(r"[^\w.+-]+", "_", name).strip("._")[:_KEPT_OF_NAME] or "structure"
 
 
 def csv_cell(value: Any) -> Any:

@@ -24,6 +24,7 @@ from ase import Atoms
 from pymatgen.core import Composition, Molecule, Structure
 
 from dpa4_core.data.readers import NamedStructure
+from dpa4_core.data.told_apart import told_apart
 from dpa4_core.errors import DPA4Error
 from dpa4_core.strict import meant
 from dpa4_flows.campaigns.bundled import find_campaign
@@ -215,7 +216,7 @@ def named_structures(structures: Structures) -> list[NamedStructure]:
             found += read_crystals([one], alone=len(given) == 1)
         else:
             raise DPA4Error(f"entry {number} of the structures is neither a structure nor a path: {repr(one)[:100]}")
-    return found
+    return told_apart(found)
 
 
 def _name(structure: Any, number: int | None) -> str:

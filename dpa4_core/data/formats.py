@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, TextIO, TypeVar
 
 from dpa4_core.data.ase_database import DatabaseRow, json_database_rows, sqlite_rows
@@ -71,6 +71,7 @@ class NamedStructure:
         error: why it cannot be used, in one sentence that names the file; None if it can.
         warnings: what to know of its content before using it, one sentence each.
         labels: what its row of a JSON file says of it, by those of `LABELS` that it has.
+        origin: its file, and the member of an archive; empty for what is of no file.
     """
 
     name: str
@@ -78,6 +79,7 @@ class NamedStructure:
     error: str | None = None
     warnings: tuple[str, ...] = ()
     labels: Mapping[str, Any] = field(default_factory=dict)
+    origin: str = ""
 
     @property
     def is_disordered(self) -> bool:
@@ -149,7 +151,7 @@ def unknown_format(path: Path, known: str = "") -> str:
     return f"{path} has no known format ({known or KNOWN_FORMATS}); convert it, for example with `ase convert`"
 
 
-def stem(path: Path) -> str:
+def stem(path: PurePath) -> str:
     """Name of the file without the suffixes of format and compression."""
     name = path.name
     if path.suffix.lower() in OPENERS:

@@ -26,6 +26,7 @@ from dpa4_core.data.formats import (
 from dpa4_core.data.identifiers import ID_KEYS
 from dpa4_core.data.parse_errors import PARSE_ERRORS, reason
 from dpa4_core.data.structures import StructureError, to_system
+from dpa4_core.data.told_apart import told_apart
 
 __all__ = [
     "ID_KEYS",
@@ -60,7 +61,8 @@ class Entry:
 
 
 def read_structures(path: str | Path) -> list[NamedStructure]:
-    """Every structure of a file or archive, or of all files of a folder that have a known format, sorted by name.
+    """Every structure of a file or archive, or of all files of a folder and its subfolders that have a known format,
+    sorted by name, with names that tell them apart.
 
     Formats: CIF, POSCAR/CONTCAR, (extended) XYZ, pymatgen JSON (a structure, a list, rows with a ``structure``, one
     row in each line of a .jsonl), ASE databases and trajectories; text formats may be compressed (.gz, .bz2, .xz).
@@ -70,15 +72,17 @@ def read_structures(path: str | Path) -> list[NamedStructure]:
         StructureError: the path is missing, empty, of an unknown format, or cannot be read to its end.
     """
     path = Path(path).expanduser()
+    if not path.is_dir():
+        return told_apart(_read_file(path))
     entries: list[NamedStructure] = []
-    for file in _files(path) if path.is_dir() else [path]:
+    for file in walk(path):
         try:
             entries += _read_file(file)
         except StructureError as error:
-            if not path.is_dir():
-                raise
-            entries.append(_failed(stem(file), str(error)))
-    return entries
+            entries.append(_failed(file, str(error)))
+    if not entries:
+        raise StructureError(f"the folder {path} holds no file of structures ({KNOWN_FORMATS})")
+    return told_apart(entries)
 
 
 def read_files(paths: Sequence[str | Path]) -> list[NamedStructure]:
@@ -94,8 +98,8 @@ def read_files(paths: Sequence[str | Path]) -> list[NamedStructure]:
         except StructureError as error:
             if len(paths) == 1:
                 raise
-            found.append(_failed(str(path), str(error)))
-    return found
+            found.append(NamedStructure(storable(str(path)), None, storable(str(error), LONGEST_SENTENCE)))
+    return told_apart(found)
 
 
 def _read_file(path: Path) -> list[NamedStructure]:
@@ -159,14 +163,6 @@ def _is_known(path: Path) -> bool:
     return is_archive(path.name) or reader_of(path) is not None
 
 
-def _files(folder: Path) -> list[Path]:
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
-    files = [path for path in files if _is_known(path)]
-    if not files:
-        raise StructureError(f"the folder {folder} holds no file of structures ({KNOWN_FORMATS})")
-    return files
-
-
 def _until_broken(path: Path, label: str) -> Iterator[Entry]:
     """The entries of a file; where it cannot be read any further, one that says so."""
     last = None
@@ -176,7 +172,7 @@ def _until_broken(path: Path, label: str) -> Iterator[Entry]:
             last = entry.source
     except StructureError as error:
         source = label if last is None else f"{label}:end"
-        yield Entry(storable(source, LONGEST_SOURCE), partial(_failed, stem(path), str(error)))
+        yield Entry(storable(source, LONGEST_SOURCE), partial(_failed, path, str(error)))
 
 
 def _file_entries(path: Path, label: str) -> Iterator[Entry]:
@@ -207,14 +203,19 @@ def _file_entries(path: Path, label: str) -> Iterator[Entry]:
         if unread is None:
             break
         count += 1
-        yield Entry(storable(f"{label}{unread.part}", LONGEST_SOURCE), partial(_checked, unread, path))
+        yield Entry(storable(f"{label}{unread.part}", LONGEST_SOURCE), partial(_checked, unread, label))
     if not count:
         raise StructureError(f"{path} holds no structure")
 
 
-def _checked(unread: Unread, path: Path) -> NamedStructure:
-    """The structure, with an error if it cannot be used."""
-    with _logged_warnings(path) as caught:
+def _checked(unread: Unread, label: str) -> NamedStructure:
+    """The structure, with an error if it cannot be used.
+
+    Args:
+        unread: where in its file it stands.
+        label: what the file is called.
+    """
+    with _logged_warnings(label) as caught:
         entry = unread.read()
     said = [storable(text, LONGEST_SENTENCE) for text in (*entry.warnings, *(w.text for w in caught if w.of_content))]
     error = entry.error
@@ -224,15 +225,18 @@ def _checked(unread: Unread, path: Path) -> NamedStructure:
         except PARSE_ERRORS as problem:
             error = reason(problem)
     name = storable(entry.name)
+    is_member = unread.part.startswith("/")
     if error is not None:
-        where = unread.part[1:] if unread.part.startswith("/") else name  # of an archive the member
-        error = storable(f"{path.name}, {where}: {error}", LONGEST_SENTENCE)
-    return dataclasses.replace(entry, name=name, error=error, warnings=tuple(dict.fromkeys(said)))
+        where = f", {unread.part[1:] if is_member else name}" if unread.part else ""
+        error = storable(f"{label}{where}: {error}", LONGEST_SENTENCE)
+    origin = storable(f"{label}{unread.part}" if is_member else label, LONGEST_SOURCE)
+    return dataclasses.replace(entry, name=name, error=error, warnings=tuple(dict.fromkeys(said)), origin=origin)
 
 
-def _failed(name: str, error: str) -> NamedStructure:
-    """An entry that cannot be used, in words that every file can hold."""
-    return NamedStructure(storable(name), None, storable(error, LONGEST_SENTENCE))
+def _failed(path: Path, error: str) -> NamedStructure:
+    """A file that cannot be used, in words that every file can hold."""
+    origin = storable(str(path), LONGEST_SOURCE)
+    return NamedStructure(storable(stem(path)), None, storable(error, LONGEST_SENTENCE), origin=origin)
 
 
 class _Warning(NamedTuple):
@@ -248,7 +252,7 @@ class _Warning(NamedTuple):
 
 
 @contextmanager
-def _logged_warnings(path: Path) -> Iterator[list[_Warning]]:
+def _logged_warnings(path: str | Path) -> Iterator[list[_Warning]]:
     """What was said within, complete at the end, and in the log."""
     found: list[_Warning] = []
     with warnings.catch_warnings(record=True) as caught:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from dpa4_core.errors import named
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 
 out = Console()
@@ -46,8 +47,8 @@ def warn(label: str, text: str, style: str = "yellow") -> None:
 
 
 def tell_failed(name: str, error: str) -> None:
-    """``failed: name: error`` on stderr; sentences of readers name the entry themselves."""
-    warn("failed", error if name in error else f"{name}: {error}", "bold red")
+    """``failed: name: error`` on stderr."""
+    warn("failed", named(name, error), "bold red")
 
 
 def finish(errors: Iterable[tuple[str, str | None]], *, unfinished: bool = False) -> None:

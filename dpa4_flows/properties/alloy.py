@@ -19,7 +19,7 @@ from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.properties.limits import check_counts
-from dpa4_flows.properties.part import BASIN, had_room, whole_crystal
+from dpa4_flows.properties.part import BASIN, check_zeros, had_room, whole_crystal
 from dpa4_flows.site_conversion import structure_fields
 
 NOTHING_TO_REPLACE = "nothing_to_replace"
@@ -152,8 +152,10 @@ class Alloy(Property[AlloyDocument]):
     def admit(self, crystal: Crystal) -> None:
         if not self.substitute:
             raise PlanError("name which element replaces which: --substitute Ga:In", "no_substitute")
+        structure = whole_crystal(crystal)
+        check_zeros({*structure.composition.element_composition.get_el_amt_dict(), *self.elements}, crystal.info)
         try:
-            shared(whole_crystal(crystal), *self.elements, 0.5)
+            shared(structure, *self.elements, 0.5)
         except OrderingError as error:
             raise PlanError(str(error), NOTHING_TO_REPLACE) from error
 

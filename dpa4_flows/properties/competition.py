@@ -15,14 +15,14 @@ from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEn
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.completeness import HullCompleteness, Survey
 from dpa4_flows.analysis.corrections import CorrectedEntry
-from dpa4_flows.analysis.frames import FrameError, zero_problem
+from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.thermodynamics import ThermodynamicsError, check_temperature, gibbs_entries
 from dpa4_flows.compute.files import names_files
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError, Property, Steps
 from dpa4_flows.compute.relaxed import PUSHED, Energy, Relaxed
 from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.part import whole_crystal
+from dpa4_flows.properties.part import check_zeros, whole_crystal
 from dpa4_flows.reference.bundled_phases import bundled_relaxations
 from dpa4_flows.reference.entries import (
     ReferenceEntries,
@@ -159,7 +159,7 @@ class Competing(Property[D]):
         return {**self.calculation.settings(model), "corrections": self.corrections, **at}
 
     def standing(
-        self, subject: Crystal | Crystals, further: Iterable[str] = (), also: Iterable[str] = ()
+        self, subject: Crystal | Crystals, further: Sequence[str] = (), also: Iterable[str] = ()
     ) -> Steps[Standing]:
         """Ask for the candidates and all that competes with them, in one step.
 
@@ -178,8 +178,10 @@ class Competing(Property[D]):
             scheme = correction_scheme(subject.info, self.corrections)
         except FrameError as error:
             raise PlanError(str(error), "not_comparable") from error
-        reasons = {i: why for i, one in enumerate(crystals) if (why := _no_place(one, subject.info)) is not None}
         aside = subject.aside if isinstance(subject, Crystals) else frozenset()
+        beside = {i: ("", *(() if i in aside else further)) for i in range(len(crystals))}
+        placed = ((i, _no_place(one, subject.info, beside[i])) for i, one in enumerate(crystals))
+        reasons = {i: why for i, why in placed if why is not None}
         kept = {i: one for i, one in enumerate(crystals) if i not in reasons}
         asked = systems_of(Crystals(tuple(one for i, one in kept.items() if i not in aside)))
         systems = {*systems_of(Crystals(tuple(kept.values()))), *also}
@@ -262,13 +264,21 @@ def _no_crystal(crystal: Crystal) -> PlanError | None:
     return None
 
 
-def _no_place(crystal: Crystal, info: ModelInfo) -> PlanError | None:
-    """Why a crystal cannot stand on a hull whatever its energy is, so that nothing has to be computed."""
-    if (problem := _no_crystal(crystal)) is not None:
-        return problem
-    elements = whole_crystal(crystal).composition.get_el_amt_dict()
-    mixed = zero_problem(elements, info.zeros, info.undecided)
-    return None if mixed is None else PlanError(mixed[1], mixed[0])
+def _no_place(crystal: Crystal, info: ModelInfo, beside: Iterable[str]) -> PlanError | None:
+    """Why a crystal cannot stand on hulls whatever its energy is, so that nothing has to be computed.
+
+    Args:
+        crystal: the crystal.
+        info: of the model.
+        beside: chemical systems with each of which it spans a hull; "" for that of its own elements.
+    """
+    try:
+        elements = whole_crystal(crystal).composition.get_el_amt_dict()
+        for system in beside:
+            check_zeros({*elements, *filter(None, system.split("-"))}, info)
+    except PlanError as error:
+        return error
+    return None
 
 
 def joined(*systems: str) -> str:

@@ -19,13 +19,12 @@ from dpa4_flows.analysis.electrode import (
     redox_bound,
     remove_ions,
 )
-from dpa4_flows.analysis.frames import zero_problem
 from dpa4_flows.analysis.ions import ion_charge
 from dpa4_flows.compute.plan import Ask, Crystal, PlanError, Property, Steps
 from dpa4_flows.compute.relaxed import PUSHED, Relaxed
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, RelaxationDocument
-from dpa4_flows.properties.part import BASIN, whole_crystal
+from dpa4_flows.properties.part import BASIN, check_zeros, whole_crystal
 from dpa4_flows.reference.bundled_phases import bundled_relaxations
 from dpa4_flows.reference.library import bundled_elements
 from dpa4_flows.site_conversion import free_crystal
@@ -113,8 +112,7 @@ class Insertion(Property[D]):
         """
         origin = crystal.info if crystal.relaxed is None else crystal.relaxed.provenance
         elements = {*start.composition.get_el_amt_dict(), self.working_ion}
-        if problem := zero_problem(elements, origin.zeros, origin.undecided):
-            raise PlanError(problem[1], problem[0])
+        check_zeros(elements, origin)
         forms = {self.relaxation.key(Crystal(form), crystal.model): Crystal(form) for form in self.metal()}
         known = bundled_relaxations(crystal.info.sha256, forms)
         lacking = {key: Ask(self.relaxation, form) for key, form in forms.items() if key not in known}

@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
+from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import DynamicsResult, RelaxResult
+from dpa4_flows.analysis.frames import zero_problem
 from dpa4_flows.analysis.slabs import below_middle
 from dpa4_flows.analysis.surface import Cuts, cuts
 from dpa4_flows.compute.driver import OUT_OF_MEMORY
 from dpa4_flows.compute.plan import Crystal, PlanError, Property
 from dpa4_flows.documents.calculations import RATTLE, rattled
-from dpa4_flows.documents.schemas import AnswerDocument, RelaxationDocument
+from dpa4_flows.documents.schemas import AnswerDocument, Provenance, RelaxationDocument
 from dpa4_flows.documents.stability import StabilityPart
 from dpa4_flows.site_conversion import crystal_problem
 
@@ -47,6 +49,20 @@ def had_room(
     for result in results:
         if result.error_code == OUT_OF_MEMORY:
             raise PlanError(str(result.error), OUT_OF_MEMORY)
+
+
+def check_zeros(elements: Iterable[str], of: ModelInfo | Provenance) -> None:
+    """For energies of phases that hold some of these elements each, and are subtracted.
+
+    Args:
+        elements: symbols, of all of them together.
+        of: the model that computes, or the origin of what it computed.
+
+    Raises:
+        PlanError: fine-tuning left them without a common zero.
+    """
+    if problem := zero_problem(elements, of.zeros, of.undecided):
+        raise PlanError(problem[1], problem[0])
 
 
 def whole_crystal(crystal: Crystal) -> Structure:

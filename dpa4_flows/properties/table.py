@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_core.errors import DPA4Error
+from dpa4_core.errors import DPA4Error, named
 from dpa4_core.files import write_csv, write_json
 from dpa4_flows.documents.quantities import STD, Listing
 from dpa4_flows.plots.figure import Block, FigureBlock, TableBlock
@@ -48,8 +48,8 @@ class Failure(NamedTuple):
 
     @property
     def words(self) -> str:
-        """One line; sentences of readers name the entry themselves."""
-        return self.error if self.name in self.error else f"{self.name}{_of(self.document)}: {self.error}"
+        """One line."""
+        return named(f"{self.name}{_of(self.document)}", self.error)
 
 
 class Remark(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any
 from pymatgen.core import Composition
 
 from dpa4_core.data.readers import NamedStructure, read_structures
+from dpa4_core.data.told_apart import told_apart
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.reference.mp_cache import MaterialsProjectError
 from dpa4_flows.reference.sources import MAX_ABOVE_HULL, has_materials_project_key, open_materials_project
@@ -38,7 +39,7 @@ def read_crystals(names: Sequence[str | Path], *, alone: bool | None = None) -> 
             if alone:
                 raise
             found.append(NamedStructure(str(name), None, str(error)))
-    return found
+    return told_apart(found)
 
 
 def is_material(name: str | Path) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from rich.table import Table
 from dpa4_core.data.readers import NamedStructure, read_files
 from dpa4_core.data.site_data import with_cartesian_constraints
 from dpa4_core.errors import DPA4Error
-from dpa4_core.files import replacing
+from dpa4_core.files import plain_name, replacing
 from dpa4_core.locks import holder
 from dpa4_core.md import MDResult, MDSettings, Thermo
 from dpa4_core.md import md as run_md
@@ -95,7 +94,7 @@ def jobs_of(inputs: Sequence[NamedStructure], output: Path) -> list[Job]:
     taken: dict[str, int] = {}
     jobs = []
     for entry in inputs:
-        stem = re.sub(r"[^\w+-]+", "_", Path(entry.name).name).strip("_") or "structure"
+        stem = plain_name(entry.name).replace(".", "_")
         taken[stem] = taken.get(stem, 0) + 1
         number = "" if taken[stem] == 1 else f"-{taken[stem]}"
         jobs.append(Job(entry, output / f"{stem}{number}.traj", error=entry.error))

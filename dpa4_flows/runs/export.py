@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections import Counter
 from collections.abc import Callable
 from itertools import chain
@@ -13,7 +12,7 @@ from typing import Literal
 from ase import Atoms
 
 from dpa4_core.errors import DPA4Error
-from dpa4_core.files import csv_cell, replacing_text, write_csv, write_json, write_text
+from dpa4_core.files import csv_cell, plain_name, replacing_text, write_csv, write_json, write_text
 from dpa4_flows.runs.run import Run
 from dpa4_flows.structure_texts import cif_text, poscar_text
 
@@ -72,7 +71,7 @@ def _write_folder(run: Run, folder: Path, structure_format: StructureFormat, *, 
             if one.atoms is not None and one.atoms.cell.rank < 3:
                 reasons = "; ".join(filter(None, (reasons, "no three lattice vectors: export to .extxyz")))
             elif one.atoms is not None and (one.survives or everyone):
-                place = Path(_plain(one.role)) / _plain(one.name)
+                place = Path(plain_name(one.role)) / plain_name(one.name)
                 taken[place] += 1
                 file = f"{place.as_posix()}{f'-{taken[place]}' if taken[place] > 1 else ''}{suffix}"
                 write_text(folder / file, text(one.atoms, one.name))
@@ -80,8 +79,3 @@ def _write_folder(run: Run, folder: Path, structure_format: StructureFormat, *, 
             index.writerow(map(csv_cell, (*cells, *(one.numbers.get(name) for name in run.numbers))))
             n_lines += 1
     return f"{taken.total():,} structures and {INDEX_FILE} with {n_lines:,} lines"
-
-
-def _plain(name: str) -> str:
-    """A name that every file system takes."""
-    return re.sub(r"[^\w.+-]+", "_", Path(name).name).strip("._")[:100] or "structure"

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from dpa4_core.data.flat_rows import flat_atoms
+from dpa4_core.errors import named
 from dpa4_core.verdicts import FLAG_SENTENCES
 from dpa4_flows.large.claims import file_time, read_workers
 from dpa4_flows.large.export import SUMMARY_COLUMNS, WRITERS, export_run
@@ -128,10 +129,7 @@ class LargeRun(Run):
 def _notes(summary: Summary) -> list[Note]:
     """What did not work, the first of each kind by name."""
     bad, slow = "bold red", "bold yellow"
-    notes = [
-        Note("failed", error if source.rpartition("/")[2] in error else f"{source}: {error}", bad)
-        for source, error in summary.failures
-    ]
+    notes = [Note("failed", named(source, error), bad) for source, error in summary.failures]
     if summary.n_failed > len(summary.failures):
         more = summary.n_failed - len(summary.failures)
         notes.append(Note("failed", f"and {more:,} more, in the column `error`", bad))

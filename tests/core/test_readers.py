@@ -100,7 +100,7 @@ def test_broken_frames_leave_the_others_alone(tmp_path: Path) -> None:
     entries = read_structures(path)
     assert [entry.name for entry in entries] == [f"mixed:{i}" for i in range(6)]
     assert [entry.error is None for entry in entries] == [True, False, False, False, False, True]
-    assert entries[1].error == "mixed.xyz, mixed:1: the frame announces 3 atoms and holds 2"
+    assert entries[1].error == f"{path}, mixed:1: the frame announces 3 atoms and holds 2"
     assert "announces 0 atoms" in str(entries[2].error)
     assert "position of atom 0 (H) is NaN" in str(entries[4].error)
 
@@ -114,11 +114,12 @@ def test_text_before_the_first_frame_is_one_bad_entry(tmp_path: Path) -> None:
 def test_every_block_of_a_cif_is_an_entry(tmp_path: Path) -> None:
     text = "data_global\n_journal 'none'\n" + CIF.format(name="one", occupancy=1.0)
     text += CIF.format(name="two", occupancy=0.5) + CIF.format(name="three", occupancy=1.0).replace("4.2", "wide")
-    good, partial, broken = read_structures(_write(tmp_path / "set.cif", text))
+    path = _write(tmp_path / "set.cif", text)
+    good, partial, broken = read_structures(path)
     assert isinstance(good.structure, Structure)
     assert good.name == "set:one" and good.error is None
-    assert str(partial.error).startswith("set.cif, set:two: a site is partially occupied (Li")
-    assert broken.structure is None and str(broken.error).startswith("set.cif, set:three: ")
+    assert str(partial.error).startswith(f"{path}, set:two: a site is partially occupied (Li")
+    assert broken.structure is None and str(broken.error).startswith(f"{path}, set:three: ")
 
 
 def test_cif_without_pymatgen_is_read_by_ase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

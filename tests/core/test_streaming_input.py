@@ -60,7 +60,7 @@ def test_a_tarball_gives_its_members_and_a_broken_one_fails_alone(tmp_path: Path
     ]
     assert [named.error is None for named in found.values()] == [True, False, True, False, True, True]
     assert found["in/set/a.cif"].structure == Structure.from_str(CIF, fmt="cif")
-    assert str(found["in/set/broken.cif"].error).startswith(f"set.{suffix}, set/broken.cif: ")
+    assert str(found["in/set/broken.cif"].error).startswith("in, set/broken.cif: ")
     assert "the text ends early" in str(found["in/set/cut.cif.gz"].error)
     assert len(read_structures(path)) == 6
 

@@ -13,15 +13,18 @@ from pymatgen.core import Lattice, Molecule, Structure
 import dpa4_flows
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.compute.driver import Counts, compute
-from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError
+from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError, Property
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.named import BatchRelaxMaker, ConvexHullMaker
 from dpa4_flows.makers.property import RETRY_SINCE
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.properties.chemical_potentials import ChemicalPotentials
+from dpa4_flows.properties.air import Air
+from dpa4_flows.properties.alloy import Alloy
+from dpa4_flows.properties.chemical_potentials import ChemicalPotentials, Reservoirs
 from dpa4_flows.properties.hull import Hull, HullSet
+from dpa4_flows.properties.pourbaix import Pourbaix
 from dpa4_flows.properties.windows import ElectrochemicalWindows
 from dpa4_flows.reference.entries import correction_scheme
 from dpa4_flows.reference.sources import find_phases
@@ -111,6 +114,26 @@ def test_energies_of_two_zeros_do_not_meet(library: str) -> None:
     counts = Counts()
     ((_, alone),) = compute([("hull", Ask(hull, crystals.crystals[1]))], model, counts=counts)
     assert alone.error_code == "mixed_energy_zeros" and counts.n_requests == 0
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        ElectrochemicalWindows(library=None, working_ion="Ca"),
+        Reservoirs(library=None, dopant="Ca"),
+        Air(library=None),
+        Pourbaix(library=None),
+        Alloy("Mg:Ca"),
+    ],
+    ids=lambda one: str(one.name),
+)
+def test_elements_that_a_property_adds_need_the_zero_of_the_crystal(foreign: Property[Any]) -> None:
+    """The model was fine-tuned on oxides of magnesium: Ca, H and C are on the zero of its base."""
+    counts = Counts()
+    asks = [("foreign", Ask(foreign, Crystal(binary("Mg", "O", 4.4))))]
+    ((_, found),) = compute(asks, ModelRef("toy_pbe:shifted"), counts=counts)
+    assert found.error_code == "mixed_energy_zeros" and "no common zero" in str(found.error)
+    assert counts.n_requests == 0
 
 
 def test_structures_may_come_from_a_job(tmp_path: Path) -> None:
