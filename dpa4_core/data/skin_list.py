@@ -22,8 +22,9 @@ class SkinList:
     σ_min(F) (cutoff + skin) − 2 max |u| > cutoff. Every graph is cut down to ``cutoff`` before it is handed out: a
     potential works on the same edges as without a skin.
 
-    Systems and atoms are in the order in which they joined. Pairs closer than ``MIN_EDGE_LENGTH`` are judged when
-    the list is searched.
+    Systems and atoms are in the order in which they joined. A graph has the same edges in the same order whenever the
+    list was searched, so that what goes on from somewhere is, bit by bit, what never stopped there. Pairs closer than
+    ``MIN_EDGE_LENGTH`` are judged when the list is searched.
 
     Args:
         cutoff: Å.
@@ -101,9 +102,12 @@ class SkinList:
         # the places of all atoms of stale systems, and the edges of the others
         atoms = torch.nonzero(moved)[:, 0]
         stay = torch.nonzero(~moved[self._dst])[:, 0]
-        self._dst, order = torch.cat((self._dst[stay], atoms[found.dst])).sort(stable=True)
-        self._src = torch.cat((self._src[stay], atoms[found.src]))[order]
-        self._shift = torch.cat((self._shift[stay], found.shift))[order]
+        image = (found.shift.long() * torch.tensor([1 << 42, 1 << 21, 1], device=nodes.device)).sum(1)
+        new = image.argsort(stable=True)
+        new = new[found.src[new].argsort(stable=True)]
+        self._dst, order = torch.cat((self._dst[stay], atoms[found.dst[new]])).sort(stable=True)
+        self._src = torch.cat((self._src[stay], atoms[found.src[new]]))[order]
+        self._shift = torch.cat((self._shift[stay], found.shift[new]))[order]
         self._old_positions = torch.where(moved[:, None], nodes.positions, self._old_positions)
         self._old_cell = torch.where(stale[:, None, None], nodes.cell, self._old_cell)
 

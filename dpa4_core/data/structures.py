@@ -313,7 +313,7 @@ def _ase_fixed(atoms: Atoms) -> tuple[NDArray[np.bool_], str | None]:
         else:
             problem = (
                 f"the constraint {type(constraint).__name__} is not supported; "
-                "use FixAtoms or FixCartesian, or relax with ASE and DPA4Calculator"
+                "use FixAtoms or FixCartesian, or move the atoms with ASE and DPA4Calculator"
             )
     return fixed, problem
 

@@ -1,5 +1,8 @@
 """The integrators of ASE, each with its conserved energy and its whole state as arrays.
 
+They move the cells of npt, and go on with runs of any ensemble that earlier versions began with them; all others move
+in batches (`dpa4_core.md.together`).
+
 A run that stops and goes on must be the run that never stopped, so everything that a step reads is in `Motion.state`:
 positions, momenta, cell, the variables of thermostat and barostat, and the random numbers. ASE keeps the variables of
 its thermostats in attributes of its own; `_HIDDEN` names them, and the tests compare a continued run with an
@@ -176,27 +179,24 @@ class LangevinMotion(Motion):
 
 
 def start(atoms: Atoms, settings: MDSettings) -> Motion:
-    """Velocities for ``atoms`` and an integrator around them.
-
-    Raises:
-        DPA4Error: what these atoms cannot do in this ensemble.
-    """
-    prepare(atoms, settings)
-    return LangevinMotion(atoms, settings) if settings.integrator == "langevin" else Motion(atoms, settings)
+    """An integrator around ``atoms``, which `prepare` has seen; under Langevin their centre of mass is held."""
+    if settings.integrator != "langevin":
+        return Motion(atoms, settings)
+    if not atoms.constraints:
+        atoms.set_constraint(FixCom())  # or the whole crystal diffuses
+    return LangevinMotion(atoms, settings)
 
 
 def prepare(atoms: Atoms, settings: MDSettings) -> None:
-    """Check that ``atoms`` can do this, give them velocities, and under Langevin hold their centre of mass.
+    """Check that ``atoms`` can do this, and give them velocities.
 
     Raises:
         DPA4Error: what these atoms cannot do in this ensemble.
     """
     if settings.ensemble == "npt" and not atoms.pbc.all():
         raise DPA4Error("npt moves the cell, but the structure is not periodic in all directions; use nvt")
-    if atoms.constraints and settings.integrator not in ("nve", "langevin"):
-        raise DPA4Error("fixed atoms work with nve and with nvt and the langevin thermostat only")
-    if settings.integrator == "langevin" and not atoms.constraints:
-        atoms.set_constraint(FixCom())  # or the whole crystal diffuses
+    if settings.ensemble == "npt" and atoms.constraints:
+        raise DPA4Error("npt moves the cell, and fixed atoms would not follow it; use nve or nvt")
     if degrees_of_freedom(atoms) < 1:
         raise DPA4Error("nothing can move: all atoms are fixed, or there is one atom only; make a supercell")
     if not settings.keep_velocities:

@@ -1,4 +1,4 @@
-"""The loop of a run: steps, guards, frames, log, and a state to continue from."""
+"""A run: what it keeps of its steps, when it has gone wrong, and the state from which it goes on."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from ase.calculators.calculator import CalculationFailed
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from dpa4_core.calculator import MIN_DISTANCE_RATIO, DPA4Calculator
-from dpa4_core.data.structures import StructureError, check_system, from_system, to_system
+from dpa4_core.data.structures import StructureError, System, check_system, from_system, to_system
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
-from dpa4_core.loaded import as_potential
 from dpa4_core.locks import locked
 from dpa4_core.md.files import Checkpoint, Frames, Log, Paths, open_frames
-from dpa4_core.md.integrators import Motion, Moving, kinetic_temperature, start
-from dpa4_core.md.progress import step_bar
+from dpa4_core.md.integrators import Motion, Moving, kinetic_temperature, prepare, start
 from dpa4_core.md.result import Average, Drift, MDResult, Sample, Thermo
 from dpa4_core.md.settings import MDSettings
+from dpa4_core.md.shared_motion import SharedMotion
 from dpa4_core.md.subject import difference, identity_of, model_card, movable_atoms
 from dpa4_core.memory import is_out_of_memory
 from dpa4_core.potential import PotentialLike
@@ -38,66 +37,32 @@ CHECKPOINT_S = 2.0
 """Seconds between two states; what a kill costs at most, besides the steps since the last frame."""
 
 
-def md(
-    structure: Any,
-    potential: PotentialLike | str | Path,
-    settings: MDSettings | None = None,
-    *,
-    output: str | Path | None = None,
-    overwrite: bool = False,
-    progress: bool = False,
-    origin: Mapping[str, Any] | None = None,
-) -> MDResult:
-    """Molecular dynamics of one structure.
+ENGINES = ("ase", "dpa4")
+"""Who integrates: ASE, or the batches of the core. A run goes on with the one that began it."""
 
-    With ``output`` the same call continues a run that was killed, and continues it exactly: with the same number of
-    threads on a CPU the frames are those of an uninterrupted run. A longer ``time_ps`` prolongs a finished one.
 
-    Args:
-        structure: ase.Atoms, pymatgen Structure or Molecule. Fixed atoms stay fixed (nve and langevin).
-        potential: a potential, or the name or path of one (loaded in float32 on the CPU).
-        settings: ensemble, temperature, length, ...
-        output: trajectory to write, .traj or .extxyz; log, summary and restart file get its name with other suffixes.
-        overwrite: start anew where files of another run are.
-        progress: show a progress bar.
-        origin: what the summary says of where structure and potential came from, plain JSON types.
-
-    Returns:
-        The result; ``error`` says why a run ended early (explosion, a force call that failed).
-
-    Raises:
-        StructureError: a structure that cannot be computed.
-        DPA4Error: settings that do not fit the structure, or files of another run at ``output``.
-    """
-    run = Run(
-        structure,
-        as_potential(potential),
-        settings or MDSettings(),
-        output=output,
-        overwrite=overwrite,
-        origin=origin,
-    )
-    try:
-        return run.to_the_end(progress)
-    finally:
-        run.close()
+def engine_of(settings: MDSettings) -> str:
+    """Who integrates a new run."""
+    return "ase" if settings.ensemble == "npt" else "dpa4"
 
 
 class Run:
     """A run in progress: atoms, their motion, and the files that it fills.
 
     Args:
-        structure: as for `md`.
-        potential: computes the forces, unless ``begin`` has other means.
-        settings: as for `md`.
-        output: as for `md`.
-        overwrite: as for `md`.
-        begin: gives the atoms velocities and a motion.
-        engine: who integrates; runs of one engine are not continued by another.
-        origin: as for `md`.
+        structure: as for `dpa4_core.md`, like all others.
+        potential: computes the forces.
+        settings: of the run.
+        output: trajectory to write.
+        overwrite: start anew where files of another run are.
+        origin: what the summary says of where structure and potential came from.
+
+    Attributes:
+        motion: a `Motion` makes its steps itself, a `SharedMotion` in a batch.
+        step: steps made.
 
     Raises:
-        StructureError, DPA4Error: as `md`.
+        StructureError, DPA4Error: as `dpa4_core.md`.
     """
 
     def __init__(
@@ -108,8 +73,6 @@ class Run:
         *,
         output: str | Path | None = None,
         overwrite: bool = False,
-        begin: Callable[[Atoms, MDSettings], Moving] = start,
-        engine: str = "ase",
         origin: Mapping[str, Any] | None = None,
     ) -> None:
         system = to_system(structure)
@@ -121,25 +84,28 @@ class Run:
         self.atoms = movable_atoms(structure, system)
         self._constraints = list(self.atoms.constraints)
         self.atoms.calc = DPA4Calculator(potential)
-        self.motion = begin(self.atoms, settings)
-        self.identity = identity_of(system, self.atoms, potential, settings) | {"engine": engine}
+        prepare(self.atoms, settings)
+        self.identity = identity_of(system, self.atoms, potential, settings)
         self._model, self._origin = model_card(potential), origin
         self.step = self.n_frames = 0
         self._frames: Frames | None = None
         with contextlib.ExitStack() as files:
-            self._open(files, overwrite)
+            self._open(files, overwrite, system)
             self._files = files.pop_all()
         self.first_step = self.step
         self._saved = time.monotonic()
         self._write_summary(None)
 
-    def _open(self, files: contextlib.ExitStack, overwrite: bool) -> None:
+    def _open(self, files: contextlib.ExitStack, overwrite: bool, system: System) -> None:
         """Lock and open the files, and go to where an earlier process came."""
         paths, found = self.paths, None
         if paths is not None:
             paths.trajectory.parent.mkdir(parents=True, exist_ok=True)
             files.enter_context(locked(paths.lock, "this run is being written"))
             found = self._earlier(paths, overwrite)
+        engine = found.identity["engine"] if found else engine_of(self.settings)
+        self.identity |= {"engine": engine}
+        self.motion = self._begin(engine, system)
         if found is not None:
             self.motion.restore(found.state)
             self.step, self.n_frames = found.step, found.n_frames
@@ -152,15 +118,28 @@ class Run:
             self._frames = open_frames(paths.trajectory, self.n_frames, found.n_bytes if found else 0)
             files.callback(self._frames.close)
 
-    def to_the_end(self, progress: bool) -> MDResult:
-        """Make the steps that are missing."""
+    def _begin(self, engine: str, system: System) -> Moving:
+        if engine == "dpa4":
+            return SharedMotion(self.atoms, system, self.settings)
+        return start(self.atoms, self.settings)
+
+    def to_the_end(self, advance: Callable[[int], None]) -> MDResult:
+        """Make the steps that are missing, with a motion that makes them itself; ``advance`` counts them."""
         began = time.monotonic()
-        with step_bar(self.settings.n_steps, self.step, self.settings.timestep_fs, shown=progress) as advance:
-            error = self._guarded(self.record) if not self.log.samples else None
-            while error is None and self.step < self.settings.n_steps:
-                error = self._guarded(self._one_step)
-                advance(1)
+        error = self.guarded(self.record) if not self.log.samples else None
+        while error is None and self.step < self.settings.n_steps:
+            error = self.guarded(self._one_step)
+            advance(1)
         return self.finish(time.monotonic() - began, error)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.step >= self.settings.n_steps and bool(self.log.samples)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its state shall be written with the next frame."""
+        return time.monotonic() - self._saved > CHECKPOINT_S
 
     def finish(self, elapsed: float, error: str | None) -> MDResult:
         """The result of a run that took ``elapsed`` s in this process; its last state and summary are written."""
@@ -183,7 +162,7 @@ class Run:
             return problem
         if self.is_sampled():
             self.record()
-            if time.monotonic() - self._saved > CHECKPOINT_S:
+            if self.is_due:
                 self.save()
         return None
 
@@ -191,13 +170,13 @@ class Run:
         """Whether the step that was just made is one for the log."""
         return self.step % self.settings.every == 0 or self.step == self.settings.n_steps
 
-    def _guarded(self, action: Callable[[], str | None]) -> str | None:
+    def guarded(self, action: Callable[[], str | None]) -> str | None:
         """The sentence of what went wrong; None if nothing did."""
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # an explosion; `explosion` has the sentence
                 return action()
         except (StructureError, CalculationFailed, np.linalg.LinAlgError) as error:
-            return f"the run broke after {self.step} steps: {error}; {_ADVICE}"
+            return f"the run broke after {self.step} steps: {error}; {ADVICE}"
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -205,13 +184,13 @@ class Run:
 
     def explosion(self) -> str | None:
         """Why these atoms are no simulation any more, in one sentence; None if they are one."""
-        force = float(np.abs(self.atoms.get_forces(apply_constraint=False)).max())
+        force = float(np.linalg.norm(self.atoms.get_forces(apply_constraint=False), axis=1).max())
         if not force <= MAX_FORCE:
-            return f"a force reached {force:.1e} eV/Å after {self.step} steps; {_ADVICE}"
+            return f"a force reached {force:.1e} eV/Å after {self.step} steps; {ADVICE}"
         temperature = kinetic_temperature(self.atoms)
         if not temperature <= self.settings.temperature_limit:
             limit = f"limit {self.settings.temperature_limit:.0f} K"
-            return f"the temperature reached {temperature:.3g} K after {self.step} steps ({limit}); {_ADVICE}"
+            return f"the temperature reached {temperature:.3g} K after {self.step} steps ({limit}); {ADVICE}"
         return None
 
     def record(self) -> None:
@@ -275,10 +254,16 @@ class Run:
                     raise DPA4Error(f"{path} exists and is no run that could be continued; remove it or use overwrite")
             return None
         found = Checkpoint.read(paths.restart)
-        if found.identity != self.identity:
+        engine, before = found.identity.get("engine"), {**found.identity, "engine": None}
+        if before != self.identity | {"engine": None}:
             raise DPA4Error(
-                f"{paths.trajectory} belongs to another run ({difference(found.identity, self.identity)}); "
+                f"{paths.trajectory} belongs to another run ({difference(before, self.identity)}); "
                 "choose another output, or use overwrite to start anew"
+            )
+        if engine not in ENGINES:
+            raise DPA4Error(
+                f"{paths.trajectory} was begun with {engine}, whose steps this version does not make; finish it with "
+                "the version that began it, or use overwrite to start anew"
             )
         if found.step > self.settings.n_steps:
             raise DPA4Error(
@@ -330,4 +315,4 @@ class Run:
         write_json(self.paths.summary, content)
 
 
-_ADVICE = "try a shorter time step, a relaxed start, or a lower temperature"
+ADVICE = "try a shorter time step, a relaxed start, or a lower temperature"

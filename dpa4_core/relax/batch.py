@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from ase.data import covalent_radii
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -114,10 +115,10 @@ class Batch:
             assert self._bands is not None
             turned = self._bands.largest((climbing != state.climbing).double()) > 0
 
-        dynamics, temperature = state.dynamics, torch.zeros_like(volume)
+        dynamics, temperature, crowding = state.dynamics, torch.zeros_like(volume), torch.zeros_like(volume)
         if self._drive is not None:
             dynamics = self._drive.arrive(dynamics, slope.forces)
-            temperature = self._drive.temperature(dynamics)
+            temperature, crowding = self._drive.temperature(dynamics), _crowding(graph)
 
         lonely = _lonely_atoms(graph)
         n_lonely = torch.where(state.n_lonely < 0, lonely, state.n_lonely)
@@ -164,6 +165,7 @@ class Batch:
             (lonely - n_lonely).clamp(min=0).double(),
             self._span(at, graph.pbc),
             temperature,
+            crowding,
         )
         starts = np.concatenate([[0], np.cumsum(self._n_systems)[:-1]])
         return Statistics(*np.maximum.reduceat(torch.stack(statistics).cpu().numpy(), starts, axis=1))
@@ -264,7 +266,10 @@ class Batch:
         first = sum(self._n_systems[:place])
         found = [self._found(first + i, one, best=best) for i, one in enumerate(self.tasks[place].systems)]
         course = self.tasks[place].course
-        return found if course is None else [found[0]._replace(phase=self._phase(first, course.begin))]
+        if course is None:
+            return found
+        work = float(self._state.dynamics.work[first])
+        return [found[0]._replace(phase=self._phase(first, course.begin), work=work)]
 
     def _found(self, place: int, system: System, *, best: bool) -> Found:
         state = self._state
@@ -393,6 +398,14 @@ def _array(tensor: Tensor) -> NDArray[np.float64]:
 def _segment_max(values: Tensor, system_idx: Tensor, at_least: Tensor) -> Tensor:
     """Largest of ``values`` [n_atoms] in every system, not below ``at_least`` [n_systems]."""
     return at_least.scatter_reduce(0, system_idx, values, "amax")
+
+
+def _crowding(graph: Graph) -> Tensor:
+    """How near atoms are to each other, [n_systems], see `Statistics`."""
+    radii = torch.from_numpy(covalent_radii).to(graph.device)[graph.atomic_numbers]
+    ratio = (radii[graph.src] + radii[graph.dst]) / torch.linalg.vector_norm(graph.edge_vectors(), dim=1)
+    nothing = ratio.new_zeros(graph.n_systems)
+    return nothing.scatter_reduce(0, graph.system_idx[graph.dst], ratio, "amax")
 
 
 def _lonely_atoms(graph: Graph) -> Tensor:

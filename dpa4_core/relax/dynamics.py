@@ -74,12 +74,14 @@ class Course:
         begin: where it starts.
         n_steps: that are made.
         frames: what was kept so far.
+        work: of the forces along the path before ``begin``, eV.
     """
 
     settings: MDSettings
     begin: Phase
     n_steps: int
     frames: list[Frame] = field(default_factory=list)
+    work: float = 0.0
 
     def keeps(self, n_steps: int) -> bool:
         """Whether the moment after ``n_steps`` is kept; the first one is where the trajectory before ended."""
@@ -87,19 +89,23 @@ class Course:
 
 
 @dataclass(frozen=True)
-class DynamicsState(BatchState, per_atom=("velocities",)):
+class DynamicsState(BatchState, per_atom=("velocities", "way")):
     """Velocities and thermostats; at rest where nothing has dynamics.
 
     Attributes:
         velocities: [n_atoms, 3].
         eta, p_eta: [n_systems, `CHAIN`] coordinates and momenta of the chains.
         under_way: [n_systems] bool, whether half of a step was made.
+        way: [n_atoms, 3] Å, how far the last step led.
+        work: [n_systems] eV, of the forces along the path, Σ ½ (F + F′)·Δr over the steps.
     """
 
     velocities: Tensor
     eta: Tensor
     p_eta: Tensor
     under_way: Tensor
+    way: Tensor
+    work: Tensor
 
 
 def masses_of(system: System) -> Array:
@@ -131,6 +137,13 @@ def first_phase(system: System, settings: MDSettings) -> Phase:
     if now > 0:
         momenta *= np.sqrt(settings.temperature / now)
     return Phase(0, system.positions.copy(), momenta / masses)
+
+
+def chain_energy(chain: Array, n_free: int, settings: MDSettings) -> float:
+    """Of a Nosé–Hoover ``chain`` [2, `CHAIN`] on ``n_free`` degrees of freedom, eV; with it the energy is conserved."""
+    thermal, shares = kB * settings.temperature, np.array([n_free, *[1] * (CHAIN - 1)])
+    inertia = thermal * (settings.thermostat_fs * fs) ** 2 * shares
+    return float((chain[1] ** 2 / (2 * inertia) + thermal * shares * chain[0]).sum())
 
 
 class Drive:
@@ -177,7 +190,9 @@ class Drive:
         """The end of a step, by the ``forces`` [n_atoms, 3] in eV/Å where it led."""
         half = 0.5 * torch.where(state.under_way & self.on, self._dt, 0.0)
         state = dataclasses.replace(
-            state, velocities=state.velocities + half[self._system_idx, None] * forces / self._mass
+            state,
+            velocities=state.velocities + half[self._system_idx, None] * forces / self._mass,
+            work=state.work + self._half_work(forces, state.way),
         )
         return self._thermostat(state, self._chain & state.under_way) if self._any_chain else state
 
@@ -198,7 +213,14 @@ class Drive:
             kept = self._kept[self._system_idx, None]
             velocities = kept * velocities + (1 - kept**2).sqrt() * self._noise(n_steps)
         way = way + 0.5 * dt * velocities
-        return dataclasses.replace(state, velocities=velocities, under_way=torch.ones_like(state.under_way)), way
+        state = dataclasses.replace(
+            state,
+            velocities=velocities,
+            under_way=torch.ones_like(state.under_way),
+            way=way,
+            work=state.work + self._half_work(forces, way),
+        )
+        return state, way
 
     def temperature(self, state: DynamicsState) -> Tensor:
         """Of the motion, [n_systems] K; 0 where there is none."""
@@ -206,6 +228,9 @@ class Drive:
 
     def _twice_kinetic(self, velocities: Tensor) -> Tensor:
         return self._sum((self._mass * velocities**2).sum(1, keepdim=True))[:, 0]
+
+    def _half_work(self, forces: Tensor, way: Tensor) -> Tensor:
+        return 0.5 * self._sum((forces * way).sum(1, keepdim=True))[:, 0]
 
     def _sum(self, values: Tensor) -> Tensor:
         """Sums of ``values`` [n_atoms, k] in every system."""
@@ -274,4 +299,6 @@ def at_start(courses: Sequence[Course | None], systems: Sequence[System], device
         eta=tensor(chains[0]),
         p_eta=tensor(chains[1]),
         under_way=torch.zeros(len(systems), dtype=torch.bool, device=device),
+        way=tensor(np.zeros((sum(system.n_atoms for system in systems), 3))),
+        work=tensor(np.array([course.work if course else 0.0 for course in courses])),
     )

@@ -167,6 +167,7 @@ class Statistics(NamedTuple):
         n_lost: atoms that had neighbours at the first force call and have none now.
         span: Å, longest lattice vector component, or extent of the atoms without periodicity.
         temperature: K, of structures in motion; else 0.
+        crowding: of structures in motion, the largest sum of two covalent radii over the distance of the atoms; else 0.
 
     """
 
@@ -181,6 +182,7 @@ class Statistics(NamedTuple):
     n_lost: NDArray[np.float64]
     span: NDArray[np.float64]
     temperature: NDArray[np.float64]
+    crowding: NDArray[np.float64]
 
 
 class Found(NamedTuple):
@@ -188,7 +190,7 @@ class Found(NamedTuple):
 
     Energy and ``fmax`` are NaN and forces and stress None when no force call was good. ``members`` are energies,
     forces and stresses as `spread` takes them, ``phase`` the motion of a
-    structure that moves.
+    structure that moves and ``work`` that of the forces along its path, eV.
     """
 
     system: System
@@ -200,6 +202,7 @@ class Found(NamedTuple):
     n_calls: int
     members: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
     phase: Phase | None = None
+    work: float = 0.0
 
 
 @dataclass(frozen=True)

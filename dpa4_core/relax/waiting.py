@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Hashable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -150,10 +151,15 @@ def _in_motion(key: Hashable, request: Dynamics, system: System, elements: froze
     settings = request.settings
     begin = request.begin or first_phase(system, settings)
     n_steps = settings.n_steps if request.n_steps is None else request.n_steps
+    return in_motion(key, request.structure, system, Course(settings, begin, n_steps))
+
+
+def in_motion(key: Hashable, structure: Any, system: System, course: Course) -> Task:
+    """A structure that is known to be computable, on its ``course``."""
     # the optimiser that asks for least, as it moves nothing here
-    moves = RelaxOptions(max_steps=n_steps, relax_cell=False, optimizer="fire", check_minimum=False)
-    at = dataclasses.replace(system, positions=begin.positions)
-    return Task(key, request.structure, moves, system, Freedom(), at=at, course=Course(settings, begin, n_steps))
+    moves = RelaxOptions(max_steps=course.n_steps, relax_cell=False, optimizer="fire", check_minimum=False)
+    at = dataclasses.replace(system, positions=course.begin.positions)
+    return Task(key, structure, moves, system, Freedom(), at=at, course=course)
 
 
 def _pressure_problem(system: System) -> str | None:

@@ -31,7 +31,7 @@ DEFAULT_MODEL = "dpa4-neo"
 EXTRAS = {
     "nvalchemiops": ("batched neighbour lists on CUDA", "pip install 'dpa4-flows[cuda]'"),
     "phonopy": ("phonons in dpa4 stability", "pip install 'dpa4-flows[phonons]'"),
-    "torch_sim": ("dpa4 md of many structures at once", "pip install 'dpa4-flows[torchsim]' (Python 3.12 or later)"),
+    "torch_sim": ("the potentials in torch-sim", "pip install 'dpa4-flows[torchsim]' (Python 3.12 or later)"),
 }
 """Optional modules: what they are for and how to get them."""
 

@@ -73,8 +73,8 @@ def md(
     """Molecular dynamics; the same command again continues a run that was stopped.
 
     Beside the trajectory OUT.traj stand OUT.csv (energies, temperature, pressure), OUT.json (model, settings, averages,
-    drift) and OUT.restart.npz. More --time prolongs a finished run. For several structures OUT is a folder; they run
-    together where torch-sim is installed.
+    drift) and OUT.restart.npz. More --time prolongs a finished run. For several structures OUT is a folder; in nve and
+    nvt they run together.
 
     For example:
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +20,7 @@ from dpa4_core.data.site_data import with_cartesian_constraints
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import plain_name, replacing
 from dpa4_core.locks import holder
-from dpa4_core.md import MDResult, MDSettings, Thermo
+from dpa4_core.md import MDResult, MDSettings, Thermo, md_many
 from dpa4_core.md import md as run_md
 from dpa4_core.md.files import Paths, read_frame, read_frames, read_samples
 from dpa4_core.md.result import Average, Drift
@@ -110,7 +108,7 @@ def run_jobs(
     overwrite: bool = False,
     watch: Watch | None = None,
 ) -> list[Job]:
-    """Start or continue the runs, all at once where torch-sim can; gives the jobs with their results.
+    """Start or continue the runs, in nve and nvt all at once; gives the jobs with their results.
 
     Among several, one that cannot run fails alone.
 
@@ -118,7 +116,8 @@ def run_jobs(
         DPA4Error: the only one cannot run.
     """
     watch = watch or Nobody()
-    together = _together(jobs, settings, watch)
+    if len(jobs) > 1:
+        watch.remark(_together(len(jobs), settings))
 
     def parts() -> list[Part]:
         logs = [Paths.of(job.trajectory).log for job in jobs if job.error is None]
@@ -126,70 +125,21 @@ def run_jobs(
         done, total = sum(steps), len(logs) * settings.n_steps
         return [Part("dynamics", done, total, f"{done:,}/{total:,}", "steps", finished=done >= total)]
 
+    how: dict[str, Any] = {"overwrite": overwrite, "origin": origin.to_dict()}
+    good = [job for job in jobs if job.error is None]
+    structures, outputs = [job.entry.structure for job in good], [job.trajectory for job in good]
     with watch.showing(parts):
-        if together is not None:
-            return _run_together(together, jobs, potential, settings, origin, overwrite)
-        return [_run(job, potential, settings, origin, overwrite, alone=len(jobs) == 1) for job in jobs]
+        if len(jobs) == 1 and good:
+            return [replace(good[0], result=run_md(structures[0], potential, settings, output=outputs[0], **how))]
+        outcomes = iter(md_many(structures, potential, settings, outputs=outputs, **how))
+        return [job if job.error is not None else replace(job, **next(outcomes)._asdict()) for job in jobs]
 
 
-def _together(jobs: Sequence[Job], settings: MDSettings, watch: Watch) -> Any:
-    """The module that runs several structures at once, with a line about it; None to run one after another."""
-    if len(jobs) < 2:
-        return None
-    one_by_one = "the structures run one after another: "
-    if importlib.util.find_spec("torch_sim") is None:
-        watch.remark(one_by_one + "for batches install the extra torchsim (Python 3.12 or later)")
-        return None
-    module = importlib.import_module("dpa4_flows.torchsim_md")
-    if settings.integrator not in module.INTEGRATORS:
-        watch.remark(one_by_one + f"torch-sim has no {settings.integrator}")
-        return None
-    watch.remark(f"{len(jobs)} structures run together through torch-sim")
-    return module
-
-
-def _run_together(
-    module: Any,
-    jobs: Sequence[Job],
-    potential: PotentialLike,
-    settings: MDSettings,
-    origin: Origin,
-    overwrite: bool,
-) -> list[Job]:
-    done = list(jobs)
-    good = [i for i, job in enumerate(jobs) if job.error is None]
-    outcomes = module.md_batch(
-        [jobs[i].entry.structure for i in good],
-        potential,
-        settings,
-        [jobs[i].trajectory for i in good],
-        overwrite=overwrite,
-        origin=origin.to_dict(),
-    )
-    for i, outcome in zip(good, outcomes, strict=True):
-        done[i] = replace(jobs[i], result=outcome.result, error=outcome.error)
-    return done
-
-
-def _run(
-    job: Job, potential: PotentialLike, settings: MDSettings, origin: Origin, overwrite: bool, *, alone: bool
-) -> Job:
-    if job.error is not None:
-        return job
-    try:
-        result = run_md(
-            job.entry.structure,
-            potential,
-            settings,
-            output=job.trajectory,
-            overwrite=overwrite,
-            origin=origin.to_dict(),
-        )
-    except DPA4Error as error:
-        if alone:
-            raise
-        return replace(job, error=str(error))
-    return replace(job, result=result)
+def _together(n_jobs: int, settings: MDSettings) -> str:
+    """How several structures run."""
+    if settings.ensemble == "npt":
+        return "the structures run one after another: npt moves their cells, which a batch keeps"
+    return f"{n_jobs} structures run together"
 
 
 # ---- looking

@@ -15,7 +15,7 @@ from ase.constraints import FixAtoms
 from dpa4_core import DPA4Error, Dynamics, DynamicsResult, InFlight, MDSettings, Relax, Static
 from dpa4_core.calculator import DPA4Calculator
 from dpa4_core.data.graph import Graph
-from dpa4_core.md.integrators import start
+from dpa4_core.md.integrators import prepare, start
 from dpa4_core.potential import Output, PotentialLike
 from dpa4_core.relax import Phase
 from dpa4_core.testing import MorsePotential
@@ -48,6 +48,7 @@ def run(requests: dict[str, Any], potential: PotentialLike = MORSE, budget: int 
 def test_steps_are_those_of_ase(way: str) -> None:
     atoms = crystal()
     atoms.calc = DPA4Calculator(MORSE)
+    prepare(atoms, WAYS[way])
     motion = start(atoms, WAYS[way])
     places = []
     for step in range(1, WARM.n_steps + 1):

@@ -308,7 +308,7 @@ def test_velocities_are_kept_on_demand(copper, morse):
         md(copper, morse, MDSettings(keep_velocities=True))
 
 
-@pytest.mark.parametrize("name", ["nve", "langevin"])
+@pytest.mark.parametrize("name", ["nve", "langevin", "nose-hoover"])
 def test_fixed_atoms_stay_and_the_rest_has_the_temperature(name, copper, morse):
     held = copper.copy()
     held.set_constraint(FixAtoms([0, 3]))
@@ -318,7 +318,7 @@ def test_fixed_atoms_stay_and_the_rest_has_the_temperature(name, copper, morse):
     assert result.thermo.temperature[0] == pytest.approx(300.0)
     assert len(result.structure.constraints) == 1
     with pytest.raises(DPA4Error, match="fixed atoms"):
-        md(held, morse, MDSettings(thermostat="nose-hoover"))
+        md(held, morse, MDSettings(ensemble="npt"))
 
 
 def test_the_centre_of_mass_rests_under_langevin(copper, morse):
