@@ -80,7 +80,9 @@ class Labels(NamedTuple):
 
 
 SUMS = ("energy_abs", "energy_sq", "force_abs", "force_sq", "force_norm", "stress_abs", "stress_sq", "energy")
-"""What `energy_loss` adds up for the log; divide by the counts with `errors_from_sums`."""
+"""What `energy_loss` adds up for the log; divide by the counts with `errors_from_sums`. The last one, with its sign, is
+what the level of the energies follows: free atoms, of which a base knows nothing, are not in it.
+"""
 
 
 def energy_loss(
@@ -138,6 +140,7 @@ def energy_loss(
     symmetric = 0.5 * (delta_w + delta_w.transpose(1, 2))
     stress = symmetric * (labels.n_atoms / labels.volume)[:, None, None].to(virial.dtype)
     voigt = torch.stack([stress[:, i, j] for i, j in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))], dim=1)
+    bound = segment_sum(torch.ones_like(edge_vec[:, 0]), system_idx[dst], n_systems) > 0
     sums = [
         (delta_e.abs() * has_e).sum(),
         (delta_e.square() * has_e).sum(),
@@ -146,7 +149,7 @@ def energy_loss(
         (norm_f * has_f).sum(),
         (voigt.abs().sum(-1) * has_w).sum(),
         (voigt.square().sum(-1) * has_w).sum(),
-        (delta_e * has_e).sum(),
+        (delta_e * (has_e & bound)).sum(),
     ]
     return loss, torch.stack([value.detach().double() for value in sums])
 

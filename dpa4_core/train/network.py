@@ -312,6 +312,12 @@ def move_replay(data: Dataset, network: Network) -> None:
     store.arrays["energy"] = moved
 
 
+def frames_of_level(data: Dataset) -> NDArray[np.int64]:
+    """Training frames whose energies tell the level of all of them: those of bound atoms."""
+    arrays = data.store.arrays
+    return data.train[np.isfinite(arrays["energy"][data.train]) & (arrays["n_edges"][data.train] > 0)]
+
+
 def _for_offsets(network: Network, data: Dataset, *, with_free_atoms: bool = False) -> NDArray[np.int64]:
     """Training frames whose energies tell the offsets.
 

@@ -41,7 +41,7 @@ from dpa4_core.train.loader import BatchMaker
 from dpa4_core.train.log import RunLog
 from dpa4_core.train.loss import SUMS, Errors
 from dpa4_core.train.meter import Meter
-from dpa4_core.train.network import sample_frames
+from dpa4_core.train.network import frames_of_level, sample_frames
 from dpa4_core.train.optimizer import HybridMuon, parameter_groups
 from dpa4_core.train.others import Others
 from dpa4_core.train.probe import Trials
@@ -522,10 +522,9 @@ class Trainer:
 
     @cached_property
     def _level_frames(self) -> NDArray[np.int64]:
-        """Training frames that tell the level."""
-        store, train = self.data.store, self.data.train
-        labelled = train[np.isfinite(store.arrays["energy"][train])]
-        return sample_frames(store, labelled, _LEVEL_ATOMS, self.config.run.seed) if len(labelled) else labelled
+        """Training frames that tell the level, as many as are enough."""
+        store, told = self.data.store, frames_of_level(self.data)
+        return sample_frames(store, told, _LEVEL_ATOMS, self.config.run.seed) if len(told) else told
 
     def _find_level(self) -> None:
         """The level at which the averaged weights are right about the training frames in the mean."""

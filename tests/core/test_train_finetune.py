@@ -8,6 +8,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 from toy_training import (
     CUTOFF,
     base_file,
@@ -134,6 +135,22 @@ def test_the_learning_rate_is_what_the_errors_of_the_base_allow(tmp_path):
     ladder = fresh.trials().ladder(1e-4)
     assert [move.rate for move in ladder] == sorted(move.rate for move in ladder)
     assert ladder[-1].force > 20 * ladder[0].force
+
+
+def test_free_atoms_do_not_move_the_level_of_the_energies(tmp_path):
+    """Of them a base knows nothing: it is wrong by eV, and stays so."""
+    base = base_file(tmp_path)
+    bound = answered(toy_structures(12, kinds=(0,)), base)
+    free = []
+    for symbol in ("Mg", "O"):
+        atom = Atoms(symbol, cell=np.zeros((3, 3)))
+        atom.calc = SinglePointCalculator(atom, energy=30.0)
+        free.append(atom)
+    options = {**STILL, "run__steps": 4, "run__validate_every": 2}
+    held = write(tmp_path, bound[:3], "held")
+    config = finetuned(write(tmp_path, bound[3:] + free), tmp_path / "run", base, data__validation=held, **options)
+    records = of_kind(recorded(config)[1], "validation")
+    assert max(record["energy_mae"] for record in records) < 1e-4
 
 
 def test_what_has_no_stress_does_not_lower_the_learning_rate_found(tmp_path):
