@@ -351,11 +351,11 @@ def test_a_run_of_ours_says_its_times_and_temperatures_itself(tmp_path: Path) ->
     # a last step between the others, and a run that was prolonged beyond it
     parts = tmp_path / "parts"
     parts.mkdir()
-    for steps in (41, 92):
+    for steps in (41, 184):
         longer = replace(settings, time_ps=0.004 * steps, every=2)
         md(atoms, MorsePotential(cutoff=4.0), longer, output=parts / "run.traj")
     [found] = dpa4_flows.diffusion_in(parts)
-    assert found.runs[0].time_ps == pytest.approx(0.368)
+    assert found.runs[0].time_ps == pytest.approx(0.736)
     nobody = dpa4_flows.TrajectoryReading(working_ion="Na")
     with pytest.raises(DPA4Error, match="holds no Na"):
         dpa4_flows.diffusion_in(tmp_path / "run.traj", nobody)

@@ -81,7 +81,7 @@ def test_several_structures_go_into_a_folder_and_a_bad_one_fails_alone(copper, t
     result = call(copper, argon, copper, "-o", tmp_path / "runs", *TOY, *SHORT)
     assert result.exit_code == 3, result.output
     assert "element Ar" in result.output
-    assert {path.name for path in (tmp_path / "runs").glob("*.traj")} == {"copper.traj", "copper-2.traj"}
+    assert {path.name for path in (tmp_path / "runs").glob("*.traj")} == {"copper.traj", "copper_2.traj"}
 
 
 @pytest.mark.parametrize(
