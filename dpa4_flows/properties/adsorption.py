@@ -22,7 +22,7 @@ from dpa4_flows.analysis.anomalies import (
     migration,
     surface_change,
 )
-from dpa4_flows.analysis.frames import SEAM, seam_problem
+from dpa4_flows.analysis.frames import MIXED_ZEROS, SEAM, seam_problem
 from dpa4_flows.analysis.gas_references import REFERENCES, adsorption_energy, element_references, reference_words
 from dpa4_flows.analysis.sites import Site, Surface, distinct
 from dpa4_flows.analysis.slabs import below_middle
@@ -33,7 +33,7 @@ from dpa4_flows.documents.schemas import Document
 from dpa4_flows.documents.surfaces import AdsorptionDocument, AdsorptionFacet, AdsorptionSite, SkippedTerminations
 from dpa4_flows.properties.limits import check_counts
 from dpa4_flows.properties.on_slabs import SlabSettings
-from dpa4_flows.properties.part import BASIN, had_room, held
+from dpa4_flows.properties.part import BASIN, check_undecided, had_room, held
 from dpa4_flows.properties.vibrations import Which, free_energies
 
 _FIRST_STEPS, _FIRST_STEPS_OF_MOLECULES = 4, 10
@@ -260,6 +260,13 @@ class Adsorption(SlabSettings[AdsorptionDocument]):
             how = f": {wanted} from molecules computed with the same functional" if wanted else ""
             words = f"no gas energies of {', '.join(missing)} are known for {level}"
             raise PlanError(f"{words}; give them as references, eV per atom{how}", "no_reference")
+        if shifted := [symbol for symbol in needed if symbol in crystal.info.zeros and symbol not in self.references]:
+            raise PlanError(
+                f"fine-tuning shifted the energy zero of {', '.join(shifted)}, which has no common zero with the gas "
+                f"energies of {level} any more: give references, eV per atom, computed as the training data were",
+                MIXED_ZEROS,
+            )
+        check_undecided(needed, crystal.info)
         return {symbol: known[symbol] for symbol in needed}
 
     def _facets(self, crystal: Crystal) -> tuple[Structure, list[_Facet], list[SkippedTerminations]]:

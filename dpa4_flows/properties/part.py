@@ -65,6 +65,15 @@ def check_zeros(elements: Iterable[str], of: ModelInfo | Provenance) -> None:
         raise PlanError(problem[1], problem[0])
 
 
+def check_undecided(elements: Iterable[str], of: ModelInfo | Provenance) -> None:
+    """For energies of elements that are compared one by one with numbers from elsewhere; arguments of `check_zeros`.
+
+    Raises:
+        PlanError: the zero of one of them is not known by itself.
+    """
+    check_zeros([symbol for symbol in elements if symbol in of.undecided], ModelInfo(undecided=tuple(of.undecided)))
+
+
 def whole_crystal(crystal: Crystal) -> Structure:
     """The structure, if it is a crystal.
 

@@ -12,6 +12,7 @@ from pymatgen.core import Lattice, Molecule, Structure
 
 import dpa4_flows
 from dpa4_core.model.info import ModelInfo
+from dpa4_flows.analysis.adsorbates import Adsorbate
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError, Property
 from dpa4_flows.compute.relaxed import Relaxed
@@ -20,6 +21,7 @@ from dpa4_flows.engines import run_local
 from dpa4_flows.makers.named import BatchRelaxMaker, ConvexHullMaker
 from dpa4_flows.makers.property import RETRY_SINCE
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.adsorption import Adsorption
 from dpa4_flows.properties.air import Air
 from dpa4_flows.properties.alloy import Alloy
 from dpa4_flows.properties.chemical_potentials import ChemicalPotentials, Reservoirs
@@ -124,6 +126,7 @@ def test_energies_of_two_zeros_do_not_meet(library: str) -> None:
         Air(library=None),
         Pourbaix(library=None),
         Alloy("Mg:Ca"),
+        Adsorption(adsorbates=(Adsorbate.named("O"),)),
     ],
     ids=lambda one: str(one.name),
 )
