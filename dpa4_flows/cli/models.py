@@ -146,13 +146,32 @@ def _facts_table(model: str, facts: dict[str, Any]) -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for key, value in facts.items():
-        if value in ("", None, [], (), {}):
-            continue
-        if isinstance(value, list | tuple):
-            value = (" " if key in ("elements", "undecided") else "\n").join(map(str, value))
-        if isinstance(value, dict):  # a whole configuration is for --json
-            value = "\n".join(f"{name}: {item}" for name, item in value.items() if name != "config")
-        if isinstance(value, bool):
-            value = "yes" if value else "no"
-        table.add_row(key.replace("_", " "), f"{value:,}" if key == "n_parameters" else escape(str(value)))
+        if value not in ("", None, [], (), {}):
+            told = f"{value:,}" if key == "n_parameters" else _told(value, "\n" if key == "sources" else " ")
+            table.add_row(key.replace("_", " "), escape(told))
     return table
+
+
+def _told(value: Any, between: str = " ") -> str:
+    """A fact for people; a table has a line for each of its entries, tables in it are told in a sentence."""
+    if isinstance(value, dict):
+        return "\n".join(
+            f"{name.replace('_', ' ')}: {_errors(item) if name == 'validation' else _in_line(item)}"
+            for name, item in value.items()
+            if name != "config" and item not in ("", None, [], (), {})  # a whole configuration is for --json
+        )
+    return between.join(map(_in_line, value)) if isinstance(value, list | tuple) else _in_line(value)
+
+
+def _in_line(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {_in_line(item)}" for name, item in value.items())
+    return " ".join(map(_in_line, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _errors(record: dict[str, Any]) -> str:
+    from dpa4_flows.training import digits, error_row  # the trainer is slow to import
+
+    return ", ".join(f"{word} {digits(value)} {unit}" for word, value, unit in error_row(record) if value is not None)

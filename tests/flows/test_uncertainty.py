@@ -110,7 +110,8 @@ def test_a_committee_is_trained_shown_and_used_from_the_command_line(tmp_path):
     assert "committee" in (tmp_path / "errors.csv").read_text()
     shown = dpa4("evaluate", run / "model.dpa4", tmp_path / "frames.extxyz", "--device", "cpu")
     assert "deviation, RMS" in shown.output
-    assert "members" in dpa4("info", run / "model.dpa4").output
+    told = dpa4("info", run / "model.dpa4").output
+    assert "members" in told and "validation: energy" in told and "{" not in told
 
 
 def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
