@@ -346,6 +346,6 @@ def test_a_new_kind_is_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "t.csv").read_text().split() == ["loaf,crust", "'=rye,1.5"]
     assert dpa4("export", tmp_path, "-o", tmp_path / "f").exit_code == 0
     index = list(csv.DictReader((tmp_path / "f" / "index.csv").read_text().splitlines()))
-    assert [row["file"] for row in index] == ["loaf/rye.cif", "loaf/rye-2.cif", "", ""]
+    assert [row["file"] for row in index] == ["loaf/a_rye.cif", "loaf/a_rye-2.cif", "", ""]
     assert "no three lattice vectors" in index[3]["reasons"]
     assert ".csv or .json, or a folder" in refused("export", tmp_path, "-o", tmp_path / "x.pdf")
