@@ -287,9 +287,8 @@ def _forgets(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]
     if not found or found["energy_median"] <= TOLERABLE:
         return []
     return [
-        f"the model is one for the trained systems only: {forgetting_sentence(metrics)}; train "
-        "for fewer steps, mix in frames of other systems (finetune.replay), or set finetune.max_forgetting to keep no "
-        "model that changes them more"
+        f"the model is one for the trained systems only: {forgetting_sentence(metrics)}; set "
+        f"finetune.max_forgetting={TOLERABLE:g} to keep the best model that changes them less, or train for fewer steps"
     ]
 
 

@@ -147,7 +147,7 @@ class D3:
         mixed, mixed_slopes = (torch.einsum("na,nzab->nzb", w, c6) for w in (weights, slopes))
         by_count = torch.zeros_like(counts)
         volume = torch.where(graph.pbc.all(1), graph.volume(), torch.inf)
-        for pairs in image_pairs(graph, self.reach.cutoff):
+        for pairs in image_pairs(graph, self.reach.cutoff, tail=self.reach.tail):
             first, second = pairs.first, pairs.second
             left, right = mixed[first, kind[second]], weights[second]
             moments = 3 * self._moment[graph.atomic_numbers[first]] * self._moment[graph.atomic_numbers[second]]

@@ -85,8 +85,10 @@ class _Crystal(NamedTuple):
         return self.n_atoms * (self.n_atoms + 1) // 2
 
 
-def image_pairs(graph: Graph, cutoff: float) -> Iterator[Pairs]:
-    """All pairs of atoms of all systems with their images within ``cutoff``, and some beyond, in parts."""
+def image_pairs(graph: Graph, cutoff: float, *, tail: bool = False) -> Iterator[Pairs]:
+    """All pairs of atoms of all systems with their images within ``cutoff``, and some beyond, in parts; with ``tail``
+    all those of crystals, whose images beyond are taken for uniform.
+    """
     device, at_once = graph.device, _IMAGES_AT_ONCE[graph.device.type]
     dual = dual_vectors(graph.cell, graph.pbc)
     repeats = torch.where(graph.pbc[:, :, None], graph.cell, 0.0)
@@ -101,8 +103,7 @@ def image_pairs(graph: Graph, cutoff: float) -> Iterator[Pairs]:
             vector = graph.positions[second] - graph.positions[first]
             cells = (vector @ dual[systems].transpose(1, 2)).round()
             vector = vector - cells @ repeats[systems]
-            # many atoms out of reach of each other: of a crystal they belong to what is taken for uniform
-            if table.shape[1] == 1 and len(group) == 1 and not group[0].periodic:
+            if table.shape[1] == 1 and len(group) == 1 and not (tail and group[0].periodic):  # many out of reach
                 near = (vector.square().sum(2) <= cutoff**2)[0]
                 first, second, weight, vector = first[:, near], second[:, near], weight[:, near], vector[:, near]
             yield Pairs(systems, first, second, weight, vector, table)

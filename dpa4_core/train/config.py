@@ -124,8 +124,7 @@ class FineTuneConfig:
         replay: sources of the base model's level of theory mixed in against forgetting.
         replay_own: mix in bundled crystals with what the base says about them; needs no data.
         replay_fraction: fraction of the frames of an epoch that come from ``replay`` or ``replay_own``.
-        max_forgetting: eV/atom, median change of other crystals beyond which no model is kept; 0: models below
-            `dpa4_core.train.forgetting.TOLERABLE` are preferred.
+        max_forgetting: eV/atom, median change of other crystals beyond which a validation is not the best; 0: no limit.
     """
 
     offsets: Literal["shift", "keep"] = "shift"

@@ -25,8 +25,6 @@ class Counters:
         seconds: wall time, that of earlier processes included.
         share: of the time limit that has passed; 0 without one.
         best: metric of the best validation, None before the first one.
-        best_is_narrow: whether the best changes systems of other kinds by more than is tolerable, or is the base; one
-            that does not is better whatever its metric.
         best_errors: at the best validation; not a number for what has no labels.
         base_errors: of the base before the first step, which no later best may exceed; empty from scratch.
     """
@@ -40,7 +38,6 @@ class Counters:
     seconds: Annotated[float, Within(0.0, 1e12)] = 0.0
     share: Annotated[float, Within(0.0, 1.0)] = 0.0
     best: float | None = None
-    best_is_narrow: bool = False
     best_errors: dict[str, Any] = field(default_factory=dict)
     base_errors: dict[str, Any] = field(default_factory=dict)
 
@@ -61,14 +58,12 @@ class Counters:
             share=share,
         )
 
-    def improved(self, metric: float, *, narrow: bool) -> bool:
+    def improved(self, metric: float) -> bool:
         """Whether a validation with this metric is the best so far."""
-        if not math.isfinite(metric) or self.best is None:
-            return math.isfinite(metric)
-        return (narrow, metric) < (self.best_is_narrow, self.best)
+        return math.isfinite(metric) and (self.best is None or metric < self.best)
 
-    def validated(self, metric: float, errors: dict[str, float], *, improved: bool, narrow: bool) -> Counters:
+    def validated(self, metric: float, errors: dict[str, float], *, improved: bool) -> Counters:
         """After a validation."""
         if improved:
-            return replace(self, best=metric, best_is_narrow=narrow, best_errors=errors, bad_validations=0)
+            return replace(self, best=metric, best_errors=errors, bad_validations=0)
         return replace(self, bad_validations=self.bad_validations + 1)

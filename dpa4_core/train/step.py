@@ -177,12 +177,15 @@ def trained_strategy(model: DPA4, dst: Tensor, n_atoms: int) -> EdgeStrategy:
 
 @contextmanager
 def full_precision(model: DPA4) -> Iterator[None]:
-    """The interaction blocks in the precision of the weights, as whoever loads the model runs them."""
-    before, model.block_precision = model.block_precision, None
+    """All of the network in the precision of the weights, as whoever loads the model runs it."""
+    products, before = torch.get_float32_matmul_precision(), model.block_precision
+    torch.set_float32_matmul_precision("highest")
+    model.block_precision = None
     try:
         yield
     finally:
         model.block_precision = before
+        torch.set_float32_matmul_precision(products)
 
 
 @contextmanager

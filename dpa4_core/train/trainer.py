@@ -35,7 +35,6 @@ from dpa4_core.train.distributed import Processes, is_first_process, join
 from dpa4_core.train.ema import EMA
 from dpa4_core.train.export import write_trained
 from dpa4_core.train.feed import Work, feed, planned_steps
-from dpa4_core.train.forgetting import TOLERABLE
 from dpa4_core.train.judge import Judge
 from dpa4_core.train.loader import BatchMaker
 from dpa4_core.train.log import RunLog
@@ -189,9 +188,11 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint, self.model_path = self.folder / CHECKPOINT, self.folder / MODEL
         self.log = RunLog(self.folder / "log.jsonl" if processes.is_first else None)
-        if processes.device.type == "cuda":
-            torch.set_float32_matmul_precision("high" if config.run.tf32 else "highest")
         beginning = begin(config, processes, notify, restart=restart)
+        if processes.device.type == "cuda":
+            torch.set_float32_matmul_precision(
+                "high" if config.run.tf32 else "highest"
+            )  # of steps, not of what is said of a base
         self.data, self.network, self.budget = beginning.data, beginning.network, beginning.budget
         backbone, module = self.network.backbone, self.network.module
         self.module = module
@@ -440,13 +441,12 @@ class Trainer:
         began = self.clock.now()
         if self._share == 1.0:
             self._take_back()
-        taking_s = self.clock.now() - began
         self._find_level()
         if not len(self.data.validation):
             if self.processes.is_first:
                 self._write_model(self.counters.best_errors)
+            self.clock.reserve = self.clock.now() - began
             return []
-        began = self.clock.now()
         errors, metric = self.errors(self.data.validation)
         values, worse = self._named(errors), []
         if self._from_base and not self.counters.step:
@@ -454,20 +454,19 @@ class Trainer:
         if self.counters.base_errors:
             beside = standing(values, self.counters.base_errors)
             metric, worse = beside.score, beside.worse
+        improved = not worse and self.counters.improved(metric)
         told: dict[str, Any] = dict(values)
-        narrow = self._levels and not self.counters.step  # any model that is better is preferred to the base
-        if self._levels and self.counters.step and not worse and self.counters.improved(metric, narrow=False):
-            limit, told["forgotten"] = self.config.finetune.max_forgetting, self._forgotten()
-            narrow = told["forgotten"] > (limit or TOLERABLE)
-            worse = [OTHERS] if narrow and limit else []
-        improved = not worse and self.counters.improved(metric, narrow=narrow)
-        self.counters = self.counters.validated(metric, values, improved=improved, narrow=narrow)
+        if improved and self.counters.step and self.config.finetune.max_forgetting:
+            told["forgotten"] = self._forgotten()
+            if told["forgotten"] > self.config.finetune.max_forgetting:
+                improved, worse = False, [OTHERS]
+        self.counters = self.counters.validated(metric, values, improved=improved)
         if improved and self.processes.is_first:
             self._write_model(values)
         told |= {"worse": worse} if worse else {}
         told |= {"share": self._share} if self._share < 1 else {}
         self._record("validation", step=self.counters.step, metric=metric, improved=improved, **told)
-        self.clock.reserve = (self.clock.now() - began) * (1 + (_HALVINGS if worse else 0)) + taking_s
+        self.clock.reserve = (self.clock.now() - began) * (1 + (_HALVINGS if worse else 0))
         patience = self.config.run.patience if self._place < self.schedule.end else 0
         if patience and self.counters.bad_validations >= patience and not self.schedule.decaying(self._place):
             self.schedule.start_decay(int(self._place))

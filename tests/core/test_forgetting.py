@@ -12,7 +12,6 @@ from toy_training import base_file, configured, of_kind, recorded, toy_frames, w
 
 import dpa4_core as dpa4
 from dpa4_core.model.checkpoint import read_model, write_model
-from dpa4_core.train.counters import Counters
 from dpa4_core.train.distributed import Processes
 from dpa4_core.train.forgetting import REPLAY, forgetting, other_systems
 from dpa4_core.train.others import Others
@@ -126,15 +125,6 @@ def test_the_weights_take_back_what_offsets_cannot_say(broad):
         left[share] = others.hold()
     assert 0.9 * left[0] > left[1] > left[2] and left[-1] > left[0] > 1e-3, left
     assert max(float(step.abs().max()) for step in way) < 1e-2
-
-
-def test_a_model_that_keeps_other_systems_is_preferred_to_one_with_smaller_errors():
-    base = Counters().validated(1.0, {}, improved=True, narrow=True)
-    assert not base.improved(1.1, narrow=True) and not base.improved(float("nan"), narrow=False)
-    narrow = base.validated(0.5, {}, improved=base.improved(0.5, narrow=True), narrow=True)
-    broad = narrow.validated(0.8, {}, improved=narrow.improved(0.8, narrow=False), narrow=False)
-    assert (narrow.best, broad.best) == (0.5, 0.8)
-    assert broad.improved(0.7, narrow=False) and not broad.improved(0.4, narrow=True)
 
 
 def test_a_run_measures_what_it_forgets_and_reminds_itself_with_labels_of_the_base(broad, tmp_path):

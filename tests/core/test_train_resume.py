@@ -96,7 +96,7 @@ def test_a_run_goes_on_from_a_checkpoint_of_the_layout_before(tmp_path, data, mo
         train(config, notify=die_at(15))
     path = tmp_path / "torn" / "checkpoint.safetensors"
     state = read_state(path)
-    later = ("skipped_in_row", "share", "base_errors", "best_is_narrow")
+    later = ("skipped_in_row", "share", "base_errors")
     counters = {name: value for name, value in state.values["counters"].items() if name not in later}
     flat = {name: value for name, value in state.values.items() if name != "counters"} | counters
     with monkeypatch.context() as patch:

@@ -103,7 +103,7 @@ def test_command_asks_with_a_key_and_works_offline_afterwards(
     found = dpa4("hull", tmp_path / "Li2O.cif", "--no-relax", "--json", *FAST)
     assert found.exit_code == 0, found.output
     (row,) = json.loads(found.stdout)
-    assert row["hull"]["completeness"]["survey"]["version"] == "2026.04.13"
+    assert row["hull"]["document"]["completeness"]["survey"]["version"] == "2026.04.13"
     assert len(server.asked) == n_asked
 
 

@@ -182,7 +182,7 @@ def test_what_became_worse_than_the_base_stands_in_the_colour_of_a_warning(folde
     page = render(run, {"forgetting": forgotten | {"force_max": 0.02}}, {})
     for words in (
         "20 other systems changed by 3 meV/atom in the median, 40 at most (NaCl)",
-        "or set finetune.max_forgetting to",
+        "set finetune.max_forgetting=0.002",
     ):
         assert words in _Page(page).text, words
     little = {"forgetting": forgotten | {"force_max": 0.02, "energy_median": 1e-3}}
