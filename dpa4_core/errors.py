@@ -13,6 +13,11 @@ def named(name: str, error: str) -> str:
     return error if error.startswith((f"{name}:", f"{name},", f"{name} ")) else f"{name}: {error}"
 
 
+def plural(count: int, noun: str) -> str:
+    """``1 structure``, ``2 structures``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def words_of(error: BaseException) -> str:
     """What an error of another library says, as a phrase on one line, without the names of a programming language."""
     if isinstance(error, MemoryError):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dpa4_core.errors import plural
+
 if TYPE_CHECKING:  # documents are imported where nothing is computed, and need not wait for pymatgen
     from pymatgen.core import Composition
 
@@ -257,7 +259,3 @@ def _surveyor(found: HullCompleteness, *, in_system: bool = False) -> str:
     if found.survey is not None:
         return f"survey: {found.survey.words}"
     return f"no survey of phases in {found.chemsys}" if in_system else "no survey"
-
-
-def plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from pymatgen.core import Structure
 from scipy.spatial import Voronoi, cKDTree
 
+from dpa4_core.errors import plural
 from dpa4_core.units import BOLTZMANN_EV_K
-from dpa4_flows.analysis.completeness import plural
 from dpa4_flows.analysis.facets import SYMPREC, operations, standard_cells
 from dpa4_flows.analysis.supercells import best_supercell
 

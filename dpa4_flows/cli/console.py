@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from dpa4_core.errors import named
+from dpa4_core.errors import named, plural
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 
 out = Console()
@@ -75,8 +75,3 @@ def number(value: float | None, digits: int, std: float | None = None) -> str:
     """Fixed digits, with the standard deviation where it is known; a dash where there is no number."""
     deviation = "" if std is None else f" ± {std:.{digits}f}"
     return "–" if value is None else f"{value:.{digits}f}{deviation}"
-
-
-def plural(count: int, noun: str) -> str:
-    """``1 structure``, ``2 structures``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -11,12 +11,13 @@ import typer
 from rich.table import Table
 
 from dpa4_core.data.frames import LabelKeys
+from dpa4_core.errors import plural
 from dpa4_core.evaluate import FrameErrors, Metrics
 from dpa4_core.evaluate import evaluate as compare
 from dpa4_core.files import write_csv
 from dpa4_core.properties import is_property_model
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
-from dpa4_flows.cli.console import err, number, out, plural, print_json, remark, warn
+from dpa4_flows.cli.console import err, number, out, print_json, remark, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
 from dpa4_flows.cli.options import AsJson, BatchMachine, grouped
 from dpa4_flows.cli.targets import a_file_beside

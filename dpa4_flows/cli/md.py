@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from dpa4_core.data.readers import read_files
-from dpa4_core.errors import DPA4Error
+from dpa4_core.errors import DPA4Error, plural
 from dpa4_core.md import MDSettings
-from dpa4_flows.cli.console import finish, out, plural, print_json, say
+from dpa4_flows.cli.console import finish, out, print_json, say
 from dpa4_flows.cli.options import ANEW, OUTPUT, AsJson, Files, Machine, Model, flag, grouped, option
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.structures import warn_of_inputs

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_core.errors import DPA4Error
+from dpa4_core.errors import DPA4Error, plural
 from dpa4_flows.campaigns.bundled import find_campaign
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import Campaign, load_campaign
@@ -22,7 +22,7 @@ from dpa4_flows.campaigns.run import model_of
 from dpa4_flows.campaigns.sections import CACHE, NONE
 from dpa4_flows.cli.competition import AskMP, ask_project
 from dpa4_flows.cli.computing import showing
-from dpa4_flows.cli.console import out, plural, print_json, remark, say, warn
+from dpa4_flows.cli.console import out, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.lists import SEVERAL
 from dpa4_flows.cli.options import AsJson, BatchMachine, Corrections, Model, RetryErrors, flag, grouped, option

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dpa4_core.data.readers import NamedStructure
-from dpa4_core.errors import DPA4Error
+from dpa4_core.errors import DPA4Error, plural
 from dpa4_core.model.property import is_property_file
 from dpa4_core.predict import Prediction
 from dpa4_core.predict import predict as predict_structures
@@ -25,7 +25,7 @@ from dpa4_core.relax.optimizer import OptimizerName
 from dpa4_core.relax.options import RelaxOptions
 from dpa4_core.uncertainty import most_uncertain as least_certain
 from dpa4_core.verdicts import FLAG_SENTENCES
-from dpa4_flows.cli.console import MAX_ROWS, err, finish, number, out, plural, print_json, say, say_rest, warn
+from dpa4_flows.cli.console import MAX_ROWS, err, finish, number, out, print_json, say, say_rest, warn
 from dpa4_flows.cli.large import RunOptions, run_large, run_task
 from dpa4_flows.cli.options import AsJson, BatchMachine, Files, Model, Output, RetryErrors, flag, grouped, option
 from dpa4_flows.documents.calculations import largest_force, pressure_gpa, relax_settings, static_settings

@@ -16,10 +16,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from dpa4_core.errors import plural
 from dpa4_core.evaluate import Metrics
 from dpa4_core.train.config import TrainConfig
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
-from dpa4_flows.cli.console import out, plural, say, warn
+from dpa4_flows.cli.console import out, say, warn
 from dpa4_flows.cli.evaluate import MAX_GROUPS, print_elements, print_groups
 from dpa4_flows.plots.words import duration
 from dpa4_flows.runs.training import show_errors

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from dpa4_core.errors import DPA4Error
+from dpa4_core.errors import DPA4Error, plural
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.frames import is_pbe
 from dpa4_flows.analysis.schemes import PUBLISHED
 from dpa4_flows.cli.computing import documents_of, table_in
-from dpa4_flows.cli.console import finish, number, out, plural, print_json, remark, say
+from dpa4_flows.cli.console import finish, number, out, print_json, remark, say
 from dpa4_flows.cli.lists import SEVERAL
 from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model, grouped
 from dpa4_flows.cli.relaxing import Convergence

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from dpa4_core.errors import DPA4Error
+from dpa4_core.errors import DPA4Error, plural
 from dpa4_core.files import write_csv
 from dpa4_flows.analysis.hull_comparison import NEAR_HULL, ComparedPhase
 from dpa4_flows.cli.computing import documents_of, table_in
-from dpa4_flows.cli.console import number, out, plural, print_json, remark, say, warn
+from dpa4_flows.cli.console import number, out, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
 from dpa4_flows.cli.lists import SEVERAL
 from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model, option

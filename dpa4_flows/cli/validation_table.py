@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import typer
 from rich.table import Table
 
+from dpa4_core.errors import plural
 from dpa4_flows.cli.computing import showing, table_in
-from dpa4_flows.cli.console import number, out, plural, print_json, say, warn
+from dpa4_flows.cli.console import number, out, print_json, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
 from dpa4_flows.cli.options import AsJson, BatchMachine, Kept, Model
 from dpa4_flows.compute.driver import Counts

@@ -114,6 +114,7 @@ class Property(MSONable, ABC, Generic[D]):
         takes_heads: whether its model may be a property model, whose value is the energy of a `Static`.
         takes_disorder: whether crystals whose sites are shared are what it is about; they are an error for others.
         example: files and options of a call on the command line, for its help.
+        shown: declares what tables show of its documents, where ``document`` does not.
         figures: ``package.module:function`` of documents by the name of their structure, gives the blocks of a page.
         caveats: what to know before its numbers are quoted, one sentence each.
     """
@@ -128,6 +129,7 @@ class Property(MSONable, ABC, Generic[D]):
     takes_heads: ClassVar[bool] = False
     takes_disorder: ClassVar[bool] = False
     example: ClassVar[str] = "Cu.cif"
+    shown: ClassVar[type[Document] | None] = None
     figures: ClassVar[str] = ""
     caveats: ClassVar[tuple[str, ...]] = ()
 

@@ -12,7 +12,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import Relax, RelaxOptions, RelaxResult, Static
 from dpa4_core.relax.optimizer import OptimizerName
-from dpa4_core.verdicts import ErrorCode
+from dpa4_core.verdicts import ErrorCode, Minimum
 from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
 from dpa4_flows.documents.calculations import (
     RATTLE,
@@ -23,7 +23,8 @@ from dpa4_flows.documents.calculations import (
     relaxation_key,
     static_settings,
 )
-from dpa4_flows.documents.schemas import RelaxationDocument
+from dpa4_flows.documents.quantities import shown
+from dpa4_flows.documents.schemas import Document, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
 
 TIGHT_FMAX = 1e-3
@@ -110,12 +111,22 @@ PUSHED = Relaxed(rattle=RATTLE)
 """The relaxation of `dpa4 hull` and campaigns, so that all read one library."""
 
 
+class _AsItIs(RelaxationDocument):
+    """What is shown of a structure that was not relaxed: its pressure, and nothing of a relaxation."""
+
+    pressure_gpa: float | None = shown("Pressure", "GPa", 2, "positive when compressed", detail=True)
+    volume_change_percent: float | None = None
+    n_steps: int = 0
+    minimum: Minimum = "not_checked"
+
+
 @dataclass(frozen=True)
 class Energy(Calculated):
     """Energy, pressure and largest force of a structure as it is; stored like a relaxation of zero steps."""
 
     name: ClassVar[str] = "static"
     example: ClassVar[str] = "Cu.cif NaCl.cif"
+    shown: ClassVar[type[Document] | None] = _AsItIs
 
     def settings(self, model: ModelRef) -> dict[str, Any]:
         return static_settings(dtype=model.dtype)

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from dpa4_flows.compute.plan import Property
 from dpa4_flows.documents.quantities import STD, Listing, Quantity, plain_quantity, quantities, unit_of
 from dpa4_flows.documents.schemas import Document
 from dpa4_flows.plots.words import format_value
@@ -72,12 +73,14 @@ def _declares(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel) and bool(quantities(kind))
 
 
-def columns(documents: Mapping[str, type[BaseModel]]) -> list[Column]:
-    """What is shown of documents by name: their quantities, or the numbers of one that declares none."""
+def columns(properties: Mapping[str, Property[Any]]) -> list[Column]:
+    """What is shown of properties by name: the quantities of their documents, or the numbers of one that declares
+    none."""
     found: list[Column] = []
-    for name, kind in documents.items():
+    for name, property_ in properties.items():
+        kind = property_.document
         numbers = (field for field in scalar_fields(kind) if _holds(kind, field, float, int))
-        declared = quantities(kind) or {field: plain_quantity(field) for field in numbers}
+        declared = quantities(property_.shown or kind) or {field: plain_quantity(field) for field in numbers}
         own = _columns(name, "", declared)
         further = [
             [one for one in _columns(name, f"{part}.", quantities(inner)) if one.quantity.label not in said]

@@ -133,7 +133,7 @@ class Other(NamedTuple):
     """A phase beside the crystal, by formula one of those that compete, or by file.
 
     Attributes:
-        name: as given, a file without its folder.
+        name: as given, a file without its folder where that tells it from the others.
         composition: of it.
         structure: of a file.
     """
@@ -232,7 +232,12 @@ class Contacts(StandingView):
         Raises:
             DPA4Error: one of them is none.
         """
-        return tuple(map(other_phase, self.named))
+        found = [other_phase(name) for name in self.named]
+        short = [one.name for one in found]
+        return tuple(
+            one._replace(name=given) if short.count(one.name) > 1 else one
+            for given, one in zip(self.named, found, strict=True)
+        )
 
     def settings(self, model: ModelRef) -> dict[str, Any]:
         return {**super().settings(model), "against": [_phase_of(name) for name in self.named]}

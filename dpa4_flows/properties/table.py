@@ -190,7 +190,7 @@ class Results(Sequence[T], Generic[T]):
     @property
     def columns(self) -> list[Column]:
         """What is shown: the quantities of the documents that were asked for; deviations where they are known."""
-        found = columns({name: self.question.kinds[name].document for name in self.question.names})
+        found = columns({name: self.question.kinds[name] for name in self.question.names})
         return [
             column
             for column in found

@@ -130,7 +130,13 @@ class StandingView(Viewed, Competing[Any]):
             said: dict[str, Any] = {"verdict": document.verdict.code, "warnings": document.warnings}
             said["caveat"] = caveat(document.verdict, document.completeness)
             views.append({**said, **fields})
-        notes = [*placed.notes, *self._remarks(crystal, standing)]
+        of_beside = [
+            f"{one.name}: {text}"
+            for one, document in zip(beside, placed.documents[len(asked) :], strict=True)
+            if document is not None
+            for text in document.warnings
+        ]
+        notes = [*placed.notes, *of_beside, *self._remarks(crystal, standing)]
         return self.document_of(crystal, self.several(documents=views, warnings=notes, provenance=self.origin(crystal)))
 
     def _remarks(self, subject: Crystal | Crystals, standing: Standing) -> list[str]:

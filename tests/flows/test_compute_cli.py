@@ -62,6 +62,13 @@ def test_the_name_of_a_property_is_a_command(crystals: Path) -> None:
     assert "equation_of_state.form" in dpa4("equation-of-state", "--help").stdout
 
 
+def test_a_structure_as_it_is_shows_its_pressure_and_nothing_of_a_relaxation(crystals: Path) -> None:
+    shown = d4.compute(["static", "relax"], crystals, model=MORSE[1], settings={"relax": {"check_minimum": False}})
+    labels = [[column.quantity.label for column in shown[name].columns] for name in ("static", "relax")]
+    assert labels[0] == ["Energy", "Largest force", "Pressure"]
+    assert {"Volume change", "Optimiser steps", "Minimum"} <= set(labels[1])
+
+
 def test_a_dry_run_counts_what_would_be_computed_and_computes_nothing(crystals: Path, tmp_path: Path) -> None:
     """Four trajectories of 90 steps of one atom, and the start of each; the other crystal needs a larger cell."""
     Structure(9.0 * np.eye(3), ["Mg"] * 9, np.linspace(0, 1, 27).reshape(9, 3)).to(str(crystals / "large.cif"))

@@ -18,6 +18,7 @@ from pymatgen.entries.computed_entries import ComputedEntry
 from toy_campaign import NO_BUNDLE, antifluorite, competing, layered, rocksalt, write_phases
 from typer.testing import CliRunner
 
+import dpa4_flows as d4
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.analysis.contacts import conducting, contact
@@ -27,6 +28,7 @@ from dpa4_flows.analysis.windows import electrochemical_window
 from dpa4_flows.campaigns.run import open_run
 from dpa4_flows.cli import app
 from dpa4_flows.compute.plan import PlanError
+from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.quantities import quantities
 from dpa4_flows.properties.air import Air
 from dpa4_flows.properties.interfaces import Coatings, InterfaceDocument, Interfaces
@@ -36,6 +38,7 @@ from dpa4_flows.toml_text import toml_text
 
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow 0.4 with monty 2026
 DATA = Path(__file__).parents[1] / "data"
+LOOSE = Relaxed(fmax=0.5, max_steps=100, check_minimum=False)
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +275,22 @@ def test_electrodes_are_formulas_that_are_known_or_files(tmp_path: Path) -> None
     charged = simple("LiCoO2", -1.5)  # with its own energy, above the hull
     own, lowest = (read(asked, LITHIUM[9], LITHIUM, one).contacts[1] for one in (charged, LITHIUM[8]))
     assert own.energy < lowest.energy - 0.05
+
+
+def test_electrodes_of_files_keep_their_names_and_their_doubts(tmp_path: Path) -> None:
+    """Two files of one name are told by their folders."""
+    files = [tmp_path / metal / "cathode.cif" for metal in ("Co", "Ni")]
+    for file in files:
+        file.parent.mkdir()
+        layered(file.parent.name).to(filename=str(file))
+    asked = Interfaces(
+        against=("Li", *map(str, files)), library=str(tmp_path / "phases"), bundled=False, relax=False, relaxation=LOOSE
+    )
+    [found] = d4.compute(asked, [antifluorite()], model="toy_potentials:OMatMorse")
+    assert [one.beside for one in found.contacts] == ["Li", *map(str, files)]
+    doubts = [text for text in found.warnings if text.startswith(f"{files[0]}: ")]
+    assert any("spin states of Co" in text for text in doubts), "of the electrode, which has no view of its own"
+    assert Interfaces(against=("Li", str(files[0]))).others[1].name == "cathode.cif"
 
 
 def test_a_coating_is_judged_by_both_sides_its_window_and_what_there_is_without_it() -> None:
