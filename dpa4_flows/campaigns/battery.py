@@ -261,7 +261,8 @@ def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
     section, table = tables.get("campaign"), tables.get(ELECTRODE.name, {})
     if not isinstance(section, Mapping) or not isinstance(table, Mapping):
         return tables
-    ion, judged = section.get("working_ion", "Li"), ELECTRODE.name in (section.get("stages") or ELECTRODE.name)
+    ion, stages = section.get("working_ion", "Li"), section.get("stages")
+    judged = not stages or (isinstance(stages, list | tuple) and ELECTRODE.name in stages)
     if judged and ion != "Li" and ion in [*STANDARD_POTENTIALS]:
         low, high = (round(limit, 2) for limit in VoltageProfile(working_ion=ion).window)
         tables[ELECTRODE.name] = {"average_voltage": {"min": low, "max": high}, **table}

@@ -235,9 +235,11 @@ def oxygen_finding(host: Crystal, found: OxygenReleaseDocument, *, reliable: boo
     words = f"{found.formula} gives off oxygen at {{value:.0f}} K{least}, {{side}}{{limit:g}} K"
     return Finding(
         host.name,
+        [flag for flag in found.flags if flag.code in OXYGEN.reasons],
         values=values,
         document=found,
         sentences={"oxygen_release_k": words},
+        errors_above={"oxygen_release_k": found.later},
         waives=() if reliable else ("oxygen_release_k",),
         keys=keys,
         provenance=found.provenance,
@@ -256,6 +258,9 @@ OXYGEN = Stage(
         "loses_oxygen": ReasonKind("loses oxygen", "the charged host gives off oxygen below the limit, at equilibrium"),
         "oxygen_unsure": ReasonKind("oxygen unsure", "the limit is within the error of the release of oxygen"),
         "oxygen_unknown": ReasonKind("oxygen unknown", "when the charged host gives off oxygen is not known"),
+        "oxygen_bound_too_strongly": ReasonKind(
+            "oxygen may leave earlier", "the correction of oxides binds oxygen to a metal in it too strongly"
+        ),
     },
     needs=("relax_charged",),
     computes=CompetingPhases(),

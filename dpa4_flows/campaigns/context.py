@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -226,23 +227,14 @@ class Scene:
     def verdicts(self) -> Iterator[StageResult]:
         """Judge everybody who enters, one after the other where the stage does not look at all at once."""
         yield from self.unreadable()
-        computes, over_all = self.stage.of_each, self.stage.over_all
+        over_all = self.stage.over_all
         if over_all is None:
             yield from map(self.judged, self.cases(self.ids()))
             return
-        without: list[StageResult] = []
-
-        def usable(part: list[str]) -> Iterator[Case]:  # read as they are asked for: the stage keeps what it needs
-            for case in self.cases(part):
-                failed = None if computes is None else computes.failed(case)
-                if failed is None:
-                    yield case
-                else:
-                    without.append(self.verdict(failed))
-
         for part in self._apart():
-            yield from map(self.verdict, over_all(self, usable(part)))
-        yield from without
+            cases = _Usable(self, part)
+            yield from map(self.verdict, over_all(self, cases))
+            yield from map(self.verdict, cases.others())
 
     def _apart(self) -> Iterator[list[str]]:
         """Candidates that are judged together: all, or as many as are read together and have no equal elsewhere."""
@@ -304,9 +296,11 @@ class Scene:
                 limits.max is None or declared[name].within(size, limits.max),
             )
             codes = limit_codes(name, declared[name])
-            error = getattr(finding.values, name + STD, None) if declared[name].spares_error else None
+            spared = getattr(finding.values, name + STD, None) if declared[name].spares_error else None
+            above = finding.errors_above.get(name, spared)
             ends = zip(codes, sides, sides[::-1], (limits.min, limits.max), kept, strict=True)
             for code, side, other, limit, keeps in ends:
+                error = above if limit is not None and size < limit else spared
                 unsure = error is not None and limit is not None and abs(size - limit) <= error
                 if keeps and not (unsure and declared[name].unsure):
                     continue
@@ -335,6 +329,33 @@ class Scene:
             document=None if finding.document is None else finding.document.model_dump(mode="json"),
             provenance=finding.provenance,
         )
+
+
+@dataclass
+class _Usable:
+    """Cases about which the calculations of a stage say something, read from the table each time that somebody goes
+    through them: a stage keeps what it needs.
+    """
+
+    scene: Scene
+    ids: Sequence[str]
+    _others: list[Finding] | None = None
+
+    def __iter__(self) -> Iterator[Case]:
+        computes, others = self.scene.stage.of_each, list[Finding]()
+        for case in self.scene.cases(self.ids):
+            failed = None if computes is None else computes.failed(case)
+            if failed is None:
+                yield case
+            else:
+                others.append(failed)
+        self._others = others
+
+    def others(self) -> list[Finding]:
+        """About those of which they say nothing."""
+        if self._others is None:  # the stage has not seen all
+            deque(self, maxlen=0)
+        return self._others or []
 
 
 @dataclass(frozen=True)

@@ -66,12 +66,19 @@ def keyed(run: Screening, phases: Iterable[ReferencePhase]) -> dict[str, Referen
     return found
 
 
-def put_phases(table: ResultsTable, phases: Mapping[str, ReferencePhase], surveys: Mapping[str, Survey]) -> None:
+def replace_phases(table: ResultsTable, phases: Mapping[str, ReferencePhase], surveys: Mapping[str, Survey]) -> None:
     """Let phases compete in a run, instead of those of before."""
-    rows: list[tuple[str, ReferencePhase, Any]] = [
-        (k, one, plain_structure(one.structure)) for k, one in phases.items()
-    ]
-    ReferenceTable.in_run(table).replace_phases(rows, surveys)
+    ReferenceTable.in_run(table).replace_phases(_rows(phases), surveys)
+
+
+def put_phases(table: ResultsTable, phases: Mapping[str, ReferencePhase]) -> None:
+    """Let further phases compete in a run."""
+    if phases:
+        ReferenceTable.in_run(table).put_phases(_rows(phases))
+
+
+def _rows(phases: Mapping[str, ReferencePhase]) -> list[tuple[str, ReferencePhase, Any]]:
+    return [(key, one, plain_structure(one.structure)) for key, one in phases.items()]
 
 
 def earlier_phases(run: Screening, table: ResultsTable) -> tuple[dict[str, ReferencePhase], dict[str, Survey]]:

@@ -23,8 +23,8 @@ from dpa4_flows.documents.stability import StabilityPart
 from dpa4_flows.store.table import ResultsTable
 
 Codes = Mapping[str, str | None]
-"""Codes of the reasons by those of errors, "" for all others; None is a candidate that goes on without numbers and
-without a reason."""
+"""Codes of the reasons by those of errors, "" for all others, before whose words the phrase of the reason stands; None
+is a candidate that goes on without numbers and without a reason."""
 LOST = dict.fromkeys(("not_computed", "out_of_memory", "crashed", "analysis_failed"), "not_computed")
 """What becomes of errors that are no finding about the crystal."""
 
@@ -160,8 +160,13 @@ class Measured(Computation):
         error = getattr(case.found, "error", None)
         if error is None:
             return None
-        code = self.without.get(getattr(case.found, "error_code", None) or "", self.without.get("", "not_computed"))
-        return finding(case, [] if code is None else [Reason(code=code, sentence=error)], answered=False)
+        told = getattr(case.found, "error_code", None)
+        code = self.without.get(told or "", self.without.get("", "not_computed"))
+        if code is None:
+            return finding(case, [], answered=False)
+        if "" in self.without and told not in self.without:
+            error = f"{case.scene.stage.kinds[code].phrase}: {error}"
+        return finding(case, [Reason(code=code, sentence=error)], answered=False)
 
     def judged(self, case: Case) -> Finding:
         """What the property found, with its doubts; limits are those of the campaign. The document is in the table."""

@@ -19,7 +19,7 @@ from dpa4_flows.campaigns.config import Campaign
 from dpa4_flows.campaigns.context import Scene, Screening, scene_of
 from dpa4_flows.campaigns.flow import write_verdicts
 from dpa4_flows.campaigns.hull import CompetingPhases
-from dpa4_flows.campaigns.library import campaign_library, put_phases
+from dpa4_flows.campaigns.library import campaign_library, replace_phases
 from dpa4_flows.campaigns.run import (
     TABLE_FILE,
     choose_corrections,
@@ -136,7 +136,7 @@ def plan_campaign(campaign: Campaign, folder: Path) -> Plan:
     with tempfile.TemporaryDirectory() as empty:
         table = ResultsTable(Path(empty) / TABLE_FILE)
         table.put_candidates(candidates)
-        put_phases(table, phases, surveys)
+        replace_phases(table, phases, surveys)
         rejected, ids, work = _pass(run, table, elements, stores)
         structures = [structure_of_fields(c.structure) for c in table.candidates(ids) if c.structure is not None]
     compared = any(type(stage.computes) is CompetingPhases for stage in campaign.funnel.stages)

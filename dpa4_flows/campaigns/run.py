@@ -7,7 +7,7 @@ campaign, model and version of the code.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -35,6 +35,7 @@ from dpa4_flows.campaigns.library import (
     give_back,
     keyed,
     put_phases,
+    replace_phases,
     run_library,
 )
 from dpa4_flows.campaigns.sections import ConfigError, InputFile, Section
@@ -56,6 +57,8 @@ LOCK_FILE = "run.lock"
 INPUTS_FOLDER = "inputs"
 _STORED = ("campaign.candidates", "hull.competing", "hull.corrections")
 """Keys whose files a run takes into its table, or beside it."""
+_FURTHER = "further systems"
+"""Among the inputs: those whose phases the run has with the elements of each candidate."""
 
 Engine = Literal["local", "fireworks"]
 
@@ -161,11 +164,13 @@ def prepare_run(
     if library is not None and is_begun(folder):  # what an interrupted run, or workers elsewhere, have computed
         notes += give_back(library, open_run(folder))
     inputs = open_run(folder).get_meta("inputs") if stored_inputs else None
+    added: dict[str, ReferencePhase] = {}
     if inputs is None:  # also in the folder of an older version
         candidates, phases, surveys, inputs = read_inputs(run, library, info.elements)
     else:
         begun = open_run(folder)
         candidates, (phases, surveys) = begun.candidates(), earlier_phases(run, begun)
+        added, inputs = lacking_phases(run, library, candidates, inputs)
     if n_further := len(inputs.get("library", ())):
         notes.append(f'{n_further} competing phases are from the library; library = "none" in [hull] leaves them out')
     checksums = {name: one.sha256 for name, one in models.items()}
@@ -184,7 +189,8 @@ def prepare_run(
         table.set_meta("state", "preparing")
         table.set_meta("inputs", None)  # until all of them are there
         if phases or not stored_inputs:
-            put_phases(table, phases, surveys)
+            replace_phases(table, phases, surveys)
+        put_phases(table, added)
         if campaign.competition is not None:
             own = run_library(run)
             keys = [phase.key for phase in own.table.phases()]
@@ -242,24 +248,46 @@ def read_inputs(
     candidates = read_candidates(campaign.campaign.candidates, disordered=bool(campaign.funnel.orders))
     if campaign.competition is None:
         return candidates, {}, {}, input_checksums(campaign)
-    systems = {chemical_system(structure_of_fields(c.structure)) for c in candidates if c.structure is not None}
-    wider = {*systems, *(joined(system, one) for system in systems for one in further_systems(campaign))}
+    systems, more = _systems(candidates), further_systems(campaign)
+    wider = {*systems, *(joined(system, one) for system in systems for one in more)}
     phases = keyed(run, find_phases(wider, campaign.competition.competing, bundled=campaign.competition.bundled))
     further = {} if library is None else further_phases(library, wider, phases)
-    proposed_for = [set(system.split("-")) for system in systems if campaign.competition.prototypes]
-    further = {
-        key: phase
-        for key, phase in further.items()
-        if phase.role != PROTOTYPE or any(phase.elements <= system for system in proposed_for)
-    }
+    proposed_for = systems if campaign.competition.prototypes else set()
+    further = {k: one for k, one in further.items() if one.role != PROTOTYPE or _within(one, proposed_for)}
     phases |= further
     if campaign.competition.prototypes:
         phases |= keyed(run, with_proposals(systems, phases.values(), elements)[len(phases) :])
     surveys = file_surveys(campaign.competition.competing, wider)
     surveys |= {} if library is None else library.surveys(sorted(wider))
     told = sorted(f"{system}: {survey.words}" for system, survey in surveys.items())
-    inputs = input_checksums(campaign) | {"library": sorted(further), "surveys": told}
+    inputs = input_checksums(campaign) | {"library": sorted(further), "surveys": told, _FURTHER: sorted(more)}
     return candidates, phases, surveys, inputs
+
+
+def lacking_phases(
+    run: Screening, library: ReferenceStore | None, candidates: list[Candidate], inputs: Mapping[str, list[str]]
+) -> tuple[dict[str, ReferencePhase], dict[str, list[str]]]:
+    """Phases of further systems that a run lacks since the version that began it knew of no stage that wants them, by
+    key, and what identifies the inputs then. Files of phases have no part in it: they may be gone.
+    """
+    competition, wanted = run.campaign.competition, further_systems(run.campaign)
+    if competition is None or wanted <= {*inputs.get(_FURTHER, ())}:
+        return {}, dict(inputs)
+    systems = _systems(candidates)
+    wider = {joined(system, one) for system in systems for one in wanted}
+    phases = keyed(run, find_phases(wider, bundled=competition.bundled))
+    further = {} if library is None else further_phases(library, wider, phases)
+    further = {k: one for k, one in further.items() if one.role != PROTOTYPE and not _within(one, systems)}
+    phases = {k: one for k, one in phases.items() if not _within(one, systems)} | further
+    return phases, {**inputs, "library": sorted({*inputs.get("library", ()), *further}), _FURTHER: sorted(wanted)}
+
+
+def _systems(candidates: Iterable[Candidate]) -> set[str]:
+    return {chemical_system(structure_of_fields(c.structure)) for c in candidates if c.structure is not None}
+
+
+def _within(phase: ReferencePhase, systems: Iterable[str]) -> bool:
+    return any(phase.elements <= {*system.split("-")} for system in systems)
 
 
 def further_systems(campaign: Campaign) -> set[str]:

@@ -147,7 +147,7 @@ def judge_modes(case: Case) -> Finding:
     """What a crystal becomes along its imaginary modes, and whether that is a minimum."""
     part = case.document(FollowedPart)
     reasons = []
-    if part.verdict == "unstable":
+    if part.verdict == "unstable" and case.settings.max_follow_steps:  # else the stage of phonons has said it
         reasons.append(Reason(code="no_minimum", sentence=part.reason))
     elif part.steps:
         sentence = (

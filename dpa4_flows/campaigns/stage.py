@@ -110,6 +110,7 @@ class Finding:
         document: document to be stored with the verdict.
         sentences: for quantities whose limits need other words than ``VALUE is above LIMIT``: a format of ``value``,
             ``limit`` and ``side``, which is ``"above "`` or ``"below "``.
+        errors_above: how far values may be below the true ones, by name, where that is not their standard deviation.
         limits: limits among the settings of the stage, by name of the value, to be shown.
         waives: names of values whose limits do not decide about it, since others do.
         keys: keys of the calculations behind the values.
@@ -121,6 +122,7 @@ class Finding:
     values: BaseModel | None = None
     document: BaseModel | None = None
     sentences: Mapping[str, str] = field(default_factory=dict)
+    errors_above: Mapping[str, float | None] = field(default_factory=dict)
     limits: Mapping[str, float | None] = field(default_factory=dict)
     waives: Collection[str] = ()
     keys: Sequence[str] = ()
@@ -135,7 +137,7 @@ class Stage:
         name: in tables, and that of its table in the campaign file.
         title: for people.
         judge: what it finds out about one candidate, which does not depend on others; by default what was computed.
-        over_all: instead, about all that came so far at once.
+        over_all: instead, about all that came so far at once, which are read each time that it goes through them.
         by_formula: whether ``over_all`` compares those of one formula at most, so that not all need to be in memory.
         quantities: document whose quantities are its values; limits on each of them are keys of its table.
         criteria: limits where a campaign file names none.
@@ -151,7 +153,7 @@ class Stage:
     name: str
     title: str
     judge: Callable[[Case], Finding] | None = None
-    over_all: Callable[[Scene, Iterator[Case]], Iterable[Finding]] | None = None
+    over_all: Callable[[Scene, Iterable[Case]], Iterable[Finding]] | None = None
     by_formula: bool = False
     quantities: type[BaseModel] | None = None
     criteria: Mapping[str, Limits] = field(default_factory=dict)

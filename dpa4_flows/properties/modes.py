@@ -39,7 +39,7 @@ class FollowedModes(StabilityProperty[FollowedPart]):
     name: ClassVar[str] = "follow modes"
     example: ClassVar[str] = "BaTiO3.cif --max-follow-steps 2"
     document: ClassVar[type[FollowedPart]] = FollowedPart
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     relaxation: Relaxed = field(default_factory=lambda: Relaxed(fmax=TIGHT_FMAX, max_steps=1000, check_minimum=False))
     phonons: Phonons = field(default_factory=Phonons)
@@ -75,11 +75,12 @@ class FollowedModes(StabilityProperty[FollowedPart]):
             relaxed = yield {str(i): Ask(self.relaxation, Crystal(one)) for i, one in enumerate(tried)}
             had_room(relaxed.values())
             good = [d for d in relaxed.values() if d.error is None]
+            if not good:
+                lost = relaxed["0"]
+                raise PlanError(f"no displaced cell could be relaxed: {lost.error}", lost.error_code or "not_computed")
             lower = _lowest(good, energy - MIN_GAIN_EV)
             if lower is None:
                 ended = f"no structure lower by {1000 * MIN_GAIN_EV:g} meV/atom was found along the mode"
-                if not good:
-                    ended = f"no displaced cell could be relaxed: {next(iter(relaxed.values())).error}"
                 break
             below, document = lower
             further = yield from self._phonons(below)

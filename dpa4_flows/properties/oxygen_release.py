@@ -75,6 +75,11 @@ class OxygenReleaseDocument(View):
     steps: list[OxygenStep] = Field(default_factory=list, description="All reactions up to the loss of all oxygen")
     flags: list[Reason] = Field(default_factory=list, description="What is the matter with it")
 
+    @property
+    def later(self) -> float | None:
+        """By how much later than at `temperature` oxygen may leave, K."""
+        return _later(self.steps[0]) if self.steps else self.temperature_std
+
 
 class OxygenReleaseSet(ViewSet):
     """Release of oxygen of some structures."""
@@ -142,8 +147,13 @@ def _error(first: Release) -> float | None:
     """The larger part of its range on both sides, K; where that is cut at 300 K the other."""
     if first.temperature is None or first.low is None:
         return None
-    later = (T_RANGE[1] if first.high is None else first.high) - first.temperature
-    return max(later, first.temperature - first.low) or None
+    return max(_later(first) or 0.0, first.temperature - first.low) or None
+
+
+def _later(first: Release | OxygenStep) -> float | None:
+    if first.temperature is None:
+        return None
+    return (T_RANGE[1] if first.high is None else first.high) - first.temperature
 
 
 def _flags(formula: str, first: Release, energy: float, pressure: float) -> list[Reason]:

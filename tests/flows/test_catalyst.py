@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 from pymatgen.core import Lattice, Structure
+from toy_campaign import scene
 from typer.testing import CliRunner, Result
 
 from dpa4_core.testing import MorsePotential
@@ -21,11 +22,13 @@ from dpa4_flows.bundled import bundled_campaigns
 from dpa4_flows.campaigns.catalyst import facets_of
 from dpa4_flows.campaigns.catalyst_known import known_results
 from dpa4_flows.campaigns.config import ConfigError, campaign_of, load_campaign
+from dpa4_flows.campaigns.context import Case
 from dpa4_flows.campaigns.run import further_models, model_of, open_run
 from dpa4_flows.campaigns.snapshot import Row, Snapshot, take_snapshot
 from dpa4_flows.cli import app
 from dpa4_flows.compute.plan import Crystal
 from dpa4_flows.documents.activity import ActivityDocument
+from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.documents.surfaces import SkippedTerminations
 from dpa4_flows.plots.words import signed
 from dpa4_flows.properties.surface import EquilibriumShape, SurfaceDocument, SurfaceEnergies, Termination
@@ -283,3 +286,17 @@ def test_the_bundled_campaign_is_read_and_names_every_number() -> None:
         assert set(campaign.objectives) == {"mean_from_top", "energy_above_hull"}
     rows = json.loads((folder / "structures" / "candidates.json").read_text())
     assert len(rows) == len({row["id"] for row in rows}) == 43
+
+
+def test_an_error_of_any_kind_says_about_what_it_is() -> None:
+    campaign = {"name": "x", "candidates": ["x"], "kind": "catalyst"}
+    for stage, found in (("surface", SurfaceDocument), ("activity", ActivityDocument)):
+        at_work = scene(stage, campaign=campaign)
+        for error_code in ("not_cut", "crashed"):
+            document = found.model_construct(error="it has no facets", error_code=error_code, provenance=None)
+            case = Case(at_work, Candidate.model_construct(candidate_id="x"), {}, {stage: document}, {stage: "key"})
+            (reason,) = at_work.judged(case).reasons
+            lost = reason.code == "not_computed"
+            assert lost == (stage == "activity" and error_code == "crashed")
+            phrase = "" if lost else f"{at_work.funnel.kind(reason.code).phrase}: "
+            assert reason.sentence == f"{phrase}it has no facets"

@@ -87,6 +87,7 @@ def test_scales_that_a_file_does_not_name_are_those_of_the_quantity(tmp_path: Pa
         (MINIMAL + "[ranking]\ncapacity_bound = {}\n", "key ranking.capacity_bound.goal is missing"),
         (MINIMAL + "stages = ['sanity', 'relaxx']\n", "campaign.stages: unknown stage 'relaxx'; did you mean 'relax'?"),
         (MINIMAL + "stages = 'sanity'\n", "campaign.stages = 'sanity' should be a list"),
+        (MINIMAL + "stages = 3\n", "campaign.stages = 3 should be a list"),
         (MINIMAL + "stages = []\n", "campaign.stages is empty"),
         (MINIMAL + "stages = ['relax', 'relax']\n", "campaign.stages names 'relax' twice"),
         (MINIMAL + "stages = ['hull']\n", "'hull' needs 'relax', which is not among the stages; put 'relax' before it"),

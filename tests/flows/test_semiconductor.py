@@ -10,14 +10,19 @@ from typing import Any
 
 import pytest
 from pymatgen.core import Lattice, Structure
-from toy_campaign import MORSE, NO_BUNDLE, rocksalt
+from toy_campaign import MORSE, NO_BUNDLE, rocksalt, scene
 from typer.testing import CliRunner, Result
 
 from dpa4_flows.bundled import bundled_campaigns
 from dpa4_flows.campaigns.applications import applications
 from dpa4_flows.campaigns.config import ConfigError, campaign_of, load_campaign
-from dpa4_flows.campaigns.run import open_run
+from dpa4_flows.campaigns.context import Case
+from dpa4_flows.campaigns.library import phases_of, replace_phases
+from dpa4_flows.campaigns.run import open_run, prepare_run
 from dpa4_flows.cli import app
+from dpa4_flows.documents.schemas import Candidate
+from dpa4_flows.documents.stability import FollowedPart
+from dpa4_flows.reference.table import ReferenceTable
 from dpa4_flows.toml_text import toml_text
 
 pytest.importorskip("phono3py")
@@ -156,3 +161,29 @@ def test_the_bundled_campaign_opens_and_every_candidate_can_be_read() -> None:
     rows = json.loads(Path(campaign.campaign.candidates[0]).read_text())
     assert len(rows) == 28 and len({row["id"] for row in rows}) == 28
     assert [stage.name for stage in campaign.funnel.stages][-1] == "epitaxy"
+
+
+def test_a_run_of_before_a_stage_wanted_further_phases_gets_them_when_it_goes_on(tmp_path: Path) -> None:
+    tables = {"phonons": SMALL, "defects": {"kinds": ["substitution"], "dopants": ["Ca"]}, "hull": NO_BUNDLE}
+    stages = ["sanity", "relax", "hull", "at_rest", "phonons", "modes", "defects"]
+    file = written(tmp_path, {"MgO": rocksalt("Mg")}, tables, stages=stages)
+    begun = prepare_run(load_campaign(file), tmp_path / "run")
+    table, inputs = begun.table, begun.table.get_meta("inputs")
+    rivals = ReferenceTable.in_run(table)
+    now = {row.key: row.chemsys for row in rivals.phases()}
+    assert "Ca" in now.values()
+    (tmp_path / "crystals.json").unlink()
+    earlier = {key: system for key, system in now.items() if "Ca" not in system}
+    replace_phases(table, phases_of(rivals, [row for row in rivals.phases() if row.key in earlier]), {})
+    table.set_meta("inputs", {key: value for key, value in inputs.items() if key != "further systems"})
+    again = prepare_run(begun.run.campaign, begun.folder, stored_inputs=True)
+    assert {row.key: row.chemsys for row in rivals.phases()} == now and again.table.get_meta("inputs") == inputs
+
+
+def test_an_imaginary_mode_that_nobody_was_to_follow_rejects_nobody() -> None:
+    part = FollowedPart.model_construct(verdict="unstable", reason="it is unstable", steps=[], provenance=None)
+    for steps, codes in ((0, []), (1, ["no_minimum"])):
+        campaign = {"name": "x", "candidates": ["x"], "kind": "semiconductor"}
+        at_work = scene("modes", campaign=campaign, modes={"max_follow_steps": steps})
+        case = Case(at_work, Candidate.model_construct(candidate_id="x"), {}, {"modes": part}, {"modes": "key"})
+        assert [reason.code for reason in at_work.judged(case).reasons] == codes

@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from toy_campaign import layered, rocksalt
+from toy_campaign import layered, rocksalt, scene
 from toy_kind import VACANCY
 
 from dpa4_core.data.graph import Graph
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.campaigns.config import load_campaign
-from dpa4_flows.campaigns.context import Case
+from dpa4_flows.campaigns.context import Case, Scene
 from dpa4_flows.campaigns.flow import CampaignMaker
 from dpa4_flows.campaigns.kind import CampaignKind, find_kind
 from dpa4_flows.campaigns.measured import Measured, relaxed
@@ -27,7 +27,7 @@ from dpa4_flows.campaigns.run import PreparedRun, prepare_run, stored_campaign
 from dpa4_flows.campaigns.sanity import SANITY
 from dpa4_flows.campaigns.stage import Finding, Stage
 from dpa4_flows.compute.flight import SafeFlight
-from dpa4_flows.documents.schemas import StageResult
+from dpa4_flows.documents.schemas import Candidate, StageResult
 from dpa4_flows.engines import run_local
 from dpa4_flows.properties.equation_of_state import EquationOfState, EquationOfStateDocument
 from dpa4_flows.store.table import ResultsTable
@@ -185,3 +185,32 @@ def test_a_run_that_was_killed_in_a_leg_computes_the_rest(
     assert verdicts(run(again)) == verdicts(computed[0])
     assert sum(Recorded.atoms) < 0.7 * sum(computed[1])
     assert before.items() <= {document.key: document for document in one.table.iter_calculations()}.items()
+
+
+class OneIsLost(Measured):
+    """No calculation, and one of which it says nothing."""
+
+    def ask(self, case: Case) -> None:
+        return None
+
+    def failed(self, case: Case) -> Finding | None:
+        return Finding(case.id, keys=["lost"]) if case.id == "b" else None
+
+
+def test_a_stage_about_all_may_go_through_them_twice_or_stop_early() -> None:
+    def twice(at_work: Scene, cases: Iterable[Case]) -> Iterable[Finding]:
+        first = [case.id for case in cases]
+        return [Finding(case.id, keys=first) for case in cases]
+
+    def first_one(at_work: Scene, cases: Iterable[Case]) -> Iterable[Finding]:
+        return [Finding(next(iter(cases)).id)]
+
+    crystal = rocksalt("Mg").as_dict()
+    for judge, found in (
+        (twice, {"a": ["a", "c"], "c": ["a", "c"], "b": ["lost"]}),
+        (first_one, {"a": [], "b": ["lost"]}),
+    ):
+        at_work = scene("sanity")
+        at_work.table.put_candidates([Candidate(candidate_id=i, structure=crystal, formula="MgO") for i in "abc"])
+        at_work.stage = replace(SANITY, judge=None, over_all=judge, computes=OneIsLost(EquationOfState()))
+        assert {one.candidate_id: one.calculation_keys for one in at_work.verdicts()} == found

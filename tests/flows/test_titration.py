@@ -33,7 +33,7 @@ from dpa4_flows.makers.validation import references
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.conversion import Conversion
 from dpa4_flows.properties.electrode import Electrode, ElectrodeDocument
-from dpa4_flows.properties.oxygen_release import OxygenRelease, OxygenReleaseDocument
+from dpa4_flows.properties.oxygen_release import OxygenRelease, OxygenReleaseDocument, OxygenStep, _too_strong
 from dpa4_flows.report.figures_thermodynamics import conversion_profiles, oxygen_losses
 
 DATA = references("battery_entries")["conversion"]
@@ -253,6 +253,13 @@ def test_a_charged_host_leaves_oxygen_as_a_reason_of_its_own_with_the_temperatur
         assert [reason.code for reason in verdict.reasons] == codes and verdict.goes_on
         assert sentence is None or verdict.reasons[0].sentence == sentence
         assert at_work.verdict(oxygen_finding(host, found, reliable=False)).reasons == []
+    # what may come far earlier, and little later, is below the limit all the same, and says so
+    late = {"temperature": 380.0, "temperature_std": 80.0, "reaction": "x", "flags": _too_strong(solid("CuO2", 0.0))}
+    for high, code in ((385.0, "loses_oxygen"), (405.0, "oxygen_unsure")):
+        step = OxygenStep(temperature=380.0, released=1.0, products={}, low=300.0, high=high)
+        found = OxygenReleaseDocument(formula="CuO2", steps=[step], **late, provenance=said)
+        reasons = at_work.verdict(oxygen_finding(host, found)).reasons
+        assert [reason.code for reason in reasons] == ["oxygen_bound_too_strongly", code]
     for code, codes in (("no_oxide", []), ("no_known_competitor", ["oxygen_unknown"])):
         failed = OxygenReleaseDocument(formula="CoS2", error="because", error_code=code, provenance=said)
         assert [reason.code for reason in at_work.verdict(oxygen_finding(host, failed)).reasons] == codes
