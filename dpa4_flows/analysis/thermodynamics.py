@@ -37,6 +37,8 @@ which energies lack: some 0.28 eV of O-H, and 0.13 of half a molecule of hydroge
 OH_BOND = 1.2
 """Å: hydroxides, water in crystals and acids have 0.95 to 1.1, hydrogen bonds 1.4 and more; a hydride of an oxide, such
 as LaHO, has none."""
+GIBBS_VERSION = 2
+"""Of the science of `gibbs_entries`, see `Property.versions`; 2 raises hydroxides."""
 T_RANGE = (300.0, 2000.0)
 """K, of the descriptor of Gibbs energies."""
 

@@ -48,7 +48,7 @@ from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.proposed import with_proposals
 from dpa4_flows.reference.sources import file_surveys, find_phases
 from dpa4_flows.reference.store import ReferenceStore
-from dpa4_flows.store.table import EmptyTableError, ResultsTable
+from dpa4_flows.store.table import EmptyTableError, ResultsTable, table_files
 
 TABLE_FILE = "results.sqlite"
 CAMPAIGN_COPY = "campaign.toml"
@@ -176,7 +176,7 @@ def prepare_run(
     checksums = {name: one.sha256 for name, one in models.items()}
     identity = campaign_hash(campaign, info.sha256, code_version(), inputs, checksums)
     if force:
-        for file in table_files(folder):
+        for file in table_files(path):
             file.unlink(missing_ok=True)
     table = ResultsTable(path, shared=shared)
     run = replace(run, run_id=table.run_id, campaign=_with_copies(campaign, folder, inputs))
@@ -297,11 +297,6 @@ def further_systems(campaign: Campaign) -> set[str]:
         if stage.computes is not None:
             found.update(stage.computes.further_systems(campaign, getattr(campaign, stage.name, Section())))
     return found
-
-
-def table_files(folder: Path) -> list[Path]:
-    """The results table of a run folder and what SQLite puts beside it, whether they exist or not."""
-    return [folder / f"{TABLE_FILE}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")]
 
 
 @contextmanager

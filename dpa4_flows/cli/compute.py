@@ -219,7 +219,10 @@ def compute(
     retry_errors: RetryErrors = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Check everything, say what it would take; compute nothing."),
+        typer.Option(
+            "--dry-run",
+            help="Check files and settings, say what a new folder takes; no model, no computation.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -327,7 +330,10 @@ def foresee(question: Question, subjects: Sequence[Subject], *, as_json: bool) -
         n, atoms = ("?", "?") if one.cost is None else (f"{one.cost[0]:,}", f"{one.cost[1]:,}")
         table.add_row(*map(escape, (one.name, one.property, n, atoms)))
     out.print(table)
-    say("relaxations before them are not counted, nor is what a calculation takes: of dynamics each is one force call")
+    say(
+        "relaxations before them are not counted, nor is what a calculation takes: of dynamics each is one force call; "
+        "what a folder holds already is not taken off"
+    )
     for one in found:
         if one.refused:
             warn("mind", f"{one.name}, {one.property}: {one.refused}")

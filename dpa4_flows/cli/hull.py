@@ -77,7 +77,7 @@ class Outputs:
 
     def write(self, results: Results[Any], words: str) -> list[Path]:
         """Write them; gives their names."""
-        written = [] if self.csv_file is None else [results.to(self.csv_file)]
+        written = [] if self.csv_file is None else [results.to_csv(self.csv_file)]
         if self.plot is None:
             return written
         drawn = write_hulls(self.plot, results, words)

@@ -383,7 +383,7 @@ class _Loop:
     def _finish(self, plan: _Running, document: Document) -> None:
         asked = plan.ask.property
         failed = getattr(document, "failed", False)
-        versions = {**plan.versions, asked.name: asked.version}
+        versions = plan.versions | asked.versions
         document = marked(document, versions)
         if plan.stored_as is not None:
             if failed or mended(asked, document):

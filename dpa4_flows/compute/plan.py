@@ -242,7 +242,9 @@ class Property(MSONable, ABC, Generic[D]):
 
     @property
     def versions(self) -> dict[str, int]:
-        """Versions of the science of this property and of those among its settings, by name."""
+        """Versions of the science of this property, of those among its settings, and of what else numbers of it rest
+        on, by name.
+        """
         found = {self.name: self.version}
         for value in vars(self).values():
             for one in value if isinstance(value, tuple | list) else (value,):

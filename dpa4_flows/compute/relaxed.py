@@ -42,6 +42,9 @@ class Calculated(Property[RelaxationDocument]):
     def key(self, crystal: Crystal, model: ModelRef) -> str:
         return relaxation_key(crystal.structure, model, self.settings(model))
 
+    def cost(self, crystal: Crystal) -> tuple[int, int]:
+        return 1, len(crystal.structure)
+
     def failed(self, crystal: Crystal, error: PlanError) -> RelaxationDocument:
         code: ErrorCode = error.code if error.code in get_args(ErrorCode) else "crashed"  # type: ignore[assignment]
         return self._document(crystal, Prediction(error=str(error), error_code=code))

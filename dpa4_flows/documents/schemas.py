@@ -16,6 +16,9 @@ from dpa4_flows.documents.reasons import Reason, of_flags, voided, with_reliabil
 Status = Literal["passed", "failed", "flagged", "error"]
 """`flagged` goes on with a warning, `failed` was rejected by a criterion, `error` could not be computed."""
 
+FOR_READERS = object()
+"""Context of a serialisation that leaves out what only a store has to keep."""
+
 
 class Document(BaseModel):
     """Base of all documents: unknown fields are errors, so that a typing mistake is never stored."""
@@ -26,6 +29,11 @@ class Document(BaseModel):
     def failed(self) -> bool:
         """Whether something in it could not be computed; then it is tried again where failures are."""
         return getattr(self, "error", None) is not None
+
+    @property
+    def has_none(self) -> bool:
+        """Whether its error is an answer: of this crystal there is none of what was asked for."""
+        return False
 
     @property
     def further(self) -> Mapping[str, dict[str, Any]]:

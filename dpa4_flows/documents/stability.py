@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializationInfo, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from dpa4_core.verdicts import Minimum
 from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.documents.hull import HullValues
 from dpa4_flows.documents.quantities import Listing, Unit, shown
-from dpa4_flows.documents.schemas import AnswerDocument, Document, HullDocument, Provenance
+from dpa4_flows.documents.schemas import FOR_READERS, AnswerDocument, Document, HullDocument, Provenance
 
 PartVerdict = Literal["stable", "metastable", "marginal", "unstable", "unknown", "not asked"]
 """`marginal`: the calculation cannot decide; `metastable`: above the hull, but within reach of synthesis; `unknown`: it
@@ -121,6 +121,14 @@ class PhononPart(StabilityPart):
     along_mode: list[dict[str, Any]] = Field(
         default_factory=list, description="Structures displaced along the lowest imaginary mode, to start from"
     )
+
+    @model_serializer(mode="wrap")
+    def _for_readers(self, whole: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Cells to start from are of no use to readers."""
+        fields: dict[str, Any] = whole(self)
+        if info.context is FOR_READERS:
+            fields.pop("along_mode", None)
+        return fields
 
 
 class FollowedMode(Document):

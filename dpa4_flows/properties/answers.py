@@ -19,10 +19,11 @@ from dpa4_core.errors import DPA4Error
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError, Property
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.reasons import remarks
-from dpa4_flows.documents.schemas import Document
+from dpa4_flows.documents.schemas import FOR_READERS, Document
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.at_rest import AT_REST, AtRest, Unread
 from dpa4_flows.properties.columns import parts
+from dpa4_flows.properties.part import whole_crystal
 from dpa4_flows.properties.registry import canonical, property_class
 from dpa4_flows.properties.settings import with_settings
 from dpa4_flows.site_conversion import as_pymatgen, free_crystal
@@ -154,11 +155,13 @@ class Question:
         """
         for subject in subjects:
             for name, property_ in zip(self.names, self.properties, strict=True):
-                if not isinstance(subject.structure, Structure):
-                    yield Foreseen(subject.name, name, (0, 0), subject.error or "no crystal")
+                if subject.structure is None:
+                    yield Foreseen(subject.name, name, (0, 0), subject.error or "it was not read")
                     continue
                 crystal = Crystal(subject.structure, name=subject.name)
                 try:
+                    if isinstance(subject.structure, Molecule) and (property_.starts_from_rest or property_.together):
+                        whole_crystal(crystal)
                     property_.admit(crystal)
                     yield Foreseen(subject.name, name, property_.cost(crystal))
                 except PlanError as error:
@@ -257,7 +260,9 @@ class Answer:
         """
         found = dict.fromkeys(self.subject.warnings, "")
         for name, document in self.documents.items():
-            found = dict.fromkeys(() if document is None else remarks(document), name) | found
+            none = [document.error] if document is not None and document.has_none else []
+            for sentence in [] if document is None else [*none, *remarks(document)]:
+                found.setdefault(sentence, name)
         return [(name, sentence) for sentence, name in found.items()]
 
     def errors(self, names: Iterable[str]) -> dict[str, str]:
@@ -269,24 +274,33 @@ class Answer:
             document = self.documents[name]
             inner = parts(type(document)) if document is not None and document.error is None else {}
             found = {name: document} | {f"{name}, {part}": getattr(document, part) for part in inner}
-            failed |= {key: one.error for key, one in found.items() if getattr(one, "error", None) is not None}
+            failed |= {key: one.error for key, one in found.items() if _is_failure(one)}
         return {RELAXED: failed[RELAXED]} if RELAXED in failed else failed
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing at all came out."""
         there = [one for name, one in self.documents.items() if one is not None and name != RELAXED]
-        return all(one.error is not None for one in there)
+        return all(_is_failure(one) for one in there)
 
     def row(self) -> dict[str, Any]:
-        """Plain JSON types: the documents with what they are about. Parts of a document stand beside it under the names
-        that they have when they are asked for alone.
+        """Plain JSON types: the documents with what they are about. Parts of a document stand beside it, not within,
+        unless their name is that of another document.
         """
         there = {name: one for name, one in self.documents.items() if one is not None}
-        documents = {name: one.model_dump(mode="json") for name, one in there.items()}
-        inner = {part: documents[name][part] for name, one in there.items() for part in parts(type(one))}
+        documents = {name: one.model_dump(mode="json", context=FOR_READERS) for name, one in there.items()}
+        inner = {
+            part: documents[name].pop(part)
+            for name, one in there.items()
+            for part in parts(type(one))
+            if part not in self.documents
+        }
         about = {"name": self.subject.name, "formula": self.formula, "warnings": list(self.subject.warnings)}
         return {**about, "error": self.subject.error, **inner, **dict.fromkeys(self.documents), **documents}
+
+
+def _is_failure(document: Document | None) -> bool:
+    return document is not None and getattr(document, "error", None) is not None and not document.has_none
 
 
 def gathered(

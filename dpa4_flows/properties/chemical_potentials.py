@@ -18,6 +18,8 @@ from dpa4_flows.documents.schemas import Document, HullDocument
 from dpa4_flows.properties.view import HullView, View, ViewSet
 
 _SAME = 1e-6  # eV
+_ABOVE_HULL, _IS_ELEMENT = _NONE = ("above_hull", "is_element")
+"""Codes of crystals that have no region."""
 
 
 class RegionDocument(View):
@@ -34,6 +36,10 @@ class RegionDocument(View):
         default_factory=dict, description="Formation energies of the stable phases of its elements, eV/atom by formula"
     )
     ranges: str | None = shown("Chemical potentials", "eV", note="from the elements, lowest to highest of each")
+
+    @property
+    def has_none(self) -> bool:
+        return self.error_code in _NONE
 
     @property
     def listings(self) -> list[Listing]:
@@ -97,10 +103,10 @@ class ChemicalPotentials(HullView):
         above = document.energy_above_hull or 0.0
         if not on_hull(above):
             sentence = f"it lies {above:.4f} eV/atom above the hull and is stable at no chemical potentials"
-            raise PlanError(sentence, "above_hull")
+            raise PlanError(sentence, _ABOVE_HULL)
         if len(phase.composition.elements) == 1:
             sentence = "an element sets a chemical potential of its own; regions are for compounds"
-            raise PlanError(sentence, "is_element")
+            raise PlanError(sentence, _IS_ELEMENT)
         return _fields(chemical_potential_region(document.formula, [phase, *others]))
 
 

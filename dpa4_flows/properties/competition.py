@@ -16,7 +16,7 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.completeness import HullCompleteness, Survey
 from dpa4_flows.analysis.corrections import CorrectedEntry
 from dpa4_flows.analysis.frames import FrameError
-from dpa4_flows.analysis.thermodynamics import ThermodynamicsError, check_temperature, gibbs_entries
+from dpa4_flows.analysis.thermodynamics import GIBBS_VERSION, ThermodynamicsError, check_temperature, gibbs_entries
 from dpa4_flows.compute.files import names_files
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError, Property, Steps
 from dpa4_flows.compute.relaxed import PUSHED, Energy, Relaxed
@@ -143,6 +143,10 @@ class Competing(Property[D]):
     def check(self) -> None:
         if self.temperature is not None:
             check_temperature(self.temperature)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        return super().versions | ({} if self.temperature is None else {"gibbs_entries": GIBBS_VERSION})
 
     @property
     def calculation(self) -> Relaxed | Energy:

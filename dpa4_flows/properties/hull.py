@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from dpa4_core.verdicts import Minimum
 from dpa4_flows.analysis.completeness import HullCompleteness, VerdictCode, hull_completeness, hull_verdict
 from dpa4_flows.analysis.hull import HullResult, hull_summary, phase_positions
 from dpa4_flows.analysis.hull_spread import place_spreads
@@ -17,7 +18,14 @@ from dpa4_flows.compute.plan import Crystal, Crystals, Plan, PlanError
 from dpa4_flows.documents.hull import HullValues, missing_from, values_of
 from dpa4_flows.documents.provenance import energy_frame, provenance
 from dpa4_flows.documents.quantities import Unit
-from dpa4_flows.documents.schemas import AnswerDocument, Document, EnergyFrame, HullDocument, Provenance
+from dpa4_flows.documents.schemas import (
+    AnswerDocument,
+    Document,
+    EnergyFrame,
+    HullDocument,
+    Provenance,
+    RelaxationDocument,
+)
 from dpa4_flows.properties.competition import Competing, Standing, together
 
 
@@ -30,6 +38,7 @@ class Place:
         completeness: what competed; None where there is no distance.
         doubts: sentences on the corrections of its energy.
         document: what may be said of it; None where there is no formation energy.
+        relaxed: the calculation that it rests on.
         error: one sentence if it has no energy to compare.
         error_code: the same for logic.
     """
@@ -38,6 +47,7 @@ class Place:
     completeness: HullCompleteness | None = None
     doubts: Sequence[str] = ()
     document: HullDocument | None = None
+    relaxed: RelaxationDocument | None = None
     error: str | None = None
     error_code: str | None = None
 
@@ -72,7 +82,14 @@ class HullPlace(HullValues, AnswerDocument):
 
     verdict: str | None = Field(None, description="Stable, above the hull, or unknown, and why, in words")
     verdict_code: VerdictCode | None = Field(None, description="The same for programs")
+    verdict_reason: str | None = Field(None, description="Why, for programs")
+    grade: str | None = Field(None, description="How completely the competing phases are known")
     chemsys: str | None = Field(None, description="Chemical system, elements joined by dashes")
+    energy_per_atom: Annotated[float | None, Unit("eV/atom")] = Field(None, description="Uncorrected, eV/atom")
+    fmax: Annotated[float | None, Unit("eV/Å")] = Field(None, description="Largest force of its relaxation, eV/Å")
+    n_steps: int | None = Field(None, description="Steps of its relaxation")
+    converged: bool | None = Field(None, description="Whether its relaxation did")
+    minimum: Minimum = Field("not_checked", description="Whether no way down was found around the end of it")
     energy_per_atom_corrected: Annotated[float | None, Unit("eV/atom")] = Field(None, description="eV/atom")
     correction_per_atom: Annotated[float | None, Unit("eV/atom")] = Field(None, description="Of its energy, eV/atom")
     level_of_theory: str | None = Field(None, description="Functional and +U policy of its energy")
@@ -87,6 +104,8 @@ class HullPlace(HullValues, AnswerDocument):
 
 _PLAIN = ("chemsys", "energy_per_atom_corrected", "correction_per_atom", "competing_energies")
 """Fields that a place has from its document as they are."""
+_RELAXED = ("energy_per_atom", "fmax", "n_steps", "converged", "minimum")
+"""The same from the relaxation."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +147,13 @@ class Hull(Competing[Any]):
         return HullPlace(
             **values_of(document),
             **{name: getattr(document, name) for name in _PLAIN},
+            **{name: getattr(found.places[number].relaxed, name) for name in _RELAXED},
             level_of_theory=document.frame.level_of_theory,
             correction=document.frame.correction,
             verdict=document.verdict.sentence,
             verdict_code=document.verdict.code,
+            verdict_reason=document.verdict.reason,
+            grade=document.completeness.grade,
             document=document,
             system={document.chemsys: found.summary[document.chemsys]},
             warnings=found.said_of(document),
@@ -188,7 +210,7 @@ def place(competing: Competing[Any], subject: Crystal | Crystals, standing: Stan
             nowhere = HullResult("", crystal.structure.composition.reduced_formula, "", 0.0, 0.0)
             found.places.append(Place(nowhere, error=str(problem), error_code=problem.code if problem else None))
         else:
-            found.places.append(Place(position, completeness, standing.warnings[i], document))
+            found.places.append(Place(position, completeness, standing.warnings[i], document, standing.documents[i]))
         found.documents.append(document)
         found.errors.append(None if problem is None else str(problem))
         found.error_codes.append(None if problem is None else problem.code)

@@ -240,6 +240,12 @@ class Results(Sequence[T], Generic[T]):
 
         return pd.DataFrame(self.records())
 
+    def to_csv(self, path: str | Path) -> Path:
+        """Write the flat rows as CSV, whatever the name of the file ends in."""
+        path = Path(path).expanduser()
+        write_csv(path, self._with_units())
+        return path
+
     def to(self, path: str | Path) -> Path:
         """Write one file: ``.csv`` and ``.json`` hold the numbers, ``.cif``, ``.extxyz`` and POSCAR the structures.
 
@@ -248,7 +254,7 @@ class Results(Sequence[T], Generic[T]):
         """
         path = Path(path).expanduser()
         if path.suffix.lower() == ".csv":
-            write_csv(path, self._with_units())
+            self.to_csv(path)
         elif path.suffix.lower() == ".json":
             write_json(path, self.rows())
         else:
@@ -261,10 +267,12 @@ class Results(Sequence[T], Generic[T]):
         """
         folder = Path(folder).expanduser()
         written = [self.to(folder / name) for name in ("answers.json", "answers.csv", "structures.extxyz")]
-        if further := self.further():
-            write_structures(folder / "further.extxyz", further)
-            written.append(folder / "further.extxyz")
-        return written
+        file, further = folder / "further.extxyz", self.further()
+        if not further:
+            file.unlink(missing_ok=True)  # of a question before
+            return written
+        write_structures(file, further)
+        return [*written, file]
 
     def structures(self) -> list[Computed]:
         """The structures that the numbers are about: relaxed where they were relaxed."""

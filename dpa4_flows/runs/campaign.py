@@ -30,7 +30,6 @@ from dpa4_flows.campaigns.run import (
     prepare_run,
     run_lock,
     stored_campaign,
-    table_files,
 )
 from dpa4_flows.campaigns.sections import ConfigError
 from dpa4_flows.campaigns.snapshot import Snapshot, take_snapshot
@@ -40,7 +39,7 @@ from dpa4_flows.engines.fireworks import WAITING
 from dpa4_flows.report.caveats import campaign_caveats
 from dpa4_flows.report.structures import rows_with_frames
 from dpa4_flows.runs.run import ROWS, How, Note, Outcome, Part, Run, RunStatus, RunStructure
-from dpa4_flows.store.table import ResultsError, ResultsTable
+from dpa4_flows.store.table import ResultsError, ResultsTable, table_files
 
 TABLE_NAME = "ranking.csv"
 
@@ -223,7 +222,7 @@ class CampaignRun(Run):
             held = f"{n} calculation{'' if n == 1 else 's'}"
         except ResultsError:
             held = "whatever it holds, which cannot be read"  # that is a reason to delete it
-        size = sum(map(size_of, table_files(self.folder)))
+        size = sum(map(size_of, table_files(path)))
         how.watch.note("note", f"--restart deletes {path} with {held} ({size / 1e6:.1f} MB)")
 
     def _refuse_second_start(self) -> None:

@@ -39,7 +39,7 @@ from dpa4_flows.properties.table import Results
 from dpa4_flows.report.properties import write_properties_report
 from dpa4_flows.runs.run import ROWS, How, Note, Outcome, Part, Run, RunStatus, RunStructure
 from dpa4_flows.store.protocol import MemoryStore, Store
-from dpa4_flows.store.table import ResultsTable
+from dpa4_flows.store.table import ResultsTable, move_table
 
 TABLE_FILE = "results.sqlite"
 LOCK_FILE = "run.lock"
@@ -80,7 +80,8 @@ class PropertyRun(Run):
         if not cls.is_in(folder):
             _refuse_others(folder)
             if (folder / _EARLIER[0]).exists():
-                (folder / _EARLIER[0]).rename(folder / TABLE_FILE)
+                with locked(folder / LOCK_FILE, "this run is being computed"):
+                    move_table(folder / _EARLIER[0], folder / TABLE_FILE)
         run = cls(folder)
         table = ResultsTable(folder / TABLE_FILE)
         table.put_candidates([_candidate(subject, number) for number, subject in enumerate(subjects)])
@@ -123,8 +124,7 @@ class PropertyRun(Run):
                 for name, document in one.documents.items()
                 if there.documents[name] is None
             }
-            table.set_meta(_NOT_STORED, not_stored)
-            table.set_meta(_SHARED, shared)
+            table.put_meta({_NOT_STORED: not_stored, _SHARED: shared})
             results.write(self.folder)
         return results
 
@@ -304,12 +304,16 @@ def compute_in(
 
 
 def _older(results: Results[Any]) -> Counter[str]:
-    """How many documents of each property are from before its science, or that of what it rests on, was mended."""
+    """How many documents of each property are from before its science, or that of what it rests on, was mended; those
+    with an error are made anew in any case.
+    """
     return Counter(
         name
         for one in results.answers
         for name, property_ in results.question.kinds.items()
-        if (document := one.documents[name]) is not None and mended(property_, document)
+        if (document := one.documents[name]) is not None
+        and getattr(document, "error", None) is None
+        and mended(property_, document)
     )
 
 

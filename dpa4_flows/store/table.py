@@ -63,6 +63,20 @@ DELETE FROM meta WHERE name GLOB '* DIGEST';
 """.replace("DIGEST", 64 * "[0-9a-f]")
 
 
+def table_files(path: Path) -> list[Path]:
+    """What SQLite puts beside a table, whether it exists or not, and the table."""
+    return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal", "")]
+
+
+def move_table(path: Path, new: Path) -> None:
+    """Give a table another name, with what a process that was killed had not yet put into it; the table comes last, so
+    that a move that was interrupted goes on.
+    """
+    for old, moved in zip(table_files(path), table_files(new), strict=True):
+        with suppress(FileNotFoundError):
+            old.replace(moved)
+
+
 class ResultsError(DPA4Error):
     """The results table cannot be used; one sentence that names the file."""
 
@@ -314,7 +328,11 @@ class ResultsTable:
 
     def set_meta(self, name: str, value: Any) -> None:
         """Store one JSON value under ``name`` (campaign, model, state, ...)."""
-        self._put("meta", [(name, json.dumps(value))])
+        self.put_meta({name: value})
+
+    def put_meta(self, values: Mapping[str, Any]) -> None:
+        """Several of them, all or none."""
+        self._put("meta", [(name, json.dumps(value)) for name, value in values.items()])
 
     def get_meta(self, name: str, default: Any = None) -> Any:
         rows = self._rows("SELECT value FROM meta WHERE name = ?", name)

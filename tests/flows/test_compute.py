@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 import zlib
@@ -30,7 +31,7 @@ from dpa4_flows.properties.phonons import Phonons
 from dpa4_flows.runs.property import compute as computed
 from dpa4_flows.runs.run import How
 from dpa4_flows.store.protocol import MemoryStore
-from dpa4_flows.store.table import ResultsTable
+from dpa4_flows.store.table import ResultsTable, move_table, table_files
 
 MORSE = ModelRef("dpa4_core.testing:MorsePotential")
 
@@ -365,3 +366,22 @@ def test_what_no_relaxation_could_give_is_refused_before_one(name: str, settings
     results = computed(question, [Subject("MgO", magnesia)], MORSE, None, How(), counts=counts)
     assert (results[0].error_code, alone.error_code) == (code, code) and len(results.failed) == 1
     assert counts.n_requests == 0
+
+
+def test_a_table_gets_another_name_with_what_a_killed_process_left_beside_it(tmp_path):
+    table = ResultsTable(tmp_path / "results.sqlite")
+    table.set_meta("one", 1)
+    open_one = sqlite3.connect(table.path)  # so that the log is not put into the table
+    open_one.execute("SELECT * FROM meta").fetchall()
+    table.put_meta({"two": 2, "three": 3})
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for file in table_files(table.path):
+        if file.exists():
+            shutil.copy(file, killed / file.name.replace("results", "stability"))
+    open_one.close()
+    assert (killed / "stability.sqlite-wal").stat().st_size
+    move_table(killed / "stability.sqlite", killed / "results.sqlite")
+    assert not list(killed.glob("stability*"))
+    moved = ResultsTable(killed / "results.sqlite")
+    assert [moved.get_meta(name) for name in ("one", "two", "three")] == [1, 2, 3]

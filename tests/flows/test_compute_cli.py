@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.build import molecule
+from ase.io import write
 from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner, Result
 
@@ -14,8 +16,9 @@ import dpa4_flows as d4
 from dpa4_flows.cli import app
 from dpa4_flows.cli.app import Dpa4Group
 from dpa4_flows.cli.compute import _assigned, settings_given
-from dpa4_flows.properties.answers import Question
+from dpa4_flows.properties.answers import Answer, Question, Subject
 from dpa4_flows.properties.registry import property_class, property_names
+from dpa4_flows.properties.view import View
 
 MORSE = ("-m", "dpa4_core.testing:MorsePotential")
 
@@ -81,6 +84,30 @@ def test_a_dry_run_counts_what_would_be_computed_and_computes_nothing(crystals: 
     assert found["large"]["cost"] == [0, 0] and "more than 8" in found["large"]["refused"]
     shown = dpa4(*asked, "--dry-run")
     assert "364" in shown.stdout and "more than 8" in shown.stderr and not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_asks_the_property_whether_it_takes_a_molecule(tmp_path: Path) -> None:
+    write(tmp_path / "water.xyz", molecule("H2O"))
+    found = json.loads(dpa4("compute", "relax", "elastic", tmp_path / "water.xyz", "--dry-run", "--json").stdout)
+    assert [one["cost"] for one in found] == [[1, 3], [0, 0]]
+    assert found[0]["refused"] == "" and "a molecule has no such property" in found[1]["refused"]
+
+
+def test_a_folder_has_nothing_of_the_question_before(crystals: Path, tmp_path: Path) -> None:
+    (tmp_path / "further.extxyz").write_text("cells of another question")
+    written = d4.compute("static", crystals, model=MORSE[1]).write(tmp_path)
+    assert "further.extxyz" not in [path.name for path in written] and not (tmp_path / "further.extxyz").exists()
+
+
+def test_what_the_file_says_comes_first_then_documents_in_order() -> None:
+    first, second = (View(warnings=[text, "of both"]) for text in ("of the first", "of the second"))
+    answer = Answer(Subject("a", None, None, ("of the file",)), {"window": first, "chempots": second})
+    assert answer.remarks == [
+        ("", "of the file"),
+        ("window", "of the first"),
+        ("window", "of both"),
+        ("chempots", "of the second"),
+    ]
 
 
 def test_one_bad_file_harms_nobody_and_is_listed(crystals: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,10 +16,11 @@ from dpa4_core.relax import Relax, RelaxOptions, Static
 from dpa4_core.version import code_version
 from dpa4_flows.cli import app
 from dpa4_flows.compute.driver import Counts, compute
-from dpa4_flows.compute.plan import Ask, Crystal, Plan, Property, checked, mended, versions_of
+from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property, checked, marked, mended, versions_of
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.chemical_potentials import ChemicalPotentials
 from dpa4_flows.properties.equation_of_state import EquationOfState
 from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.registry import property_class, property_names
@@ -168,6 +169,16 @@ def test_a_folder_tells_what_was_mended_since_and_resume_computes_it_anew(tmp_pa
     assert "mended" not in dpa4("status", run).output
     answers = json.loads((run / "answers.json").read_text())
     assert answers[0]["equation_of_state"]["provenance"]["versions"]["equation_of_state"] == 2
+
+
+@pytest.mark.parametrize("kind", [Hull, ElectrochemicalWindows, ChemicalPotentials])
+def test_what_was_mended_of_gibbs_energies_concerns_answers_at_a_temperature(kind) -> None:
+    (crystal,) = crystals(1)
+    subject = replace(crystal, model=MORSE, info=MORSE.info())
+    before = kind().failed(subject, PlanError("", ""))
+    before = marked(before, {kind.name: kind.version})
+    assert mended(kind(), before) == {} and mended(kind(temperature=500.0), before) == {"gibbs_entries": 2}
+    assert not mended(kind(temperature=500.0), marked(before, kind(temperature=500.0).versions))
 
 
 @pytest.mark.parametrize("mended_one", [Hull, ElectrochemicalWindows, Relaxed])
