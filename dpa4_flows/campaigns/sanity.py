@@ -17,7 +17,7 @@ from dpa4_flows.documents.schemas import Document
 NOT_WANTED, INPUT_DOUBTFUL = "not_wanted", "input_doubtful"
 
 REASONS = {
-    "not_sane": ReasonKind("not computable", "the structure cannot be computed", status="failed"),
+    "not_sane": ReasonKind("not computable", "the structure cannot be screened", status="failed"),
     "unknown_element": ReasonKind("unknown element", "the model knows nothing of an element", status="failed"),
     "implausible_volume": ReasonKind("implausible volume", "the volume does not fit the elements", status="failed"),
     "too_many_atoms": ReasonKind("too large", "the cell has more atoms than the campaign admits", status="failed"),
