@@ -9,8 +9,15 @@ class DPA4Error(ValueError):
 
 
 def named(name: str, error: str) -> str:
-    """A sentence with whom it is about before it, unless it begins so, as sentences about a file do."""
-    return error if error.startswith((f"{name}:", f"{name},", f"{name} ")) else f"{name}: {error}"
+    """A sentence with whom it is about before it, unless it begins so, as sentences about a file do.
+
+    Those of readers begin with the file and what is meant of it: ``set.tar, a.cif: no lattice`` is about the entry
+    ``set.tar/a.cif``, by its short name ``a``, and ``runs/a.cif: no lattice`` about ``a``.
+    """
+    file, _, member = error.partition(": ")[0].partition(", ")
+    of_it = error.startswith((f"{name}:", f"{name},", f"{name} ")) or name.startswith((f"{file}/", f"{file}:"))
+    of_it = of_it or any(f"/{name}." in f"/{part}." for part in (file, member))
+    return error if of_it else f"{name}: {error}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -115,8 +115,9 @@ def refused(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = _REFUSALS.get(error.errno or 0, "it takes no files there; give another place")
-        if error.errno in _ELSEWHERE and path.is_dir() and any(path.iterdir()):
-            why = "you may not write there; copy the folder to a place where you may, and go on there"
+        with suppress(OSError):  # what may not be looked into cannot be copied either
+            if error.errno in _ELSEWHERE and path.is_dir() and any(path.iterdir()):
+                why = "you may not write there; copy the folder to a place where you may, and go on there"
         raise WriteError(f"{path} cannot be written: {why}") from error
 
 

@@ -23,7 +23,7 @@ from dpa4_core.locks import locked
 from dpa4_core.md.files import Checkpoint, Frames, Log, Paths, open_frames
 from dpa4_core.md.integrators import Motion, Moving, kinetic_temperature, prepare, start
 from dpa4_core.md.result import Average, Drift, MDResult, Sample, Thermo
-from dpa4_core.md.settings import MDSettings
+from dpa4_core.md.settings import ADVICE, MDSettings
 from dpa4_core.md.shared_motion import SharedMotion
 from dpa4_core.md.subject import difference, identity_of, model_card, movable_atoms
 from dpa4_core.memory import is_out_of_memory
@@ -313,6 +313,3 @@ class Run:
             "result": None if result is None else result.summary(),
         }
         write_json(self.paths.summary, content)
-
-
-ADVICE = "try a shorter time step, a relaxed start, or a lower temperature"

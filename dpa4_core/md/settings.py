@@ -13,6 +13,7 @@ ENSEMBLES = ("nve", "nvt", "npt")
 THERMOSTATS = ("langevin", "nose-hoover")
 BAROSTATS = ("full", "isotropic")
 TRAJECTORY_SUFFIXES = (".traj", ".extxyz", ".xyz")
+ADVICE = "try a shorter time step, a relaxed start, or a lower temperature"
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.loaded import as_potential
 from dpa4_core.md.progress import step_bar
 from dpa4_core.md.result import MDResult
-from dpa4_core.md.run import ADVICE, MAX_FORCE, Run
-from dpa4_core.md.settings import MDSettings
+from dpa4_core.md.run import MAX_FORCE, Run
+from dpa4_core.md.settings import ADVICE, MDSettings
 from dpa4_core.md.shared_motion import SharedMotion
 from dpa4_core.memory import release_memory
 from dpa4_core.potential import PotentialLike

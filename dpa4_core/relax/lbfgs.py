@@ -31,8 +31,9 @@ class LbfgsOptions:
             modes carry a system out of a shallow minimum: of 17 relaxations of CoO2 with the layers of LiCoO2, which
             FIRE keeps layered, 17 stayed so with these numbers, 16 with careful = 0.25, few with long steps.
         careful: the smallest fraction of the longest step that this leaves.
-        held: factor by which steps that are shorter for this reason are longer where the cell stays: no layers come
-            apart there.
+        held: factor by which steps that are shorter for this reason are longer where the cell stays: there layers may
+            still slide, but a cell cannot grow between them. Made for adsorbates; crystals at a given volume have it,
+            too.
         shrink: of a step that was taken back, the length that is tried next.
         energy_noise: eV per atom by which an energy may rise without the step being taken back.
         growth: of the length of the forces on a band, above which a step is taken back: they are no gradient of an

@@ -26,7 +26,8 @@ from dpa4_core.data.graph import Graph
 class SpringOptions:
     """The springs.
 
-    Twice or half of any number changed the force calls per structure of a test set by a sixth at most.
+    Twice or half of the stiffness, bending or ground changed the force calls per structure of a test set by a sixth at
+    most; the others were not tried so.
 
     Attributes:
         stiffness: eV/Å² at the sum of the covalent radii.
@@ -36,7 +37,7 @@ class SpringOptions:
         bending: weight of the part that does not depend on direction.
         ground: eV/Å², holds every atom in its place.
         cell_ground: eV per atom, holds the cell in its shape.
-        small: Å, covalent radii below: H, C, N, O, F.
+        small: Å, covalent radii below: H, C, N, O, F, and of noble gases He and Ne.
         close: sums of covalent radii, within which two such atoms have a double or triple bond.
         multiple: factor on its stiffness against stretching, whole from 0.05 sums of radii closer: 88 eV/Å² in CO,
             whose vibration has 118. Without it the first steps of CO on a metal go too far.

@@ -11,6 +11,7 @@ from dpa4_core.data.bounded import storable
 from dpa4_core.data.identifiers import identifier
 from dpa4_core.data.readers import NamedStructure, read_structures
 from dpa4_core.data.structures import StructureError
+from dpa4_core.data.told_apart import told_apart
 from dpa4_flows.campaigns.sections import ConfigError
 from dpa4_flows.documents.calculations import plain_structure
 from dpa4_flows.documents.schemas import Candidate
@@ -18,7 +19,7 @@ from dpa4_flows.site_conversion import as_pymatgen
 
 
 def read_candidates(files: Iterable[str | Path], *, disordered: bool = False) -> list[Candidate]:
-    """Candidates of all files in order, ids unique.
+    """Candidates of all files in order, ids unique: those of rows are theirs, names of files are told apart by paths.
 
     Every format of `dpa4_core.data.readers` is read; rows of JSON files may also have ``tags``, ``source`` and
     ``formula``. A structure that cannot be used becomes a candidate with an error, and so does one whose sites are
@@ -26,20 +27,27 @@ def read_candidates(files: Iterable[str | Path], *, disordered: bool = False) ->
 
     Raises:
         StructureError: a file is not readable at all.
-        ConfigError: an id occurs twice.
+        ConfigError: an id that a row gives itself occurs twice.
     """
+    read = [(file, named) for file in map(Path, files) for named in read_structures(file)]
+    given = {place: own for place, (_, named) in enumerate(read) if (own := _own_id(named))}
+    others = iter(told_apart([named for place, (_, named) in enumerate(read) if place not in given]))
     found: dict[str, tuple[Candidate, Path]] = {}
-    for file in map(Path, files):
-        for named in read_structures(file):
-            name, own = named.name, identifier(named.labels, "")
-            if own and name.startswith(f"{own}:"):  # readers number what repeats; an id that somebody gave is unique
-                name = own
-            if name in found:
-                other = found[name][1]
-                where = f"twice in {file}" if other == file else f"in {other} and in {file}"
-                raise ConfigError(f"candidate id {name!r} occurs {where}; rename one")
-            found[name] = (_candidate(named, file, disordered), file)
+    for place, (file, named) in enumerate(read):
+        one = named if place in given else next(others)
+        name = given.get(place, one.name)
+        if name in found:
+            other = found[name][1]
+            where = f"twice in {file}" if other == file else f"in {other} and in {file}"
+            raise ConfigError(f"candidate id {name!r} occurs {where}; rename one")
+        found[name] = (_candidate(one, file, disordered), file)
     return [candidate for candidate, _ in found.values()]
+
+
+def _own_id(named: NamedStructure) -> str:
+    """The id that a row gives itself, which readers number where it repeats; empty where a file gives the name."""
+    own = identifier(named.labels, "")
+    return own if own and f"{named.name}:".startswith(f"{own}:") else ""
 
 
 def _candidate(named: NamedStructure, file: Path, disordered: bool) -> Candidate:

@@ -106,6 +106,18 @@ def test_a_disk_that_refuses_gets_a_sentence_and_the_old_content_stays(
     assert names(tmp_path) == ["table.csv"]
 
 
+def test_a_folder_that_may_not_even_be_looked_into_gets_the_sentence_too(tmp_path: Path, monkeypatch) -> None:
+    def closed(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    for looked_into, words in ((False, "copy the folder"), (True, "give a place where you may")):
+        (tmp_path / "kept").touch()
+        if looked_into:
+            monkeypatch.setattr(Path, "iterdir", closed)
+        with pytest.raises(WriteError, match=words), files.refused(tmp_path):
+            closed(tmp_path)
+
+
 def test_an_error_of_another_file_is_not_taken_for_one_of_writing(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), replacing(tmp_path / "copy"):
         raise PermissionError(errno.EACCES, "Permission denied", "/elsewhere/original")

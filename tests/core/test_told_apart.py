@@ -59,3 +59,11 @@ def test_a_sentence_says_whom_it_is_about_once() -> None:
     assert named("over", "two atoms overlap") == "over: two atoms overlap"
     assert named("a.cif", "a.cif: no lattice") == "a.cif: no lattice"
     assert named("a.cif", "a.cif is empty") == "a.cif is empty"
+    for name in ("runs/set.tar/b/a.cif", "b/a", "a"):
+        assert named(name, error := "runs/set.tar, b/a.cif: no lattice") == error
+    for name in ("set.extxyz:7", "mp-1"):
+        assert named(name, error := "set.extxyz, mp-1: no lattice") == error
+    assert named("a", error := "runs/a.cif.gz: no lattice") == error
+    assert named("Cu, hull", "Cu, hull: no phase") == "Cu, hull: no phase"
+    assert named("set", "run: it stopped") == "set: run: it stopped"
+    assert named("a", "no lattice: a, b") == "a: no lattice: a, b"

@@ -346,6 +346,20 @@ def test_repeated_candidate_id_is_refused(tmp_path: Path) -> None:
         read_candidates([file])
 
 
+def test_a_name_that_files_of_candidates_share_is_told_apart_by_path(tmp_path: Path) -> None:
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        layered("Co").to(tmp_path / folder / "x.cif")
+    rows = tmp_path / "rows.json"
+    rows.write_text(json.dumps([{"id": "7", "structure": layered("Co").as_dict()}]))
+    files = [tmp_path / "a" / "x.cif", rows, tmp_path / "b" / "x.cif"]
+    assert [one.candidate_id for one in read_candidates(files)] == ["a/x", "7", "b/x"]
+    assert [one.candidate_id for one in read_candidates(files[:2])] == ["x", "7"]
+    (tmp_path / "more.json").write_text(rows.read_text())
+    with pytest.raises(ConfigError, match="'7' occurs in .*rows.json and in .*more.json"):
+        read_candidates([*files, tmp_path / "more.json"])
+
+
 def test_candidate_keeps_source_tags_and_loses_oxidation_states(tmp_path: Path) -> None:
     structure = layered("Co").add_oxidation_state_by_element({"Li": 1, "Co": 3, "O": -2})
     file = tmp_path / "c.json"
