@@ -25,6 +25,7 @@ from dpa4_core.data.formats import (
 )
 from dpa4_core.data.identifiers import ID_KEYS
 from dpa4_core.data.parse_errors import PARSE_ERRORS, reason
+from dpa4_core.data.run_names import names_of_dynamics
 from dpa4_core.data.structures import StructureError, to_system
 from dpa4_core.data.told_apart import told_apart
 
@@ -44,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 RUN_FILE = "dpa4-run.json"
 """A file of this name says that a folder holds results, not input."""
+_RESULTS = frozenset({RUN_FILE, "results.sqlite", "log.jsonl"})
+"""With those of campaigns and trainings, in folders that are not given themselves."""
 
 
 @dataclass(frozen=True)
@@ -146,16 +149,22 @@ def iter_entries(path: str | Path, label: str | None = None) -> Iterator[Entry]:
 def walk(folder: Path) -> Iterator[Path]:
     """All files of known formats in a folder and its subfolders, in the order of their names.
 
-    Not entered are folders with a `RUN_FILE`, which hold results, and links to folders, which may lead in circles.
+    Not entered are folders of runs, which hold results, and links to folders, which may lead in circles. Files of
+    molecular dynamics are passed over, too, which may stand beside their input.
     """
+    return _walk(folder, frozenset({RUN_FILE}))
+
+
+def _walk(folder: Path, marks: frozenset[str]) -> Iterator[Path]:
     with os.scandir(folder) as found:
-        listed = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in found if not e.name.startswith("."))
-    if (RUN_FILE, False) in listed:
+        listed = {e.name: e.is_dir(follow_symlinks=False) for e in found if not e.name.startswith(".")}
+    if any(listed.get(mark) is False for mark in marks):
         return
-    for name, is_folder in listed:
+    trajectories = names_of_dynamics(listed)
+    for name, is_folder in sorted(listed.items()):
         if is_folder:
-            yield from walk(folder / name)
-        elif _is_known(folder / name) and (folder / name).is_file():
+            yield from _walk(folder / name, _RESULTS)
+        elif name not in trajectories and _is_known(folder / name) and (folder / name).is_file():
             yield folder / name
 
 

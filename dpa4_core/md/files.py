@@ -21,12 +21,12 @@ import numpy as np
 from ase import Atoms
 from ase.io.trajectory import Trajectory, TrajectoryReader
 
+from dpa4_core.data.run_names import RESTART, TRAJECTORY_SUFFIXES
 from dpa4_core.data.site_data import with_cartesian_constraints, with_states_in_info
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import replacing, replacing_text
 from dpa4_core.md.integrators import State
 from dpa4_core.md.result import Sample
-from dpa4_core.md.settings import TRAJECTORY_SUFFIXES
 
 FORMAT = 1
 """Of the restart file."""
@@ -55,7 +55,7 @@ class Paths(NamedTuple):
             path,
             path.with_suffix(".csv"),
             path.with_suffix(".json"),
-            path.with_suffix(".restart.npz"),
+            path.with_suffix(RESTART),
             path.with_name(f".{path.stem}.lock"),
         )
 

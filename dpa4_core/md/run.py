@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from dpa4_core.calculator import MIN_DISTANCE_RATIO, DPA4Calculator
 from dpa4_core.data.structures import StructureError, System, check_system, from_system, to_system
 from dpa4_core.errors import DPA4Error
-from dpa4_core.files import write_json
+from dpa4_core.files import refused, write_json
 from dpa4_core.locks import locked
 from dpa4_core.md.files import Checkpoint, Frames, Log, Paths, open_frames
 from dpa4_core.md.integrators import Motion, Moving, kinetic_temperature, prepare, start
@@ -35,6 +35,10 @@ MAX_FORCE = 1e3
 """eV/Å; a bond that breaks has some ten, colliding atoms some hundred."""
 CHECKPOINT_S = 2.0
 """Seconds between two states; what a kill costs at most, besides the steps since the last frame."""
+SAVING_S = 0.1
+"""What writing states may take of `CHECKPOINT_S`, which grows where it takes longer: many runs, a slow disk."""
+FAILURES = (StructureError, CalculationFailed, np.linalg.LinAlgError, RuntimeError, MemoryError)
+"""What a force call raises for structures that it cannot compute, and where memory runs out."""
 
 
 ENGINES = ("ase", "dpa4")
@@ -60,6 +64,8 @@ class Run:
     Attributes:
         motion: a `Motion` makes its steps itself, a `SharedMotion` in a batch.
         step: steps made.
+        saved: when the last state was written, in seconds of `time.monotonic`.
+        saving_s: how long that took.
 
     Raises:
         StructureError, DPA4Error: as `dpa4_core.md`.
@@ -88,12 +94,12 @@ class Run:
         self.identity = identity_of(system, self.atoms, potential, settings)
         self._model, self._origin = model_card(potential), origin
         self.step = self.n_frames = 0
+        self.saved, self.saving_s = time.monotonic(), 0.0
         self._frames: Frames | None = None
         with contextlib.ExitStack() as files:
             self._open(files, overwrite, system)
             self._files = files.pop_all()
         self.first_step = self.step
-        self._saved = time.monotonic()
         self._write_summary(None)
 
     def _open(self, files: contextlib.ExitStack, overwrite: bool, system: System) -> None:
@@ -136,11 +142,6 @@ class Run:
     def is_complete(self) -> bool:
         return self.step >= self.settings.n_steps and bool(self.log.samples)
 
-    @property
-    def is_due(self) -> bool:
-        """Whether its state shall be written with the next frame."""
-        return time.monotonic() - self._saved > CHECKPOINT_S
-
     def finish(self, elapsed: float, error: str | None) -> MDResult:
         """The result of a run that took ``elapsed`` s in this process; its last state and summary are written."""
         if error is None:
@@ -162,7 +163,7 @@ class Run:
             return problem
         if self.is_sampled():
             self.record()
-            if self.is_due:
+            if states_are_due([self]):
                 self.save()
         return None
 
@@ -175,12 +176,16 @@ class Run:
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # an explosion; `explosion` has the sentence
                 return action()
-        except (StructureError, CalculationFailed, np.linalg.LinAlgError) as error:
+        except FAILURES as error:
+            return self.broken_by(error)
+
+    def broken_by(self, error: Exception) -> str:
+        """The sentence of one of `FAILURES`; raises it again where it is a fault of the program."""
+        if not isinstance(error, RuntimeError | MemoryError):
             return f"the run broke after {self.step} steps: {error}; {ADVICE}"
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return f"out of memory after {self.step} steps with {len(self.atoms)} atoms"
+        if not is_out_of_memory(error):
+            raise error
+        return f"out of memory after {self.step} steps with {len(self.atoms)} atoms"
 
     def explosion(self) -> str | None:
         """Why these atoms are no simulation any more, in one sentence; None if they are one."""
@@ -211,10 +216,12 @@ class Run:
             pressure_gpa=pressure,
             volume=float(atoms.get_volume()) if crystal else np.nan,
         )
-        self.log.write(sample)
-        if self._frames is None:
+        if self._frames is None or self.paths is None:
+            self.log.write(sample)
             return
-        self._frames.write(self._frame(sample))
+        with refused(self.paths.trajectory):
+            self.log.write(sample)
+            self._frames.write(self._frame(sample))
         self.n_frames += 1
 
     def save(self) -> None:
@@ -239,10 +246,12 @@ class Run:
 
     def _checkpoint(self, n_bytes: int, n_rows: int) -> None:
         assert self.paths is not None
+        began = time.monotonic()
         Checkpoint(self.identity, self.step, self.n_frames, n_bytes, n_rows, self.motion.state()).write(
             self.paths.restart
         )
-        self._saved = time.monotonic()
+        self.saved = time.monotonic()
+        self.saving_s = self.saved - began
 
     def _earlier(self, paths: Paths, overwrite: bool) -> Checkpoint | None:
         """What to continue from; None to start anew."""
@@ -313,3 +322,9 @@ class Run:
             "result": None if result is None else result.summary(),
         }
         write_json(self.paths.summary, content)
+
+
+def states_are_due(runs: Sequence[Run]) -> bool:
+    """Whether runs that make their steps together shall write their states with the next frame."""
+    took, oldest = sum(run.saving_s for run in runs), min(run.saved for run in runs)
+    return time.monotonic() - oldest > CHECKPOINT_S * max(1.0, took / SAVING_S)

@@ -12,7 +12,6 @@ from dpa4_core.errors import DPA4Error
 ENSEMBLES = ("nve", "nvt", "npt")
 THERMOSTATS = ("langevin", "nose-hoover")
 BAROSTATS = ("full", "isotropic")
-TRAJECTORY_SUFFIXES = (".traj", ".extxyz", ".xyz")
 ADVICE = "try a shorter time step, a relaxed start, or a lower temperature"
 
 

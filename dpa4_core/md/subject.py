@@ -11,7 +11,8 @@ from ase import Atoms
 from ase.constraints import FixCartesian
 
 from dpa4_core.data.site_data import as_atoms, with_cartesian_constraints
-from dpa4_core.data.structures import System
+from dpa4_core.data.structures import System, to_system
+from dpa4_core.md.integrators import prepare
 from dpa4_core.md.settings import MDSettings
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import PotentialLike
@@ -50,16 +51,32 @@ def model_card(potential: PotentialLike) -> dict[str, Any]:
 
 def identity_of(system: System, atoms: Atoms, potential: PotentialLike, settings: MDSettings) -> dict[str, Any]:
     """What makes a run this run: structure, model and settings, flat and in plain JSON types."""
+    model = model_card(potential)
+    del model["device"], model["level_of_theory"]
+    named = {"structure": _digest(system, atoms, settings)} | {f"model_{key}": value for key, value in model.items()}
+    return json.loads(json.dumps(named | settings.identity()))
+
+
+def structure_digest(structure: Any, settings: MDSettings) -> str:
+    """What `identity_of` says of ``structure``: by it a run is found again, whatever its files are called.
+
+    Raises:
+        DPA4Error: a structure that cannot be computed, or cannot move so.
+    """
+    system = to_system(structure)
+    atoms = movable_atoms(structure, system)
+    prepare(atoms, settings)
+    return _digest(system, atoms, settings)
+
+
+def _digest(system: System, atoms: Atoms, settings: MDSettings) -> str:
     content = [system.numbers, system.positions, system.cell, atoms.get_masses(), system.fixed]
     if settings.keep_velocities:
         content.append(atoms.get_momenta())
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in content))
     periodicity = system.pbc.tolist() if system.periodic and not system.pbc.all() else system.periodic
     digest.update(str((periodicity, system.charge_spin)).encode())
-    model = model_card(potential)
-    del model["device"], model["level_of_theory"]
-    named = {"structure": digest.hexdigest()} | {f"model_{key}": value for key, value in model.items()}
-    return json.loads(json.dumps(named | settings.identity()))
+    return digest.hexdigest()
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +20,11 @@ from dpa4_core.calculator import MIN_DISTANCE_RATIO
 from dpa4_core.data.batching import check_budget, default_budget, pack
 from dpa4_core.data.structures import StructureError, System, check_system, to_system
 from dpa4_core.errors import DPA4Error
+from dpa4_core.files import WriteError
 from dpa4_core.loaded import as_potential
 from dpa4_core.md.progress import step_bar
 from dpa4_core.md.result import MDResult
-from dpa4_core.md.run import MAX_FORCE, Run
+from dpa4_core.md.run import FAILURES, MAX_FORCE, Run, states_are_due
 from dpa4_core.md.settings import ADVICE, MDSettings
 from dpa4_core.md.shared_motion import SharedMotion
 from dpa4_core.memory import release_memory
@@ -39,6 +41,9 @@ class Outcome(NamedTuple):
 
     result: MDResult | None = None
     error: str | None = None
+
+
+_Results = dict[Run, MDResult | DPA4Error]
 
 
 def md(
@@ -70,13 +75,16 @@ def md(
 
     Raises:
         StructureError: a structure that cannot be computed.
-        DPA4Error: settings that do not fit the structure, or files of another run at ``output``.
+        DPA4Error: settings that do not fit the structure, files of another run at ``output``, or no room to write.
     """
     settings, potential = settings or MDSettings(), as_potential(potential)
     run = Run(structure, potential, settings, output=output, overwrite=overwrite, origin=origin)
     try:
         with step_bar(settings.n_steps, run.step, settings.timestep_fs, shown=progress) as advance:
-            return _finished([run], potential, advance)[run]
+            found = _finished([run], potential, advance)[run]
+            if isinstance(found, DPA4Error):
+                raise found
+            return found
     finally:
         run.close()
 
@@ -128,7 +136,8 @@ def md_many(
                     files.callback(runs[i].close)
             results = _finished(list(runs.values()), potential, lambda _: None)
             for i, run in runs.items():
-                outcomes[i] = Outcome(results[run])
+                found = results[run]
+                outcomes[i] = Outcome(error=str(found)) if isinstance(found, DPA4Error) else Outcome(found)
     return outcomes
 
 
@@ -139,28 +148,40 @@ def _n_atoms(structure: Any) -> int:
         return 1
 
 
-def _finished(runs: Sequence[Run], potential: PotentialLike, advance: Callable[[int], None]) -> dict[Run, MDResult]:
-    """The results of ``runs``, which make the steps that are missing.
+def _finished(runs: Sequence[Run], potential: PotentialLike, advance: Callable[[int], None]) -> _Results:
+    """The results of ``runs``, which make the steps that are missing, or why they have none: what cannot be written.
 
     A batch whose force call fails is halved, down to the structure that is at fault, or that memory has room for.
     """
     shared = [run for run in runs if isinstance(run.motion, SharedMotion) and not run.is_complete]
-    results = {run: run.to_the_end(advance) for run in runs if run not in shared}
+    results = _Results()
+    for run in runs:
+        if run not in shared:
+            results[run] = _kept(partial(run.to_the_end, advance))
     began, batches = time.monotonic(), [shared] if shared else []
     while batches:
         members = batches.pop(0)
         ride = _Ride(members, potential, advance, began)
-        problem = members[0].guarded(ride.to_the_end)
+        problem = ride.to_the_end()
         results |= ride.results
-        if problem is None:
+        left = [run for run in ride.runs if run not in results]
+        if not left:
             continue
         release_memory()
         if len(ride.runs) == 1:
-            results[ride.runs[0]] = ride.runs[0].finish(time.monotonic() - began, problem)
+            results[left[0]] = _kept(partial(left[0].finish, time.monotonic() - began, problem))
         else:
-            half = len(ride.runs) // 2
-            batches = [ride.runs[:half], ride.runs[half:], *batches]
+            half = len(left) // 2
+            batches = [*(part for part in (left[:half], left[half:]) if part), *batches]
     return results
+
+
+def _kept(action: Callable[[], MDResult]) -> MDResult | DPA4Error:
+    """The result, or why there is none."""
+    try:
+        return action()
+    except DPA4Error as error:
+        return error
 
 
 class _Ride:
@@ -168,30 +189,49 @@ class _Ride:
 
     Attributes:
         runs: those that have not come to an end.
-        results: of the others.
+        results: of the others, and of those that came to an end in a step that then failed.
     """
 
     def __init__(
         self, runs: Sequence[Run], potential: PotentialLike, advance: Callable[[int], None], began: float
     ) -> None:
-        self.runs, self.results = list(runs), dict[Run, MDResult]()
+        self.runs, self.results = list(runs), _Results()
         self._elements, self._advance, self._began = potential.elements, advance, began
         self._batch = Batch(potential)
         self._batch.join([_motion(run).task() for run in runs])
         self._first = {run: _motion(run).phase.step for run in runs}
 
-    def to_the_end(self) -> None:
-        """Make the steps of all."""
+    def to_the_end(self) -> str | None:
+        """Make the steps of all; gives what went wrong, in words of the first that is still among them."""
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # explosions, which have sentences of their own
+                self._go()
+        except FAILURES as error:
+            first = self.runs[0]
+            problem = first.broken_by(error)
+            first.step = _motion(first).phase.step  # where its structure is
+            return problem
+        return None
+
+    def _go(self) -> None:
         while self.runs:
             now = self._batch.compute()
-            suspect, due = _suspect(now, self.runs[0].settings), any(run.is_due for run in self.runs)
+            suspect, due = _suspect(now, self.runs[0].settings), states_are_due(self.runs)
             places = range(len(self.runs))
-            over = np.array([self._look(place, int(now.n_steps[place]), suspect[place], due) for place in places])
+            over = np.array([self._is_over(place, int(now.n_steps[place]), suspect[place], due) for place in places])
             if over.any():
                 self._batch.leave(over)
                 self.runs = [run for run, gone in zip(self.runs, over, strict=True) if not gone]
             if self.runs:
                 self._batch.step()
+
+    def _is_over(self, place: int, made: int, suspect: bool, due: bool) -> bool:
+        """Whether the step that was just made is the last one of a run; it ends, too, where it cannot be written."""
+        try:
+            return self._look(place, made, suspect, due)
+        except WriteError as error:
+            self.results[self.runs[place]] = error
+            return True
 
     def _look(self, place: int, made: int, suspect: bool, due: bool) -> bool:
         """What a run keeps of the step that was just made; whether it was its last one."""
@@ -199,7 +239,7 @@ class _Ride:
         step = self._first[run] + made
         self._advance(step - run.step)
         run.step = step
-        sampled = run.is_sampled() if made else not run.log.samples
+        sampled = run.is_sampled() and not (run.log.samples and run.log.samples[-1].step == step)
         if not (sampled or suspect):
             return False
         found = self._batch.found(place, best=False)[0]

@@ -86,7 +86,7 @@ def md(
     if plot is not None and plot.suffix.lower() not in _PLOTS:
         raise DPA4Error(f"cannot tell the format from {plot.name!r}; end the name of the plot in .html or .png")
     inputs = read_files(files)
-    jobs = jobs_of(inputs, output)
+    jobs = jobs_of(inputs, output, settings)
     potential = machine.load(model)
     reference = machine.model(model).resolve()
     origin = Origin([str(file.absolute()) for file in files], reference, machine.threads, together=len(jobs) > 1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,24 +16,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dpa4_core.data.batching import default_budget
 from dpa4_core.data.readers import NamedStructure, read_files
+from dpa4_core.data.run_names import RESTART, TRAJECTORY_SUFFIXES
 from dpa4_core.data.site_data import with_cartesian_constraints
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import plain_name, replacing
 from dpa4_core.locks import holder
 from dpa4_core.md import MDResult, MDSettings, Thermo, md_many
 from dpa4_core.md import md as run_md
-from dpa4_core.md.files import Paths, read_frame, read_frames, read_samples
+from dpa4_core.md.files import Checkpoint, Paths, read_frame, read_frames, read_samples
 from dpa4_core.md.result import Average, Drift
-from dpa4_core.md.settings import TRAJECTORY_SUFFIXES
+from dpa4_core.md.subject import structure_digest
+from dpa4_core.md.together import MOST_RUNS
 from dpa4_core.potential import PotentialLike
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.plots.words import right
 from dpa4_flows.report.md_plot import Course, write_md_html
 from dpa4_flows.runs.run import How, Nobody, Note, Outcome, Part, Run, RunStatus, RunStructure, Watch
-
-_RESTART = ".restart.npz"
-
 
 # ---- computing
 
@@ -77,8 +78,11 @@ class Job:
         return self.error if self.result is None else self.result.error
 
 
-def jobs_of(inputs: Sequence[NamedStructure], output: Path) -> list[Job]:
+def jobs_of(inputs: Sequence[NamedStructure], output: Path, settings: MDSettings) -> list[Job]:
     """A trajectory for every structure: ``output`` itself, or files of their names in the folder ``output``.
+
+    A run of the same structure that stands there under another name goes on under that: names depend on what else is
+    given, and on the version.
 
     Raises:
         DPA4Error: ``output`` is no trajectory, or no folder for several.
@@ -96,7 +100,39 @@ def jobs_of(inputs: Sequence[NamedStructure], output: Path) -> list[Job]:
         taken[stem] = taken.get(stem, 0) + 1
         number = "" if taken[stem] == 1 else f"-{taken[stem]}"
         jobs.append(Job(entry, output / f"{stem}{number}.traj", error=entry.error))
-    return jobs
+    there = {_trajectory_of(restart) for restart in _restarts(output)}
+    others = _Begun(there - {job.trajectory for job in jobs}, settings)
+    return [
+        job if job.trajectory in there else replace(job, trajectory=others.take(job.entry) or job.trajectory)
+        for job in jobs
+    ]
+
+
+class _Begun:
+    """Runs by the structures that they began with.
+
+    Args:
+        trajectories: of the runs.
+        settings: of all.
+    """
+
+    def __init__(self, trajectories: Iterable[Path], settings: MDSettings) -> None:
+        self._settings = settings
+        self._by_digest: dict[str, list[Path]] = {}
+        for path in sorted(trajectories):
+            with suppress(DPA4Error):  # a restart file that cannot be read is nobody's
+                digest = Checkpoint.read(Paths.of(path).restart).identity["structure"]
+                self._by_digest.setdefault(digest, []).append(path)
+
+    def take(self, entry: NamedStructure) -> Path | None:
+        """The trajectory of a run of this structure, for each of them once; None if there is none."""
+        if entry.error is not None or not self._by_digest:
+            return None
+        try:
+            same = self._by_digest.get(structure_digest(entry.structure, self._settings))
+        except DPA4Error:  # which its run will say
+            return None
+        return same.pop(0) if same else None
 
 
 def run_jobs(
@@ -116,8 +152,9 @@ def run_jobs(
         DPA4Error: the only one cannot run.
     """
     watch = watch or Nobody()
+    budget = default_budget(potential.device)
     if len(jobs) > 1:
-        watch.remark(_together(len(jobs), settings))
+        watch.remark(_together(len(jobs), settings, budget))
 
     def parts() -> list[Part]:
         logs = [Paths.of(job.trajectory).log for job in jobs if job.error is None]
@@ -131,15 +168,16 @@ def run_jobs(
     with watch.showing(parts):
         if len(jobs) == 1 and good:
             return [replace(good[0], result=run_md(structures[0], potential, settings, output=outputs[0], **how))]
+        how["max_atoms_per_batch"] = budget
         outcomes = iter(md_many(structures, potential, settings, outputs=outputs, **how))
         return [job if job.error is not None else replace(job, **next(outcomes)._asdict()) for job in jobs]
 
 
-def _together(n_jobs: int, settings: MDSettings) -> str:
+def _together(n_jobs: int, settings: MDSettings, budget: int) -> str:
     """How several structures run."""
     if settings.ensemble == "npt":
         return "the structures run one after another: npt moves their cells, which a batch keeps"
-    return f"{n_jobs} structures run together"
+    return f"{n_jobs} structures run together, in batches of up to {budget:,} atoms and {MOST_RUNS} structures"
 
 
 # ---- looking
@@ -312,17 +350,21 @@ def _with_error(mean: float | None, error: float | None, digits: int) -> str:
 def _restarts(folder: Path) -> list[Path]:
     """What runs go on from: those in a folder, or that of a trajectory."""
     if folder.is_dir():
-        return sorted(folder.glob(f"*{_RESTART}"))
+        return sorted(folder.glob(f"*{RESTART}"))
     if folder.suffix.lower() not in TRAJECTORY_SUFFIXES:
         return []
     restart = Paths.of(folder).restart
     return [restart] if restart.is_file() else []
 
 
-def _read(restart: Path) -> _Trajectory:
-    stem = restart.name.removesuffix(_RESTART)
+def _trajectory_of(restart: Path) -> Path:
+    stem = restart.name.removesuffix(RESTART)
     names = [restart.with_name(stem + suffix) for suffix in TRAJECTORY_SUFFIXES]
-    paths = Paths.of(next((path for path in names if path.is_file()), names[0]))
+    return next((path for path in names if path.is_file()), names[0])
+
+
+def _read(restart: Path) -> _Trajectory:
+    paths = Paths.of(_trajectory_of(restart))
     try:
         summary = json.loads(paths.summary.read_text())
     except (OSError, ValueError) as error:
@@ -331,15 +373,34 @@ def _read(restart: Path) -> _Trajectory:
 
 
 def _go_on(members: Sequence[_Trajectory], how: How) -> list[Job]:
-    """Continue trajectories that one command began."""
+    """Continue trajectories that one command began, each with the structure that it began with."""
     first = members[0]
     origin = Origin.from_dict(first.summary["origin"])
-    inputs = read_files([Path(file) for file in origin.files])
-    trajectory = first.paths.trajectory
-    wanted = {one.paths.trajectory for one in members}
-    jobs = jobs_of(inputs, trajectory.parent if origin.together else trajectory)
+    begun = _Begun((one.paths.trajectory for one in members), first.settings)
+    found = [(begun.take(entry), entry) for entry in read_files([Path(file) for file in origin.files])]
+    entries = {path: entry for path, entry in found if path is not None}
+    jobs = []
+    for one in members:
+        entry = entries.get(one.paths.trajectory)
+        if entry is not None:
+            jobs.append(Job(entry, one.paths.trajectory))
+        elif one.state != "complete":
+            error = _lost(one.paths, origin.files)
+            if len(members) == 1:
+                raise DPA4Error(error)
+            how.watch.note("failed", f"{one.name}: {error}")
+            jobs.append(Job(NamedStructure(one.name, None, error), one.paths.trajectory, error=error))
     if origin.threads:
         torch.set_num_threads(origin.threads)
     potential = origin.model.load()
-    chosen = [job for job in jobs if job.trajectory in wanted]
-    return run_jobs(chosen, potential, first.settings, origin, watch=how.watch)
+    return run_jobs(jobs, potential, first.settings, origin, watch=how.watch)
+
+
+def _lost(paths: Paths, files: Sequence[str]) -> str:
+    """Why a run finds no structure to go on with."""
+    try:
+        Checkpoint.read(paths.restart)
+    except DPA4Error as error:
+        return str(error)
+    where = files[0] if len(files) == 1 else f"the {len(files)} files that it was begun with"
+    return f"{paths.trajectory} began with a structure that is not in {where} any more; put it back, or begin anew"

@@ -11,11 +11,12 @@ import numpy as np
 from pymatgen.core import Lattice, Structure
 
 from dpa4_core.data.readers import iter_structures
+from dpa4_core.data.run_names import TRAJECTORY_SUFFIXES
 from dpa4_core.data.structures import to_system
 from dpa4_core.data.system import array_problem, symbol
 from dpa4_core.errors import DPA4Error
 from dpa4_core.md.files import Paths
-from dpa4_core.md.settings import TRAJECTORY_SUFFIXES, MDSettings
+from dpa4_core.md.settings import MDSettings
 from dpa4_core.model.info import ModelInfo
 from dpa4_flows.analysis.diffusion import unfolded
 from dpa4_flows.compute.plan import Crystal, PlanError

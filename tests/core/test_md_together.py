@@ -16,6 +16,7 @@ from ase.constraints import FixAtoms, FixBondLengths, FixCom
 from dpa4_core import DPA4Error, MDSettings, StructureError
 from dpa4_core.calculator import DPA4Calculator
 from dpa4_core.data.graph import Graph
+from dpa4_core.files import WriteError
 from dpa4_core.md import md, md_many, run
 from dpa4_core.md.files import Checkpoint
 from dpa4_core.md.integrators import prepare, start
@@ -201,6 +202,70 @@ def test_what_memory_has_no_room_for_fails_alone(company: list[Atoms]) -> None:
     assert potential.largest < 4
     with pytest.raises(DPA4Error, match="at least 1"):
         together(company, potential, settings, max_atoms_per_batch=0)
+
+
+def test_the_sentence_is_of_the_run_that_broke_and_not_of_one_that_has_left() -> None:
+    """The first one explodes at once; the result of the other ends where its structure is, at its last frame."""
+    crushed, lone = Atoms("Cu2", [[0, 0, 0], [0, 0, 1.5]]), bulk("Cu", cubic=True, a=3.68)
+    crushed.set_velocities([[0, 0, 5.6], [0, 0, -5.6]])
+    lone.set_velocities(np.random.default_rng(1).normal(scale=0.02, size=(4, 3)))
+
+    class Shrinks(NamedMorse):
+        def compute(self, graph: Graph) -> Output:
+            self.room = 0 if self.n_calls == 8 else 10**9
+            return super().compute(graph)
+
+    settings = MDSettings(ensemble="nve", time_ps=0.012, every=3, keep_velocities=True)
+    first, second = together([crushed, lone], Shrinks(), settings, max_atoms_per_batch=512)
+    assert "a force reached" in first.result.error and first.result.n_steps < 7
+    assert second.result.error.startswith("out of memory after 7 steps with 4 atoms")
+    assert second.result.n_steps == second.result.thermo.step[-1] == 6
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "npt"])
+def test_a_run_that_cannot_be_written_fails_alone(
+    ensemble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "CHECKPOINT_S", 0.0)
+    crystals = [bulk("Cu", cubic=True, a=a) for a in (3.66, 3.68, 3.7)]
+    outputs = [tmp_path / f"{i}.traj" for i in range(3)]
+    write = Checkpoint.write
+
+    def full(self: Checkpoint, path: Path) -> None:
+        if path.name.startswith("0") and self.step:
+            raise WriteError(f"{path} cannot be written: the disk is full")
+        write(self, path)
+
+    monkeypatch.setattr(Checkpoint, "write", full)
+    settings = MDSettings(ensemble=ensemble, time_ps=0.004, every=2)
+    bad, *good = together(crystals, NamedMorse(), settings, outputs=outputs)
+    assert bad.result is None and "the disk is full" in bad.error
+    assert [one.n_steps for one in results(good)] == [4, 4]
+    with pytest.raises(WriteError, match="disk is full"):
+        md(crystals[0], NamedMorse(), settings, output=outputs[0])
+
+
+def test_what_came_to_an_end_in_a_step_that_failed_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    crystals = [bulk("Cu", cubic=True, a=a) for a in (3.66, 3.68, 3.7)]
+    record, left = run.Run.record, [3 + 1]  # at step 0, and the first of them at the end
+
+    def record_or_fail(self: run.Run) -> None:
+        left[0] -= 1
+        if left[0] == -1:
+            raise MemoryError
+        record(self)
+
+    monkeypatch.setattr(run.Run, "record", record_or_fail)
+    found = results(together(crystals, NamedMorse(), MDSettings(time_ps=0.005, every=5)))
+    assert [one.thermo.step.tolist() for one in found] == [[0, 5]] * 3
+
+
+def test_slow_writing_stays_a_twentieth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = run.Run(bulk("Cu", cubic=True), NamedMorse(), MDSettings())
+    monkeypatch.setattr(run.time, "monotonic", lambda: one.saved + 3.0)
+    assert run.states_are_due([one])
+    one.saving_s = 0.1
+    assert run.states_are_due([one]) and not run.states_are_due([one] * 2)
 
 
 def test_npt_runs_one_after_another() -> None:

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import json
+import shutil
 import tarfile
 import tracemalloc
 import zipfile
@@ -174,6 +175,11 @@ def test_a_folder_is_read_with_its_subfolders_but_without_results(tmp_path: Path
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(POSCAR)
     (tmp_path / "runs" / RUN_FILE).write_text("{}")
+    for name in ("results.sqlite", "log.jsonl"):
+        shutil.copytree(tmp_path / "a", tmp_path / name.partition(".")[0])
+        (tmp_path / name.partition(".")[0] / name).touch()
+    for name in ("a/POSCAR.restart.npz", "a/POSCAR.traj", "a/POSCAR.json", "a/POSCAR.csv"):  # dynamics beside its input
+        (tmp_path / name).touch()
     (tmp_path / "b" / "empty.cif").touch()
     (tmp_path / "b" / "again").symlink_to(tmp_path)
     found = [(entry.source, entry.read().error is None) for entry in iter_entries(tmp_path, "in")]

@@ -251,6 +251,34 @@ def test_a_trajectory_answers_alone(finished: dict[str, Path], tmp_path: Path) -
     assert len(ase.io.read(tmp_path / "frames.extxyz", ":")) == 11
 
 
+@pytest.mark.parametrize("again", ["resume", "md"])
+def test_dynamics_under_names_of_before_go_on(again: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    command, folder = _dynamics(tmp_path / "in")
+    assert dpa4(*command).exit_code == 0
+    for path in [*folder.iterdir()]:
+        old = {"copper": "POSCAR", "nickel": "POSCAR-2"}[path.name.strip(".").partition(".")[0]]
+        if path.suffix == ".json":  # as of a run that was killed
+            path.write_text(path.read_text().replace('"time_ps": 0.04', '"time_ps": 0.08'))
+        path.rename(folder / path.name.replace("copper", old).replace("nickel", old))
+    done = dpa4("resume", folder) if again == "resume" else dpa4(*command, "--time", 0.08)
+    assert done.exit_code == 0, done.output
+    rows = json.loads(dpa4("status", folder, "--json").stdout)["runs"]
+    found = sorted((row["name"], row["n_steps"], row["state"]) for row in rows)
+    assert found == [("POSCAR", 80, "complete"), ("POSCAR-2", 80, "complete")]
+
+
+def test_a_structure_that_is_gone_is_told_and_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    stop_halfway("dynamics", tmp_path)
+    bulk("Cu", cubic=True, a=3.9).write(tmp_path / "nickel.vasp")
+    done = dpa4("resume", tmp_path / "run")
+    assert done.exit_code == 3 and "began with a structure that is not in" in " ".join(done.stderr.split()), done.output
+    rows = json.loads(dpa4("status", tmp_path / "run", "--json").stdout)["runs"]
+    assert [(row["name"], row["state"]) for row in rows] == [("copper", "complete"), ("nickel", "stopped")]
+
+
 def test_dynamics_of_python_says_who_goes_on(tmp_path: Path) -> None:
     from dpa4_core.md import MDSettings, md
 
