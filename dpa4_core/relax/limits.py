@@ -9,9 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dpa4_core.calculator import MIN_DISTANCE_RATIO
 from dpa4_core.data.structures import MAX_LENGTH
-from dpa4_core.md.settings import ADVICE
 from dpa4_core.relax.results import Verdict
 from dpa4_core.relax.state import Statistics, Task
 from dpa4_core.verdicts import ErrorCode
@@ -28,7 +26,6 @@ class Limits(NamedTuple):
         max_steps: optimiser steps.
         max_volume_change: factor, both ways.
         max_temperature: K.
-        max_crowding: of `Statistics`; infinite for what does not move in time, whose end is checked.
 
     """
 
@@ -36,7 +33,6 @@ class Limits(NamedTuple):
     max_steps: NDArray[np.float64]
     max_volume_change: NDArray[np.float64]
     max_temperature: NDArray[np.float64]
-    max_crowding: NDArray[np.float64]
 
     @classmethod
     def of(cls, tasks: Sequence[Task]) -> Limits:
@@ -47,11 +43,10 @@ class Limits(NamedTuple):
                 task.moves.max_steps,
                 task.moves.max_volume_change,
                 task.course.settings.temperature_limit if task.course else math.inf,
-                1 / MIN_DISTANCE_RATIO if task.course else math.inf,
             )
             for task in tasks
         ]
-        return cls(*np.array(rows, dtype=np.float64).reshape(-1, 5).T)
+        return cls(*np.array(rows, dtype=np.float64).reshape(-1, 4).T)
 
     def finished(self, now: Statistics) -> NDArray[np.bool_]:
         """Which systems [n_systems] make no further step."""
@@ -61,7 +56,9 @@ class Limits(NamedTuple):
         """Why one finished system makes no further step."""
         if self._failed(now)[place]:
             one = Statistics(*(values[place] for values in now))
-            return Verdict.failure(*_problem(one, Limits(*(values[place] for values in self))))
+            return Verdict.failure(
+                *_problem(one, float(self.max_volume_change[place]), float(self.max_temperature[place]))
+            )
         converged = bool(now.fmax[place] < self.fmax[place])
         return Verdict("converged" if converged else "max_steps", converged=converged)
 
@@ -72,13 +69,11 @@ class Limits(NamedTuple):
         # The neighbour search refuses longer systems; a step adds up to 22 %.
         compact = 1.25 * now.span <= MAX_LENGTH
         cool = now.temperature <= self.max_temperature
-        apart = now.crowding <= self.max_crowding
-        return ~(possible & similar & compact & cool & apart & (now.n_lost == 0))
+        return ~(possible & similar & compact & cool & (now.n_lost == 0))
 
 
-def _problem(now: Statistics, limits: Limits) -> tuple[str, ErrorCode]:
+def _problem(now: Statistics, max_volume_change: float, max_temperature: float) -> tuple[str, ErrorCode]:
     """Why one system has failed."""
-    max_volume_change, max_temperature = float(limits.max_volume_change), float(limits.max_temperature)
     steps = f"after {now.n_steps:.0f} steps"
     if not now.has_stress:
         return (
@@ -91,10 +86,9 @@ def _problem(now: Statistics, limits: Limits) -> tuple[str, ErrorCode]:
         return f"a force reached {now.max_force:.1e} eV/Å {steps}; no potential knows such a structure", "large_force"
     if now.temperature > max_temperature:
         return (
-            f"the temperature reached {now.temperature:.3g} K {steps} (limit {max_temperature:.0f} K); {ADVICE}"
+            f"the temperature reached {now.temperature:.3g} K {steps} (limit {max_temperature:.0f} K); try a shorter "
+            "time step, a relaxed start, or a lower temperature"
         ), "exploded"
-    if now.crowding > limits.max_crowding:
-        return f"two atoms lay on top of each other {steps}; {ADVICE}", "exploded"
     if abs(np.log(now.volume_ratio)) > math.log(max_volume_change):
         verb = "exploded" if now.volume_ratio > 1 else "collapsed"
         return (

@@ -167,7 +167,7 @@ class Statistics(NamedTuple):
         n_lost: atoms that had neighbours at the first force call and have none now.
         span: Å, longest lattice vector component, or extent of the atoms without periodicity.
         temperature: K, of structures in motion; else 0.
-        crowding: the largest sum of two covalent radii over the distance of the atoms; 0 where nothing moves in time.
+        crowding: of structures in motion, the largest sum of two covalent radii over the distance of the atoms; else 0.
 
     """
 

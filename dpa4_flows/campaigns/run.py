@@ -169,6 +169,7 @@ def prepare_run(
         candidates, phases, surveys, inputs = read_inputs(run, library, info.elements)
     else:
         begun = open_run(folder)
+        run = replace(run, campaign=_with_copies(campaign, folder, inputs))  # what it named may be gone
         candidates, (phases, surveys) = begun.candidates(), earlier_phases(run, begun)
         added, inputs = lacking_phases(run, library, candidates, inputs)
     if n_further := len(inputs.get("library", ())):

@@ -127,11 +127,6 @@ def test_what_explodes_is_refused_or_lacks_memory_fails_alone() -> None:
     assert found["hot"].error_code in ("exploded", "large_force", "dissociated") and found["hot"].end is None
     assert "make a supercell" in found["one"].error and found["one"].positions.shape == (0, 1, 3)
     assert found["good"].error is None
-    pair = Atoms("Cu2", [[0, 0, 0], [2.4, 0, 0]], cell=[12, 12, 12])
-    towards = Phase(0, pair.positions, np.array([[0.5, 0, 0], [-0.5, 0, 0]]))
-    meeting = Dynamics(pair, replace(WARM, ensemble="nve", max_temperature=1e9), towards)
-    struck = run({"pair": meeting}, MorsePotential(cutoff=4.0, depth=0.0))["pair"]
-    assert struck.error_code == "exploded" and "on top of each other after" in struck.error and struck.end is None
     for settings, words in (
         (replace(WARM, ensemble="npt"), "keep their cell"),
         (replace(WARM, keep_velocities=True), "phase"),

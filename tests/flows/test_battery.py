@@ -29,7 +29,7 @@ from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.context import Scene, Screening, scene_of
 from dpa4_flows.campaigns.flow import CampaignMaker, judge, rank
-from dpa4_flows.campaigns.library import put_phases
+from dpa4_flows.campaigns.library import replace_phases
 from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.campaigns.run import PreparedRun, open_run, prepare_run, stored_campaign
 from dpa4_flows.campaigns.sections import ConfigError
@@ -462,7 +462,7 @@ def test_host_that_fell_apart_is_judged_but_does_not_compete(copy: Path) -> None
 
 def test_electrodes_without_energy_of_the_ion_metal_get_one_sentence(copy: Path) -> None:
     prepared = prepare_run(load_campaign(copy.parent / "campaign.toml"), copy)
-    put_phases(prepared.table, {}, {})
+    replace_phases(prepared.table, {}, {})
     assert judge.original(prepared.run, "electrode").n_error == 3
     assert "no form of elemental Li has an energy" in prepared.table.stage("electrode")["LiCoO2"].reasons[0].sentence
 
