@@ -197,7 +197,7 @@ class _Ride:
     ) -> None:
         self.runs, self.results = list(runs), _Results()
         self._elements, self._advance, self._began = potential.elements, advance, began
-        self._batch = Batch(potential)
+        self._batch = Batch(potential, crowding=True)
         self._batch.join([_motion(run).task() for run in runs])
         self._first = {run: _motion(run).phase.step for run in runs}
 

@@ -54,11 +54,12 @@ class Batch:
 
     Args:
         potential: what gives the forces.
+        crowding: whether `Statistics` say how near atoms in motion are to each other.
 
     """
 
-    def __init__(self, potential: PotentialLike) -> None:
-        self.potential = potential
+    def __init__(self, potential: PotentialLike, *, crowding: bool = False) -> None:
+        self.potential, self._looks_at_crowding = potential, crowding
         self.device = potential.device
         self.limits = Limits.of([])
         self.tasks: list[Task] = []
@@ -118,7 +119,8 @@ class Batch:
         dynamics, temperature, crowding = state.dynamics, torch.zeros_like(volume), torch.zeros_like(volume)
         if self._drive is not None:
             dynamics = self._drive.arrive(dynamics, slope.forces)
-            temperature, crowding = self._drive.temperature(dynamics), _crowding(graph)
+            temperature = self._drive.temperature(dynamics)
+            crowding = _crowding(graph) if self._looks_at_crowding else crowding
 
         lonely = _lonely_atoms(graph)
         n_lonely = torch.where(state.n_lonely < 0, lonely, state.n_lonely)

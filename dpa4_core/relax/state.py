@@ -167,7 +167,8 @@ class Statistics(NamedTuple):
         n_lost: atoms that had neighbours at the first force call and have none now.
         span: Å, longest lattice vector component, or extent of the atoms without periodicity.
         temperature: K, of structures in motion; else 0.
-        crowding: of structures in motion, the largest sum of two covalent radii over the distance of the atoms; else 0.
+        crowding: of structures in motion, the largest sum of two covalent radii over the distance of the atoms; 0 where
+            nothing moves, or nobody looks at it.
 
     """
 

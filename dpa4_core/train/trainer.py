@@ -189,10 +189,8 @@ class Trainer:
         self.checkpoint, self.model_path = self.folder / CHECKPOINT, self.folder / MODEL
         self.log = RunLog(self.folder / "log.jsonl" if processes.is_first else None)
         beginning = begin(config, processes, notify, restart=restart)
-        if processes.device.type == "cuda":
-            torch.set_float32_matmul_precision(
-                "high" if config.run.tf32 else "highest"
-            )  # of steps, not of what is said of a base
+        if processes.device.type == "cuda":  # of the steps: what is said of a base is said before
+            torch.set_float32_matmul_precision("high" if config.run.tf32 else "highest")
         self.data, self.network, self.budget = beginning.data, beginning.network, beginning.budget
         backbone, module = self.network.backbone, self.network.module
         self.module = module

@@ -29,7 +29,7 @@ def place_spreads(
     """
     by_system: dict[frozenset[str], list[int]] = {}
     for index, entry in enumerate(candidates):
-        if entry.data.get("converged", True):
+        if is_converged(entry):
             by_system.setdefault(elements_of(entry), []).append(index)
     out: list[PlaceSpread | None] = [None] * len(candidates)
     for system, indices in by_system.items():

@@ -238,12 +238,11 @@ class Scene:
 
     def _apart(self) -> Iterator[list[str]]:
         """Candidates that are judged together: all, or as many as are read together and have no equal elsewhere."""
-        ids, formulas = self.ids(), self.table.formulas()
         if not self.stage.by_formula or self.funnel.orders:  # a cell may be ordered to another formula
-            yield ids
+            yield self.ids()
             return
-        alike: dict[str, list[str]] = {}
-        for i in ids:
+        formulas, alike = self.table.formulas(), dict[str, list[str]]()
+        for i in self.ids():
             alike.setdefault(formulas[i], []).append(i)
         part: list[str] = []
         for group in alike.values():

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dpa4_core.errors import DPA4Error, words_of
+from dpa4_core.model.registry import sha256_of
 
 
 def content_digest(path: str | Path) -> str:
@@ -24,11 +25,13 @@ def content_digest(path: str | Path) -> str:
         DPA4Error: it cannot be read.
     """
     root = Path(path).expanduser()
-    sha = hashlib.sha256()
     try:
-        for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
+        if not root.is_dir():
+            return sha256_of(root)
+        sha = hashlib.sha256()
+        for file in sorted(root.rglob("*")):
             if not file.is_dir():
-                sha.update(b"" if file == root else str(file.relative_to(root)).encode())
+                sha.update(str(file.relative_to(root)).encode())
                 sha.update(file.read_bytes())
     except OSError as error:
         raise DPA4Error(f"cannot read {root}: {words_of(error)}") from error

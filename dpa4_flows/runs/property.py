@@ -6,7 +6,6 @@ question about other structures may be asked in the same folder: it finds what w
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from rich.console import Console
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.data.readers import RUN_FILE
 from dpa4_core.data.site_data import as_atoms
+from dpa4_core.digests import digest
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import write_json
 from dpa4_core.locks import holder, locked
@@ -322,7 +322,7 @@ def _kept(document: Document, shared: dict[str, Any]) -> dict[str, Any]:
     fields = document.model_dump(mode="json")
     for name in _left_out(type(document)):
         value = getattr(document, name)
-        fields[name] = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+        fields[name] = digest(value)
         shared[fields[name]] = value
     return fields
 
