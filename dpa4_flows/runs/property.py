@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,19 +72,35 @@ class PropertyRun(Run):
     # ---- begun and computed ------------------------------------------------------------------------------------------
 
     @classmethod
-    def begin(cls, folder: Path, question: Question, subjects: Sequence[Subject], model: ModelRef) -> PropertyRun:
-        """A question about structures in a folder, in place of the one before; nothing is computed.
+    def asked_in(
+        cls,
+        folder: Path,
+        question: Question,
+        subjects: Sequence[Subject],
+        model: ModelRef,
+        how: How,
+        max_atoms_per_batch: int | None = None,
+    ) -> Results[Any]:
+        """Answers to a question about structures in a folder, which takes the place of the one before.
 
         Raises:
-            DPA4Error: the folder holds something else.
+            DPA4Error: the folder holds something else, or another process computes there.
         """
         if not cls.is_in(folder):
             _refuse_others(folder)
-            if (folder / _EARLIER[0]).exists():
-                with locked(folder / LOCK_FILE, "this run is being computed"):
-                    move_table(folder / _EARLIER[0], folder / TABLE_FILE)
-        run = cls(folder)
-        table = ResultsTable(folder / TABLE_FILE)
+        run, model = cls(folder), model.resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        with run._locked():  # who computes there keeps the question that it answers
+            if (folder / _EARLIER[0]).exists() and not cls.is_in(folder):
+                move_table(folder / _EARLIER[0], folder / TABLE_FILE)
+            run._begin(question, subjects, model)
+            return run._compute(how, Counts(), max_atoms_per_batch)
+
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked(self.folder / LOCK_FILE, "this run is being computed")
+
+    def _begin(self, question: Question, subjects: Sequence[Subject], model: ModelRef) -> None:
+        table = ResultsTable(self.folder / TABLE_FILE)
         table.put_candidates([_candidate(subject, number) for number, subject in enumerate(subjects)])
         table.set_meta(_NOT_STORED, {})
         relaxation = question.relaxation
@@ -94,43 +111,34 @@ class PropertyRun(Run):
                 name: plain_settings(one) for name, one in zip(question.names, question.properties, strict=True)
             },
             "relaxation": None if relaxation is None else plain_settings(relaxation),
-            "model": asdict(model.resolve()),
+            "model": asdict(model),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "code_version": code_version(),
         }
-        write_json(folder / RUN_FILE, stored)
-        return run
+        write_json(self.folder / RUN_FILE, stored)
 
-    def compute(
-        self, how: How, *, max_atoms_per_batch: int | None = None, counts: Counts | None = None
-    ) -> Results[Any]:
-        """Everything that is asked; what the folder holds is found. Writes the answers into files, too.
-
-        Args:
-            how: who looks on, and whether failures are computed again.
-            max_atoms_per_batch: atoms in flight; None leaves it to the device.
-            counts: told what is done.
-        """
+    def _compute(self, how: How, counts: Counts, max_atoms_per_batch: int | None = None) -> Results[Any]:
+        """Everything that is asked; what the folder holds is found. Writes the answers into files, too."""
         question, model = self.asked()
-        with locked(self.folder / LOCK_FILE, "this run is being computed"):
-            table = ResultsTable(self.folder / TABLE_FILE)
-            subjects = _subjects(table)
-            results = compute(question, subjects, model, table, how, max_atoms_per_batch, counts)
-            stored = stored_answers(question, subjects, model, table)
-            shared: dict[str, Any] = {}
-            not_stored = {
-                f"{number} {name}": _kept(document, shared)
-                for number, (one, there) in enumerate(zip(results.answers, stored, strict=True))
-                for name, document in one.documents.items()
-                if there.documents[name] is None
-            }
-            table.put_meta({_NOT_STORED: not_stored, _SHARED: shared})
-            results.write(self.folder)
+        table = ResultsTable(self.folder / TABLE_FILE)
+        subjects = _subjects(table)
+        results = compute(question, subjects, model, table, how, max_atoms_per_batch, counts)
+        stored = stored_answers(question, subjects, model, table)
+        shared: dict[str, Any] = {}
+        not_stored = {
+            f"{number} {name}": _kept(document, shared)
+            for number, (one, there) in enumerate(zip(results.answers, stored, strict=True))
+            for name, document in one.documents.items()
+            if there.documents[name] is None
+        }
+        table.put_meta({_NOT_STORED: not_stored, _SHARED: shared})
+        results.write(self.folder)
         return results
 
     def resume(self, how: How) -> Outcome:
         counts = Counts()
-        results = self.compute(how, counts=counts)
+        with self._locked():
+            results = self._compute(how, counts)
         bad = {failure.name for failure in results.failed} | set(results.unconverged)
         facts = {"properties": results.question.names, "n_structures": len(results)}
         return Outcome(reused=counts.n_requests == 0, n_failed=len(bad), facts=facts)
@@ -299,8 +307,7 @@ def compute_in(
     """The same in a folder, or in memory without one."""
     if folder is None:
         return compute(question, subjects, model, None, how, max_atoms_per_batch)
-    run = PropertyRun.begin(folder, question, subjects, model)
-    return run.compute(how, max_atoms_per_batch=max_atoms_per_batch)
+    return PropertyRun.asked_in(folder, question, subjects, model, how, max_atoms_per_batch)
 
 
 def _older(results: Results[Any]) -> Counter[str]:

@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 import dpa4_flows as d4
 from dpa4_core.data.graph import Graph
 from dpa4_core.errors import DPA4Error
+from dpa4_core.locks import LockedError, locked
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.analysis.adsorbates import Adsorbate
@@ -48,6 +49,7 @@ from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.registry import property_class, property_names
 from dpa4_flows.properties.settings import plain_settings, settings_of, summary, with_settings
+from dpa4_flows.runs.property import LOCK_FILE, PropertyRun
 from dpa4_flows.properties.surface import SurfaceEnergies
 from dpa4_flows.runs.property import compute
 from dpa4_flows.runs.run import How
@@ -474,6 +476,14 @@ def test_a_folder_is_where_everything_is_found_again(tmp_path: Path) -> None:
     Counted.calls = 0
     again = d4.compute("elastic", [fcc(push=1)], model=COUNTED, folder=tmp_path)
     assert Counted.calls == 0 and numbers(again[0]) == numbers(first[0])
+
+
+def test_a_folder_in_which_somebody_computes_keeps_the_question_that_he_answers(tmp_path: Path) -> None:
+    first = d4.static([fcc()], model=MORSE, folder=tmp_path)
+    with locked(tmp_path / LOCK_FILE, "at work"), pytest.raises(LockedError):
+        d4.relax([fcc(push=1), fcc(push=2)], model=MORSE, folder=tmp_path)
+    run = PropertyRun(tmp_path)
+    assert run.status().state == "complete" and numbers(run.results()[0]) == numbers(first[0])
 
 
 def test_a_campaign_runs_from_python_and_shows_its_ranking(tmp_path: Path) -> None:
