@@ -15,16 +15,16 @@ import pyarrow.parquet as pq
 import typer
 
 from dpa4_core.errors import DPA4Error
-from dpa4_flows.cli.console import err, print_json, remark, say
-from dpa4_flows.cli.lazy import SOME_FAILED, USER_ERROR
+from dpa4_flows.cli.console import end, err, print_json, remark, say
 from dpa4_flows.cli.progress import ConsoleWatch
-from dpa4_flows.cli.run_output import INTERRUPTED, show_status
-from dpa4_flows.large.export import export_run
+from dpa4_flows.cli.run_output import INTERRUPTED, show_notes, show_status
+from dpa4_flows.large.export import export_run, unpack
 from dpa4_flows.large.folder import RunFolder, Task, is_run_folder, prepare_folder
 from dpa4_flows.large.inputs import distinct, fingerprint
+from dpa4_flows.large.summary import Summary, summarise, summarise_file
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.runs import How
-from dpa4_flows.runs.large import LargeRun, Workers, compute
+from dpa4_flows.runs.large import LargeRun, Workers, compute, notes_of
 
 _LINE_S = 30.0  # between two lines where there is no terminal
 _LOOK_S = 0.5
@@ -62,18 +62,28 @@ def run_large(inputs: Sequence[Path], output: Path, task: Task, options: RunOpti
     files = distinct(inputs)
     single = output.suffix.lower() == ".parquet"
     folder = output.with_name(f".{output.name}.run") if single else output
+    before = None
     if single and output.exists() and not is_run_folder(folder):
         _refuse_other_file(output, task, files)
-        say(f"{output} is complete")
-        return
+        before = summarise_file(output)
+        if not (options.retry_errors and before.n_failed):
+            if options.as_json:
+                print_json(before.to_dict())
+            else:
+                say(f"{output} is complete: {before.words}")
+                show_notes(notes_of(before))
+            _end(before)
+            return
     run = _prepare(folder, task, files)
+    if before is not None:
+        unpack(output, run)
     how = How(ConsoleWatch(quiet=options.as_json), retry_errors=options.retry_errors)
     try:
         compute(run, files, task.model, how, options.workers)
     except KeyboardInterrupt:
         remark(f"stopped; the same command goes on, and `dpa4 status {folder}` shows what is there")
         raise typer.Exit(INTERRUPTED) from None
-    done = LargeRun.open(folder)
+    done, summary = LargeRun.open(folder), summarise(run)
     status = done.status()
     if options.as_json:
         print_json(status.to_dict())
@@ -82,9 +92,12 @@ def run_large(inputs: Sequence[Path], output: Path, task: Task, options: RunOpti
     if single:
         export_run(run, output)
         shutil.rmtree(folder)
-    n_bad = status.facts["n_failed"] + status.facts["n_unconverged"]
-    if n_bad:
-        raise typer.Exit(USER_ERROR if status.facts["n_failed"] == status.n_total else SOME_FAILED)
+    _end(summary)
+
+
+def _end(summary: Summary) -> None:
+    """Exit with 3 if something failed or did not converge, with 1 if everything failed."""
+    end(summary.n_failed, summary.n_structures, unfinished=summary.n_unconverged > 0)
 
 
 def _prepare(folder: Path, task: Task, files: Sequence[Path]) -> RunFolder:
@@ -113,3 +126,6 @@ def _refuse_other_file(path: Path, task: Task, files: Sequence[Path]) -> None:
         raise DPA4Error(f"{path} holds results of another model or other settings; give another name")
     if facts["fingerprint"] != fingerprint(files):
         raise DPA4Error(f"{path} holds results of another input; give another name")
+    n_rows, n_structures = pq.read_metadata(path).num_rows, facts.get("n_structures")
+    if n_structures not in (None, n_rows):  # exported on the way
+        raise DPA4Error(f"{path} holds {n_rows:,} of {n_structures:,} structures; give another name")

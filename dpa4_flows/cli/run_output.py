@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import typer
 
 from dpa4_flows.cli.console import out, print_json, remark, say, warn
 from dpa4_flows.cli.lazy import SOME_FAILED
-from dpa4_flows.runs import Outcome, Run, RunStatus
+from dpa4_flows.runs import Note, Outcome, Run, RunStatus
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
@@ -34,7 +34,12 @@ def show_status(run: Run, answer: RunStatus, *, everyone: bool = False, name: Pa
         say(f"made by dpa4-flows {', '.join(answer.codes)}")
     if answer.next_step:
         say(answer.next_step)
-    for note in answer.notes:
+    show_notes(answer.notes)
+
+
+def show_notes(notes: Iterable[Note]) -> None:
+    """What to read beside the numbers."""
+    for note in notes:
         warn(note.label, note.text, note.style)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from dpa4_core.data.labelled.pymatgen_json import STRESS_UNIT
 from dpa4_core.errors import DPA4Error
 from dpa4_core.files import replacing
 from dpa4_flows.large.folder import RunFolder
-from dpa4_flows.large.rows import SCHEMA, Row, to_table
+from dpa4_flows.large.rows import SCHEMA, Row, read_shard, to_table, write_shard
 
 _ROWS_AT_ONCE = 1000
 _DEVIATIONS = ("energy_per_atom_std", "worst_force_std")  # not there in runs of older versions
@@ -51,6 +52,19 @@ def export_run(run: RunFolder, path: Path) -> int:
         raise DPA4Error(f"cannot tell the format from {path.name!r}; end the name in {', '.join(WRITERS)}")
     with replacing(path) as part:
         return write(run, part)
+
+
+def unpack(path: Path, run: RunFolder) -> None:
+    """Turn a Parquet file of all results back into the shards of its run, which are as old as the file.
+
+    Args:
+        path: what `export_run` wrote.
+        run: the same run, in a new folder.
+    """
+    rows, written = read_shard(path), path.stat().st_mtime
+    for number in range(run.n_slices):
+        write_shard(run.shard(number), islice(rows, run.slice_length(number)), run.facts())
+        os.utime(run.shard(number), (written, written))
 
 
 def _write_parquet(run: RunFolder, path: Path) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -169,15 +169,18 @@ class RunFolder:
             **self.origin(),
             **self.task.identity(),
             "fingerprint": self.fingerprint,
+            "n_structures": self.n_structures,
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
-    def clean(self) -> None:
-        """Remove what only an unfinished run needs."""
+    def clean(self, numbers: Collection[int]) -> None:
+        """Remove what only unfinished slices need, of slices that nobody is at work on any more."""
         for folder in ("journal", "claims"):
             with suppress(OSError):  # another process does the same, or still looks
                 for path in (self.path / folder).iterdir():
-                    path.unlink(missing_ok=True)
+                    number = path.name.partition(".")[0]
+                    if not number.isdecimal() or int(number) in numbers:
+                        path.unlink(missing_ok=True)
         for path in (self.path / "shards").glob(".*.part"):  # of processes that were killed
             path.unlink(missing_ok=True)
 

@@ -118,7 +118,7 @@ class RunWorker:
                     free = self._claims.free(todo)
                     if not free or not self._pass(free):  # the others have all that is left
                         time.sleep(POLL_S)
-                self._run.clean()
+                self._run.clean(self._claims.free(range(self._run.n_slices)))  # others may try failures again
             finally:
                 self._claims.give_all_back()
 

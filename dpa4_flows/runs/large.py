@@ -63,7 +63,7 @@ class LargeRun(Run):
             summary.n_structures,
             summary.per_second or None,
             facts=facts,
-            notes=tuple(_notes(summary)),
+            notes=tuple(notes_of(summary)),
             next_step=f"nobody is at work; continue with: dpa4 resume {self.folder}" if idle else "",
             codes=(run.code_version,) if run.code_version else (),
         )
@@ -75,8 +75,7 @@ class LargeRun(Run):
         def line(text: str) -> None:
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-        good = summary.n_done - summary.n_failed - summary.n_unconverged
-        line(f"  {good:,} fine, {summary.n_unconverged:,} not converged, {summary.n_failed:,} failed")
+        line(f"  {summary.words}")
         if summary.n_flagged:
             line(f"  {summary.n_flagged:,} deserve a look, see the columns `flags` and `warnings`")
         settings = ", ".join(f"{name} {value}" for name, value in run.task.settings.items())
@@ -126,7 +125,7 @@ class LargeRun(Run):
         return dict.fromkeys(WRITERS, write)
 
 
-def _notes(summary: Summary) -> list[Note]:
+def notes_of(summary: Summary) -> list[Note]:
     """What did not work, the first of each kind by name."""
     bad, slow = "bold red", "bold yellow"
     notes = [Note("failed", named(source, error), bad) for source, error in summary.failures]

@@ -50,6 +50,7 @@ from dpa4_flows.makers.named import BatchRelaxMaker
 from dpa4_flows.model_ref import ModelRef
 
 SLOW = "toy_potentials:SlowMorse"
+NO_COPPER = "toy_potentials:WithoutCopper"
 TESTS = Path(__file__).parent
 
 
@@ -594,6 +595,20 @@ def test_failures_are_computed_again_on_request_only(tmp_path: Path) -> None:
     assert all(row["error"] is None for row in rows_of(run).values())
 
 
+def test_who_ends_first_leaves_alone_what_another_process_tries_again(tmp_path: Path) -> None:
+    path = write_input(tmp_path / "in.extxyz", 6)
+    run = prepare_folder(tmp_path / "run", single_points(), [path])
+    RunWorker(run, [path], Forgetful()).work()
+    since = time.time() + 1
+
+    def end_meanwhile(row: Row) -> None:
+        RunWorker(run, [path], ForbiddenMorse()).work()
+
+    RunWorker(run, [path], MorsePotential(), retry_since=since, on_result=end_meanwhile).work()
+    assert all(row["error"] is None for row in run.rows())
+    assert not any((run.path / "claims").iterdir()) and not any((run.path / "journal").iterdir())
+
+
 def test_want_of_memory_has_a_code_and_runs_of_earlier_versions_are_understood(tmp_path: Path) -> None:
     path = write_input(tmp_path / "in.extxyz", 6)
     run = prepare_folder(tmp_path / "run", single_points(), [path])
@@ -657,8 +672,26 @@ def test_a_parquet_file_is_the_end_of_a_run_behind_it(tmp_path: Path) -> None:
     assert len(table) == 4 and table.forces.notna().all()
     assert "is complete" in dpa4("predict", path, "-o", output, "-m", MORSE).stdout
     assert "other settings" in dpa4("relax", path, "-o", output, "-m", MORSE).stderr
+    part = pq.read_table(output)
+    pq.write_table(part.slice(0, 3), output)
+    assert "holds 3 of 4 structures" in dpa4("predict", path, "-o", output, "-m", MORSE).stderr
     (tmp_path / "foreign.parquet").write_bytes(b"x")
     assert "not of this program" in dpa4("relax", path, "-o", tmp_path / "foreign.parquet", "-m", MORSE).stderr
+
+
+def test_a_parquet_file_with_failures_says_so_each_time_and_tries_them_again(tmp_path: Path) -> None:
+    path, output = write_input(tmp_path / "in.extxyz", 6), tmp_path / "out.parquet"
+    for arguments in ([], []):
+        done = dpa4("predict", path, "-o", output, "-m", NO_COPPER, *arguments)
+        assert done.exit_code == 3 and "4 fine, 0 not converged, 2 failed" in done.stdout
+        assert "in.extxyz:0: " in done.stderr
+    counts = json.loads(dpa4("predict", path, "-o", output, "-m", NO_COPPER, "--json").stdout)
+    assert counts["state"] == "complete" and (counts["n_done"], counts["n_failed"]) == (6, 2)
+    before = pd.read_parquet(output)
+    again = dpa4("predict", path, "-o", output, "-m", NO_COPPER, "--retry-errors")
+    assert again.exit_code == 3 and "6 of 6 structures were computed before" in again.stderr
+    pd.testing.assert_frame_equal(before, pd.read_parquet(output))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.extxyz", "out.parquet"]
 
 
 def test_options_of_a_relaxation_reach_both_kinds_of_output(tmp_path: Path) -> None:

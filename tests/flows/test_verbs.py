@@ -49,9 +49,8 @@ from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.registry import property_class, property_names
 from dpa4_flows.properties.settings import plain_settings, settings_of, summary, with_settings
-from dpa4_flows.runs.property import LOCK_FILE, PropertyRun
 from dpa4_flows.properties.surface import SurfaceEnergies
-from dpa4_flows.runs.property import compute
+from dpa4_flows.runs.property import LOCK_FILE, PropertyRun, compute
 from dpa4_flows.runs.run import How
 from dpa4_flows.store.table import ResultsTable
 
