@@ -19,7 +19,7 @@ from dpa4_core.ase_potential import ASEPotential
 from dpa4_core.errors import DPA4Error
 from dpa4_core.loaded import as_potential
 from dpa4_core.model.info import ModelInfo
-from dpa4_core.model.registry import REGISTRY, lookup, split_branch
+from dpa4_core.model.registry import REGISTRY, is_cached, lookup, split_branch
 from dpa4_core.potential import PotentialLike
 from dpa4_core.properties import PropertyPredictor, is_property_model, load_property
 from dpa4_core.terms import SumPotential, card_with_dispersion
@@ -75,6 +75,14 @@ class ModelRef(MSONable):
     def is_import(self) -> bool:
         """Whether the name is ``"package.module:callable"``."""
         return ":" in self.name and not self.name.startswith("hub:") and not self.is_file
+
+    @property
+    def not_here(self) -> str | None:
+        """What to say before a model is fetched, of which nothing is known until then; None of any other."""
+        published = self.name in REGISTRY or self.name.startswith("hub:")
+        if not published or is_cached(self.name):
+            return None
+        return f"model {self.name} is not in the cache: its elements were not checked, and it will be fetched"
 
     def load(self) -> PotentialLike:  # type: ignore[override]  # MSONable.load reads a JSON file instead
         """The potential; loaded once per process, identity, device and dtype.

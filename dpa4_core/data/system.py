@@ -120,15 +120,20 @@ def check_system(
     """
     if problem := array_problem(system):
         return problem
-    known = frozenset(elements)
-    unknown = sorted({int(z) for z in np.unique(system.numbers)} - known)
-    if unknown:
-        symbols = ", ".join(symbol(z) for z in unknown)
-        are = "element {} is" if len(unknown) == 1 else "elements {} are"
-        return f"{are.format(symbols)} not in this potential ({len(known)} elements); choose one that covers it"
-    if problem := extent_problem(system):
+    if problem := unknown_elements(np.unique(system.numbers).tolist(), elements) or extent_problem(system):
         return problem
     return _overlap_problem(system, min_distance_ratio)
+
+
+def unknown_elements(numbers: Iterable[int], elements: Iterable[int]) -> str | None:
+    """Which of the atomic numbers ``numbers`` a potential that knows ``elements`` does not; None if it knows all."""
+    known = frozenset(elements)
+    unknown = sorted({*numbers} - known)
+    if not unknown:
+        return None
+    are = "element {} is" if len(unknown) == 1 else "elements {} are"
+    symbols = ", ".join(map(symbol, unknown))
+    return f"{are.format(symbols)} not in this potential ({len(known)} elements); choose one that covers it"
 
 
 def array_problem(system: System) -> str | None:

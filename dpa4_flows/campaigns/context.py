@@ -15,10 +15,10 @@ from pymatgen.core import Structure
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_flows.analysis.schemes import REFIT, scheme_name
 from dpa4_flows.campaigns.config import Campaign, campaign_of
-from dpa4_flows.campaigns.funnel import NOT_READABLE, Funnel, limit_codes
+from dpa4_flows.campaigns.funnel import NOT_JUDGED, NOT_READABLE, Funnel, limit_codes
 from dpa4_flows.campaigns.sections import RelaxSection, Section, part_of
 from dpa4_flows.campaigns.stage import Computation, Finding, Stage
-from dpa4_flows.compute.plan import Ask
+from dpa4_flows.compute.plan import Ask, PlanError, of_this_crystal
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.quantities import STD, quantities
 from dpa4_flows.documents.reasons import Reason, voided
@@ -229,7 +229,7 @@ class Scene:
         yield from self.unreadable()
         over_all = self.stage.over_all
         if over_all is None:
-            yield from map(self.judged, self.cases(self.ids()))
+            yield from map(self._judged_alone, self.cases(self.ids()))
             return
         for part in self._apart():
             cases = _Usable(self, part)
@@ -268,6 +268,16 @@ class Scene:
         elif found is None:
             found = Finding(case.id) if computes is None else computes.judged(case)
         return self.verdict(found)
+
+    def _judged_alone(self, case: Case) -> StageResult:
+        try:
+            return self.judged(case)
+        except Exception as problem:  # noqa: BLE001 - whatever a judge may raise about a strange candidate
+            return self.not_judged(case.id, of_this_crystal(problem, self.stage.name))
+
+    def not_judged(self, candidate_id: str, error: PlanError) -> StageResult:
+        """A candidate that the stage cannot make sense of leaves there, alone."""
+        return self.verdict(Finding(candidate_id, [Reason(code=NOT_JUDGED, sentence=str(error))]))
 
     def verdict(self, finding: Finding) -> StageResult:
         """What becomes of a candidate: the worst of its reasons, and of the limits on its values, decides."""

@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from dpa4_flows.campaigns.context import Case, Scene, Screening, scene_of, with_structure
-from dpa4_flows.campaigns.funnel import NOT_JUDGED
-from dpa4_flows.campaigns.stage import Finding, Stage
+from dpa4_flows.campaigns.stage import Stage
 from dpa4_flows.compute.plan import Ask, Crystals, Plan, PlanError, Property
-from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import Document, StageResult
 
 
@@ -68,7 +66,7 @@ class Passage(Property[Passed]):
 
     def failed(self, crystal: Any, error: PlanError) -> Passed:
         """A candidate that a stage cannot make sense of leaves there, alone."""
-        self.told(self.at[-1].verdict(Finding(self.case.id, [Reason(code=NOT_JUDGED, sentence=str(error))])))
+        self.told(self.at[-1].not_judged(self.case.id, error))
         return Passed(error=str(error))
 
 

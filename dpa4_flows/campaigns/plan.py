@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from dpa4_core.data.plain_fields import structure_of_fields
-from dpa4_core.model import registry
 from dpa4_flows.analysis.completeness import HullCompleteness, Survey, hull_completeness, tally
 from dpa4_flows.campaigns.config import Campaign
 from dpa4_flows.campaigns.context import Scene, Screening, scene_of
@@ -22,6 +21,7 @@ from dpa4_flows.campaigns.hull import CompetingPhases
 from dpa4_flows.campaigns.library import campaign_library, replace_phases
 from dpa4_flows.campaigns.run import (
     TABLE_FILE,
+    check_models,
     choose_corrections,
     further_models,
     is_begun,
@@ -30,7 +30,6 @@ from dpa4_flows.campaigns.run import (
     read_inputs,
 )
 from dpa4_flows.documents.schemas import StageResult
-from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.bundled_phases import bundled_keys
 from dpa4_flows.reference.entries import chemical_system
 from dpa4_flows.reference.library import ReferencePhase, select_for_chemsys
@@ -104,27 +103,25 @@ def plan_campaign(campaign: Campaign, folder: Path) -> Plan:
     A model that is not in the cache yet is not fetched; then its elements are not checked.
 
     Raises:
-        DPA4Error: model or structure files cannot be used.
+        DPA4Error: a model or structure files cannot be used.
     """
     model = model_of(campaign)
-    notes = []
     elements: Collection[int] = range(1, 119)
     asked = "none" if campaign.competition is None else campaign.competition.corrections
     corrections = "" if asked == "auto" else asked
-    present = _is_present(model)
+    named = {"": model, **further_models(campaign)}
+    notes = [words for one in named.values() if (words := one.not_here) is not None]
+    check_models(campaign, {name: one for name, one in named.items() if one.not_here is None})
+    present = model.not_here is None
     if present:
-        model = model.resolve()
         info = model.info()
         elements = info.elements
         corrections, remarks = choose_corrections(campaign, info)
         notes += remarks
-    else:
-        model = replace(model, sha256=_UNKNOWN_SHA256)
-        notes.append(f"model {model.name} is not in the cache: its elements were not checked, and it will be fetched")
-    models = {
-        name: one.resolve() if _is_present(one) else replace(one, sha256=_UNKNOWN_SHA256)
-        for name, one in further_models(campaign).items()
-    }
+    model, *others = (
+        one.resolve() if one.not_here is None else replace(one, sha256=_UNKNOWN_SHA256) for one in named.values()
+    )
+    models = dict(zip(further_models(campaign), others, strict=True))
     run = Screening(str(folder / TABLE_FILE), model, campaign, corrections, models=models)
     library = None
     if present:
@@ -153,11 +150,6 @@ def plan_campaign(campaign: Campaign, folder: Path) -> Plan:
         completeness={system: _completeness(system, list(phases.values()), surveys) for system in sorted(systems)},
         notes=notes,
     )
-
-
-def _is_present(model: ModelRef) -> bool:
-    """Whether a model can be loaded without fetching it."""
-    return model.name not in registry.REGISTRY or registry.is_cached(model.name)
 
 
 def _pass(

@@ -99,6 +99,22 @@ def further_models(campaign: Campaign) -> dict[str, ModelRef]:
     return {name: replace(own, name=name) for name in campaign.further_models}
 
 
+def check_models(campaign: Campaign, models: Mapping[str, ModelRef]) -> None:
+    """Refuse a model that a stage can compute nothing with.
+
+    Args:
+        campaign: the settings.
+        models: by the name that a stage gives, "" for that of the campaign; those that are to be looked at.
+
+    Raises:
+        DPA4Error: a property model where an energy is wanted, or one that is about something else.
+    """
+    for stage in campaign.funnel.stages:
+        named = getattr(getattr(campaign, stage.name, None), "model", None) or ""
+        if stage.shown is not None and named in models:
+            stage.shown.check_model(models[named])
+
+
 def choose_corrections(campaign: Campaign, info: ModelInfo, stored_refit: Path | None = None) -> tuple[str, list[str]]:
     """Correction scheme of a campaign and what to say about the choice.
 
@@ -154,10 +170,7 @@ def prepare_run(
     refit = folder / REFIT_FILE
     corrections, notes = choose_corrections(campaign, info, refit if stored_inputs and refit.is_file() else None)
     models = {name: one.resolve() for name, one in further_models(campaign).items()}
-    for stage in campaign.funnel.stages:
-        if stage.shown is not None:
-            named = getattr(getattr(campaign, stage.name, None), "model", None)
-            stage.shown.check_model(model if named is None else models[named])
+    check_models(campaign, {"": model, **models})
     run = Screening(str(path), model, campaign, corrections, shared_table=shared, models=models)
     library, remarks = campaign_library(run)
     notes += remarks

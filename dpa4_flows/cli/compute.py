@@ -37,6 +37,7 @@ from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.run_output import interruptible
 from dpa4_flows.cli.targets import a_file, a_folder
 from dpa4_flows.compute.relaxed import Relaxed
+from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.answers import Question, Subject
 from dpa4_flows.properties.at_rest import AT_REST
 from dpa4_flows.properties.registry import canonical, closest, property_class, property_names
@@ -221,7 +222,7 @@ def compute(
         bool,
         typer.Option(
             "--dry-run",
-            help="Check files and settings, say what a new folder takes; no model, no computation.",
+            help="Check files, settings and the model, say what a new folder takes; compute nothing.",
         ),
     ] = False,
     as_json: AsJson = False,
@@ -258,7 +259,7 @@ def compute(
     if plot is not None:
         check_format(plot)
     if dry_run:
-        foresee(question, subjects, as_json=as_json)
+        foresee(question, subjects, machine.model(model), as_json=as_json)
         return
     machine.use_threads()
     how = How(ConsoleWatch(quiet=as_json), retry_errors)
@@ -319,9 +320,20 @@ def _plain(default: Any) -> str:
     return "" if default is None else default if isinstance(default, str) else json.dumps(default)
 
 
-def foresee(question: Question, subjects: Sequence[Subject], *, as_json: bool) -> None:
-    """What a dry run found out."""
-    found = list(question.foreseen(subjects))
+def foresee(question: Question, subjects: Sequence[Subject], model: ModelRef, *, as_json: bool) -> None:
+    """What a dry run found out. A model that is not here is not fetched.
+
+    Raises:
+        DPA4Error: no such model, or one that none of the crystals can be computed with.
+    """
+    elements = None
+    if (note := model.not_here) is not None:
+        warn("note", note)
+    else:
+        elements = model.info().elements
+        for property_ in question.kinds.values():
+            property_.check_model(model)
+    found = list(question.foreseen(subjects, elements))
     if as_json:
         print_json([one._asdict() for one in found])
         return

@@ -12,9 +12,7 @@ room: memory does not grow with their number.
 
 from __future__ import annotations
 
-import logging
 import time
-import traceback
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,8 +20,6 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
-from dpa4_core.data.structures import StructureError
-from dpa4_core.errors import DPA4Error, words_of
 from dpa4_core.predict import Prediction
 from dpa4_core.properties import InPlaceOfEnergy
 from dpa4_core.relax import Request as Calculation
@@ -31,13 +27,11 @@ from dpa4_core.relax import Result
 from dpa4_core.verdicts import ErrorCode
 from dpa4_flows.compute.flight import SafeFlight
 from dpa4_flows.compute.parts import part_of_text, request_key, text_of_part
-from dpa4_flows.compute.plan import Answer, Ask, Plan, PlanError, Request, Until, marked, mended, versions_of
+from dpa4_flows.compute.plan import Answer, Ask, Plan, Request, Until, marked, mended, of_this_crystal, versions_of
 from dpa4_flows.documents.schemas import ChunkSummary, Document
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.store.protocol import MemoryStore, Store
 from dpa4_flows.store.writer import Writer
-
-logger = logging.getLogger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -300,7 +294,6 @@ class _Loop:
 
     def _send(self, plan: _Running) -> None:
         """Go on with a plan until it waits for a calculation or another plan, or is done."""
-        error: PlanError | None = None
         while True:
             answers = {name: plan.answers[wanted] for name, wanted in plan.wanted.items()}
             try:
@@ -312,16 +305,8 @@ class _Loop:
             except StopIteration as end:
                 self._finish(plan, end.value)
                 return
-            except PlanError as problem:
-                error = problem
-            except StructureError as problem:
-                error = PlanError(str(problem), "refused")
-            except (DPA4Error, OSError):  # model, store, disk: nothing that another crystal would not meet
-                raise
             except Exception as problem:  # noqa: BLE001 - whatever an analysis may raise about a strange crystal
-                logger.warning("%s failed:\n%s", plan.ask.property.name, traceback.format_exc())
-                error = PlanError(f"the analysis failed: {words_of(problem)}", "analysis_failed")
-            if error is not None:
+                error = of_this_crystal(problem, plan.ask.property.name)
                 self._finish(plan, plan.ask.property.failed(self._crystal(plan), error))
                 return
             plan.answers = {}

@@ -21,6 +21,7 @@ knows neither batches nor files nor other plans, which run beside it.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 from monty.json import MSONable
 from pymatgen.core import Molecule, Structure
 
-from dpa4_core.errors import DPA4Error
+from dpa4_core.data.structures import StructureError
+from dpa4_core.errors import DPA4Error, words_of
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import Prediction
 from dpa4_core.relax import BandResult, DynamicsResult, RelaxResult
@@ -39,6 +41,8 @@ from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.schemas import AnswerDocument, Document, Provenance, RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.store.protocol import Store
+
+logger = logging.getLogger(__name__)
 
 D = TypeVar("D", bound=Document)
 A = TypeVar("A", AnswerDocument, RelaxationDocument)
@@ -57,6 +61,22 @@ class PlanError(DPA4Error):
     def __init__(self, sentence: str, code: str) -> None:
         super().__init__(sentence)
         self.code = code
+
+
+def of_this_crystal(problem: Exception, what: str) -> PlanError:
+    """Why one crystal has no answer, whatever was raised about it; ``what`` was asked for goes into the log.
+
+    Raises:
+        DPA4Error, OSError: the problem, where another crystal would meet it, too: model, store, disk.
+    """
+    if isinstance(problem, PlanError):
+        return problem
+    if isinstance(problem, StructureError):
+        return PlanError(str(problem), "refused")
+    if isinstance(problem, DPA4Error | OSError):
+        raise problem
+    logger.warning("%s failed:", what, exc_info=problem)
+    return PlanError(f"the analysis failed: {words_of(problem)}", "analysis_failed")
 
 
 @dataclass(frozen=True)

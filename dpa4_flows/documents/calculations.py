@@ -23,7 +23,7 @@ from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.reasons import of_flags
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.model_ref import ModelRef
-from dpa4_flows.site_conversion import with_written_masses
+from dpa4_flows.site_conversion import plain, with_written_masses
 
 RATTLE = 0.02
 """Å: usual width of the push that takes atoms off saddle points; less than they move by themselves at 0 K."""
@@ -60,8 +60,13 @@ def plain_structure(structure: Structure | Molecule) -> Structure | Molecule:
         structure.frac_coords,
         charge=structure._charge,
         site_properties=properties,
-        properties={key: structure.properties[key] for key in STATED if key in structure.properties},
+        properties=stated(structure),
     )
+
+
+def stated(structure: Structure | Molecule) -> dict[str, Any]:
+    """What its file, or whoever made it, states of a structure that no calculation of ours gives."""
+    return plain({key: structure.properties[key] for key in STATED if key in structure.properties})
 
 
 def input_hash(structure: Structure | Molecule) -> str:

@@ -5,7 +5,7 @@ Properties of relaxed crystals begin with one relaxation, which all of them shar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from pymatgen.core import Molecule, Structure
 from dpa4_core.data.plain_fields import structure_of_fields
 from dpa4_core.data.readers import NamedStructure
 from dpa4_core.data.structures import StructureError
+from dpa4_core.data.system import unknown_elements
 from dpa4_core.errors import DPA4Error
 from dpa4_flows.compute.plan import Ask, Crystal, Crystals, PlanError, Property
 from dpa4_flows.compute.relaxed import Relaxed
@@ -148,10 +149,11 @@ class Question:
         """Of the properties, as they are asked for by name."""
         return [canonical(property_.name) for property_ in self.properties]
 
-    def foreseen(self, subjects: Iterable[Subject]) -> Iterator[Foreseen]:
+    def foreseen(self, subjects: Iterable[Subject], elements: Collection[int] | None = None) -> Iterator[Foreseen]:
         """What each property of each structure takes, as far as the structures given tell, which are not relaxed yet.
 
-        A structure that has no document, or needs a larger cell than the settings allow, takes no calculation.
+        A structure that has no document, or needs a larger cell than the settings allow, takes no calculation, and so
+        does one with others than the ``elements`` that the model knows, atomic numbers, where these are known.
         """
         for subject in subjects:
             for name, property_ in zip(self.names, self.properties, strict=True):
@@ -163,7 +165,11 @@ class Question:
                     if isinstance(subject.structure, Molecule) and (property_.starts_from_rest or property_.together):
                         whole_crystal(crystal)
                     property_.admit(crystal)
-                    yield Foreseen(subject.name, name, property_.cost(crystal))
+                    cost = property_.cost(crystal)
+                    numbers = [element.Z for element in subject.structure.composition.element_composition]
+                    if elements is not None and cost != (0, 0) and (unknown := unknown_elements(numbers, elements)):
+                        raise PlanError(unknown, "refused")
+                    yield Foreseen(subject.name, name, cost)
                 except PlanError as error:
                     yield Foreseen(subject.name, name, (0, 0), str(error))
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from pydantic import Field
 from pymatgen.core import Structure
 
-from dpa4_core.data.identifiers import STATED
 from dpa4_core.digests import digest
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.info import ModelInfo
@@ -24,6 +23,7 @@ from dpa4_flows.analysis.band_gaps import (
     stated_gap,
 )
 from dpa4_flows.compute.plan import Crystal, Crystals, Plan, Property
+from dpa4_flows.documents.calculations import stated
 from dpa4_flows.documents.provenance import NO_MODEL, provenance
 from dpa4_flows.documents.quantities import shown
 from dpa4_flows.documents.reasons import Reason
@@ -173,7 +173,7 @@ class BandGap(Property[BandGapDocument]):
 
 def _stated(crystal: Crystal) -> dict[str, Any]:
     """What its file states of a gap; an identifier alone is nothing."""
-    facts = {name: crystal.structure.properties[name] for name in STATED if name in crystal.structure.properties}
+    facts = stated(crystal.structure)
     return facts if "band_gap" in facts else {}
 
 

@@ -21,6 +21,7 @@ from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.property import PropertyConfig, PropertyModel, write_property_model
 from dpa4_flows.analysis.band_gaps import composition_gap, measured_gap, shockley_queisser_percent
 from dpa4_flows.campaigns.config import load_campaign
+from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.campaigns.run import prepare_run
 from dpa4_flows.cli import app
 from dpa4_flows.compute.driver import compute
@@ -84,6 +85,8 @@ def test_a_gap_without_its_level_or_error_is_no_gap(tmp_path: Path) -> None:
     assert "PBE" in other.doubts[0].sentence, "levels whose errors are known are named"
     (kept,) = answers(stating(band_gap=1.1, band_gap_level="HSE06", band_gap_error=0.3))
     assert kept.band_gap == 1.1 and [reason.code for reason in kept.doubts] == ["gap_as_stated"]
+    numpy = stating(band_gap=np.float32(1.5), band_gap_level="PBE", is_gap_direct=np.bool_(True))
+    assert [one.stated_gap for one in answers(numpy, stating(band_gap=1.5, band_gap_level="PBE"))] == [1.5, 1.5]
     nameless = dataclasses.replace(INFO, level_of_theory="unknown")
     unproven = dataclasses.replace(INFO, training={})
     for name, model, words in (
@@ -116,6 +119,8 @@ def test_a_model_that_a_stage_cannot_use_is_refused_before_anything_is_computed(
         file = written(tmp_path, {"MgO": rocksalt("Mg")}, {stage: {"model": model}}, stages=stages)
         with pytest.raises(DPA4Error, match=words):
             prepare_run(load_campaign(file), tmp_path / "run")
+        with pytest.raises(DPA4Error, match=words):
+            plan_campaign(load_campaign(file), tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
 

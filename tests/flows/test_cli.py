@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,10 +32,12 @@ from dpa4_core.model.property import PropertyConfig, PropertyModel, write_proper
 from dpa4_core.potential import Output
 from dpa4_core.properties import predict_property
 from dpa4_core.testing import MorsePotential
+from dpa4_flows.analysis.sanity import check_candidate
 from dpa4_flows.bundled import bundled_campaigns
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.run import open_run, prepare_run, run_lock
 from dpa4_flows.cli import app
+from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.makers.property import RETRY_SINCE
 from dpa4_flows.store.table import ResultsTable
 
@@ -416,6 +419,21 @@ def test_dry_run_computes_and_writes_nothing(tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "runs").exists()
     plan = json.loads(dpa4("screen", path, "--dry-run", "--json").stdout)
     assert plan["chemical_systems"] == {"Co-Li-O": 1, "Li-Mn-O": 1, "Li-Ni-O": 3}
+
+
+def test_a_candidate_that_breaks_a_check_leaves_a_dry_run_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(structure: Structure, **limits: Any) -> list[Reason]:
+        if "Al" in structure.composition:
+            raise RuntimeError("a fault of the check")
+        return check_candidate(structure, **limits)
+
+    monkeypatch.setattr("dpa4_flows.campaigns.sanity.check_candidate", broken)
+    plan = json.loads(dpa4("screen", write_campaign(tmp_path), "--dry-run", "--json").stdout)
+    left = {one["candidate_id"]: one["reasons"][0] for one in plan["rejected"]}
+    assert left["LiAlO2"]["code"] == "not_judged" and "a fault of the check" in left["LiAlO2"]["sentence"]
+    assert {"overlap", "LiCoO2-half"} <= left.keys() and "LiCoO2" not in left
 
 
 def test_interrupted_screen_says_how_to_continue_and_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

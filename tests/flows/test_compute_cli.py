@@ -77,7 +77,7 @@ def test_a_dry_run_counts_what_would_be_computed_and_computes_nothing(crystals: 
     Structure(9.0 * np.eye(3), ["Mg"] * 9, np.linspace(0, 1, 27).reshape(9, 3)).to(str(crystals / "large.cif"))
     short = ["--time-ps", "0.16", "--equilibration-ps", "0.02", "--interval-fs", "2", "--min-length", "2"]
     asked = ["diffusivity", crystals, "--working-ion", "Mg", *short, "--max-atoms", "8", "-o", tmp_path / "run"]
-    result = dpa4(*asked, "--dry-run", "--json", "-m", "nowhere:Potential")
+    result = dpa4(*asked, "--dry-run", "--json", *MORSE)
     assert result.exit_code == 0, result.output
     found = {one["name"]: one for one in json.loads(result.stdout)}
     assert found["tight"]["cost"][0] == 4 * 91 and found["tight"]["refused"] == ""
@@ -86,9 +86,26 @@ def test_a_dry_run_counts_what_would_be_computed_and_computes_nothing(crystals: 
     assert "364" in shown.stdout and "more than 8" in shown.stderr and not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_says_what_the_model_cannot_compute(crystals: Path, tmp_path: Path, monkeypatch) -> None:
+    Structure(3.6 / 2 * (np.ones((3, 3)) - np.eye(3)), ["Cu"], [[0, 0, 0]]).to(str(crystals / "copper.cif"))
+    asked = ["compute", "relax", "band-gap", crystals, "--dry-run", "--json", "-m"]
+    result = dpa4(*asked, "toy_potentials:WithoutCopper")
+    found = {(one["name"], one["property"]): one["refused"] for one in json.loads(result.stdout)}
+    assert found.pop(("copper", "relax")).startswith("element Cu is not in this potential")
+    assert result.exit_code == 0 and set(found.values()) == {""}  # a gap is guessed without a model
+    for wrong, said in (("nowhere:Potential", "cannot be imported"), (tmp_path / "none.pt", "does not exist")):
+        result = dpa4(*asked, wrong)
+        assert result.exit_code == 1 and said in result.stderr and not result.stdout
+    monkeypatch.setenv("DPA4_CACHE", str(tmp_path / "empty"))
+    result = dpa4(*asked, "dpa4-neo")
+    assert result.exit_code == 0 and "not in the cache: its elements were not checked" in result.stderr
+
+
 def test_a_dry_run_asks_the_property_whether_it_takes_a_molecule(tmp_path: Path) -> None:
     write(tmp_path / "water.xyz", molecule("H2O"))
-    found = json.loads(dpa4("compute", "relax", "elastic", tmp_path / "water.xyz", "--dry-run", "--json").stdout)
+    found = json.loads(
+        dpa4("compute", "relax", "elastic", tmp_path / "water.xyz", "--dry-run", "--json", *MORSE).stdout
+    )
     assert [one["cost"] for one in found] == [[1, 3], [0, 0]]
     assert found[0]["refused"] == "" and "a molecule has no such property" in found[1]["refused"]
 
