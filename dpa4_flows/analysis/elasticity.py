@@ -190,7 +190,7 @@ def fit_elastic_tensor(
     fitted = ElasticTensor.from_independent_strains(strains, of_cells, eq_stress=rest, vasp=False)
     symmetric = fitted.fit_to_structure(structure, symprec=SYMPREC)
     system = SpacegroupAnalyzer(structure, symprec=SYMPREC).get_crystal_system()
-    c_ij = np.array(symmetric.rotate(_ieee_rotation(structure, system), tol=1e-2).voigt)
+    c_ij = np.array(symmetric.rotate(ieee_rotation(structure), tol=1e-2).voigt)
     c_ij = (c_ij + c_ij.T) / 2
     stability = mechanical_stability(c_ij, system)
     moduli = None
@@ -206,12 +206,21 @@ def fit_elastic_tensor(
     )
 
 
-def _ieee_rotation(structure: Structure, system: str) -> Array:
-    """From the axes of ``structure`` to those of the IEEE standard of 1987."""
-    if system == "tetragonal":  # where pymatgen takes a for the fourfold axis if c is shorter than a
-        dataset = SpacegroupAnalyzer(structure, symprec=SYMPREC).get_symmetry_dataset()
-        return np.array(SquareTensor(dataset.std_rotation_matrix).refine_rotation())
+def ieee_rotation(structure: Structure) -> Array:
+    """[3, 3] from the axes of ``structure`` to those of the IEEE standard of 1987.
+
+    Of two cells of one crystal these may be different ones, where the lattice has more symmetry than the crystal: the
+    senses of a and b of a trigonal crystal, for example, and with them the sign of C14.
+    """
+    if SpacegroupAnalyzer(structure, symprec=SYMPREC).get_crystal_system() == "tetragonal":
+        return standard_rotation(structure)  # pymatgen takes a for the fourfold axis if c is shorter than a
     return np.array(ElasticTensor.get_ieee_rotation(structure))
+
+
+def standard_rotation(structure: Structure) -> Array:
+    """[3, 3] from the axes of ``structure`` to those of `facets.standard_cells` of it."""
+    dataset = SpacegroupAnalyzer(structure, symprec=SYMPREC).get_symmetry_dataset()
+    return np.array(SquareTensor(dataset.std_rotation_matrix).refine_rotation())
 
 
 def _nonlinearity(strains: list[Strain], stresses: list[Stress], c_ij: Array, rest: Stress) -> float:

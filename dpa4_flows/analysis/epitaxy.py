@@ -23,6 +23,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.core.surface import SlabGenerator
 
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_flows.analysis.elasticity import ieee_rotation, standard_rotation
 from dpa4_flows.analysis.facets import Miller, distinct_facets, facet_name, standard_cells
 
 _FILE = Path(__file__).parents[1] / "data" / "substrates.toml"
@@ -85,14 +86,17 @@ def matches(
     """All pairs of planes that fit, the least strained first.
 
     Args:
-        film: relaxed crystal.
+        film: relaxed crystal, the cell that ``elastic_tensor_gpa`` was fitted for.
         substrates: relaxed wafers.
         max_index: largest Miller index of the planes of the film, and of a wafer that names none.
         max_area: Å², of the common superlattice.
-        elastic_tensor_gpa: [6, 6] of the film, IEEE orientation, GPa.
+        elastic_tensor_gpa: [6, 6] of the film, GPa, as `elasticity.fit_elastic_tensor` orients that of this cell.
     """
-    tensor = None if elastic_tensor_gpa is None else ElasticTensor.from_voigt(np.array(elastic_tensor_gpa))
     conventional, _ = standard_cells(film)
+    tensor = None
+    if elastic_tensor_gpa is not None:
+        turn = standard_rotation(film) @ ieee_rotation(film).T
+        tensor = ElasticTensor.from_voigt(np.array(elastic_tensor_gpa)).rotate(turn, tol=1e-2)
     planes = distinct_facets(conventional, max_index)
     analyzer = SubstrateAnalyzer(max_area=max_area)
     found = []
@@ -120,11 +124,18 @@ def matches(
 
 
 def _strain_energy(film: Structure, tensor: ElasticTensor, fit: SubstrateMatch) -> float:
-    """eV/atom. The planes are strained as the wafer wants, the film follows along its normal without stress."""
-    cut = SlabGenerator(film, fit.film_miller, 20, 15, primitive=False).get_slab().oriented_unit_cell
-    axes = Structure(cut.lattice, cut.species, cut.frac_coords)
-    # from the axes of IEEE to those of the cut, in which pymatgen has the strain
-    stiffness = np.array(tensor.rotate(ElasticTensor.get_ieee_rotation(axes).T))
+    """EV/atom. The planes are strained as the wafer wants, the film follows along its normal without stress.
+
+    Args:
+        film: conventional cell.
+        tensor: in the axes of ``film``.
+        fit: of a plane of it.
+    """
+    cuts = SlabGenerator(film, fit.film_miller, 20, 15, primitive=False)
+    cut = cuts.get_slab().oriented_unit_cell.lattice.matrix
+    # to the axes of the cut, in which pymatgen has the strain
+    turn = np.linalg.solve(np.array(cuts.slab_scale_factor) @ film.lattice.matrix, cut).T
+    stiffness = np.array(tensor.rotate(turn, tol=1e-2))
     strain = np.array(Deformation(fit.match_transformation).green_lagrange_strain)
     normal = np.cross(*fit.film_vectors)
     normal /= np.linalg.norm(normal)

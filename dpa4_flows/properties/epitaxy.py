@@ -16,6 +16,7 @@ from dpa4_core.strict import meant
 from dpa4_flows.analysis.epitaxy import Wafer, matches, wafers
 from dpa4_flows.analysis.frames import SEAM, seam_problem
 from dpa4_flows.analysis.interfaces import InterfaceCell, interface_cell, interface_energy
+from dpa4_flows.analysis.stability import primitive_cell
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property, Request, Steps
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.calculations import RATTLE, rattled
@@ -98,7 +99,7 @@ class Epitaxy(Property[EpitaxyDocument]):
     name: ClassVar[str] = "epitaxy"
     example: ClassVar[str] = "GaN.cif --substrates sapphire,silicon_carbide_4h"
     document: ClassVar[type[Document]] = EpitaxyDocument
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     starts_from_rest: ClassVar[bool] = True
 
     substrates: tuple[str, ...] = ()
@@ -144,12 +145,9 @@ class Epitaxy(Property[EpitaxyDocument]):
         if tensor.c_ij_gpa is None:
             doubts.append(Reason(code="no_elastic_tensor", sentence=f"no strain energy: {tensor.reason}"))
         try:
+            film = primitive_cell(film)  # the cell of the elastic tensor
             fits = matches(
-                film,
-                relaxed,
-                max_index=self.max_index,
-                max_area=self.max_area,
-                elastic_tensor_gpa=tensor.c_ij_gpa,
+                film, relaxed, max_index=self.max_index, max_area=self.max_area, elastic_tensor_gpa=tensor.c_ij_gpa
             )
         except ValueError as error:
             raise PlanError(str(error), "no_symmetry") from error

@@ -7,14 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pymatgen.analysis.elasticity import ElasticTensor
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from toy_campaign import MORSE
 
 from dpa4_core.errors import DPA4Error
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_flows.analysis.elasticity import elastic_deformations, fit_elastic_tensor
 from dpa4_flows.analysis.epitaxy import Wafer, matches, wafers
+from dpa4_flows.analysis.facets import distinct_facets, facet_name, standard_cells
 from dpa4_flows.analysis.interfaces import interface_cell
+from dpa4_flows.analysis.stability import primitive_cell
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal
 from dpa4_flows.compute.relaxed import Relaxed
@@ -60,6 +65,52 @@ def test_strain_and_its_energy_are_those_of_a_film_in_the_plane():
     density = (c11 + c12 - 2 * c12**2 / c11) * green**2 / EV_PER_ANGSTROM3_TO_GPA  # the third axis without stress
     assert match.elastic_energy == pytest.approx(density * film.volume / len(film), rel=0.02)
     assert match.area == pytest.approx(4.2**2, rel=0.03)
+
+
+_HEXAGONAL = Lattice.hexagonal(4.24, 6.84)
+
+
+@pytest.mark.parametrize(
+    "film",
+    [
+        Structure.from_spacegroup("P4_2/mnm", Lattice.tetragonal(4.6, 2.95), ["Ti", "O"], [[0] * 3, [0.305, 0.305, 0]]),
+        Structure.from_spacegroup("P4/m", Lattice.tetragonal(5, 4), ["Ca", "O"], [[0] * 3, [0.15, 0.31, 0]]),
+        Structure.from_spacegroup("P-3m1", _HEXAGONAL, ["Cd", "I"], [[0] * 3, [1 / 3, 2 / 3, 0.25]]),
+        Structure.from_spacegroup("P-3", _HEXAGONAL, ["Fe", "O"], [[0] * 3, [0.317, 0.023, 0.245]]),
+    ],
+    ids=["rutile, c shorter than a", "4/m with C16", "-3m with C14", "-3 with C14 and C15"],
+)
+def test_strain_costs_the_same_in_whatever_axes_planes_are_cut(film: Structure):
+    """All planes grow by 1 %. What that costs follows from the tensor and the normal in the axes of the crystal, where
+    neither those of the standard nor those of a cut come in.
+    """
+    film, growth = primitive_cell(film), 0.01
+    made = np.random.default_rng(0).normal(size=(6, 6))
+    made = 25 * (made + made.T) + 120 * np.eye(6) + 60 * np.kron(np.diag([1, 0]), np.ones((3, 3)))
+    stiffness = np.array(ElasticTensor.from_voigt(made).fit_to_structure(film, symprec=0.01))  # GPa
+    deformations = elastic_deformations()
+    stresses = []
+    for one in deformations:
+        second = np.einsum("ijkl,kl", stiffness, (one.T @ one - np.eye(3)) / 2)
+        stresses.append(one @ second @ one.T / np.linalg.det(one) / EV_PER_ANGSTROM3_TO_GPA)
+    tensor = fit_elastic_tensor(film, deformations, stresses).c_ij_gpa.tolist()
+    conventional = standard_cells(film)[0]
+    symmetry = SpacegroupAnalyzer(film).get_symmetry_dataset()
+    rows = symmetry.std_lattice @ symmetry.std_rotation_matrix  # conventional, in the axes of the film
+    wider = conventional.copy()
+    wider.lattice = Lattice(conventional.lattice.matrix * (1 + growth))
+    for miller in distinct_facets(conventional, 1):
+        normal = np.linalg.inv(rows) @ miller
+        normal /= np.linalg.norm(normal)
+        strain = (growth + growth**2 / 2) * (np.eye(3) - np.outer(normal, normal))
+        held = np.einsum("ijkl,kl,j->i", stiffness, strain, normal)
+        answer = np.linalg.solve(np.einsum("ijkl,j,l->ik", stiffness, normal, normal), -held)
+        strain += (np.outer(normal, answer) + np.outer(answer, normal)) / 2
+        density = np.einsum("ij,ijkl,kl", strain, stiffness, strain) / 2 / EV_PER_ANGSTROM3_TO_GPA
+        name = facet_name(conventional.lattice, miller)
+        fits = matches(film, [Wafer("wider", wider, (miller,))], elastic_tensor_gpa=tensor)
+        (found,) = [one.elastic_energy for one in fits if one.film_plane == name]
+        assert found == pytest.approx(density * film.volume / len(film), rel=1e-6), name
 
 
 def test_epitaxy_is_a_property_with_both_sides_of_the_model():
