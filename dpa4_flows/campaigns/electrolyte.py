@@ -147,6 +147,7 @@ ELASTIC = Stage(
     criteria={"g_vrh_gpa": Limits(min=6.8, otherwise="flag")},  # twice that of lithium
     reasons={
         "born_unstable": ReasonKind("shears away", "a strain lowers the energy: no crystal", "failed"),
+        "not_at_rest": ReasonKind("not at rest", "strained cells did not come to rest, or a stress was left"),
         "g_vrh_gpa_too_low": ReasonKind("softer than dendrites", "its shear modulus does not press dendrites flat"),
     },
     needs=("at_rest",),

@@ -62,11 +62,12 @@ def each_once(reasons: Sequence[Reason], failed: str) -> list[Reason]:
 
 
 def by_verdict(**codes: str) -> Callable[[Case], Finding]:
-    """A judge that gives the reason of a part of stability under the code of its verdict."""
+    """A judge that gives the reason of a part of stability under the code of its verdict, and what is not at rest."""
 
     def judge(case: Case) -> Finding:
         part = case.document(StabilityPart)
-        return finding(case, [Reason(code=codes[part.verdict], sentence=part.reason)] if part.verdict in codes else [])
+        decided = [Reason(code=codes[part.verdict], sentence=part.reason)] if part.verdict in codes else []
+        return finding(case, [*decided, *part.unsettled])
 
     return judge
 

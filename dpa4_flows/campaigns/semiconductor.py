@@ -42,7 +42,7 @@ from dpa4_flows.properties.heat_conductivity import HeatConductivity, HeatConduc
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.phonon_scattering import PhononScattering, PhononScatteringDocument
 from dpa4_flows.properties.phonons import Phonons
-from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic, QuasiHarmonicDocument
+from dpa4_flows.properties.quasi_harmonic import STRAINED_MODES, QuasiHarmonic, QuasiHarmonicDocument
 
 
 class SemiconductorSection(CampaignSection):
@@ -131,6 +131,7 @@ PHONONS = Stage(
     reasons={
         "imaginary_modes": ReasonKind("imaginary modes", "a displacement of its atoms lowers the energy: no minimum"),
         "phonons_undecided": ReasonKind("phonons undecided", "the calculation cannot tell whether a mode is imaginary"),
+        "not_at_rest": ReasonKind("not at rest", "forces were left on undisplaced atoms"),
     },
     needs=("at_rest",),
     computes=Measured(Phonons(), of="phonons", crystal=at_rest, table=_PHONONS),
@@ -155,7 +156,7 @@ def judge_modes(case: Case) -> Finding:
             f"{1000 * part.energy_gain_ev_per_atom:.1f} meV/atom lower: what follows is about that crystal"
         )
         reasons.append(Reason(code="mode_followed", sentence=sentence))
-    return finding(case, reasons)
+    return finding(case, [*reasons, *(part.unsettled if part.steps else [])])
 
 
 MODES = Stage(
@@ -166,6 +167,7 @@ MODES = Stage(
     settings=ModesSection,
     reasons={
         "no_minimum": ReasonKind("no minimum", "imaginary modes lead to no minimum in so many steps", status="failed"),
+        "not_at_rest": ReasonKind("not at rest", "a crystal along its imaginary modes did not come to rest"),
         "mode_followed": ReasonKind("distorted", "imaginary modes were followed to a crystal of lower symmetry"),
     },
     needs=("at_rest", "phonons"),
@@ -190,13 +192,15 @@ ELASTIC = Stage(
     reasons={
         "born_unstable": ReasonKind("shears away", "a strain lowers the energy: no crystal", status="failed"),
         "strain_undecided": ReasonKind("strain undecided", "the calculation cannot tell whether a strain costs energy"),
+        "not_at_rest": ReasonKind("not at rest", "strained cells did not come to rest, or a stress was left"),
     },
     needs=("at_rest", "modes"),
     computes=Measured(Elastic(), of="strained crystals", crystal=followed, table=_ELASTIC),
 )
 
 _ANHARMONIC = {
-    "imaginary_modes": ReasonKind("imaginary when strained", "a mode is imaginary at another volume: it is left out"),
+    STRAINED_MODES: ReasonKind("imaginary when strained", "a mode is imaginary at a volume: free energies lack it"),
+    "cells_not_converged": ReasonKind("cells not at rest", "cells of other volumes did not reach fmax"),
     "not_at_rest": ReasonKind("not at rest", "forces were left on undisplaced atoms"),
     "beyond_volumes": ReasonKind("curve ends", "its volume leaves what was computed before the last temperature"),
     "no_volume": ReasonKind("no volume", "the free energy has no minimum at some temperature"),
@@ -215,7 +219,8 @@ HEAT = Stage(
     title="Heat conductivity",
     quantities=HeatConductivityDocument,
     reasons={
-        "imaginary_modes": _ANHARMONIC["imaginary_modes"],
+        "no_anharmonicity": ReasonKind("no Grüneisen parameter", "an acoustic mode is imaginary at one of the volumes"),
+        "not_at_rest": _ANHARMONIC["not_at_rest"],
         "no_phonons": ReasonKind("no phonons", "the Grüneisen parameter is that of the Poisson ratio"),
     },
     needs=("at_rest", "modes"),
@@ -296,7 +301,7 @@ ALLOY = Stage(
     reasons={
         "not_random": ReasonKind("not random", "the cells of the alloy are too small to be uncorrelated"),
         "not_regular": ReasonKind("not regular", "the alloy is no regular solution: its miscibility is doubtful"),
-        "cell_failed": ReasonKind("a composition failed", "one composition of the alloy has no energy"),
+        "cell_failed": ReasonKind("a composition failed", "one composition of the alloy has no energy at rest"),
     },
     needs=("at_rest", "modes"),
     # who does not hold the element which is replaced goes on

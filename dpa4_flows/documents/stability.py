@@ -10,6 +10,7 @@ from dpa4_core.verdicts import Minimum
 from dpa4_flows.analysis.completeness import HullCompleteness
 from dpa4_flows.documents.hull import HullValues
 from dpa4_flows.documents.quantities import Listing, Unit, shown
+from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import FOR_READERS, AnswerDocument, Document, HullDocument, Provenance
 
 PartVerdict = Literal["stable", "metastable", "marginal", "unstable", "unknown", "not asked"]
@@ -25,6 +26,14 @@ class StabilityPart(AnswerDocument):
     reason: str = Field(description="One sentence; the error if the part could not be computed")
     converged: bool = Field(description="Whether every relaxation of the part reached its fmax")
     warnings: list[str] = Field(default_factory=list)
+
+    @property
+    def unsettled(self) -> list[Reason]:
+        """The doubt that it raises if something did not come to rest."""
+        if self.converged or self.failed:
+            return []
+        words = "; ".join(self.warnings) or "something that it rests on did not come to rest"
+        return [Reason(code="not_at_rest", sentence=words)]
 
 
 class RelaxedPart(Document):

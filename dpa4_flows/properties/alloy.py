@@ -114,6 +114,7 @@ class Alloy(Property[AlloyDocument]):
     name: ClassVar[str] = "alloy"
     example: ClassVar[str] = "GaAs.cif --substitute Ga:In"
     document: ClassVar[type[Document]] = AlloyDocument
+    version: ClassVar[int] = 2
     starts_from_rest: ClassVar[bool] = True
     figures: ClassVar[str] = "dpa4_flows.report.figures_orderings:alloys"
     caveats: ClassVar[tuple[str, ...]] = (BASIN,)
@@ -172,7 +173,8 @@ class Alloy(Property[AlloyDocument]):
         end.replace_species({old: new})
         ends = yield {"0": Relax(parent, self._options()), "1": Relax(end, self._options())}
         rest = [
-            checked(ends[name], f"the relaxation of {formula}") for name, formula in zip("01", (old, new), strict=True)
+            self._settled(ends[name], one.composition.reduced_formula)
+            for name, one in zip("01", (parent, end), strict=True)
         ]
         lattices = [result.structure.lattice.matrix for result in rest]
         starts = []
@@ -184,6 +186,17 @@ class Alloy(Property[AlloyDocument]):
         results: list[RelaxResult] = [found[str(i)] for i in range(len(cells))]
         had_room(results)
         return self._document(crystal, parent, cells, rest, results)
+
+    def _settled(self, result: RelaxResult, formula: str) -> RelaxResult:
+        """An end of the alloy, from which all enthalpies count.
+
+        Raises:
+            PlanError: it failed or is not at rest.
+        """
+        if not checked(result, f"the relaxation of {formula}").converged:
+            words = f"the relaxation of {formula} did not reach {self.fmax:g} eV/Å: raise max_steps"
+            raise PlanError(words, "not_converged")
+        return result
 
     def _cells(self, structure: Structure) -> tuple[Structure, list[_Cell]]:
         """The parent in the cell that all supercells are made of, and a quasi-random cell of each composition.
@@ -220,8 +233,11 @@ class Alloy(Property[AlloyDocument]):
         identity = np.eye(3, dtype=np.int64)
         rows = [_row(0.0, rest[0], 0.0, mean_lattice(parent, identity, rest[0].structure.lattice))]
         for one, result in zip(cells, results, strict=True):
-            if result.error is not None:
-                rows.append(AlloyCell(fraction=one.fraction, n_atoms=len(one.cell.cell), error=result.error))
+            error = result.error
+            if error is None and not result.converged:
+                error = f"it did not reach {self.fmax:g} eV/Å: raise max_steps"
+            if error is not None:
+                rows.append(AlloyCell(fraction=one.fraction, n_atoms=len(one.cell.cell), error=error))
                 continue
             n = len(result.structure)
             heat = result.energy / n - (1 - one.fraction) * per_atom[0] - one.fraction * per_atom[1]

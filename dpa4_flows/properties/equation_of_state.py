@@ -14,7 +14,7 @@ from dpa4_flows.compute.plan import Crystal, Plan, PlanError, Property
 from dpa4_flows.documents.quantities import Unit, shown
 from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
-from dpa4_flows.properties.part import had_room, whole_crystal
+from dpa4_flows.properties.part import cells_not_converged, had_room, whole_crystal
 
 
 class EquationOfStateDocument(AnswerDocument):
@@ -98,9 +98,7 @@ class EquationOfState(Property[EquationOfStateDocument]):
         if failed:
             words = f"{len(failed)} of {len(cells)} cells failed: {failed[0]}"
             doubts.append(Reason(code="cells_failed", sentence=words))
-        if unconverged := sum(not result.converged for _, result in pairs):
-            words = f"{unconverged} of {len(cells)} cells did not reach {self.fmax:g} eV/Å: raise max_steps"
-            doubts.append(Reason(code="cells_not_converged", sentence=words))
+        doubts += cells_not_converged([result for _, result in pairs], self.fmax)
         return EquationOfStateDocument(
             formula=crystal.structure.composition.reduced_formula,
             form=self.form,

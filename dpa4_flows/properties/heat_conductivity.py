@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
+from scipy.constants import atomic_mass
 
+from dpa4_flows.analysis.isotopic_symmetry import density_g_cm3
 from dpa4_flows.analysis.lattice_conductivity import ROOM_K, cahill, clarke, gruneisen_of_poisson, slack, sound_waves
 from dpa4_flows.analysis.stability import primitive_cell
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, Property, answered
@@ -31,7 +33,7 @@ class HeatConductivityDocument(AnswerDocument):
         "W/(m K)",
         1,
         f"lattice, 300 K; {_MODEL}",
-        voided_by=("imaginary_modes",),
+        voided_by=("no_anharmonicity",),
         priority=12,
     )
     clarke_w_mk: float | None = shown("Clarke limit", "W/(m K)", 2, "smallest that a lattice can have", detail=True)
@@ -64,6 +66,7 @@ class HeatConductivity(Property[HeatConductivityDocument]):
     name: ClassVar[str] = "heat_conductivity"
     example: ClassVar[str] = "Si.cif GaAs.cif"
     document: ClassVar[type[Document]] = HeatConductivityDocument
+    version: ClassVar[int] = 2
     starts_from_rest: ClassVar[bool] = True
 
     method: Literal["slack", "rta", "direct"] = "slack"
@@ -95,7 +98,7 @@ class HeatConductivity(Property[HeatConductivityDocument]):
             wanted["phonons"] = Ask(self.quasi_harmonic, crystal)
         found = yield wanted | {part.name: Ask(part, crystal) for part in self.parts}
         tensor = answered(found["elastic"])
-        doubts, converged = list[Reason](), tensor.converged
+        doubts, converged = tensor.unsettled, tensor.converged
         gruneisen = self._of_phonons(found, doubts)
         converged = converged and (gruneisen is None or found["phonons"].converged)
         scattering: PhononScatteringDocument | None = found.get("phonon_scattering")
@@ -116,8 +119,8 @@ class HeatConductivity(Property[HeatConductivityDocument]):
         bulk, shear, young, poisson, debye = (float(value) for value in moduli)
         if gruneisen is None:
             gruneisen = gruneisen_of_poisson(poisson)
-        mass = sum(site.specie.atomic_mass for site in structure) / len(structure)
         volume = structure.volume / len(structure)
+        mass = density_g_cm3(structure) * 1e-24 * volume / (1e3 * atomic_mass)
         return HeatConductivityDocument(
             formula=structure.composition.reduced_formula,
             slack_w_mk=slack(debye, gruneisen, mass, volume, len(structure), ROOM_K),
@@ -140,5 +143,5 @@ class HeatConductivity(Property[HeatConductivityDocument]):
         if document.gruneisen_acoustic is None:
             why = document.error or "an acoustic mode is imaginary at one of the volumes"
             words = f"no Grüneisen parameter from phonons ({why}): that of the Poisson ratio stands in"
-            doubts.append(Reason(code="imaginary_modes" if document.error is None else "no_phonons", sentence=words))
+            doubts.append(Reason(code="no_anharmonicity" if document.error is None else "no_phonons", sentence=words))
         return document.gruneisen_acoustic

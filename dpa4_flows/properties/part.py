@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from dpa4_flows.analysis.surface import Cuts, cuts
 from dpa4_flows.compute.driver import OUT_OF_MEMORY
 from dpa4_flows.compute.plan import Crystal, PlanError, Property
 from dpa4_flows.documents.calculations import RATTLE, rattled
+from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Provenance, RelaxationDocument
 from dpa4_flows.documents.stability import StabilityPart
 from dpa4_flows.site_conversion import crystal_problem
@@ -49,6 +50,15 @@ def had_room(
     for result in results:
         if result.error_code == OUT_OF_MEMORY:
             raise PlanError(str(result.error), OUT_OF_MEMORY)
+
+
+def cells_not_converged(results: Sequence[RelaxResult], fmax: float) -> list[Reason]:
+    """The doubt that cells raise whose atoms did not come to rest within ``fmax`` eV/Å, if there are any."""
+    left = sum(not result.converged for result in results)
+    if not left:
+        return []
+    words = f"{left} of {len(results)} cells did not reach {fmax:g} eV/Å: raise max_steps"
+    return [Reason(code="cells_not_converged", sentence=words)]
 
 
 def check_zeros(elements: Iterable[str], of: ModelInfo | Provenance) -> None:

@@ -15,7 +15,7 @@ from dpa4_core.errors import DPA4Error
 from dpa4_core.relax import Relax, RelaxOptions
 from dpa4_flows.analysis.equation_of_state import MIN_POINTS, Form, scaled
 from dpa4_flows.analysis.force_constants import DISPLACEMENT, PhononCalculation
-from dpa4_flows.analysis.phonons import NOISE_THZ, PhononBands
+from dpa4_flows.analysis.phonons import PhononBands, dynamical_stability
 from dpa4_flows.analysis.quasi_harmonic import acoustic_gruneisen, quasi_harmonic
 from dpa4_flows.analysis.stability import primitive_cell
 from dpa4_flows.compute.plan import NO_NUMBER, Crystal, Plan, PlanError, Property, checked
@@ -24,9 +24,12 @@ from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.documents.schemas import AnswerDocument, Document
 from dpa4_flows.extras import require_extra
 from dpa4_flows.properties.limits import check_positive
-from dpa4_flows.properties.part import whole_crystal
+from dpa4_flows.properties.part import cells_not_converged, whole_crystal
 from dpa4_flows.properties.phonons import LOOSE_FMAX, Phonons, not_at_rest, requests, set_forces, supercells
 
+STRAINED_MODES = "imaginary_when_strained"
+"""Code of modes that are imaginary at a volume: the free energy there lacks them, and jumps where they become so."""
+_VOID = (STRAINED_MODES, "cells_not_converged")
 VOLUME_STRAINS = (-0.03, -0.015, 0.0, 0.015, 0.03, 0.045, 0.06)
 """Of the volume: aluminium at 900 K has grown by 6 %."""
 TEMPERATURES = (0.0, 100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 700.0, 800.0, 900.0, 1000.0)
@@ -53,11 +56,20 @@ class QuasiHarmonicDocument(AnswerDocument):
     formula: str = Field(description="Reduced formula")
     rows: list[TemperatureRow] = Field(default_factory=list, description="Up to where the approximation ends")
     expansion_300k: float | None = shown(
-        "Expansion", "10⁻⁶/K", 1, "linear, 300 K, quasi-harmonic", goal="min", scale=(0.0, 30.0), priority=13
+        "Expansion",
+        "10⁻⁶/K",
+        1,
+        "linear, 300 K, quasi-harmonic",
+        goal="min",
+        scale=(0.0, 30.0),
+        voided_by=_VOID,
+        priority=13,
     )
-    heat_capacity_300k: float | None = shown("Heat capacity", "J/K/mol", 1, "per mole of atoms, 300 K")
-    bulk_modulus_300k_gpa: float | None = shown("Bulk modulus 300 K", "GPa", 1, "isothermal", detail=True)
-    gruneisen_300k: float | None = shown("Grüneisen parameter", "", 2, "thermodynamic, 300 K")
+    heat_capacity_300k: float | None = shown("Heat capacity", "J/K/mol", 1, "per mole of atoms, 300 K", voided_by=_VOID)
+    bulk_modulus_300k_gpa: float | None = shown(
+        "Bulk modulus 300 K", "GPa", 1, "isothermal", voided_by=_VOID, detail=True
+    )
+    gruneisen_300k: float | None = shown("Grüneisen parameter", "", 2, "thermodynamic, 300 K", voided_by=_VOID)
     gruneisen_acoustic: float | None = shown(
         "Acoustic Grüneisen",
         "",
@@ -91,7 +103,7 @@ class QuasiHarmonic(Property[QuasiHarmonicDocument]):
     name: ClassVar[str] = "quasi_harmonic"
     example: ClassVar[str] = "Si.cif --temperatures-k 300,600,900"
     document: ClassVar[type[Document]] = QuasiHarmonicDocument
-    version: ClassVar[int] = 2  # its codes are no longer those of other stages
+    version: ClassVar[int] = 3  # its codes are no longer those of other stages
     starts_from_rest: ClassVar[bool] = True
     figures: ClassVar[str] = "dpa4_flows.report.figures_phonons:expansions"
 
@@ -141,8 +153,9 @@ class QuasiHarmonic(Property[QuasiHarmonicDocument]):
         meshes = [calculation.mesh(length) for calculation, length in zip(calculations, lengths, strict=True)]
         volumes = [one.volume / len(one) for one in structures]
         energies = [result.energy / len(one) for result, one in zip(relaxed, structures, strict=True)]
-        doubts = _imaginary(volumes, meshes)
+        doubts = _imaginary(volumes, calculations, meshes)
         doubts += not_at_rest(max(rests), "choose a smaller fmax")
+        doubts += cells_not_converged(relaxed, self.fmax)
         rows, ended = quasi_harmonic(volumes, energies, meshes, sorted(self.temperatures_k), self.form)
         if ended is not None:
             doubts.append(Reason(code=ended.code, sentence=ended.sentence))
@@ -180,14 +193,19 @@ def _row(facts: dict[str, Any]) -> TemperatureRow:
     return TemperatureRow(linear_expansion_per_k=facts.pop("expansion_per_k") / 3, **facts)
 
 
-def _imaginary(volumes: Sequence[float], meshes: Sequence[PhononBands]) -> list[Reason]:
+def _imaginary(
+    volumes: Sequence[float], calculations: Sequence[PhononCalculation], meshes: Sequence[PhononBands]
+) -> list[Reason]:
     """Modes that have no harmonic free energy, and are left out of it."""
-    bad = [
-        volume
-        for volume, mesh in zip(volumes, meshes, strict=True)
-        if np.nanmin(mesh.without_translations()) < -NOISE_THZ
+    verdicts = [
+        dynamical_stability(mesh, one.commensurate(), one.near_gamma).verdict
+        for one, mesh in zip(calculations, meshes, strict=True)
     ]
+    bad = [volume for volume, verdict in zip(volumes, verdicts, strict=True) if verdict != "stable"]
     if not bad:
         return []
-    words = f"imaginary modes at {len(bad)} of {len(volumes)} volumes ({bad[0]:.2f} Å³/atom first) are left out"
-    return [Reason(code="imaginary_modes", sentence=words)]
+    words = (
+        f"imaginary modes at {len(bad)} of {len(volumes)} volumes ({bad[0]:.2f} Å³/atom first) are left out of free "
+        "energies, which mean nothing then"
+    )
+    return [Reason(code=STRAINED_MODES, sentence=words)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from toy_campaign import MORSE, layered, rocksalt
 
 from dpa4_core.data.readers import read_structures
 from dpa4_core.errors import DPA4Error
+from dpa4_core.model.info import ModelInfo
 from dpa4_core.predict import predict
+from dpa4_core.relax import relax
+from dpa4_core.testing import MorsePotential
 from dpa4_flows.analysis import orderings, sqs
 from dpa4_flows.analysis.alloys import bowing, mean_lattice, regular_solution
 from dpa4_flows.analysis.orderings import (
@@ -36,7 +40,7 @@ from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import campaign_of
 from dpa4_flows.campaigns.run import open_run
 from dpa4_flows.compute.driver import compute
-from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.compute.plan import Ask, Crystal, PlanError
 from dpa4_flows.compute.relaxed import Energy
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.alloy import Alloy
@@ -298,6 +302,19 @@ def test_an_alloy_mixes_as_its_energies_say(monkeypatch: pytest.MonkeyPatch) -> 
     assert alloy.omega_kj_mol == pytest.approx(2 * 4 * mixing * 0.0964853, abs=0.01)  # half of the atoms mix
     assert alloy.bowing_a == pytest.approx(4 * ((first.a + last.a) / 2 - half.a), abs=1e-6)
     assert [block.name for block in alloys({"MgO": alloy})] == ["mixing", "vegard"]
+
+
+def test_an_alloy_whose_cells_are_not_at_rest_has_no_enthalpy() -> None:
+    """Nor has one that counts from an end which is not."""
+    (parent,) = relax([rocksalt("Mg")], MorsePotential(), fmax=1e-3)
+    wanted = Alloy("Mg:Ca", fractions=(0.5,), max_atoms=4, n_shells=2)
+    plan = wanted.plan(Crystal(parent.structure, model=TOY, info=ModelInfo()))
+    next(plan)
+    plan.send({"0": parent, "1": parent})
+    with pytest.raises(PlanError, match=r"no alloy could be computed: it did not reach 0\.01 eV/Å"):
+        plan.send({"0": replace(parent, converged=False)})
+    ((_, short),) = compute([("MgO", Ask(replace(wanted, max_steps=1), Crystal(parent.structure)))], TOY)
+    assert short.error_code == "not_converged" and "the relaxation of CaO" in short.error
 
 
 # ---- with DPA4-Neo

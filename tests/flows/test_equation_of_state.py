@@ -47,10 +47,10 @@ def test_parameters_of_a_form_are_found_again_in_any_order(form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_bulk_modulus_and_its_derivative_are_what_pressure_says(form):
-    pressure = -np.gradient(energies(form, v := np.linspace(0.98, 1.02, 4001) * V0), v)
+    pressure = -np.gradient(energies(form, v := np.linspace(0.98, 1.02, 401) * V0), v)
     modulus = -v * np.gradient(pressure, v)
-    assert modulus[2000] * EV_PER_ANGSTROM3_TO_GPA == pytest.approx(B0_GPA, rel=1e-4)
-    assert np.gradient(modulus[5:-5], pressure[5:-5])[1995] == pytest.approx(B1, rel=1e-2)
+    assert modulus[200] * EV_PER_ANGSTROM3_TO_GPA == pytest.approx(B0_GPA, rel=1e-4)
+    assert np.gradient(modulus[5:-5], pressure[5:-5])[195] == pytest.approx(B1, rel=1e-2)
 
 
 def test_a_toy_crystal_has_the_bulk_modulus_of_its_elastic_tensor():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ from dpa4_core.testing import MorsePotential
 from dpa4_flows.analysis.lattice_conductivity import cahill, clarke, gruneisen_of_poisson, slack, sound_waves
 from dpa4_flows.analysis.phonons import PhononBands
 from dpa4_flows.analysis.quasi_harmonic import acoustic_gruneisen, quasi_harmonic
+from dpa4_flows.campaigns.semiconductor import SEMICONDUCTOR
 from dpa4_flows.compute.driver import Counts, compute
 from dpa4_flows.compute.plan import Ask, Crystal
+from dpa4_flows.documents.reasons import Reason
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.heat_conductivity import HeatConductivity
 from dpa4_flows.properties.phonon_bands import PhononBands as Bands
 from dpa4_flows.properties.phonons import Phonons
-from dpa4_flows.properties.quasi_harmonic import QuasiHarmonic
+from dpa4_flows.properties.quasi_harmonic import STRAINED_MODES, QuasiHarmonic
 from dpa4_flows.report.figures_phonons import bands_and_states, expansions
 
 pytest.importorskip("phonopy")
@@ -168,6 +171,26 @@ def test_expansion_and_conductivity_of_a_crystal(magnesia):
     assert heat.clarke_w_mk < heat.slack_w_mk
     blocks = expansions({"MgO": expands})
     assert [block.name for block in blocks] == ["expansion", "heat-capacity-p", "bulk-modulus-t"]
+
+
+def test_expansion_with_modes_that_are_imaginary_at_a_volume_is_unknown_in_campaigns(magnesia):
+    """Expansion of a crystal to which another one was followed down does not fall with the modes of the first."""
+    (found,) = documents(magnesia, replace(EXPANDS, strains=(-0.02, -0.01, 0.0, 0.01, 0.02, 1.1)))
+    (doubt,) = [one for one in found.doubts if one.code == STRAINED_MODES]
+    assert "1 of 6 volumes" in doubt.sentence
+    voided = set(SEMICONDUCTOR.funnel().completed(doubt).voids)
+    assert voided == {"expansion_300k", "heat_capacity_300k", "bulk_modulus_300k_gpa", "gruneisen_300k"}
+    of_parent = Reason(code="imaginary_modes", sentence="of the crystal before it was followed")
+    assert SEMICONDUCTOR.funnel().completed(of_parent).voids == []
+
+
+def test_cheap_conductivities_of_a_crystal_four_times_as_heavy_are_half(magnesia):
+    """Frequencies and sound are half; all three models go with the inverse root of the mass then."""
+    heavy = magnesia.copy(site_properties={"masses": [4 * float(site.specie.atomic_mass) for site in magnesia]})
+    wanted = HeatConductivity(gruneisen="poisson", elastic=Elastic(strains=(-0.005, 0.005)))
+    (light,), (slow,) = documents(magnesia, wanted), documents(heavy, wanted)
+    for name in ("slack_w_mk", "clarke_w_mk", "cahill_w_mk"):
+        assert getattr(slow, name) == pytest.approx(getattr(light, name) / 2, rel=1e-3), name
 
 
 def test_too_few_strains_are_refused():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows import extras
 from dpa4_flows.analysis.completeness import HullCompleteness, Tally, hull_completeness, hull_verdict
 from dpa4_flows.analysis.stability import hull_part, overall_verdict
+from dpa4_flows.campaigns.measured import by_verdict
 from dpa4_flows.compute.plan import Crystal, PlanError
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.schemas import RelaxationDocument
@@ -296,3 +298,12 @@ def test_a_mode_is_not_judged_where_a_calculation_lacked_memory_or_its_start_fai
     with pytest.raises(PlanError, match="it exploded") as caught:
         way_of(phonons_of("stable"), start=ending(error="it exploded", error_code="exploded"))
     assert caught.value.code == "exploded"
+
+
+@pytest.mark.parametrize("verdict", ["stable", "unstable"])
+def test_campaigns_hear_of_strained_cells_that_did_not_come_to_rest(verdict: str) -> None:
+    words = "3 of 7 strained cells did not reach 0.001 eV/Å: raise max_steps"
+    part = ElasticPart.model_construct(verdict=verdict, reason="of a strain", converged=False, warnings=[words])
+    case: Any = SimpleNamespace(document=lambda kind: part, found=part, id="MgO", key="")
+    said = {reason.code: reason.sentence for reason in by_verdict(unstable="born_unstable")(case).reasons}
+    assert said == {"not_at_rest": words} | ({"born_unstable": "of a strain"} if verdict == "unstable" else {})
