@@ -85,7 +85,7 @@ def to_system(structure: Any) -> System:
 
     Raises:
         StructureError: not a structure, no atoms, partial occupancy, unknown species, NaN, malformed selective
-            dynamics, impossible charge, spin or mass.
+            dynamics, constraints on atoms that are not there, impossible charge, spin or mass.
     """
     if isinstance(structure, System):
         system = structure
@@ -302,19 +302,24 @@ def _ase_fixed(atoms: Atoms) -> tuple[NDArray[np.bool_], str | None]:
     fixed = np.zeros((len(atoms), 3), dtype=bool)
     problem = None
     for constraint in atoms.constraints:
-        if isinstance(constraint, FixAtoms):
-            fixed[constraint.index] = True
-        elif isinstance(constraint, FixCartesian):
-            fixed[constraint.index] |= constraint.mask
+        mask: Any = True
+        if isinstance(constraint, FixCartesian):
+            mask = constraint.mask
         elif isinstance(constraint, FixScaled):
             mask, problem_here = _cartesian_mask(constraint.mask, np.array(atoms.cell))
-            fixed[constraint.index] |= mask
             problem = problem or problem_here
-        else:
+        elif not isinstance(constraint, FixAtoms):
             problem = (
                 f"the constraint {type(constraint).__name__} is not supported; "
                 "use FixAtoms or FixCartesian, or move the atoms with ASE and DPA4Calculator"
             )
+            continue
+        try:
+            fixed[constraint.index] |= mask
+        except IndexError:
+            raise StructureError(
+                f"a constraint fixes atom {np.abs(constraint.index).max()} of {len(atoms)}; remove or correct it"
+            ) from None
     return fixed, problem
 
 

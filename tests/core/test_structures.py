@@ -23,6 +23,8 @@ from dpa4_core.data.structures import (
     is_structure,
     to_system,
 )
+from dpa4_core.predict import predict
+from dpa4_core.testing import MorsePotential
 
 ALL = range(1, 119)
 
@@ -175,6 +177,15 @@ def test_constraints_that_are_not_coordinates_are_named() -> None:
     atoms.set_constraint(FixBondLengths([(0, 1)]))
     assert "FixBondLengths is not supported" in str(constraint_problem(atoms))
     to_system(atoms)  # a prediction moves nothing
+
+
+@pytest.mark.parametrize("constraint", [FixAtoms([7]), FixCartesian(7), FixScaled(-7, (1, 0, 0))], ids=repr)
+def test_a_constraint_on_an_atom_that_is_not_there_is_of_its_structure_alone(constraint: Any) -> None:
+    atoms = bulk("Cu")
+    atoms.set_constraint(constraint)
+    bad, good = predict([atoms, bulk("Cu")], MorsePotential())
+    assert bad.error == "a constraint fixes atom 7 of 1; remove or correct it"
+    assert good.error is None
 
 
 def test_selective_dynamics_fix_what_may_not_move() -> None:
