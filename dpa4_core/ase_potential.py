@@ -23,17 +23,17 @@ logger = logging.getLogger(__name__)
 class ASEPotential:
     """A `PotentialLike` around an ASE calculator.
 
-    The calculator finds its own neighbours, so the edges of the graph are ignored and ``cutoff`` is only as
-    long as a neighbour search needs. A system for which the calculator raises gets NaN in all its results, which
-    `predict` and `relax` turn into an error for that structure; what the calculator does not offer (energies
-    per atom, stress) is NaN too. It sees missing lattice vectors as missing, and gives no stress then.
+    The calculator finds its own neighbours. The edges of the graph, within ``cutoff`` Å, only tell a relaxation how
+    stiff bonds are, and whether an atom has left all others. A system for which the calculator raises gets NaN in all
+    its results, which `predict` and `relax` turn into an error for that structure; what the calculator does not offer
+    (energies per atom, stress) is NaN too. It sees missing lattice vectors as missing, and gives no stress then.
 
     Args:
         calculator: ASE calculator with energies and forces; stresses where cells are to be relaxed.
         elements: atomic numbers that it can compute; all elements if not given.
     """
 
-    cutoff = 1.0
+    cutoff = 6.0
 
     def __init__(self, calculator: Calculator, elements: frozenset[int] | None = None) -> None:
         self.calculator = calculator

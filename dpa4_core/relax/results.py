@@ -57,7 +57,8 @@ class RelaxResult(Uncertain):
         structure: of the type that came in.
         energy: eV, without the pressure term.
         forces: [n, 3] eV/Å, as the potential gives them, also on fixed coordinates.
-        stress: [3, 3] eV/Å³, positive under tension, without the external pressure; None without periodicity.
+        stress: [3, 3] eV/Å³, positive under tension, without the external pressure; None without periodicity, or where
+            the potential has none.
         converged: whether ``fmax`` came below the threshold.
         n_steps: optimiser steps that were made.
         fmax: eV/Å, largest force on an atom that may move or on a row of the cell (in the scale of the cell

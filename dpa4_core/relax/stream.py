@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from typing import TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dpa4_core.batches import NOT_FINITE, Prediction
 from dpa4_core.data.batching import check_budget, default_budget
@@ -240,9 +241,13 @@ def _record(batch: Batch, now: Statistics) -> None:
 def _prediction(found: Found) -> Prediction:
     if found.forces is None or not np.isfinite(found.forces).all():
         return Prediction(error=NOT_FINITE, error_code="not_finite")
-    stress = found.stress if found.stress is not None and np.isfinite(found.stress).all() else None
-    deviations = spread(*found.members, periodic=stress is not None)
-    return Prediction(found.energy, found.forces, stress, **deviations)
+    stress = _stress(found)
+    return Prediction(found.energy, found.forces, stress, **spread(*found.members, periodic=stress is not None))
+
+
+def _stress(found: Found) -> NDArray[np.float64] | None:
+    """None where the potential has none."""
+    return found.stress if found.stress is not None and np.isfinite(found.stress).all() else None
 
 
 def _trajectory(task: Task, found: Found, verdict: Verdict) -> DynamicsResult:
@@ -261,13 +266,14 @@ def _trajectory(task: Task, found: Found, verdict: Verdict) -> DynamicsResult:
 
 def _relaxed(task: Task, end: End, verdict: Verdict) -> RelaxResult:
     found = end.found
+    stress = _stress(found)
     volume_change = found.system.volume / task.system.volume - 1
     further = {"saddle": end.minimum == "saddle", "vacuum_kept": task.freedom.holds_vacuum}
     return RelaxResult(
         structure=from_system(task.structure, found.system),
         energy=found.energy,
         forces=found.forces,
-        stress=found.stress,
+        stress=stress,
         converged=verdict.converged,
         n_steps=found.n_steps,
         fmax=found.fmax,
@@ -280,5 +286,5 @@ def _relaxed(task: Task, end: End, verdict: Verdict) -> RelaxResult:
         flags=(*flags(task.system, found.system, volume_change), *(name for name, holds in further.items() if holds)),
         minimum="not_checked" if verdict.failed else end.minimum,
         n_check_calls=end.n_check_calls,
-        **({} if found.forces is None else spread(*found.members, periodic=found.stress is not None)),
+        **({} if found.forces is None else spread(*found.members, periodic=stress is not None)),
     )

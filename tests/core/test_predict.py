@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
+from ase.calculators.morse import MorsePotential as ASEMorse
 from ase.calculators.singlepoint import SinglePointCalculator
 from pymatgen.core import Lattice, Molecule, Structure
 
@@ -137,9 +138,12 @@ def test_what_a_potential_does_not_offer_is_none() -> None:
     class EnergyOnly(DPA4Calculator):
         implemented_properties = ["energy", "forces"]  # noqa: RUF012
 
-    (prediction,) = predict(bulk("Cu"), ASEPotential(EnergyOnly(MorsePotential())))
+    potential = ASEPotential(EnergyOnly(MorsePotential()))
+    (prediction,) = predict(bulk("Cu"), potential)
     assert prediction.error is None
     assert prediction.stress is None and prediction.atom_energies is None
+    (relaxed,) = relax(bulk("Cu"), potential, relax_cell=False)
+    assert relaxed.converged and relaxed.stress is None
 
 
 class Stubborn(Calculator):
@@ -170,6 +174,17 @@ def test_results_of_calculators_in_single_precision_become_double() -> None:
     output = ASEPotential(Stubborn()).compute(build_graph([to_system(bulk("Cu"))], 1.0))
     assert {value.dtype for value in output[:5]} == {torch.float64}
     assert [result.error for result in relax([bulk("Cu"), bulk("Al")], Stubborn())] == [None, None]
+
+
+def test_relaxations_with_a_calculator_stretch_bonds_beyond_any_length_and_know_their_stiffness() -> None:
+    """A bond passes 1 Å, and springs between atoms save two of five force calls, as with any potential."""
+    bond = Atoms("H2", positions=[[0, 0, 0], [0.9, 0, 0]])
+    (stretched,) = relax(bond, ASEMorse(r0=1.1, epsilon=4.0, rho0=6.0))
+    assert stretched.converged and stretched.structure.get_distance(0, 1) == pytest.approx(1.1, abs=1e-3)
+    crystal = bulk("Cu", cubic=True, a=3.7) * (2, 1, 1)
+    crystal.rattle(0.12, seed=1)
+    (relaxed,) = relax(crystal, EMT(), check_minimum=False)
+    assert relaxed.converged and relaxed.n_force_calls <= 7
 
 
 @pytest.mark.parametrize(
