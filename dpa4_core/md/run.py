@@ -18,7 +18,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from dpa4_core.calculator import MIN_DISTANCE_RATIO, DPA4Calculator
 from dpa4_core.data.structures import StructureError, System, check_system, from_system, to_system
 from dpa4_core.errors import DPA4Error
-from dpa4_core.files import refused, write_json
+from dpa4_core.files import check_file, refused, write_json
 from dpa4_core.locks import locked
 from dpa4_core.md.files import Checkpoint, Frames, Log, Paths, open_frames
 from dpa4_core.md.integrators import Motion, Moving, kinetic_temperature, prepare, start
@@ -106,6 +106,7 @@ class Run:
         """Lock and open the files, and go to where an earlier process came."""
         paths, found = self.paths, None
         if paths is not None:
+            check_file(paths.trajectory)
             paths.trajectory.parent.mkdir(parents=True, exist_ok=True)
             files.enter_context(locked(paths.lock, "this run is being written"))
             found = self._earlier(paths, overwrite)

@@ -245,6 +245,17 @@ def test_a_run_that_cannot_be_written_fails_alone(
         md(crystals[0], NamedMorse(), settings, output=outputs[0])
 
 
+@pytest.mark.parametrize("output", ["file/run.traj", "folder.traj"])
+def test_a_run_whose_files_have_no_place_fails_alone(output: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.traj").mkdir()
+    outputs = [tmp_path / output, tmp_path / "good.traj"]
+    crystals = [bulk("Cu", cubic=True, a=a) for a in (3.66, 3.68)]
+    bad, good = together(crystals, NamedMorse(), MDSettings(time_ps=0.002), outputs=outputs, overwrite=True)
+    assert bad.result is None and "a folder" in bad.error
+    assert results([good])[0].n_steps == 2
+
+
 def test_what_came_to_an_end_in_a_step_that_failed_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     crystals = [bulk("Cu", cubic=True, a=a) for a in (3.66, 3.68, 3.7)]
     record, left = run.Run.record, [3 + 1]  # at step 0, and the first of them at the end
