@@ -69,12 +69,17 @@ def _system_memory() -> float | None:
 
 
 def _group_memory(folder: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """What batch systems and containers allow, by version 2 of control groups."""
+    """What batch systems and containers allow, by version 2 of control groups.
+
+    What files of theirs the system keeps in memory counts as used, and gives way.
+    """
     try:
         limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        parts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     except OSError:
         return None
-    return None if limit == "max" else max(float(limit) - float(used), 0.0)
+    kept = float(parts["active_file"]) + float(parts["inactive_file"])
+    return None if limit == "max" else max(float(limit) - float(used) + kept, 0.0)
 
 
 def release_memory() -> None:

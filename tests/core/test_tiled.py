@@ -154,11 +154,12 @@ def test_what_does_not_fit_together_is_computed_in_smaller_batches_and_alone_it_
     assert [p.energy for p in together[1:]] == pytest.approx([p.energy for p in alone[1:]], abs=1e-11)
 
 
-def test_the_memory_of_a_control_group_is_what_it_leaves(tmp_path):
+def test_the_memory_of_a_control_group_is_what_it_leaves_with_the_files_that_it_keeps(tmp_path):
     assert memory._group_memory(tmp_path) is None
     (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.stat").write_text("anon 700\nfile 300\nactive_file 100\ninactive_file 200\n")
     (tmp_path / "memory.max").write_text("max\n")
     assert memory._group_memory(tmp_path) is None
     (tmp_path / "memory.max").write_text("5000\n")
-    assert memory._group_memory(tmp_path) == 4000.0
+    assert memory._group_memory(tmp_path) == 4300.0
     assert 1e6 < memory.free_memory(torch.device("cpu")) < 1e16
