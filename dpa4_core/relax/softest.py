@@ -32,6 +32,9 @@ Vector = NDArray[np.float64]
 SPRING_CUTOFF = 6.0
 """Å; springs longer than this weigh nothing."""
 
+_ATOMS_AT_ONCE = 16
+"""Atoms of a structure whose operations are tried all at once; those of larger ones in parts, in bounded memory."""
+
 
 @dataclass(frozen=True)
 class SearchOptions:
@@ -127,8 +130,10 @@ class Space:
         probe[:-9] *= self._free.ravel()
         stiff = self.stiffened(probe)
         images, expected = every.of(probe), every.of(stiff)
-        wrong = [np.linalg.norm(self.stiffened(image) - out) for image, out in zip(images, expected, strict=True)]
-        return every.only(np.array(wrong) <= tolerance * np.linalg.norm(stiff))
+        n_parts = min(len(every), 1 + self.system.n_atoms // _ATOMS_AT_ONCE)
+        parts = zip(np.array_split(images, n_parts), np.array_split(expected, n_parts), strict=True)
+        wrong = [np.linalg.norm(self.stiffened(some) - out, axis=1) for some, out in parts]
+        return every.only(np.concatenate(wrong) <= tolerance * np.linalg.norm(stiff))
 
     def allowed(self, vectors: Vector) -> Vector:
         """The part of ``vectors`` [..., 3·n_atoms + 9] that may move and is no rigid motion."""
@@ -147,9 +152,9 @@ class Space:
         atoms = np.linalg.norm(vector[:-9].reshape(n, 3), axis=1).max() / length
         return float(max(atoms, np.linalg.norm(vector[-9:]) / (n * strain)))
 
-    def stiffened(self, vector: Vector) -> Vector:
-        """B times a vector."""
-        return _joined(*self._model.multiply(*_split(vector)))
+    def stiffened(self, vectors: Vector) -> Vector:
+        """B times vectors [..., 3·n_atoms + 9]."""
+        return _joined(*self._model.multiply(*_split(vectors)))
 
     def softened(self, vector: Vector) -> Vector:
         """B⁻¹ times a vector."""
@@ -318,13 +323,13 @@ class Softest:
         return self._space.moved(-direction if self._rest @ direction < -self._options.level * length else direction)
 
 
-def _split(vector: Vector) -> tuple[torch.Tensor, torch.Tensor]:
-    whole = torch.from_numpy(np.ascontiguousarray(vector))
-    return whole[:-9].reshape(-1, 3), whole[-9:].reshape(1, 3, 3)
+def _split(vectors: Vector) -> tuple[torch.Tensor, torch.Tensor]:
+    whole = torch.from_numpy(np.ascontiguousarray(vectors))
+    return whole[..., :-9].unflatten(-1, (-1, 3)), whole[..., -9:].unflatten(-1, (1, 3, 3))
 
 
 def _joined(atoms: torch.Tensor, strain: torch.Tensor) -> Vector:
-    return torch.cat((atoms.reshape(-1), strain.reshape(-1))).numpy()
+    return torch.cat((atoms.flatten(-2), strain.flatten(-3)), -1).numpy()
 
 
 def _rigid(system: System) -> Vector:

@@ -93,17 +93,17 @@ class Springs:
         return self.cell_ground / self.n_atoms
 
     def multiply(self, steps: Tensor, cell_steps: Tensor) -> tuple[Tensor, Tensor]:
-        """The matrix times a vector of displacements [n_atoms, 3] and [n_systems, 3, 3], same shapes."""
+        """The matrix times displacements [..., n_atoms, 3] and [..., n_systems, 3, 3], same shapes."""
         moves, per_atom = self.cell_moves[:, None, None], 1 / self.n_atoms[:, None, None]
         inner, inner_cell = torch.where(self.free, steps, 0.0), torch.where(moves, cell_steps, 0.0)
         system = self.system_idx[self.dst]
-        stretch = inner[self.src] - inner[self.dst]
-        stretch = stretch + torch.einsum("eij,ej->ei", (inner_cell * per_atom)[system], self.vector)
-        tension = torch.einsum("eij,ej->ei", self.stiffness, stretch)
-        out = (self.ground * inner).index_add(0, self.dst, tension, alpha=-1)
+        stretch = inner[..., self.src, :] - inner[..., self.dst, :]
+        stretch = stretch + torch.einsum("...eij,ej->...ei", (inner_cell * per_atom)[..., system, :, :], self.vector)
+        tension = torch.einsum("eij,...ej->...ei", self.stiffness, stretch)
+        out = (self.ground * inner).index_add(-2, self.dst, tension, alpha=-1)
         # both directions of a pair are there, hence the half
-        strained = 0.5 * per_atom[system] * tension[:, :, None] * self.vector[:, None, :]
-        out_cell = (self.cell_diagonal[:, None, None] * inner_cell).index_add(0, system, strained)
+        strained = 0.5 * per_atom[system] * tension[..., None] * self.vector[:, None, :]
+        out_cell = (self.cell_diagonal[:, None, None] * inner_cell).index_add(-3, system, strained)
         return torch.where(self.free, out, steps), torch.where(moves, out_cell, cell_steps)
 
     def diagonal(self) -> tuple[Tensor, Tensor]:
