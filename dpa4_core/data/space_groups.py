@@ -17,6 +17,7 @@ import spglib
 from numpy.typing import NDArray
 
 from dpa4_core.data.operations import UNIT, Operations, hall_operations
+from dpa4_core.data.spglib_search import found_by
 
 N_SETTINGS = 530
 METRIC_TOLERANCE = 0.02
@@ -169,9 +170,8 @@ def metric_misfit(operations: Operations, cell: NDArray[np.float64]) -> float:
 
 def number_of(operations: Operations, cell: NDArray[np.float64]) -> int | None:
     """Number of the space group of a set of operations; None if spglib finds none."""
-    found = spglib.get_spacegroup_type_from_symmetry(
-        operations.rotations.astype(np.intc), operations.translations / UNIT, lattice=cell
-    )
+    rotations, translations = operations.rotations.astype(np.intc), operations.translations / UNIT
+    found = found_by(spglib.get_spacegroup_type_from_symmetry, rotations, translations, lattice=cell)
     return None if found is None else int(found.number)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import spglib
 from numpy.typing import NDArray
 
+from dpa4_core.data.spglib_search import found_by
 from dpa4_core.data.structures import System, check_system, from_system, to_system
 from dpa4_core.relax.operations import cartesian, targets
-from dpa4_core.relax.quiet_spglib import quiet_spglib
 
 SYMPREC = 0.05
 """Å; ends that were relaxed one by one differ by a few hundredths from each other's images."""
@@ -66,8 +66,7 @@ def mirror_of(start: Any, end: Any, symprec: float = SYMPREC) -> Mirror | None:
         return None
     middle = half_way.positions @ np.linalg.inv(first.cell)  # what swaps the ends keeps the middle
     cell: Any = first.cell, middle, first.numbers
-    with quiet_spglib():
-        found = spglib.get_symmetry(cell, symprec=symprec)
+    found = found_by(spglib.get_symmetry, cell, symprec=symprec)
     for rotation, translation in () if found is None else zip(found["rotations"], found["translations"], strict=True):
         target = targets(first.cell, middle, first.numbers, rotation, translation)
         if target is None:

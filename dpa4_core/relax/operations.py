@@ -8,8 +8,8 @@ import numpy as np
 import spglib
 from numpy.typing import NDArray
 
+from dpa4_core.data.spglib_search import found_by
 from dpa4_core.data.structures import System
-from dpa4_core.relax.quiet_spglib import quiet_spglib
 
 MAX_ATOMS = 200
 """Atoms up to which operations are looked for; the search compares every atom with every other, for each operation."""
@@ -71,8 +71,8 @@ def operations(system: System, symprec: float) -> Operations:
         return identity(n)
     kinds = 2 * system.numbers + held
     fractional = system.positions @ np.linalg.inv(system.cell)
-    with quiet_spglib():
-        found = spglib.get_symmetry((system.cell.tolist(), fractional.tolist(), kinds.tolist()), symprec=symprec)
+    cell = system.cell.tolist(), fractional.tolist(), kinds.tolist()
+    found = found_by(spglib.get_symmetry, cell, symprec=symprec)
     if found is None:
         return identity(n)
     rotations, sources = [], []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -30,6 +29,9 @@ later in the table, or is the same."""
 ROWS = tuple(dict.fromkeys(method for pair in METHODS.values() for method in pair))
 """Each method once."""
 
+LONGEST_STEP = 2.0
+"""Å; a longer one may crush a cell, so that its neighbours fill the memory before anybody looks at its volume."""
+
 
 @dataclass(frozen=True)
 class OptimizerSettings:
@@ -50,8 +52,8 @@ class OptimizerSettings:
     def __post_init__(self) -> None:
         if self.name not in tuple(METHODS):
             raise DPA4Error(f"unknown optimizer {self.name!r}; choose from {', '.join(METHODS)}")
-        if not 0 < self.max_step < math.inf:
-            raise DPA4Error(f"max_step must be a positive number of Å, not {self.max_step}")
+        if not 0 < self.max_step <= LONGEST_STEP:
+            raise DPA4Error(f"max_step must be a positive number of Å up to {LONGEST_STEP:g}, not {self.max_step}")
 
 
 @dataclass(frozen=True)

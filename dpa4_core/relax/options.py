@@ -13,6 +13,9 @@ from dpa4_core.relax.optimizer import OptimizerName, OptimizerSettings
 from dpa4_core.relax.projection import cell_projection
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 
+MAX_SYMPREC = 0.5
+"""Å; shorter than any bond, since spglib crashes where it takes atoms for one another."""
+
 
 @dataclass(frozen=True)
 class RelaxOptions:
@@ -53,8 +56,8 @@ class RelaxOptions:
         if self.pressure_gpa and (not self.cell_moves or self.cell_mode == "volume"):
             option = "relax_cell=False" if not self.relax_cell else f"cell={self.cell_mode!r}"
             raise DPA4Error(f"a pressure of {self.pressure_gpa:g} GPa has no effect with {option}; drop one of them")
-        if not 0 < self.symprec < math.inf:
-            raise DPA4Error(f"symprec must be a positive number of Å, not {self.symprec}")
+        if not 0 < self.symprec <= MAX_SYMPREC:
+            raise DPA4Error(f"symprec must be a positive number of Å up to {MAX_SYMPREC:g}, not {self.symprec}")
 
     @property
     def cell_mode(self) -> str:

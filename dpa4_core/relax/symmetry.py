@@ -11,10 +11,10 @@ from ase import Atoms
 from ase.spacegroup.symmetrize import refine_symmetry
 from numpy.typing import NDArray
 
+from dpa4_core.data.spglib_search import found_by
 from dpa4_core.data.structures import StructureError, System
 from dpa4_core.data.system import complete_cell
 from dpa4_core.relax.operations import cartesian, targets
-from dpa4_core.relax.quiet_spglib import quiet_spglib
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +55,9 @@ def symmetrised(system: System, symprec: float) -> tuple[System, Symmetry]:
         return _symmetrised_slab(system, symprec)
     atoms = Atoms(numbers=system.numbers, positions=system.positions, cell=system.cell, pbc=True)
     found = _dataset(atoms, symprec)
-    refine_symmetry(atoms, symprec)
-    exact = _dataset(atoms, 1e-4)
+    exact = None if found_by(refine_symmetry, atoms, symprec) is None else _dataset(atoms, 1e-4)
+    if found is None or exact is None:
+        raise StructureError(f"no space group was found within {symprec:g} Å; use another symprec")
     if found.number != exact.number:
         raise StructureError(
             f"the space group is {found.number} within {symprec:g} Å, but {exact.number} after it was made exact; "
@@ -81,13 +82,9 @@ def _symmetrised_slab(system: System, symprec: float) -> tuple[System, Symmetry]
     return dataclasses.replace(system, positions=exact.positions - up, cell=cell), symmetry
 
 
-def _dataset(atoms: Atoms, symprec: float) -> spglib.SpglibDataset:
+def _dataset(atoms: Atoms, symprec: float) -> spglib.SpglibDataset | None:
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    with quiet_spglib():
-        dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
-    if dataset is None:
-        raise StructureError(f"no space group was found within {symprec:g} Å; use another symprec")
-    return dataset
+    return found_by(spglib.get_symmetry_dataset, cell, symprec=symprec)
 
 
 def _averages(system: System, dataset: spglib.SpglibDataset) -> Symmetry:

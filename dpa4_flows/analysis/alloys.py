@@ -18,6 +18,8 @@ import spglib
 from numpy.typing import NDArray
 from pymatgen.core import Lattice, Structure
 
+from dpa4_core.data.spglib_search import found_by
+
 KJ_MOL_PER_EV = 96.48533212
 GAS_CONSTANT_KJ_MOL_K = 8.314462618e-3
 
@@ -78,7 +80,7 @@ def mean_lattice(parent: Structure, matrix: NDArray[np.int64], relaxed: Lattice)
         relaxed: lattice of the supercell.
     """
     cell = (parent.lattice.matrix.tolist(), parent.frac_coords.tolist(), [site.specie.Z for site in parent])
-    found = spglib.get_symmetry_dataset(cell, symprec=_SYMPREC)
+    found = found_by(spglib.get_symmetry_dataset, cell, symprec=_SYMPREC)
     if found is None:
         raise ValueError(f"no space group of {parent.formula} found within {_SYMPREC} Å")
     own = parent.lattice.matrix

@@ -10,12 +10,15 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import spglib
 from numpy.typing import NDArray
 from pymatgen.core import Element, Lattice, Structure
+
+from dpa4_core.data.spglib_search import found_by
 
 Array = NDArray[np.float64]
 Miller = tuple[int, int, int]
@@ -93,13 +96,8 @@ def facet_name(lattice: Lattice, miller: Miller) -> str:
 
 def standard_cells(structure: Structure) -> tuple[Structure, Structure]:
     """The symmetrised conventional and primitive cell, in the same orientation, with bare elements as species."""
-    try:
-        found = [
-            spglib.standardize_cell(_cell(structure), to_primitive=primitive, no_idealize=False, symprec=SYMPREC)
-            for primitive in (False, True)
-        ]
-    except spglib.SpglibError:  # None or an exception: whoever was imported before has set which
-        found = []
+    standardised = partial(spglib.standardize_cell, _cell(structure), no_idealize=False, symprec=SYMPREC)
+    found = [found_by(standardised, to_primitive=primitive) for primitive in (False, True)]
     cells = [Structure(Lattice(cell[0]), [Element.from_Z(int(z)) for z in cell[2]], cell[1]) for cell in found if cell]
     if len(cells) < 2:
         raise ValueError(

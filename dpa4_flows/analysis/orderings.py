@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Composition, Element, Lattice, Species, Structure
 
+from dpa4_core.data.spglib_search import found_by
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
 from dpa4_flows.analysis.supercells import shortest_vector
 
@@ -103,7 +104,8 @@ class DisorderedCell:
         """[n, n_sites]: an arrangement taken at the places of a row is equal to it by symmetry."""
         kinds = np.array([self._kinds[site.species_string] for site in self.cell])
         lattice, fractional = self.cell.lattice.matrix, self.cell.frac_coords
-        found = spglib.get_symmetry((lattice.tolist(), fractional.tolist(), kinds.tolist()), symprec=_SYMPREC)
+        cell = lattice.tolist(), fractional.tolist(), kinds.tolist()
+        found = found_by(spglib.get_symmetry, cell, symprec=_SYMPREC)
         if found is None or not len(self.shared):
             return np.arange(len(self.shared))[None]
         places, unlike = fractional[self.shared], kinds[self.shared][:, None] != kinds[self.shared]

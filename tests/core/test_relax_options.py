@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,22 @@ def test_symmetry_within_the_tolerance_is_made_exact() -> None:
     assert space_group(start) != 136
     (result,) = relax([start], MORSE, keep_symmetry=True, symprec=0.03)
     assert space_group(result.structure, symprec=1e-5) == 136
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_symmetry_that_spglib_cannot_find_is_of_its_structure_alone(
+    raises: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether spglib raises is set for all by packages that are imported, and in the environment by a call of ASE."""
+    monkeypatch.setattr(spglib.error, "OLD_ERROR_HANDLING", not raises)
+    monkeypatch.delenv("SPGLIB_OLD_ERROR_HANDLING", raising=False)
+    close = Atoms("Cu2", [[0, 0, 0], [0, 0, 0.005]], cell=[4, 4, 4], pbc=True)
+    assert len(operations(to_system(close), 0.01)) == 1
+    structures = [rutile(), close, rutile()]
+    good, bad, other = relax(structures, MORSE, keep_symmetry=True, min_distance_ratio=0, max_steps=1)
+    assert [good.error, other.error] == [None, None]
+    assert bad.error == "no space group was found within 0.01 Å; use another symprec"
+    assert "SPGLIB_OLD_ERROR_HANDLING" not in os.environ
 
 
 def test_symmetric_and_shapeless_structures_share_a_batch() -> None:
@@ -242,7 +259,9 @@ def test_results_carry_flags_force_calls_and_volume_change() -> None:
         ({"cell": "volume", "pressure_gpa": 1.0}, "no effect"),
         ({"cell": "fixed", "pressure_gpa": 1.0}, "no effect"),
         ({"max_step": 0.0}, "max_step"),
+        ({"max_step": 3.0}, "max_step"),
         ({"symprec": -1.0}, "symprec"),
+        ({"symprec": 1.0}, "symprec"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], word: str) -> None:
