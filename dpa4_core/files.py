@@ -43,7 +43,7 @@ class WriteError(DPA4Error):
 def replacing(path: str | Path) -> Iterator[Path]:
     """A path beside ``path``; what the block writes there takes the place of ``path`` if it ends without error.
 
-    Folders on the way are made. A link stays one, and the file that it points to is replaced.
+    Folders on the way are made. A link stays one, and the file that it points to is replaced; a file keeps its rights.
 
     Raises:
         WriteError: no room, no permission, or a disk that cannot be written.
@@ -56,7 +56,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         _remove_abandoned(final)
         part = final.with_name(f"{_prefix(final)}{uuid.uuid4().hex[:8]}.part")
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        mode = part.stat().st_mode  # what the user's mask makes of it
+        mode = (final if final.exists() else part).stat().st_mode  # the latter: what the user's mask makes of it
         try:
             yield part
             part.chmod(mode)  # some writers make a file of their own, for its owner only

@@ -61,6 +61,14 @@ def test_the_file_has_the_rights_of_any_new_file_whoever_wrote_it(tmp_path: Path
     assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
 
 
+def test_a_file_that_is_replaced_keeps_its_rights(tmp_path: Path) -> None:
+    path = tmp_path / "mine"
+    write_text(path, "old")
+    path.chmod(0o600)
+    write_text(path, "new")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and path.read_text() == "new"
+
+
 def test_the_longest_name_that_a_disk_takes_can_be_replaced(tmp_path: Path) -> None:
     write_text(tmp_path / ("Å" * 127), "long")
     assert names(tmp_path) == ["Å" * 127]
