@@ -9,6 +9,7 @@ import dataclasses
 import logging
 import sys
 from collections.abc import Iterable
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,10 @@ def _from_ase(atoms: Atoms) -> System:
     if isinstance(occupancy, dict):  # set by ASE's CIF reader, which itself keeps only the majority species
         present = {str(kind) for kind in atoms.arrays.get("spacegroup_kinds", occupancy)}
         for kind, species in occupancy.items():
-            if str(kind) in present and (len(species) > 1 or any(abs(x - 1) > 1e-8 for x in species.values())):
+            shares = list(species.values()) if isinstance(species, dict) else []  # others are labels of other codes
+            if not all(isinstance(share, Real) for share in shares) or str(kind) not in present:
+                continue
+            if len(shares) > 1 or any(abs(share - 1) > 1e-8 for share in shares):
                 raise StructureError(partial_occupancy(species.items()))
     periodic = bool(atoms.pbc.any())
     masses = None
@@ -293,7 +297,7 @@ def _charge_and_spin(numbers: NDArray[np.int64], charge: Any, spin: Any) -> tupl
         multiplicity = 1 + (numbers.sum() - total) % 2 if spin is None else float(spin)
         if total.is_integer() and abs(total) < 100 and multiplicity in range(100):
             return int(total), int(multiplicity)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise StructureError(f"charge {charge} and spin multiplicity {spin} must be integers within ±99 and from 0 to 99")
 

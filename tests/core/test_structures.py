@@ -151,12 +151,16 @@ def test_charges_that_no_model_knows_are_refused(charge: Any, spin: Any) -> None
         {"spin": "up"},
         {"charge": [0.1, -0.1]},
         {"charge": np.nan, "spin": 1},
+        {"occupancy": {"Mg": 0.9}},
+        {"occupancy": {"0": {"Mg": "full"}}},
     ],
     ids=str,
 )
 def test_labels_of_other_codes_do_not_spoil_crystals(labels: dict[str, Any]) -> None:
     atoms = bulk("MgO", "rocksalt", a=4.2)
     atoms.info.update(labels)
+    assert to_system(atoms).charge_spin is None
+    atoms.info = {"charge": 10**400}  # no float holds it
     assert to_system(atoms).charge_spin is None
     atoms.info = {"charge": -1.0, "spin": 2.0}
     assert to_system(atoms).charge_spin == (-1, 2)
