@@ -11,7 +11,7 @@ Minimum = Literal["verified", "likely", "saddle", "not_checked"]
 FLAG_SENTENCES = {
     "dissociated": "it fell into pieces, or into layers or chains",
     "close_contact": "two atoms are closer than 0.65 of the sum of their covalent radii",
-    "large_volume_change": "the volume changed by more than half",
+    "large_volume_change": "the volume grew or shrank by more than a factor of 1.5",
     "saddle": "it is on a saddle point: a way down was found and not gone",
     "vacuum_kept": "its cell has a gap of more than 8 Å, as that of a slab, chain or molecule, and the lattice vector "
     "across it did not relax (cell = all relaxes it)",

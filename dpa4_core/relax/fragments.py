@@ -16,7 +16,8 @@ BONDED_BEFORE, BONDED_AFTER = 1.3, 1.6
 CLOSE = 0.65
 """Of the sum of the covalent radii; the O–H bond of water has 1.0, the shortest metal–metal bonds 0.8."""
 
-LARGE_VOLUME_CHANGE = 0.5
+LARGE_VOLUME_CHANGE = 1.5
+"""A factor, either way."""
 
 
 class Pieces(NamedTuple):
@@ -36,7 +37,7 @@ def flags(before: System, after: System, volume_change: float) -> tuple[str, ...
     """What deserves a look in a relaxed structure; empty if nothing does.
 
     "dissociated": it has more pieces than before, or they are endless in fewer directions. "close_contact": two atoms
-    are nearer than any chemistry puts them. "large_volume_change": by more than half, up or down.
+    are nearer than any chemistry puts them. "large_volume_change": by more than a factor of 1.5.
     """
     found = []
     old, new = pieces(before, BONDED_BEFORE), pieces(after, BONDED_AFTER)
@@ -44,7 +45,7 @@ def flags(before: System, after: System, volume_change: float) -> tuple[str, ...
         found.append("dissociated")
     if closest(after) < CLOSE:
         found.append("close_contact")
-    if max(1 + volume_change, 1 / (1 + volume_change)) > 1 + LARGE_VOLUME_CHANGE:
+    if max(1 + volume_change, 1 / (1 + volume_change)) > LARGE_VOLUME_CHANGE:
         found.append("large_volume_change")
     return tuple(found)
 

@@ -71,8 +71,9 @@ class RelaxResult(Uncertain):
         volume_change: relative change of the volume of the cell; NaN without periodicity.
         flags: what deserves a look, also in a converged structure: "dissociated" (more pieces than before, or pieces
             that are endless in fewer directions), "close_contact" (atoms nearer than 0.65 of the sum of their
-            covalent radii), "large_volume_change" (by more than half), "saddle" (see ``minimum``), "vacuum_kept" (a
-            lattice vector across a gap of more than 8 Å did not relax). `FLAG_SENTENCES` has a sentence for each.
+            covalent radii), "large_volume_change" (by more than a factor of 1.5), "saddle" (see ``minimum``),
+            "vacuum_kept" (a lattice vector across a gap of more than 8 Å did not relax). `FLAG_SENTENCES` has a
+            sentence for each.
         minimum: "verified": no way down was found around it, and hardly any can be hidden. "likely": none was found, by
             a search that looked at less. "saddle": there is one, which the relaxation did not go, since the symmetry is
             kept or it was out of steps, or which led nowhere. "not_checked": not asked for, or not converged.
