@@ -38,6 +38,7 @@ from dpa4_flows.campaigns.library import (
     replace_phases,
     run_library,
 )
+from dpa4_flows.campaigns.outdated import mended_stages
 from dpa4_flows.campaigns.sections import ConfigError, InputFile, Section
 from dpa4_flows.documents.schemas import Candidate
 from dpa4_flows.makers.property import RETRY_SINCE
@@ -195,6 +196,7 @@ def prepare_run(
     table = ResultsTable(path, shared=shared)
     run = replace(run, run_id=table.run_id, campaign=_with_copies(campaign, folder, inputs))
     finished = table.get_meta("campaign_hash") == identity and table.get_meta("state") == "complete"
+    finished = finished and not any(mended_stages(table, campaign.funnel))  # also by a package that brings a stage
     if retry_errors:
         finished = False
         table.set_meta(RETRY_SINCE, datetime.now(UTC).isoformat())

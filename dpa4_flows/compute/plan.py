@@ -298,7 +298,11 @@ def mended(property_: Property[Any], document: Document) -> dict[str, int]:
     """Properties whose science was mended since a document of ``property_`` was made, with their versions of today:
     itself, those among its settings, and all that its plan asked for.
     """
-    made = versions_of(document)
+    return mended_since(property_, versions_of(document))
+
+
+def mended_since(property_: Property[Any], made: Mapping[str, int]) -> dict[str, int]:
+    """The same of a document that rests on the versions ``made``."""
     today = {name: _KINDS[name].version for name in made if name in _KINDS} | property_.versions
     return {name: version for name, version in today.items() if version > made.get(name, 1)}
 

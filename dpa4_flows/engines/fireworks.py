@@ -28,6 +28,11 @@ WAITING = frozenset({"READY", "WAITING", "RESERVED", "RUNNING"})
 """States of Fireworks that workers will still end."""
 
 
+def n_waiting(states: Mapping[str, int]) -> int:
+    """How many Fireworks workers will still end, of the numbers by state."""
+    return sum(number for state, number in states.items() if state in WAITING)
+
+
 @dataclass(frozen=True)
 class FireWorks:
     """A LaunchPad; ``rlaunch`` or ``qlaunch`` run what is put on it.

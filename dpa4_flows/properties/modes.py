@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pymatgen.core import Structure
 
 from dpa4_core.data.plain_fields import structure_of_fields
+from dpa4_core.errors import plural
 from dpa4_flows.analysis.stability import primitive_cell, space_group
 from dpa4_flows.compute.plan import Ask, Crystal, Plan, PlanError, answered
 from dpa4_flows.compute.relaxed import TIGHT_FMAX, Relaxed
@@ -105,7 +106,7 @@ class FollowedModes(StabilityProperty[FollowedPart]):
         last = steps[-1]
         gain = energy - last.energy_per_atom
         way = " → ".join([before, *(step.space_group for step in steps)])
-        words = f"{way}: {1000 * gain:.1f} meV/atom lower after {len(steps)} step{'s' if len(steps) > 1 else ''}"
+        words = f"{way}: {1000 * gain:.1f} meV/atom lower after {plural(len(steps), 'step')}"
         left = "no imaginary mode is left" if last.phonons.verdict == "stable" else last.phonons.reason
         return FollowedPart(
             verdict=last.phonons.verdict,

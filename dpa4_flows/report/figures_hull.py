@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from pymatgen.core import Composition, Element
 from scipy.spatial import ConvexHull, QhullError
 
+from dpa4_core.errors import plural
 from dpa4_flows.analysis.completeness import HullCompleteness, not_recorded, on_hull
 from dpa4_flows.plots.figure import (
     PALETTE,
@@ -104,7 +105,7 @@ def _figure(name: str, elements: list[str], system: Mapping[str, Any], phases: l
     missing = ", ".join(map(str, system.get("missing") or []))
     number = sum(p.candidate for p in phases)
     total, phases = len(phases), phases[:_MAX_POINTS]
-    candidates = f"{number or 'no'} candidate{'' if number == 1 else 's'}"
+    candidates = plural(number, "candidate") if number else "no candidates"
     caption = f"{system.get('n_competing', '?')} competing phases, {candidates}"
     caption += f". Missing references: {missing}; distances are lower bounds." if missing else "."
     if caveat := hull_caveat(name, system):

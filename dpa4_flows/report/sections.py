@@ -12,6 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from dpa4_core.errors import plural
 from dpa4_flows.analysis.completeness import on_hull
 from dpa4_flows.campaigns.reason_counts import NO_REASON
 from dpa4_flows.campaigns.snapshot import INPUT, Row, Snapshot, provenance_of
@@ -54,7 +55,7 @@ def summary(snapshot: Snapshot, alive: Sequence[Row]) -> Markup:
     if "energy_above_hull" in names and on_hull(values["energy_above_hull"]) and (said := best.stage("hull")):
         shown[names.index("energy_above_hull")] = str(said.values.get("decomposition") or "on the hull of its phases")
     if warnings := len(found.best.flags):
-        shown.append(f"{warnings} warning{'s' if warnings > 1 else ''}, see its flags")
+        shown.append(f"{plural(warnings, 'warning')}, see its flags")
     text = Markup("{} Best: <strong>{}</strong> ({}).").format(lead, formula_html(best.formula), ", ".join(shown))
     return text + Markup(" {}").format(f"{found.doubts}.") if found.doubts else text
 

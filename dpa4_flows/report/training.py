@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dpa4_core.errors import plural
 from dpa4_core.files import write_text
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.plots.figure import Column, TableBlock, numbers
@@ -260,7 +261,7 @@ def _caveats(run: TrainingRun) -> list[str]:
             "Project entries for example, must not be on the same hull."
         )
     if run.skipped:
-        number = f"{len(run.skipped)} step{'s' if len(run.skipped) > 1 else ''}"
+        number = plural(len(run.skipped), "step")
         sentences.append(f"{number} without a finite loss or gradient did not change the weights.")
     sentences += [f"The learning rate began to fall early, at step {r['step']:,}: {r['why']}." for r in run.decay]
     return sentences

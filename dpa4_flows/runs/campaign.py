@@ -11,12 +11,14 @@ from typing import Any, ClassVar
 import torch
 from rich.console import Console
 
+from dpa4_core.errors import plural
 from dpa4_core.files import size_of
 from dpa4_core.locks import holder
 from dpa4_core.model import registry
 from dpa4_flows import report as reports
 from dpa4_flows.campaigns.config import Campaign
 from dpa4_flows.campaigns.flow import CampaignMaker
+from dpa4_flows.campaigns.outdated import changed_files, mended_stages
 from dpa4_flows.campaigns.progress import CampaignProgress, share
 from dpa4_flows.campaigns.run import (
     JOBS_FOLDER,
@@ -35,13 +37,14 @@ from dpa4_flows.campaigns.sections import ConfigError
 from dpa4_flows.campaigns.snapshot import Snapshot, take_snapshot
 from dpa4_flows.engines import Engine as RunningEngine
 from dpa4_flows.engines import EngineError, FireWorks, engine_of
-from dpa4_flows.engines.fireworks import WAITING
+from dpa4_flows.engines.fireworks import n_waiting
 from dpa4_flows.report.caveats import campaign_caveats
 from dpa4_flows.report.structures import rows_with_frames
 from dpa4_flows.runs.run import ROWS, How, Note, Outcome, Part, Run, RunStatus, RunStructure
 from dpa4_flows.store.table import ResultsError, ResultsTable, table_files
 
 TABLE_NAME = "ranking.csv"
+_TAKES_IN = "dpa4 screen takes in what it holds now, dpa4 resume does not"
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,22 @@ class CampaignRun(Run):
             else:
                 counts = ", ".join(f"{count} {name}" for name, count in fireworks.items())
                 notes.append(Note("Fireworks", counts or "none left on the LaunchPad"))
-        state = self._state(meta.get("state"), waits=bool(ids))
-        next_step = f"continue with: dpa4 resume {self.folder}" if state == "stopped" else ""
+        waits = bool(ids) and (fireworks is None or n_waiting(fireworks) > 0)
+        state = self._state(meta.get("state"), waits=waits)
+        older, changed = list(mended_stages(snapshot.table, snapshot.funnel)), self._changed(snapshot)
+        notes += [
+            Note(
+                "mended",
+                f"{one.number} of {one.total} answers behind {one.title} are from before "
+                f"{one.property.replace('_', ' ')} was mended",
+            )
+            for one in older
+        ]
+        notes += [Note("changed", f"{path} was written since; {_TAKES_IN}") for path in changed]
+        steps = {"stopped": f"continue with: dpa4 resume {self.folder}"}
+        if older:
+            steps["complete"] = f"compute those anew, from the calculations that are kept: dpa4 resume {self.folder}"
+        next_step = steps.get(state, "")
         decided = sum(1 for outcome in snapshot.outcomes.values() if outcome.status != "in progress")
         facts = {
             "engine": meta.get("engine"),
@@ -103,10 +120,20 @@ class CampaignRun(Run):
             "candidates": list(self.table()),
             "ranking": [row.model_dump(mode="json") for row in snapshot.ranking.values()],
             "calculations": snapshot.calculations._asdict(),
+            "outdated": [one._asdict() for one in older],
+            "changed": list(map(str, changed)),
         }
         n_total = len(snapshot.outcomes)
         codes = (meta["code_version"],) if "code_version" in meta else ()
         return RunStatus(state, "candidates", decided, n_total, None, facts, tuple(notes), next_step, codes)
+
+    def _changed(self, snapshot: Snapshot) -> list[Path]:
+        """Files of candidates and competing phases that hold something else by now."""
+        try:
+            campaign, _ = stored_campaign(self.folder)
+        except ConfigError:  # never started, or of a kind that is not installed here
+            return []
+        return changed_files(campaign, snapshot.table.get_meta("inputs") or {})
 
     def _state(self, stored: str | None, *, waits: bool) -> str:
         """In the words that all runs have."""
@@ -219,7 +246,7 @@ class CampaignRun(Run):
             return
         try:
             n = sum(1 for _ in open_run(self.folder).iter_calculations())
-            held = f"{n} calculation{'' if n == 1 else 's'}"
+            held = plural(n, "calculation")
         except ResultsError:
             held = "whatever it holds, which cannot be read"  # that is a reason to delete it
         size = sum(map(size_of, table_files(path)))
@@ -239,10 +266,9 @@ class CampaignRun(Run):
         ids = table.get_meta("fireworks")
         if not ids or table.get_meta("state") == "complete":
             return
-        waiting = sum(n for state, n in FireWorks(self.launchpad).state(ids).items() if state in WAITING)
-        if waiting:
+        if waiting := n_waiting(FireWorks(self.launchpad).state(ids)):
             raise ConfigError(
-                f"this run is on the LaunchPad already ({waiting} Firework{'' if waiting == 1 else 's'} to run): start "
+                f"this run is on the LaunchPad already ({plural(waiting, 'Firework')} to run): start "
                 f"workers with rlaunch and see `dpa4 status {self.folder}`; after lost workers "
                 "`lpad detect_lostruns --rerun`, after failed jobs `lpad rerun_fws -s FIZZLED`; to start anew with the "
                 f"calculations kept, `lpad defuse_wflows -i {ids[0]}` first"
@@ -260,7 +286,7 @@ def _submit(prepared: PreparedRun, engine: RunningEngine, how: How) -> list[int 
         return ids
     n = len(table.sizes())
     how.watch.remark(
-        f"{name}: {n} candidate{'' if n == 1 else 's'}, model {run.model.title}, corrections {run.corrections}, "
+        f"{name}: {plural(n, 'candidate')}, model {run.model.title}, corrections {run.corrections}, "
         f"in {prepared.folder}"
     )
     progress = CampaignProgress(run)
@@ -295,8 +321,7 @@ def _words(counts: Mapping[str, int]) -> str:
 def _submitted(prepared: PreparedRun, ids: list[int | str]) -> Outcome:
     folder = prepared.folder
     words = (
-        f"{len(ids)} Firework{'' if len(ids) == 1 else 's'} on the LaunchPad; jobs for the structures are added when "
-        "they run",
+        f"{plural(len(ids), 'Firework')} on the LaunchPad; jobs for the structures are added when they run",
         "run them on any machine that sees the run folder: rlaunch rapidfire, or qlaunch rapidfire",
         f"watch and report: dpa4 status {folder}, dpa4 report {folder}",
     )

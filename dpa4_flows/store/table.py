@@ -416,6 +416,20 @@ class ResultsTable:
         others = [(k, d.model_dump_json()) for k, d in documents.items() if not isinstance(d, RelaxationDocument)]
         self._put("documents", others)
 
+    def versions_behind(self, stage: str, name: str, kind: type[Document]) -> list[tuple[dict[str, int], int]]:
+        """Versions of the science, by name, that answers of the property ``name`` without an error rest on, as far as
+        the verdicts of a stage rest on them; with the numbers of the answers.
+        """
+        if not self._has_documents:
+            return []
+        places = ("calculations", "*") if kind is RelaxationDocument else ("documents", f"{name} *")
+        query = (  # names are ours, values are bound
+            "SELECT json_extract(d.document, '$.provenance.versions'), COUNT(*) FROM stages s, "  # noqa: S608
+            f"json_each(s.document, '$.calculation_keys') k JOIN {places[0]} d ON d.key = k.value "
+            "WHERE s.stage = ? AND k.value GLOB ? AND json_extract(d.document, '$.error') IS NULL GROUP BY 1"
+        )
+        return [(json.loads(made or "{}"), number) for made, number in self._rows(query, stage, places[1])]
+
     def has_parts(self) -> bool:
         """Whether there are calculations of plans."""
         return bool(self._rows("SELECT 1 FROM parts LIMIT 1"))

@@ -126,6 +126,27 @@ def test_a_new_kind_goes_through_everything(tmp_path: Path, monkeypatch: pytest.
     assert "nothing was computed" in dpa4("screen", file, "--out", run).stdout
 
 
+def test_status_tells_what_changed_since_and_a_run_makes_anew_what_was_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the package of a stage is another one, whose versions the code of ours does not tell."""
+    file, run = campaign_file(tmp_path), tmp_path / "run"
+    assert dpa4("screen", file, "--out", run).exit_code == 0
+    told = json.loads(dpa4("status", run, "--json").stdout)
+    assert told["outdated"] == told["changed"] == []
+    monkeypatch.setattr(Vacancy, "version", 2)
+    told = dpa4("status", run)
+    assert "mended: 3 of 3 answers behind Missing atom are from before vacancy was mended" in told.stderr
+    assert f"dpa4 resume {run}" in told.stdout
+    assert "nothing was computed" not in dpa4("screen", file, "--out", run).stdout
+    assert "mended" not in dpa4("status", run).output
+    with (tmp_path / "crystals.json").open("a") as stream:
+        stream.write("\n")
+    assert f"changed: {tmp_path / 'crystals.json'} was written since" in dpa4("status", run).stderr
+    (tmp_path / "crystals.json").unlink()
+    assert "written since" not in dpa4("status", run).output
+
+
 def test_limits_flags_and_settings_of_a_new_stage_come_from_the_file(tmp_path: Path) -> None:
     limits = {
         "vacancy_energy": '{ min = 99.0, otherwise = "flag" }',

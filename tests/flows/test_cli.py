@@ -375,6 +375,17 @@ def test_local_run_is_refused_beside_fireworks(tmp_path: Path, monkeypatch: pyte
     assert open_run(run).get_meta("fireworks") == [7]
 
 
+def test_a_run_whose_fireworks_have_all_ended_or_are_gone_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    prepare_run(load_campaign(write_campaign(tmp_path)), run, engine="fireworks").table.set_meta("fireworks", [7])
+    for states, state in (({"RUNNING": 1}, "running"), ({"COMPLETED": 2, "FIZZLED": 1}, "stopped"), ({}, "stopped")):
+        monkeypatch.setattr("dpa4_flows.engines.FireWorks.state", lambda _, ids, states=states: states)
+        told = dpa4("status", run).stdout
+        assert f": {state}, " in told and ("continue with: dpa4 resume" in told) is (state == "stopped")
+
+
 def test_second_process_is_refused_before_it_touches_anything(tmp_path: Path) -> None:
     path, run = write_campaign(tmp_path), tmp_path / "run"
     table = prepare_run(load_campaign(path), run).table
