@@ -17,7 +17,8 @@ class ReasonCount(NamedTuple):
 
     Attributes:
         stage: its name.
-        reason: what the code says of all candidates; of one alone, or without a declared code, the sentence.
+        reason: what the code says of all candidates, with the first sentence where it is not their fault; of one alone,
+            or without a declared code, the sentence.
         number: of candidates.
     """
 
@@ -45,8 +46,10 @@ def count_reasons(
             first.setdefault((stage, code), sentence)
 
     def words(stage: str, code: str) -> str:
-        several = numbers[stage, code] > 1 and code in funnel.reasons
-        return funnel.reasons[code].phrase if several else first[stage, code]
+        kind, example = funnel.reasons.get(code), first[stage, code]
+        if numbers[stage, code] == 1 or kind is None:
+            return example
+        return f"{kind.phrase}, for example: {example}" if kind.status == "error" else kind.phrase
 
     listed = sorted(numbers, key=lambda one: (stages.index(one[0]), -numbers[one], one[1]))
     return tuple(ReasonCount(stage, words(stage, code), numbers[stage, code]) for stage, code in listed)

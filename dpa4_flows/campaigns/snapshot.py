@@ -39,6 +39,11 @@ WITH used(key) AS (
     SELECT json_extract(item.value, '$.key') FROM meta, json_each(meta.value) AS item WHERE meta.name = 'references'
 )
 """  # keys of calculations behind the current verdicts and references
+_RELAXATIONS = "SELECT error, converged, document FROM calculations WHERE key IN used"
+_DOCUMENTS = (
+    "SELECT json_extract(document, '$.error'), COALESCE(json_extract(document, '$.converged'), 1), document "
+    "FROM documents WHERE key IN used"
+)
 _META = (
     *("state", "campaign", "campaign_hash", "corrections", "model", "stages", "engine", "code_version"),
     *("started", "finished", "hull_summary", "references"),
@@ -76,7 +81,7 @@ class StageCount(NamedTuple):
 
 
 class CalculationCounts(NamedTuple):
-    """Calculations that the verdicts and the references of the run rest on.
+    """Calculations that the verdicts and the references of the run rest on: relaxations, and properties as one each.
 
     The table may hold more: those of former settings or of another model.
     """
@@ -272,14 +277,7 @@ def take_snapshot(table: ResultsTable) -> Snapshot:
         heads = connection.execute(
             "SELECT candidate_id, json_extract(document, '$.error') FROM candidates ORDER BY position, rowid"
         ).fetchall()
-        calculations = CalculationCounts(
-            *connection.execute(
-                _USED + " SELECT COUNT(*), COALESCE(SUM(error IS NOT NULL), 0),"  # noqa: S608
-                " COALESCE(SUM(error IS NULL AND NOT converged), 0),"
-                " COALESCE(SUM(json_extract(document, '$.provenance.wall_time_s')), 0.0)"
-                " FROM calculations WHERE key IN used"
-            ).fetchone()
-        )
+        calculations = _calculations(connection)
         stage_units = _units(connection)
         corrections = _corrections(connection) or [name for name in [meta.get("corrections")] if name]
         funnel = _funnel(meta.get("campaign"))
@@ -303,6 +301,17 @@ def take_snapshot(table: ResultsTable) -> Snapshot:
         units={name: unit for (_, name), unit in stage_units.items()},
         stage_units=stage_units,
     )
+
+
+def _calculations(connection: sqlite3.Connection) -> CalculationCounts:
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}  # one of before has fewer
+    answers = " UNION ALL ".join([_RELAXATIONS, *([_DOCUMENTS] if "documents" in tables else [])])
+    found = connection.execute(
+        f"{_USED}, answers(error, converged, document) AS ({answers}) SELECT COUNT(*), COUNT(error), "  # noqa: S608
+        "COALESCE(SUM(error IS NULL AND NOT converged), 0), "
+        "COALESCE(SUM(json_extract(document, '$.provenance.wall_time_s')), 0.0) FROM answers"
+    )
+    return CalculationCounts(*found.fetchone())
 
 
 def _funnel(campaign: dict[str, Any] | None) -> Funnel:

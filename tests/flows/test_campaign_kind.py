@@ -13,7 +13,7 @@ from typing import Any
 import ase.io
 import pytest
 from toy_campaign import MORSE, rocksalt
-from toy_kind import Vacancy
+from toy_kind import Vacancy, VacancyDocument
 from typer.testing import CliRunner, Result
 
 from dpa4_core.data.graph import Graph
@@ -103,6 +103,7 @@ def test_a_new_kind_goes_through_everything(tmp_path: Path, monkeypatch: pytest.
     assert [row.candidate_id for row in table.ranking()] == sorted(
         ("Mg", "Ca", "Ni"), key=lambda i: -table.stage("vacancy")[i].values["vacancy_energy"]
     )
+    crystals = ("Mg", "Ca", "Ni")
     best = table.ranking()[0]
     assert set(best.values) == {"vacancy_energy", "shift"} and set(best.score_parts) == {"vacancy_energy"}
     assert CampaignProgress(started.run).share() == 1.0
@@ -117,6 +118,10 @@ def test_a_new_kind_goes_through_everything(tmp_path: Path, monkeypatch: pytest.
     assert "Voltage" not in page.split("<script")[0]
     status = json.loads(dpa4("status", run, "--json").stdout)
     assert [stage["stage"] for stage in status["stages"]] == STAGES
+    counts = status["calculations"]
+    assert (counts["total"], counts["failed"]) == (6, 0), "three relaxations, three vacancies"
+    vacancies = table.documents(VacancyDocument, [table.stage("vacancy")[i].calculation_keys[0] for i in crystals])
+    assert counts["wall_time_s"] > sum(one.provenance.wall_time_s or 0.0 for one in vacancies.values()) > 0.0
     assert "Vacancy" in dpa4("status", run).stdout
     assert dpa4("export", run, "-o", tmp_path / "all.extxyz").exit_code == 0
     frames = ase.io.read(tmp_path / "all.extxyz", index=":")

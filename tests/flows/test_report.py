@@ -581,6 +581,9 @@ def test_candidates_that_left_for_one_cause_count_together_whatever_the_sentence
     found = count_reasons(told, ["duplicates", "electrode"], FUNNEL)
     assert [(one.stage, one.number) for one in found] == [("duplicates", 2), *3 * [("electrode", 1)]]
     assert found[0].reason == FUNNEL.reasons["duplicate"].phrase
+    lost = [("relax", [because("not_computed", f"the computation failed: {why}")]) for why in ("out of sync", "other")]
+    [one] = count_reasons(lost, ["relax"], FUNNEL)
+    assert one.reason == "a calculation failed, for example: the computation failed: out of sync", "no fault of theirs"
     assert {one.reason for one in found[1:]} == {alone.sentence, bare.sentence, NO_REASON}
 
 
