@@ -15,6 +15,7 @@ from dpa4_flows.cli.options import BatchMachine, Corrections, option
 from dpa4_flows.cli.progress import ConsoleWatch
 from dpa4_flows.cli.relaxing import LibraryRelaxations, library_name
 from dpa4_flows.cli.run_output import interruptible
+from dpa4_flows.large.inputs import distinct
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.properties.answers import Question
 from dpa4_flows.properties.competition import CACHE, Competing
@@ -47,8 +48,10 @@ class Competition:
 
     @property
     def kinds(self) -> list[str]:
-        """``["cache"]``, ``["mp"]``, or names of files."""
-        kinds = list(dict.fromkeys(self.against or [CACHE]))
+        """``["cache"]``, ``["mp"]``, or names of files, each once."""
+        named = dict.fromkeys(self.against or [CACHE])
+        files = distinct(Path(one) for one in named if one not in (CACHE, MP))
+        kinds = [*(one for one in named if one in (CACHE, MP)), *map(str, files)]
         if len(kinds) > 1 and {CACHE, MP} & set(kinds):
             raise DPA4Error(
                 f"--against takes one of cache, mp, or files, not {' and '.join(kinds)}: energies of different origin "

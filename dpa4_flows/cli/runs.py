@@ -33,7 +33,7 @@ def status(
 ) -> None:
     """How far a run is: candidates per stage, who left where and why, and the ranking if there is one; for a training
     run the step and the errors so far; for the folder of a large relaxation or prediction counts, rate and failures;
-    for molecular dynamics the averages so far.
+    for properties the answers, for molecular dynamics the averages so far.
 
     For example:
 
@@ -54,8 +54,8 @@ def resume(
     retry_errors: RetryErrors = False,
     as_json: AsJson = False,
 ) -> None:
-    """Continue a run that was stopped, with the settings and structures that are stored in its folder: a campaign, a
-    large relaxation or prediction, a training, molecular dynamics.
+    """Continue a run that was stopped, with the settings and structures that are stored in its folder: a campaign,
+    properties, a large relaxation or prediction, a training, molecular dynamics.
 
     For example:
 

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from dpa4_flows.bundled import bundled_campaigns
 from dpa4_flows.campaigns.bundled import copy_campaign, find_campaign
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.plan import Plan, plan_campaign
@@ -30,7 +31,7 @@ app = typer.Typer()
 
 @app.command()
 def init(
-    campaign: Annotated[str, typer.Argument(help="Name of a bundled campaign: battery, catalyst.")],
+    campaign: Annotated[str, typer.Argument(help=f"Name of a bundled campaign: {', '.join(bundled_campaigns())}.")],
     folder: Annotated[
         Path | None,
         typer.Argument(metavar="[DIR]", callback=a_folder, help="Where to; default: a folder of that name."),

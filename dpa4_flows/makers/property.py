@@ -76,6 +76,10 @@ class PropertyMaker(Maker, Generic[D]):
     def __post_init__(self) -> None:
         self.property = self.property.located()
 
+    def at_build(self, *_: Any, **__: Any) -> None:
+        """Refuse settings that make no sense where the flow is built."""
+        self.property.check()
+
     @takes_table
     @takes_model(job(output_schema=PropertySet))
     def make(

@@ -32,10 +32,6 @@ class TogetherMaker(PropertyMaker[D]):
     `PropertyMaker`. For more than some hundred structures make a campaign, whose jobs carry ids instead of structures.
     """
 
-    def at_build(self, *_: Any, **__: Any) -> None:
-        """Refuse settings that make no sense where the flow is built."""
-        self.property.check()
-
     @takes_table
     @takes_model(job)
     def make(self, structures: list[Structure] | None = None, table: str | TableRef | None = None) -> Document:
