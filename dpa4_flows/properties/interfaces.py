@@ -221,9 +221,19 @@ class Contacts(StandingView):
             raise DPA4Error(f"voltage {self.voltage:g} V is below the metal itself; it is at least 0")
 
     @property
+    def electrodes(self) -> tuple[str, ...]:
+        """Those that are named, each once."""
+        found: dict[str, str] = {}
+        for name in self.against:
+            other = other_phase(name)
+            same = other.composition.reduced_formula if other.structure is None else input_hash(other.structure)
+            found.setdefault(same, name)
+        return tuple(found.values())
+
+    @property
     def named(self) -> tuple[str, ...]:
         """What is beside the crystal, where nothing is named what is usual for the ion."""
-        return self.against or (self.working_ion, *_USUAL.get(self.working_ion, ())[:1])
+        return self.electrodes or (self.working_ion, *_USUAL.get(self.working_ion, ())[:1])
 
     @property
     def others(self) -> tuple[Other, ...]:
@@ -330,7 +340,7 @@ class Coatings(Contacts):
     @property
     def named(self) -> tuple[str, ...]:
         cathode, electrolyte = _USUAL.get(self.working_ion, ("", ""))
-        found = self.electrolyte or electrolyte, *(self.against or (cathode,))
+        found = self.electrolyte or electrolyte, *(self.electrodes or (cathode,))
         return found if all(found) else ()
 
     def also(self) -> Sequence[str]:

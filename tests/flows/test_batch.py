@@ -20,6 +20,7 @@ from python_process import PythonProcess
 from toy_campaign import scene
 
 from dpa4_core.data.graph import Graph
+from dpa4_core.errors import DPA4Error
 from dpa4_core.potential import Output
 from dpa4_core.testing import MorsePotential
 from dpa4_flows.campaigns.context import Case
@@ -363,6 +364,12 @@ def test_flow_of_chunks_sums_up(table: ResultsTable, tmp_path: Path) -> None:
     summary = responses[flow.output.uuid][1].output
     assert (summary.n_requested, summary.n_failed) == (5, 1)
     assert summary.n_computed == 4  # two candidates are equal
+
+
+def test_settings_that_make_no_sense_are_refused_where_the_flow_is_built() -> None:
+    copper = AseAtomsAdaptor.get_structure(bulk("Cu"))
+    with pytest.raises(DPA4Error, match="rattle must be 0 Å or more"):
+        BatchRelaxMaker(property=Relaxed(rattle=-0.1)).make([copper])
 
 
 def test_maker_survives_serialisation() -> None:

@@ -291,6 +291,8 @@ def test_electrodes_of_files_keep_their_names_and_their_doubts(tmp_path: Path) -
     doubts = [text for text in found.warnings if text.startswith(f"{files[0]}: ")]
     assert any("spin states of Co" in text for text in doubts), "of the electrode, which has no view of its own"
     assert Interfaces(against=("Li", str(files[0]))).others[1].name == "cathode.cif"
+    twice = ("Li", *map(str, files), "Li", str(files[0].parent / ".." / "Co" / "cathode.cif"))
+    assert Interfaces(against=twice).named == asked.named, "a phase that is named twice is one"
 
 
 def test_a_coating_is_judged_by_both_sides_its_window_and_what_there_is_without_it() -> None:

@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 
 from dpa4_flows.bundled import bundled_compounds
 from dpa4_flows.cli import app
+from dpa4_flows.cli.competition import Competition
 from dpa4_flows.properties import competition
 from dpa4_flows.reference.library import load_phases
 from dpa4_flows.reference.mp_cache import MaterialsProjectError
@@ -208,6 +209,7 @@ def test_files_compete_for_this_hull_only(lithium_cobaltate: Path) -> None:
     (library,) = json.loads(dpa4("reference", "list", "--json").stdout)
     assert library["systems"][0]["n_phases"] > row["n_competing"] - 1
     assert "layered" not in {p["entry_id"] for p in exported()}
+    assert Competition(against=["mine.json", "./mine.json"]).kinds == ["mine.json"]
     better.to(filename="POSCAR")  # any format of structures
     (again,) = places(lithium_cobaltate, "--against", "POSCAR", *FAST)
     assert again["n_competing"] == row["n_competing"]
