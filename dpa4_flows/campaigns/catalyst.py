@@ -154,7 +154,7 @@ SURFACE = Stage(
         "no_shape": ReasonKind("no shape", "facets with an energy enclose nothing"),
         "slab_failed": ReasonKind("slab failed", "a slab could not be computed: its facet is left out"),
         "slab_not_converged": ReasonKind("slab not converged", "a slab did not reach fmax"),
-        "slab_dissociated": ReasonKind("slab came apart", "a slab came apart: its energy is not that of a surface"),
+        "slab_dissociated": ReasonKind("slab came apart", "a slab came apart: its facet is left out"),
         "no_chemical_potentials": ReasonKind(
             "no chemical potentials", "the hull has none: facets of another composition are left out"
         ),

@@ -110,6 +110,7 @@ class SurfaceEnergies(Property[SurfaceDocument]):
     name: ClassVar[str] = "surface"
     example: ClassVar[str] = "Pt.cif --max-index 2 --report surfaces.html"
     document: ClassVar[type[Document]] = SurfaceDocument
+    version: ClassVar[int] = 2
     starts_from_rest: ClassVar[bool] = True
     figures: ClassVar[str] = "dpa4_flows.report.figures_surfaces:surface_figures"
     caveats: ClassVar[tuple[str, ...]] = (
@@ -171,10 +172,10 @@ class SurfaceEnergies(Property[SurfaceDocument]):
         bulks = {cut.facet: checked(answers[f"bulk {cut.facet}"], "the crystal") for cut in found.slabs}
         energies = {cut.facet: bulks[cut.facet].energy / len(cut.oriented_unit_cell) for cut in found.slabs}
         slabs = {cut.name: answers[f"slab {cut.name}"] for cut in found.slabs}
-        whole = {name: slab.energy for name, slab in slabs.items() if slab.error is None}
+        whole = {name: slab.energy for name, slab in slabs.items() if _problem(slab) is None}
         had_room(slabs.values())
         if not whole:
-            raise PlanError(f"all slabs failed: {next(iter(slabs.values())).error}", "not_computed")
+            raise PlanError(f"all slabs failed: {_problem(next(iter(slabs.values())))}", "not_computed")
         as_cut = {cut.name: answers[f"cut {cut.name}"] for cut in found.slabs}
         try:
             lowest = facet_energies(found.slabs, whole, energies, self._given)
@@ -245,9 +246,10 @@ class SurfaceEnergies(Property[SurfaceDocument]):
     def _termination(
         self, cut: Cut, slab: RelaxResult, as_cut: Prediction, bulk: float, lowest: Collection[str]
     ) -> Termination:
+        problem = _problem(slab)
         cost, unrelaxed = (
-            None if result.error is not None else surface_energy(cut, result.energy, bulk, self._given)
-            for result in (slab, as_cut)
+            None if lost is not None else surface_energy(cut, result.energy, bulk, self._given)
+            for result, lost in ((slab, problem), (as_cut, as_cut.error))
         )
         return Termination(
             name=cut.name,
@@ -262,8 +264,13 @@ class SurfaceEnergies(Property[SurfaceDocument]):
             n_atoms=len(cut.slab),
             converged=slab.converged,
             structure=slab.structure.as_dict(),
-            error=slab.error,
+            error=problem,
         )
+
+
+def _problem(slab: RelaxResult) -> str | None:
+    """Why a slab has no surface energy."""
+    return "it came apart" if slab.error is None and "dissociated" in slab.flags else slab.error
 
 
 def _warnings(found: Cuts, slabs: Mapping[str, RelaxResult], bulks: Mapping[str, Prediction]) -> Iterator[Reason]:
@@ -277,7 +284,7 @@ def _warnings(found: Cuts, slabs: Mapping[str, RelaxResult], bulks: Mapping[str,
         yield Reason(code="slab_not_converged", sentence=words)
     apart = [name for name, slab in slabs.items() if "dissociated" in slab.flags]
     if apart:
-        words = f"slabs of {', '.join(apart)} came apart: their energies are not those of a surface"
+        words = f"slabs of {', '.join(apart)} came apart: they have no surface energy"
         yield Reason(code="slab_dissociated", sentence=words)
     lacking = [entry.facet for entry in found.skipped if entry.whole_facet]
     if lacking:

@@ -15,7 +15,9 @@ from pymatgen.io.ase import AseAtomsAdaptor
 import dpa4_core as dpa4
 from dpa4_core.data.graph import Graph
 from dpa4_core.errors import DPA4Error
+from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import Output
+from dpa4_core.relax import Static
 from dpa4_core.testing.morse import MorsePotential
 from dpa4_flows.analysis.surface import J_M2_PER_EV_A2, cuts, surface_energy
 from dpa4_flows.compute.driver import Counts, compute
@@ -70,6 +72,26 @@ def test_only_the_lowest_termination_shapes_a_crystal():
     codes = [warning.code for warning in found.warnings]
     assert "slab_not_converged" in codes
     assert "strained_crystal" in codes
+
+
+def test_a_slab_that_came_apart_shapes_no_crystal(copper):
+    """Nor is its energy the lowest, whatever it is."""
+    plan = THIN.plan(Crystal(copper, model=TOY, info=ModelInfo()))
+    wanted = next(plan)
+    plain = {name: one for name, one in wanted.items() if isinstance(one, Static)}
+    found = dict(zip(plain, dpa4.predict([one.structure for one in plain.values()], MorsePotential()), strict=True))
+    for name in wanted.keys() - plain.keys():
+        (found[name],) = dpa4.relax([wanted[name].structure], MorsePotential(), fmax=0.02, relax_cell=False)
+    apart = found["slab 110"]
+    found["slab 110"] = replace(apart, energy=apart.energy - 1.0, flags=(*apart.flags, "dissociated"))
+    with pytest.raises(StopIteration) as ended:
+        plan.send(found)
+    document = ended.value.value
+    energies = {slab.name: slab.surface_energy for slab in document.terminations}
+    assert energies["110"] is None and document.terminations[1].error == "it came apart"
+    assert set(document.shape.area_fractions) == {"100", "111"}
+    assert document.lowest_surface_energy == min(energies["100"], energies["111"])
+    assert [one.code for one in document.warnings] == ["slab_dissociated"]
 
 
 def test_terminations_of_another_composition_cost_what_chemical_potentials_say():
