@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from pymatgen.core import Structure
@@ -25,7 +25,8 @@ from dpa4_flows.documents.stability import ElasticPart
 from dpa4_flows.properties.part import StabilityProperty, whole_crystal
 
 LOOSE_GPA = 0.5
-"""Under a stress of some share of the moduli the criteria for a free crystal do not hold."""
+"""Under a stress of some share of the moduli the criteria for a free crystal do not hold: what costs energy then are
+eigenvalues less up to twice the stress (D. C. Wallace, Thermodynamics of Crystals (1972))."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Elastic(StabilityProperty[ElasticPart]):
     name: ClassVar[str] = "elastic"
     example: ClassVar[str] = "Cu.cif -o run"
     document: ClassVar[type[ElasticPart]] = ElasticPart
+    version: ClassVar[int] = 2
 
     fmax: float = 1e-3
     max_steps: int = 500
@@ -95,9 +97,12 @@ class Elastic(StabilityProperty[ElasticPart]):
         if left > LOOSE_GPA:
             warnings.append(f"a stress of {left:.2f} GPa is left on the cell: relax it before an elastic calculation")
         stability = tensor.stability
+        verdict: Literal["stable", "marginal", "unstable"] = "stable" if stability.stable else "unstable"
+        if stability.marginal or abs(stability.eigenvalues_gpa[0]) <= 2 * left or (unconverged and stability.stable):
+            verdict = "marginal"
         return ElasticPart(
-            verdict="unstable" if not stability.stable else "marginal" if stability.marginal else "stable",
-            reason=stability.reason,
+            verdict=verdict,
+            reason="; ".join([stability.reason, *warnings]) if verdict == "marginal" else stability.reason,
             converged=not unconverged and left <= LOOSE_GPA,
             warnings=warnings,
             crystal_system=tensor.crystal_system,

@@ -103,6 +103,7 @@ class Phonons(StabilityProperty[PhononPart]):
     name: ClassVar[str] = "phonons"
     example: ClassVar[str] = "Si.cif --min-length 8"
     document: ClassVar[type[PhononPart]] = PhononPart
+    version: ClassVar[int] = 2
     figures: ClassVar[str] = "dpa4_flows.report.figures_properties:heat_capacities"
 
     min_length: float = 10.0
@@ -129,16 +130,18 @@ class Phonons(StabilityProperty[PhononPart]):
         mesh = calculation.mesh(self.mesh_length)
         stability = dynamical_stability(mesh, calculation.commensurate(), calculation.near_gamma)
         warnings = [doubt.sentence for doubt in not_at_rest(rest)]
-        unstable = stability.verdict == "unstable"
+        unstable, at_rest = stability.verdict == "unstable", rest <= LOOSE_FMAX
         thermal = [] if unstable else thermal_properties(mesh, self.temperatures_k)
         if thermal and stability.imaginary_fraction > 0:
             warnings.append("imaginary modes are left out of the thermal properties")
         starts = calculation.displaced_along(stability.lowest_q, self.mode_amplitude) if unstable else []
         self._save(calculation, crystal)
         facts = dataclasses.asdict(stability)
+        if not (at_rest or unstable):  # the curvature where forces do not vanish says nothing of a minimum
+            facts |= {"verdict": "marginal", "reason": f"{stability.reason}; {warnings[0]}"}
         return PhononPart(
             **{**facts, "gamma_optical_thz": list(stability.gamma_optical_thz), "lowest_q": list(stability.lowest_q)},
-            converged=rest <= LOOSE_FMAX,
+            converged=at_rest,
             warnings=warnings,
             acoustic_noise_thz=calculation.acoustic_noise_thz,
             n_displacements=len(calculation.displaced),

@@ -14,20 +14,23 @@ from jobflow import Flow, job
 from pymatgen.core import Lattice, Structure
 from toy_campaign import MORSE, besides, rocksalt, write_phases
 
-from dpa4_core import InFlight, predict
+from dpa4_core import InFlight, predict, relax
 from dpa4_core.errors import DPA4Error
+from dpa4_core.testing import MorsePotential
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows import extras
 from dpa4_flows.analysis.completeness import HullCompleteness, Tally, hull_completeness, hull_verdict
 from dpa4_flows.analysis.stability import hull_part, overall_verdict
 from dpa4_flows.campaigns.measured import by_verdict
-from dpa4_flows.compute.plan import Crystal, PlanError
+from dpa4_flows.compute.driver import compute
+from dpa4_flows.compute.plan import Ask, Crystal, PlanError
 from dpa4_flows.compute.relaxed import Relaxed
 from dpa4_flows.documents.schemas import RelaxationDocument
 from dpa4_flows.documents.stability import ElasticPart, FollowedPart, PhononPart, StabilityDocument, StabilitySet
 from dpa4_flows.engines import run_local
 from dpa4_flows.makers.named import BatchElasticMaker, BatchPhononMaker, StabilityMaker
 from dpa4_flows.model_ref import ModelRef
+from dpa4_flows.properties.elastic import Elastic
 from dpa4_flows.properties.hull import Hull
 from dpa4_flows.properties.modes import FollowedModes
 from dpa4_flows.properties.phonons import Phonons
@@ -298,6 +301,41 @@ def test_a_mode_is_not_judged_where_a_calculation_lacked_memory_or_its_start_fai
     with pytest.raises(PlanError, match="it exploded") as caught:
         way_of(phonons_of("stable"), start=ending(error="it exploded", error_code="exploded"))
     assert caught.value.code == "exploded"
+
+
+@pytest.fixture(scope="module")
+def copper() -> Structure:
+    """Hexagonal, whose planes glide when it is sheared."""
+    start = Structure(Lattice.hexagonal(2.6, 4.2), ["Cu", "Cu"], [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]])
+    return relax([start], MorsePotential(), fmax=1e-5)[0].structure
+
+
+def parts_of(crystal: Structure, wanted: Elastic | Phonons) -> ElasticPart | PhononPart:
+    ((_, found),) = compute([("", Ask(wanted, Crystal(crystal)))], ModelRef(MORSE, dtype="float64"))
+    return found
+
+
+def test_strains_and_displacements_that_end_too_early_are_no_verdict(copper: Structure) -> None:
+    """Atoms that have not followed a strain make a crystal too stiff, here by a sixth."""
+    whole, short = (parts_of(copper, Elastic(strains=(-0.005, 0.005), max_steps=n)) for n in (500, 1))
+    assert (whole.verdict, short.verdict) == ("stable", "marginal") and short.g_vrh_gpa > 1.1 * whole.g_vrh_gpa
+    assert "5 of 10 strained cells did not reach" in short.reason
+    pushed = copper.copy()
+    pushed.translate_sites([0], [0, 0, 0.004])
+    still, moved = (parts_of(one, PHONONS) for one in (copper, pushed))
+    assert (still.verdict, moved.verdict) == ("stable", "marginal") and "on undisplaced atoms" in moved.reason
+
+
+@pytest.mark.parametrize(("scale", "verdict"), [(0.97, "stable"), (1.3, "marginal"), (1.4, "marginal")])
+def test_a_stress_as_large_as_the_softest_eigenvalue_leaves_strain_undecided(
+    copper: Structure, scale: float, verdict: str
+) -> None:
+    strained = copper.copy()
+    strained.scale_lattice(scale * copper.volume)
+    part = parts_of(strained, Elastic(strains=(-0.005, 0.005)))
+    (bulk,) = predict([strained], MorsePotential())
+    stress = np.abs(bulk.stress).max() * EV_PER_ANGSTROM3_TO_GPA
+    assert part.verdict == verdict and (abs(part.eigenvalues_gpa[0]) < 2 * stress) == (verdict == "marginal")
 
 
 @pytest.mark.parametrize("verdict", ["stable", "unstable"])
