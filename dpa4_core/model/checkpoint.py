@@ -25,7 +25,7 @@ from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.model.lora import has_adapters
 from dpa4_core.model.official import from_official, to_official
-from dpa4_core.model.registry import RegistryEntry, resolve, sha256_of, split_branch
+from dpa4_core.model.registry import RegistryEntry, no_file, resolve, sha256_of, split_branch
 from dpa4_core.model.sealed import read_sealed, sealed_bytes
 from dpa4_core.model.shapes import check_tensors, expected_shapes
 from dpa4_core.model.torch_file import read_torch, what_it_is
@@ -60,10 +60,12 @@ def read_model(
     """
     path, head = split_branch(path)
     if not path.is_file():
-        raise DPA4Error(f"model file {path} does not exist; give a path to a .pt or .dpa4 file or a registry name")
+        raise no_file(path)
     with path.open("rb") as handle:
         start = handle.read(9)
     if start[8:9] == b"{":  # safetensors: eight bytes of header length, then JSON
+        if head is not None:
+            raise DPA4Error(f"model file {path} has no branches, but {head!r} was asked for; leave out '#{head}'")
         return _read_own(path, dtype)
     if not start.startswith(b"PK"):  # the zip archive that torch writes
         raise DPA4Error(f"model file {path} is {what_it_is(path)}")

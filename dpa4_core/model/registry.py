@@ -291,9 +291,15 @@ def resolve(name_or_path: str | Path) -> tuple[Path, RegistryEntry | None]:
             (e for e in REGISTRY.values() if e.sha256 == checksum), None
         )
     if path.suffix or len(path.parts) > 1:
-        raise DPA4Error(f"model file {path} does not exist; give a path to a .pt or .dpa4 file or a registry name")
+        raise no_file(path)
     lookup(text)
     return path, None
+
+
+def no_file(path: Path) -> DPA4Error:
+    """What to say of a path where no file is."""
+    what = "is a folder" if path.is_dir() else "does not exist"
+    return DPA4Error(f"model file {path} {what}; give a path to a .pt or .dpa4 file or a registry name")
 
 
 def split_branch(path: str | Path) -> tuple[Path, str | None]:

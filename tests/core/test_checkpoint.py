@@ -96,6 +96,11 @@ def test_truncated_checkpoints_are_named(tmp_path):
                 dpa4.load(path)
 
 
+def test_a_folder_is_no_model_file(tmp_path):
+    with pytest.raises(DPA4Error, match="is a folder"):
+        dpa4.load(tmp_path)
+
+
 def test_missing_file_and_unknown_name():
     with pytest.raises(DPA4Error, match=r"nowhere\.pt does not exist"):
         dpa4.load("nowhere.pt")
@@ -158,6 +163,12 @@ def test_branches_of_a_multi_task_checkpoint(tmp_path):
     with pytest.raises(DPA4Error, match=r"branches crystal, molecule; choose one by appending '#NAME'"):
         dpa4.load(path)
     assert dpa4.load(f"{path}#molecule").model.config == dpa4.load(TINY / "nano_like.pt").model.config
+
+
+def test_a_branch_of_a_file_without_branches_is_refused(tmp_path):
+    path = convert(ORACLE / "tiny" / "neo_like.pt", tmp_path / "one.dpa4")
+    with pytest.raises(DPA4Error, match=r"has no branches, but 'crystal' was asked for; leave out '#crystal'"):
+        dpa4.load(f"{path}#crystal")
 
 
 def test_half_written_file_is_never_taken_for_a_model(tmp_path, monkeypatch):
