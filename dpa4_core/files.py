@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import re
+import stat
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +60,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         mode = (final if final.exists() else part).stat().st_mode  # the latter: what the user's mask makes of it
         try:
             yield part
-            part.chmod(mode)  # some writers make a file of their own, for its owner only
+            part.chmod(mode | stat.S_IWUSR)  # some writers make a file of their own, and some go on writing to this one
             synchronise(part)
             part.replace(final)
         finally:
