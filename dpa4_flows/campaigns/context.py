@@ -191,7 +191,12 @@ class Scene:
             cases = [Case(self, c, {n: found[c.candidate_id] for n, found in verdicts.items()}) for c in candidates]
             for name in needs:
                 if (computes := self.funnel.stage(name).of_each) is not None:
-                    self._load(name, computes, cases, {i: v.calculation_keys[0] for i, v in verdicts[name].items()})
+                    made = {
+                        i: verdict.calculation_keys[0]
+                        for i, verdict in verdicts[name].items()
+                        if verdict.calculation_keys
+                    }
+                    self._load(name, computes, cases, made)
             if own and (computes := self.stage.of_each) is not None:
                 asked = {case.id: computes.ask(case) for case in cases}
                 keys = {i: self.key(ask) for i, ask in asked.items() if ask is not None}

@@ -7,7 +7,7 @@ the library is one of the same model and settings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from dpa4_flows.documents.calculations import plain_structure
 from dpa4_flows.model_ref import ModelRef
 from dpa4_flows.reference.library import ReferencePhase
 from dpa4_flows.reference.store import ReferenceStore
-from dpa4_flows.reference.table import PhaseRow, ReferenceTable
+from dpa4_flows.reference.table import PhaseRow, ReferenceTable, usable_problem
 from dpa4_flows.store.table import ResultsError, ResultsTable, TableRef
 
 REFERENCES = "references"
@@ -106,15 +106,25 @@ def phases_of(table: ReferenceTable, rows: Iterable[PhaseRow]) -> dict[str, Refe
 
 def borrow(store: ReferenceStore, table: ResultsTable, keys: Iterable[str]) -> None:
     """Copy relaxations that the library has and the run has not."""
-    wanted = set(keys)
-    table.put_calculations(store.table.calculations(wanted - table.existing_keys(wanted)).values())
+    wanted = _lacking(ReferenceTable.in_run(table), store.table, set(keys))
+    table.put_calculations(store.table.calculations(wanted).values())
+
+
+def _lacking(there: ReferenceTable, elsewhere: ReferenceTable, keys: Collection[str]) -> set[str]:
+    """Relaxations that are nowhere in a table, or without a usable energy there and with one elsewhere."""
+    known, others = there.states(list(keys)), elsewhere.states(list(keys))
+    return {
+        key
+        for key in keys
+        if key not in known or (usable_problem(known, key) is not None and usable_problem(others, key) is None)
+    }
 
 
 def give_back(store: ReferenceStore, table: ResultsTable) -> list[str]:
     """Add competing phases that the run relaxed to the library; gives what to say if that is not possible."""
     own = ReferenceTable.in_run(table)
     rows = {row.key: row for row in own.phases()}
-    missing = rows.keys() - store.table.existing_keys(rows)
+    missing = _lacking(store.table, own, rows.keys())
     documents = {key: d for key, d in table.calculations(missing).items() if d.error is None}
     try:
         store.add(phases_of(own, map(rows.__getitem__, documents)).values(), documents.values())

@@ -20,7 +20,7 @@ from dpa4_flows.analysis.schemes import find_scheme, refit_name
 from dpa4_flows.campaigns.config import load_campaign
 from dpa4_flows.campaigns.context import REFIT_FILE
 from dpa4_flows.campaigns.flow import CampaignMaker, compute_part, judge
-from dpa4_flows.campaigns.library import campaign_library
+from dpa4_flows.campaigns.library import borrow, campaign_library, give_back
 from dpa4_flows.campaigns.plan import plan_campaign
 from dpa4_flows.campaigns.run import PreparedRun, finish_run, prepare_run
 from dpa4_flows.campaigns.sections import ConfigError
@@ -115,6 +115,24 @@ def test_next_campaign_and_its_plan_find_all_of_them(first: PreparedRun, tmp_pat
     assert references(second.table) == known
     assert second.table.ranking() == first.table.ranking()
     assert prepare(tmp_path, tmp_path / "library").finished  # its own phases are no news
+
+
+def test_a_phase_that_failed_in_library_or_run_is_taken_from_the_other(first: PreparedRun, tmp_path: Path) -> None:
+    shutil.copytree(first.folder.parent / "library", tmp_path / "library")
+    store = ReferenceStore.for_model(first.run.model, first.run.relaxed, tmp_path / "library")
+    key, good = next(iter(references(first.table).items()))
+    lost = {"error": "not enough memory", "error_code": "out_of_memory", "structure": None, "converged": False}
+    bad = good.model_copy(update=lost)
+    store.table.put_calculations([bad])
+    assert give_back(store, first.table) == [] and store.table.calculations([key])[key] == good
+    shutil.copy(first.table.path, tmp_path / "results.sqlite")
+    table = ResultsTable(tmp_path / "results.sqlite")
+    table.put_calculations([bad])
+    borrow(store, table, [key])
+    assert table.calculations([key])[key] == good
+    store.table.put_calculations([bad])
+    borrow(store, table, [key])
+    assert table.calculations([key])[key] == good
 
 
 def test_dry_run_makes_no_library(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ from dpa4_flows.analysis.orderings import (
 from dpa4_flows.analysis.sqs import PairCorrelations, quasi_random, shared
 from dpa4_flows.campaigns.candidates import read_candidates
 from dpa4_flows.campaigns.config import campaign_of
-from dpa4_flows.campaigns.run import open_run
+from dpa4_flows.campaigns.context import scene_of
+from dpa4_flows.campaigns.run import open_run, prepare_run, stored_campaign
 from dpa4_flows.compute.driver import compute
 from dpa4_flows.compute.plan import Ask, Crystal, PlanError
 from dpa4_flows.compute.relaxed import Energy
@@ -232,6 +233,10 @@ def test_a_campaign_orders_what_shares_sites_where_its_file_says_so(tmp_path: Pa
     assert verdicts["mixed"].reasons[0].code == "ordered_from_shares" and verdicts["mixed"].status == "flagged"
     assert table.stage("sanity")["mixed"].values["n_atoms"] == 2  # the ordered cell, and not the shared site
     assert {name: verdict.goes_on for name, verdict in table.stage("relax").items()} == {"MgO": True, "mixed": True}
+    campaign, _ = stored_campaign(tmp_path / "run")
+    later = scene_of(prepare_run(campaign, tmp_path / "run", stored_inputs=True).run, "relax")
+    ordered = {case.id: [*case.documents] for case in later.cases(["MgO", "mixed"], own=False, needs=["disorder"])}
+    assert ordered == {"MgO": [], "mixed": ["disorder"]}, "also for a stage that needs what was ordered"
 
 
 def test_a_table_disorder_puts_the_stage_before_all_others(tmp_path: Path) -> None:
