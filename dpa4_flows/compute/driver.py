@@ -191,8 +191,9 @@ class _Loop:
         self._wanted_by: dict[str, list[_Running]] = {}
         self._out: deque[tuple[Hashable, Document]] = deque()
         self._tried: set[str] = set()  # what this loop has made and would make again, were it of another one
-        self._known: dict[int, bool] = {}  # whether processes before have left calculations, by store
-        self._got: dict[str, _Running] = {}  # results since the last look, by name
+        self._known: dict[int, bool] = {}  # whether calculations of plans are kept, by store
+        self._got: dict[str, _Running] = {}  # plans with results since the last look, by name
+        self._fresh: dict[str, Result] = {}  # these results without those that failed
         self._until: dict[str, tuple[_Running, Until]] = {}  # what plans wait for that is not computed here
         self._looked = -_LOOK_S  # when, at these
         self._exhausted = False
@@ -238,8 +239,9 @@ class _Loop:
                 good = {name: result for name, result in plan.new.items() if result.error is None}
                 parts = {name: text_of_part(result) for name, result in good.items()}
                 self._writer.add_parts(plan.store, plan.stored_as, parts)
+                self._known[id(plan.store)] = True
             plan.new = {}
-        self._got = {}
+        self._got, self._fresh = {}, {}
 
     def _read(self) -> bool:
         """Take the next asks of the caller; False if there are none."""
@@ -348,9 +350,9 @@ class _Loop:
                 continue
             plan.wanted[name] = request_key(request, plan.model)
             new[plan.wanted[name]] = request  # equal requests of one plan are one
-        known = self._kept(plan.store, new) if new and plan.stored_as is not None else {}
+        kept = self._kept(plan.store, new) if new and plan.stored_as is not None else {}
         for wanted, request in new.items():
-            if wanted in known and (part := part_of_text(known[wanted], request)) is not None:
+            if (part := kept.get(wanted)) is not None:
                 plan.answers[wanted] = part
                 continue
             self._wanted_by.setdefault(wanted, []).append(plan)
@@ -359,11 +361,17 @@ class _Loop:
                 self._counts.n_asked += 1
                 self._batch(plan.model).put([(wanted, request)])
 
-    def _kept(self, store: Store, keys: Iterable[str]) -> Mapping[str, str]:
-        """Those of the calculations that processes before have left in a store."""
+    def _kept(self, store: Store, requests: Mapping[str, Calculation]) -> dict[str, Result | None]:
+        """Results of the calculations that have just arrived, or that a store keeps, or is about to, for plans of this
+        process or one before; None of one that cannot be read.
+        """
         if id(store) not in self._known:
             self._known[id(store)] = store.has_parts()
-        return store.parts(keys) if self._known[id(store)] else {}
+        found: dict[str, Result | None] = {}
+        if self._known[id(store)]:
+            texts = {**store.parts(requests), **self._writer.parts(store, requests)}
+            found = {name: part_of_text(text, requests[name]) for name, text in texts.items()}
+        return found | {name: self._fresh[name] for name in requests if name in self._fresh}
 
     def _finish(self, plan: _Running, document: Document) -> None:
         asked = plan.ask.property
@@ -408,6 +416,8 @@ class _Loop:
         self._counts.n_requests += 1
         self._counts.n_atoms += request.n_atoms
         self._counts.n_force_calls += 1 if isinstance(result, Prediction) else result.n_force_calls
+        if result.error is None:
+            self._fresh[name] = result
         for plan in self._wanted_by.pop(name):
             plan.new[name] = result
             self._got[plan.name] = plan

@@ -65,6 +65,12 @@ class Writer:
         with self._lock:
             return dict(self._documents.get(id(store), {}))
 
+    def parts(self, store: Store, keys: Mapping[str, object]) -> dict[str, str]:
+        """Calculations by key that are not written yet, of those that are asked for."""
+        with self._lock:
+            some = self._parts.get(id(store), {}).values()
+            return {key: parts[key] for parts in some for key in parts.keys() & keys.keys()}
+
     def _due(self) -> None:
         self._n_waiting += 1
         if self._n_waiting >= self.every or time.monotonic() - self._last >= self.every_s:

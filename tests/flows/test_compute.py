@@ -6,8 +6,10 @@ import shutil
 import sqlite3
 import time
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -164,6 +166,34 @@ def test_everything_is_computed_once_and_found_again(store):
     found = dict(compute(asks(Compressed(0.02), structures), MORSE, store, counts=counts))
     assert counts.n_requests == 0 and found[0].cost < first[0].cost
     assert found[0].provenance.settings["strain"] == 0.02 and found[0].provenance.model_name == MORSE.name
+
+
+@dataclass(frozen=True)
+class InTurn(Property[CompressedDocument]):
+    """Toy that asks for the second of two documents when the first is there."""
+
+    name: ClassVar[str] = "in turn"
+    document: ClassVar[type[CompressedDocument]] = CompressedDocument
+    anew: ClassVar[bool] = True
+
+    def plan(self, crystal: Crystal) -> Plan[CompressedDocument]:
+        yield {"first": Ask(Compressed(0.01), crystal)}
+        return (yield {"second": Ask(Compressed(0.02), crystal)})["second"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_a_plan_has_got_is_not_computed_again_for_one_that_comes_later(late: bool, tmp_path: Path) -> None:
+    """Such as the stage of a campaign that has calculations in common with the one before."""
+    table, counts, structure = ResultsTable(tmp_path / "results.sqlite"), Counts(), fcc(push=1, n=2)
+
+    def in_time() -> Iterator[tuple[Any, Ask[Any]]]:
+        yield 0, Ask(InTurn(), Crystal(structure))
+        if late:
+            yield from ((i, Ask(Energy(), Crystal(fcc(push=i, n=2)))) for i in range(2, 500))  # while all is written
+            yield 1, Ask(Compressed(0.03), Crystal(structure))
+
+    found = dict(compute(in_time(), MORSE, table, counts=counts, max_atoms_per_batch=8))
+    assert found[0].error is None and counts.n_requests == 4 + late * (498 + 1)
 
 
 @pytest.mark.parametrize(
