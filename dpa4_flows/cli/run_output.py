@@ -58,7 +58,8 @@ def present(run: Run, outcome: Outcome, *, as_json: bool) -> None:
         for label, path in outcome.files.items():
             say(f"{label}: {path}")
     if outcome.n_failed:
-        warn("note", f"{outcome.n_failed:,} could not be computed; the report lists the reasons")
+        where = "the report lists" if "html" in outcome.files else "dpa4 status tells"
+        warn("note", f"{outcome.n_failed:,} could not be computed or did not converge; {where} the reasons")
         raise typer.Exit(SOME_FAILED)
 
 
