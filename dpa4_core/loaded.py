@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from pathlib import Path
 from typing import overload
 
@@ -21,8 +22,8 @@ from dpa4_core.terms import SumPotential, with_dispersion
 
 _potentials: dict[tuple[str, str, str, bool | str], tuple[tuple[int, int], PotentialLike]] = {}
 """By name, device, dtype and compilation, with time of writing and size of the file."""
-_dispersed: dict[tuple[int, str], SumPotential] = {}
-"""By the potential without dispersion, which they keep, and the name of the dispersion."""
+_dispersed: weakref.WeakValueDictionary[tuple[int, str], SumPotential] = weakref.WeakValueDictionary()
+"""By the potential without dispersion, which they keep, and the name of the dispersion; as long as somebody uses it."""
 _lock = threading.Lock()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from dpa4_core.data.neighbours import graph_without_edges
 from dpa4_core.data.structures import to_system
 from dpa4_core.dispersion import images
 from dpa4_core.dispersion.d3 import D3, DAMPINGS, Range
+from dpa4_core.loaded import as_potential
 from dpa4_core.model.info import ModelInfo
 from dpa4_core.potential import Output
 from dpa4_core.terms import SumPotential, card_with_dispersion, with_dispersion
@@ -145,6 +148,16 @@ def test_everything_that_takes_a_potential_takes_one_with_dispersion() -> None:
     assert more.energy_std == pytest.approx(plain.energy_std)
     np.testing.assert_allclose(more.member_energies, plain.member_energies + added)
     assert dpa4.relax([GRAPHITE], with_dispersion(members, "d3bj-pbe"), max_steps=2)[0].member_energies.shape == (3,)
+
+
+def test_a_potential_with_dispersion_is_shared_as_long_as_somebody_uses_it() -> None:
+    base = MorsePotential()
+    both = as_potential(base, dispersion="d3bj-pbe")
+    assert as_potential(base, dispersion="d3bj-pbe") is both
+    gone = weakref.ref(both)
+    del both
+    gc.collect()
+    assert gone() is None
 
 
 def test_the_card_of_a_model_with_dispersion_is_another_one() -> None:
