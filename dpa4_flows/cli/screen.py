@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -96,7 +97,9 @@ def screen(
         print_json(plan.to_dict()) if as_json else _print_plan(plan)
         return
     a_folder(target)
-    again = f"dpa4 screen {campaign}" + (f" -o {folder}" if folder else "")
+    given = {"-o": folder, "--engine": engine if engine != "local" else None, "--launchpad": launchpad}
+    options = (part for name, value in given.items() if value is not None for part in (name, str(value)))
+    again = shlex.join(["dpa4", "screen", campaign, *options])
     run = CampaignRun(target, launchpad)
     how = How(ConsoleWatch(quiet=as_json), retry_errors)
     with interruptible(again):
