@@ -400,13 +400,14 @@ def select_branch(state: dict[str, Any], head: str | None) -> tuple[dict[str, An
     others = tuple(f"model.{name}." for name in branches or () if name != branch)
     tensors = {}
     for key, value in state.items():
-        if key == "_extra_state" or key.startswith(others):
+        name = str(key)
+        if name == "_extra_state" or name.startswith(others):
             continue
-        if not key.startswith(prefix):
+        if not name.startswith(prefix):
             raise DPA4Error(f"checkpoint has the unknown entry {key!r} outside of {prefix}*")
         if not isinstance(value, Tensor):
             raise DPA4Error(f"entry {key!r} of the checkpoint is no tensor")
-        tensors[key.removeprefix(prefix)] = value
+        tensors[name.removeprefix(prefix)] = value
     return params, tensors
 
 

@@ -111,7 +111,10 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_content(content: Any, path: Path) -> None:
-    """Tables with names, plain values and tensors that lie in what was read, and nothing else."""
+    """Tables, plain values and tensors that lie in what was read, and nothing else.
+
+    Tables have names, or numbers as in the state of an optimizer, which a training stores beside the model.
+    """
     size, storages, n_values = path.stat().st_size, {}, 0
     waiting = [(content, 0)]
     while waiting:
@@ -120,7 +123,7 @@ def _check_content(content: Any, path: Path) -> None:
         if depth > _MAX_DEPTH or n_values > _MAX_VALUES:
             raise DPA4Error(f"model file {path} is nested too deeply to be a checkpoint; use another one")
         if isinstance(value, dict):
-            if not all(isinstance(key, str) for key in value):
+            if not all(isinstance(key, str | int) for key in value):
                 raise DPA4Error(f"model file {path} has entries without a name; it is not a DPA4 checkpoint")
             waiting += [(item, depth + 1) for item in value.values()]
         elif isinstance(value, list | tuple | set):

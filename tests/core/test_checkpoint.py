@@ -171,6 +171,17 @@ def test_a_branch_of_a_file_without_branches_is_refused(tmp_path):
         dpa4.load(f"{path}#crystal")
 
 
+def test_a_checkpoint_of_a_training_that_goes_on_is_read_without_the_state_of_its_optimizer(tmp_path):
+    optimizer = {"state": {0: {"step": torch.ones(())}}, "param_groups": [{"lr": 1e-3, "params": [0]}]}
+    state = official_state("neo_like")
+    torch.save({"model": state, "optimizer": optimizer}, tmp_path / "model.ckpt-500.pt")
+    read = read_model(tmp_path / "model.ckpt-500.pt")[0].state_dict()
+    for name, value in read_model(TINY / "neo_like.pt")[0].state_dict().items():
+        assert torch.equal(read[name], value), name
+    with pytest.raises(DPA4Error, match="unknown entry 0"):
+        read_model(write_state(tmp_path / "numbered.pt", state | {0: torch.ones(1)}))
+
+
 def test_half_written_file_is_never_taken_for_a_model(tmp_path, monkeypatch):
     potential = dpa4.load(TINY / "nano_like.pt")
     target = tmp_path / "mine.dpa4"
