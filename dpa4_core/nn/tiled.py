@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from dpa4_core.nn.messages import Messages
 from dpa4_core.nn.tiling import Tile, Tiling, buffer
-from dpa4_core.threads import one_thread
+from dpa4_core.threads import one_thread, stay_on_one_thread
 
 
 class Kept(NamedTuple):
@@ -312,8 +312,6 @@ def _run(work: Callable[[Tile, int], None], tiling: Tiling) -> None:
         share(0)
         return
     if n_workers not in _pools:
-        _pools[n_workers] = ThreadPoolExecutor(
-            n_workers, "dpa4-tiles", initializer=torch.set_num_threads, initargs=(1,)
-        )
+        _pools[n_workers] = ThreadPoolExecutor(n_workers, "dpa4-tiles", initializer=stay_on_one_thread)
     with one_thread():
         list(_pools[n_workers].map(share, range(n_workers)))
