@@ -14,17 +14,16 @@ import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-import spglib
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 from scipy.spatial import Voronoi, cKDTree
 
 from dpa4_core.errors import plural
 from dpa4_core.units import BOLTZMANN_EV_K
-from dpa4_flows.analysis.facets import SYMPREC, operations, standard_cells
+from dpa4_flows.analysis.facets import SYMPREC, operations, standard_cells, symmetry
 from dpa4_flows.analysis.supercells import best_supercell
 
 Array = NDArray[np.float64]
@@ -129,12 +128,9 @@ def host_cell(structure: Structure, min_length: float, max_atoms: int) -> Host:
     conventional, primitive = standard_cells(structure)
     supercell = best_supercell(primitive, conventional.lattice, min_length, max_atoms, even=False)
     perfect = supercell.of(primitive, to_unit_cell=True)
-    cell: Any = primitive.lattice.matrix, primitive.frac_coords, primitive.atomic_numbers
-    found = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
-    assert found is not None, "a crystal has the symmetry P1 at least"
     rows = conventional.lattice.matrix
     axes = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    orbits = np.asarray(found.equivalent_atoms, dtype=np.int64)
+    orbits = np.asarray(symmetry(primitive).equivalent_atoms, dtype=np.int64)
     return Host(primitive, perfect, supercell.size, supercell.length, orbits, axes)
 
 

@@ -10,7 +10,6 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Element, Lattice, Structure
 
 from dpa4_core.data.spglib_search import found_by
+from dpa4_core.data.structures import StructureError
 
 Array = NDArray[np.float64]
 Miller = tuple[int, int, int]
@@ -96,25 +96,54 @@ def facet_name(lattice: Lattice, miller: Miller) -> str:
 
 def standard_cells(structure: Structure) -> tuple[Structure, Structure]:
     """The symmetrised conventional and primitive cell, in the same orientation, with bare elements as species."""
-    standardised = partial(spglib.standardize_cell, _cell(structure), no_idealize=False, symprec=SYMPREC)
-    found = [found_by(standardised, to_primitive=primitive) for primitive in (False, True)]
-    cells = [Structure(Lattice(cell[0]), [Element.from_Z(int(z)) for z in cell[2]], cell[1]) for cell in found if cell]
-    if len(cells) < 2:
-        raise ValueError(
-            f"no space group of {structure.formula} found within {SYMPREC} Å: do atoms lie on one another?"
-        )
-    return cells[0], cells[1]
+    return standardized(structure, to_primitive=False), standardized(structure, to_primitive=True)
+
+
+def standardized(structure: Structure, *, to_primitive: bool, no_idealize: bool = False) -> Structure:
+    """What ``standardize_cell`` of spglib makes of a crystal, with bare elements as species.
+
+    Raises:
+        StructureError: it finds no symmetry.
+    """
+    found = found_by(
+        spglib.standardize_cell,
+        _cell(structure),
+        to_primitive=to_primitive,
+        no_idealize=no_idealize,
+        symprec=SYMPREC,
+    )
+    if found is None:
+        raise _no_space_group(structure, SYMPREC)
+    lattice, coords, numbers = found
+    return Structure(Lattice(lattice), [Element.from_Z(int(z)) for z in numbers], coords)
+
+
+def symmetry(structure: Structure, symprec: float = SYMPREC) -> spglib.SpglibDataset:
+    """What spglib says of a crystal or slab.
+
+    Raises:
+        StructureError: it finds no symmetry.
+    """
+    found = found_by(spglib.get_symmetry_dataset, _cell(structure), symprec=symprec)
+    if found is None:
+        raise _no_space_group(structure, symprec)
+    return found
 
 
 def operations(structure: Structure, symprec: float = SYMPREC) -> tuple[NDArray[np.int64], Array]:
     """Rotations [n, 3, 3] and translations [n, 3] on fractional coordinates."""
-    found = spglib.get_symmetry_dataset(_cell(structure), symprec=symprec)
-    assert found is not None, "a crystal has the symmetry P1 at least"
+    found = symmetry(structure, symprec)
     return found.rotations.astype(np.int64), np.asarray(found.translations)
 
 
 def _cell(structure: Structure) -> Any:
     return structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers
+
+
+def _no_space_group(structure: Structure, symprec: float) -> StructureError:
+    return StructureError(
+        f"no space group of {structure.formula} found within {symprec:g} Å: do atoms lie on one another?"
+    )
 
 
 def oriented_unit_cell(crystal: Structure, primitive: Structure, miller: Miller) -> Structure:

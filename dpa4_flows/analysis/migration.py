@@ -10,21 +10,19 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import spglib
 from numpy.typing import NDArray
 from pymatgen.core import Element, Lattice, Molecule, Species, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from scipy.ndimage import label
 from scipy.spatial import KDTree
 
+from dpa4_flows.analysis.facets import SYMPREC, operations, standardized
 from dpa4_flows.analysis.oxidation import guess_oxidation_states
 from dpa4_flows.analysis.supercells import best_supercell, shortest_vector
 
-SYMPREC = 0.01
-"""Å, of relaxed crystals."""
 SMALL_CELL = 8.0
 """Å; an ion on its way that is nearer to its image feels it."""
 IN_THE_WAY = 1.0
@@ -95,12 +93,8 @@ class Edge(NamedTuple):
 
 def primitive_crystal(structure: Structure) -> Structure:
     """The primitive cell, in the orientation of ``structure``."""
-    cell: Any = structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers
     # an idealised cell would be turned in space, and directions would be those of another crystal
-    found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=SYMPREC)
-    assert found is not None, "a crystal has the symmetry P1 at least"
-    lattice, coords, numbers = found
-    return Structure(lattice, [Element.from_Z(int(z)) for z in numbers], coords)
+    return standardized(structure, to_primitive=True, no_idealize=True)
 
 
 def hop_kinds(primitive: Structure, ion: str, max_length: float) -> list[HopKind]:
@@ -119,12 +113,12 @@ def hop_kinds(primitive: Structure, ion: str, max_length: float) -> list[HopKind
                 found[Hop(i, sites[int(index)], (a, b, c))] = float(distance)
     free = {hop: length for hop, length in found.items() if not _passes(hop, found, primitive)}
     kinds: list[HopKind] = []
-    operations = _operations(primitive)
+    mappings = _mappings(primitive)
     seen: set[Hop] = set()
     for hop in sorted(free, key=lambda one: (round(free[one], 3), one)):
         if hop in seen:
             continue
-        same = tuple(dict.fromkeys(_taken(hop, operation) for operation in operations))
+        same = tuple(dict.fromkeys(_taken(hop, mapping) for mapping in mappings))
         kinds.append(HopKind(same, free[hop]))
         seen |= {*same, *(one.back for one in same)}
     return kinds
@@ -298,16 +292,13 @@ def _passes(hop: Hop, hops: Iterable[Hop], primitive: Structure) -> bool:
     return False
 
 
-_Operation = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # rotation, target, cells of each site
+_Mapping = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # rotation, target, cells of each site
 
 
-def _operations(primitive: Structure) -> list[_Operation]:
+def _mappings(primitive: Structure) -> list[_Mapping]:
     coords, numbers = primitive.frac_coords, np.array(primitive.atomic_numbers)
-    cell: Any = primitive.lattice.matrix, coords, numbers
-    found = spglib.get_symmetry(cell, symprec=SYMPREC)
-    assert found is not None, "a crystal has the identity at least"
-    out: list[_Operation] = []
-    for rotation, translation in zip(found["rotations"], found["translations"], strict=True):
+    out: list[_Mapping] = []
+    for rotation, translation in zip(*operations(primitive), strict=True):
         images = coords @ rotation.T + translation
         apart = images[:, None] - coords
         off = np.linalg.norm((apart - np.rint(apart)) @ primitive.lattice.matrix, axis=2)
@@ -316,8 +307,8 @@ def _operations(primitive: Structure) -> list[_Operation]:
     return out
 
 
-def _taken(hop: Hop, operation: _Operation) -> Hop:
-    rotation, target, cells = operation
+def _taken(hop: Hop, mapping: _Mapping) -> Hop:
+    rotation, target, cells = mapping
     a, b, c = (int(n) for n in rotation @ np.array(hop.cells) + cells[hop.end] - cells[hop.start])
     return Hop(int(target[hop.start]), int(target[hop.end]), (a, b, c))
 

@@ -7,14 +7,13 @@ minus that before: below zero B comes to the surface (A. V. Ruban, H. L. Skriver
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-import spglib
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
-from dpa4_flows.analysis.facets import SYMPREC
+from dpa4_flows.analysis.facets import symmetry
 from dpa4_flows.analysis.slabs import below_middle
 
 LAYER = 0.5
@@ -42,11 +41,8 @@ class Exchange(NamedTuple):
 def surface_atoms(slab: Structure) -> NDArray[np.int64]:
     """One atom of each kind, told apart by symmetry, in the outermost layer of the upper face."""
     heights = slab.cart_coords[:, 2]
-    cell: Any = slab.lattice.matrix, slab.frac_coords, slab.atomic_numbers
-    found = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
-    assert found is not None, "a slab has the symmetry P1 at least"
     top = np.flatnonzero(heights > heights.max() - LAYER)
-    return np.asarray(top[np.unique(found.equivalent_atoms[top], return_index=True)[1]])
+    return np.asarray(top[np.unique(symmetry(slab).equivalent_atoms[top], return_index=True)[1]])
 
 
 def exchanges(slab: Structure) -> list[Exchange]:
