@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Hashable, Iterable, Iterator
 
 from dpa4_core.errors import DPA4Error, words_of
@@ -26,7 +25,12 @@ class SafeFlight(InFlight):
     def put(self, requests: Iterable[tuple[Hashable, Request]]) -> None:
         for key, request in requests:
             self._there[key] = request
-            super().put([(key, request)])
+            try:
+                super().put([(key, request)])
+            except (DPA4Error, OSError):
+                raise
+            except Exception as problem:  # noqa: BLE001 - whatever a check may raise
+                self._refused.append((key, _crashed(request, problem)))
 
     def refused(self) -> list[tuple[Hashable, Result]]:
         out = super().refused()
@@ -50,14 +54,18 @@ class SafeFlight(InFlight):
 
     def _alone(self, request: Request) -> Result:
         alone = InFlight(self.potential, self._max_atoms)
-        alone.put([(None, request)])
         try:
+            alone.put([(None, request)])
             while alone:
                 for _, result in alone.step():
                     return result
         except (DPA4Error, OSError):
             raise
         except Exception as problem:  # noqa: BLE001 - whatever a potential may raise
-            logger.warning("a calculation failed:\n%s", traceback.format_exc())
-            return request.failed(f"the computation failed: {words_of(problem)}", "crashed")
+            return _crashed(request, problem)
         raise AssertionError("a request came out of its batch without a result")
+
+
+def _crashed(request: Request, problem: Exception) -> Result:
+    logger.warning("a calculation failed", exc_info=problem)
+    return request.failed(f"the computation failed: {words_of(problem)}", "crashed")
