@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,7 @@ def predict_batches(
         members = [systems[index] for index in batch]
         output = _compute(members, potential)
         if output is not None:
-            for index, prediction in zip(batch, _split(output, members), strict=True):
+            for index, prediction in zip(batch, predictions_of(output, members), strict=True):
                 settle(index, prediction)
         elif len(batch) == 1:
             n_atoms = members[0].n_atoms
@@ -86,7 +86,8 @@ def _compute(systems: list[System], potential: PotentialLike) -> Output | None:
     return None
 
 
-def _split(output: Output, systems: list[System]) -> list[Prediction]:
+def predictions_of(output: Output, systems: Sequence[System]) -> list[Prediction]:
+    """What ``output`` says about each of the systems that it was computed for."""
     ends = np.cumsum([system.n_atoms for system in systems])[:-1]
     energies, stresses = output.energy.cpu().numpy(), output.stress.cpu().numpy()
     forces = np.split(output.forces.cpu().numpy(), ends)

@@ -12,8 +12,9 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from dpa4_core.batches import predictions_of
 from dpa4_core.data.neighbours import build_graph
-from dpa4_core.data.structures import StructureError, check_system, to_system
+from dpa4_core.data.structures import StructureError, check_distance_ratio, check_system, to_system
 from dpa4_core.loaded import as_potential
 from dpa4_core.potential import PotentialLike
 
@@ -35,7 +36,11 @@ class DPA4Calculator(Calculator):
         device: "cpu", "cuda", ...; for names and paths.
         dtype: "float32" or "float64"; for names and paths.
         dispersion: name of what is added for dispersion, see `dpa4_core.load`; None for nothing.
-        min_distance_ratio: atoms closer than this fraction of the sum of covalent radii are an error.
+        min_distance_ratio: atoms closer than this fraction of the sum of covalent radii are an error; 0 allows
+            everything.
+
+    Raises:
+        DPA4Error: an option that makes no sense, no such model.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012  (of ASE)
@@ -51,6 +56,7 @@ class DPA4Calculator(Calculator):
     ) -> None:
         super().__init__()
         self.potential = as_potential(potential, device, dtype, dispersion=dispersion)
+        check_distance_ratio(min_distance_ratio)
         self.min_distance_ratio = min_distance_ratio
 
     def calculate(
@@ -63,7 +69,7 @@ class DPA4Calculator(Calculator):
 
         Raises:
             StructureError: the atoms cannot be computed (unknown element, NaN, singular cell, overlap).
-            CalculationFailed: the potential gives no finite energy.
+            CalculationFailed: the potential gives no finite energy and forces.
         """
         super().calculate(atoms, properties, system_changes)
         system = to_system(self.atoms)
@@ -71,17 +77,14 @@ class DPA4Calculator(Calculator):
         if problem is not None:
             raise StructureError(problem)
         output = self.potential.compute(build_graph([system], self.potential.cutoff, self.potential.device))
-        energy = float(output.energy[0])
-        if not np.isfinite(energy):
-            raise CalculationFailed(f"the potential gives the energy {energy} for {self.atoms.symbols}")
-        self.results = {
-            "energy": energy,
-            "free_energy": energy,
-            "energies": output.atom_energies.cpu().numpy(),
-            "forces": output.forces.cpu().numpy(),
-        }
-        if system.periodic:
-            self.results["stress"] = full_3x3_to_voigt_6_stress(output.stress[0].cpu().numpy())
+        (found,) = predictions_of(output, [system])
+        if found.error is not None:
+            raise CalculationFailed(f"{found.error}: {self.atoms.symbols}")
+        self.results = {"energy": found.energy, "free_energy": found.energy, "forces": found.forces}
+        if found.atom_energies is not None:
+            self.results["energies"] = found.atom_energies
+        if found.stress is not None:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(found.stress)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, of all that an energy depends on.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError
@@ -123,15 +124,34 @@ def test_atoms_that_cannot_be_computed_raise(atoms: Atoms, sentence: str) -> Non
         atoms.get_potential_energy()
 
 
-def test_energies_that_are_not_finite_raise() -> None:
-    class Sick(MorsePotential):
-        def compute(self, graph: Graph) -> Output:
-            return super().compute(graph)._replace(energy=graph.cell.new_full((1,), float("nan")))
+class Sick(MorsePotential):
+    """NaN in place of one part of its output."""
 
+    def __init__(self, part: str) -> None:
+        super().__init__()
+        self.part = part
+
+    def compute(self, graph: Graph) -> Output:
+        output = super().compute(graph)
+        return output._replace(**{self.part: torch.full_like(getattr(output, self.part), float("nan"))})
+
+
+@pytest.mark.parametrize("part", ["energy", "forces"])
+def test_energies_and_forces_that_are_not_finite_raise(part: str) -> None:
     atoms = bulk("Cu")
-    atoms.calc = DPA4Calculator(Sick())
-    with pytest.raises(CalculationFailed, match="nan"):
-        atoms.get_potential_energy()
+    atoms.calc = DPA4Calculator(Sick(part))
+    for ask in (atoms.get_potential_energy, atoms.get_forces):
+        with pytest.raises(CalculationFailed, match="no finite energy and forces here: Cu"):
+            ask()
+
+
+@pytest.mark.parametrize("part, quantity", [("stress", "stress"), ("atom_energies", "energies")])
+def test_a_potential_without_stress_or_energies_per_atom_says_so(part: str, quantity: str) -> None:
+    atoms = bulk("Cu")
+    atoms.calc = DPA4Calculator(Sick(part))
+    assert np.isfinite(atoms.get_potential_energy())
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.calc.get_property(quantity, atoms)
 
 
 def test_models_by_name_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
