@@ -11,6 +11,7 @@ from dpa4_core.data.structures import (
     MIN_DISTANCE_RATIO,
     StructureError,
     System,
+    check_distance_ratio,
     check_system,
     formula,
     structure_list,
@@ -52,6 +53,7 @@ def predict(
         DPA4Error: an option that makes no sense, no such model.
     """
     check_budget(max_atoms_per_batch)
+    check_distance_ratio(min_distance_ratio)
     everything = structure_list(structures)
     potential = as_potential(potential)
     results: list[Prediction | None] = [None] * len(everything)

@@ -45,7 +45,8 @@ def predict_stream(
     if window is not None and not window >= 1:
         raise DPA4Error(f"window must be at least 1 structure, not {window}")
     potential = as_potential(potential)
-    predict([], potential, max_atoms_per_batch=max_atoms_per_batch)  # refuses bad options before the first item
+    # refuses bad options before the first item
+    predict([], potential, max_atoms_per_batch=max_atoms_per_batch, min_distance_ratio=min_distance_ratio)
     n_atoms = _BATCHES_AHEAD * (max_atoms_per_batch or default_budget(potential.device))
 
     def run() -> Iterator[tuple[Key, Prediction]]:

@@ -16,6 +16,9 @@ from dpa4_core.errors import DPA4Error
 MIN_DISTANCE_RATIO = 0.4
 """Closest allowed pair in units of the sum of covalent radii; 1.2 in H2, about 0.6 in caesium at 100 GPa."""
 
+MAX_DISTANCE_RATIO = 1.5
+"""Of what may be asked for as the closest pair; no bond is as long."""
+
 MIN_VOLUME_PER_ATOM = 0.3
 """Å³; metallic hydrogen at 500 GPa has about 1."""
 
@@ -105,6 +108,14 @@ def formula(system: System) -> str:
     """Symbols in order of atomic number with counts, ``Li2 O1`` as ``Li2O``; for messages."""
     numbers, counts = np.unique(system.numbers, return_counts=True)
     return "".join(f"{symbol(z)}{n if n > 1 else ''}" for z, n in zip(numbers, counts, strict=True))
+
+
+def check_distance_ratio(min_distance_ratio: float) -> None:
+    """Refuse a ``min_distance_ratio`` that makes no sense for `check_system`."""
+    if not 0 <= min_distance_ratio < MAX_DISTANCE_RATIO:
+        raise DPA4Error(
+            f"min_distance_ratio must be a number from 0 to below {MAX_DISTANCE_RATIO:g}, not {min_distance_ratio}"
+        )
 
 
 def check_system(
@@ -211,7 +222,7 @@ def _heights_problem(cell: NDArray[np.float64], pbc: NDArray[np.bool_]) -> tuple
 
 
 def _overlap_problem(system: System, min_distance_ratio: float) -> str | None:
-    if min_distance_ratio <= 0:
+    if min_distance_ratio == 0:
         return None
     radii = covalent_radii[system.numbers]
     cutoff = max(2 * min_distance_ratio * float(radii.max()), _OVERLAP_SEARCH)

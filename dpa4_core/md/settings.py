@@ -72,10 +72,12 @@ class MDSettings:
             raise DPA4Error(f"pressure must be a number of GPa, not {self.pressure_gpa}")
         if self.max_temperature is not None:
             _positive("max_temperature", self.max_temperature)
-        if not (self.every >= 1 and int(self.every) == self.every):
+        if not (self.every >= 1 and float(self.every).is_integer()):
             raise DPA4Error(f"every must be a whole number of steps from 1, not {self.every}")
-        if not (self.seed >= 0 and int(self.seed) == self.seed):
+        if not (self.seed >= 0 and float(self.seed).is_integer()):
             raise DPA4Error(f"seed must be a whole number from 0, not {self.seed}")
+        if math.isinf(self.time_ps * 1000 / self.timestep_fs):
+            raise DPA4Error(f"{self.time_ps:g} ps are too many time steps of {self.timestep_fs:g} fs")
         if self.n_steps < 1:
             raise DPA4Error(f"{self.time_ps:g} ps is less than one time step of {self.timestep_fs:g} fs")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from dpa4_core.data.structures import MIN_DISTANCE_RATIO
+from dpa4_core.data.structures import MIN_DISTANCE_RATIO, check_distance_ratio
 from dpa4_core.errors import DPA4Error
 from dpa4_core.relax.optimizer import OptimizerName, OptimizerSettings
 from dpa4_core.relax.projection import cell_projection
@@ -47,6 +47,7 @@ class RelaxOptions:
             raise DPA4Error(f"max_steps must be a whole number from 0, not {self.max_steps}")
         if not self.max_volume_change > 1:
             raise DPA4Error(f"max_volume_change is a factor above 1, not {self.max_volume_change}")
+        check_distance_ratio(self.min_distance_ratio)
         self.optimizer_settings  # noqa: B018 - checks them
         cell_projection(self.cell)
         if not math.isfinite(self.pressure_gpa):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
 from dpa4_core.batches import Prediction
-from dpa4_core.data.structures import MIN_DISTANCE_RATIO
+from dpa4_core.data.structures import MIN_DISTANCE_RATIO, check_distance_ratio
 from dpa4_core.errors import DPA4Error
 from dpa4_core.md.settings import MDSettings
 from dpa4_core.relax.dynamics import Phase
@@ -50,10 +50,16 @@ class Static:
         structure: ase.Atoms, pymatgen Structure or Molecule.
         min_distance_ratio: atoms closer than this fraction of the sum of covalent radii are an error.
 
+    Raises:
+        DPA4Error: an option that makes no sense.
+
     """
 
     structure: Any
     min_distance_ratio: float = MIN_DISTANCE_RATIO
+
+    def __post_init__(self) -> None:
+        check_distance_ratio(self.min_distance_ratio)
 
     @property
     def n_atoms(self) -> int:
@@ -129,7 +135,9 @@ class Dynamics:
 
     def failed(self, sentence: str, code: ErrorCode) -> DynamicsResult:
         """The result where nothing was computed."""
-        return DynamicsResult.of([], None, 0, self.n_atoms, error=sentence, error_code=code)
+        # what is refused may be no structure at all, and then has no atoms
+        n_atoms = self.n_atoms if isinstance(self.structure, Sized) else 0
+        return DynamicsResult.of([], None, 0, n_atoms, error=sentence, error_code=code)
 
 
 Request = Relax | Static | Band | Dynamics

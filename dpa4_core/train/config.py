@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ase.data import atomic_numbers
 
 from dpa4_core.data.frames import LabelKeys
+from dpa4_core.data.structures import check_distance_ratio
 from dpa4_core.errors import DPA4Error
 from dpa4_core.model.committee import MAX_MEMBERS
 from dpa4_core.model.config import PRESETS, DPA4Config
@@ -83,6 +84,7 @@ class DataConfig:
             object.__setattr__(self, name, tuple(build(SourceConfig, source, f"data.{name}") for source in given))
         if not 0 <= self.validation_fraction < 1:
             raise TrainConfigError(f"validation_fraction must lie in [0, 1), not {self.validation_fraction}")
+        check_distance_ratio(self.min_distance_ratio)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from ase.data import covalent_radii
 from pymatgen.core import Structure
 
-from dpa4_core.data.structures import StructureError, System, check_system, to_system
+from dpa4_core.data.structures import StructureError, System, check_distance_ratio, check_system, to_system
 from dpa4_flows.documents.reasons import Reason
 
 MIN_RADIUS = 0.75
@@ -38,6 +38,7 @@ def check_candidate(
         min_distance_ratio: atoms closer than this fraction of the sum of their covalent radii overlap.
         volume_ratio: lowest and highest cell volume in units of the volume of the atomic spheres.
     """
+    check_distance_ratio(min_distance_ratio)
     try:
         system = to_system(structure)
     except StructureError as error:

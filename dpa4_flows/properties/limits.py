@@ -8,24 +8,24 @@ from dpa4_core.errors import DPA4Error
 
 
 def check_positive(settings: object, *names: str) -> None:
-    """Refuse settings that are not above 0.
+    """Refuse settings that are no positive numbers.
 
     Raises:
         DPA4Error: one of ``names`` is not.
     """
     for name in names:
-        if not getattr(settings, name) > 0:
-            raise DPA4Error(f"{name} is {getattr(settings, name)}; it must be positive")
+        if not 0 < getattr(settings, name) < math.inf:
+            raise DPA4Error(f"{name} is {getattr(settings, name)}; it must be positive and finite")
 
 
 def check_counts(settings: object, *names: str, least: int = 1) -> None:
-    """Refuse numbers of something that are below ``least``.
+    """Refuse numbers of something that are below ``least``, or no numbers.
 
     Raises:
         DPA4Error: one of ``names`` is.
     """
     for name in names:
-        if getattr(settings, name) < least:
+        if not least <= getattr(settings, name) < math.inf:
             raise DPA4Error(f"{name} must be {least} or more, not {getattr(settings, name)}")
 
 

@@ -14,6 +14,7 @@ from ase.constraints import FixAtoms, FixBondLengths, FixCartesian, FixScaled
 from pymatgen.core import IStructure, Lattice, Molecule, Structure
 from pymatgen.core.surface import SlabGenerator
 
+from dpa4_core.calculator import DPA4Calculator
 from dpa4_core.data.structures import (
     StructureError,
     check_system,
@@ -23,7 +24,10 @@ from dpa4_core.data.structures import (
     is_structure,
     to_system,
 )
+from dpa4_core.errors import DPA4Error
 from dpa4_core.predict import predict
+from dpa4_core.relax import BandOptions, Static, relax, relax_stream
+from dpa4_core.stream import predict_stream
 from dpa4_core.testing import MorsePotential
 
 ALL = range(1, 119)
@@ -302,3 +306,18 @@ def test_what_cannot_be_computed_is_told_in_one_sentence(atoms: Atoms, sentence:
 
 def test_formulas_name_a_structure_in_messages() -> None:
     assert formula(to_system(_rocksalt())) == "O4Mg4"
+
+
+@pytest.mark.parametrize("ratio", [float("nan"), float("inf"), -0.1, 1.5])
+def test_a_closest_distance_that_makes_no_sense_is_refused_at_once(ratio: float) -> None:
+    for ask in (
+        lambda: predict([], MorsePotential(), min_distance_ratio=ratio),
+        lambda: predict_stream([], MorsePotential(), min_distance_ratio=ratio),
+        lambda: relax([], MorsePotential(), min_distance_ratio=ratio),
+        lambda: relax_stream([], MorsePotential(), min_distance_ratio=ratio),
+        lambda: DPA4Calculator(MorsePotential(), min_distance_ratio=ratio),
+        lambda: Static(bulk("Cu"), min_distance_ratio=ratio),
+        lambda: BandOptions(min_distance_ratio=ratio),
+    ):
+        with pytest.raises(DPA4Error, match=r"min_distance_ratio must be a number from 0 to below 1\.5, not "):
+            ask()

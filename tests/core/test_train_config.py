@@ -116,6 +116,7 @@ def test_a_misspelt_key_is_named_with_the_one_that_was_meant():
         ("run=3", "run: expected a table for RunConfig, got 3"),
         ("data.train=[]", "data.train names no source"),
         ("data.validation_fraction=1", "validation_fraction must lie in"),
+        ("data.min_distance_ratio=inf", "min_distance_ratio must be a number from 0"),
         ("schedule.kind=wds", "schedule, kind must be one of wsd, cosine, constant, not .wds."),
         ("loss.energy=-1", "loss: the weights of the loss"),
         ("preset=huge", "unknown preset 'huge'; choose from nano"),

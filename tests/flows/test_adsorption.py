@@ -445,6 +445,8 @@ def test_an_adsorbate_may_be_put_on_the_first_facet_only():
         ({"facets": ("10-10_0",)}, "'10-10_0' is no termination"),
         ({"on_first_facet": ("O",)}, "on_first_facet names O; the adsorbates are H"),
         ({"min_length": 0.0}, "min_length is 0.0; it must be positive"),
+        ({"min_length": float("inf")}, "min_length is inf; it must be positive and finite"),
+        ({"orientations": float("nan")}, "orientations must be 1 or more, not nan"),
         ({"orientations": 0}, "orientations must be 1 or more, not 0"),
         ({"fmax": -1.0}, "fmax must be a positive number"),
     ],

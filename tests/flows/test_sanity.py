@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from dpa4_core.errors import DPA4Error
 from dpa4_flows.analysis.sanity import came_apart, check_candidate
 from dpa4_flows.documents.provenance import provenance
 from dpa4_flows.documents.schemas import RelaxationDocument
@@ -94,3 +95,8 @@ def test_what_flies_apart_as_it_relaxes_is_no_reference() -> None:
     other = {"name": "another N2", "formula": "N2", "source": "", "role": "element", "key": "gone"}
     twice = entries_of_phases([*rows, other], documents, "none")
     assert len(twice.missing) == 2 and len(twice.missing_in("F-N")) == 1, "nobody misses a second form of an element"
+
+
+def test_a_closest_distance_that_makes_no_sense_is_no_reason_against_a_candidate(rocksalt: Structure) -> None:
+    with pytest.raises(DPA4Error, match="min_distance_ratio must be a number from 0"):
+        check(rocksalt, min_distance_ratio=float("nan"))
