@@ -172,7 +172,7 @@ class DynamicsResult:
     @classmethod
     def of(cls, frames: Sequence[Frame], end: Phase | None, n_steps: int, n_atoms: int, **further: Any) -> Self:
         """From what was kept of ``n_atoms`` atoms; ``further`` are the other fields."""
-        positions = np.array([frame.positions for frame in frames], dtype=np.float32).reshape(-1, n_atoms, 3)
+        positions = np.array([frame.positions for frame in frames], dtype=np.float32).reshape(len(frames), n_atoms, 3)
         temperatures = np.array([frame.temperature for frame in frames], dtype=np.float64)
         energies = np.array([frame.energy for frame in frames], dtype=np.float64)
         return cls(positions, temperatures, energies, end, n_steps, **further)

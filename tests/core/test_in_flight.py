@@ -10,8 +10,10 @@ from ase.constraints import FixAtoms
 
 from dpa4_core import InFlight, Relax, RelaxOptions, RelaxResult, Static, predict, relax
 from dpa4_core.data.graph import Graph
+from dpa4_core.md.settings import MDSettings
 from dpa4_core.potential import Output
 from dpa4_core.predict import Prediction
+from dpa4_core.relax import Dynamics, DynamicsResult
 from dpa4_core.testing import MorsePotential
 
 MORSE = MorsePotential()
@@ -159,3 +161,12 @@ def test_want_of_memory_halves_the_batch_and_loses_nothing() -> None:
     assert found["huge"].error == "out of memory for 12 atoms on cpu"
     assert [name for name, result in found.items() if result.error] == ["huge"]
     assert len(found) == 10
+
+
+@pytest.mark.parametrize("nothing", [None, Atoms(), "Cu.cif"])
+def test_dynamics_of_what_is_no_structure_come_out_with_an_error(nothing: object) -> None:
+    flight = InFlight(MORSE)
+    flight.put([("nothing", Dynamics(nothing, MDSettings()))])
+    ((_, result),) = flight.step()
+    assert isinstance(result, DynamicsResult) and result.error_code == "refused"
+    assert result.end is None and result.positions.shape[0] == 0
