@@ -91,7 +91,13 @@ def begin(config: TrainConfig, processes: Processes, notify: Notify, *, restart:
     Raises:
         DPA4Error: a folder that holds another run, data that changed, a frame that is too large, ....
     """
-    folder = Path(config.output)
+    folder, committee = Path(config.output), config.committee
+    further = folder.with_name(f"member-{committee.members + 1}")
+    if committee.member and folder.name == f"member-{committee.member}" and further.is_dir():
+        raise DPA4Error(
+            f"{further} is of a committee of more than {committee.members} members; use another output folder, or "
+            "remove it"
+        )
     path = folder / CHECKPOINT
     stored = _stored(path, notify) if checkpoint.exists(path) and not restart else None
     values = stored.values if stored is not None else None
@@ -143,7 +149,9 @@ def _prepare(
         if config.finetune.replay_own and known_key is None:
             assert config.base is not None  # [finetune] needs one
             write_replay(load(config.base, dtype=config.run.dtype), own_replay(config))
-        data = prepare(config, place, cutoff, lambda n: notify({"kind": "reading", "frames": n}), known_key)
+        data = prepare(
+            config, place, cutoff, lambda n: notify({"kind": "reading", "frames": n}), known_key, anew=known_key is None
+        )
     processes.wait()
     return data or prepare(config, place, cutoff, known_key=known_key)
 

@@ -47,12 +47,17 @@ def hold_out(data: DataConfig, store: FrameStore, train: NDArray[np.int64], seed
 
 
 def left_out_by(committee: CommitteeConfig, store: FrameStore, train: NDArray[np.int64], seed: int) -> Mask:
-    """Which of the frames ``train`` a member is not trained on; an element that only these hold keeps its frames."""
-    groups = [str(store.about["groups"][i]) for i in train]
-    out = split_parts(groups, committee.members, seed) == committee.member - 1
-    present = store.composition(store.elements)[train] > 0
+    """Which of the frames ``train`` a member is not trained on; an element that only these hold keeps its frames, and
+    free atoms are never among them.
+    """
+    chosen = np.zeros(len(train), dtype=bool)
+    bound = np.array(store.arrays["n_edges"][train]) > 0
+    frames = train[bound]
+    out = split_parts([str(store.about["groups"][i]) for i in frames], committee.members, seed) == committee.member - 1
+    present = store.composition(store.elements)[frames] > 0
     alone = present[out].any(axis=0) & ~present[~out].any(axis=0)
-    return np.asarray(out & ~present[:, alone].any(axis=1))
+    chosen[bound] = out & ~present[:, alone].any(axis=1)
+    return chosen
 
 
 def note_on_twins(store: FrameStore, train: NDArray[np.int64], validation: NDArray[np.int64]) -> str:

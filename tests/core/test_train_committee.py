@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy_training import base_file, configured, of_kind, recorded, toy_frames, write
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from toy_training import CUTOFF, base_file, configured, of_kind, recorded, toy_frames, write
 
 from dpa4_core import evaluate, load
 from dpa4_core.data.splits import split_parts
+from dpa4_core.errors import DPA4Error
 from dpa4_core.train.config import TrainConfigError
+from dpa4_core.train.dataset import prepare
 from dpa4_core.train.outcome import validation_frames
+from dpa4_core.train.store import STORE
 from dpa4_core.train.trainer import train
 
 
@@ -70,6 +75,27 @@ def test_members_by_seed_have_other_weights_and_may_become_more(data, tmp_path):
     more, records = recorded(configured(data, tmp_path / "run", committee__members=3, **changes))
     assert len(load(more.model).members) == 3
     assert len(of_kind(records, "start")) == 1, "only the new member is trained"
+    for restart in (False, True):
+        with pytest.raises(DPA4Error, match="member-3 is of a committee of more than 2 members"):
+            train(config, restart=restart)
+    assert len(load(more.model).members) == 3
+
+
+def test_free_atoms_are_trained_on_by_every_member(tmp_path):
+    frames = toy_frames(20)
+    for symbol, energy in (("Mg", -1.5), ("O", -2.5)):
+        atom = Atoms(symbol)
+        atom.calc = SinglePointCalculator(atom, energy=energy)
+        frames.append(atom)
+    changes = {"committee__members": 3, "run__offsets": "isolated", "run__steps": 1}
+    config = configured(write(tmp_path, frames), tmp_path / "run", **changes)
+    n_bound = []
+    for member in config.members():
+        data = prepare(member, Path(member.output) / STORE, CUTOFF)
+        is_free = data.store.arrays["n_atoms"][data.train] == 1
+        assert is_free.sum() == 2
+        n_bound.append(int((~is_free).sum()))
+    assert max(n_bound) < 16 and sum(n_bound) == 2 * 16, "each leaves out a third of the others"
 
 
 def test_parts_are_whole_groups_or_contiguous_blocks_and_hold_everything():
