@@ -83,6 +83,8 @@ def prepare(
     cutoff: float,
     notify: Callable[[int], None] = lambda n: None,
     known_key: str | None = None,
+    *,
+    anew: bool = False,
 ) -> Dataset:
     """Read the sources into ``folder``, or find them there from an earlier start of the same run.
 
@@ -92,6 +94,7 @@ def prepare(
         cutoff: Å, of the network.
         notify: called with the number of frames read so far.
         known_key: key of the store of an interrupted run, which goes on with it if its sources are gone.
+        anew: a run begins, for which a store is good only if the whole content of its sources is the same.
 
     Raises:
         DPA4Error: a source that cannot be read, nothing to train on, or nothing to validate with although asked for.
@@ -103,12 +106,12 @@ def prepare(
             raise
         key = known_key
     store = open_store(folder, key)
-    if store is None:
+    names = source_names([source for _, source in _sources(config)])
+    if store is None or (anew and store.about["checksums"] != _checksums(config, names)):
         reading = _Reading()
-        names = source_names([source for _, source in _sources(config)])
         frames = _stream(config, reading, notify)
         about: dict[str, Any] = {"groups": reading.groups, "roles": reading.roles, "left_out": reading.left_out}
-        about["checksums"] = {name: _checksum(s) for name, (_, s) in zip(names, _sources(config), strict=True)}
+        about["checksums"] = _checksums(config, names)
         store = build_store(
             folder, frames, cutoff=cutoff, sources=names, key=key, about=about | {"summaries": reading.summaries}
         )
@@ -176,6 +179,11 @@ def _key(config: TrainConfig, cutoff: float) -> str:
     target = config.property.name if config.property else ""
     text = json.dumps([files, used, cutoff, target, config.data.split_by == "source"])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _checksums(config: TrainConfig, names: Sequence[str]) -> dict[str, str]:
+    """Checksums of the sources, by their names."""
+    return {name: _checksum(source) for name, (_, source) in zip(names, _sources(config), strict=True)}
 
 
 def _checksum(source: SourceConfig) -> str:
@@ -274,7 +282,9 @@ def _mark(frame: Frame) -> bytes:
     system = frame.system
     digest = hashlib.sha256(system.numbers.tobytes())
     digest.update(repr((system.charge_spin, sorted(frame.properties.items()))).encode())
-    labels = np.zeros(0) if frame.forces is None else frame.forces
-    for values in (system.positions, system.cell, np.array([np.nan if frame.energy is None else frame.energy]), labels):
-        digest.update(np.round(values, 8).tobytes())
+    digest.update(system.pbc.tobytes())
+    energy = None if frame.energy is None else np.array(frame.energy)
+    for label, values in enumerate((system.positions, system.cell, energy, frame.forces, frame.stress)):
+        if values is not None:
+            digest.update(bytes([label]) + np.round(values, 8).tobytes())
     return digest.digest()[:16]

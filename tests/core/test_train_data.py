@@ -358,6 +358,40 @@ def test_a_store_is_read_once(tmp_path, monkeypatch):
     assert again.store.names == first.store.names
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_run_that_begins_reads_what_was_corrected_in_the_middle_of_a_file(tmp_path, restart):
+    path = Path(write(tmp_path, toy_frames(300, kinds=(2,))))
+    config = configured(str(path), tmp_path / "run", run__steps=1)
+    if restart:
+        train(config)
+    else:  # a run that was stopped before its first checkpoint
+        prepared(config, tmp_path / "run" / store_module.STORE)
+    text = path.read_bytes()
+    place = text.index(b"energy=-", len(text) // 2) + len(b"energy=-")
+    path.write_bytes(text[:place] + b"5" + text[place + 1 :])
+    assert len(text) > 2 * 65536 + 1000
+    changed = (
+        trainer_of(config)
+        if not restart
+        else Trainer(config, Processes(0, 1, torch.device("cpu")), lambda record: None, restart=True)
+    )
+    energies = [atoms.get_potential_energy() for atoms in ase.io.read(path, ":")]
+    np.testing.assert_allclose(changed.data.store.arrays["energy"], energies, atol=1e-6)
+
+
+def test_frames_that_differ_in_stress_or_periodicity_only_are_no_copies(tmp_path):
+    frames = []
+    for stress, pbc in ((0.01, True), (0.02, True), (None, True), (None, (True, True, False)), (0.01, True)):
+        atoms = toy_structures(1, kinds=(2,))[0]
+        atoms.pbc = pbc
+        labels = {"energy": 1.0} if stress is None else {"stress": np.full(6, stress)}
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+        frames.append(atoms)
+    config = configured(write(tmp_path, frames), tmp_path, data__validation_fraction=0.0)
+    data = prepared(config, tmp_path / "store")
+    assert len(data.train) == 4 and [name for name, _ in data.left_out] == ["toy:4"]
+
+
 @pytest.mark.parametrize("change", ["data.max_force=40", "data.drop_duplicates=false", "data.keys.energy=energy"])
 def test_a_store_of_other_settings_is_not_reused(tmp_path, monkeypatch, change):
     path = write(tmp_path, toy_frames(9))
