@@ -25,6 +25,7 @@ from dpa4_flows.analysis.hull import SystemHull
 Array = NDArray[np.float64]
 _TOUCHING = 1e-9  # eV/atom; facets that meet at a composition
 _SAME = 1e-6  # eV; slopes of coplanar facets differ by rounding
+_AT_ONCE = 1e-9  # of the element per formula unit; places that are one but for rounding
 _LITTLE = 0.05
 """Atoms by atom of the crystal: with fewer there is no reaction that all of a distance to the hull could belong to."""
 
@@ -68,12 +69,14 @@ def pieces(heights: Array, slopes: Array, last: float = math.inf, touching: floa
         touching: eV, within which facets meet.
     """
     reached = 0.0
-    while reached < last:
+    while last - reached > _AT_ONCE:
         now = heights + slopes * reached
         slope = slopes[now > now.max() - touching].max()
         steeper = slopes > slope + _SAME
         crossings = reached + (now.max() - now[steeper]) / (slopes[steeper] - slope)
         reached = min([*crossings, last])
+        if last - reached <= _AT_ONCE:
+            reached = last
         yield Piece(float(reached), float(slope))
 
 
@@ -101,7 +104,7 @@ def titrate(hull: SystemHull, phase: ComputedEntry, element: str, *, out: bool =
         if not out and piece.slope > reference - _SAME:
             break
         end = piece.end if found else min(max(piece.end, least), last)
-        if end <= reached:
+        if end - reached <= _AT_ONCE:
             continue
         there = float((heights + slopes * end).max())
         potential = sign * (there - energy) / (end - reached) - reference

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.apps.battery.conversion_battery import ConversionElectrode
@@ -20,7 +21,7 @@ from dpa4_flows.analysis.electrode import redox_bound
 from dpa4_flows.analysis.frames import FrameError
 from dpa4_flows.analysis.hull import SystemHull
 from dpa4_flows.analysis.oxygen import ENERGY_ERROR, ENTROPY_ERROR
-from dpa4_flows.analysis.titration import titrate
+from dpa4_flows.analysis.titration import pieces, titrate
 from dpa4_flows.campaigns.battery import BATTERY, electrode_finding
 from dpa4_flows.campaigns.battery_charged import oxygen_finding
 from dpa4_flows.compute.driver import compute
@@ -130,6 +131,12 @@ def test_a_fluoride_gives_the_voltage_of_its_reaction_per_charge_and_needs_corre
     raw = [simple(e.composition.reduced_formula, e.energy_per_atom, frame=RAW) for e in phases]
     with pytest.raises(FrameError, match="need corrections before they mean anything"):
         view(Conversion(), raw[0], raw)
+
+
+@pytest.mark.parametrize("rounding", [-2e-15, 0.0, 2e-15])
+def test_a_facet_that_begins_where_the_line_ends_is_no_piece_of_its_own(rounding: float) -> None:
+    found = list(pieces(np.array([0.0, -2.0 + rounding]), np.array([0.0, 1.0]), 2.0))
+    assert found == [(2.0, 0.0)]
 
 
 @pytest.mark.parametrize("formula", ["CoO2", "LiCoO2", "Li(CoO2)2", "Co3O4"])
