@@ -14,16 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import spglib
 from numpy.typing import NDArray
 from pymatgen.core import Lattice, Structure
 
-from dpa4_core.data.spglib_search import found_by
+from dpa4_flows.analysis.facets import symmetry
 
 KJ_MOL_PER_EV = 96.48533212
 GAS_CONSTANT_KJ_MOL_K = 8.314462618e-3
-
-_SYMPREC = 0.01
 
 
 @dataclass(frozen=True)
@@ -79,10 +76,7 @@ def mean_lattice(parent: Structure, matrix: NDArray[np.int64], relaxed: Lattice)
         matrix: [3, 3], rows of the supercell in terms of those of the parent.
         relaxed: lattice of the supercell.
     """
-    cell = (parent.lattice.matrix.tolist(), parent.frac_coords.tolist(), [site.specie.Z for site in parent])
-    found = found_by(spglib.get_symmetry_dataset, cell, symprec=_SYMPREC)
-    if found is None:
-        raise ValueError(f"no space group of {parent.formula} found within {_SYMPREC} Å")
+    found = symmetry(parent)
     own = parent.lattice.matrix
     deformation = np.linalg.solve(matrix @ own, relaxed.matrix)  # of rows: new = old @ deformation
     square = deformation @ deformation.T

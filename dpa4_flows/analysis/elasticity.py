@@ -24,6 +24,7 @@ from pymatgen.core.tensors import SquareTensor
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
+from dpa4_flows.analysis.facets import symmetry
 from dpa4_flows.analysis.isotopic_symmetry import density_g_cm3
 
 Array = NDArray[np.float64]
@@ -219,8 +220,7 @@ def ieee_rotation(structure: Structure) -> Array:
 
 def standard_rotation(structure: Structure) -> Array:
     """[3, 3] from the axes of ``structure`` to those of `facets.standard_cells` of it."""
-    dataset = SpacegroupAnalyzer(structure, symprec=SYMPREC).get_symmetry_dataset()
-    return np.array(SquareTensor(dataset.std_rotation_matrix).refine_rotation())
+    return np.array(SquareTensor(symmetry(structure).std_rotation_matrix).refine_rotation())
 
 
 def _nonlinearity(strains: list[Strain], stresses: list[Stress], c_ij: Array, rest: Stress) -> float:
