@@ -1,4 +1,4 @@
-"""A thousand broken files of all formats: no exception, no hang, no flood of memory, and plain sentences."""
+"""Hundreds of broken files of all formats: no exception, no hang, no flood of memory, and plain sentences."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dpa4_flows.reference.entries_file import read_entries
 
 
 def test_broken_files_end_in_plain_sentences_in_time_and_memory() -> None:
-    figures = fuzz(1000, seed=11)
+    figures = fuzz(500, seed=11)
     assert not figures.problems, "\n".join(figures.problems[:5])
-    assert figures.files == 1000
-    assert figures.sentences > 500  # damage is found
-    assert figures.entries - figures.sentences > 500  # and what is whole is read
+    assert figures.files == 500
+    assert figures.sentences > 250  # damage is found
+    assert figures.entries - figures.sentences > 250  # and what is whole is read
     assert figures.peak_memory < MOST_MEMORY
 
 
