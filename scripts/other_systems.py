@@ -4,7 +4,8 @@
 
 Small compounds of ``dpa4_flows/data/compounds.parquet`` (all CC BY 4.0, source of each row in the file), chosen one
 after the other by the number of elements that they add, smaller cells first: 20 to measure by, 40 others for replay;
-with these 120 more for the zero of each element, by how rarely their elements were chosen before.
+with these 120 more for the zero of each element, by how rarely their elements were chosen before, and by the same rule
+1,200 more, of which each tenth judges a run and the others bring it back.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "dpa4_core" / "train" / "other_systems.json.gz"
-MAX_ATOMS, N_MEASURED, N_REPLAYED, N_LEVEL = 8, 20, 40, 120
+MAX_ATOMS, N_MEASURED, N_REPLAYED, N_LEVEL, N_BACK, JUDGES = 8, 20, 40, 120, 1200, 10
 
 
 def main() -> None:
@@ -36,12 +37,13 @@ def main() -> None:
             seen |= {*best["numbers"]}
             chosen.append(best)
     held = Counter(z for row in chosen[N_MEASURED:] for z in {*row["numbers"]})
-    for _ in range(N_LEVEL):
+    for _ in range(N_LEVEL + N_BACK):
         best = max(rows, key=lambda row: (sum(1 / (1 + held[z]) for z in {*row["numbers"]}), -len(row["numbers"])))
         rows.remove(best)
         held.update({*best["numbers"]})
         chosen.append(best)
     uses = ["measure"] * N_MEASURED + ["replay"] * N_REPLAYED + ["level"] * N_LEVEL
+    uses += ["back" if i % JUDGES else "judge" for i in range(N_BACK)]
     systems = [
         {
             "name": row["name"],

@@ -4,13 +4,17 @@ Steps of a fine-tune move the energies of all elements. By offsets, the elements
 the zero of the base; by the weights, what offsets cannot say is taken back: of all changes of the weights that bring
 the crystals back to first order, the shortest one, δ = −Gᵀ (G Gᵀ + λ)⁻¹ r, with the gradients G of their energies per
 atom and r what became of these. It moves the trained systems little, since in a million weights their gradients point
-elsewhere (orthogonal gradient descent, M. Farajtabar et al., arXiv 1910.07104, and kernel regression).
+elsewhere (orthogonal gradient descent, M. Farajtabar et al., arXiv 1910.07104, and kernel regression). That is done at
+every validation by few crystals with the gradients of the base, and at the end, where others that were never asked
+changed by more than is tolerable, by many more with their gradients of that moment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -35,27 +39,38 @@ _STIFF, _FREE = 0.3, 1e-3
 """Penalties on what an offset of its own adds to the common level, beside squares of shares of an element: with 0.3 the
 crystals that measure, which are others, come closest to the base."""
 
-_RIDGE = 1.0
-"""λ over the mean of the squared gradients."""
+_RIDGE, _RIDGE_AT_END = 1.0, 0.02
+"""λ over the mean of the squared gradients, of gradients that are older than what they take back and of fresh ones."""
 
 _LEFT = 0.5 * TOLERABLE
 """eV/atom, median change of the crystals that is left to a run; without any the energies of KCl come down slower."""
 
-_SKETCH = 2**14
-"""Numbers that a gradient is hashed to for its products with others: right to a percent."""
+_SKETCH = 2**16
+"""Numbers that a gradient is hashed to for its products with others: right to half a percent."""
+
+_TIMED = 4
+"""Crystals whose gradients tell how long those of all others will take."""
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class _Moved:
-    """Changes of the energies per atom, eV: what is common, by element, and of each crystal what that leaves."""
+class Moved:
+    """Changes of the energies per atom, eV.
+
+    Attributes:
+        level: what is common.
+        own: [n_elements] what an element adds.
+        left: [n_systems] of each crystal what that leaves.
+        left_out: the same, the crystal itself left out of the fit.
+        unseen: median of what it leaves of crystals that no fit and no gradient knows; 0 without any.
+    """
 
     level: float
     own: Array
     left: Array
     left_out: Array
-    """The same, the crystal itself left out of the fit."""
+    unseen: float
 
 
 class Others:
@@ -79,49 +94,35 @@ class Others:
     ) -> None:
         self._model, numbers = model, model.config.atomic_numbers
         self._species = species_table(model.config).to(model.out_bias.device)
-        self.systems = other_systems("level", known)
-        self._shares = np.array([[np.mean(atoms.numbers == z) for z in numbers] for atoms in self.systems])
+        self._beside = known - trained
+        level, judges = other_systems("level", known), other_systems("judge", self._beside)
+        self.systems = level + judges
+        self._judges = np.arange(len(self.systems)) >= len(level)
         self._trained = np.array([z in trained for z in numbers])
-        # without trained elements
-        self._apart = ~(self._shares[:, self._trained] > 0).any(axis=1) if self.systems else np.zeros(0, dtype=bool)
-        cut = range(0, len(self.systems), _TOGETHER)
-        self._graphs = [self._graph(self.systems[i : i + _TOGETHER]) for i in cut]
-        self.before = self._energies().tolist() if before is None else list(before)
-        self.products = products
+        self._shares = self._shares_of(self.systems)
+        # those of the fit without trained elements
+        self._apart = ~(self._judges | (self._shares[:, self._trained] > 0).any(axis=1))
+        self._graphs = self._batches(self.systems)
+        self.before = self._energies(self._graphs).tolist() if before is None else list(before)
+        self.products, self._seconds_at_end = products, -1.0
 
     def prepare(self) -> None:
-        """Find the products [n, n] of the gradients of the crystals without trained elements, before the first step.
-
-        Without the mean of the gradients, which the common level takes. A backward pass for each: seconds on a CPU.
-        """
+        """Find the products of the gradients of crystals without trained elements, before the first step."""
         parameters = [p for p in self._model.parameters() if p.requires_grad]
-        if not parameters or not self._apart.any():
-            return
-        generator, size = torch.Generator().manual_seed(0), sum(p.numel() for p in parameters)
-        place = torch.randint(_SKETCH, (size,), generator=generator)
-        sign = 2.0 * torch.randint(2, (size,), generator=generator) - 1.0
-        rows = []
-        for i in np.flatnonzero(self._apart):
-            energy = self._per_atom(self._graph([self.systems[i]])).sum()
-            flat = torch.cat([g.flatten() for g in _gradient(energy, parameters)]).cpu().double()
-            rows.append(torch.zeros(_SKETCH, dtype=torch.float64).index_add_(0, place, sign * flat))
-        gradients = torch.stack(rows)
-        gradients = gradients - gradients.mean(0)
-        self.products = gradients @ gradients.T
+        if parameters and self._apart.any():
+            self.products = self._products([self.systems[i] for i in np.flatnonzero(self._apart)], parameters)
 
-    def hold(self) -> float:
-        """Move the offsets of the elements that are not trained; nothing where every crystal holds a trained one.
+    def look(self) -> Moved | None:
+        """How the crystals changed; None without any to fit, or in a run that an older version began with others."""
+        if len(self.before) != len(self.systems) or not self._apart.any():
+            return None
+        moved = self._energies(self._graphs) - self.before
+        return self._parts(moved, self._shares, ~self._judges, self._apart)
 
-        Returns:
-            eV/atom, median of what then is left of the change of a crystal without trained elements, the crystal itself
-            left out of the fit: 0.6 to 1.2 of what `forgetting` measures.
-        """
-        moved = self._moved()
-        if moved is None:
-            return 0.0
+    def hold(self, moved: Moved) -> None:
+        """Take back by the offsets of the elements that are not trained what moved all crystals, and each element."""
         shift = moved.level + moved.own[~self._trained]
         self._model.out_bias.view(-1)[~self._trained] -= torch.from_numpy(shift).to(self._model.out_bias)
-        return float(np.median(np.abs(moved.left_out[self._apart])))
 
     def way_back(self, parameters: Sequence[Parameter]) -> list[Tensor] | None:
         """The shortest change of the weights that takes back what goes beyond `_LEFT`; None where nothing does.
@@ -129,42 +130,119 @@ class Others:
         Held back by `_RIDGE` it takes back a third. Once more brings these crystals nearer to the base, but no others:
         on Li10GeP2S12 six turns halve the change of these, and leave that of 20 others where it was.
         """
-        moved = self._moved()
+        moved = self.look()
         if moved is None or self.products is None:
             return None
         beyond = 1.0 - _LEFT / max(float(np.median(np.abs(moved.left_out[self._apart]))), _LEFT)
         if not beyond:
             return None
-        left = torch.from_numpy(beyond * moved.left[self._apart])
-        ridge = _RIDGE * self.products.diagonal().mean() * torch.eye(len(left), dtype=left.dtype)
-        weights = np.zeros(len(self.systems))
-        weights[self._apart] = -torch.linalg.solve(self.products + ridge, left - left.mean())
-        total = torch.zeros((), dtype=torch.float64, device=self._model.out_bias.device)
-        for i, graph in enumerate(self._graphs):
-            part = torch.from_numpy(weights[i * _TOGETHER : (i + 1) * _TOGETHER]).to(total)
-            total = total + (self._per_atom(graph) * part).sum()
-        return _gradient(total, parameters)
+        weights = torch.zeros(len(self.systems), dtype=torch.float64)
+        weights[torch.from_numpy(self._apart)] = _solved(self.products, beyond * moved.left[self._apart], _RIDGE)
+        return self._sum_of_gradients(self._graphs, weights, parameters)
 
-    def _moved(self) -> _Moved | None:
-        """None without crystals apart, or in a run that an older version began with others."""
-        if len(self.before) != len(self.systems) or not self._apart.any():
+    def way_back_at_end(
+        self, parameters: Sequence[Parameter], at_start: Callable[[], AbstractContextManager[None]], share: float
+    ) -> list[Tensor] | None:
+        """The shortest change of the weights that brings many more crystals back, by gradients of this moment.
+
+        Args:
+            parameters: that are trained.
+            at_start: within, the weights are those before the first step.
+            share: of these crystals that are asked, for a run that has little time.
+        """
+        systems = self._returning[: int(share * len(self._returning))]
+        if not systems or not parameters:
             return None
-        moved = self._energies() - self.before
-        level = float(np.median(moved[self._apart]))
+        graphs = self._batches(systems)
+        with at_start():
+            before = self._energies(graphs)
+        everyone = np.ones(len(systems), dtype=bool)
+        left = self._parts(self._energies(graphs) - before, self._shares_of(systems), everyone, everyone).left
+        weights = _solved(self._products(systems, parameters), left, _RIDGE_AT_END)
+        return self._sum_of_gradients(graphs, weights, parameters)
+
+    def seconds_at_end(self, parameters: Sequence[Parameter], now: Callable[[], float]) -> float:
+        """What `way_back_at_end` takes with all crystals by the clock ``now``: the gradients of some, which are asked
+        once in a run, and half as much for the rest.
+        """
+        if self._seconds_at_end < 0:
+            some = self._returning[:_TIMED] if parameters else []
+            self._products(some[:1], parameters)  # the first one fills caches
+            began = now()
+            self._products(some, parameters)
+            self._seconds_at_end = 1.5 * len(self._returning) * (now() - began) / max(len(some), 1)
+        return self._seconds_at_end
+
+    @cached_property
+    def _returning(self) -> list[Atoms]:
+        """In any order, so that a part of them is of all kinds."""
+        systems = other_systems("back", self._beside)
+        return [systems[i] for i in np.random.default_rng(0).permutation(len(systems))]
+
+    def _parts(self, moved: Array, shares: Array, fitted: NDArray[np.bool_], apart: NDArray[np.bool_]) -> Moved:
+        """What changes of energies are made of.
+
+        Args:
+            moved: [n] eV/atom, of crystals.
+            shares: [n, n_elements] of their atoms.
+            fitted: by which the elements are found.
+            apart: those of them without trained elements, which tell the common level.
+        """
+        level = float(np.median(moved[apart]))
         # what the offsets of trained elements did is fitted, not used
         stiff = np.diag(np.where(self._trained, _FREE, _STIFF))
-        fit = np.linalg.solve(self._shares.T @ self._shares + stiff, self._shares.T)
-        own, reach = fit @ (moved - level), np.einsum("ij,ji->i", self._shares, fit)
-        left = moved - level - self._shares @ own
-        return _Moved(level, own, left, left / (1 - reach))
+        known = shares[fitted]
+        fit = np.linalg.solve(known.T @ known + stiff, known.T)
+        own = fit @ (moved[fitted] - level)
+        left = moved - level - shares @ own
+        left_out = left.copy()
+        left_out[fitted] /= 1 - np.einsum("ij,ji->i", known, fit)
+        unseen = np.abs(left[~fitted])
+        return Moved(level, own, left, left_out, float(np.median(unseen)) if len(unseen) else 0.0)
+
+    def _products(self, systems: Sequence[Atoms], parameters: Sequence[Parameter]) -> Tensor:
+        """[n, n] of the gradients of crystals, without their mean, which the common level takes.
+
+        A backward pass for each: 0.1 s on a CPU.
+        """
+        generator, size = torch.Generator().manual_seed(0), sum(p.numel() for p in parameters)
+        place = torch.randint(_SKETCH, (size,), generator=generator)
+        sign = 2.0 * torch.randint(2, (size,), generator=generator) - 1.0
+        gradients = torch.zeros(len(systems), _SKETCH)
+        for row, atoms in zip(gradients, systems, strict=True):
+            flat = torch.cat([g.flatten() for g in self._gradient_of(atoms, parameters)])
+            row.index_add_(0, place, sign * flat.cpu().float())
+        gradients -= gradients.mean(0)
+        return (gradients @ gradients.T).double()
+
+    def _gradient_of(self, atoms: Atoms, parameters: Sequence[Parameter]) -> list[Tensor]:
+        return _gradient(self._per_atom(self._graph([atoms])).sum(), parameters)
+
+    def _sum_of_gradients(
+        self, graphs: Sequence[Graph], weights: Tensor, parameters: Sequence[Parameter]
+    ) -> list[Tensor]:
+        """Of the energies per atom, each with its weight."""
+        found = [torch.zeros_like(p) for p in parameters]
+        for graph, part in zip(graphs, weights.split(_TOGETHER), strict=True):
+            per_atom = self._per_atom(graph)
+            torch._foreach_add_(found, _gradient((per_atom * part.to(per_atom)).sum(), parameters))
+        return found
+
+    def _shares_of(self, systems: Sequence[Atoms]) -> Array:
+        """[n_systems, n_elements] of the atoms."""
+        numbers = self._model.config.atomic_numbers
+        return np.array([[np.mean(a.numbers == z) for z in numbers] for a in systems]).reshape(-1, len(numbers))
+
+    def _batches(self, systems: Sequence[Atoms]) -> list[Graph]:
+        return [self._graph(systems[i : i + _TOGETHER]) for i in range(0, len(systems), _TOGETHER)]
 
     def _graph(self, systems: Sequence[Atoms]) -> Graph:
         return build_graph([to_system(atoms) for atoms in systems], self._model.config.cutoff)
 
-    def _energies(self) -> Array:
-        """EV/atom, without forces: this is asked at every validation that is the best so far."""
+    def _energies(self, graphs: Sequence[Graph]) -> Array:
+        """EV/atom, without forces."""
         with torch.no_grad():
-            said = [self._per_atom(graph) for graph in self._graphs]
+            said = [self._per_atom(graph) for graph in graphs]
         return torch.cat(said).cpu().numpy() if said else np.zeros(0)
 
     def _per_atom(self, graph: Graph) -> Tensor:
@@ -177,6 +255,13 @@ class Others:
             strategy = chosen(model, graph.dst, graph.n_atoms)
             atoms = model(graph.edge_vectors(), graph.src, graph.dst, species, conditioning, strategy=strategy)
         return segment_sum(atoms.double(), graph.system_idx, graph.n_systems) / graph.system_idx.bincount()
+
+
+def _solved(products: Tensor, left: Array, ridge: float) -> Tensor:
+    """Minus (G Gᵀ + λ)⁻¹ r."""
+    beside = ridge * products.diagonal().mean() * torch.eye(len(left), dtype=torch.float64)
+    residual = torch.from_numpy(left - left.mean())
+    return -torch.linalg.solve(products + beside, residual)
 
 
 def _gradient(value: Tensor, parameters: Sequence[Parameter]) -> list[Tensor]:

@@ -15,6 +15,10 @@ OTHERS = "other systems"
 """What became worse where a model changes crystals of other kinds by more than it may."""
 
 
+_PRICE = 0.1
+"""Of what a run gained on its base, that it may cost to bring crystals of other kinds back."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """Mean absolute errors beside those of the base.
@@ -48,3 +52,8 @@ def standing(errors: Mapping[str, float | None], base: Mapping[str, float | None
         after = math.nan if after is None else after
         ratios[quantity] = (after if math.isnan(after) else max(after, floor)) / max(before, floor)
     return Standing(ratios)
+
+
+def worth_less_forgetting(score: float, best: float | None) -> bool:
+    """Whether a model of this score (see `Standing.score`), which changes other crystals less, goes before the best."""
+    return math.isfinite(score) and (best is None or score <= best + _PRICE * max(1.0 - best, 0.0))

@@ -35,6 +35,7 @@ from dpa4_core.train.distributed import Processes, is_first_process, join
 from dpa4_core.train.ema import EMA
 from dpa4_core.train.export import write_trained
 from dpa4_core.train.feed import Work, feed, planned_steps
+from dpa4_core.train.forgetting import TOLERABLE
 from dpa4_core.train.judge import Judge
 from dpa4_core.train.loader import BatchMaker
 from dpa4_core.train.log import RunLog
@@ -42,12 +43,12 @@ from dpa4_core.train.loss import SUMS, Errors
 from dpa4_core.train.meter import Meter
 from dpa4_core.train.network import frames_of_level, sample_frames
 from dpa4_core.train.optimizer import HybridMuon, parameter_groups
-from dpa4_core.train.others import Others
+from dpa4_core.train.others import Moved, Others
 from dpa4_core.train.probe import Trials
 from dpa4_core.train.rehearsal import Estimate, Rehearsal
 from dpa4_core.train.routing import official
 from dpa4_core.train.schedule import Schedule
-from dpa4_core.train.standing import OTHERS, standing
+from dpa4_core.train.standing import OTHERS, standing, worth_less_forgetting
 from dpa4_core.train.step import PropertyStep, Step
 from dpa4_core.train.store import STORE, share_store
 from dpa4_core.version import code_version
@@ -58,6 +59,9 @@ _VALIDATIONS = 10
 
 _HALVINGS = 3
 """Of what a run changed, where it ended worse than its base: to an eighth."""
+
+_TIME_BACK = 0.1
+"""Of the time limit, that is kept for bringing other crystals back at the end, once they changed too much."""
 
 _LEVEL_ATOMS = 1000
 """Atoms in the training frames by which the level of the energies is found, energies only: seconds on a CPU."""
@@ -219,6 +223,8 @@ class Trainer:
         self.meter = Meter(processes.device)
         self.counters, self.epilogue_due, self._level = Counters(), True, 0.0
         self.others: Others | None = None
+        self._moved: Moved | None = None
+        self._forgotten = 0.0
         self._change, self._share = Change(module) if self._from_base else None, 1.0
         if beginning.stored is None:
             self._start(beginning)
@@ -261,7 +267,7 @@ class Trainer:
         self.log.cut(-1)  # what a run without a checkpoint left behind
         self._record("start", **about, end=self.schedule.end)
         if self._from_base:
-            self._validate()  # what the base model knows already
+            self._inspect()  # what the base model knows already
 
     def _find_rate(self) -> dict[str, Any] | None:
         """Settle the learning rate by trial steps of the first process, and say what they did."""
@@ -350,8 +356,10 @@ class Trainer:
                 if at_end or self.counters.step % run.log_every == 0:
                     self._log_train()
                 validating = at_end or self._validation_is_due(before)
-                if validating and self._validate() and at_end:
-                    self._retreat()
+                if validating:
+                    worse = self._inspect()
+                    if at_end:
+                        self._finish(worse)
                 if validating or stopping or saving or (run.save_every and self.counters.step % run.save_every == 0):
                     self.save()
                     clock.saved()
@@ -430,20 +438,43 @@ class Trainer:
         tenth = self.schedule.n_steps / _VALIDATIONS
         return int(self._place / tenth) > int(before / tenth)
 
-    def _validate(self) -> list[str]:
-        """Look at the validation frames and keep the weights if they are the best so far.
+    def _inspect(self) -> list[str]:
+        """Take back what steps did to other crystals, validate, and keep the time that the end will take.
 
         Returns:
             What is worse than before the first step.
         """
         began = self.clock.now()
-        if self._share == 1.0:
-            self._take_back()
+        self._take_back()
+        worse = self._validate()
+        each = self.clock.now() - began
+        self.clock.reserve = each * (1 + (_HALVINGS if worse else 0))
+        if self.clock.limit and self.others is not None and self._forgotten > self._may_forget:
+            back = self.others.seconds_at_end(self.parameters, self.clock.now)
+            self.clock.reserve += each + min(back, _TIME_BACK * self.clock.limit)
+        return worse
+
+    def _finish(self, worse: list[str]) -> None:
+        """Mend what the last validation found: other crystals that changed too much, then what is worse."""
+        if self._forgotten > self._may_forget and worse in ([], [OTHERS]) and self._come_back():
+            worse = self._validate(before=self._forgotten)
+        if worse:
+            self._retreat()
+
+    def _validate(self, before: float | None = None) -> list[str]:
+        """Look at the validation frames and keep the weights if they are the best so far.
+
+        Args:
+            before: eV/atom, what other crystals had changed by before they were brought back.
+
+        Returns:
+            What is worse than before the first step.
+        """
         self._find_level()
+        self._look()
         if not len(self.data.validation):
             if self.processes.is_first:
                 self._write_model(self.counters.best_errors)
-            self.clock.reserve = self.clock.now() - began
             return []
         errors, metric = self.errors(self.data.validation)
         values, worse = self._named(errors), []
@@ -453,18 +484,20 @@ class Trainer:
             beside = standing(values, self.counters.base_errors)
             metric, worse = beside.score, beside.worse
         improved = not worse and self.counters.improved(metric)
+        if not worse and before is not None and self._forgotten < before:
+            improved = improved or worth_less_forgetting(metric, self.counters.best)
+        limit = self.config.finetune.max_forgetting
+        if improved and limit and self._forgotten > limit:
+            improved, worse = False, [OTHERS]
         told: dict[str, Any] = dict(values)
-        if improved and self.counters.step and self.config.finetune.max_forgetting:
-            told["forgotten"] = self._forgotten()
-            if told["forgotten"] > self.config.finetune.max_forgetting:
-                improved, worse = False, [OTHERS]
+        told |= {"forgotten": self._forgotten} if self._forgotten else {}
+        told |= {"brought_back": True} if before is not None else {}
         self.counters = self.counters.validated(metric, values, improved=improved)
         if improved and self.processes.is_first:
             self._write_model(values)
         told |= {"worse": worse} if worse else {}
         told |= {"share": self._share} if self._share < 1 else {}
         self._record("validation", step=self.counters.step, metric=metric, improved=improved, **told)
-        self.clock.reserve = (self.clock.now() - began) * (1 + (_HALVINGS if worse else 0))
         patience = self.config.run.patience if self._place < self.schedule.end else 0
         if patience and self.counters.bad_validations >= patience and not self.schedule.decaying(self._place):
             self.schedule.start_decay(int(self._place))
@@ -486,18 +519,43 @@ class Trainer:
         if self.others is not None and self.counters.step:
             with self._averaged():
                 way = self.others.way_back(self.parameters)
+        self._go(way)
+
+    def _come_back(self) -> bool:
+        """Change the weights at the end such that very many other crystals come back; whether there was time for it."""
+        way = None
+        if self.others is not None and self._change is not None:
+            needed, share = self.others.seconds_at_end(self.parameters, self.clock.now), 1.0
+            if self.clock.limit:
+                left = self.clock.limit - self.clock.seconds
+                share = min(max(left, 0.0) / needed, 1.0) if needed else 0.0
+            self.notify({"kind": "measuring", "text": f"bringing back other crystals, {needed * share:.0f} s"})
+            with self._averaged():
+                way = self.others.way_back_at_end(self.parameters, partial(self._change.part, 0.0), share)
+        return self._go(way)
+
+    def _go(self, way: Sequence[torch.Tensor] | None) -> bool:
+        """Change the weights and their averages by what the first process found; whether it found something."""
         if not self.processes.of_first([float(way is not None)])[0]:
-            return
+            return False
         back = [self.processes.sum(p) for p in way or [torch.zeros_like(p) for p in self.parameters]]
         torch._foreach_add_([p.detach() for p in self.parameters], back)
         if self.ema is not None:
             torch._foreach_add_(list(self.ema.averages.values()), back)
+        return True
 
-    def _forgotten(self) -> float:
-        """Median change of other crystals, eV/atom, once their elements are held."""
-        with self._averaged():
-            change = 0.0 if self.others is None else self.others.hold()
-        return self.processes.of_first([change])[0]
+    def _look(self) -> None:
+        """How other crystals changed, eV/atom in the median once their elements are held."""
+        self._moved = None
+        if self.others is not None and self.counters.step:
+            with self._averaged():
+                self._moved = self.others.look()
+        (self._forgotten,) = self.processes.of_first([0.0 if self._moved is None else self._moved.unseen])
+
+    @property
+    def _may_forget(self) -> float:
+        """EV/atom."""
+        return self.config.finetune.max_forgetting or TOLERABLE
 
     def errors(self, frames: NDArray[np.int64]) -> tuple[Errors, float]:
         """Errors on ``frames`` with the averaged weights, and the loss that they give, on all processes together."""
@@ -541,8 +599,8 @@ class Trainer:
             "code_version": code_version(),
         }
         with self._averaged():
-            if self.others is not None:
-                self.others.hold()
+            if self.others is not None and self._moved is not None:
+                self.others.hold(self._moved)
             write_trained(self.module, dataclasses.replace(self.network.info, training=training), self.model_path)
 
     @contextmanager

@@ -19,6 +19,7 @@ from rich.text import Text
 from dpa4_core.errors import plural
 from dpa4_core.evaluate import Metrics
 from dpa4_core.train.config import TrainConfig
+from dpa4_core.train.forgetting import TOLERABLE
 from dpa4_core.units import EV_PER_ANGSTROM3_TO_GPA
 from dpa4_flows.cli.console import out, say, warn
 from dpa4_flows.cli.evaluate import MAX_GROUPS, print_elements, print_groups
@@ -181,10 +182,13 @@ def _validation_line(record: dict[str, Any]) -> str:
 def _verdict(record: dict[str, Any], *, best: bool) -> str:
     """What a validation means: the best so far, or in what it is worse than the base."""
     part = [f"{record['share']:.3g} of the change"] if "share" in record else []
+    part += ["other crystals brought back"] if "brought_back" in record else []
     if worse := record.get("worse"):
         part.append(f"{' and '.join(worse)} worse than the base")
     elif best:
         part.append("best so far" if record["step"] else "the base")
+    if (forgotten := record.get("forgotten", 0.0)) > TOLERABLE:
+        part.append(f"other crystals change by {1e3 * forgotten:.1f} meV/atom")
     return ", ".join(part)
 
 
