@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -37,11 +38,15 @@ def main() -> None:
             seen |= {*best["numbers"]}
             chosen.append(best)
     held = Counter(z for row in chosen[N_MEASURED:] for z in {*row["numbers"]})
-    for _ in range(N_LEVEL + N_BACK):
-        best = max(rows, key=lambda row: (sum(1 / (1 + held[z]) for z in {*row["numbers"]}), -len(row["numbers"])))
-        rows.remove(best)
-        held.update({*best["numbers"]})
-        chosen.append(best)
+    for n in (N_LEVEL, N_BACK):
+        for _ in range(n):
+            best = max(rows, key=lambda row: (sum(1 / (1 + held[z]) for z in {*row["numbers"]}), -len(row["numbers"])))
+            rows.remove(best)
+            held.update({*best["numbers"]})
+            chosen.append(best)
+        # one crystal of a composition from here on, so that a judge is no polymorph of what is asked
+        taken = {_composition(row) for row in chosen}
+        rows = [*{_composition(row): row for row in reversed(rows) if _composition(row) not in taken}.values()][::-1]
     uses = ["measure"] * N_MEASURED + ["replay"] * N_REPLAYED + ["level"] * N_LEVEL
     uses += ["back" if i % JUDGES else "judge" for i in range(N_BACK)]
     systems = [
@@ -58,6 +63,11 @@ def main() -> None:
         for use, row in zip(uses, chosen, strict=True)
     ]
     TARGET.write_bytes(gzip.compress(json.dumps({"licence": "CC BY 4.0", "systems": systems}).encode(), mtime=0))
+
+
+def _composition(row: dict) -> frozenset:
+    numbers = Counter(row["numbers"])
+    return frozenset((z, n // math.gcd(*numbers.values())) for z, n in numbers.items())
 
 
 if __name__ == "__main__":

@@ -224,7 +224,7 @@ class Trainer:
         self.counters, self.epilogue_due, self._level = Counters(), True, 0.0
         self.others: Others | None = None
         self._moved: Moved | None = None
-        self._forgotten = 0.0
+        self._forgotten = self._inspection_s = 0.0
         self._change, self._share = Change(module) if self._from_base else None, 1.0
         if beginning.stored is None:
             self._start(beginning)
@@ -447,7 +447,7 @@ class Trainer:
         began = self.clock.now()
         self._take_back()
         worse = self._validate()
-        each = self.clock.now() - began
+        each = self._inspection_s = self.clock.now() - began
         self.clock.reserve = each * (1 + (_HALVINGS if worse else 0))
         if self.clock.limit and self.others is not None and self._forgotten > self._may_forget:
             back = self.others.seconds_at_end(self.parameters, self.clock.now)
@@ -527,9 +527,9 @@ class Trainer:
         if self.others is not None and self._change is not None:
             needed, share = self.others.seconds_at_end(self.parameters, self.clock.now), 1.0
             if self.clock.limit:
-                left = self.clock.limit - self.clock.seconds
+                left = self.clock.limit - self.clock.seconds - self._inspection_s
                 share = min(max(left, 0.0) / needed, 1.0) if needed else 0.0
-            self.notify({"kind": "measuring", "text": f"bringing back other crystals, {needed * share:.0f} s"})
+            self.notify({"kind": "measuring", "text": f"a way back for other crystals, {needed * share:.0f} s"})
             with self._averaged():
                 way = self.others.way_back_at_end(self.parameters, partial(self._change.part, 0.0), share)
         return self._go(way)
