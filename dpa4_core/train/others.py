@@ -143,16 +143,17 @@ class Others:
     def way_back_at_end(
         self, parameters: Sequence[Parameter], at_start: Callable[[], AbstractContextManager[None]], share: float
     ) -> list[Tensor] | None:
-        """The shortest change of the weights that brings many more crystals back, by gradients of this moment.
+        """The shortest change of the weights that brings these crystals and many more back, by gradients of now.
 
         Args:
             parameters: that are trained.
             at_start: within, the weights are those before the first step.
-            share: of these crystals that are asked, for a run that has little time.
+            share: of the additional crystals that are asked, for a run that has little time.
         """
-        systems = self._returning[: int(share * len(self._returning))]
-        if not systems or not parameters:
+        more = self._returning[: int(share * len(self._returning))]
+        if not more or not parameters:
             return None
+        systems = [self.systems[i] for i in np.flatnonzero(self._apart)] + more
         graphs = self._batches(systems)
         with at_start():
             before = self._energies(graphs)

@@ -473,7 +473,7 @@ class Trainer:
         self._find_level()
         self._look()
         if not len(self.data.validation):
-            if self.processes.is_first:
+            if self.processes.is_first and (before is None or self._forgotten < before):
                 self._write_model(self.counters.best_errors)
             return []
         errors, metric = self.errors(self.data.validation)

@@ -12,6 +12,8 @@ from toy_training import base_file, configured, of_kind, recorded, toy_frames, w
 
 import dpa4_core as dpa4
 from dpa4_core.model.checkpoint import read_model, write_model
+from dpa4_core.train import others as others_module
+from dpa4_core.train import standing as standing_module
 from dpa4_core.train.distributed import Processes
 from dpa4_core.train.forgetting import REPLAY, forgetting, other_systems
 from dpa4_core.train.others import Others
@@ -30,19 +32,29 @@ def test_other_systems_are_many_kinds_of_crystal_and_those_of_replay_are_others(
         for atoms in systems:
             assert atoms.pbc.all() and atoms.get_all_distances(mic=True)[~np.eye(len(atoms), dtype=bool)].min() > 0.7
     level = other_systems("level", EVERYTHING)
-    formulas = {atoms.symbols.formula.reduce()[0].format("hill") for atoms in level}
+    formulas = {atoms.get_chemical_formula() for atoms in level}
     assert len(formulas) == 160 and kinds[1] < formulas and not formulas & kinds[0]
-    judge, back = ({a.get_chemical_formula() for a in other_systems(use, EVERYTHING)} for use in ("judge", "back"))
-    assert len(judge) > 100 and len(back) > 1000 and not kinds[0] & (judge | back) and not formulas & (judge | back)
+    judge, back = (compositions(other_systems(use, EVERYTHING)) for use in ("judge", "back"))
+    assert len(judge) == 120 and len(back) == 1080 and not judge & back
+    assert not compositions(measured + level) & (judge | back)
     again = other_systems("measure", EVERYTHING)
     assert all(np.array_equal(a.positions, b.positions) for a, b in zip(measured, again, strict=True))
     assert other_systems("measure", {8, 12}) == []  # only what the model knows
 
 
 @pytest.fixture
-def broad(tmp_path):
-    """A base that knows every element of the bundled systems."""
+def broad(tmp_path, monkeypatch):
+    """A base that knows every element of the bundled systems, beside fewer of those that bring a run back: seconds."""
+
+    def fewer(use, known):
+        return other_systems(use, known)[:: 10 if use == "back" else 1]
+
+    monkeypatch.setattr(others_module, "other_systems", fewer)
     return base_file(tmp_path, elements=tuple(chemical_symbols[z] for z in sorted(EVERYTHING)), cutoff=3.0)
+
+
+def compositions(systems):
+    return {atoms.symbols.formula.reduce()[0].format("hill") for atoms in systems}
 
 
 def changed(base, path, change):
@@ -99,7 +111,7 @@ def test_elements_that_are_not_trained_stay_on_the_zero_of_the_base(broad, tmp_p
     moved = (model.model.out_bias - base.model.out_bias).view(-1)
     rest = [row for row, z in enumerate(numbers) if z not in trained]
     found = forgetting(base, model, trained)
-    assert found.energy_median < 0.5 * abs(float(moved[rest].median()))
+    assert found.energy_median < 0.7 * abs(float(moved[rest].median()))
     again = Trainer(config, Processes(0, 1, torch.device("cpu")), lambda record: None)
     assert len(again.others.before) == len(again.others.systems) > 240
 
@@ -125,8 +137,60 @@ def test_the_weights_take_back_what_offsets_cannot_say(broad):
             torch._foreach_copy_(parameters, torch._foreach_add(own, way, alpha=share))
         model.model.out_bias.copy_(offsets)
         left[share] = others.look().unseen
-    assert 0.9 * left[0] > left[1] > left[2] and left[-1] > left[0] > 1e-3, left
+    assert 0.97 * left[0] > left[1] > left[2] and left[-1] > left[0] > 1e-3, left
     assert max(float(step.abs().max()) for step in way) < 1e-2
+
+
+def test_very_many_crystals_are_brought_back_at_the_end_of_a_run_that_changed_others_too_much(
+    broad, tmp_path, monkeypatch
+):
+    """Random weights know no kinship of elements, so that here those that judge are asked, too."""
+
+    def judged_by_asked(use, known):
+        return other_systems("back", known)[::10] if use in ("back", "judge") else other_systems(use, known)
+
+    monkeypatch.setattr(others_module, "other_systems", judged_by_asked)
+    frames = toy_frames(12)
+    for atoms in frames:
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy())  # one quantity to become better
+    common = {"preset": None, "model": None, "base": str(broad), "data__split_by": "frame"}
+    common |= {"run__steps": 12, "schedule__lr": 5e-3}
+    data, ends = write(tmp_path, frames), {}
+    for name, price, changes in (
+        ("dear", 0.0, {}),
+        ("cheap", 0.9, {}),
+        ("late", 0.9, {"run__max_time": 1e-4}),
+        ("blind", 0.9, {"data__validation_fraction": 0.0}),
+    ):
+        monkeypatch.setattr(standing_module, "_PRICE", price)
+        config = configured(data, tmp_path / name, **common | changes)
+        result, records = recorded(config)
+        ends[name] = result, of_kind(records, "validation"), of_kind(records, "measuring")
+    for name, preferred in {"dear": False, "cheap": True}.items():
+        result, (*_, end, back), said = ends[name]
+        assert end["step"] == back["step"] == 12 and len(said) == 1
+        assert back["brought_back"] and "brought_back" not in end
+        assert end["forgotten"] > 2e-3 and back["forgotten"] < 0.95 * end["forgotten"]
+        assert back["metric"] > end["metric"] and back["improved"] == preferred
+        assert (result.errors["energy_mae"] == back["energy_mae"]) == preferred
+    # nothing is brought back where no second is left, and without validation all the same
+    assert not any("brought_back" in record for record in ends["late"][1])
+    assert len(ends["blind"][2]) == 1
+
+
+@pytest.mark.parametrize(
+    ("score", "best", "worth"),
+    [
+        (0.5, 0.6, True),
+        (0.63, 0.6, True),
+        (0.65, 0.6, False),
+        (1.01, 1.0, False),
+        (0.9, None, True),
+        (float("nan"), 0.6, False),
+    ],
+)
+def test_less_forgetting_may_cost_a_tenth_of_what_was_gained(score, best, worth):
+    assert standing_module.worth_less_forgetting(score, best) == worth
 
 
 def test_a_run_measures_what_it_forgets_and_reminds_itself_with_labels_of_the_base(broad, tmp_path):
