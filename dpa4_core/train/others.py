@@ -6,11 +6,13 @@ the crystals back to first order, the shortest one, δ = −Gᵀ (G Gᵀ + λ)�
 atom and r what became of these. It moves the trained systems little, since in a million weights their gradients point
 elsewhere (orthogonal gradient descent, M. Farajtabar et al., arXiv 1910.07104, and kernel regression). That is done at
 every validation by few crystals with the gradients of the base, and at the end, where others that were never asked
-changed by more than is tolerable, by many more with their gradients of that moment.
+changed by more than is tolerable, by many more with their gradients of that moment. There the change is also one that
+leaves the energies of some trained frames and of bent copies of them, and so their forces and stresses, as they are.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from torch.nn import Parameter
 
 from dpa4_core.data.graph import Graph
 from dpa4_core.data.neighbours import build_graph
-from dpa4_core.data.structures import to_system
+from dpa4_core.data.structures import System, to_system
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.nn.segment import segment_sum
 from dpa4_core.potential import conditioning_of, species_in, species_table, strategy_for
@@ -47,6 +49,13 @@ _LEFT = 0.5 * TOLERABLE
 
 _SKETCH = 2**16
 """Numbers that a gradient is hashed to for its products with others: right to half a percent."""
+
+_HELD = 3.0
+"""Weight of the frames that are to stay, their gradients scaled to the length of those of the crystals, which are
+twenty times as long."""
+
+_BENT = ((0.0, 0.02), (0.0, 0.02), (0.0, 0.02), (0.03, 0.0))
+"""Displacements (Å) and strains of the copies of such a frame."""
 
 _TIMED = 4
 """Crystals whose gradients tell how long those of all others will take."""
@@ -110,7 +119,9 @@ class Others:
         """Find the products of the gradients of crystals without trained elements, before the first step."""
         parameters = [p for p in self._model.parameters() if p.requires_grad]
         if parameters and self._apart.any():
-            self.products = self._products([self.systems[i] for i in np.flatnonzero(self._apart)], parameters)
+            rows = self._sketches([to_system(self.systems[i]) for i in np.flatnonzero(self._apart)], parameters)
+            rows -= rows.mean(0)  # which the common level takes
+            self.products = (rows @ rows.T).double()
 
     def look(self) -> Moved | None:
         """How the crystals changed; None without any to fit, or in a run that an older version began with others."""
@@ -137,41 +148,61 @@ class Others:
         if not beyond:
             return None
         weights = torch.zeros(len(self.systems), dtype=torch.float64)
-        weights[torch.from_numpy(self._apart)] = _solved(self.products, beyond * moved.left[self._apart], _RIDGE)
+        left = beyond * moved.left[self._apart]
+        weights[torch.from_numpy(self._apart)] = _solved(self.products, left - left.mean(), _RIDGE)
         return self._sum_of_gradients(self._graphs, weights, parameters)
 
     def way_back_at_end(
-        self, parameters: Sequence[Parameter], at_start: Callable[[], AbstractContextManager[None]], share: float
+        self,
+        parameters: Sequence[Parameter],
+        at_start: Callable[[], AbstractContextManager[None]],
+        frames: Sequence[System],
+        share: float,
     ) -> list[Tensor] | None:
         """The shortest change of the weights that brings these crystals and many more back, by gradients of now.
 
         Args:
             parameters: that are trained.
             at_start: within, the weights are those before the first step.
+            frames: of the data, whose energies, forces and stresses are to stay as they are.
             share: of the additional crystals that are asked, for a run that has little time.
         """
         more = self._returning[: int(share * len(self._returning))]
         if not more or not parameters:
             return None
         systems = [self.systems[i] for i in np.flatnonzero(self._apart)] + more
+        copies = [_bent(frame, k, *how) for k, frame in enumerate(frames) for how in enumerate(_BENT)]
         graphs = self._batches(systems)
         with at_start():
             before = self._energies(graphs)
         everyone = np.ones(len(systems), dtype=bool)
         left = self._parts(self._energies(graphs) - before, self._shares_of(systems), everyone, everyone).left
-        weights = _solved(self._products(systems, parameters), left, _RIDGE_AT_END)
-        return self._sum_of_gradients(graphs, weights, parameters)
+        rows = self._sketches([to_system(atoms) for atoms in systems], parameters)
+        rows -= rows.mean(0)
+        scale = float((rows**2).sum(1).mean())
+        own, moved = self._sketches(frames, parameters), self._sketches(copies, parameters)
+        moved -= own.repeat_interleave(len(_BENT), 0)
+        own -= own.mean(0)
+        factors = [_HELD * (scale / max(float((x**2).sum(1).mean()), 1e-6 * scale)) ** 0.5 for x in (own, moved)]
+        rows = torch.cat([rows, factors[0] * own, factors[1] * moved])
+        residual = np.concatenate([left - left.mean(), np.zeros(len(rows) - len(left))])
+        found = _solved((rows @ rows.T).double(), residual, _RIDGE_AT_END, scale)
+        weights, of_own, of_moved = found.split([len(systems), len(frames), len(copies)])
+        of_moved = factors[1] * of_moved
+        of_own = factors[0] * of_own - of_moved.view(len(frames), -1).sum(1)
+        alone = [self._graph([system]) for system in [*frames, *copies]]
+        return self._sum_of_gradients(graphs + alone, torch.cat([weights, of_own, of_moved]), parameters)
 
     def seconds_at_end(self, parameters: Sequence[Parameter], now: Callable[[], float]) -> float:
         """What `way_back_at_end` takes with all crystals by the clock ``now``: the gradients of some, which are asked
-        once in a run, and half as much for the rest.
+        once in a run, and nearly as much for the rest.
         """
         if self._seconds_at_end < 0:
-            some = self._returning[:_TIMED] if parameters else []
-            self._products(some[:1], parameters)  # the first one fills caches
+            some = [to_system(atoms) for atoms in self._returning[:_TIMED]] if parameters else []
+            self._sketches(some[:1], parameters)  # the first one fills caches
             began = now()
-            self._products(some, parameters)
-            self._seconds_at_end = 1.5 * len(self._returning) * (now() - began) / max(len(some), 1)
+            self._sketches(some, parameters)
+            self._seconds_at_end = 1.8 * len(self._returning) * (now() - began) / max(len(some), 1)
         return self._seconds_at_end
 
     @cached_property
@@ -201,30 +232,23 @@ class Others:
         unseen = np.abs(left[~fitted])
         return Moved(level, own, left, left_out, float(np.median(unseen)) if len(unseen) else 0.0)
 
-    def _products(self, systems: Sequence[Atoms], parameters: Sequence[Parameter]) -> Tensor:
-        """[n, n] of the gradients of crystals, without their mean, which the common level takes.
-
-        A backward pass for each: 0.1 s on a CPU.
-        """
+    def _sketches(self, systems: Sequence[System], parameters: Sequence[Parameter]) -> Tensor:
+        """[n, `_SKETCH`] of the gradients of energies per atom: a backward pass for each, 0.1 s on a CPU."""
         generator, size = torch.Generator().manual_seed(0), sum(p.numel() for p in parameters)
         place = torch.randint(_SKETCH, (size,), generator=generator)
         sign = 2.0 * torch.randint(2, (size,), generator=generator) - 1.0
         gradients = torch.zeros(len(systems), _SKETCH)
-        for row, atoms in zip(gradients, systems, strict=True):
-            flat = torch.cat([g.flatten() for g in self._gradient_of(atoms, parameters)])
-            row.index_add_(0, place, sign * flat.cpu().float())
-        gradients -= gradients.mean(0)
-        return (gradients @ gradients.T).double()
-
-    def _gradient_of(self, atoms: Atoms, parameters: Sequence[Parameter]) -> list[Tensor]:
-        return _gradient(self._per_atom(self._graph([atoms])).sum(), parameters)
+        for row, system in zip(gradients, systems, strict=True):
+            found = _gradient(self._per_atom(self._graph([system])).sum(), parameters)
+            row.index_add_(0, place, sign * torch.cat([g.flatten() for g in found]).cpu().float())
+        return gradients
 
     def _sum_of_gradients(
         self, graphs: Sequence[Graph], weights: Tensor, parameters: Sequence[Parameter]
     ) -> list[Tensor]:
         """Of the energies per atom, each with its weight."""
         found = [torch.zeros_like(p) for p in parameters]
-        for graph, part in zip(graphs, weights.split(_TOGETHER), strict=True):
+        for graph, part in zip(graphs, weights.split([graph.n_systems for graph in graphs]), strict=True):
             per_atom = self._per_atom(graph)
             torch._foreach_add_(found, _gradient((per_atom * part.to(per_atom)).sum(), parameters))
         return found
@@ -235,10 +259,11 @@ class Others:
         return np.array([[np.mean(a.numbers == z) for z in numbers] for a in systems]).reshape(-1, len(numbers))
 
     def _batches(self, systems: Sequence[Atoms]) -> list[Graph]:
-        return [self._graph(systems[i : i + _TOGETHER]) for i in range(0, len(systems), _TOGETHER)]
+        cut = [systems[i : i + _TOGETHER] for i in range(0, len(systems), _TOGETHER)]
+        return [self._graph([to_system(atoms) for atoms in together]) for together in cut]
 
-    def _graph(self, systems: Sequence[Atoms]) -> Graph:
-        return build_graph([to_system(atoms) for atoms in systems], self._model.config.cutoff)
+    def _graph(self, systems: Sequence[System]) -> Graph:
+        return build_graph(systems, self._model.config.cutoff)
 
     def _energies(self, graphs: Sequence[Graph]) -> Array:
         """EV/atom, without forces."""
@@ -258,11 +283,19 @@ class Others:
         return segment_sum(atoms.double(), graph.system_idx, graph.n_systems) / graph.system_idx.bincount()
 
 
-def _solved(products: Tensor, left: Array, ridge: float) -> Tensor:
-    """Minus (G Gᵀ + λ)⁻¹ r."""
-    beside = ridge * products.diagonal().mean() * torch.eye(len(left), dtype=torch.float64)
-    residual = torch.from_numpy(left - left.mean())
-    return -torch.linalg.solve(products + beside, residual)
+def _solved(products: Tensor, residual: Array, ridge: float, scale: float | None = None) -> Tensor:
+    """Minus (G Gᵀ + λ)⁻¹ r, with λ the ``ridge`` times the mean of the squared gradients, or times ``scale``."""
+    stiff = ridge * (float(products.diagonal().mean()) if scale is None else scale)
+    return -torch.linalg.solve(products + stiff * torch.eye(len(products)).double(), torch.from_numpy(residual))
+
+
+def _bent(frame: System, number: int, copy: int, how: tuple[float, float]) -> System:
+    """A copy, always the same one."""
+    random, (displacement, strain) = np.random.default_rng([number, copy]), how
+    bent = strain * random.uniform(-1, 1, (3, 3))
+    deformed = np.eye(3) + 0.5 * (bent + bent.T)
+    positions = frame.positions @ deformed + displacement * random.normal(size=frame.positions.shape)
+    return dataclasses.replace(frame, positions=positions, cell=frame.cell @ deformed)
 
 
 def _gradient(value: Tensor, parameters: Sequence[Parameter]) -> list[Tensor]:

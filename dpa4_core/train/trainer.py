@@ -63,6 +63,12 @@ _HALVINGS = 3
 _TIME_BACK = 0.1
 """Of the time limit, that is kept for bringing other crystals back at the end, once they changed too much."""
 
+_TURNS = 2
+"""Of these: the first takes back somewhat more than half."""
+
+_STAY_FRAMES, _STAY_ATOMS = 12, 600
+"""Training frames whose energies, forces and stresses stay as they are then."""
+
 _LEVEL_ATOMS = 1000
 """Atoms in the training frames by which the level of the energies is found, energies only: seconds on a CPU."""
 
@@ -456,8 +462,11 @@ class Trainer:
 
     def _finish(self, worse: list[str]) -> None:
         """Mend what the last validation found: other crystals that changed too much, then what is worse."""
-        if self._forgotten > self._may_forget and worse in ([], [OTHERS]) and self._come_back():
-            worse = self._validate(before=self._forgotten)
+        for _ in range(_TURNS):
+            before = self._forgotten
+            if not (before > self._may_forget and worse in ([], [OTHERS]) and self._come_back()):
+                break
+            worse = self._validate(before=before)
         if worse:
             self._retreat()
 
@@ -530,8 +539,11 @@ class Trainer:
                 left = self.clock.limit - self.clock.seconds - self._inspection_s
                 share = min(max(left, 0.0) / needed, 1.0) if needed else 0.0
             self.notify({"kind": "measuring", "text": f"a way back for other crystals, {needed * share:.0f} s"})
+            store, seed = self.data.store, self.config.run.seed
+            chosen = sample_frames(store, self.data.train, _STAY_ATOMS, seed)[:_STAY_FRAMES]
+            stay, at_start = [store.system(int(i)) for i in chosen], partial(self._change.part, 0.0)
             with self._averaged():
-                way = self.others.way_back_at_end(self.parameters, partial(self._change.part, 0.0), share)
+                way = self.others.way_back_at_end(self.parameters, at_start, stay, share)
         return self._go(way)
 
     def _go(self, way: Sequence[torch.Tensor] | None) -> bool:
