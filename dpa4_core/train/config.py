@@ -126,7 +126,8 @@ class FineTuneConfig:
         replay: sources of the base model's level of theory mixed in against forgetting.
         replay_own: mix in bundled crystals with what the base says about them; needs no data.
         replay_fraction: fraction of the frames of an epoch that come from ``replay`` or ``replay_own``.
-        max_forgetting: eV/atom, median change of other crystals beyond which a validation is not the best; 0: no limit.
+        max_forgetting: eV/atom, median change of other crystals beyond which a validation is not the best, and they are
+            brought back at the end; 0: no limit for the best, and 2 meV/atom for the end.
     """
 
     offsets: Literal["shift", "keep"] = "shift"

@@ -1,6 +1,7 @@
 """What a fine-tune does to other systems, measured and held off with labels of the base itself."""
 
 import dataclasses
+from contextlib import contextmanager
 
 import ase.io
 import numpy as np
@@ -11,9 +12,11 @@ from ase.data import chemical_symbols
 from toy_training import base_file, configured, of_kind, recorded, toy_frames, write
 
 import dpa4_core as dpa4
+from dpa4_core.data.structures import to_system
 from dpa4_core.model.checkpoint import read_model, write_model
 from dpa4_core.train import others as others_module
 from dpa4_core.train import standing as standing_module
+from dpa4_core.train import trainer as trainer_module
 from dpa4_core.train.distributed import Processes
 from dpa4_core.train.forgetting import REPLAY, forgetting, other_systems
 from dpa4_core.train.others import Others
@@ -150,6 +153,7 @@ def test_very_many_crystals_are_brought_back_at_the_end_of_a_run_that_changed_ot
         return other_systems("back", known)[::10] if use in ("back", "judge") else other_systems(use, known)
 
     monkeypatch.setattr(others_module, "other_systems", judged_by_asked)
+    monkeypatch.setattr(trainer_module, "_STAY_FRAMES", 3)
     frames = toy_frames(12)
     for atoms in frames:
         atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy())  # one quantity to become better
@@ -167,15 +171,55 @@ def test_very_many_crystals_are_brought_back_at_the_end_of_a_run_that_changed_ot
         result, records = recorded(config)
         ends[name] = result, of_kind(records, "validation"), of_kind(records, "measuring")
     for name, preferred in {"dear": False, "cheap": True}.items():
-        result, (*_, end, back), said = ends[name]
-        assert end["step"] == back["step"] == 12 and len(said) == 1
-        assert back["brought_back"] and "brought_back" not in end
-        assert end["forgotten"] > 2e-3 and back["forgotten"] < 0.95 * end["forgotten"]
-        assert back["metric"] > end["metric"] and back["improved"] == preferred
+        result, (*_, end, first, back), said = ends[name]
+        assert end["step"] == first["step"] == back["step"] == 12 and len(said) == 2
+        assert first["brought_back"] and back["brought_back"] and "brought_back" not in end
+        assert end["forgotten"] > 1.1 * back["forgotten"] and first["forgotten"] > 2e-3
+        assert 1.02 * end["metric"] > back["metric"] > end["metric"] and back["improved"] == preferred
         assert (result.errors["energy_mae"] == back["energy_mae"]) == preferred
     # nothing is brought back where no second is left, and without validation all the same
     assert not any("brought_back" in record for record in ends["late"][1])
-    assert len(ends["blind"][2]) == 1
+    assert len(ends["blind"][2]) == 2
+
+
+def test_coming_back_leaves_trained_frames_as_they_are(broad):
+    model = dpa4.load(broad, dtype="float64")
+    frames = toy_frames(6)
+    parameters = list(model.model.requires_grad_(True).parameters())
+    beside = Others(model.model, EVERYTHING, {z for atoms in frames for z in atoms.numbers.tolist()})
+    first = [p.detach().clone() for p in parameters]
+    torch.manual_seed(0)
+    own = [p + 1e-2 * torch.randn_like(p) for p in first]
+
+    @torch.no_grad()
+    def put(values):
+        torch._foreach_copy_(parameters, values)
+
+    @contextmanager
+    def at_start():
+        put(first)
+        yield
+        put(own)
+
+    def answers():
+        said = dpa4.predict(frames, model, strict=True)
+        energies = np.array([p.energy / len(p.forces) for p in said])
+        return (
+            energies - energies.mean(),
+            np.concatenate([p.forces for p in said]),
+            np.array([p.stress for p in said if p.stress is not None]),
+        )
+
+    changes, left = {}, {}
+    for name, stay in {"free": frames[:0], "held": frames}.items():
+        put(own)
+        before, forgotten = answers(), beside.look().left[beside._apart]
+        way = beside.way_back_at_end(parameters, at_start, [to_system(atoms) for atoms in stay], 0.3)
+        put(torch._foreach_add(own, way))
+        changes[name] = [np.abs(a - b).mean() for a, b in zip(answers(), before, strict=True)]
+        left[name] = np.median(np.abs(beside.look().left[beside._apart])) / np.median(np.abs(forgotten))
+    assert left["free"] < left["held"] < 0.8
+    assert all(held < 0.5 * free for held, free in zip(changes["held"], changes["free"], strict=True)), changes
 
 
 @pytest.mark.parametrize(
