@@ -189,7 +189,7 @@ class Others:
         found = _solved((rows @ rows.T).double(), residual, _RIDGE_AT_END, scale)
         weights, of_own, of_moved = found.split([len(systems), len(frames), len(copies)])
         of_moved = factors[1] * of_moved
-        of_own = factors[0] * of_own - of_moved.view(len(frames), -1).sum(1)
+        of_own = factors[0] * of_own - of_moved.view(len(frames), len(_BENT)).sum(1)
         alone = [self._graph([system]) for system in [*frames, *copies]]
         return self._sum_of_gradients(graphs + alone, torch.cat([weights, of_own, of_moved]), parameters)
 
