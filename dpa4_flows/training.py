@@ -110,14 +110,19 @@ class TrainingRun:
 
 
 def is_training_folder(folder: Path) -> bool:
-    """Whether a training run was begun in ``folder``."""
-    return (folder / LOG_FILE).is_file()
+    """Whether a training run was begun in ``folder``: its log has a whole first record."""
+    log = folder / LOG_FILE
+    if not log.is_file():
+        return False
+    with log.open("rb") as file:
+        return file.readline().endswith(b"\n")
 
 
 def committee_members(folder: Path) -> list[Path]:
     """Folders of the members whose training was begun, where ``folder`` is that of a committee."""
-    begun = [path for path in folder.glob("member-*") if is_training_folder(path)]
-    return sorted(begun, key=lambda path: int(path.name.removeprefix("member-")))
+    numbered = {path: path.name.removeprefix("member-") for path in folder.glob("member-*")}
+    begun = [path for path, number in numbered.items() if number.isdecimal() and is_training_folder(path)]
+    return sorted(begun, key=lambda path: int(numbered[path]))
 
 
 def members_without_gain(folder: Path) -> list[str]:
@@ -221,10 +226,8 @@ def measure(folder: Path, *, device: str = "auto", notify: Callable[[str], None]
 
     They are computed if the file is missing or older than the model. Without a model there are none yet.
     """
-    model, metrics = folder / MODEL_FILE, folder / METRICS_FILE
-    known = metrics.is_file() and model.is_file() and metrics.stat().st_mtime >= model.stat().st_mtime
-    if not known:
-        if not model.is_file():
+    if measured(folder) is None:
+        if not (folder / MODEL_FILE).is_file():
             return {}
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -233,6 +236,14 @@ def measure(folder: Path, *, device: str = "auto", notify: Callable[[str], None]
         except WriteError as error:  # a folder of somebody else, or on a disk that is only read
             notify(f"errors of the model are left out: {error}")
             return {}
+    return measured(folder) or {}
+
+
+def measured(folder: Path) -> dict[str, Any] | None:
+    """Content of ``metrics.json``; None where it is missing or older than the model, or there is no model."""
+    model, metrics = folder / MODEL_FILE, folder / METRICS_FILE
+    if not (metrics.is_file() and model.is_file() and metrics.stat().st_mtime >= model.stat().st_mtime):
+        return None
     found: dict[str, Any] = json.loads(metrics.read_text())
     return found
 

@@ -19,7 +19,7 @@ from dpa4_flows.training import (
     committee_members,
     digits,
     error_row,
-    measure,
+    measured,
     read_run,
     uncertainty_rows,
 )
@@ -34,7 +34,7 @@ _UNCERTAINTY_NOTE = (
 
 def committee_rows(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and errors on the validation frames, of each member and of their mean."""
-    found = measure(folder)
+    found = measured(folder) or {}
     for member, errors in zip(committee_members(folder), found.get("members") or [], strict=False):
         yield member.name, errors
     if found.get("validation"):
@@ -58,7 +58,7 @@ def write_committee_report(folder: str | Path, path: Path | None = None) -> Path
     if rows := [[name, *(digits(value) for _, value, _ in error_row(e))] for name, e in committee_rows(folder)]:
         heads = [Column("model"), *(Column(f"{word} MAE", unit, number=True) for _, word, _, unit in ERROR_UNITS)]
         tables.append(TableBlock("errors", "Errors on the validation frames", "", heads, rows))
-    if found := uncertainty_rows((measure(folder).get("validation") or {}).get("uncertainty") or {}):
+    if found := uncertainty_rows(((measured(folder) or {}).get("validation") or {}).get("uncertainty") or {}):
         heads = [Column(head, number=head not in ("quantity", "unit")) for head in UNCERTAINTY_HEADS]
         tables.append(TableBlock("deviations", "What deviations are worth", _UNCERTAINTY_NOTE, heads, found))
     page = render_page(

@@ -21,7 +21,7 @@ from dpa4_flows.training import (
     digits,
     error_row,
     is_running,
-    measure,
+    measured,
     members_without_gain,
     uncertainty_rows,
 )
@@ -43,7 +43,7 @@ class CommitteeFolder(Run):
 
     @classmethod
     def is_in(cls, folder: Path) -> bool:
-        return bool(committee_members(folder))
+        return (folder / CONFIG_FILE).is_file() and bool(committee_members(folder))
 
     @property
     def config(self) -> TrainConfig:
@@ -59,7 +59,7 @@ class CommitteeFolder(Run):
         parts, n_members = [member.status() for member in self.members], self.config.committee.members
         each = max(part.n_total for part in parts)
         done, total = sum(part.n_done for part in parts), sum(part.n_total for part in parts)
-        whole = (self.folder / MODEL_FILE).is_file() and len(parts) == n_members
+        whole = measured(self.folder) is not None and len(parts) == n_members
         complete = whole and all(part.state == "complete" for part in parts)
         state = "complete" if complete else "running" if is_running(self.folder) else "stopped"
         facts = {"members": n_members, "name": self.config.name, **self._metrics()}
@@ -99,4 +99,4 @@ class CommitteeFolder(Run):
         write_committee_report(self.folder, path)
 
     def _metrics(self) -> dict[str, Any]:
-        return measure(self.folder).get("validation") or {}
+        return (measured(self.folder) or {}).get("validation") or {}

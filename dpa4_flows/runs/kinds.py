@@ -12,6 +12,7 @@ from dpa4_flows.runs.large import LargeRun
 from dpa4_flows.runs.property import PropertyRun
 from dpa4_flows.runs.run import Run
 from dpa4_flows.runs.training import TrainingFolder
+from dpa4_flows.training import is_running
 
 KINDS: tuple[type[Run], ...] = (PropertyRun, CampaignRun, LargeRun, TrainingFolder, CommitteeFolder, DynamicsRun)
 
@@ -32,6 +33,10 @@ def open_run(folder: str | Path, launchpad: Path | None = None) -> Run:
             return kind.open(folder, launchpad)
     if not folder.exists():
         raise DPA4Error(f"there is no folder {folder}; give that of a run")
+    if is_running(folder):
+        raise DPA4Error(
+            f"a model is being trained in {folder}, but no step was taken: its frames and base are still read"
+        )
     made_by = (
         "`dpa4 screen`, `dpa4 train`, `dpa4 md` and, into a folder, `dpa4 compute`, `relax` and `predict` make one"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 import dpa4_flows
 from dpa4_core import DPA4Calculator, Static, predict, read_frames
+from dpa4_core.locks import locked
 from dpa4_core.testing import MorsePotential, morse_committee
 from dpa4_core.train.config import CommitteeConfig
 from dpa4_flows.cli import app
@@ -112,6 +114,34 @@ def test_a_committee_is_trained_shown_and_used_from_the_command_line(tmp_path):
     assert "deviation, RMS" in shown.output
     told = dpa4("info", run / "model.dpa4").output
     assert "members" in told and "validation: energy" in told and "{" not in told
+    status_is_true_at_every_moment(run)
+
+
+def status_is_true_at_every_moment(run: Path) -> None:
+    """Of a committee of two; takes away what it wrote, the last first."""
+
+    def state() -> tuple[str, int, int]:
+        assert "committee" in dpa4("status", run, "--json").output and dpa4("status", run).output
+        answer = json.loads(dpa4("status", run, "--json").output)
+        return answer["state"], answer["n_done"], answer["n_total"]
+
+    shutil.copytree(run / "member-1", run / "member-1-kept")
+    assert state() == ("complete", 2, 2)
+    (run / "metrics.json").unlink()
+    assert state() == ("stopped", 2, 2)
+    with locked(run / ".lock", "a model is being trained"):
+        assert state() == ("running", 2, 2)
+    assert not (run / "metrics.json").exists()  # who looks on does not compute what the run is computing
+    (run / "model.dpa4").unlink()
+    log = run / "member-2" / "log.jsonl"
+    log.write_text(log.read_text()[:100])  # of a first record that is being written
+    assert state() == ("stopped", 1, 2)
+    shutil.rmtree(run / "member-2")
+    assert state() == ("stopped", 1, 2)
+    shutil.rmtree(run / "member-1")
+    assert "is not a run folder" in dpa4("status", run, code=1).output
+    with locked(run / ".lock", "a model is being trained"):
+        assert "no step was taken" in dpa4("status", run, code=1).output
 
 
 def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
