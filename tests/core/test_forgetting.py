@@ -164,7 +164,7 @@ def test_very_many_crystals_are_brought_back_at_the_end_of_a_run_that_changed_ot
         ("dear", 0.0, {}),
         ("cheap", 0.9, {}),
         ("late", 0.9, {"run__max_time": 1e-4}),
-        ("blind", 0.9, {"data__validation_fraction": 0.0, "run__steps": 4}),
+        ("blind", 0.9, {"data__validation_fraction": 0.0, "run__steps": 8, "schedule__lr": 1e-2}),
     ):
         monkeypatch.setattr(standing_module, "_PRICE", price)
         config = configured(data, tmp_path / name, **common | changes)
