@@ -298,7 +298,7 @@ def test_mistakes_are_one_sentence(data: Path, tmp_path: Path, monkeypatch: pyte
     assert "gone.toml" in refused("train", tmp_path / "gone.toml")
     assert "gone.toml" in refused("finetune", tmp_path / "gone.toml")
     assert "unknown model" in refused("finetune", data, "--base", "dpa4-nea", *out)
-    assert "holds no training run" in refused("status", _empty_log(tmp_path))
+    assert "is not a run folder" in refused("status", _empty_log(tmp_path))
     monkeypatch.setenv("RANK", "1")
     silent = dpa4("train", data, "--preset", "tiny")
     assert (silent.exit_code, silent.output) == (1, "")
