@@ -116,7 +116,7 @@ def test_parity_shows_every_outlier_of_a_large_set() -> None:
 
 def test_unfinished_run_has_a_page_too(folder: Path, tmp_path: Path) -> None:
     lines = (folder / "log.jsonl").read_text().splitlines()
-    (tmp_path / "log.jsonl").write_text("\n".join(lines[:1]))
+    (tmp_path / "log.jsonl").write_text(lines[0] + "\n")
     text = _Page(write_training_report(tmp_path).read_text()).text
     assert "step 0 of 6" in text and "Nothing was measured yet" in text
     (tmp_path / "log.jsonl").write_text("\n".join(lines[:4]) + '\n{"kind": "tr')  # cut off by a kill
