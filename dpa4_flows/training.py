@@ -226,16 +226,16 @@ def measure(folder: Path, *, device: str = "auto", notify: Callable[[str], None]
 
     They are computed if the file is missing or older than the model. Without a model there are none yet.
     """
-    if measured(folder) is None:
-        if not (folder / MODEL_FILE).is_file():
-            return {}
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            assess(folder, device=device, notify=notify)
-        except WriteError as error:  # a folder of somebody else, or on a disk that is only read
-            notify(f"errors of the model are left out: {error}")
-            return {}
+    if (found := measured(folder)) is not None:
+        return found
+    if not (folder / MODEL_FILE).is_file():
+        return {}
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        assess(folder, device=device, notify=notify)
+    except WriteError as error:  # a folder of somebody else, or on a disk that is only read
+        notify(f"errors of the model are left out: {error}")
     return measured(folder) or {}
 
 

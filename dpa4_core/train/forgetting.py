@@ -73,11 +73,22 @@ def other_systems(use: Literal["measure", "replay", "level", "judge", "back"], k
         for displacement, strain in _COPIES[use]:
             random = np.random.default_rng([number, round(1000 * displacement)])
             atoms = Atoms(row["numbers"], cell=row["cell"], scaled_positions=row["fractions"], pbc=True)
-            bent = strain * random.uniform(-1, 1, (3, 3))
-            atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.5 * (bent + bent.T)), scale_atoms=True)
-            atoms.positions += displacement * random.normal(size=(len(atoms), 3))
-            found.append(atoms)
+            positions, cell = distorted(atoms.positions, atoms.cell.array, displacement, strain, random)
+            found.append(Atoms(row["numbers"], positions, cell=cell, pbc=True))
     return found
+
+
+def distorted(
+    positions: NDArray[np.float64],
+    cell: NDArray[np.float64],
+    displacement: float,
+    strain: float,
+    random: np.random.Generator,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions [n, 3] and cell [3, 3], Å, bent by up to ``strain`` and displaced by some ``displacement``, Å."""
+    bent = strain * random.uniform(-1, 1, (3, 3))
+    deformation = np.eye(3) + 0.5 * (bent + bent.T)
+    return positions @ deformation + displacement * random.normal(size=positions.shape), cell @ deformation
 
 
 def forgetting(base: Potential, model: Potential, trained: Set[int]) -> Forgetting | None:

@@ -31,7 +31,7 @@ from dpa4_core.data.structures import System, to_system
 from dpa4_core.model.dpa4 import DPA4
 from dpa4_core.nn.segment import segment_sum
 from dpa4_core.potential import conditioning_of, species_in, species_table, strategy_for
-from dpa4_core.train.forgetting import TOLERABLE, other_systems
+from dpa4_core.train.forgetting import TOLERABLE, distorted, other_systems
 from dpa4_core.train.step import full_precision, trained_strategy
 
 _TOGETHER = 40
@@ -54,7 +54,7 @@ _HELD = 3.0
 """Weight of the frames that are to stay, their gradients scaled to the length of those of the crystals, which are
 twenty times as long."""
 
-_BENT = ((0.0, 0.02), (0.0, 0.02), (0.0, 0.02), (0.03, 0.0))
+_COPIES = ((0.0, 0.02), (0.0, 0.02), (0.0, 0.02), (0.03, 0.0))
 """Displacements (Å) and strains of the copies of such a frame."""
 
 _TIMED = 4
@@ -148,8 +148,8 @@ class Others:
         if not beyond:
             return None
         weights = torch.zeros(len(self.systems), dtype=torch.float64)
-        left = beyond * moved.left[self._apart]
-        weights[torch.from_numpy(self._apart)] = _solved(self.products, left - left.mean(), _RIDGE)
+        left, stiff = beyond * moved.left[self._apart], _RIDGE * float(self.products.diagonal().mean())
+        weights[torch.from_numpy(self._apart)] = _solved(self.products, left - left.mean(), stiff)
         return self._sum_of_gradients(self._graphs, weights, parameters)
 
     def way_back_at_end(
@@ -171,7 +171,7 @@ class Others:
         if not more or not parameters:
             return None
         systems = [self.systems[i] for i in np.flatnonzero(self._apart)] + more
-        copies = [_bent(frame, k, *how) for k, frame in enumerate(frames) for how in enumerate(_BENT)]
+        copies = [_copy(frame, k, *how) for k, frame in enumerate(frames) for how in enumerate(_COPIES)]
         graphs = self._batches(systems)
         with at_start():
             before = self._energies(graphs)
@@ -181,15 +181,15 @@ class Others:
         rows -= rows.mean(0)
         scale = float((rows**2).sum(1).mean())
         own, moved = self._sketches(frames, parameters), self._sketches(copies, parameters)
-        moved -= own.repeat_interleave(len(_BENT), 0)
+        moved -= own.repeat_interleave(len(_COPIES), 0)
         own -= own.mean(0)
         factors = [_HELD * (scale / max(float((x**2).sum(1).mean()), 1e-6 * scale)) ** 0.5 for x in (own, moved)]
         rows = torch.cat([rows, factors[0] * own, factors[1] * moved])
         residual = np.concatenate([left - left.mean(), np.zeros(len(rows) - len(left))])
-        found = _solved((rows @ rows.T).double(), residual, _RIDGE_AT_END, scale)
+        found = _solved((rows @ rows.T).double(), residual, _RIDGE_AT_END * scale)
         weights, of_own, of_moved = found.split([len(systems), len(frames), len(copies)])
         of_moved = factors[1] * of_moved
-        of_own = factors[0] * of_own - of_moved.view(len(frames), len(_BENT)).sum(1)
+        of_own = factors[0] * of_own - of_moved.view(len(frames), len(_COPIES)).sum(1)
         alone = [self._graph([system]) for system in [*frames, *copies]]
         return self._sum_of_gradients(graphs + alone, torch.cat([weights, of_own, of_moved]), parameters)
 
@@ -283,19 +283,15 @@ class Others:
         return segment_sum(atoms.double(), graph.system_idx, graph.n_systems) / graph.system_idx.bincount()
 
 
-def _solved(products: Tensor, residual: Array, ridge: float, scale: float | None = None) -> Tensor:
-    """Minus (G Gᵀ + λ)⁻¹ r, with λ the ``ridge`` times the mean of the squared gradients, or times ``scale``."""
-    stiff = ridge * (float(products.diagonal().mean()) if scale is None else scale)
+def _solved(products: Tensor, residual: Array, stiff: float) -> Tensor:
+    """Minus (G Gᵀ + λ)⁻¹ r, with λ = ``stiff``."""
     return -torch.linalg.solve(products + stiff * torch.eye(len(products)).double(), torch.from_numpy(residual))
 
 
-def _bent(frame: System, number: int, copy: int, how: tuple[float, float]) -> System:
-    """A copy, always the same one."""
-    random, (displacement, strain) = np.random.default_rng([number, copy]), how
-    bent = strain * random.uniform(-1, 1, (3, 3))
-    deformed = np.eye(3) + 0.5 * (bent + bent.T)
-    positions = frame.positions @ deformed + displacement * random.normal(size=frame.positions.shape)
-    return dataclasses.replace(frame, positions=positions, cell=frame.cell @ deformed)
+def _copy(frame: System, number: int, copy: int, how: tuple[float, float]) -> System:
+    """A distorted one, always the same."""
+    positions, cell = distorted(frame.positions, frame.cell, *how, np.random.default_rng([number, copy]))
+    return dataclasses.replace(frame, positions=positions, cell=cell)
 
 
 def _gradient(value: Tensor, parameters: Sequence[Parameter]) -> list[Tensor]:

@@ -88,7 +88,7 @@ def test_shifted_offsets_of_the_trained_elements_are_no_change_and_a_common_leve
     assert bent.energy_max > bent.energy_median > 1e-4 and bent.force_max > bent.force_median > 1e-4
 
 
-def test_elements_that_are_not_trained_stay_on_the_zero_of_the_base(broad, tmp_path):
+def test_elements_that_are_not_trained_stay_on_the_zero_of_the_base(broad, tmp_path, monkeypatch):
     """Steps move the energies of all elements; only those of the trained ones have data to follow."""
     trained = {8, 12, 22}
     base, model = (dpa4.load(broad, dtype="float64") for _ in range(2))
@@ -102,7 +102,8 @@ def test_elements_that_are_not_trained_stay_on_the_zero_of_the_base(broad, tmp_p
     assert -0.4 < moved[numbers.index(79)] < -0.305 < -0.302 < moved[numbers.index(11)] < -0.298
     assert forgetting(base, model, trained).energy_median < 1e-3
 
-    # the model of a run is such a one, also of one that goes on
+    # the model of a run is such a one by its offsets alone, also of one that goes on
+    monkeypatch.setattr(trainer_module, "_TURNS", 0)
     frames = toy_frames(12)
     common = {"preset": None, "model": None, "base": str(broad), "run__steps": 4, "schedule__lr": 1e-2}
     config = configured(write(tmp_path, frames), tmp_path / "run", data__validation_fraction=0.0, **common)
@@ -114,9 +115,10 @@ def test_elements_that_are_not_trained_stay_on_the_zero_of_the_base(broad, tmp_p
     moved = (model.model.out_bias - base.model.out_bias).view(-1)
     rest = [row for row, z in enumerate(numbers) if z not in trained]
     found = forgetting(base, model, trained)
-    assert found.energy_median < 0.7 * abs(float(moved[rest].median()))
+    assert found.energy_median < 0.5 * abs(float(moved[rest].median()))
     again = Trainer(config, Processes(0, 1, torch.device("cpu")), lambda record: None)
-    assert len(again.others.before) == len(again.others.systems) > 240
+    judges = other_systems("judge", EVERYTHING - trained)
+    assert len(again.others.before) == len(again.others.systems) == 160 + len(judges) and len(judges) > 60
 
 
 def test_the_weights_take_back_what_offsets_cannot_say(broad):
@@ -134,13 +136,16 @@ def test_the_weights_take_back_what_offsets_cannot_say(broad):
         [p.detach().clone() for p in parameters],
         model.model.out_bias.clone(),
     )
-    left = {}
+    left, unseen = {}, {}
     for share in (-1, 0, 1, 2):
         with torch.no_grad():
             torch._foreach_copy_(parameters, torch._foreach_add(own, way, alpha=share))
         model.model.out_bias.copy_(offsets)
-        left[share] = others.look().unseen
-    assert 0.97 * left[0] > left[1] > left[2] and left[-1] > left[0] > 1e-3, left
+        moved = others.look()
+        left[share] = float(np.median(np.abs(moved.left_out[others._apart])))
+        unseen[share] = moved.unseen
+    assert 0.9 * left[0] > left[1] > left[2] and left[-1] > left[0] > 1e-3, left
+    assert unseen[-1] > unseen[0] > unseen[1], unseen  # crystals that gave no gradient, too
     assert max(float(step.abs().max()) for step in way) < 1e-2
 
 
